@@ -1,0 +1,46 @@
+"""The errors a person can meet; each is a `PyamaError` and the builtin that fits."""
+
+from __future__ import annotations
+
+
+class PyamaError(Exception):
+    """Base of all errors that pyama_dask raises on purpose.
+
+    The message says what is wrong, where (file, FOV, key) and what to do.
+    """
+
+
+class ConfigError(PyamaError, ValueError):
+    """A config that is not valid, or does not fit the movie; names the key."""
+
+
+class SourceError(PyamaError, OSError):
+    """A movie file that is absent, truncated, or not what its name says."""
+
+
+class UnsupportedSourceError(SourceError):
+    """A readable movie of a kind that cannot be processed, such as colour or float pixels."""
+
+
+class MissingFrameError(PyamaError, LookupError):
+    """A frame that the file announces but does not hold."""
+
+
+class OutputError(PyamaError, OSError):
+    """An output directory that cannot be used: not writable, in use, or of another run."""
+
+
+class StoreError(PyamaError, RuntimeError):
+    """A stored array that is missing, or not as it was recorded."""
+
+
+class PlanError(PyamaError, ValueError):
+    """A run that cannot work as configured, such as a task that does not fit a worker's memory."""
+
+
+class AlgorithmError(PyamaError, RuntimeError):
+    """A method that failed on a frame; names the FOV and the frame."""
+
+
+class CancelledError(PyamaError, InterruptedError):
+    """The run was cancelled; what was finished is recorded and the next run goes on."""
