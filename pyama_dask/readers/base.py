@@ -66,8 +66,8 @@ class Metadata:
 class Reader(Protocol):
     """A movie file open for reading.
 
-    Made with a path, it opens the file at first need. Pickling drops the handle, so that a reader can be sent to
-    another process and opens the file again there. Leave it with `close`, or use it as a context manager.
+    Made with a path, it opens the file at first need. Pickling drops the handle, so that a reader can be sent
+    to another process and opens the file again there. Leave it with `close`, or use it as a context manager.
     """
 
     suffixes: Sequence[str]
@@ -84,7 +84,9 @@ class Reader(Protocol):
         """
         ...
 
-    def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
+    def read_frame(
+        self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> np.ndarray:
         """Read one frame of one FOV with its channels (default: all of them, in file order).
 
         Returns

@@ -1,0 +1,9 @@
+from .config import Config as Config
+from .config import load_config as load_config
+from .errors import PyamaError as PyamaError
+from .output import Output as Output
+from .output import open_output as open_output
+from .readers import Metadata as Metadata
+from .readers import open_reader as open_reader
+from .report import RunReport as RunReport
+from .pipeline import run as run

@@ -1,0 +1,137 @@
+"""Where a task works: the arrays of its block, its scratch files, and an account of both."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pyama_dask import scratch
+from pyama_dask.errors import PlanError
+from pyama_dask.store import (
+    IMAGES,
+    ArraySpec,
+    channel_indices,
+    layout,
+    raw_name,
+    read_block,
+    tracked_name,
+    write_block,
+)
+from pyama_dask.tasks import Job, Task
+
+
+class Bench:
+    """Reads what steps need, writes what they make, and holds both for the steps after them.
+
+    Parameters
+    ----------
+    task, job
+        What is to be done.
+    """
+
+    def __init__(self, task: Task, job: Job) -> None:
+        self.task, self.job, self.params = task, job, job.config.params
+        self.pc, self.fl = channel_indices(job.config)
+        self.images = job.fov_dir(task.fov) / IMAGES
+        self.work = job.work_dir(task.fov)
+        self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
+        self.written: list[Path] = []
+        self.warnings: list[str] = []
+        self.notes: dict[str, int] = {}
+        self.bytes_read = self.bytes_written = 0
+        self._held: dict[str, np.ndarray] = {}
+
+    @property
+    def phase(self) -> int:
+        """Index of the phase channel, in steps that need one."""
+        if self.pc is None:
+            raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
+        return self.pc
+
+    @property
+    def frames(self) -> range:
+        """Frames of the block, counted in the output."""
+        return range(self.task.start, self.task.stop)
+
+    @property
+    def block(self) -> int:
+        """Number of the block."""
+        return self.task.start // self.job.block_frames
+
+    @property
+    def raw_groups(self) -> list[str]:
+        """Groups of the raw channels, phase first."""
+        phase = [] if self.pc is None else [raw_name("pc", self.pc)]
+        return phase + [raw_name("fl", channel) for channel in self.fl]
+
+    def get(self, group: str) -> np.ndarray:
+        """Full resolution block of a group, from memory where the task has held it."""
+        if group not in self._held:
+            array = read_block(self.images, self.spec(group), self.task.start, self.task.stop)
+            self.bytes_read += array.nbytes
+            self._held[group] = array
+        return self._held[group]
+
+    def put(self, group: str, data: np.ndarray) -> None:
+        """Write the block of a group and hold it."""
+        self._write(self.spec(group), data)
+        self._held[group] = data
+
+    def put_display(self, group: str, data: np.ndarray) -> None:
+        """Write the display level of a group's block."""
+        if data.size:
+            self._write(self.specs[f"{group}/1"], data)
+
+    def drop(self, *groups: str) -> None:
+        """Let go of blocks that no later step needs."""
+        for group in groups:
+            self._held.pop(group, None)
+
+    def wrote(self, path: Path) -> None:
+        """Enter a file into the account."""
+        if path not in self.written:
+            self.written.append(path)
+
+    def spec(self, group: str) -> ArraySpec:
+        """Full resolution array of a group; ids of tracks are wider where they must be."""
+        spec = self.specs[f"{group}/0"]
+        if self.pc is not None and group == tracked_name(self.pc):
+            return tracked_spec(spec, int(self.tracks["count"]))
+        return spec
+
+    @cached_property
+    def tracks(self) -> dict[str, np.ndarray]:
+        """What `link` found: for every frame the ``boxes`` and track ``ids`` of its objects, and how many tracks."""
+        return scratch.load(self.work / "tracks.npz")
+
+    @cached_property
+    def cells(self) -> dict[str, np.ndarray]:
+        """The kept cells: ``ids`` (N,), ``boxes`` (N, T, 4), and ``valid`` (N, T), the frames they were seen in."""
+        return scratch.load(self.work / "cells.npz")
+
+    @cached_property
+    def windows(self) -> dict[str, np.ndarray]:
+        """Grey levels (low, high) by product between which crops and displays are scaled."""
+        return scratch.load(self.work / "windows.npz")
+
+    def block_files(self, what: str) -> list[Path]:
+        """A table's files of all blocks."""
+        return [scratch.block_file(self.work, what, block) for block in range(len(self.job.blocks))]
+
+    def at(self, frame: int) -> str:
+        """Name a frame of the output in messages, with its number in the movie where that is another."""
+        number = self.job.frames[frame]
+        return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
+
+    def _write(self, spec: ArraySpec, data: np.ndarray) -> None:
+        self.wrote(write_block(self.images, spec, self.task.start, data))
+        self.bytes_written += data.nbytes
+
+
+def tracked_spec(spec: ArraySpec, tracks: int) -> ArraySpec:
+    """Array of tracked labels for so many tracks: uint16 while the ids fit, uint32 beyond."""
+    if tracks <= np.iinfo(np.uint16).max:
+        return spec
+    return ArraySpec(spec.group, spec.level, spec.shape, "uint32", spec.block_frames, spec.codec)

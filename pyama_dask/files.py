@@ -1,0 +1,57 @@
+"""Files that are either whole or not there, and checksums of what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import google_crc32c
+
+PARTIAL = ".partial"
+"""Ending of files that are being written; one that is found later is left over from a killed process."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; at the end of the block it takes the place of `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def checksum(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32C of a file; of a directory the sum of sizes and the CRC over its files' CRCs."""
+    if path.is_dir():
+        inside = [(file.relative_to(path).as_posix(), *checksum(file)) for file in sorted(path.rglob("*")) if file.is_file()]
+        return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
+    content = path.read_bytes()
+    return len(content), google_crc32c.value(content)
+
+
+def identity(path: Path, samples: int = 64, width: int = 65536) -> str:
+    """Tell the content of a large file apart from others, without reading all of it.
+
+    The digest covers the size, the first and last bytes, and samples in between; not name or dates, so that a file
+    that was moved or copied stays the same.
+    """
+    size = path.stat().st_size
+    found = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        for k in range(samples):
+            file.seek(max(0, size - width) * k // (samples - 1))
+            found.update(file.read(width))
+    return found.hexdigest()

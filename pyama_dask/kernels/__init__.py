@@ -1,0 +1,1 @@
+"""Kernels: arrays in, arrays or tables out; no files, no scheduler."""

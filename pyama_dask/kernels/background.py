@@ -1,0 +1,215 @@
+"""Fluorescence background: medians of tiles between the cells, and a smooth surface through them.
+
+The method is PyAMA's tiled interpolation after Schwarzfischer et al. 2011: tiles that overlap by half, the median of
+the pixels that no cell covers, and a bicubic spline through the tile centres.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import BSpline, make_interp_spline
+from scipy.ndimage import convolve
+
+from pyama_dask.config import Count, Fraction, Whole
+from pyama_dask.kernels.compiled import compiled
+from pyama_dask.kernels.morphology import Mask, dilate, disk
+
+Grid = npt.NDArray[np.float64]
+
+
+def background(
+    frame: np.ndarray,
+    labels: np.ndarray,
+    *,
+    tile_size: Count = 100,
+    dilation: Whole = 10,
+    min_fraction: Fraction = 0.05,
+) -> npt.NDArray[np.float32]:
+    """Estimate the smooth background of one fluorescence frame.
+
+    Parameters
+    ----------
+    frame
+        (H, W) uint8 or uint16 fluorescence.
+    labels
+        (H, W) labels of the cells; what they cover, widened by `dilation`, does not count.
+    tile_size
+        Width of a tile in pixels; tiles overlap by half.
+    dilation
+        Radius in pixels by which cells are widened.
+    min_fraction
+        Least part of a tile that must be free of cells; other tiles are filled from their neighbours.
+
+    Returns
+    -------
+    (H, W) background in grey levels; all NaN where no tile is free of cells, as there is nothing to measure.
+    """
+    covered = cover(labels, dilation)
+    grid = fill_grid(tile_medians(frame, covered, tile_size=tile_size, min_fraction=min_fraction))
+    if np.isnan(grid).any():
+        return np.full(frame.shape, np.nan, np.float32)
+    return surface(grid, (frame.shape[0], frame.shape[1]), tile_size)
+
+
+def cover(labels: np.ndarray, dilation: int) -> Mask:
+    """Mask of the cells widened by a disk of radius `dilation` pixels."""
+    mask = (labels > 0).view(np.uint8)
+    return dilate(mask, disk(dilation)) if dilation else mask
+
+
+# ------------------------------------------------------------------------------------------------ tiles
+
+
+def tile_edges(n: int, tile_size: int) -> npt.NDArray[np.int64]:
+    """Edges of half-overlapping tiles over n pixels: tile i spans ``edges[i]`` to ``edges[i + 2]``."""
+    pieces = max(-(-n // tile_size) + 1, 2)
+    return np.rint(np.linspace(0, n, 2 * pieces - 1)).astype(np.int64)
+
+
+def tile_medians(frame: np.ndarray, covered: Mask, *, tile_size: int, min_fraction: float) -> Grid:
+    """Median of the uncovered pixels of every tile; NaN where less than `min_fraction` of the tile is free."""
+    edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
+    grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
+    _tile_medians(frame, covered, edges_y, edges_x, min_fraction, grid)
+    return grid
+
+
+@compiled
+def _tile_medians(frame: Any, covered: Any, edges_y: Any, edges_x: Any, min_fraction: Any, grid: Any) -> None:
+    high = np.zeros(256, np.int64)
+    low = np.zeros(256, np.int64)
+    for i in range(grid.shape[0]):
+        for j in range(grid.shape[1]):
+            y0, y1, x0, x1 = edges_y[i], edges_y[i + 2], edges_x[j], edges_x[j + 2]
+            high[:] = 0
+            free = 0
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    if not covered[y, x]:
+                        high[frame[y, x] >> 8] += 1
+                        free += 1
+            if free == 0 or free < min_fraction * ((y1 - y0) * (x1 - x0)):
+                continue
+            upper = _ranked(frame, covered, y0, y1, x0, x1, high, low, free // 2)
+            lower = upper
+            if free % 2 == 0:
+                lower = _ranked(frame, covered, y0, y1, x0, x1, high, low, free // 2 - 1)
+            grid[i, j] = (lower + upper) / 2.0
+
+
+@compiled
+def _ranked(frame: Any, covered: Any, y0: Any, y1: Any, x0: Any, x1: Any, high: Any, low: Any, rank: Any) -> int:
+    """Free pixel of a tile at a rank from 0: find its high byte in the histogram, then its low byte."""
+    byte = 0
+    while rank >= high[byte]:
+        rank -= high[byte]
+        byte += 1
+    low[:] = 0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if not covered[y, x] and frame[y, x] >> 8 == byte:
+                low[frame[y, x] & 255] += 1
+    value = 0
+    while rank >= low[value]:
+        rank -= low[value]
+        value += 1
+    return byte * 256 + value
+
+
+def fill_grid(grid: Grid) -> Grid:
+    """Fill NaN tiles with the mean of their finite 8-neighbours, growing outward until none is left."""
+    grid = grid.copy()
+    around = np.ones((3, 3))
+    while np.isnan(grid).any() and np.isfinite(grid).any():
+        known = np.isfinite(grid)
+        total = convolve(np.where(known, grid, 0.0), around, mode="constant")
+        count = convolve(known.astype(float), around, mode="constant")
+        grow = ~known & (count > 0)
+        grid[grow] = total[grow] / count[grow]
+    return grid
+
+
+# ---------------------------------------------------------------------------------------------- surface
+
+
+def surface(grid: Grid, shape: tuple[int, int], tile_size: int) -> npt.NDArray[np.float32]:
+    """Bicubic spline through the tile centres, linearly extended by one row of tiles to the image border.
+
+    Parameters
+    ----------
+    grid
+        Finite tile medians, as `tile_medians` and `fill_grid` give them.
+    shape
+        (H, W) of the frame.
+    tile_size
+        Width of a tile in pixels.
+
+    Returns
+    -------
+    (H, W) float32 values at the pixel centres.
+    """
+    if 1 in grid.shape:  # too small for a surface
+        down, right = (
+            _extension(np.arange(float(tiles)), tiles)[1] if tiles > 1 else np.eye(1) for tiles in grid.shape
+        )
+        return np.full(shape, (down @ grid @ right.T).mean(), np.float32)
+    down, right = (_basis(n, tile_size) for n in shape)
+    coefficients = down.solve @ grid @ right.solve.T
+    out = np.empty(shape, np.float32)
+    _evaluate(coefficients, down.first, down.weights, right.first, right.weights, out)
+    return out
+
+
+class _Basis:
+    """Spline basis along one axis: pixel values are linear in the tiles, so all that costs is done once a shape.
+
+    `solve` turns tiles into spline coefficients; pixel k is the sum of ``weights[k]`` times the coefficients
+    from ``first[k]`` on.
+    """
+
+    def __init__(self, n: int, tile_size: int) -> None:
+        edges = tile_edges(n, tile_size)
+        centres, extended = _extension((edges[:-2] + edges[2:]) / 2, n)
+        degree = min(3, centres.size - 1)
+        spline = make_interp_spline(centres, np.eye(centres.size), k=degree)
+        self.solve = spline.c @ extended
+        at = np.arange(n) + 0.5
+        dense = BSpline.design_matrix(at, spline.t, degree, extrapolate=True).toarray()
+        self.first = np.clip(np.searchsorted(spline.t, at, side="right") - degree - 1, 0, centres.size - degree - 1)
+        self.weights = np.take_along_axis(dense, self.first[:, None] + np.arange(degree + 1), axis=1)
+
+
+@lru_cache(maxsize=16)
+def _basis(n: int, tile_size: int) -> _Basis:
+    return _Basis(n, tile_size)
+
+
+def _extension(centres: npt.NDArray[np.float64], n: int) -> tuple[npt.NDArray[np.float64], Grid]:
+    """Centres with the two image borders added, and the matrix that extends tile values linearly to them."""
+    count = centres.size
+    matrix = np.zeros((count + 2, count))
+    matrix[1:-1] = np.eye(count)
+    for row, near, far, border in ((0, 0, 1, 0.0), (-1, count - 1, count - 2, float(n))):
+        reach = (border - centres[near]) / (centres[far] - centres[near])
+        matrix[row, near] += 1.0 - reach
+        matrix[row, far] += reach
+    return np.concatenate([[0.0], centres, [float(n)]]), matrix
+
+
+@compiled
+def _evaluate(coefficients: Any, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, out: Any) -> None:
+    height, width = out.shape
+    row = np.empty(coefficients.shape[1])
+    for y in range(height):
+        row[:] = 0.0
+        for k in range(weights_y.shape[1]):
+            row += weights_y[y, k] * coefficients[first_y[y] + k]
+        for x in range(width):
+            value = 0.0
+            for k in range(weights_x.shape[1]):
+                value += weights_x[x, k] * row[first_x[x] + k]
+            out[y, x] = value

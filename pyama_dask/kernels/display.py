@@ -1,0 +1,81 @@
+"""Display levels: half-size 8-bit versions of stacks, for people to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.kernels.compiled import compiled
+
+Display = npt.NDArray[np.uint8]
+
+
+def show_intensities(stack: np.ndarray, low: float, high: float) -> Display:
+    """Scale 2 x 2 means from `low`..`high` to 0..255.
+
+    Parameters
+    ----------
+    stack
+        (T, H, W) uint8, uint16 or float32; NaN is shown as 0.
+    low, high
+        Grey levels shown black and white; where they are equal, or not known, all is black.
+
+    Returns
+    -------
+    (T, H // 2, W // 2) uint8; an odd last row or column is left out.
+    """
+    t, h, w = stack.shape
+    out = np.zeros((t, h // 2, w // 2), np.uint8)
+    if high > low:
+        if stack.dtype.kind == "u":
+            sums = np.arange(4 * np.iinfo(stack.dtype).max + 1)
+            shades = (np.clip((sums / 4 - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+            _show_integers(stack, shades, out)
+        else:
+            _show_floats(stack, low, high, out)
+    return out
+
+
+@compiled
+def _show_integers(stack: Any, shades: Any, out: Any) -> None:
+    for t in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            upper, lower = stack[t, 2 * y], stack[t, 2 * y + 1]
+            for x in range(out.shape[2]):
+                total = np.int64(upper[2 * x]) + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]
+                out[t, y, x] = shades[total]
+
+
+@compiled
+def _show_floats(stack: Any, low: Any, high: Any, out: Any) -> None:
+    for t in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            upper, lower = stack[t, 2 * y], stack[t, 2 * y + 1]
+            for x in range(out.shape[2]):
+                total = np.float64(upper[2 * x]) + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]
+                value = (total / 4 - low) / (high - low)
+                if value > 0:  # not for NaN
+                    out[t, y, x] = np.uint8(min(value, 1.0) * 255)
+
+
+def show_labels(stack: np.ndarray, top: int) -> Display:
+    """Every second pixel of labels, scaled so that `top` is white and no label is black.
+
+    Parameters
+    ----------
+    stack
+        (T, H, W) labels or track ids.
+    top
+        Largest label of the whole FOV.
+
+    Returns
+    -------
+    (T, H // 2, W // 2) uint8.
+    """
+    _, h, w = stack.shape
+    ids = np.arange(max(top, 1) + 1)
+    shades = np.clip(np.ceil(ids * 255 / max(top, 1)), 1, 255).astype(np.uint8)
+    shades[0] = 0
+    return shades[stack[:, : h - h % 2 : 2, : w - w % 2 : 2]]

@@ -1,0 +1,230 @@
+"""Features of single cells in one frame: shape from the labels, intensity from the raw pixels under them.
+
+A feature is a function of all cells of a frame at once: it takes `Shapes` or `Intensities` and gives one value a
+cell. `SHAPE_FEATURES` and `INTENSITY_FEATURES` are the registries that the config's names are looked up in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.kernels.compiled import compiled
+
+PerCell = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of the N cells of a frame, in label order."""
+
+    area: npt.NDArray[np.int64]
+    """(N,) pixels."""
+    covariance: npt.NDArray[np.float64]
+    """(N, 3) variance of y, variance of x and covariance of the pixel coordinates, in pixels squared."""
+    perimeter: npt.NDArray[np.float64]
+    """(N,) pixels, as scikit-image's `perimeter` of 4-connected borders (Benkrid and Crookes 2000)."""
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Background-corrected intensities of the N cells of a frame, in label order; NaN without background."""
+
+    total: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    maximum: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+    """Of the pixels of a cell around their mean, in grey levels squared."""
+
+
+# --------------------------------------------------------------------------------------------- features
+
+
+def area(shapes: Shapes) -> PerCell:
+    """Pixels of a cell."""
+    return shapes.area
+
+
+def aspect_ratio(shapes: Shapes) -> PerCell:
+    """Major over minor axis of the ellipse with the cell's second moments; NaN where the minor axis is 0."""
+    major, minor = _axes(shapes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(minor > 0, np.sqrt(major / minor), np.nan)
+
+
+def circularity(shapes: Shapes) -> PerCell:
+    """4 pi area / perimeter squared: near 1 for a disk, less for what is long or ragged; NaN without perimeter."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(shapes.perimeter > 0, 4 * np.pi * shapes.area / shapes.perimeter**2, np.nan)
+
+
+def eccentricity(shapes: Shapes) -> PerCell:
+    """Eccentricity of the ellipse with the cell's second moments: 0 for a disk, towards 1 for a line."""
+    major, minor = _axes(shapes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(major > 0, np.sqrt(1 - minor / major), 0.0)
+
+
+def _axes(shapes: Shapes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Variances along the major and the minor axis; the minor one from the determinant, so that lines give 0."""
+    yy, xx, yx = shapes.covariance.T
+    major = (yy + xx + np.hypot(yy - xx, 2 * yx)) / 2
+    determinant = np.clip(yy * xx - yx * yx, 0, None)
+    determinant[determinant <= 1e-12 * yy * xx] = 0.0
+    minor = np.divide(determinant, major, out=np.zeros_like(major), where=major > 0)
+    return major, minor
+
+
+def intensity_total(intensities: Intensities) -> PerCell:
+    """Sum over the cell."""
+    return intensities.total
+
+
+def intensity_mean(intensities: Intensities) -> PerCell:
+    """Mean over the cell."""
+    return intensities.mean
+
+
+def intensity_max(intensities: Intensities) -> PerCell:
+    """Brightest pixel of the cell."""
+    return intensities.maximum
+
+
+def intensity_variance(intensities: Intensities) -> PerCell:
+    """Variance over the cell's pixels."""
+    return intensities.variance
+
+
+SHAPE_FEATURES: Mapping[str, Callable[[Shapes], PerCell]] = {
+    f.__name__: f for f in (area, aspect_ratio, circularity, eccentricity)
+}
+INTENSITY_FEATURES: Mapping[str, Callable[[Intensities], PerCell]] = {
+    f.__name__: f for f in (intensity_total, intensity_mean, intensity_max, intensity_variance)
+}
+
+
+# ------------------------------------------------------------------------------------------ measurement
+
+
+def measure_shapes(labels: np.ndarray, boxes: npt.NDArray[np.integer]) -> Shapes:
+    """Measure the shapes of labels 1..N.
+
+    Parameters
+    ----------
+    labels
+        (H, W) labels without gaps.
+    boxes
+        (N, 4) their boxes.
+    """
+    sums = np.zeros((len(boxes), 6), np.int64)
+    perimeter = np.zeros(len(boxes))
+    _shape_sums(labels, boxes, sums, perimeter)
+    n, y, x, yy, xx, yx = sums.T.astype(np.float64)
+    squared = 4 * n * n  # coordinates were doubled to count from the box's centre in whole numbers
+    covariance = np.stack([n * yy - y * y, n * xx - x * x, n * yx - y * x], axis=1) / squared[:, None]
+    return Shapes(sums[:, 0], covariance, perimeter)
+
+
+@compiled
+def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
+    largest = 1
+    for k in range(boxes.shape[0]):
+        largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2) * (boxes[k, 3] - boxes[k, 1] + 2))
+    buffer = np.zeros(largest, np.uint8)
+    for k in range(boxes.shape[0]):
+        y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
+        h, w = y1 - y0, x1 - x0
+        edge = buffer[: (h + 2) * (w + 2)].reshape((h + 2, w + 2))
+        edge[:] = 0
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if labels[y, x] != k + 1:
+                    continue
+                dy, dx = np.int64(2 * y - y0 - y1 + 1), np.int64(2 * x - x0 - x1 + 1)
+                sums[k, 0] += 1
+                sums[k, 1] += dy
+                sums[k, 2] += dx
+                sums[k, 3] += dy * dy
+                sums[k, 4] += dx * dx
+                sums[k, 5] += dy * dx
+                inner = y > y0 and y + 1 < y1 and x > x0 and x + 1 < x1
+                if not (
+                    inner
+                    and labels[y - 1, x] == k + 1
+                    and labels[y + 1, x] == k + 1
+                    and labels[y, x - 1] == k + 1
+                    and labels[y, x + 1] == k + 1
+                ):
+                    edge[y - y0 + 1, x - x0 + 1] = 1
+        perimeter[k] = _edge_length(edge)
+
+
+@compiled
+def _edge_length(edge: Any) -> float:
+    """Length of a border image by the configuration of each border pixel's neighbours."""
+    straight, diagonal, mixed = 0, 0, 0
+    for y in range(1, edge.shape[0] - 1):
+        for x in range(1, edge.shape[1] - 1):
+            if edge[y, x]:
+                beside = edge[y - 1, x] + edge[y + 1, x] + edge[y, x - 1] + edge[y, x + 1]
+                across = edge[y - 1, x - 1] + edge[y - 1, x + 1] + edge[y + 1, x - 1] + edge[y + 1, x + 1]
+                code = 1 + 2 * beside + 10 * across
+                if code in (5, 7, 15, 17, 25, 27):
+                    straight += 1
+                elif code in (21, 33):
+                    diagonal += 1
+                elif code in (13, 23):
+                    mixed += 1
+    return straight + diagonal * np.sqrt(2.0) + mixed * (1.0 + np.sqrt(2.0)) / 2.0
+
+
+def measure_intensities(
+    frame: np.ndarray,
+    background: npt.NDArray[np.float32],
+    weight: float,
+    labels: np.ndarray,
+    boxes: npt.NDArray[np.integer],
+) -> Intensities:
+    """Measure ``frame - weight * background`` under labels 1..N.
+
+    Parameters
+    ----------
+    frame
+        (H, W) raw fluorescence.
+    background
+        (H, W) its background.
+    weight
+        0 to 1, how much of the background is subtracted.
+    labels, boxes
+        (H, W) labels without gaps, and their (N, 4) boxes.
+    """
+    found = np.zeros((4, len(boxes)))
+    _intensities(frame, background, weight, labels, boxes, found)
+    return Intensities(*found)
+
+
+@compiled
+def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, found: Any) -> None:
+    for k in range(boxes.shape[0]):
+        y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
+        count, total, largest = 0, 0.0, -np.inf
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if labels[y, x] == k + 1:
+                    value = frame[y, x] - weight * np.float64(background[y, x])
+                    count += 1
+                    total += value
+                    if not value <= largest:  # NaN stays
+                        largest = value
+        mean = total / count
+        squares = 0.0
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if labels[y, x] == k + 1:
+                    value = frame[y, x] - weight * np.float64(background[y, x])
+                    squares += (value - mean) ** 2
+        found[0, k], found[1, k], found[2, k], found[3, k] = total, mean, largest, squares / count

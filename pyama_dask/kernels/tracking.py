@@ -1,0 +1,102 @@
+"""Cells through time: linking boxes by overlap, and choosing the cells that are kept.
+
+Only boxes are needed, not pixels. The method is the tracker of PyAMA: intersection over union of bounding boxes and
+the Hungarian assignment (Kuhn 1955).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from pyama_dask.config import Count, Fraction, Whole
+
+Boxes = npt.NDArray[np.integer]
+"""(N, 4) half-open boxes (y0, x0, y1, x1) in pixels."""
+
+
+def box_iou(a: Boxes, b: Boxes) -> npt.NDArray[np.float64]:
+    """(len(a), len(b)) intersection over union of boxes."""
+    a, b = a.astype(np.int64), b.astype(np.int64)
+    top = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = np.clip(bottom - top, 0, None).prod(-1)
+    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
+    return np.asarray(inter / (area_a[:, None] + area_b[None, :] - inter))
+
+
+def link(per_frame: Sequence[Boxes], *, min_iou: Fraction = 0.1) -> list[npt.NDArray[np.int64]]:
+    """Give every object of every frame its track id.
+
+    Each frame is matched to the one before it by the assignment of least total cost 1 - IoU. An object without a
+    match starts a new track; ids count from 1 and are given in label order.
+
+    Parameters
+    ----------
+    per_frame
+        Boxes of the objects 1..N of every frame, in label order.
+    min_iou
+        Pairs that overlap less may not match.
+
+    Returns
+    -------
+    For every frame (N,) ids, in label order.
+    """
+    tracks: list[npt.NDArray[np.int64]] = []
+    following = 1
+    for t, now in enumerate(per_frame):
+        ids = np.zeros(len(now), np.int64)
+        if t and len(now) and len(per_frame[t - 1]):
+            before, after = _match(per_frame[t - 1], now, min_iou)
+            ids[after] = tracks[-1][before]
+        fresh = ids == 0
+        ids[fresh] = np.arange(following, following + fresh.sum())
+        following += int(fresh.sum())
+        tracks.append(ids)
+    return tracks
+
+
+def _match(before: Boxes, after: Boxes, min_iou: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    iou = box_iou(before, after)
+    iou[iou < min_iou] = 0.0
+    rows, columns = linear_sum_assignment(1.0 - iou)
+    hit = iou[rows, columns] > 0
+    return rows[hit], columns[hit]
+
+
+def keep_cells(
+    per_frame: Sequence[Boxes],
+    tracks: Sequence[npt.NDArray[np.int64]],
+    shape: tuple[int, int],
+    *,
+    min_frames: Count = 30,
+    border_margin: Whole = 50,
+) -> npt.NDArray[np.int64]:
+    """Ids of the cells that were followed long enough and never came near the border.
+
+    Parameters
+    ----------
+    per_frame, tracks
+        Boxes, and track ids from `link`, of every frame.
+    shape
+        (H, W) of the frames.
+    min_frames
+        Fewest frames in which a cell must have been seen.
+    border_margin
+        Width in pixels of the border; a cell whose box ever enters it is dropped.
+
+    Returns
+    -------
+    Ascending ids.
+    """
+    if not sum(map(len, tracks)):
+        return np.zeros(0, np.int64)
+    ids, box = np.concatenate(tracks), np.concatenate(per_frame)
+    h, w = shape
+    near = (box[:, :2] < border_margin).any(1) | (box[:, 2:] > np.array([h, w]) - border_margin).any(1)
+    seen = np.bincount(ids)
+    touched = np.bincount(ids, weights=near) > 0
+    return np.flatnonzero((seen >= min_frames) & ~touched)

@@ -1,0 +1,102 @@
+"""Launching: context managers that yield a pool to run tasks on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+import psutil
+from dask.system import CPU_COUNT
+from distributed import Client, LocalCluster, performance_report
+
+from pyama_dask.config import Cluster, memory_bytes
+from pyama_dask.errors import ConfigError
+from pyama_dask.execute import DaskPool, Pool, SerialPool
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1", "BLOSC_NTHREADS": "1", "MALLOC_TRIM_THRESHOLD_": "65536",
+}  # fmt: skip
+"""Environment of a worker: one process a core, and no threads of its own; memory goes back when it is freed."""
+
+
+def worker_count(cluster: Cluster) -> int:
+    """Workers that a local cluster starts."""
+    if cluster.kind == "serial":
+        return 1
+    return CPU_COUNT if cluster.workers == "auto" else cluster.workers
+
+
+def worker_memory(cluster: Cluster) -> int:
+    """Bytes that a worker of a cluster that is started here may use."""
+    if cluster.memory != "auto":
+        return memory_bytes(cluster.memory)
+    return int(psutil.virtual_memory().total * 0.9 / worker_count(cluster))
+
+
+@contextmanager
+def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]]:
+    """Start what a config asks for; yield the pool, and the address of the dashboard.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config.
+    report
+        Where Dask's performance report goes.
+    """
+    if cluster.kind == "serial":
+        yield SerialPool(), None
+        return
+    if cluster.kind == "address":
+        with connected(str(cluster.address)) as client, performance_report(report):
+            yield DaskPool(client), client.dashboard_link
+        return
+    with local_cluster(cluster) as client, performance_report(report):
+        yield DaskPool(client), client.dashboard_link
+
+
+@contextmanager
+def local_cluster(cluster: Cluster) -> Iterator[Client]:
+    """Processes on this machine, one thread each; the dashboard is reached from this machine only."""
+    environment = {"distributed.nanny.pre-spawn-environ": ONE_THREAD, "distributed.scheduler.allowed-failures": 3}
+    with (
+        dask.config.set(environment),
+        LocalCluster(
+            n_workers=worker_count(cluster),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=worker_memory(cluster),
+            host="127.0.0.1",
+            dashboard_address=free_address(cluster.dashboard),
+        ) as processes,
+        Client(processes) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """Client of a scheduler that is running."""
+    try:
+        client = Client(address, timeout="15s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cluster.address: no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client
+
+
+def free_address(address: str) -> str:
+    """Address of the dashboard; with any free port where the wanted one is taken."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host or "127.0.0.1", int(port)))
+        except OSError:
+            return f"{host or '127.0.0.1'}:0"
+    return address
+

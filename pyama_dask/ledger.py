@@ -1,0 +1,117 @@
+"""The ledger: an append-only record of what is done, that only the driver writes.
+
+One JSON object a line. The first says which version wrote it; then ``done`` lines hold receipts, ``void`` lines take
+steps back before their files are overwritten, ``failed`` lines hold reasons. A line counts when its newline is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from pyama_dask.errors import OutputError
+from pyama_dask.tasks import Receipt, Step
+
+VERSION = 1
+
+
+class Ledger:
+    """What is recorded as done in an output directory.
+
+    Use as a context manager to write to it; reading needs none.
+
+    Parameters
+    ----------
+    path
+        The file, ``.pyama_dask/ledger.jsonl``; need not exist.
+
+    Raises
+    ------
+    OutputError
+        If a newer version of the package wrote it, or it is no ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[str, dict[str, str]] = {}
+        """Digest of every recorded step, by task key."""
+        self.notes: dict[str, dict[str, int]] = {}
+        self.warnings: dict[str, list[str]] = {}
+        self.failed: dict[str, str] = {}
+        """Reason by key of the tasks that failed when they were last tried."""
+        self.attempts: dict[str, int] = {}
+        self._file = -1
+        for line in _whole_lines(path):
+            self._take(line)
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        content = self.path.read_bytes()
+        os.ftruncate(self._file, content.rfind(b"\n") + 1)  # a torn last line never counted
+        if b"\n" not in content:
+            self._append({"ledger": VERSION})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def has(self, key: str, step: Step, digest: str) -> bool:
+        """Whether a step of a task is recorded as done with this digest."""
+        return self.done.get(key, {}).get(step) == digest
+
+    def record(self, receipt: Receipt) -> None:
+        """Record what a task did; on disk when this returns."""
+        self._append({"done": asdict(receipt)})
+
+    def void(self, key: str, steps: Iterable[str]) -> None:
+        """Take recorded steps of a task back, as their files are about to be overwritten."""
+        if taken := [step for step in steps if step in self.done.get(key, {})]:
+            self._append({"void": key, "steps": taken})
+
+    def fail(self, key: str, reason: str) -> None:
+        """Record a failed attempt at a task."""
+        self._append({"failed": key, "reason": reason})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        os.write(self._file, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        os.fsync(self._file)
+        self._take(entry)
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        if "ledger" in entry:
+            if entry["ledger"] > VERSION:
+                raise OutputError(f"{self.path}: was written by a newer version of pyama_dask; use that one")
+        elif "done" in entry:
+            receipt = entry["done"]
+            key = receipt["key"]
+            self.done.setdefault(key, {}).update(receipt["digests"])
+            self.notes.setdefault(key, {}).update(receipt["notes"])
+            self.warnings[key] = list(receipt["warnings"])
+            self.failed.pop(key, None)
+            self.attempts.pop(key, None)
+        elif "void" in entry:
+            for step in entry["steps"]:
+                self.done.get(entry["void"], {}).pop(step, None)
+        elif "failed" in entry:
+            self.failed[entry["failed"]] = entry["reason"]
+            self.attempts[entry["failed"]] = self.attempts.get(entry["failed"], 0) + 1
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    entries = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise OutputError(
+                f"{path}, line {number}: is not a line of a ledger; move the file away to start the output anew"
+            ) from error
+        entries.append(entry)
+    return entries

@@ -1,0 +1,352 @@
+"""The plan: config and metadata go in, a list of tasks comes out, with their bytes and memory. Nothing is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, prod
+from typing import Any
+
+from pyama_dask.config import Config, parse_selection
+from pyama_dask.errors import PlanError
+from pyama_dask.ledger import Ledger
+from pyama_dask.readers import FovInfo, Metadata
+from pyama_dask.resolve import Times, frame_times
+from pyama_dask.store import ArraySpec, layout
+from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, digest
+
+METHOD_VERSION = 1
+"""Raised when a kernel's results change, so that results of older versions are made anew."""
+
+WORKER_BASE = 280 * 2**20
+"""Memory of a worker before it holds a frame: Python, the packages, compiled loops."""
+BLOCK_MEMORY = 512 * 2**20
+"""Most memory that ``block_frames: auto`` gives to one block."""
+LONGEST_BLOCK = 64
+
+NEEDS: Mapping[tuple[Kind, Step], tuple[tuple[Kind, Step], ...]] = {
+    ("ingest", "segment"): (("ingest", "copy"),),
+    ("ingest", "background"): (("ingest", "copy"), ("ingest", "segment")),
+    ("link", "track"): (("ingest", "segment"),),
+    ("link", "crop"): (("ingest", "copy"), ("ingest", "background")),
+    ("link", "cache"): (("ingest", "copy"), ("ingest", "background")),
+    ("finish", "track"): (("ingest", "segment"), ("link", "track")),
+    ("finish", "extract"): (("ingest", "background"), ("link", "track")),
+    ("finish", "crop"): (("link", "track"), ("link", "crop"), ("finish", "track")),
+    ("finish", "cache"): (("link", "cache"), ("finish", "track")),
+    ("gather", "extract"): (("finish", "extract"),),
+    ("gather", "crop"): (("finish", "crop"),),
+}
+"""What each part of a step is made from; parts that a run does not have are passed over."""
+
+
+@dataclass(frozen=True)
+class FovPlan:
+    """The tasks of one FOV, in an order in which they can be done."""
+
+    fov: int
+    name: str
+    tasks: tuple[Task, ...]
+    times: Times
+    problem: str | None = None
+    """Why the FOV cannot be done; it then has no tasks."""
+
+    @property
+    def stages(self) -> tuple[tuple[Task, ...], ...]:
+        """Tasks by kind: those of a stage need all of the stage before, and nothing of each other."""
+        return tuple(stage for kind in KINDS if (stage := tuple(t for t in self.tasks if t.kind == kind)))
+
+    def only(self, choose: Callable[[Task], Mapping[Step, str]]) -> FovPlan:
+        """Leave out the steps that are not chosen, and the tasks that have none left."""
+        tasks = (replace(task, digests=choose(task)) for task in self.tasks)
+        return replace(self, tasks=tuple(task for task in tasks if task.digests))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    job: Job
+    identity: str
+    """Identity of the movie's content."""
+    fovs: tuple[FovPlan, ...]
+    steps: tuple[Step, ...]
+    files_per_fov: int
+    """Without those of cells."""
+    files_per_cell: int
+    worker_memory: int
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks."""
+        return tuple(task for fov in self.fovs for task in fov.tasks)
+
+    @property
+    def memory(self) -> int:
+        """Largest predicted peak of a worker in bytes."""
+        return max((task.memory for task in self.tasks), default=0)
+
+    def document(self) -> dict[str, Any]:
+        """Give the plan as plain values, for JSON: the tasks of a FOV by kind, as its blocks differ in their frames only."""
+        return {
+            "version": 1,
+            "input": str(self.job.source),
+            "identity": self.identity,
+            "output": str(self.job.output),
+            "steps": list(self.steps),
+            "frames": self.job.config.params.frames,
+            "block_frames": self.job.block_frames,
+            "blocks": len(self.job.blocks),
+            "tasks": len(self.tasks),
+            "bytes_read": sum(task.bytes_read for task in self.tasks),
+            "bytes_written": sum(task.bytes_written for task in self.tasks),
+            "files_per_fov": self.files_per_fov,
+            "files_per_cell": self.files_per_cell,
+            "memory": self.memory,
+            "worker_memory": self.worker_memory,
+            "warnings": list(self.warnings),
+            "fovs": [_fov_document(fov) for fov in self.fovs],
+        }
+
+
+def _fov_document(fov: FovPlan) -> dict[str, Any]:
+    kinds = {
+        stage[0].kind: {
+            "tasks": len(stage),
+            "steps": dict(stage[0].digests),
+            "bytes_read": sum(task.bytes_read for task in stage),
+            "bytes_written": sum(task.bytes_written for task in stage),
+            "memory": max(task.memory for task in stage),
+        }
+        for stage in fov.stages
+    }
+    return {"fov": fov.fov, "name": fov.name, "problem": fov.problem, "time_source": fov.times.source, "kinds": kinds}
+
+
+# ------------------------------------------------------------------------------------------ making plans
+
+
+def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: int) -> Plan:
+    """Plan a whole run.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    metadata
+        Of the movie.
+    identity
+        Identity of the movie's content.
+    worker_memory
+        Bytes that a worker may use.
+
+    Raises
+    ------
+    PlanError
+        If a task would not fit a worker's memory.
+    """
+    frames = tuple(parse_selection(config.params.frames))
+    chosen = parse_selection(config.params.fovs)
+    largest = max((metadata.fovs[k].shape for k in chosen), key=prod)
+    block = config.storage.block_frames
+    block = automatic_block(config, largest, len(frames), worker_memory) if block == "auto" else min(block, len(frames))
+    config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
+    job = Job(metadata.path, config.output, config, frames, block)
+    fovs = tuple(_plan_fov(job, metadata, identity, k, worker_memory) for k in chosen)
+    specs = layout(config, largest, len(frames), block)
+    per_fov, per_cell = count_files(config, specs, len(job.blocks))
+    warnings = [*_general_warnings(config), *(fov.times.warning for fov in fovs if fov.times.warning)]
+    return Plan(job, identity, fovs, active_steps(config), per_fov, per_cell, worker_memory, tuple(warnings))
+
+
+def active_steps(config: Config) -> tuple[Step, ...]:
+    """Steps that a config asks for, by its channels and ``copy_only``."""
+    if config.params.copy_only or config.channels.pc is None:
+        return ("copy", "cache")
+    return tuple(step for step in STEPS if step != "background" or config.channels.fl)
+
+
+def _general_warnings(config: Config) -> Iterator[str]:
+    if config.channels.pc is None and not config.params.copy_only:
+        yield (
+            "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: "
+            "cells cannot be found, nor the background between them"
+        )
+
+
+def _plan_fov(job: Job, metadata: Metadata, identity: str, fov: int, worker_memory: int) -> FovPlan:
+    info = metadata.fovs[fov]
+    times = frame_times(job.config, metadata, fov, job.frames)
+    if problem := _problem(job, metadata, info):
+        return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}")
+    digests = step_digests(job, identity, fov, info.shape, times)
+    tasks = tuple(_tasks(job, fov, info.shape, digests))
+    for task in tasks:
+        if task.memory > worker_memory:
+            raise PlanError(
+                f"{task.key} would need {task.memory / 2**20:.0f} MiB, but a worker has "
+                f"{worker_memory / 2**20:.0f} MiB: give workers more (cluster.memory, or fewer cluster.workers), or "
+                f"lower storage.block_frames, now {job.block_frames}"
+            )
+    return FovPlan(fov, info.name, tasks, times)
+
+
+def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
+    missing = [frame for frame in info.missing if frame in set(job.frames)]
+    if not missing:
+        return None
+    whole = next((f for f in range(metadata.n_frames) if f in info.missing), 0)
+    remedy = f"take the frames that are whole with --frames 0-{whole - 1}" if whole else "leave it out with --fovs"
+    return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}; {remedy}"
+
+
+def step_digests(
+    job: Job, identity: str, fov: int, shape: tuple[int, int], times: Times
+) -> dict[Kind, dict[Step, str]]:
+    """Digests of all that the result of each step of a FOV depends on, by kind of task."""
+    config, params = job.config, job.config.params
+    chosen = [choice.channel for choice in config.channels.all]
+    base = digest(METHOD_VERSION, identity, fov, shape, job.frames, params.z, config.storage.codec, job.block_frames)
+    copy = digest("copy", base, config.channels.pc is None, chosen)
+    segment = digest("segment", copy, params.preprocess, params.segmentation_method, params.segmentation_params)
+    back = digest("background", segment, params.background_params, params.background_weight)
+    track = digest("track", segment, params.tracking_method, params.tracking_params)
+    active = active_steps(config)
+    cells = "segment" in active
+    levels = digest("levels", back if cells else copy)
+    crop = digest("crop", track, levels, params.crop_padding)
+    features = [choice.features for choice in config.channels.all]
+    extract = digest("extract", track, back, features)
+    cache = digest("cache", levels, track if cells else None)
+    all_kinds: dict[Kind, dict[Step, str]] = {
+        "ingest": {"copy": copy, "segment": segment, "background": back},
+        "link": {"track": track, "crop": levels, "cache": levels},
+        "finish": {"track": track, "crop": crop, "extract": extract, "cache": cache},
+        "gather": {"crop": crop, "extract": digest(extract, times.minutes.tolist())},
+    }
+    return {kind: {s: d for s, d in steps.items() if s in active} for kind, steps in all_kinds.items()}
+
+
+def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Mapping[Step, str]]) -> Iterator[Task]:
+    for kind, steps in digests.items():
+        blocked = kind in BLOCKED
+        for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
+            if steps:
+                read, written = traffic(job, kind, shape, stop - start)
+                memory = task_memory(job.config, kind, shape, stop - start)
+                yield Task(kind, fov, shape, start, stop, number if blocked else None, steps, read, written, memory)
+
+
+# --------------------------------------------------------------------------------- bytes, memory, files
+
+
+def traffic(job: Job, kind: Kind, shape: tuple[int, int], frames: int) -> tuple[int, int]:
+    """Bytes of pixels that a task reads and writes, uncompressed and without crops."""
+    full, half = prod(shape) * frames, (shape[0] // 2) * (shape[1] // 2) * frames
+    raw = len(job.config.channels.all)
+    cells = "segment" in active_steps(job.config)
+    fluorescent = len(job.config.channels.fl) if cells else 0
+    if kind == "ingest":
+        return full * 2 * raw, full * (2 * raw + 2 * cells + 4 * fluorescent)
+    if kind == "finish":
+        shown = raw + 2 * cells + fluorescent
+        return full * (2 * raw + 2 * cells + 4 * fluorescent), full * 2 * cells + half * shown
+    return 0, 0
+
+
+def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int) -> int:
+    """Peak memory of a worker that does a task, in bytes."""
+    pixels = prod(shape)
+    if kind in ("ingest", "finish"):
+        return WORKER_BASE + pixels * (frame_bytes(config, kind) * frames + 40)
+    return WORKER_BASE + pixels * 4
+
+
+def frame_bytes(config: Config, kind: Kind) -> int:
+    """Bytes a pixel of one frame that a block holds at once: arrays, and the shard that is being encoded."""
+    raw = len(config.channels.all)
+    if "segment" not in active_steps(config):
+        return 2 * raw + 4
+    background = 4 if config.channels.fl else 0
+    if kind == "ingest":
+        return 2 * raw + 2 + 2 * background + 2
+    return 2 * raw + 2 + 4 + background * len(config.channels.fl) + 2
+
+
+def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:
+    """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
+    room = min(0.6 * worker_memory, WORKER_BASE + BLOCK_MEMORY)
+    one, two = (max(task_memory(config, kind, shape, n) for kind in BLOCKED) for n in (1, 2))
+    fits = 1 + int(max(room - one, 0) // (two - one))
+    blocks = ceil(n_frames / min(max(fits, 1), LONGEST_BLOCK))
+    return ceil(n_frames / blocks)
+
+
+def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> tuple[int, int]:
+    """Files of a FOV's results without those of its cells, and files that each cell adds."""
+    stored = [spec for spec in specs.values() if prod(spec.shape)]
+    groups = {spec.group for spec in specs.values()}
+    files = 1 + len(groups) + len(specs) + len(stored) * blocks
+    if "segment" not in active_steps(config):
+        return files, 0
+    products = len(config.channels.all) + 1
+    return files + 1 + (1 + 1 + 3 * 2 + products), products * 5
+
+
+# ---------------------------------------------------------------------------------------------- resuming
+
+
+def remaining(
+    plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: Callable[[Task], bool]
+) -> Plan:
+    """Plan of what is not yet recorded as done.
+
+    Parameters
+    ----------
+    plan
+        Of the whole run.
+    ledger
+        What is recorded.
+    steps
+        The steps to do; None for all.
+    spent
+        Whether the crop parts of a ``finish`` task are no longer there.
+
+    Raises
+    ------
+    PlanError
+        If a chosen step needs one that is neither done nor chosen.
+    """
+    wanted = set(plan.steps if steps is None else steps)
+    if unknown := wanted - set(plan.steps):
+        known = ", ".join(plan.steps)
+        raise PlanError(f"step {sorted(unknown)[0]!r} is not one of this run's: {known}")
+    fovs = []
+    for fov in plan.fovs:
+        left = fov.only(lambda task: {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d)})
+        recrop = any(task.kind == "gather" and "crop" in task.digests for task in left.tasks)
+        open_steps = {task.key: dict(task.digests) for task in left.tasks}
+        if recrop:
+            for task in fov.tasks:
+                if task.kind == "finish" and "crop" in task.digests and spent(task):
+                    open_steps.setdefault(task.key, {})["crop"] = task.digests["crop"]
+        todo = fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted & open_steps.get(task.key, {}).keys()})
+        _check_needs(fov, open_steps, wanted)
+        fovs.append(todo)
+    return replace(plan, fovs=tuple(fovs))
+
+
+def _check_needs(fov: FovPlan, open_steps: Mapping[str, Mapping[Step, str]], wanted: set[Step]) -> None:
+    """Refuse to do a step whose input is neither there nor about to be made."""
+    undone = {(task.kind, step) for task in fov.tasks for step in open_steps.get(task.key, ())}
+    for kind, step in sorted(undone):
+        if step in wanted:
+            for needed in NEEDS.get((kind, step), ()):
+                if needed in undone and needed[1] not in wanted:
+                    raise PlanError(
+                        f"step '{step}' of FOV {fov.fov} needs '{needed[1]}', "
+                        "which is not done for these settings: add it to --steps"
+                    )
+

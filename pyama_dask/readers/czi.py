@@ -1,0 +1,168 @@
+"""Zeiss CZI movies, through the `pylibCZIrw` package."""
+
+from __future__ import annotations
+
+import struct
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pylibCZIrw import czi
+
+from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.czi_planes import CziPlanes, find_planes
+from pyama_dask.readers.czi_stamps import read_stamps
+from pyama_dask.readers.czi_xml import (
+    SceneText,
+    TimeAxis,
+    read_channels,
+    read_pixel_size_um,
+    read_scenes,
+    read_size,
+    read_time_axis,
+)
+from pyama_dask.readers.handle import FileReader
+from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
+
+_DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
+_OTHER_AXES = {"R": "rotation", "I": "illumination", "H": "phase", "V": "view", "B": "block"}
+
+
+@dataclass(frozen=True)
+class CziMovie:
+    """An open CZI file and where its planes are."""
+
+    document: czi.CziReader
+    root: ET.Element
+    planes: CziPlanes
+    opened: ExitStack
+
+    def close(self) -> None:
+        """Close the file."""
+        self.opened.close()
+
+
+class CziReader(FileReader[CziMovie]):
+    """Reads CZI files: every scene is a FOV, a mosaic is one image."""
+
+    suffixes: Sequence[str] = (".czi",)
+    signatures: Sequence[bytes] = (b"ZISRAWFILE",)
+    vendor_errors = (RuntimeError, OSError, ValueError, LookupError, struct.error, ET.ParseError)
+
+    def _open(self) -> CziMovie:
+        with ExitStack() as stack:
+            document = stack.enter_context(czi.open_czi(str(self.path)))
+            text = document.raw_metadata
+            root = ET.fromstring(text) if text.strip() else ET.Element("ImageDocument")
+            self._check_axes(document)
+            planes = find_planes(document, read_size(root, "T"))
+            if planes is None:
+                raise SourceError(f"{self.path}: holds no images; its recording may have been broken off")
+            self._check_pixels(planes)
+            return CziMovie(document, root, planes, stack.pop_all())
+
+    def _describe(self, movie: CziMovie) -> Metadata:
+        held = movie.planes.held_frames
+        axis = read_time_axis(movie.root)
+        times = self._times_min(axis, held)
+        return Metadata(
+            path=self.path,
+            format="CZI",
+            fovs=_fovs(movie, held),
+            n_frames=held.shape[1],
+            channels=_channels(movie),
+            z_planes=movie.planes.tiles.shape[3],
+            pixel_size_um=read_pixel_size_um(movie.root),
+            interval_min=axis.increment_s / 60 if axis.increment_s and axis.increment_s > 0 else None,
+            times_min=times,
+            time_source=None if times is None else axis.source,
+        )
+
+    def _times_min(self, axis: TimeAxis, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
+        """(S, T) minutes since the start of the acquisition; the file has one stamp for all scenes."""
+        n_frames = held.shape[1]
+        seconds = np.full(n_frames, np.nan)
+        if axis.increment_s is not None:
+            seconds = axis.start_s + axis.increment_s * np.arange(n_frames)
+        else:
+            listed = axis.offsets_s
+            if axis.attachment is not None:
+                listed = read_stamps(self.path, axis.attachment)
+            seconds[: len(listed)] = listed[:n_frames]
+        times = np.where(held, seconds / 60, np.nan)
+        return None if np.isnan(times).all() else times
+
+    def _check_axes(self, document: czi.CziReader) -> None:
+        for axis, (start, stop) in document.total_bounding_box.items():
+            if axis in _OTHER_AXES and stop - start > 1:
+                raise UnsupportedSourceError(
+                    f"{self.path}: has {stop - start} images along {axis} ({_OTHER_AXES[axis]}); "
+                    "only scenes, time, channels and z are read: save one of them as a new file in ZEN"
+                )
+
+    def _check_pixels(self, planes: CziPlanes) -> None:
+        for channel, kinds in enumerate(planes.pixel_types):
+            other = sorted(kinds - _DTYPES.keys())
+            if other:
+                raise UnsupportedSourceError(
+                    f"{self.path}: channel {channel} has pixels of type {other[0]}; "
+                    "only grey images are read: split the colours into channels in ZEN"
+                )
+            if len(kinds) > 1:
+                raise UnsupportedSourceError(
+                    f"{self.path}: channel {channel} mixes pixels of types {', '.join(sorted(kinds))}; "
+                    "convert it to one of them in ZEN"
+                )
+
+    def _fill(
+        self, movie: CziMovie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
+    ) -> None:
+        planes = movie.planes
+        first_frame, first_z = planes.first
+        for place, channel in enumerate(channels):
+            (kind,) = planes.pixel_types[channel]
+            pixels[place] = movie.document.read(
+                roi=planes.boxes[fov],
+                plane={"T": first_frame + frame, "C": planes.channels[channel], "Z": first_z + z},
+                scene=planes.scenes[fov],
+                pixel_type=kind,
+            )[..., 0]
+
+
+def _fovs(movie: CziMovie, held: npt.NDArray[np.bool_]) -> tuple[FovInfo, ...]:
+    texts = read_scenes(movie.root)
+    in_well: Counter[str] = Counter()
+    fovs = []
+    for fov, scene in enumerate(movie.planes.scenes):
+        # A file without scene indices may still describe the one place where it was recorded.
+        text = texts.get(0 if scene is None else scene, SceneText())
+        if text.well is not None:
+            in_well[text.well] += 1
+        _, _, width, height = movie.planes.boxes[fov]
+        fovs.append(
+            FovInfo(
+                name=text.name or fov_name(fov),
+                shape=(height, width),
+                position_um=text.position_um,
+                missing=tuple(int(frame) for frame in np.flatnonzero(~held[fov])),
+                well=text.well,
+                site=None if text.well is None else in_well[text.well],
+            )
+        )
+    return tuple(fovs)
+
+
+def _channels(movie: CziMovie) -> tuple[Channel, ...]:
+    planes, texts = movie.planes, read_channels(movie.root)
+    # The XML lists the channels of the file; that of a part of a movie may still list all that there were.
+    numbers = planes.channels if max(planes.channels) < len(texts) else range(len(planes.channels))
+    channels = []
+    for number, (pixel_type,) in zip(numbers, planes.pixel_types, strict=True):
+        name, kind = texts[number] if number < len(texts) else ("", channel_kind(""))
+        channels.append(Channel(name or channel_name(number), _DTYPES[pixel_type], kind))
+    return tuple(channels)

@@ -1,0 +1,110 @@
+"""What the XML of a CZI file says about scenes, channels, pixel size and times."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from pyama_dask.readers.base import ChannelKind
+from pyama_dask.readers.naming import channel_kind
+
+_IMAGE = "Metadata/Information/Image"
+_DIMENSIONS = f"{_IMAGE}/Dimensions"
+
+
+@dataclass(frozen=True)
+class SceneText:
+    """A scene as the XML describes it."""
+
+    name: str = ""
+    position_um: tuple[float, float] | None = None
+    well: str | None = None
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The time axis as the XML describes it."""
+
+    source: str | None = None
+    """Where the stamps are, in the file's own words."""
+    offsets_s: tuple[float, ...] = ()
+    """Stamps in seconds, where they are listed."""
+    start_s: float = 0.0
+    increment_s: float | None = None
+    """Seconds between frames, where the stamps follow from it."""
+    attachment: str | None = None
+    """Name of the attachment that holds the stamps."""
+
+
+def read_channels(root: ET.Element) -> list[tuple[str, ChannelKind]]:
+    """Read name (empty where there is none) and kind of every channel."""
+    channels = []
+    for channel in root.iterfind(f"{_DIMENSIONS}/Channels/Channel"):
+        name = channel.get("Name", "")
+        contrast = [channel.findtext("ContrastMethod", "")]
+        if channel.findtext("Fluor") and not contrast[0]:
+            contrast = ["Fluorescence"]
+        channels.append((name, channel_kind(name, contrast)))
+    return channels
+
+
+def read_scenes(root: ET.Element) -> dict[int, SceneText]:
+    """Read the scenes by their index."""
+    scenes = {}
+    for place, scene in enumerate(root.iterfind(f"{_DIMENSIONS}/S/Scenes/Scene")):
+        shape = scene.find("Shape")  # the well that the scene lies in
+        well = scene.findtext("ArrayName") or (None if shape is None else shape.get("Name"))
+        index = scene.get("Index", "")
+        scenes[int(index) if index.isdecimal() else place] = SceneText(
+            name=scene.get("Name", ""), position_um=_position(scene), well=well or None
+        )
+    return scenes
+
+
+def read_pixel_size_um(root: ET.Element) -> float | None:
+    """Read the width of a pixel in micrometres."""
+    metres = _number(root.findtext("Metadata/Scaling/Items/Distance[@Id='X']/Value"))
+    # 1.6e-06 m should be 1.6 um, not 1.5999999999999999.
+    return float(f"{metres * 1e6:.12g}") if metres is not None and metres > 0 else None
+
+
+def read_size(root: ET.Element, axis: str) -> int:
+    """Read the length that the file announces for an axis; 0 where it announces none."""
+    return int(_number(root.findtext(f"{_IMAGE}/Size{axis}")) or 0)
+
+
+def read_time_axis(root: ET.Element) -> TimeAxis:
+    """Read the time axis."""
+    positions = root.find(f"{_DIMENSIONS}/T/Positions")
+    if positions is None:
+        return TimeAxis()
+    words = positions.findtext("List/Offsets", "").split()
+    offsets = [_number(word) for word in words]
+    if words:
+        numbers = tuple(float("nan") if offset is None else offset for offset in offsets)
+        return TimeAxis("czi T/Positions/List/Offsets", offsets_s=numbers)
+    increment = _number(positions.findtext("Interval/Increment"))
+    if increment is not None:
+        start = _number(positions.findtext("Interval/Start")) or 0.0
+        return TimeAxis("czi T/Positions/Interval", start_s=start, increment_s=increment)
+    attachment = positions.findtext("BinaryList/AttachmentName")
+    return TimeAxis(f"czi attachment {attachment}", attachment=attachment) if attachment else TimeAxis()
+
+
+def _position(scene: ET.Element) -> tuple[float, float] | None:
+    centre = [_number(word) for word in scene.findtext("CenterPosition", "").split(",")]
+    points = [centre] if len(centre) == 2 else []
+    points = points or [
+        [_number(p.get("X")), _number(p.get("Y"))] for p in scene.iterfind("Positions/Position")
+    ]
+    known = [(x, y) for x, y in points if x is not None and y is not None]
+    if not known:
+        return None
+    return sum(x for x, _ in known) / len(known), sum(y for _, y in known) / len(known)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,208 @@
+"""What the readers of all formats share: when a file is open, in which process, and what can be asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
+
+import numpy as np
+
+from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
+from pyama_dask.readers.base import Metadata
+
+
+class OpenFile(Protocol):
+    """An open movie file of some format."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+File = TypeVar("File", bound=OpenFile)
+
+# A forked process inherits the open files of its parent. Closing them there, or having them collected, runs
+# the vendor's clean-up on state that was shared at the fork; so they are kept, and never used.
+_INHERITED: list[OpenFile] = []
+
+
+class FileReader(ABC, Generic[File]):
+    """Base of the readers: opens the file at first need, checks indices, and makes the frame.
+
+    Reading is safe from several threads; `close` only when none of them reads.
+    """
+
+    suffixes: Sequence[str] = ()
+    signatures: Sequence[bytes] = ()
+    """What files of the format begin with."""
+    vendor_errors: tuple[type[Exception], ...] = ()
+    """What the vendor's package raises on damaged files."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._metadata: Metadata | None = None
+        self._file: File | None = None
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the file holds; read once, and kept after `close`.
+
+        Raises
+        ------
+        SourceError
+            If the file is absent, truncated or not of this format.
+        """
+        return self._opened()[1] if self._metadata is None else self._metadata
+
+    def check(self) -> None:
+        """See whether the path leads to a file that begins like one of this format.
+
+        Raises
+        ------
+        SourceError
+            If it does not.
+        """
+        check_file(self.path, self.signatures)
+
+    def read_frame(
+        self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> np.ndarray:
+        """Read one frame of one FOV with its channels (default: all of them, in file order).
+
+        Returns
+        -------
+        (C, H, W) array that owns its memory, in the pixel type of the channels read; where these have
+        different ones, in the smallest type that holds them all.
+
+        Raises
+        ------
+        MissingFrameError
+            If the file does not hold the frame.
+        IndexError
+            If FOV, frame, channel or plane are outside the file.
+        SourceError
+            If the frame cannot be read.
+        """
+        file, info = self._opened()
+        picked = range(len(info.channels)) if channels is None else channels
+        self._check_indices(info, fov, frame, picked, z)
+        if frame in info.fovs[fov].missing:
+            raise MissingFrameError(
+                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file announces it "
+                "but does not hold it; process only the frames before it, or leave the FOV out"
+            )
+        dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
+        pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
+        with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read"):
+            self._fill(file, pixels, fov, frame, picked, z)
+        return pixels
+
+    def close(self) -> None:
+        """Close the file; does nothing when it is closed."""
+        with self._own_lock():
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
+
+    @abstractmethod
+    def _open(self) -> File:
+        """Open the file."""
+
+    @abstractmethod
+    def _describe(self, file: File) -> Metadata:
+        """Read what the file holds."""
+
+    @abstractmethod
+    def _fill(
+        self, file: File, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
+    ) -> None:
+        """Read a frame that the file holds into a (C, H, W) array."""
+
+    def _opened(self) -> tuple[File, Metadata]:
+        """Give the file as this process opened it, and what it holds."""
+        with self._own_lock():
+            if self._file is None:
+                self.check()
+                with self._readable("cannot be read; it seems to be incomplete or damaged, copy it again"):
+                    self._file = self._open()
+            if self._metadata is None:
+                self._metadata = self._described(self._file)
+            return self._file, self._metadata
+
+    def _described(self, file: File) -> Metadata:
+        try:
+            with self._readable(
+                "does not say what it holds; it seems to be incomplete or damaged, copy it again"
+            ):
+                return self._describe(file)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _readable(self, problem: str) -> Iterator[None]:
+        try:
+            yield
+        except PyamaError:
+            raise
+        except self.vendor_errors as error:
+            raise SourceError(f"{self.path}: {problem} ({type(error).__name__}: {error})") from error
+
+    def _own_lock(self) -> threading.RLock:
+        """Give the lock of this process; a process that was forked starts with no file."""
+        if self._pid != os.getpid():
+            if self._file is not None:
+                _INHERITED.append(self._file)
+            self._file = None
+            self._lock = threading.RLock()
+            self._pid = os.getpid()
+        return self._lock
+
+    def _check_indices(self, info: Metadata, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+        named = [("FOV", fov, len(info.fovs)), ("frame", frame, info.n_frames), ("plane", z, info.z_planes)]
+        named += [("channel", channel, len(info.channels)) for channel in channels]
+        for what, value, count in named:
+            if not 0 <= value < count:
+                raise IndexError(f"{self.path}: {what} {value} is outside 0..{count - 1}")
+
+
+def check_file(path: Path, signatures: Sequence[bytes]) -> None:
+    """See whether a path leads to a file that begins with one of the signatures.
+
+    Raises
+    ------
+    SourceError
+        If it leads nowhere, to a directory, or to something else.
+    """
+    if path.is_dir():
+        raise SourceError(f"{path}: is a directory; give the movie file in it")
+    try:
+        with path.open("rb") as file:
+            start = file.read(max(len(signature) for signature in signatures))
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check who may read it") from error
+    if not start:
+        raise SourceError(f"{path}: is empty; copy it again")
+    if not start.startswith(tuple(signatures)):
+        raise SourceError(
+            f"{path}: is not a {path.suffix.lstrip('.').upper()} file although it is named like one "
+            f"(it begins with {start!r}); give the original movie file"
+        )

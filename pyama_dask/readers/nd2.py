@@ -1,0 +1,221 @@
+"""Nikon ND2 movies, through the `nd2` package."""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import nd2
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.handle import FileReader
+from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
+from pyama_dask.readers.nd2_chunks import frame_chunks
+
+_AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
+_TIME = "Time [s]"
+
+
+@dataclass(frozen=True)
+class Nd2Movie:
+    """An open ND2 file and where its frames are."""
+
+    file: nd2.ND2File
+    chunks: dict[int, int]
+    """Bytes of pixels by sequence number, of the frames that the file holds."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    @cached_property
+    def sequence(self) -> npt.NDArray[np.int64]:
+        """(P, T, Z) sequence numbers of the planes, for whatever loops the file has in whatever nesting."""
+        counts = {_AXES[loop.type]: loop.count for loop in self.file.experiment if loop.type in _AXES}
+        numbers = np.arange(math.prod(counts.values())).reshape(tuple(counts.values()))
+        absent = [axis for axis in "PTZ" if axis not in counts]
+        order = [[*absent, *counts].index(axis) for axis in "PTZ"]
+        return np.expand_dims(numbers, tuple(range(len(absent)))).transpose(order)
+
+    @cached_property
+    def held(self) -> npt.NDArray[np.bool_]:
+        """(P, T, Z) planes that the file holds."""
+        return np.isin(self.sequence, np.array(sorted(self.chunks), np.int64))
+
+    @property
+    def held_frames(self) -> npt.NDArray[np.bool_]:
+        """(P, T) frames of which the file holds every plane."""
+        return np.asarray(np.all(self.held, axis=2))
+
+
+class Nd2Reader(FileReader[Nd2Movie]):
+    """Reads ND2 files with any nesting of time, position and z loops."""
+
+    suffixes: Sequence[str] = (".nd2",)
+    signatures: Sequence[bytes] = (b"\xda\xce\xbe\x0a", b"\x00\x00\x00\x0c")
+    vendor_errors = (
+        ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError,
+        ValueError, struct.error, zlib.error,
+    )  # fmt: skip
+
+    def _open(self) -> Nd2Movie:
+        if nd2.is_legacy(self.path):
+            raise UnsupportedSourceError(
+                f"{self.path}: is an ND2 file of the old kind (JPEG 2000); save it again in NIS-Elements"
+            )
+        chunks = frame_chunks(self.path)
+        return Nd2Movie(nd2.ND2File(self.path), chunks)
+
+    def _describe(self, movie: Nd2Movie) -> Metadata:
+        self._check_kind(movie.file)
+        missing = ~movie.held_frames
+        times = _times_min(movie)
+        n_fovs, n_frames, z_planes = movie.sequence.shape
+        return Metadata(
+            path=self.path,
+            format="ND2",
+            fovs=tuple(_fov(movie, fov, missing[fov]) for fov in range(n_fovs)),
+            n_frames=n_frames,
+            channels=_channels(movie.file),
+            z_planes=z_planes,
+            pixel_size_um=_pixel_size_um(movie.file),
+            interval_min=_interval_min(movie.file),
+            times_min=times,
+            time_source=None if times is None else f"nd2 events ({_TIME})",
+        )
+
+    def _check_kind(self, file: nd2.ND2File) -> None:
+        axes = [_AXES.get(loop.type) for loop in file.experiment if loop.type in _AXES or loop.count > 1]
+        problem = ""
+        if file.components_per_channel != 1:
+            problem = "holds colour images; export its channels as separate grey ones"
+        elif file.attributes.compressionType == "lossy":
+            problem = "is compressed with losses; save it again in NIS-Elements without"
+        elif None in axes or len(set(axes)) < len(axes):
+            kinds = ", ".join(loop.type for loop in file.experiment)
+            problem = f"was recorded with loops that cannot be told apart ({kinds}); split it in NIS-Elements"
+        if problem:
+            raise UnsupportedSourceError(f"{self.path}: {problem}")
+
+    def _fill(
+        self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
+    ) -> None:
+        number = int(movie.sequence[fov, frame, z])
+        attributes = movie.file.attributes
+        needed = attributes.heightPx * (attributes.widthBytes or 0)
+        if attributes.compressionType != "lossless" and movie.chunks[number] < needed:
+            raise SourceError(
+                f"{self.path}: FOV {fov}, frame {frame} is cut off: {movie.chunks[number]} of {needed} bytes"
+            )
+        # A view of the file's memory map, with all channels of every pixel side by side.
+        stored = movie.file.read_frame(number).reshape(-1, *pixels.shape[1:])
+        for place, channel in enumerate(channels):
+            pixels[place] = stored[channel]
+
+
+def _fov(movie: Nd2Movie, fov: int, missing: npt.NDArray[np.bool_]) -> FovInfo:
+    attributes = movie.file.attributes
+    name = ""
+    for loop in movie.file.experiment:
+        if isinstance(loop, nd2.structures.XYPosLoop):
+            name = loop.parameters.points[fov].name or ""
+            place = loop.parameters.points[fov].stagePositionUm
+            position: tuple[float, float] | None = (float(place.x), float(place.y))
+            break
+    else:
+        position = _recorded_position(movie)
+    return FovInfo(
+        name=name or fov_name(fov),
+        shape=(attributes.heightPx, attributes.widthPx or 0),
+        position_um=position,
+        missing=tuple(int(frame) for frame in np.flatnonzero(missing)),
+    )
+
+
+def _recorded_position(movie: Nd2Movie) -> tuple[float, float] | None:
+    channel = _frame_channel(movie.file, min(movie.chunks, default=0))
+    if channel is None:
+        return None
+    place = channel.position.stagePositionUm
+    return float(place[0]), float(place[1])
+
+
+def _channels(file: nd2.ND2File) -> tuple[Channel, ...]:
+    described = file.metadata.channels or []
+    channels = []
+    for index in range(file.attributes.componentCount):
+        name, flags = "", []
+        if index < len(described):
+            name, flags = described[index].channel.name, described[index].microscope.modalityFlags
+        name = name or channel_name(index)
+        channels.append(Channel(name, file.dtype.name, channel_kind(name, flags)))
+    return tuple(channels)
+
+
+def _pixel_size_um(file: nd2.ND2File) -> float | None:
+    for channel in file.metadata.channels or []:
+        if channel.volume.axesCalibrated[0] and channel.volume.axesCalibration[0] > 0:
+            return float(channel.volume.axesCalibration[0])
+    return None
+
+
+def _interval_min(file: nd2.ND2File) -> float | None:
+    periods: set[float] = set()
+    for loop in file.experiment:
+        if isinstance(loop, nd2.structures.TimeLoop):
+            periods = {loop.parameters.periodMs}
+        elif isinstance(loop, nd2.structures.NETimeLoop):
+            periods = {period.periodMs for period in loop.parameters.periods}
+    if len(periods) != 1 or min(periods) <= 0:
+        return None
+    return float(periods.pop()) / 60_000
+
+
+def _times_min(movie: Nd2Movie) -> npt.NDArray[np.float64] | None:
+    """(P, T) minutes since the start of the acquisition, of the first plane of each frame."""
+    recorded = _event_seconds(movie.file)
+    times = np.full(movie.held_frames.shape, np.nan)
+    for fov, frame in np.argwhere(movie.held_frames):
+        number = int(movie.sequence[fov, frame, 0])
+        seconds = recorded.get(number)
+        if seconds is None:
+            seconds = _frame_seconds(movie.file, number)
+        times[fov, frame] = seconds / 60
+    return None if np.isnan(times).all() else times
+
+
+def _event_seconds(file: nd2.ND2File) -> dict[int, float]:
+    """Stamps by sequence number, as far as nd2 can read the table of events."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of stamps that nd2 cannot read, which are then not in the table
+            columns = file.events(orient="list", null_value=np.nan)
+    except Nd2Reader.vendor_errors:
+        return {}  # a column of some device that nd2 does not know
+    rows = zip(columns.get("Index", ()), columns.get(_TIME, ()), strict=False)
+    # A row of something else than a frame has no index.
+    return {int(number): float(stamp) for number, stamp in rows if not math.isnan(number)}
+
+
+def _frame_seconds(file: nd2.ND2File, number: int) -> float:
+    # Slower than the table, and not for a stamp that is there but NaN: nd2 then gives the first frame's.
+    channel = _frame_channel(file, number)
+    return math.nan if channel is None else channel.time.relativeTimeMs / 1000
+
+
+def _frame_channel(file: nd2.ND2File, number: int) -> nd2.structures.FrameChannel | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame = file.frame_metadata(number)
+    except Nd2Reader.vendor_errors:
+        return None
+    return frame.channels[0] if isinstance(frame, nd2.structures.FrameMetadata) and frame.channels else None

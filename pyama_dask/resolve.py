@@ -1,0 +1,184 @@
+"""Fitting a config to a movie: channels by index, every default filled in, everything checked that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config import ChannelChoice, Config, as_ranges, method_parameters, parse_selection
+from pyama_dask.errors import ConfigError, UnsupportedSourceError
+from pyama_dask.kernels.background import background
+from pyama_dask.kernels.methods import find_method
+from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.readers import Metadata
+
+PIXEL_TYPES = ("uint8", "uint16")
+
+
+def resolve(config: Config, metadata: Metadata) -> Config:
+    """Fit a config to a movie.
+
+    Returns
+    -------
+    The config with channels by index, selections as numbers, and every method parameter written out.
+
+    Raises
+    ------
+    ConfigError
+        If a channel, FOV, frame, plane, method or parameter does not exist; names the key.
+    UnsupportedSourceError
+        If a chosen channel's pixels are of a type that would lose values.
+    """
+    params, channels = config.params, config.channels
+    pc = channels.pc and _resolve_channel(channels.pc, "channels.pc", "phase feature", metadata)
+    fl = [
+        _resolve_channel(choice, f"channels.fl.{k}", "fluorescence feature", metadata)
+        for k, choice in enumerate(channels.fl)
+    ]
+    chosen = [choice.channel for choice in [*([pc] if pc else []), *fl]]
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"channels: a channel is chosen twice, by name and by index: {chosen}")
+    filled = params.model_copy(
+        update={
+            "fovs": _resolve_selection(params.fovs, len(metadata.fovs), "params.fovs", "FOVs", metadata),
+            "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
+            "z": _resolve_plane(params.z, metadata),
+            **_resolve_methods(config),
+        }
+    )
+    return config.model_copy(
+        update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
+    )
+
+
+def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metadata) -> ChannelChoice:
+    names = [channel.name for channel in metadata.channels]
+    index = choice.channel
+    if isinstance(index, str):
+        if names.count(index) != 1:
+            held = "is not in" if index not in names else "is the name of several channels in"
+            raise ConfigError(f"{key}.channel: {index!r} {held} {metadata.path.name}, which has {_listed(names)}")
+        index = names.index(index)
+    if index >= len(names):
+        raise ConfigError(f"{key}.channel: {index} is not in {metadata.path.name}, which has {_listed(names)}")
+    dtype = metadata.channels[index].dtype
+    if dtype not in PIXEL_TYPES:
+        raise UnsupportedSourceError(
+            f"{metadata.path}: channel {index} ({names[index]!r}) has {dtype} pixels; only {' and '.join(PIXEL_TYPES)} "
+            "can be processed without losing values. Export it as 16-bit, or leave it out of 'channels'"
+        )
+    for name in choice.features:
+        try:
+            find_method(kind, name)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.features: {error}") from error
+    return choice.model_copy(update={"channel": index})
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"{k}: {name!r}" for k, name in enumerate(names))
+
+
+def _resolve_selection(selection: str, count: int, key: str, what: str, metadata: Metadata) -> str:
+    if selection == "all":
+        return as_ranges(range(count))
+    if (last := parse_selection(selection)[-1]) >= count:
+        raise ConfigError(f"{key}: {last} is not in {metadata.path.name}, whose {what} are 0-{count - 1}")
+    return selection
+
+
+def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
+    if z is None:
+        if metadata.z_planes > 1:
+            raise ConfigError(
+                f"params.z: {metadata.path.name} has {metadata.z_planes} planes; choose one with 'z: INDEX', or 'z: max'"
+            )
+        return 0
+    if isinstance(z, int) and z >= metadata.z_planes:
+        raise ConfigError(f"params.z: {z} is not in {metadata.path.name}, whose planes are 0-{metadata.z_planes - 1}")
+    return z
+
+
+def _resolve_methods(config: Config) -> dict[str, Mapping[str, object]]:
+    params = config.params
+    try:
+        for name in params.preprocess:
+            find_method("preprocessor", name)
+        segmenter = find_method("segmenter", params.segmentation_method)
+        tracker = find_method("tracker", params.tracking_method)
+    except ConfigError as error:
+        raise ConfigError(f"params: {error}") from error
+    return {
+        "segmentation_params": method_parameters("params.segmentation_params", params.segmentation_params, segmenter),
+        "tracking_params": method_parameters("params.tracking_params", params.tracking_params, tracker, keep_cells),
+        "background_params": method_parameters("params.background_params", params.background_params, background),
+    }
+
+
+# ------------------------------------------------------------------------------------------------- time
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of the frames of one FOV."""
+
+    minutes: npt.NDArray[np.float64]
+    """(T,) by frame of the output, strictly increasing."""
+    source: str
+    warning: str | None = None
+
+    @property
+    def interval(self) -> float:
+        """Median minutes between frames; 1 for a single frame."""
+        return float(np.median(np.diff(self.minutes))) if len(self.minutes) > 1 else 1.0
+
+
+def frame_times(config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...]) -> Times:
+    """Find the times of a FOV's frames: those given in the config, the file's stamps, or the nominal interval.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    frames
+        Frame numbers in the movie.
+
+    Raises
+    ------
+    ConfigError
+        If ``time_mapping`` names a frame that is not processed, or makes times that do not increase.
+    """
+    params = config.params
+    minutes, source, warning = _stamps(config, metadata, fov, frames)
+    if params.time_mapping:
+        if unknown := sorted(set(params.time_mapping) - set(frames)):
+            raise ConfigError(f"params.time_mapping: frame {unknown[0]} is not among the frames {params.frames}")
+        minutes = minutes.copy()
+        for frame, value in params.time_mapping.items():
+            minutes[frames.index(frame)] = value
+        if (np.diff(minutes) <= 0).any():
+            raise ConfigError("params.time_mapping: with it the times of the frames do not increase; give all frames")
+        source = "time_mapping" if len(params.time_mapping) == len(frames) else f"time_mapping, else {source}"
+    return Times(minutes, source, warning)
+
+
+def _stamps(
+    config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...]
+) -> tuple[npt.NDArray[np.float64], str, str | None]:
+    if metadata.times_min is not None and metadata.time_source is not None:
+        stamps = metadata.times_min[fov, list(frames)]
+        if np.isfinite(stamps).all() and (np.diff(stamps) > 0).all():
+            return stamps, metadata.time_source, None
+        missing = int(np.isnan(stamps).sum())
+        fault = f"{missing} time stamps are missing" if missing else "the time stamps do not increase"
+    else:
+        fault = "the file has no time stamps"
+    interval = config.params.frame_interval
+    nominal = ""
+    if metadata.interval_min is not None and not np.isclose(metadata.interval_min, interval):
+        nominal = f"; the file's own nominal interval is {metadata.interval_min:g} min"
+    warning = f"FOV {fov}: {fault}; times count from frame_interval, {interval:g} min{nominal}"
+    return np.array(frames) * interval, "frame_interval", warning if len(frames) > 1 else None

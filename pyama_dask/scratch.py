@@ -1,0 +1,100 @@
+"""What the tasks of a FOV leave for each other, under ``.pyama_dask/fov_000``: tables, and parts of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyama_dask.errors import StoreError
+from pyama_dask.files import replacing
+from pyama_dask.kernels.levels import Histogram
+
+
+def block_file(work: Path, what: str, block: int) -> Path:
+    """Path of a block's table: ``objects``, ``levels`` or ``rows``."""
+    return work / f"{what}_b{block:03d}.npz"
+
+
+def part_file(work: Path, product: str, block: int) -> Path:
+    """Path of a block's part of the crops of a product."""
+    return work / f"crops_{product}_b{block:03d}.npy"
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    """Write arrays by name, the file whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Read arrays by name.
+
+    Raises
+    ------
+    StoreError
+        If the file is gone.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: is gone; run the step before again") from error
+
+
+def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Join lists with one array a frame, for `save`; the arrays of a frame are of one length."""
+    lengths = [len(array) for array in next(iter(per_frame.values()))]
+    joined = {name: np.concatenate(arrays) for name, arrays in per_frame.items()}
+    return {"lengths": np.array(lengths), **joined}
+
+
+def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+    """Take one of the lists out of what `ragged` joined."""
+    return np.split(arrays[name], np.cumsum(arrays["lengths"])[:-1])
+
+
+def save_part(path: Path, part: np.ndarray) -> Path:
+    """Write one array, the file whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, part)
+    return path
+
+
+def load_part(path: Path) -> np.ndarray:
+    """Map one array that `save_part` wrote into memory.
+
+    Raises
+    ------
+    StoreError
+        If the file is gone.
+    """
+    try:
+        # an empty file region cannot be mapped
+        return np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: is gone; run the step 'crop' again") from error
+
+
+# -------------------------------------------------------------------------------------------- histograms
+
+
+def save_levels(path: Path, levels: Mapping[str, Histogram]) -> Path:
+    """Write histograms by name, adding to those of other names that the file holds."""
+    held = load(path) if path.exists() else {}
+    for name, h in levels.items():
+        held[f"{name}.values"], held[f"{name}.counts"] = h.values, h.counts
+        held[f"{name}.limits"] = np.array([h.bin_width, h.minimum, h.maximum])
+    return save(path, **held)
+
+
+def load_levels(paths: Sequence[Path], name: str) -> Histogram:
+    """Sum of the histograms of a name over all blocks."""
+    parts = []
+    for path in paths:
+        held = load(path)
+        parts.append(Histogram(held[f"{name}.values"], held[f"{name}.counts"], *held[f"{name}.limits"].tolist()))
+    return Histogram.sum(parts)

@@ -1,0 +1,125 @@
+"""What a task is: plain data that the plan makes, a worker runs, and the ledger records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pyama_dask.config import Config
+
+Step = Literal["copy", "segment", "track", "background", "crop", "extract", "cache"]
+STEPS: tuple[Step, ...] = ("copy", "segment", "track", "background", "crop", "extract", "cache")
+"""The seven steps, in their order."""
+
+Kind = Literal["ingest", "link", "finish", "gather"]
+KINDS: Mapping[Kind, tuple[Step, ...]] = {
+    "ingest": ("copy", "segment", "background"),
+    "link": ("track", "crop", "cache"),
+    "finish": ("track", "crop", "extract", "cache"),
+    "gather": ("crop", "extract"),
+}
+"""The four tasks of a FOV in their order, and the steps that each has a part in.
+
+Every task of a kind needs all that the kinds before it make of the same FOV; tasks of one kind need nothing of
+each other.
+"""
+BLOCKED: tuple[Kind, ...] = ("ingest", "finish")
+"""The kinds that there is one of for every block."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: some steps of one block of one FOV, or of the whole FOV."""
+
+    kind: Kind
+    fov: int
+    shape: tuple[int, int]
+    """(H, W) of the FOV's frames in pixels."""
+    start: int
+    stop: int
+    """Frames, counted in the output from 0, half-open."""
+    block: int | None
+    """Number of the block; None for a task of the whole FOV."""
+    digests: Mapping[Step, str]
+    """What to do, and for each step the digest of all that its result depends on."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    """Uncompressed, without crops, whose number is known only when cells are."""
+    memory: int = 0
+    """Predicted peak of the worker in bytes."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name in the plan, the ledger and on the dashboard, such as ``ingest-fov000-b003``."""
+        return task_key(self.kind, self.fov, self.block)
+
+
+def task_key(kind: Kind, fov: int, block: int | None) -> str:
+    """Name of a task, such as ``ingest-fov000-b003``."""
+    return f"{kind}-fov{fov:03d}" + ("" if block is None else f"-b{block:03d}")
+
+
+def fov_name(fov: int) -> str:
+    """``fov_007`` for FOV 7."""
+    return f"fov_{fov:03d}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run share; small enough to travel with each of them."""
+
+    source: Path
+    output: Path
+    config: Config
+    """Resolved: channels by index, every default filled in."""
+    frames: tuple[int, ...]
+    """Frame numbers in the movie, by frame in the output."""
+    block_frames: int
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the output."""
+        return len(self.frames)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """Half-open frame ranges of the blocks."""
+        size = self.block_frames
+        return tuple((start, min(start + size, self.n_frames)) for start in range(0, self.n_frames, size))
+
+    def fov_dir(self, fov: int) -> Path:
+        """Directory of the results of a FOV."""
+        return self.output / fov_name(fov)
+
+    def work_dir(self, fov: int) -> Path:
+        """Directory of what the tasks of a FOV leave for each other."""
+        return self.output / ".pyama_dask" / fov_name(fov)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a task did; all that travels back from a worker."""
+
+    key: str
+    digests: Mapping[Step, str]
+    files: Mapping[str, tuple[int, int]]
+    """Size and CRC-32C of every file written, by path relative to the output."""
+    seconds: float
+    bytes_read: int
+    bytes_written: int
+    peak_memory: int
+    """Largest resident memory of the worker process so far, in bytes."""
+    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """Counts for the report, such as cells and rows."""
+
+
+def digest(*parts: object) -> str:
+    """Digest of plain values, equal for equal values on every machine."""
+    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
