@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_MOST_PLANES = 100_000_000
+"""More than any recording has."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     Returns
     -------
     The planes, or None for a file without any.
+
+    Raises
+    ------
+    ValueError
+        If the indices of the subblocks are out of all proportion, as in a damaged file.
     """
     rows: list[tuple[int, ...]] = []
     types: dict[int, set[str]] = {}
@@ -68,7 +77,10 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     if stop <= announced_frames:  # otherwise it is a part of a longer movie, with the indices it had there
         start, stop = 0, announced_frames
     planes = int(z.max() - z.min()) + 1
-    tiles = np.zeros((len(scenes), stop - start, len(channels), planes), np.int64)
+    shape = (len(scenes), stop - start, len(channels), planes)
+    if math.prod(shape) > _MOST_PLANES:
+        raise ValueError(f"it announces {math.prod(shape)} planes")
+    tiles = np.zeros(shape, np.int64)
     np.add.at(tiles, (scene, time - start, channel, z - z.min()), 1)
     return CziPlanes(
         scenes=tuple(None if index < 0 else int(index) for index in scenes),

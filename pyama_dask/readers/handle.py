@@ -30,6 +30,8 @@ File = TypeVar("File", bound=OpenFile)
 # the vendor's clean-up on state that was shared at the fork; so they are kept, and never used.
 _INHERITED: list[OpenFile] = []
 
+_DAMAGED = "cannot be read; it seems to be incomplete or damaged, copy it again"
+
 
 class FileReader(ABC, Generic[File]):
     """Base of the readers: opens the file at first need, checks indices, and makes the frame.
@@ -41,7 +43,7 @@ class FileReader(ABC, Generic[File]):
     signatures: Sequence[bytes] = ()
     """What files of the format begin with."""
     vendor_errors: tuple[type[Exception], ...] = ()
-    """What the vendor's package raises on damaged files."""
+    """What the vendor's package raises on damaged files; while one is opened, also `MemoryError`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
@@ -139,7 +141,7 @@ class FileReader(ABC, Generic[File]):
         with self._own_lock():
             if self._file is None:
                 self.check()
-                with self._readable("cannot be read; it seems to be incomplete or damaged, copy it again"):
+                with self._readable(_DAMAGED, MemoryError):
                     self._file = self._open()
             if self._metadata is None:
                 self._metadata = self._described(self._file)
@@ -147,21 +149,19 @@ class FileReader(ABC, Generic[File]):
 
     def _described(self, file: File) -> Metadata:
         try:
-            with self._readable(
-                "does not say what it holds; it seems to be incomplete or damaged, copy it again"
-            ):
+            with self._readable(_DAMAGED, MemoryError):
                 return self._describe(file)
         except BaseException:
             self.close()
             raise
 
     @contextmanager
-    def _readable(self, problem: str) -> Iterator[None]:
+    def _readable(self, problem: str, *further: type[Exception]) -> Iterator[None]:
         try:
             yield
         except PyamaError:
             raise
-        except self.vendor_errors as error:
+        except (*self.vendor_errors, *further) as error:
             raise SourceError(f"{self.path}: {problem} ({type(error).__name__}: {error})") from error
 
     def _own_lock(self) -> threading.RLock:

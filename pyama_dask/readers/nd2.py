@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import warnings
+import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pyama_dask.readers.nd2_chunks import frame_chunks
 
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 _TIME = "Time [s]"
+_MOST_PLANES = 10_000_000
+"""More than any recording has; such a number comes from a damaged file, and would take hours to list."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
     signatures: Sequence[bytes] = (b"\xda\xce\xbe\x0a", b"\x00\x00\x00\x0c")
     vendor_errors = (
         ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError,
-        ValueError, struct.error, zlib.error,
+        ValueError, struct.error, zlib.error, ET.ParseError,
     )  # fmt: skip
 
     def _open(self) -> Nd2Movie:
@@ -75,6 +78,9 @@ class Nd2Reader(FileReader[Nd2Movie]):
         return Nd2Movie(nd2.ND2File(self.path), chunks)
 
     def _describe(self, movie: Nd2Movie) -> Metadata:
+        announced = math.prod(loop.count for loop in movie.file.experiment)
+        if announced > _MOST_PLANES:
+            raise SourceError(f"{self.path}: is damaged, it announces {announced} planes; copy it again")
         self._check_kind(movie.file)
         missing = ~movie.held_frames
         times = _times_min(movie)

@@ -1,0 +1,195 @@
+"""The command line: parses, calls, and says what came of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyama_dask.errors import PyamaError
+
+if TYPE_CHECKING:
+    from pyama_dask.config import Config
+    from pyama_dask.report import RunReport
+
+app = typer.Typer(
+    help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config; 'pyama-dask init' writes one")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
+Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
+
+
+@app.command()
+def inspect(movie: Path, as_json: AsJson = False) -> None:
+    """Say what a movie file holds: FOVs, frames, channels, sizes, times, and what is missing."""
+    from pyama_dask.describe import describe_movie, movie_document
+    from pyama_dask.readers import open_reader
+
+    with open_reader(movie) as reader:
+        metadata = reader.metadata
+    print(json.dumps(movie_document(metadata), indent=1) if as_json else describe_movie(metadata))
+
+
+@app.command()
+def init(
+    movie: Path,
+    to: Annotated[Path, typer.Option("-o", "--output", help="the config to write")] = Path("run.yaml"),
+    force: Annotated[bool, typer.Option(help="overwrite it")] = False,
+) -> None:
+    """Write a config with every default, its channels guessed from the movie's metadata."""
+    from pyama_dask.errors import ConfigError
+    from pyama_dask.files import write_bytes
+    from pyama_dask.readers import open_reader
+    from pyama_dask.template import config_template
+
+    with open_reader(movie) as reader:
+        text = config_template(reader.metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"))
+    if to.exists() and not force:
+        raise ConfigError(f"{to}: is there already; --force overwrites it")
+    write_bytes(to, text.encode())
+    print(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
+
+
+@app.command()
+def plan(
+    config: ConfigFile, as_json: AsJson = False, fovs: Fovs = None, frames: Frames = None, changes: Set = None
+) -> None:
+    """Say what a run would do, and what it would need; writes nothing."""
+    from pyama_dask.describe import describe_plan
+    from pyama_dask.pipeline import plan_run
+
+    made, _ = plan_run(_load(config, changes, fovs=fovs, frames=frames))
+    print(json.dumps(made.document(), indent=1) if as_json else describe_plan(made))
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    fovs: Fovs = None,
+    frames: Frames = None,
+    steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
+    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+    cluster: Annotated[str | None, typer.Option(help="serial, local or address")] = None,
+    changes: Set = None,
+) -> None:
+    """Process a movie, or what is left of it."""
+    loaded = _load(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
+    report = _run(loaded, steps.split(",") if steps else None)
+    raise typer.Exit(report.exit_status)
+
+
+@app.command()
+def status(output: Path, as_json: AsJson = False) -> None:
+    """Say how far every FOV of an output is: done, partial, failed with the reason, or pending."""
+    from pyama_dask.describe import describe_status
+    from pyama_dask.report import read_status
+
+    found = read_status(output)
+    print(json.dumps(found, indent=1) if as_json else describe_status(found))
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument()] = Path("demo"),
+    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+) -> None:
+    """Make a small movie with known truth, run everything on it, and compare."""
+    from pyama_dask.demo import demo_config, judge, make_movie
+    from pyama_dask.errors import OutputError
+
+    if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
+        raise OutputError(f"{directory}: holds something else; name another directory")
+    movie = directory / "movie.czi"
+    if not movie.exists():
+        print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
+        make_movie(directory)
+    report = _run(demo_config(directory, workers))
+    print(judge(directory))
+    raise typer.Exit(report.exit_status)
+
+
+# --------------------------------------------------------------------------------------------- behind them
+
+
+def _load(
+    path: Path, changes: list[str] | None, *, fovs: str | None = None, frames: str | None = None,
+    workers: int | None = None, cluster: str | None = None,
+) -> Config:  # fmt: skip
+    """Read the config, with what the command line says in place of its own."""
+    import yaml
+
+    from pyama_dask.config import load_config
+    from pyama_dask.errors import ConfigError
+
+    overrides: dict[str, Any] = {}
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: must be KEY=VALUE, such as params.background_weight=0.5")
+        overrides[key] = yaml.safe_load(value)
+    given = {"params.fovs": fovs, "params.frames": frames, "cluster.workers": workers, "cluster.kind": cluster}
+    return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
+
+
+def _run(config: Config, steps: list[str] | None = None) -> RunReport:
+    """Run with a display, and say how it ended."""
+    from rich.console import Console
+
+    from pyama_dask.describe import describe_report
+    from pyama_dask.pipeline import run
+    from pyama_dask.progress import RunDisplay
+
+    with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
+        report = run(config, progress=display.event, cancel=cancel, steps=steps, on_start=display.start)  # type: ignore[arg-type]
+    print(describe_report(report))
+    return report
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[threading.Event]:
+    """Event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
+    event = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        print("Stopping; what is done is recorded, and the next run goes on from there", file=sys.stderr)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one message, and exit status 2."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app([argument for argument in arguments if argument != "--debug"])
+    except PyamaError as error:
+        if debug:
+            raise
+        print(f"pyama-dask: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

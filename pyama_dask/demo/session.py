@@ -1,0 +1,42 @@
+"""The demo's run: its config, and the verdict at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pyama_dask.config import Config, parse_config
+from pyama_dask.demo.compare import compare
+from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.output import open_output
+
+
+def demo_config(directory: Path, workers: int | None = None) -> Config:
+    """Config that processes ``movie.czi`` of a directory into its ``results``, with the defaults of all methods."""
+    return parse_config(
+        {
+            "input": directory / "movie.czi",
+            "output": directory / "results",
+            "channels": {
+                "pc": {"channel": "Phase", "features": list(SHAPE_FEATURES)},
+                "fl": [{"channel": "GFP", "features": list(INTENSITY_FEATURES)}],
+            },
+            "cluster": {} if workers is None else {"workers": workers},
+        }
+    )
+
+
+def judge(directory: Path) -> str:
+    """Compare the traces with the truth of the movie, and say where both are."""
+    output = open_output(directory / "results")
+    movie = output.metadata
+    verdict = compare(
+        pd.read_csv(directory / "truth.csv"),
+        output.traces(),
+        n_frames=movie["n_frames"],
+        shape=tuple(movie["fovs"][0]["shape"]),
+        border_margin=output.config["params"]["tracking_params"]["border_margin"],
+    )
+    first = next(output.directory.glob("fov_*/*_traces.csv"))
+    return f"{verdict}\nTraces: {first} and so on; truth: {directory / 'truth.csv'}"

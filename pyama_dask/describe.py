@@ -1,0 +1,130 @@
+"""Plain words for the command line: what a movie holds, what a plan would do, how a run ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pyama_dask.config import as_ranges
+from pyama_dask.plan import Plan
+from pyama_dask.readers import Metadata
+from pyama_dask.report import RunReport
+
+MANY = 12
+"""Lines of a list that are shown before it is cut."""
+
+
+def movie_document(metadata: Metadata) -> dict[str, Any]:
+    """Metadata as plain values, for JSON."""
+    document = asdict(metadata) | {"path": str(metadata.path)}
+    times = metadata.times_min
+    document["times_min"] = None if times is None else [[None if np.isnan(t) else t for t in row] for row in times]
+    return document
+
+
+def describe_movie(metadata: Metadata) -> str:
+    """What a movie holds, in a few lines."""
+    pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
+    lines = [
+        f"{metadata.path.name}: {metadata.format}, {len(metadata.fovs)} FOVs, {metadata.n_frames} frames, "
+        f"{len(metadata.channels)} channels" + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
+        f"pixel size: {pixel}",
+        f"times: {_times(metadata)}",
+        "channels:",
+        *(f"  {k}: {c.name} ({c.kind}, {c.dtype})" for k, c in enumerate(metadata.channels)),
+        "FOVs:",
+    ]
+    fovs = [_fov_line(k, metadata) for k in range(len(metadata.fovs))]
+    return "\n".join(lines + _cut(fovs))
+
+
+def _times(metadata: Metadata) -> str:
+    times = metadata.times_min
+    if times is None:
+        return "none in the file" + (f"; nominal interval {metadata.interval_min:g} min" if metadata.interval_min else "")
+    steps = np.diff(times, axis=1)
+    known = steps[np.isfinite(steps)]
+    words = [str(metadata.time_source)]
+    if known.size:
+        words.append(f"{np.median(known):.4g} min between frames ({known.min():.4g} to {known.max():.4g})")
+    if missing := int(np.isnan(times).sum()):
+        words.append(f"{missing} stamps missing")
+    if (known <= 0).any():
+        words.append("they do not increase everywhere")
+    return ", ".join(words)
+
+
+def _fov_line(k: int, metadata: Metadata) -> str:
+    fov = metadata.fovs[k]
+    line = f"  {k}: {fov.name}, {fov.shape[1]} x {fov.shape[0]} px"
+    if fov.position_um is not None:
+        line += f", at ({fov.position_um[0]:.1f}, {fov.position_um[1]:.1f}) um"
+    if fov.missing:
+        line += f", {len(fov.missing)} frames missing: {as_ranges(fov.missing)}"
+    return line
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
+
+
+def describe_plan(plan: Plan) -> str:
+    """What a run would do."""
+    job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
+    read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    lines = [
+        f"input:   {job.source}",
+        f"output:  {job.output}",
+        f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
+        f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
+        f"steps:   {', '.join(plan.steps)}",
+        f"tasks:   {len(plan.tasks)} ({counts})",
+        f"reads:   {gib(read)}",
+        f"writes:  {gib(written)} before compression, and the crops of the cells",
+        f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",
+        f"memory:  {plan.memory / 2**20:.0f} MiB a worker, of {plan.worker_memory / 2**20:.0f} MiB",
+        *(f"warning: {warning}" for warning in _cut(plan.warnings)),
+        *_cut([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
+    ]
+    return "\n".join(lines)
+
+
+def gib(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def describe_status(document: Mapping[str, Any]) -> str:
+    """How far the FOVs of an output are."""
+    fovs = document["fovs"]
+    counts = Counter(fov["status"] for fov in fovs)
+    lines = [f"{document['output']}: {len(fovs)} FOVs: " + ", ".join(f"{n} {status}" for status, n in counts.items())]
+    for status in ("done", "partial", "pending"):
+        if of := [fov["fov"] for fov in fovs if fov["status"] == status]:
+            lines.append(f"  {status}: {as_ranges(of)}")
+    lines += _cut([f"  failed: FOV {fov['fov']}: {fov['reason']}" for fov in fovs if fov["status"] == "failed"])
+    lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
+    return "\n".join(lines)
+
+
+def describe_report(report: RunReport) -> str:
+    """How a run ended, and where the results are."""
+    counts = Counter(fov.status for fov in report.fovs)
+    cells = sum(fov.cells or 0 for fov in report.fovs)
+    lines = [
+        f"{'Cancelled' if report.cancelled else 'Finished'} after {report.seconds:.1f} s and {report.tasks} tasks: "
+        + ", ".join(f"{n} FOVs {status}" for status, n in counts.items())
+        + f"; {cells} cells",
+        f"Results: {report.output}",
+    ]
+    lines += _cut([f"failed: FOV {fov.fov}: {fov.reason}" for fov in report.failed])
+    warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
+    lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
+    if report.cancelled:
+        lines.append("Run the same command again to go on")
+    return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""Results of a run from Python: every product, read when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+import zarr
+
+from pyama_dask.cells import CELLS
+from pyama_dask.errors import OutputError
+from pyama_dask.report import read_status
+from pyama_dask.store import AXES, IMAGES, read_attributes
+from pyama_dask.tasks import fov_name
+from pyama_dask.traces import read_traces
+
+
+def open_output(directory: str | Path) -> Output:
+    """Open the output directory of a run.
+
+    Raises
+    ------
+    OutputError
+        If it is none.
+    """
+    path = Path(directory)
+    if not (path / "processing_config.yaml").exists():
+        raise OutputError(f"{path}: holds no results of pyama_dask (no processing_config.yaml)")
+    return Output(path)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One channel or product of a FOV at one level."""
+
+    name: str
+    data: da.Array
+    """(T, H, W), one chunk a frame; nothing is read until it is computed."""
+    scale: Mapping[str, float]
+    """Size of a step along each axis, in its unit."""
+    axes: tuple[str, str, str] = AXES
+    units: Mapping[str, str] = field(default_factory=lambda: {"t": "minute", "y": "micrometer", "x": "micrometer"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The crops of one cell."""
+
+    id: int
+    boxes: npt.NDArray[np.int32]
+    """(T, 4) half-open boxes (y0, x0, y1, x1) in pixels; 0 where the cell was not seen."""
+    valid: npt.NDArray[np.bool_]
+    """(T,) frames in which it was seen."""
+    crops: Mapping[str, da.Array]
+    """(T, h, w) by product: channels in 0..1, and the ``mask``."""
+
+
+class Fov:
+    """The results of one field of view.
+
+    Parameters
+    ----------
+    directory
+        Such as ``output/fov_003``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.index = int(directory.name.removeprefix("fov_"))
+
+    def __repr__(self) -> str:
+        return f"<Fov {self.index}: {', '.join(self.channels)}>"
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Name, stage position, frame numbers and times of the FOV."""
+        return read_attributes(self.directory / IMAGES)
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """(T,) minutes since the start of the acquisition."""
+        return np.array(self.attributes["times_min"])
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels and products, such as ``pc_ch_0``."""
+        return tuple(sorted(path.parent.name for path in (self.directory / IMAGES).glob("*/zarr.json")))
+
+    def image(self, channel: str, level: int = 0) -> Image:
+        """Open one channel or product.
+
+        Parameters
+        ----------
+        channel
+            One of `channels`.
+        level
+            0: full resolution; 1: for display, half as large, 8 bits.
+
+        Raises
+        ------
+        OutputError
+            If there is no such channel or level.
+        """
+        path = self.directory / IMAGES / channel / str(level)
+        if channel not in self.channels or not path.exists():
+            raise OutputError(f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1")
+        group = read_attributes(path.parent)["ome"]["multiscales"][0]
+        minutes, *pixel = group["datasets"][0]["coordinateTransformations"][0]["scale"]
+        y, x = (size * 2**level for size in pixel)
+        return Image(channel, _lazy(path), {"t": minutes, "y": y, "x": x})
+
+    def traces(self) -> pd.DataFrame:
+        """Read the traces: one row a cell and frame."""
+        found = sorted(self.directory.glob("*_traces.csv"))
+        if not found:
+            raise OutputError(f"{self.directory}: has no traces; 'pyama-dask status' says how far the FOV is")
+        return read_traces(found[0])
+
+    @cached_property
+    def cells(self) -> tuple[int, ...]:
+        """Ids of the cells that were kept, as in the traces and in ``seg_tracked``."""
+        return tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
+
+    def cell(self, cell: int) -> Cell:
+        """Open the crops of one cell.
+
+        Raises
+        ------
+        OutputError
+            If the cell was not kept.
+        """
+        if cell not in self.cells:
+            raise OutputError(f"{self.directory / CELLS}: has no cell {cell}; it has {len(self.cells)} others")
+        row = self.cells.index(cell)
+        products = sorted(path.parent.name for path in (self.directory / CELLS).glob("*/zarr.json"))
+        crops = {
+            name: _lazy(self.directory / CELLS / name / str(cell) / "0") for name in products if name != "metadata"
+        }
+        return Cell(cell, self._cell_metadata("bboxes")[row], self._cell_metadata("valid_frames")[row], crops)
+
+    def _cell_metadata(self, name: str) -> np.ndarray:
+        path = self.directory / CELLS
+        if not path.exists():
+            raise OutputError(f"{path}: is not there; 'pyama-dask status' says how far the FOV is")
+        return np.asarray(zarr.open_array(path / "metadata" / name, mode="r")[:])
+
+
+class Output:
+    """The results of a run.
+
+    Parameters
+    ----------
+    directory
+        The output directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        return f"<Output {self.directory}: {len(self.fovs)} FOVs>"
+
+    def __getitem__(self, fov: int) -> Fov:
+        """Open a FOV by its number in the movie."""
+        if fov not in self.fovs:
+            raise OutputError(f"{self.directory}: has no FOV {fov}")
+        return Fov(self.directory / fov_name(fov))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as it was resolved, and the ``metadata`` of the movie."""
+        text = (self.directory / "processing_config.yaml").read_bytes()
+        document: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)
+        return document
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata of the movie."""
+        found: dict[str, Any] = self.config["metadata"]
+        return found
+
+    @property
+    def fovs(self) -> tuple[int, ...]:
+        """Numbers of the FOVs that have been begun."""
+        return tuple(sorted(int(path.name[4:]) for path in self.directory.glob("fov_*") if path.name[4:].isdigit()))
+
+    def status(self) -> dict[str, Any]:
+        """How far every FOV is, as ``pyama-dask status --json`` says."""
+        return read_status(self.directory)
+
+    def traces(self) -> pd.DataFrame:
+        """Read the traces of all FOVs that have them, as one table."""
+        fovs = [Fov(path.parent) for path in sorted(self.directory.glob("fov_*/*_traces.csv"))]
+        if not fovs:
+            raise OutputError(f"{self.directory}: has no traces yet; 'pyama-dask status' says how far it is")
+        return pd.concat([fov.traces() for fov in fovs], ignore_index=True)
+
+
+def _lazy(path: Path) -> da.Array:
+    """Dask array of a Zarr array, one chunk a frame."""
+    array = zarr.open_array(path, mode="r")
+    return da.from_array(array, chunks=(1, *array.shape[1:]))

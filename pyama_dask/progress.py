@@ -1,0 +1,94 @@
+"""What a person sees of a run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID
+
+from pyama_dask.plan import Plan
+from pyama_dask.tasks import STEPS
+
+LABELS = {
+    "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
+    "crop": "cropping", "extract": "extraction", "cache": "display",
+}  # fmt: skip
+
+
+class RunDisplay:
+    """Shows the events of a run; give its `event` to `pyama_dask.run` as progress, its `start` as on_start.
+
+    Parameters
+    ----------
+    console
+        Where to write; on a terminal bars are drawn, elsewhere a line is printed a FOV.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._plain = not console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"), console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._frames: Counter[tuple[str, int]] = Counter()
+        self._ended = self._total = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> RunDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def start(self, plan: Plan, dashboard: str | None) -> None:
+        """Say what is about to be done."""
+        fovs = [fov for fov in plan.fovs if fov.tasks]
+        self._started, self._total = time.monotonic(), len(fovs)
+        where = f", dashboard at {dashboard}" if dashboard else ""
+        self._console.print(f"{len(fovs)} FOVs, {len(plan.job.frames)} frames, {len(plan.tasks)} tasks{where}")
+        if self._plain:
+            return
+        self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
+        for step in STEPS:
+            if frames := sum(_frames(fov.tasks, step) for fov in fovs):
+                self._tasks[step] = self._bars.add_task(LABELS[step], total=frames, unit="frames", rate="")
+        self._bars.start()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event."""
+        step, fov = event["step"], event["fov"]
+        if step in ("done", "failed"):
+            self._ended += 1
+            if self._plain or step == "failed":
+                self._console.print(f"[{self._ended}/{self._total}] {event['message']} ({self.rate:.1f} frames/s)", markup=False)
+            if not self._plain:
+                self._bars.update(self._tasks["fovs"], completed=self._ended)
+            return
+        self._frames[step, fov] = event["frame"]
+        if step in self._tasks:
+            done = sum(frames for (of, _), frames in self._frames.items() if of == step)
+            self._bars.update(self._tasks[step], completed=done)
+            self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
+
+    @property
+    def rate(self) -> float:
+        """Frames a second through the step that is furthest."""
+        by_step: Counter[str] = Counter()
+        for (step, _), frames in self._frames.items():
+            by_step[step] += frames
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        return max(by_step.values(), default=0) / elapsed
+
+
+def _frames(tasks: Any, step: str) -> int:
+    """Frames that a step has to go through in a FOV."""
+    last = [task for task in tasks if step in task.digests and task.kind != "link"]
+    kind = last[-1].kind if last else None
+    return sum(task.stop - task.start for task in last if task.kind == kind)

@@ -1,0 +1,123 @@
+"""The config that ``pyama-dask init`` writes: every key with its default, and a comment a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyama_dask.config import Cluster, Params, Storage
+from pyama_dask.kernels.background import background
+from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.kernels.methods import BUILT_IN
+from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.config import method_parameters
+from pyama_dask.readers import Metadata
+
+COMMENTS: Mapping[str, str] = {
+    "input": "the movie: ND2 or CZI; paths count from this file's folder",
+    "output": "directory for the results; made if it is not there",
+    "channels": "by index or by name; 'pyama-dask inspect' lists them",
+    "channels.pc": "phase contrast: where cells are found",
+    "channels.fl": "fluorescence: what is measured in them",
+    "params.fovs": "all, or such as 0-5, 7",
+    "params.frames": "all, or such as 0-99",
+    "params.z": "plane of a movie with z: an index, or max for the maximum over planes",
+    "params.copy_only": "true: copy frames and make display levels, nothing else",
+    "params.preprocess": "functions on a phase frame before segmentation: module:function or file.py:function",
+    "params.segmentation_method": "logstd, or module:function or file.py:function",
+    "params.segmentation_params.logstd_window_size": "pixels, odd: window of the local standard deviation",
+    "params.segmentation_params.threshold": "valley, or mode: mode of the background + 3 sigma",
+    "params.segmentation_params.morph_size": "pixels, odd: diameter of the disk that closes gaps and opens bridges",
+    "params.segmentation_params.morph_iterations": "how often the disk is applied; fewer keeps thin cells",
+    "params.segmentation_params.min_object_size": "pixels: smaller objects are dropped; null for no limit",
+    "params.segmentation_params.max_object_size": "pixels: larger objects are dropped; null for no limit",
+    "params.tracking_method": "iou, or module:function or file.py:function",
+    "params.tracking_params.min_iou": "0 to 1: least overlap of boxes from frame to frame",
+    "params.tracking_params.min_frames": "cells seen in fewer frames are left out of the traces",
+    "params.tracking_params.border_margin": "pixels: cells that ever come nearer to the border are left out",
+    "params.background_params.tile_size": "pixels: tiles whose medians are the background between cells",
+    "params.background_params.dilation": "pixels: cells are widened by this before background is measured",
+    "params.background_params.min_fraction": "0 to 1: least free part of a tile that counts",
+    "params.background_weight": "0 to 1: how much of the background is subtracted",
+    "params.frame_interval": "minutes, where the file has no usable time stamps",
+    "params.time_mapping": "{frame: minutes}: takes the place of the file's stamps",
+    "params.crop_padding": "pixels around the boxes of cropped cells",
+    "storage.codec": "lz4 (fast), zstd (small) or none",
+    "storage.block_frames": "frames a task works on; auto follows the memory of workers",
+    "cluster.kind": "local: processes on this machine; serial: no Dask; address: a running scheduler",
+    "cluster.workers": "processes; auto is one a core",
+    "cluster.memory": "of a worker, such as 4GiB; auto divides the machine's",
+    "cluster.address": "with kind address, such as tcp://host:8786",
+    "cluster.dashboard": "where the Dask dashboard listens",
+    "cluster.batch_size": "FOVs in flight; auto is twice the workers",
+    "cluster.retries": "how often a failed task is tried again",
+}
+"""What each key means, in one line."""
+
+
+def config_template(metadata: Metadata | None, movie: Path, output: Path) -> str:
+    """Write a config with every default.
+
+    Parameters
+    ----------
+    metadata
+        Of the movie, from which channels are guessed; None if it cannot be read here.
+    movie, output
+        Paths to put in.
+
+    Returns
+    -------
+    YAML text.
+    """
+    document = {
+        "input": str(movie),
+        "output": str(output),
+        "channels": _guess_channels(metadata),
+        "params": default_params() | ({"z": "max"} if metadata and metadata.z_planes > 1 else {}),
+        "storage": Storage().model_dump(mode="json"),
+        "cluster": Cluster().model_dump(mode="json"),
+    }
+    return "\n".join(_lines(document, "")) + "\n"
+
+
+def default_params() -> dict[str, Any]:
+    """Every parameter of the built-in methods with its default."""
+    segmenter, tracker = BUILT_IN["segmenter"]["logstd"], BUILT_IN["tracker"]["iou"]
+    return Params().model_dump(mode="json") | {
+        "segmentation_params": method_parameters("params.segmentation_params", {}, segmenter),
+        "tracking_params": method_parameters("params.tracking_params", {}, tracker, keep_cells),
+        "background_params": method_parameters("params.background_params", {}, background),
+    }
+
+
+def _guess_channels(metadata: Metadata | None) -> dict[str, Any]:
+    """Guess the phase channel by what the file says of it, else the first; all others are fluorescence."""
+    kinds = [channel.kind for channel in metadata.channels] if metadata else ["phase", "fluorescence"]
+    phase = kinds.index("phase") if "phase" in kinds else next((k for k, v in enumerate(kinds) if v == "other"), None)
+    fl = [k for k, kind in enumerate(kinds) if k != phase and kind == "fluorescence"]
+    pc = None if phase is None else {"channel": phase, "features": list(SHAPE_FEATURES)}
+    return {"pc": pc, "fl": [{"channel": k, "features": list(INTENSITY_FEATURES)} for k in fl]}
+
+
+def _lines(document: Mapping[str, Any], prefix: str, indent: str = "") -> list[str]:
+    lines = []
+    for key, value in document.items():
+        dotted = prefix + key
+        comment = f"# {COMMENTS[dotted]}" if dotted in COMMENTS else ""
+        if isinstance(value, dict) and value and dotted != "channels.pc":
+            lines.append(f"{indent}{key}:".ljust(48 if comment else 0) + comment)
+            lines += _lines(value, f"{dotted}.", indent + "  ")
+        elif dotted == "channels.fl" and value:
+            lines.append(f"{indent}{key}:".ljust(48) + comment)
+            lines += [f"{indent}  - {_inline(item)}" for item in value]
+        else:
+            lines.append(f"{indent}{key}: {_inline(value)}".ljust(47) + f" {comment}" if comment else f"{indent}{key}: {_inline(value)}")
+    return [line.rstrip() for line in lines]
+
+
+def _inline(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
