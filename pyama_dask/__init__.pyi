@@ -3,7 +3,7 @@ from .config import load_config as load_config
 from .errors import PyamaError as PyamaError
 from .output import Output as Output
 from .output import open_output as open_output
+from .pipeline import run as run
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
 from .report import RunReport as RunReport
-from .pipeline import run as run

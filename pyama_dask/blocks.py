@@ -10,7 +10,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -130,7 +129,7 @@ def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
             result = method(result)
         except PyamaError:
             raise
-        except Exception as error:  # noqa: BLE001  (a method is anybody's code)
+        except Exception as error:
             raise AlgorithmError(f"{where}: segmentation failed: {type(error).__name__}: {error}") from error
     if not isinstance(result, np.ndarray) or result.shape != frame.shape or result.dtype.kind not in "iu":
         raise AlgorithmError(f"{where}: the segmenter must give whole-number labels of shape {frame.shape}")
@@ -140,7 +139,7 @@ def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
 def without_gaps(labels: np.ndarray, where: str) -> np.ndarray:
     """Number labels 1..N in their own order, as far as they are not."""
     top = int(labels.max(initial=0))
-    if 0 <= int(labels.min(initial=0)) and top <= np.iinfo(np.uint16).max:
+    if int(labels.min(initial=0)) >= 0 and top <= np.iinfo(np.uint16).max:
         occurs = np.bincount(labels.ravel(), minlength=top + 1) > 0
         if occurs[1:].all():
             return labels
@@ -202,9 +201,7 @@ def track_boxes(bench: Bench) -> None:
     bench.notes = {"tracks": tracks, "cells": len(kept)}
 
 
-def _boxes_by_cell(
-    found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, T, 4) boxes and (N, T) frames seen of the kept cells."""
     box = np.zeros((len(kept), len(found), 4), np.int32)
     valid = np.zeros((len(kept), len(found)), bool)
@@ -258,7 +255,9 @@ def extract_block(bench: Bench) -> None:
     labels = bench.get(labels_name(bench.phase))
     ids, found = (scratch.by_frame(bench.tracks, name) for name in ("ids", "boxes"))
     kept = bench.cells["ids"]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("cell", "frame", "bbox", *feature_columns(bench.job.config))}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("cell", "frame", "bbox", *feature_columns(bench.job.config))
+    }
     for k, frame in enumerate(bench.frames):
         mine = np.isin(ids[frame], kept)
         measured = _measure(bench, k, labels[k], found[frame])
@@ -278,7 +277,10 @@ def _measure(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dic
             columns[f"{name}_ch_{bench.pc}"] = find_method("phase feature", name)(shapes)
     for choice in bench.job.config.channels.fl:
         if choice.features:
-            raw, back = bench.get(raw_name("fl", int(choice.channel))), bench.get(background_name(int(choice.channel)))
+            raw, back = (
+                bench.get(raw_name("fl", int(choice.channel))),
+                bench.get(background_name(int(choice.channel))),
+            )
             intensities = features.measure_intensities(raw[k], back[k], bench.params.background_weight, labels, found)
             for name in choice.features:
                 columns[f"{name}_ch_{choice.channel}"] = find_method("fluorescence feature", name)(intensities)
@@ -291,10 +293,8 @@ def crop_block(bench: Bench) -> None:
     box, valid = box[:, bench.task.start : bench.task.stop], valid[:, bench.task.start : bench.task.stop]
     for group in bench.raw_groups:
         channel = int(group.rpartition("_")[2])
-        fluorescence = channel != bench.pc
-        back = bench.get(background_name(channel)) if fluorescence else None
-        scale = crops.Scale.between(*bench.windows[f"{CORRECTED}_ch_{channel}" if fluorescence else group])
-        weight = bench.params.background_weight
+        back = None if channel == bench.pc else bench.get(background_name(channel))
+        weight, scale = bench.params.background_weight, _scale(bench, group)
         part = crops.cut_intensities(bench.get(group), back, weight, scale, box, valid, sizes)
         _save_part(bench, group, part)
     _save_part(bench, "mask", crops.cut_masks(bench.get(tracked_name(bench.phase)), ids, box, valid, sizes))
@@ -305,6 +305,13 @@ def _cut(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     box = crops.padded_boxes(bench.cells["boxes"], bench.params.crop_padding, bench.task.shape)
     valid = bench.cells["valid"]
     return bench.cells["ids"], box, valid, crops.window_shapes(box, valid)
+
+
+def _scale(bench: Bench, group: str) -> crops.Scale:
+    """How the crops of a raw channel are scaled: fluorescence by its levels above background."""
+    channel = int(group.rpartition("_")[2])
+    name = group if channel == bench.pc else f"{CORRECTED}_ch_{channel}"
+    return crops.Scale.between(*bench.windows[name].tolist())
 
 
 def _save_part(bench: Bench, product: str, part: np.ndarray) -> None:
@@ -362,12 +369,8 @@ def _why_empty(bench: Bench) -> str:
 
 def gather_crops(bench: Bench) -> None:
     """Write ``cells.zarr``, one cell at a time."""
-    ids, box, valid, sizes = _cut(bench)
-    products: dict[str, crops.Scale | None] = {}
-    for group in bench.raw_groups:
-        channel = int(group.rpartition("_")[2])
-        name = group if channel == bench.pc else f"{CORRECTED}_ch_{channel}"
-        products[group] = crops.Scale.between(*bench.windows[name].tolist())
+    ids, _, valid, sizes = _cut(bench)
+    products: dict[str, crops.Scale | None] = {group: _scale(bench, group) for group in bench.raw_groups}
     products["mask"] = None
     path = bench.job.fov_dir(bench.task.fov) / CELLS
     attributes = {"fov": bench.task.fov, "crop_padding": bench.params.crop_padding}
@@ -399,4 +402,9 @@ def _windows(parts: list[np.ndarray], job: Job, sizes: np.ndarray) -> Any:
         offset += h * w
 
 
-TASKS: Mapping[Kind, Callable[[Bench], None]] = {"ingest": ingest, "link": link, "finish": finish, "gather": gather}
+TASKS: Mapping[Kind, Callable[[Bench], None]] = {
+    "ingest": ingest,
+    "link": link,
+    "finish": finish,
+    "gather": gather,
+}

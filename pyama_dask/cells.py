@@ -11,10 +11,10 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numcodecs import Blosc
+from numcodecs.blosc import Blosc
 
 from pyama_dask.files import PARTIAL
 from pyama_dask.kernels.crops import Scale
@@ -36,7 +36,7 @@ class CellsWriter:
         self.path = path
         self._building = path.with_name(path.name + PARTIAL)
 
-    def __enter__(self) -> CellsWriter:
+    def __enter__(self) -> Self:
         shutil.rmtree(self._building, ignore_errors=True)
         self._building.mkdir(parents=True)
         return self
@@ -48,9 +48,7 @@ class CellsWriter:
         else:
             shutil.rmtree(self._building, ignore_errors=True)
 
-    def metadata(
-        self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]
-    ) -> None:
+    def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
         """Write the root group and ``metadata``: (N,) ids, (N, T, 4) boxes y0, x0, y1, x1, (N, T) frames seen."""
         write_group(self._building, attributes)
         write_group(self._building / "metadata", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})

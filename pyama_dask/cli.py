@@ -141,7 +141,12 @@ def _load(
         if not equals:
             raise ConfigError(f"--set {change}: must be KEY=VALUE, such as params.background_weight=0.5")
         overrides[key] = yaml.safe_load(value)
-    given = {"params.fovs": fovs, "params.frames": frames, "cluster.workers": workers, "cluster.kind": cluster}
+    given = {
+        "params.fovs": fovs,
+        "params.frames": frames,
+        "cluster.workers": workers,
+        "cluster.kind": cluster,
+    }
     return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
 
 
@@ -164,7 +169,7 @@ def cancelled_by_signals() -> Iterator[threading.Event]:
     """Event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
     event = threading.Event()
 
-    def stop(number: int, _frame: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 from pydantic import model_validator as validates_model
 
 from pyama_dask.errors import ConfigError
@@ -65,7 +73,7 @@ def parse_selection(value: Any) -> list[int]:
         If the value is not such a selection, or empty.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | Iterable):
-        raise ValueError(f"must be 'all', a number, a list, or text such as '0-5, 7', not {value!r}")
+        value = "?"  # refused below, like other text that is no selection
     parts = [str(value)] if isinstance(value, int) else value.split(",") if isinstance(value, str) else map(str, value)
     numbers: set[int] = set()
     for part in parts:
@@ -282,9 +290,7 @@ def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
     return create_model(function.__name__, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
 
 
-def method_parameters(
-    key: str, given: Mapping[str, Any], *functions: Callable[..., Any]
-) -> dict[str, Any]:
+def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[..., Any]) -> dict[str, Any]:
     """Check parameters against the keyword-only arguments of the functions that take them; fill in defaults.
 
     Parameters

@@ -45,7 +45,9 @@ def describe_movie(metadata: Metadata) -> str:
 def _times(metadata: Metadata) -> str:
     times = metadata.times_min
     if times is None:
-        return "none in the file" + (f"; nominal interval {metadata.interval_min:g} min" if metadata.interval_min else "")
+        return "none in the file" + (
+            f"; nominal interval {metadata.interval_min:g} min" if metadata.interval_min else ""
+        )
     steps = np.diff(times, axis=1)
     known = steps[np.isfinite(steps)]
     words = [str(metadata.time_source)]
@@ -104,9 +106,11 @@ def describe_status(document: Mapping[str, Any]) -> str:
     fovs = document["fovs"]
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: {len(fovs)} FOVs: " + ", ".join(f"{n} {status}" for status, n in counts.items())]
-    for status in ("done", "partial", "pending"):
-        if of := [fov["fov"] for fov in fovs if fov["status"] == status]:
-            lines.append(f"  {status}: {as_ranges(of)}")
+    lines += [
+        f"  {status}: {as_ranges(fov['fov'] for fov in fovs if fov['status'] == status)}"
+        for status in ("done", "partial", "pending")
+        if counts[status]
+    ]
     lines += _cut([f"  failed: FOV {fov['fov']}: {fov['reason']}" for fov in fovs if fov["status"] == "failed"])
     lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
     return "\n".join(lines)

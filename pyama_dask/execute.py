@@ -41,8 +41,10 @@ Outcome = Receipt | BaseException
 class Pool(Protocol):
     """Where tasks run."""
 
-    workers: int
-    """How many tasks can run at once."""
+    @property
+    def workers(self) -> int:
+        """How many tasks can run at once."""
+        ...
 
     def submit(self, task: Task, job: Job) -> None:
         """Hand out a task."""
@@ -94,14 +96,14 @@ class DaskPool:
 
     def __init__(self, client: Client, function: Callable[[Task, Job], Receipt] = run_task) -> None:
         self._client, self._function = client, function
-        self._ended: queue.SimpleQueue[tuple[Task, Future]] = queue.SimpleQueue()
-        self._running: dict[str, Future] = {}
+        self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt]]] = queue.SimpleQueue()
+        self._running: dict[str, Future[Receipt]] = {}
         self._handed_out: Counter[str] = Counter()
 
     @property
     def workers(self) -> int:
         """Threads of all workers."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, sum(int(threads) for threads in self._client.nthreads().values()))
 
     def submit(self, task: Task, job: Job) -> None:
         """Hand out a task; what is nearer the end of a FOV, and FOVs that began earlier, come first."""

@@ -36,7 +36,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 def checksum(path: Path) -> tuple[int, int]:
     """Size in bytes and CRC-32C of a file; of a directory the sum of sizes and the CRC over its files' CRCs."""
     if path.is_dir():
-        inside = [(file.relative_to(path).as_posix(), *checksum(file)) for file in sorted(path.rglob("*")) if file.is_file()]
+        inside = [
+            (file.relative_to(path).as_posix(), *checksum(file)) for file in sorted(path.rglob("*")) if file.is_file()
+        ]
         return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
     content = path.read_bytes()
     return len(content), google_crc32c.value(content)

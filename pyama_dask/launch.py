@@ -62,7 +62,10 @@ def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]
 @contextmanager
 def local_cluster(cluster: Cluster) -> Iterator[Client]:
     """Processes on this machine, one thread each; the dashboard is reached from this machine only."""
-    environment = {"distributed.nanny.pre-spawn-environ": ONE_THREAD, "distributed.scheduler.allowed-failures": 3}
+    environment = {
+        "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+        "distributed.scheduler.allowed-failures": 3,
+    }
     with (
         dask.config.set(environment),
         LocalCluster(
@@ -99,4 +102,3 @@ def free_address(address: str) -> str:
         except OSError:
             return f"{host or '127.0.0.1'}:0"
     return address
-

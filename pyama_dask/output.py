@@ -111,7 +111,9 @@ class Fov:
         """
         path = self.directory / IMAGES / channel / str(level)
         if channel not in self.channels or not path.exists():
-            raise OutputError(f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1")
+            raise OutputError(
+                f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1"
+            )
         group = read_attributes(path.parent)["ome"]["multiscales"][0]
         minutes, *pixel = group["datasets"][0]["coordinateTransformations"][0]["scale"]
         y, x = (size * 2**level for size in pixel)
@@ -207,4 +209,5 @@ class Output:
 def _lazy(path: Path) -> da.Array:
     """Dask array of a Zarr array, one chunk a frame."""
     array = zarr.open_array(path, mode="r")
-    return da.from_array(array, chunks=(1, *array.shape[1:]))
+    lazy: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
+    return lazy

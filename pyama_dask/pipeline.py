@@ -19,7 +19,7 @@ import yaml
 from distributed import Client
 
 from pyama_dask.config import Config, parse_config
-from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.errors import OutputError
 from pyama_dask.execute import DaskPool, Pool, Progress, execute, parts_are_gone
 from pyama_dask.files import identity, write_bytes
 from pyama_dask.launch import launched, worker_memory
@@ -142,7 +142,9 @@ def check_output(plan: Plan) -> None:
     if not exists.is_dir():
         raise OutputError(f"{output}: cannot be made, as {exists} is a file; choose another 'output'")
     if not os.access(exists, os.W_OK | os.X_OK):
-        raise OutputError(f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions")
+        raise OutputError(
+            f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions"
+        )
     recorded = output / PLAN
     if recorded.exists():
         before = json.loads(recorded.read_bytes())

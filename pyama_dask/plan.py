@@ -55,7 +55,11 @@ class FovPlan:
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
         """Tasks by kind: those of a stage need all of the stage before, and nothing of each other."""
-        return tuple(stage for kind in KINDS if (stage := tuple(t for t in self.tasks if t.kind == kind)))
+        return tuple(stage for kind in KINDS if (stage := self.stage(kind)))
+
+    def stage(self, kind: Kind) -> tuple[Task, ...]:
+        """Tasks of one kind."""
+        return tuple(task for task in self.tasks if task.kind == kind)
 
     def only(self, choose: Callable[[Task], Mapping[Step, str]]) -> FovPlan:
         """Leave out the steps that are not chosen, and the tasks that have none left."""
@@ -89,7 +93,7 @@ class Plan:
         return max((task.memory for task in self.tasks), default=0)
 
     def document(self) -> dict[str, Any]:
-        """Give the plan as plain values, for JSON: the tasks of a FOV by kind, as its blocks differ in their frames only."""
+        """Plain values, for JSON: the tasks of a FOV by kind, as blocks differ in their frames only."""
         return {
             "version": 1,
             "input": str(self.job.source),
@@ -122,7 +126,13 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
         }
         for stage in fov.stages
     }
-    return {"fov": fov.fov, "name": fov.name, "problem": fov.problem, "time_source": fov.times.source, "kinds": kinds}
+    return {
+        "fov": fov.fov,
+        "name": fov.name,
+        "problem": fov.problem,
+        "time_source": fov.times.source,
+        "kinds": kinds,
+    }
 
 
 # ------------------------------------------------------------------------------------------ making plans
@@ -150,8 +160,9 @@ def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: 
     frames = tuple(parse_selection(config.params.frames))
     chosen = parse_selection(config.params.fovs)
     largest = max((metadata.fovs[k].shape for k in chosen), key=prod)
-    block = config.storage.block_frames
-    block = automatic_block(config, largest, len(frames), worker_memory) if block == "auto" else min(block, len(frames))
+    wanted = config.storage.block_frames
+    auto = wanted == "auto"
+    block = automatic_block(config, largest, len(frames), worker_memory) if auto else min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
     job = Job(metadata.path, config.output, config, frames, block)
     fovs = tuple(_plan_fov(job, metadata, identity, k, worker_memory) for k in chosen)
@@ -298,9 +309,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def remaining(
-    plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: Callable[[Task], bool]
-) -> Plan:
+def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: Callable[[Task], bool]) -> Plan:
     """Plan of what is not yet recorded as done.
 
     Parameters
@@ -322,25 +331,28 @@ def remaining(
     wanted = set(plan.steps if steps is None else steps)
     if unknown := wanted - set(plan.steps):
         known = ", ".join(plan.steps)
-        raise PlanError(f"step {sorted(unknown)[0]!r} is not one of this run's: {known}")
-    fovs = []
-    for fov in plan.fovs:
-        left = fov.only(lambda task: {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d)})
-        recrop = any(task.kind == "gather" and "crop" in task.digests for task in left.tasks)
-        open_steps = {task.key: dict(task.digests) for task in left.tasks}
-        if recrop:
-            for task in fov.tasks:
-                if task.kind == "finish" and "crop" in task.digests and spent(task):
-                    open_steps.setdefault(task.key, {})["crop"] = task.digests["crop"]
-        todo = fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted & open_steps.get(task.key, {}).keys()})
-        _check_needs(fov, open_steps, wanted)
-        fovs.append(todo)
+        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {known}")
+    undone = [_undone(fov, ledger, spent) for fov in plan.fovs]
+    for fov in undone:
+        _check_needs(fov, wanted)
+    fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
     return replace(plan, fovs=tuple(fovs))
 
 
-def _check_needs(fov: FovPlan, open_steps: Mapping[str, Mapping[Step, str]], wanted: set[Step]) -> None:
+def _undone(fov: FovPlan, ledger: Ledger, spent: Callable[[Task], bool]) -> FovPlan:
+    """Leave what is not recorded; to gather crops again, their parts must be cut again where they are spent."""
+    gathered = all(ledger.has(t.key, "crop", t.digests["crop"]) for t in fov.stage("gather") if "crop" in t.digests)
+
+    def left(task: Task) -> Mapping[Step, str]:
+        recut = task.kind == "finish" and not gathered and spent(task)
+        return {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d) or (s == "crop" and recut)}
+
+    return fov.only(left)
+
+
+def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
     """Refuse to do a step whose input is neither there nor about to be made."""
-    undone = {(task.kind, step) for task in fov.tasks for step in open_steps.get(task.key, ())}
+    undone = {(task.kind, step) for task in fov.tasks for step in task.digests}
     for kind, step in sorted(undone):
         if step in wanted:
             for needed in NEEDS.get((kind, step), ()):
@@ -349,4 +361,3 @@ def _check_needs(fov: FovPlan, open_steps: Mapping[str, Mapping[Step, str]], wan
                         f"step '{step}' of FOV {fov.fov} needs '{needed[1]}', "
                         "which is not done for these settings: add it to --steps"
                     )
-

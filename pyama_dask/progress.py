@@ -5,11 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from pyama_dask.plan import Plan
 from pyama_dask.tasks import STEPS
@@ -41,7 +48,7 @@ class RunDisplay:
         self._ended = self._total = 0
         self._started = time.monotonic()
 
-    def __enter__(self) -> RunDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +74,10 @@ class RunDisplay:
         if step in ("done", "failed"):
             self._ended += 1
             if self._plain or step == "failed":
-                self._console.print(f"[{self._ended}/{self._total}] {event['message']} ({self.rate:.1f} frames/s)", markup=False)
+                self._console.print(
+                    f"[{self._ended}/{self._total}] {event['message']} ({self.rate:.1f} frames/s)",
+                    markup=False,
+                )
             if not self._plain:
                 self._bars.update(self._tasks["fovs"], completed=self._ended)
             return

@@ -94,7 +94,7 @@ def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
     if z is None:
         if metadata.z_planes > 1:
             raise ConfigError(
-                f"params.z: {metadata.path.name} has {metadata.z_planes} planes; choose one with 'z: INDEX', or 'z: max'"
+                f"params.z: {metadata.path.name} has {metadata.z_planes} planes; choose one, 'z: INDEX', or 'z: max'"
             )
         return 0
     if isinstance(z, int) and z >= metadata.z_planes:

@@ -201,9 +201,7 @@ def ngff(spec: ArraySpec, scale: tuple[float, float], raw: str) -> dict[str, Any
             {"name": "y", "type": "space", "unit": "micrometer"},
             {"name": "x", "type": "space", "unit": "micrometer"},
         ],
-        "datasets": [
-            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, pixel, pixel]}]}
-        ],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, pixel, pixel]}]}],
     }
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
     if spec.is_labels:

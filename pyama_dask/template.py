@@ -8,12 +8,11 @@ from typing import Any
 
 import yaml
 
-from pyama_dask.config import Cluster, Params, Storage
+from pyama_dask.config import Cluster, Params, Storage, method_parameters
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.methods import BUILT_IN
 from pyama_dask.kernels.tracking import keep_cells
-from pyama_dask.config import method_parameters
 from pyama_dask.readers import Metadata
 
 COMMENTS: Mapping[str, str] = {
@@ -114,7 +113,11 @@ def _lines(document: Mapping[str, Any], prefix: str, indent: str = "") -> list[s
             lines.append(f"{indent}{key}:".ljust(48) + comment)
             lines += [f"{indent}  - {_inline(item)}" for item in value]
         else:
-            lines.append(f"{indent}{key}: {_inline(value)}".ljust(47) + f" {comment}" if comment else f"{indent}{key}: {_inline(value)}")
+            lines.append(
+                f"{indent}{key}: {_inline(value)}".ljust(47) + f" {comment}"
+                if comment
+                else f"{indent}{key}: {_inline(value)}"
+            )
     return [line.rstrip() for line in lines]
 
 

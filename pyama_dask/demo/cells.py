@@ -126,23 +126,17 @@ def _standard(images: npt.NDArray[np.floating]) -> Textures:
     return textures
 
 
-def _wander(
-    rng: np.random.Generator, n_frames: int, n_cells: int, shape: tuple[int, int], margin: int
-) -> Floats:
+def _wander(rng: np.random.Generator, n_frames: int, n_cells: int, shape: tuple[int, int], margin: int) -> Floats:
     """(T, N, 2) centres on a random walk whose steps remember the one before."""
     size = np.array(shape, float)
     inset = margin + RADIUS + CLEARANCE
     inner = size - 2 * inset
     share = 1.3 * (inner + RADIUS).prod() / size.prod() if (inner >= 0).all() else 0.0
     at_border = np.arange(n_cells) >= round(n_cells * min(share, 1.0))
-    centres = rng.uniform(
-        np.where(at_border[:, None], 0, inset), np.where(at_border[:, None], size, size - inset)
-    )
+    centres = rng.uniform(np.where(at_border[:, None], 0, inset), np.where(at_border[:, None], size, size - inset))
     centres = _settle(centres, at_border, size, margin, rounds=2000)
     if _crowding(centres)[1].max(initial=0) > 1:
-        raise ValueError(
-            f"{n_cells} cells do not fit a FOV of {shape} with a border margin of {margin}: make fewer"
-        )
+        raise ValueError(f"{n_cells} cells do not fit a FOV of {shape} with a border margin of {margin}: make fewer")
     walk = np.empty((n_frames, n_cells, 2))
     step = 1.8 * rng.standard_normal((n_cells, 2))
     for t in range(n_frames):
@@ -160,9 +154,7 @@ def _crowding(centres: Floats) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
     return pairs, 2 * RADIUS + GAP - distance, apart / distance[:, None]
 
 
-def _settle(
-    centres: Floats, at_border: npt.NDArray[np.bool_], size: Floats, margin: int, rounds: int
-) -> Floats:
+def _settle(centres: Floats, at_border: npt.NDArray[np.bool_], size: Floats, margin: int, rounds: int) -> Floats:
     """Push cells apart and back to where they belong, until none is too close to another."""
     for _ in range(rounds):
         centres = _confine(centres, at_border, size, margin)

@@ -76,13 +76,9 @@ class DemoMovie:
     ) -> None:
         n_cells = max(shape[0] * shape[1] // AREA_PER_CELL, 1) if cells is None else cells
         if min(fovs, frames, *shape, n_cells) < 1:
-            raise ValueError(
-                f"nothing to draw: {fovs} FOVs, {frames} frames of shape {shape}, {n_cells} cells in each"
-            )
+            raise ValueError(f"nothing to draw: {fovs} FOVs, {frames} frames of shape {shape}, {n_cells} cells in each")
         if not 0 <= fluorescence_channels < len(CHANNELS):
-            raise ValueError(
-                f"fluorescence_channels is {fluorescence_channels}, not 0 to {len(CHANNELS) - 1}"
-            )
+            raise ValueError(f"fluorescence_channels is {fluorescence_channels}, not 0 to {len(CHANNELS) - 1}")
         self.seed = seed
         self.shape = (fovs, frames, 1 + fluorescence_channels, *shape)
         self.dtype = np.dtype(np.uint16)
@@ -154,9 +150,7 @@ class DemoMovie:
         planes = [_to_uint16(phase + 130 * rng.standard_normal(shape, np.float32))]
         for c, totals in enumerate(self.totals[fov]):
             light = _fluorescence_background(self._rng(fov, 0, 4, c), shape, frame)
-            _add_windows(
-                light, corners, totals[frame][:, None, None] * _profile(scenery.looks, rho, texture, unit)
-            )
+            _add_windows(light, corners, totals[frame][:, None, None] * _profile(scenery.looks, rho, texture, unit))
             noise = rng.standard_normal(shape, np.float32)
             # Photons of half a grey level each, and the read noise of the camera.
             planes.append(_to_uint16(light + noise * np.sqrt(0.5 * light + 16)))
@@ -273,9 +267,7 @@ def _phase_background(rng: np.random.Generator, shape: tuple[int, int]) -> Image
     y, x = _field(shape)
     noise = rng.standard_normal(shape, np.float32)
     smears = sum(width * ndi.gaussian_filter(noise, width) for width in (4.0, 10.0, 25.0))
-    background: Image = (15000 + 1500 * x - 1000 * y - 1200 * (x * x + y * y) + 200 * smears).astype(
-        np.float32
-    )
+    background: Image = (15000 + 1500 * x - 1000 * y - 1200 * (x * x + y * y) + 200 * smears).astype(np.float32)
     return background
 
 

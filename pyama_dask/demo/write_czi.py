@@ -139,9 +139,7 @@ def write_czi(
 def _sizes(data: Planes) -> tuple[int, int, int, int]:
     """(S, T, C, Z) of the movie."""
     if len(data.shape) not in {5, 6}:
-        raise ValueError(
-            f"a movie has axes (S, T, C, Y, X) or (S, T, C, Z, Y, X), not the shape {data.shape}"
-        )
+        raise ValueError(f"a movie has axes (S, T, C, Y, X) or (S, T, C, Z, Y, X), not the shape {data.shape}")
     if data.dtype not in {np.dtype("u1"), np.dtype("u2")}:
         raise ValueError(f"planes must be uint8 or uint16, not {data.dtype}")
     s, t, c = data.shape[:3]
@@ -169,9 +167,7 @@ def _write_plane(
             raise OutputError(f"{path}: cannot write the plane of scene {s}, time {t}, channel {c}, z {z}")
 
 
-def _tiles(
-    plane: npt.NDArray[Any], shape: tuple[int, int] | None
-) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+def _tiles(plane: npt.NDArray[Any], shape: tuple[int, int] | None) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
     height, width = shape or plane.shape
     for y in range(0, plane.shape[0], height):
         for x in range(0, plane.shape[1], width):

@@ -153,10 +153,8 @@ def surface(grid: Grid, shape: tuple[int, int], tile_size: int) -> npt.NDArray[n
     (H, W) float32 values at the pixel centres.
     """
     if 1 in grid.shape:  # too small for a surface
-        down, right = (
-            _extension(np.arange(float(tiles)), tiles)[1] if tiles > 1 else np.eye(1) for tiles in grid.shape
-        )
-        return np.full(shape, (down @ grid @ right.T).mean(), np.float32)
+        rows, columns = (_extension(n, tile_size)[1] for n in shape)
+        return np.full(shape, (rows @ grid @ columns.T).mean(), np.float32)
     down, right = (_basis(n, tile_size) for n in shape)
     coefficients = down.solve @ grid @ right.solve.T
     out = np.empty(shape, np.float32)
@@ -172,8 +170,7 @@ class _Basis:
     """
 
     def __init__(self, n: int, tile_size: int) -> None:
-        edges = tile_edges(n, tile_size)
-        centres, extended = _extension((edges[:-2] + edges[2:]) / 2, n)
+        centres, extended = _extension(n, tile_size)
         degree = min(3, centres.size - 1)
         spline = make_interp_spline(centres, np.eye(centres.size), k=degree)
         self.solve = spline.c @ extended
@@ -188,9 +185,13 @@ def _basis(n: int, tile_size: int) -> _Basis:
     return _Basis(n, tile_size)
 
 
-def _extension(centres: npt.NDArray[np.float64], n: int) -> tuple[npt.NDArray[np.float64], Grid]:
-    """Centres with the two image borders added, and the matrix that extends tile values linearly to them."""
+def _extension(n: int, tile_size: int) -> tuple[npt.NDArray[np.float64], Grid]:
+    """Tile centres with the two image borders added, and the matrix that extends tile values linearly to them."""
+    edges = tile_edges(n, tile_size)
+    centres = (edges[:-2] + edges[2:]) / 2
     count = centres.size
+    if count == 1:
+        return centres, np.eye(1)
     matrix = np.zeros((count + 2, count))
     matrix[1:-1] = np.eye(count)
     for row, near, far, border in ((0, 0, 1, 0.0), (-1, count - 1, count - 2, float(n))):

@@ -34,7 +34,7 @@ def window_shapes(boxes: npt.NDArray[np.integer], valid: npt.NDArray[np.bool_]) 
     (N, 2) height and width in pixels.
     """
     sizes = np.where(valid[..., None], boxes[..., 2:] - boxes[..., :2], 0)
-    return sizes.max(axis=1, initial=0).astype(np.int32)
+    return np.asarray(sizes.max(axis=1, initial=0), np.int32)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,34 @@ def cut_intensities(
     out = np.zeros(len(stack) * int(sizes.astype(np.int64).prod(1).sum()), np.float32)
     subtract = background is not None
     back = background if background is not None else np.zeros((1, 1, 1), np.float32)
-    _cut_intensities(stack, back, weight if subtract else 0.0, subtract, scale.offset, scale.scale, boxes, valid, sizes, out)
+    _cut_intensities(
+        stack,
+        back,
+        weight if subtract else 0.0,
+        subtract,
+        scale.offset,
+        scale.scale,
+        boxes,
+        valid,
+        sizes,
+        out,
+    )
     return out
 
 
 @compiled
-def _cut_intensities(stack: Any, back: Any, weight: Any, subtract: Any, offset: Any, scale: Any, boxes: Any, valid: Any, sizes: Any, out: Any) -> None:
+def _cut_intensities(
+    stack: Any,
+    back: Any,
+    weight: Any,
+    subtract: Any,
+    offset: Any,
+    scale: Any,
+    boxes: Any,
+    valid: Any,
+    sizes: Any,
+    out: Any,
+) -> None:
     frames = stack.shape[0]
     start = 0
     for n in range(boxes.shape[0]):

@@ -78,4 +78,4 @@ def show_labels(stack: np.ndarray, top: int) -> Display:
     ids = np.arange(max(top, 1) + 1)
     shades = np.clip(np.ceil(ids * 255 / max(top, 1)), 1, 255).astype(np.uint8)
     shades[0] = 0
-    return shades[stack[:, : h - h % 2 : 2, : w - w % 2 : 2]]
+    return np.asarray(shades[stack[:, : h - h % 2 : 2, : w - w % 2 : 2]], np.uint8)

@@ -179,7 +179,7 @@ def _edge_length(edge: Any) -> float:
                     diagonal += 1
                 elif code in (13, 23):
                     mixed += 1
-    return straight + diagonal * np.sqrt(2.0) + mixed * (1.0 + np.sqrt(2.0)) / 2.0
+    return float(straight + diagonal * np.sqrt(2.0) + mixed * (1.0 + np.sqrt(2.0)) / 2.0)
 
 
 def measure_intensities(

@@ -46,9 +46,7 @@ class Histogram:
         return cls.of_corrected(None, block, -1.0)
 
     @classmethod
-    def of_corrected(
-        cls, block: np.ndarray | None, background: npt.NDArray[np.float32], weight: float
-    ) -> Histogram:
+    def of_corrected(cls, block: np.ndarray | None, background: npt.NDArray[np.float32], weight: float) -> Histogram:
         """Fine histogram of ``block - weight * background``; without a block of ``-weight * background``."""
         counts = np.zeros(2 * _SPAN * FINE, np.int64)
         limits = np.array([np.inf, -np.inf])
@@ -60,7 +58,11 @@ class Histogram:
 
     @classmethod
     def _from(
-        cls, values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], width: float, limits: Sequence[float]
+        cls,
+        values: npt.NDArray[np.float64],
+        counts: npt.NDArray[np.int64],
+        width: float,
+        limits: Sequence[float],
     ) -> Histogram:
         low, high = limits if values.size else (np.nan, np.nan)
         return cls(values, counts, width, float(low), float(high))

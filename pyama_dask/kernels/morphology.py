@@ -5,9 +5,9 @@ Masks are (H, W) uint8 of 0 and 1. OpenCV's results equal SciPy's bit by bit; pi
 
 from __future__ import annotations
 
-import cv2
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +19,8 @@ Mask = npt.NDArray[np.uint8]
 def disk(radius: int) -> Mask:
     """(2 r + 1, 2 r + 1) disk: 1 where the distance from the centre is at most the radius."""
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return (y * y + x * x <= radius * radius).astype(np.uint8)
+    inside: Mask = (y * y + x * x <= radius * radius).astype(np.uint8)
+    return inside
 
 
 def closing(mask: Mask, footprint: Mask, iterations: int) -> Mask:
@@ -34,12 +35,12 @@ def opening(mask: Mask, footprint: Mask, iterations: int) -> Mask:
 
 def dilate(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
     """Binary dilation, `iterations` times."""
-    return cv2.dilate(mask, footprint, iterations=iterations) if iterations else mask
+    return np.asarray(cv2.dilate(mask, footprint, iterations=iterations), np.uint8) if iterations else mask
 
 
 def erode(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
     """Binary erosion, `iterations` times."""
-    return cv2.erode(mask, footprint, iterations=iterations) if iterations else mask
+    return np.asarray(cv2.erode(mask, footprint, iterations=iterations), np.uint8) if iterations else mask
 
 
 def fill_holes(mask: Mask) -> Mask:
@@ -54,7 +55,8 @@ def fill_holes(mask: Mask) -> Mask:
 
 def keep_sizes(mask: Mask, min_size: int | None, max_size: int | None) -> npt.NDArray[np.int32]:
     """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels."""
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
+    _, found, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
+    parts = np.asarray(found, np.int32)
     area = stats[:, cv2.CC_STAT_AREA]
     keep = np.ones(area.size, bool)
     keep[0] = False

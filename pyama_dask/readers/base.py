@@ -84,9 +84,7 @@ class Reader(Protocol):
         """
         ...
 
-    def read_frame(
-        self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
-    ) -> np.ndarray:
+    def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
         """Read one frame of one FOV with its channels (default: all of them, in file order).
 
         Returns

@@ -119,9 +119,7 @@ class CziReader(FileReader[CziMovie]):
                     "convert it to one of them in ZEN"
                 )
 
-    def _fill(
-        self, movie: CziMovie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
-    ) -> None:
+    def _fill(self, movie: CziMovie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         planes = movie.planes
         first_frame, first_z = planes.first
         for place, channel in enumerate(channels):

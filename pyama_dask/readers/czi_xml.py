@@ -94,9 +94,7 @@ def read_time_axis(root: ET.Element) -> TimeAxis:
 def _position(scene: ET.Element) -> tuple[float, float] | None:
     centre = [_number(word) for word in scene.findtext("CenterPosition", "").split(",")]
     points = [centre] if len(centre) == 2 else []
-    points = points or [
-        [_number(p.get("X")), _number(p.get("Y"))] for p in scene.iterfind("Positions/Position")
-    ]
+    points = points or [[_number(p.get("X")), _number(p.get("Y"))] for p in scene.iterfind("Positions/Position")]
     known = [(x, y) for x, y in points if x is not None and y is not None]
     if not known:
         return None

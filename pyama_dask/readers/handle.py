@@ -82,9 +82,7 @@ class FileReader(ABC, Generic[File]):
         """
         check_file(self.path, self.signatures)
 
-    def read_frame(
-        self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
-    ) -> np.ndarray:
+    def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
         """Read one frame of one FOV with its channels (default: all of them, in file order).
 
         Returns
@@ -131,9 +129,7 @@ class FileReader(ABC, Generic[File]):
         """Read what the file holds."""
 
     @abstractmethod
-    def _fill(
-        self, file: File, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
-    ) -> None:
+    def _fill(self, file: File, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         """Read a frame that the file holds into a (C, H, W) array."""
 
     def _opened(self) -> tuple[File, Metadata]:

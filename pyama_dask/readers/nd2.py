@@ -111,9 +111,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
         if problem:
             raise UnsupportedSourceError(f"{self.path}: {problem}")
 
-    def _fill(
-        self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int
-    ) -> None:
+    def _fill(self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         number = int(movie.sequence[fov, frame, z])
         attributes = movie.file.attributes
         needed = attributes.heightPx * (attributes.widthBytes or 0)

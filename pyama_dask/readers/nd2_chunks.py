@@ -46,9 +46,7 @@ def frame_chunks(path: Path) -> dict[int, int]:
         file.seek(_TAIL.unpack(tail)[1])
         magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
         if magic != _MAGIC:
-            raise SourceError(
-                f"{path}: is damaged, its map of frames is not where it should be; copy it again"
-            )
+            raise SourceError(f"{path}: is damaged, its map of frames is not where it should be; copy it again")
         entries = file.read(min(name_length + data_length, end))[name_length:]
     sizes = {}
     for number, place in _FRAME.findall(entries):
