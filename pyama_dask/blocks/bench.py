@@ -21,6 +21,9 @@ from pyama_dask.store import (
 )
 from pyama_dask.tasks import Job, Task
 
+CORRECTED = "corrected"
+"""Prefix of the histogram of a fluorescence channel less its background."""
+
 
 class Bench:
     """Reads what steps need, writes what they make, and holds both for the steps after them.

@@ -1,0 +1,38 @@
+# make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
+# make test    all tests
+# make check   style and types
+# Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: demo test check format clean
+
+demo: .venv/package
+	$(BIN)/pyama-dask demo $(DEMO)
+
+test: .venv/development
+	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+
+check: .venv/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+.venv/package: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pyama_dask needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/development: .venv/package
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@

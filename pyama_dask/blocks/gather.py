@@ -1,0 +1,83 @@
+"""The end of a FOV: the traces and the crops of all its blocks, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyama_dask import scratch
+from pyama_dask.blocks.bench import Bench
+from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
+from pyama_dask.cells import CELLS, CellsWriter
+from pyama_dask.kernels import crops, display
+from pyama_dask.store import read_attributes
+from pyama_dask.tasks import Job
+from pyama_dask.traces import feature_columns, traces_file, traces_table, write_traces
+
+
+def gather(bench: Bench) -> None:
+    """Put the blocks' rows and crops together: the traces and ``cells.zarr``."""
+    if "crop" in bench.task.digests:
+        gather_crops(bench)
+    if "extract" in bench.task.digests:
+        gather_traces(bench)
+
+
+def gather_traces(bench: Bench) -> None:
+    """Write the traces of the FOV."""
+    rows = [scratch.load(file) for file in bench.block_files("rows")]
+    times = np.array(read_attributes(bench.images)["times_min"])
+    table = traces_table(rows, bench.task.fov, times, feature_columns(bench.job.config))
+    path = traces_file(bench.job.fov_dir(bench.task.fov), bench.job.source, bench.task.fov)
+    write_traces(path, table)
+    bench.wrote(path)
+    bench.notes |= {"rows": len(table), "cells": int(table["cell"].nunique())}
+    if table.empty:
+        bench.warnings.append(_why_empty(bench))
+
+
+def _why_empty(bench: Bench) -> str:
+    tracks = int(bench.tracks["count"])
+    if not tracks:
+        return f"FOV {bench.task.fov}: no cells were found; look at seg_labeled and at segmentation_params"
+    given = bench.params.tracking_params
+    return (
+        f"FOV {bench.task.fov}: none of {tracks} tracks was kept: each was seen in fewer than {given['min_frames']} "
+        f"frames (min_frames) or came within {given['border_margin']} px of the border (border_margin)"
+    )
+
+
+def gather_crops(bench: Bench) -> None:
+    """Write ``cells.zarr``, one cell at a time."""
+    ids, _, valid, sizes = cells_to_cut(bench)
+    products: dict[str, crops.Scale | None] = {group: crop_scale(bench, group) for group in bench.raw_groups}
+    products["mask"] = None
+    path = bench.job.fov_dir(bench.task.fov) / CELLS
+    attributes = {"fov": bench.task.fov, "crop_padding": bench.params.crop_padding}
+    with CellsWriter(path) as writer:
+        writer.metadata(ids, bench.cells["boxes"], valid, attributes)
+        for product, scale in products.items():
+            writer.product(product, scale)
+            parts = [scratch.load_part(scratch.part_file(bench.work, product, k)) for k in range(len(bench.job.blocks))]
+            for cell, windows_of_cell in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
+                if scale is None:
+                    small = display.show_labels(windows_of_cell, 1)
+                else:
+                    small = display.show_intensities(windows_of_cell, 0.0, 1.0)
+                writer.crop(product, cell, (windows_of_cell, small))
+    bench.wrote(path)
+    bench.notes["cells"] = len(ids)
+
+
+def _windows(parts: list[np.ndarray], job: Job, sizes: np.ndarray) -> Any:
+    """Yield the (T, h, w) windows of one cell after the other from the parts of all blocks."""
+    offset = 0
+    for h, w in sizes.tolist():
+        pieces = []
+        for (start, stop), part in zip(job.blocks, parts, strict=True):
+            frames = stop - start
+            piece = part[frames * offset : frames * (offset + h * w)]
+            pieces.append(piece.reshape(frames, h, w))
+        yield np.concatenate(pieces)
+        offset += h * w

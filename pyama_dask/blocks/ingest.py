@@ -1,0 +1,120 @@
+"""From the movie to raw shards, labels and background of one block: copying, segmentation, background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from pyama_dask import scratch
+from pyama_dask.blocks.bench import CORRECTED, Bench
+from pyama_dask.errors import AlgorithmError, PyamaError
+from pyama_dask.kernels.background import background
+from pyama_dask.kernels.levels import Histogram
+from pyama_dask.kernels.methods import Method, find_method
+from pyama_dask.kernels.morphology import boxes
+from pyama_dask.readers import Reader, open_reader
+from pyama_dask.store import background_name, labels_name, raw_name
+from pyama_dask.tasks import Step
+
+
+def ingest(bench: Bench) -> None:
+    """Copy, segment, and estimate the background of one block."""
+    steps: Mapping[Step, Callable[[Bench], None]] = {
+        "copy": copy_block,
+        "segment": segment_block,
+        "background": background_block,
+    }
+    for step in bench.task.digests:
+        steps[step](bench)
+
+
+def copy_block(bench: Bench) -> None:
+    """Copy frames from the movie into the raw shards, and count their grey levels."""
+    channels = [*([] if bench.pc is None else [bench.pc]), *bench.fl]
+    shape = (len(bench.frames), *bench.task.shape)
+    stacks = [np.empty(shape, np.uint16) for _ in channels]
+    with open_reader(bench.job.source) as reader:
+        for k, frame in enumerate(bench.frames):
+            planes = read_planes(reader, bench.task.fov, bench.job.frames[frame], channels, bench.params.z)
+            bench.bytes_read += planes.nbytes
+            for stack, plane in zip(stacks, planes, strict=True):
+                stack[k] = plane
+    for group, stack in zip(bench.raw_groups, stacks, strict=True):
+        bench.put(group, stack)
+    _save_levels(bench, {group: Histogram.of_integers(bench.get(group)) for group in bench.raw_groups})
+
+
+def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
+    """Read the channels (C, H, W) of one frame at a plane, or their maximum over all planes."""
+    if z != "max":
+        return reader.read_frame(fov, frame, channels=channels, z=int(z or 0))
+    highest = reader.read_frame(fov, frame, channels=channels, z=0)
+    for plane in range(1, reader.metadata.z_planes):
+        np.maximum(highest, reader.read_frame(fov, frame, channels=channels, z=plane), out=highest)
+    return highest
+
+
+def segment_block(bench: Bench) -> None:
+    """Find the cells of every phase-contrast frame, and their boxes."""
+    methods = [find_method("preprocessor", name) for name in bench.params.preprocess]
+    segmenter = find_method("segmenter", bench.params.segmentation_method)
+    methods.append(partial(segmenter, **bench.params.segmentation_params))
+    phase = bench.get(raw_name("pc", bench.phase))
+    labels = np.empty(phase.shape, np.uint16)
+    for k, frame in enumerate(bench.frames):
+        labels[k] = _apply(methods, phase[k], bench.at(frame))
+    bench.put(labels_name(bench.phase), labels)
+    objects = scratch.ragged(boxes=[boxes(frame) for frame in labels])
+    bench.wrote(scratch.save(scratch.block_file(bench.work, "objects", bench.block), **objects))
+
+
+def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
+    """Run preprocessors and the segmenter on a frame, and check what comes out."""
+    result = frame
+    for method in methods:
+        try:
+            result = method(result)
+        except PyamaError:
+            raise
+        except Exception as error:
+            raise AlgorithmError(f"{where}: segmentation failed: {type(error).__name__}: {error}") from error
+    if not isinstance(result, np.ndarray) or result.shape != frame.shape or result.dtype.kind not in "iu":
+        raise AlgorithmError(f"{where}: the segmenter must give whole-number labels of shape {frame.shape}")
+    return without_gaps(result, where)
+
+
+def without_gaps(labels: np.ndarray, where: str) -> np.ndarray:
+    """Number labels 1..N in their own order, as far as they are not."""
+    top = int(labels.max(initial=0))
+    if int(labels.min(initial=0)) >= 0 and top <= np.iinfo(np.uint16).max:
+        occurs = np.bincount(labels.ravel(), minlength=top + 1) > 0
+        if occurs[1:].all():
+            return labels
+    values, places = np.unique(labels, return_inverse=True)
+    if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
+        raise AlgorithmError(f"{where}: labels must be 0 for background and at most 65535 objects")
+    return np.where(labels == 0, 0, places + (values[0] != 0)).reshape(labels.shape)
+
+
+def background_block(bench: Bench) -> None:
+    """Estimate the background of every fluorescence frame."""
+    labels = bench.get(labels_name(bench.phase))
+    bench.drop(raw_name("pc", bench.phase))
+    for channel in bench.fl:
+        raw = bench.get(raw_name("fl", channel))
+        back = np.empty(raw.shape, np.float32)
+        for k, frame in enumerate(bench.frames):
+            back[k] = background(raw[k], labels[k], **bench.params.background_params)
+            if np.isnan(back[k, 0, 0]):
+                bench.warnings.append(f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
+        group = background_name(channel)
+        bench.put(group, back)
+        corrected = Histogram.of_corrected(raw, back, bench.params.background_weight)
+        _save_levels(bench, {group: Histogram.of_floats(back), f"{CORRECTED}_ch_{channel}": corrected})
+        bench.drop(group, raw_name("fl", channel))
+
+
+def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:
+    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, "levels", bench.block), levels))

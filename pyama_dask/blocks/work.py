@@ -1,0 +1,53 @@
+"""What a scheduler calls: one task, from store to kernels to store, and the receipt for it.
+
+A task composes the steps that work on the same pixels. Each step is a function on a `Bench`, which keeps what was read
+or made for the steps after it, so that nothing is read back that the task has held.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+
+import cv2
+
+from pyama_dask.blocks.bench import Bench
+from pyama_dask.blocks.finish import finish
+from pyama_dask.blocks.gather import gather
+from pyama_dask.blocks.ingest import ingest
+from pyama_dask.blocks.link import link
+from pyama_dask.files import checksum
+from pyama_dask.tasks import Job, Kind, Receipt, Task
+
+TASKS: Mapping[Kind, Callable[[Bench], None]] = {
+    "ingest": ingest,
+    "link": link,
+    "finish": finish,
+    "gather": gather,
+}
+
+
+def run_task(task: Task, job: Job) -> Receipt:
+    """Do one task and say what was done.
+
+    Raises
+    ------
+    PyamaError
+        If it cannot be done; the message names the FOV, and the frame where one is at fault.
+    """
+    cv2.setNumThreads(1)  # one task a core is the scheduler's business
+    started = time.perf_counter()
+    bench = Bench(task, job)
+    TASKS[task.kind](bench)
+    return Receipt(
+        key=task.key,
+        digests=task.digests,
+        files={file.relative_to(job.output).as_posix(): checksum(file) for file in bench.written},
+        seconds=time.perf_counter() - started,
+        bytes_read=bench.bytes_read,
+        bytes_written=bench.bytes_written,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        warnings=tuple(bench.warnings),
+        notes=bench.notes,
+    )
