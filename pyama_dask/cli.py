@@ -118,7 +118,8 @@ def demo(
         print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
         make_movie(directory)
     report = _run(demo_config(directory, workers))
-    print(judge(directory))
+    if not report.exit_status:
+        print(judge(directory))
     raise typer.Exit(report.exit_status)
 
 

@@ -221,12 +221,12 @@ class _Loop:
             if not self.in_flight:
                 return self.failed
             ended = self.pool.next(timeout=0.1)
-            if self.cancel.is_set():
-                self.pool.cancel()
-                return self.failed
             if ended is not None:
                 self.in_flight -= 1
                 self._take(*ended)
+            if self.cancel.is_set():
+                self.pool.cancel()
+                return self.failed
 
     def _admit(self, waiting: Iterator[FovPlan], window: int) -> None:
         """Let FOVs into the window, until it is full or none are left."""
@@ -242,7 +242,6 @@ class _Loop:
     def _hand_out(self, fov: int) -> None:
         run = self.active[fov]
         for task in run.ready():
-            self.ledger.void(task.key, task.digests)
             self._submit(task)
         if run.finished:
             del self.active[fov]

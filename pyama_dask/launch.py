@@ -16,10 +16,16 @@ from pyama_dask.config import Cluster, memory_bytes
 from pyama_dask.errors import ConfigError
 from pyama_dask.execute import DaskPool, Pool, SerialPool
 
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-    "OPENCV_FOR_THREADS_NUM": "1", "BLOSC_NTHREADS": "1", "MALLOC_TRIM_THRESHOLD_": "65536",
-}  # fmt: skip
+WORKER_ENVIRONMENT = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"),
+        "1",
+    ),
+    "BLOSC_NTHREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
+    "DASK_DISTRIBUTED__LOGGING": "{'distributed.sizeof': 'error', 'distributed.preloading': 'warning'}",
+}
 """Environment of a worker: one process a core, and no threads of its own; memory goes back when it is freed."""
 
 
@@ -63,7 +69,7 @@ def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]
 def local_cluster(cluster: Cluster) -> Iterator[Client]:
     """Processes on this machine, one thread each; the dashboard is reached from this machine only."""
     environment = {
-        "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.scheduler.allowed-failures": 3,
     }
     with (
@@ -75,6 +81,7 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
             memory_limit=worker_memory(cluster),
             host="127.0.0.1",
             dashboard_address=free_address(cluster.dashboard),
+            preload=["pyama_dask.worker"],
         ) as processes,
         Client(processes) as client,
     ):

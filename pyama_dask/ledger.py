@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pyama_dask.errors import OutputError
-from pyama_dask.tasks import Receipt, Step
+from pyama_dask.tasks import Receipt, Step, Task, fov_key
 
 VERSION = 1
 
@@ -68,10 +68,20 @@ class Ledger:
         """Record what a task did; on disk when this returns."""
         self._append({"done": asdict(receipt)})
 
-    def void(self, key: str, steps: Iterable[str]) -> None:
-        """Take recorded steps of a task back, as their files are about to be overwritten."""
-        if taken := [step for step in steps if step in self.done.get(key, {})]:
-            self._append({"void": key, "steps": taken})
+    def void(self, steps: Mapping[str, Iterable[str]]) -> None:
+        """Take recorded steps back, by task key, as their files are about to be overwritten."""
+        recorded = {key: [step for step in of if step in self.done.get(key, {})] for key, of in steps.items()}
+        if taken := {key: of for key, of in recorded.items() if of}:
+            self._append({"void": taken})
+
+    def void_stale(self, fov: int, tasks: Iterable[Task]) -> None:
+        """Take back what of a FOV is recorded with other settings than its tasks now have.
+
+        To be called before the FOV's arrays are prepared, which may replace them.
+        """
+        wanted: dict[str, dict[str, str]] = {task.key: {**task.digests} for task in tasks}
+        mine = [key for key in self.done if f"-{fov_key(fov)}" in key]
+        self.void({key: [s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d] for key in mine})
 
     def fail(self, key: str, reason: str) -> None:
         """Record a failed attempt at a task."""
@@ -95,8 +105,9 @@ class Ledger:
             self.failed.pop(key, None)
             self.attempts.pop(key, None)
         elif "void" in entry:
-            for step in entry["steps"]:
-                self.done.get(entry["void"], {}).pop(step, None)
+            for key, steps in entry["void"].items():
+                for step in steps:
+                    self.done.get(key, {}).pop(step, None)
         elif "failed" in entry:
             self.failed[entry["failed"]] = entry["reason"]
             self.attempts[entry["failed"]] = self.attempts.get(entry["failed"], 0) + 1

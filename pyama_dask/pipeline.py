@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def run(
                 if on_start:
                     on_start(todo, dashboard)
                 failed = execute(
-                    todo, pool, ledger, prepare=lambda fov: prepare(plan, metadata, fov),
+                    todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
                     progress=progress or ignore, cancel=cancel,
                 )  # fmt: skip
         fovs = tuple(report_fov(ledger, fov, failed.get(fov["fov"])) for fov in document["fovs"])
@@ -240,8 +241,11 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
     }
 
 
-def prepare(plan: Plan, metadata: Metadata, fov: FovPlan) -> None:
-    """Create the arrays of a FOV."""
+def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> None:
+    """Create the arrays of a FOV, when what is recorded of them and is to be done anew has been taken back."""
+    fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
+    ledger.void_stale(fov.fov, fov.tasks)
+    ledger.void({task.key: task.digests for task in todo.tasks})
     job, info = plan.job, metadata.fovs[fov.fov]
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
     attributes = {

@@ -23,7 +23,7 @@ WORKER_BASE = 280 * 2**20
 """Memory of a worker before it holds a frame: Python, the packages, compiled loops."""
 BLOCK_MEMORY = 512 * 2**20
 """Most memory that ``block_frames: auto`` gives to one block."""
-LONGEST_BLOCK = 64
+LONGEST_BLOCK = 16
 
 NEEDS: Mapping[tuple[Kind, Step], tuple[tuple[Kind, Step], ...]] = {
     ("ingest", "segment"): (("ingest", "copy"),),

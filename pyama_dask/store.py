@@ -52,6 +52,11 @@ class ArraySpec:
         return self.group.startswith("seg_")
 
     @property
+    def is_tracked(self) -> bool:
+        """Whether pixels are ids of tracks at full resolution."""
+        return self.group.startswith("seg_tracked") and self.level == 0
+
+    @property
     def chunks(self) -> tuple[int, int, int]:
         """(1, h, w) of a chunk: even parts of the frame, none larger than the level allows."""
         largest = DISPLAY_CHUNK if self.level else FULL_CHUNK
@@ -130,6 +135,8 @@ def create_images(
 ) -> None:
     """Create the groups and arrays of a FOV; those that are there and as they should be are left alone.
 
+    Tracked labels are left to the task that finds the tracks: how wide their ids must be is known then.
+
     Parameters
     ----------
     images
@@ -146,7 +153,8 @@ def create_images(
     for spec in specs.values():
         if spec.level == 0:
             write_group(images / spec.group, ngff(spec, scale, raw))
-        create_array(images, spec)
+        if not spec.is_tracked:
+            create_array(images, spec)
 
 
 def create_array(images: Path, spec: ArraySpec) -> None:

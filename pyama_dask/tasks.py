@@ -61,7 +61,12 @@ class Task:
 
 def task_key(kind: Kind, fov: int, block: int | None) -> str:
     """Name of a task, such as ``ingest-fov000-b003``."""
-    return f"{kind}-fov{fov:03d}" + ("" if block is None else f"-b{block:03d}")
+    return f"{kind}-{fov_key(fov)}" + ("" if block is None else f"-b{block:03d}")
+
+
+def fov_key(fov: int) -> str:
+    """``fov007`` for FOV 7, as in the keys of its tasks."""
+    return f"fov{fov:03d}"
 
 
 def fov_name(fov: int) -> str:

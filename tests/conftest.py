@@ -1,6 +1,11 @@
 """Settings of all tests: one thread for every library, and how hypothesis searches."""
 
 import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
 
 for name in (
     "OMP_NUM_THREADS",
@@ -10,10 +15,77 @@ for name in (
     "OPENCV_FOR_THREADS_NUM",
     "BLOSC_NTHREADS",
 ):
-    os.environ[name] = "1"  # before numpy, numba and OpenCV read them
-
-from hypothesis import settings
+    os.environ[name] = "1"  # before the tests import numpy, numba and OpenCV
 
 settings.register_profile("local", deadline=None, max_examples=40)  # the first example may compile kernels
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# ------------------------------------------------------------------ small movies, and what a run makes of them
+# Imports stand within the fixtures, as the environment above must be set before them.
+
+
+@pytest.fixture(scope="session")
+def small_pixels():
+    """(FOV, frame, channel, H, W) of the small movies."""
+    from support.movies import pixels
+
+    return pixels(fovs=2, frames=10, shape=(200, 240), cells=6)
+
+
+@pytest.fixture(scope="session")
+def small_czi(tmp_path_factory, small_pixels):
+    from support.movies import as_czi
+
+    return as_czi(tmp_path_factory.mktemp("small") / "movie.czi", small_pixels)
+
+
+@pytest.fixture(scope="session")
+def small_nd2(tmp_path_factory, small_pixels):
+    """The same pixels as `small_czi`."""
+    from support.movies import as_nd2
+
+    return as_nd2(tmp_path_factory.mktemp("small") / "movie.nd2", small_pixels)
+
+
+@pytest.fixture(scope="session")
+def odd_nd2(tmp_path_factory):
+    """A movie whose sizes no block, chunk or tile divides."""
+    from support.movies import as_nd2, pixels
+
+    data = pixels(fovs=1, frames=37, shape=(419, 523), fluorescence_channels=2, seed=2)
+    return as_nd2(tmp_path_factory.mktemp("odd") / "odd.nd2", data)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, small_czi):
+    """Output of a serial run on `small_czi`, in blocks of 4; to be read only."""
+    import pyama_dask
+    from support.movies import config
+
+    output = tmp_path_factory.mktemp("finished") / "results"
+    assert pyama_dask.run(config(small_czi, output)).exit_status == 0
+    return output
+
+
+@pytest.fixture
+def copied(tmp_path, finished):
+    """A copy of `finished` to go on with."""
+    return Path(shutil.copytree(finished, tmp_path / "results"))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Worker processes of one thread; scale it to as many as a test needs."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as processes:
+        yield processes
+
+
+@pytest.fixture
+def client(cluster):
+    from distributed import Client
+
+    with Client(cluster) as connected:
+        yield connected

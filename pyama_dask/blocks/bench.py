@@ -16,7 +16,6 @@ from pyama_dask.store import (
     layout,
     raw_name,
     read_block,
-    tracked_name,
     write_block,
 )
 from pyama_dask.tasks import Job, Task
@@ -100,7 +99,7 @@ class Bench:
     def spec(self, group: str) -> ArraySpec:
         """Full resolution array of a group; ids of tracks are wider where they must be."""
         spec = self.specs[f"{group}/0"]
-        if self.pc is not None and group == tracked_name(self.pc):
+        if spec.is_tracked:
             return tracked_spec(spec, int(self.tracks["count"]))
         return spec
 

@@ -75,8 +75,7 @@ def all_cell(shape, dtype=np.uint16, seed=0):
 
 
 MAKERS = {
-    f.__name__: f
-    for f in (noise, quiet, flat, saturated, half_saturated, checkerboard, outlier, blobs, all_cell)
+    f.__name__: f for f in (noise, quiet, flat, saturated, half_saturated, checkerboard, outlier, blobs, all_cell)
 }
 
 

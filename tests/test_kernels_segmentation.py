@@ -1,0 +1,315 @@
+"""Segmentation and its parts equal the plain definitions, pixel by pixel."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy import ndimage as ndi
+from skimage.measure import label
+from skimage.morphology import disk as plain_disk
+from support import frames, reference
+
+from pyama_dask.kernels import morphology, segmentation
+
+MODES = ("valley", "mode")
+masks = st.builds(
+    lambda shape, seed, part: np.random.default_rng(seed).uniform(size=shape) < part,
+    frames.shapes(largest=40),
+    frames.seeds,
+    st.floats(0, 1),
+)
+
+
+def every_frame(test):
+    """Run a test on every kind of frame, every shape and both dtypes."""
+    test = pytest.mark.parametrize("kind", frames.MAKERS)(test)
+    test = pytest.mark.parametrize("shape", frames.SHAPES, ids=str)(test)
+    return pytest.mark.parametrize("dtype", frames.DTYPES)(test)
+
+
+def segment(frame, **parameters):
+    """The plain definition, under the names of the kernel's parameters."""
+    parameters["window_size"] = parameters.pop("logstd_window_size", 3)
+    return reference.segment(frame, **parameters)
+
+
+def outcome(function, *args, **parameters):
+    """Result of a call, or the error (or warning, as these are errors here) that it ends with."""
+    try:
+        return function(*args, **parameters)
+    except (ValueError, RuntimeWarning) as error:
+        return str(error)
+
+
+# ---------------------------------------------------------------------------------------------- log-std
+
+
+@every_frame
+@pytest.mark.parametrize("window", [1, 3, 5, 7])
+def test_logstd_is_the_plain_definition(kind, shape, dtype, window):
+    frame = frames.MAKERS[kind](shape, dtype, 3)
+    values = segmentation.logstd(frame, window)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, reference.logstd(frame, window))
+
+
+def test_logstd_of_one_bright_pixel():
+    frame = np.full((5, 5), 60000, np.uint16)
+    frame[2, 2] += 9
+    values = segmentation.logstd(frame, 3)
+    assert (values[[0, -1]] == 0).all()
+    np.testing.assert_allclose(values[1:4, 1:4], np.log(np.sqrt(8.0)), rtol=1e-6)  # 81 / 9 - 1
+
+
+def test_logstd_does_not_see_the_offset_of_the_camera():
+    frame = frames.noise((40, 40), np.uint8, 1).astype(np.uint16)
+    np.testing.assert_array_equal(segmentation.logstd(frame), segmentation.logstd(frame + np.uint16(65000)))
+
+
+def test_logstd_of_the_largest_window_does_not_overflow():
+    frame = frames.checkerboard((120, 130), np.uint16, 3)
+    np.testing.assert_array_equal(segmentation.logstd(frame, 99), reference.logstd(frame, 99))
+
+
+@pytest.mark.parametrize("layout", ["fortran", "strided", "reversed"])
+def test_layout_in_memory_does_not_matter(layout):
+    frame = frames.blobs((61, 83), np.uint16, 5)
+    view = frames.views(frame)[layout]
+    assert not view.flags.c_contiguous
+    np.testing.assert_array_equal(segmentation.logstd(view, 5), segmentation.logstd(frame, 5))
+    labels = segmentation.segment(view, min_object_size=5, morph_size=3)
+    assert labels.max() > 0
+    np.testing.assert_array_equal(labels, segmentation.segment(frame, min_object_size=5, morph_size=3))
+
+
+def test_segment_leaves_the_frame_alone():
+    frame = frames.blobs((60, 60), np.uint16, 5)
+    before = frame.copy()
+    segmentation.segment(frame)
+    np.testing.assert_array_equal(frame, before)
+
+
+# ------------------------------------------------------------------------------- histogram, thresholds
+
+
+def same_histogram(values):
+    counts, edges = segmentation.histogram(values)
+    plain_counts, plain_edges = np.histogram(values, segmentation.HISTOGRAM_BINS)
+    assert edges.dtype == plain_edges.dtype
+    np.testing.assert_array_equal(edges, plain_edges)
+    np.testing.assert_array_equal(counts, plain_counts)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((4, 5)),
+        np.full((3, 3), 11.25),
+        np.array([[-3.5]]),
+        np.array([[0, 1e30], [2, 3]]),
+        np.array([[-1e30, 0.0, 1.0, 1e30]]),
+        np.linspace(0, 11, 201)[None],  # values on the edges
+        np.linspace(0.1, 0.3, 2001)[None],
+        np.arange(400.0)[None] / 2,
+        np.random.default_rng(0).normal(5, 1, (100, 100)),
+    ],
+    ids=str,
+)
+def test_histogram_is_numpys(values):
+    same_histogram(values.astype(np.float32))
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300),
+    st.sampled_from([1.0, 1e-3, 1e6]),
+)
+def test_histogram_of_anything_is_numpys(values, scale):
+    values = np.array([values], np.float32) * np.float32(scale)
+    plain = outcome(np.histogram, values, segmentation.HISTOGRAM_BINS)
+    if isinstance(plain, str):
+        assert outcome(segmentation.histogram, values) == plain  # too narrow for so many bins
+    else:
+        same_histogram(values)
+
+
+@given(frames.seeds, st.floats(-10, 10, width=32), st.floats(1 / 64, 100, width=32))
+def test_histogram_of_many_values_on_edges_is_numpys(seed, low, span):
+    edges = np.linspace(np.float32(low), np.float32(low + span), segmentation.HISTOGRAM_BINS + 1, dtype=np.float32)
+    near = np.concatenate([edges, np.nextafter(edges, np.float32(-1e9)), np.nextafter(edges, np.float32(1e9))])
+    same_histogram(np.random.default_rng(seed).permutation(near)[None])
+
+
+@every_frame
+def test_thresholds_are_the_plain_definitions(kind, shape, dtype):
+    values = reference.logstd(frames.MAKERS[kind](shape, dtype, 11))
+    assert segmentation.threshold_mode(values) == reference.threshold_mode(values)
+    assert segmentation.threshold_valley(values) == reference.threshold_valley(values)
+
+
+@given(frames.seeds, st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 2), st.integers(1, 3000)), min_size=1))
+def test_thresholds_of_mixtures_are_the_plain_definitions(seed, modes):
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([rng.normal(centre, width, n) for centre, width, n in modes]).astype(np.float32)[None]
+    for name in ("threshold_mode", "threshold_valley"):
+        assert outcome(getattr(segmentation, name), values) == outcome(getattr(reference, name), values)
+
+
+def test_valley_lies_between_two_modes_and_falls_back_where_there_is_one():
+    rng = np.random.default_rng(0)
+    background, cells = rng.normal(1, 0.3, 20000), rng.normal(6, 0.5, 4000)
+    both = np.concatenate([background, cells]).astype(np.float32)[None]
+    assert background.max() - 0.5 < segmentation.threshold_valley(both) < cells.min() + 0.5
+    one = np.linspace(1, 0, 5000, dtype=np.float32)[None] ** 4
+    assert segmentation.threshold_valley(one) == segmentation.threshold_mode(one)
+
+
+# ------------------------------------------------------------------------------------------- morphology
+
+
+@pytest.mark.parametrize("radius", range(9))
+def test_disk_is_scikit_images(radius):
+    np.testing.assert_array_equal(morphology.disk(radius), plain_disk(radius))
+
+
+@given(masks, st.integers(0, 5), st.integers(0, 3))
+def test_closing_and_opening_are_scipys(mask, radius, iterations):
+    for name in ("closing", "opening"):
+        found = getattr(morphology, name)(mask.view(np.uint8), morphology.disk(radius), iterations)
+        plain = getattr(reference, name)(mask, plain_disk(radius), iterations)
+        np.testing.assert_array_equal(found, plain, name)
+
+
+def test_outside_of_the_frame_never_counts():
+    footprint = morphology.disk(2)
+    whole = np.ones((9, 11), np.uint8)
+    np.testing.assert_array_equal(morphology.opening(whole, footprint, 3), whole)
+    np.testing.assert_array_equal(morphology.erode(whole, footprint, 3), whole)
+    np.testing.assert_array_equal(morphology.closing(0 * whole, footprint, 3), 0 * whole)
+
+
+@given(masks)
+def test_fill_holes_is_scipys(mask):
+    np.testing.assert_array_equal(morphology.fill_holes(mask.view(np.uint8)), ndi.binary_fill_holes(mask))
+
+
+def test_fill_holes_of_rings():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[2:9, 2:9], mask[4:7, 4:7] = 1, 0  # closed
+    mask[2:9, 12:20], mask[4:7, 14:20] = 1, 0  # open to the border
+    mask[12:17, 3:8], mask[13:16, 4:7] = 1, 0
+    mask[12, 3] = 0  # open at a corner only, which is no way out
+    filled = morphology.fill_holes(mask)
+    assert filled[4:7, 4:7].all()
+    assert filled[13:16, 4:7].all()
+    assert filled.sum() == mask.sum() + 18
+    for simple in (np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.eye(1, dtype=np.uint8)):
+        np.testing.assert_array_equal(morphology.fill_holes(simple), simple)
+
+
+limits = st.one_of(st.none(), st.integers(0, 30))
+
+
+@given(masks, limits, limits)
+def test_keep_sizes_is_the_plain_definition(mask, smallest, largest):
+    found = morphology.keep_sizes(mask.view(np.uint8), smallest, largest)
+    np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
+
+
+def test_keep_sizes_keeps_the_limits_and_numbers_in_raster_order():
+    mask = np.zeros((7, 12), np.uint8)
+    mask[0, 9:12] = 1  # 3 pixels, first
+    mask[1:4, 0:2] = 1  # 6 pixels, second
+    mask[2, 6] = 1  # 1 pixel
+    mask[6, 0:5] = 1  # 5 pixels, last
+    mask[5, 5] = 1  # touches the last at a corner only
+    labels = morphology.keep_sizes(mask, 3, 5)
+    assert labels[0, 10] == 1
+    assert labels[6, 2] == 2
+    assert np.unique(labels, return_counts=True)[1].tolist() == [84 - 8, 3, 5]
+    assert morphology.keep_sizes(mask, None, None).max() == 5
+
+
+@given(st.builds(frames.label_image, frames.shapes(largest=40), frames.seeds, st.integers(1, 20)))
+def test_boxes_are_scikit_images(labels):
+    found = morphology.boxes(labels)
+    assert found.shape == (labels.max(), 4)
+    np.testing.assert_array_equal(found, reference.boxes(labels))
+
+
+def test_boxes_are_half_open():
+    labels = np.zeros((6, 8), np.uint16)
+    labels[1:3, 2:7] = 2
+    labels[5, 7] = 1
+    assert morphology.boxes(labels).tolist() == [[5, 7, 6, 8], [1, 2, 3, 7]]
+    assert morphology.boxes(np.zeros((6, 8), np.uint16)).shape == (0, 4)
+
+
+# ---------------------------------------------------------------------------------------------- segment
+
+
+@every_frame
+@pytest.mark.parametrize("threshold", MODES)
+def test_segment_is_the_plain_definition(kind, shape, dtype, threshold):
+    frame = frames.MAKERS[kind](shape, dtype, 7)
+    for rules in ({}, {"min_object_size": None, "max_object_size": None, "morph_size": 3, "morph_iterations": 1}):
+        labels = segmentation.segment(frame, threshold=threshold, **rules)
+        assert labels.dtype == np.uint16
+        np.testing.assert_array_equal(labels, segment(frame, threshold=threshold, **rules))
+
+
+parameters = st.fixed_dictionaries(
+    {},
+    optional={
+        "logstd_window_size": st.sampled_from([3, 5, 7]),
+        "threshold": st.sampled_from(MODES),
+        "morph_size": st.sampled_from([1, 3, 5, 7, 9]),
+        "morph_iterations": st.integers(0, 3),
+        "min_object_size": st.one_of(st.none(), st.integers(0, 60)),
+        "max_object_size": st.one_of(st.none(), st.integers(0, 2000)),
+    },
+)
+NARROW = frames.checkerboard((8, 8), np.uint16, 0)
+NARROW[4, 5] -= 1
+
+
+@settings(max_examples=200)
+@given(frames.frames(largest=64), parameters)
+@example(NARROW, {})  # log-std so nearly constant that numpy cannot make 200 bins
+def test_segment_of_anything_is_the_plain_definition(frame, parameters):
+    found, plain = outcome(segmentation.segment, frame, **parameters), outcome(segment, frame, **parameters)
+    np.testing.assert_array_equal(found, plain)
+
+
+@given(frames.frames(smallest=20, largest=80, kinds=("blobs", "noise")), parameters)
+def test_labels_are_numbered_in_raster_order_connected_and_of_the_right_size(frame, parameters):
+    labels = segmentation.segment(frame, **parameters)
+    first = labels.ravel()[np.sort(np.unique(labels, return_index=True)[1])]
+    assert first[first > 0].tolist() == list(range(1, labels.max() + 1))
+    np.testing.assert_array_equal(labels, label(labels > 0, connectivity=1))
+    area = np.bincount(labels.ravel())[1:]
+    assert (area >= (parameters.get("min_object_size", 50) or 0)).all()
+    assert (area <= (parameters.get("max_object_size", 10000) or np.inf)).all()
+
+
+def test_segment_finds_the_blobs():
+    mask = frames.disks((400, 400), seed=3, count=12, radius=(12, 20))
+    rng = np.random.default_rng(0)
+    frame = rng.normal(10000, 10, mask.shape) + mask * rng.normal(0, 2000, mask.shape)
+    found = segmentation.segment(frame.astype(np.uint16)) > 0
+    assert (found & mask).sum() / (found | mask).sum() > 0.85
+
+
+@pytest.mark.parametrize("kind", ["flat", "saturated"])
+def test_no_texture_no_cells(kind):
+    assert not segmentation.segment(frames.MAKERS[kind]((50, 60)), min_object_size=None).any()
+
+
+def test_as_many_objects_as_16_bits_can_count():
+    rules = {"min_object_size": None, "morph_iterations": 0}
+    labels = segmentation.segment(frames.specks(255, 257), **rules)
+    assert labels.max() == 65535
+    assert labels[-2, -3] == 65535
+    with pytest.raises(OverflowError, match="65536 objects"):
+        segmentation.segment(frames.specks(256, 256), **rules)
+    assert morphology.keep_sizes(frames.specks(256, 256).astype(bool).view(np.uint8), None, None).max() == 65536
+    assert segmentation.segment(frames.specks(256, 256), min_object_size=10, morph_iterations=0).max() == 0

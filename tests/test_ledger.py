@@ -1,0 +1,131 @@
+"""The ledger keeps what was recorded, whatever happened to the process that wrote it."""
+
+import json
+
+import pytest
+
+from pyama_dask.errors import OutputError
+from pyama_dask.ledger import VERSION, Ledger
+from pyama_dask.tasks import Receipt
+
+KEY = "ingest-fov000-b000"
+
+
+def receipt(key=KEY, digests=None, **more):
+    values = {"files": {}, "seconds": 0.1, "bytes_read": 1, "bytes_written": 2, "peak_memory": 3}
+    return Receipt(key=key, digests=digests or {"copy": "c1", "segment": "s1"}, **(values | more))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / ".pyama_dask" / "ledger.jsonl"
+
+
+def state(ledger):
+    return ledger.done, ledger.notes, ledger.warnings, ledger.failed, ledger.attempts
+
+
+class TestRecording:
+    def test_a_recorded_step_is_done_with_its_digest_only(self, path):
+        with Ledger(path) as ledger:
+            assert not ledger.has(KEY, "copy", "c1")
+            ledger.record(receipt())
+            assert ledger.has(KEY, "copy", "c1")
+            assert not ledger.has(KEY, "copy", "c2")
+            assert not ledger.has("ingest-fov000-b001", "copy", "c1")
+
+    def test_a_later_receipt_adds_steps_and_replaces_digests(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(digests={"copy": "c1"}))
+            ledger.record(receipt(digests={"copy": "c2", "segment": "s1"}))
+        assert Ledger(path).done == {KEY: {"copy": "c2", "segment": "s1"}}
+
+    def test_void_takes_back_the_named_steps_only(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+            ledger.void(KEY, ["segment", "background"])
+            assert ledger.has(KEY, "copy", "c1")
+            assert not ledger.has(KEY, "segment", "s1")
+
+    def test_void_of_nothing_writes_nothing(self, path):
+        with Ledger(path) as ledger:
+            before = path.read_bytes()
+            ledger.void(KEY, ["copy"])
+        assert path.read_bytes() == before
+
+    def test_failures_are_counted_until_the_task_is_done(self, path):
+        with Ledger(path) as ledger:
+            ledger.fail(KEY, "no disk")
+            ledger.fail(KEY, "no light")
+            assert (ledger.failed, ledger.attempts) == ({KEY: "no light"}, {KEY: 2})
+            ledger.record(receipt())
+            assert (ledger.failed, ledger.attempts) == ({}, {})
+
+    def test_reopened_it_says_the_same(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(warnings=("dim",), notes={"cells": 3}))
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+            ledger.void("link-fov000", ["track"])
+            ledger.fail("finish-fov000-b000", "reason: ö")
+        again = Ledger(path)
+        assert state(again) == state(ledger)
+        assert again.warnings == {KEY: ["dim"], "link-fov000": []}
+        assert again.notes[KEY] == {"cells": 3}
+
+    def test_every_entry_is_on_disk_when_the_call_returns(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+            assert Ledger(path).has(KEY, "copy", "c1")
+
+    def test_opening_to_read_makes_no_file(self, path):
+        assert Ledger(path).done == {}
+        assert not path.exists()
+
+    def test_begins_with_its_version(self, path):
+        with Ledger(path):
+            pass
+        with Ledger(path):
+            pass
+        assert path.read_bytes().splitlines() == [json.dumps({"ledger": VERSION}, separators=(",", ":")).encode()]
+
+
+class TestDamage:
+    @pytest.mark.parametrize("lost", [1, 5, 40])
+    def test_a_torn_last_line_never_counted(self, path, lost):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+        path.write_bytes(path.read_bytes()[:-lost])
+        assert Ledger(path).done == {KEY: {"copy": "c1", "segment": "s1"}}
+
+    def test_after_a_torn_line_the_next_entry_stands_on_its_own(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        with path.open("ab") as file:
+            file.write(b'{"done":{"key":"link-f')
+        with Ledger(path) as ledger:
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+        assert Ledger(path).done == {KEY: {"copy": "c1", "segment": "s1"}, "link-fov000": {"track": "t1"}}
+        assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+    def test_torn_at_its_first_line_it_begins_anew(self, path):
+        path.parent.mkdir()
+        path.write_bytes(b'{"led')
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        assert Ledger(path).has(KEY, "copy", "c1")
+
+    @pytest.mark.parametrize("line", ["no json", "42", "[]", '"done"', '{"done": {}}', '{"void": "a"}'])
+    def test_a_line_that_is_none_of_a_ledger_is_refused_by_number(self, path, line):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        with path.open("a") as file:
+            file.write(f"{line}\n")
+        with pytest.raises(OutputError, match=r"ledger\.jsonl, line 3: .*move the file away"):
+            Ledger(path)
+
+    def test_a_newer_version_is_refused(self, path):
+        path.parent.mkdir()
+        path.write_text(json.dumps({"ledger": VERSION + 1}) + "\n")
+        with pytest.raises(OutputError, match=r"ledger\.jsonl: .*newer version"):
+            Ledger(path)

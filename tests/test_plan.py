@@ -1,0 +1,424 @@
+"""The plan: who writes what, what is made from what, what changes with which key, and what it all needs."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support.movies import config, listing
+from support.strategies import CHANNELS, movie, plan_of, plans
+
+import pyama_dask
+from pyama_dask.config import parse_config
+from pyama_dask.errors import PlanError
+from pyama_dask.ledger import Ledger
+from pyama_dask.pipeline import plan_run
+from pyama_dask.plan import LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.report import LEDGER
+from pyama_dask.resolve import resolve
+from pyama_dask.store import layout
+from pyama_dask.tasks import KINDS, STEPS, Receipt
+
+MIB = 2**20
+
+
+def writer_of(spec):
+    """Kind and step that make an array, as the design says."""
+    if spec.level == 1:
+        return "finish", "cache"
+    for start, writer in (
+        ("seg_labeled", ("ingest", "segment")),
+        ("seg_tracked", ("finish", "track")),
+        ("fl_background", ("ingest", "background")),
+    ):
+        if spec.group.startswith(start):
+            return writer
+    return "ingest", "copy"
+
+
+class TestProperties:
+    @given(plans())
+    def test_every_shard_has_exactly_one_writer(self, plan):
+        job = plan.job
+        for fov in plan.fovs:
+            specs = layout(job.config, fov.tasks[0].shape, job.n_frames, job.block_frames)
+            for spec in specs.values():
+                kind, step = writer_of(spec)
+                writers = [task for task in fov.stage(kind) if step in task.digests]
+                frames, *rest = (-(-n // s) for n, s in zip(spec.shape, spec.shards, strict=True))
+                assert all(n <= 1 for n in rest)  # a shard holds whole frames
+                assert [task.block for task in writers] == list(range(frames))
+                for task in writers:
+                    first = task.block * spec.shards[0]
+                    assert (task.start, task.stop) == (first, min(first + spec.shards[0], spec.shape[0]))
+
+    @given(plans())
+    def test_blocks_cover_every_frame_once(self, plan):
+        covered = [frame for start, stop in plan.job.blocks for frame in range(start, stop)]
+        assert covered == list(range(plan.job.n_frames))
+
+    @given(plans())
+    def test_what_a_task_needs_is_made_before_it(self, plan):
+        for fov in plan.fovs:
+            made = set()
+            for stage in fov.stages:
+                kind = stage[0].kind
+                for step in stage[0].digests:
+                    for needed in NEEDS.get((kind, step), ()):
+                        assert needed in made or needed[1] not in plan.steps or needed == ("ingest", "background")
+                    made.add((kind, step))
+
+    @given(plans())
+    def test_keys_are_unique_and_tasks_of_a_kind_do_the_same_steps(self, plan):
+        assert max(Counter(task.key for task in plan.tasks).values()) == 1
+        for fov in plan.fovs:
+            assert [stage[0].kind for stage in fov.stages] == [k for k in KINDS if fov.stage(k)]
+            for stage in fov.stages:
+                assert len({tuple(task.digests.items()) for task in stage}) == 1
+
+    @given(plans())
+    def test_every_step_of_the_run_is_done_by_some_task(self, plan):
+        assert {step for task in plan.tasks for step in task.digests} == set(plan.steps)
+        assert {task.fov for task in plan.tasks} == {fov.fov for fov in plan.fovs}
+
+    @given(plans())
+    def test_the_document_is_json_and_counts_the_tasks(self, plan):
+        document = json.loads(json.dumps(plan.document()))
+        assert document["tasks"] == len(plan.tasks)
+        assert sum(k["tasks"] for fov in document["fovs"] for k in fov["kinds"].values()) == len(plan.tasks)
+
+    def test_every_need_is_a_step_of_its_kind(self):
+        for (kind, step), needed in NEEDS.items():
+            assert step in KINDS[kind]
+            assert all(s in KINDS[k] for k, s in needed)
+        assert {(kind, step) for kind, steps in KINDS.items() for step in steps} - set(NEEDS) == {("ingest", "copy")}
+
+
+class TestBlocks:
+    @given(
+        shape=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+        frames=st.integers(1, 400),
+        memory=st.integers(300, 8000),
+        channels=st.integers(2, 4),
+    )
+    def test_automatic_blocks_fit_and_are_about_equal(self, shape, frames, memory, channels):
+        metadata = movie(frames=frames, shape=shape, channels=channels)
+        one = max(task_memory(_config(metadata), kind, shape, 1) for kind in ("ingest", "finish"))
+        assume(one <= memory * MIB)
+        plan = plan_of(metadata, memory=memory * MIB)
+        sizes = [stop - start for start, stop in plan.job.blocks]
+        assert plan.memory <= memory * MIB
+        assert max(sizes) <= LONGEST_BLOCK
+        assert max(sizes) - min(sizes) < max(len(sizes), 2)
+
+    @given(plans(), st.integers(1, 64))
+    @settings(max_examples=20)
+    def test_longer_blocks_need_more_memory(self, plan, frames):
+        shape = plan.tasks[0].shape
+        needs = [task_memory(plan.job.config, "ingest", shape, n) for n in (frames, frames + 1)]
+        assert WORKER_BASE < needs[0] < needs[1]
+
+    def test_more_memory_gives_longer_blocks(self):
+        metadata = movie(frames=200, shape=(2048, 2048))
+        small, large = (plan_of(metadata, memory=m * MIB).job.block_frames for m in (700, 4000))
+        assert small < large
+
+    def test_a_block_is_never_longer_than_the_movie(self):
+        assert plan_of(movie(frames=7), storage={"block_frames": 100}).job.block_frames == 7
+
+    def test_the_block_is_written_into_the_config(self):
+        assert plan_of(movie(frames=7)).job.config.storage.block_frames == 7
+
+    def test_a_task_that_does_not_fit_is_refused_with_a_remedy(self):
+        with pytest.raises(
+            PlanError, match=r"ingest-fov000-b000 would need \d+ MiB, but a worker has 300 MiB"
+        ) as refused:
+            plan_of(movie(shape=(2000, 2000), frames=50), storage={"block_frames": 50}, memory=300 * MIB)
+        for remedy in ("cluster.memory", "cluster.workers", "storage.block_frames, now 50"):
+            assert remedy in str(refused.value)
+
+
+def _config(metadata):
+    return plan_of(metadata).job.config
+
+
+# -------------------------------------------------------------------------------------------------- digests
+
+ALL = {(kind, step) for kind, steps in KINDS.items() for step in steps}
+COPY = {("ingest", "copy")}
+SEGMENT = {("ingest", "segment")}
+BACKGROUND = {("ingest", "background")}
+LEVELS = {("link", "crop"), ("link", "cache")}
+TRACK = {("link", "track"), ("finish", "track")}
+EXTRACT = {("finish", "extract"), ("gather", "extract")}
+CROP = {("finish", "crop"), ("gather", "crop")}
+CACHE = {("finish", "cache")}
+
+CHANGES = {
+    "morph_size": ({"params": {"segmentation_params": {"morph_size": 5}}}, ALL - COPY),
+    "preprocess": ({"params": {"preprocess": ["os.path:basename"]}}, ALL - COPY),
+    "background_weight": ({"params": {"background_weight": 0.5}}, BACKGROUND | LEVELS | CROP | EXTRACT | CACHE),
+    "tile_size": ({"params": {"background_params": {"tile_size": 50}}}, BACKGROUND | LEVELS | CROP | EXTRACT | CACHE),
+    "min_frames": ({"params": {"tracking_params": {"min_frames": 3}}}, TRACK | CROP | EXTRACT | CACHE),
+    "min_iou": ({"params": {"tracking_params": {"min_iou": 0.5, "min_frames": 5}}}, TRACK | CROP | EXTRACT | CACHE),
+    "time_mapping": ({"params": {"time_mapping": {9: 95.0}}}, {("gather", "extract")}),
+    "crop_padding": ({"params": {"crop_padding": 3}}, CROP),
+    "codec": ({"storage": {"codec": "zstd", "block_frames": 4}}, ALL),
+    "block_frames": ({"storage": {"block_frames": 5}}, ALL),
+    "frames": ({"params": {"frames": "0-8"}}, ALL),
+    "cluster": ({"cluster": {"kind": "serial", "retries": 4, "batch_size": 3}}, set()),
+    "output": ({"output": "elsewhere"}, set()),
+    "fovs": ({"params": {"fovs": "0"}}, set()),
+}  # fmt: skip
+BASE = {"storage": {"block_frames": 4}}
+
+
+def digests(plan):
+    return {(task.kind, step): digest for task in plan.fovs[0].tasks for step, digest in task.digests.items()}
+
+
+def changed(before, after):
+    a, b = digests(before), digests(after)
+    assert a.keys() == b.keys() == ALL
+    return {part for part in a if a[part] != b[part]}
+
+
+class TestDigests:
+    @pytest.mark.parametrize("name", CHANGES)
+    def test_a_key_changes_the_steps_that_depend_on_it(self, name):
+        change, expected = CHANGES[name]
+        assert changed(plan_of(movie(), **BASE), plan_of(movie(), **(BASE | change))) == expected
+
+    def test_the_interval_counts_where_the_file_has_no_stamps(self):
+        without = movie(times_min=None)
+        for metadata, expected in ((movie(), set()), (without, {("gather", "extract")})):
+            pair = [plan_of(metadata, {"frame_interval": minutes}) for minutes in (10.0, 5.0)]
+            assert changed(*pair) == expected
+
+    def test_stamps_of_the_file_change_the_table_only(self):
+        other = movie(times_min=np.tile(np.arange(10) * 11.0, (2, 1)))
+        assert changed(plan_of(movie()), plan_of(other)) == {("gather", "extract")}
+
+    def test_features_change_extraction_only(self):
+        one, two = (
+            plan_of(movie(), channels={"pc": {"channel": 0, "features": f}, "fl": [{"channel": 1}]})
+            for f in (["area"], ["area", "circularity"])
+        )
+        assert changed(one, two) == EXTRACT
+
+    def test_another_movie_changes_everything(self):
+        assert changed(plan_of(movie()), plan_of(movie(), identity="other")) == ALL
+
+    def test_another_plane_changes_everything(self):
+        deep = movie(z_planes=3)
+        assert changed(plan_of(deep, {"z": 1}), plan_of(deep, {"z": "max"})) == ALL
+
+    def test_a_parameter_at_its_default_changes_nothing(self):
+        assert not changed(plan_of(movie()), plan_of(movie(), {"background_params": {"tile_size": 100}}))
+
+    def test_fovs_have_digests_of_their_own(self):
+        plan = plan_of(movie())
+        assert not set(plan.fovs[0].tasks[0].digests.values()) & set(plan.fovs[1].tasks[0].digests.values())
+
+    def test_channels_by_name_or_by_index_are_the_same(self):
+        named = {"pc": {"channel": "C0"}, "fl": [{"channel": "C1"}]}
+        numbered = {"pc": {"channel": 0}, "fl": [{"channel": 1}]}
+        assert not changed(*(plan_of(movie(), channels=channels) for channels in (named, numbered)))
+
+
+# ------------------------------------------------------------------------------------ steps, problems, remains
+
+STEPS_OF = {
+    "all": STEPS,
+    "phase only": tuple(step for step in STEPS if step != "background"),
+    "fluorescence only": ("copy", "cache"),
+    "no features": STEPS,
+}
+
+
+class TestSteps:
+    @pytest.mark.parametrize("name", CHANNELS)
+    def test_channels_decide_which_steps_there_are(self, name):
+        plan = plan_of(movie(), channels=CHANNELS[name])
+        assert plan.steps == STEPS_OF[name]
+        assert any("no phase-contrast channel" in w for w in plan.warnings) == (name == "fluorescence only")
+
+    @pytest.mark.parametrize("name", CHANNELS)
+    def test_copy_only_stops_after_copying(self, name):
+        plan = plan_of(movie(), {"copy_only": True}, channels=CHANNELS[name])
+        assert plan.steps == ("copy", "cache")
+        assert not plan.warnings
+
+
+class TestMissingFrames:
+    def test_a_fov_without_some_frames_has_a_problem_and_no_tasks(self):
+        plan = plan_of(movie(missing={1: (6, 7)}))
+        assert plan.fovs[0].problem is None
+        assert plan.fovs[0].tasks
+        assert plan.fovs[1].tasks == ()
+        assert plan.fovs[1].problem.startswith("FOV 1: 2 of its frames are missing in movie.nd2, the first is 6; ")
+        assert "--frames 0-5" in plan.fovs[1].problem
+
+    def test_frames_that_are_not_chosen_may_be_missing(self):
+        plan = plan_of(movie(missing={1: (6, 7)}), {"frames": "0-5"})
+        assert plan.fovs[1].problem is None
+
+    def test_with_the_first_frame_missing_the_fov_must_be_left_out(self):
+        assert "leave it out with --fovs" in plan_of(movie(missing={1: (0,)})).fovs[1].problem
+
+
+def receipt(task, steps=None):
+    done = {s: d for s, d in task.digests.items() if steps is None or s in steps}
+    return Receipt(task.key, done, {}, 0.0, 0, 0, 0)
+
+
+class TestRemaining:
+    @pytest.fixture
+    def ledger(self, tmp_path):
+        with Ledger(tmp_path / "ledger.jsonl") as ledger:
+            yield ledger
+
+    @pytest.fixture
+    def plan(self):
+        return plan_of(movie(), storage={"block_frames": 4})
+
+    def left(self, plan, ledger, steps=None, spent=False):
+        return remaining(plan, ledger, steps, lambda task: spent)
+
+    def test_with_an_empty_ledger_all_is_left(self, plan, ledger):
+        assert self.left(plan, ledger).tasks == plan.tasks
+
+    def test_with_all_recorded_nothing_is_left(self, plan, ledger):
+        for task in plan.tasks:
+            ledger.record(receipt(task))
+        assert self.left(plan, ledger, spent=True).tasks == ()
+
+    @given(done=st.sets(st.integers(0, 15)))
+    def test_what_is_recorded_is_not_left(self, tmp_path_factory, done):
+        plan = plan_of(movie(), storage={"block_frames": 4})
+        with Ledger(tmp_path_factory.mktemp("ledger") / "ledger.jsonl") as ledger:
+            for k in done:
+                ledger.record(receipt(plan.tasks[k]))
+            left = {task.key for task in self.left(plan, ledger).tasks}
+        assert left == {task.key for k, task in enumerate(plan.tasks) if k not in done}
+
+    def test_a_changed_parameter_leaves_what_depends_on_it(self, plan, ledger):
+        for task in plan.tasks:
+            ledger.record(receipt(task))
+        other = plan_of(movie(), {"crop_padding": 3}, storage={"block_frames": 4})
+        left = self.left(other, ledger)
+        assert {(task.kind, step) for task in left.tasks for step in task.digests} == CROP
+
+    def test_to_gather_crops_again_spent_parts_are_cut_again(self, plan, ledger):
+        for task in plan.tasks:
+            ledger.record(receipt(task))
+        ledger.void("gather-fov000", ["crop"])
+        assert [task.key for task in self.left(plan, ledger, spent=False).tasks] == ["gather-fov000"]
+        kinds = Counter(task.kind for task in self.left(plan, ledger, spent=True).tasks)
+        assert kinds == {"finish": 3, "gather": 1}
+
+    def test_chosen_steps_only(self, plan, ledger):
+        left = self.left(plan, ledger, ["copy", "segment"])
+        assert {step for task in left.tasks for step in task.digests} == {"copy", "segment"}
+        assert {task.kind for task in left.tasks} == {"ingest"}
+
+    def test_a_step_without_what_it_needs_is_refused(self, plan, ledger):
+        with pytest.raises(PlanError, match="step 'track' of FOV 0 needs 'segment'.*add it to --steps"):
+            self.left(plan, ledger, ["copy", "track"])
+
+    def test_an_unknown_step_is_refused(self, plan, ledger):
+        with pytest.raises(PlanError, match=r"step 'fly' is not one of this run's: copy, segment"):
+            self.left(plan, ledger, ["fly"])
+
+    def test_a_step_that_the_channels_do_not_allow_is_refused(self, ledger):
+        with pytest.raises(PlanError, match="step 'segment' is not one of this run's: copy, cache"):
+            self.left(plan_of(movie(), {"copy_only": True}), ledger, ["segment"])
+
+    @pytest.mark.parametrize(
+        ("stale", "key", "value", "step"),
+        [
+            ("segment", "crop_padding", 3, "extract"),
+            ("background", "crop_padding", 3, "crop"),
+            ("segment", None, None, "cache"),
+        ],
+    )
+    def test_a_step_is_refused_when_what_it_reads_is_of_other_settings(self, plan, ledger, stale, key, value, step):
+        """Everything is done, then `stale` is done again with other settings, and lies on disk with those."""
+        for task in plan.tasks:
+            ledger.record(receipt(task))
+        for task in plan.tasks:
+            if task.kind == "ingest":
+                ledger.record(replace(receipt(task, [stale]), digests={stale: "of other settings"}))
+            ledger.void(task.key, [step])
+        with pytest.raises(PlanError, match=f"needs '{stale}'"):
+            self.left(plan, ledger, [step])
+
+
+# --------------------------------------------------------------------------------- what is said and what is so
+
+RUNS = {
+    "all": {},
+    "phase only": {"channels": {"pc": {"channel": 0, "features": ["area"]}}},
+    "fluorescence only": {"channels": {"fl": [{"channel": 1, "features": ["intensity_mean"]}]}},
+    "no features": {"channels": {"pc": {"channel": 0}, "fl": [{"channel": 1}]}},
+    "copy only": {"params.copy_only": True},
+}
+
+
+class TestAgainstARun:
+    @pytest.mark.parametrize("name", RUNS)
+    def test_files_and_bytes_are_as_planned(self, small_czi, tmp_path, name):
+        document = config(small_czi, tmp_path / "out", RUNS[name])
+        plan, _ = plan_run(parse_config(document))
+        report = pyama_dask.run(document)
+        for fov in report.fovs:
+            files = [p for p in plan.job.fov_dir(fov.fov).rglob("*") if p.is_file()]
+            assert len(files) == plan.files_per_fov + (fov.cells or 0) * plan.files_per_cell
+        entries = [json.loads(line) for line in (tmp_path / "out" / LEDGER).read_text().splitlines()]
+        done = {entry["done"]["key"]: entry["done"] for entry in entries if "done" in entry}
+        assert done.keys() == {task.key for task in plan.tasks}
+        for task in plan.tasks:
+            if task.kind in ("ingest", "finish"):
+                assert (task.bytes_read, task.bytes_written) == tuple(
+                    done[task.key][name] for name in ("bytes_read", "bytes_written")
+                ), task.key
+
+    def test_every_shard_is_in_exactly_one_receipt(self, finished):
+        entries = [json.loads(line) for line in (finished / LEDGER).read_text().splitlines()]
+        written = Counter(file for entry in entries if "done" in entry for file in entry["done"]["files"])
+        shards = {
+            p.relative_to(finished).as_posix() for p in finished.glob("fov_*/images.zarr/*/*/c/**/*") if p.is_file()
+        }
+        assert shards == {file for file in written if "/images.zarr/" in file}
+        assert {written[shard] for shard in shards} == {1}
+
+    def test_planning_writes_nothing(self, small_czi, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        beside = listing(small_czi.parent)
+        plan, _ = plan_run(parse_config(config(small_czi, tmp_path / "a" / "out")))
+        assert plan.tasks
+        assert listing(tmp_path) == set()
+        assert listing(small_czi.parent) == beside
+
+    def test_planning_on_a_finished_output_changes_nothing(self, small_czi, copied):
+        before = {p: p.stat().st_mtime_ns for p in copied.rglob("*")}
+        plan_run(parse_config(config(small_czi, copied)))
+        assert {p: p.stat().st_mtime_ns for p in copied.rglob("*")} == before
+
+    def test_automatic_blocks_stay_those_of_the_output(self, small_czi, copied):
+        document = config(small_czi, copied, {"storage.block_frames": "auto"})
+        assert plan_run(parse_config(document))[0].job.block_frames == 4
+        report = pyama_dask.run(document)
+        assert report.tasks == 0
+
+
+def test_a_plan_is_made_of_config_and_metadata_alone():
+    """The same plan wherever it is made: equal for equal inputs, and of a movie that is not there."""
+    metadata = movie()
+    resolved = resolve(parse_config(config("movie.nd2", "out")), metadata)
+    once, again = (make_plan(resolved, metadata, "id", 2**34) for _ in range(2))
+    assert once.tasks == again.tasks
+    assert once.document() == again.document()
