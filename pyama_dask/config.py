@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     create_model,
 )
@@ -57,7 +58,7 @@ OddSize = Annotated[int, Field(ge=1, le=99), AfterValidator(_odd)]
 """An odd diameter or window width in pixels."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
-Minutes = Annotated[float, Field(gt=0)]
+Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Selection = Annotated[str, BeforeValidator(_selection)]
 """``all``, or numbers and ranges with both ends: ``0-5, 7``."""
 Memory = Annotated[str, AfterValidator(_memory)]
@@ -161,7 +162,7 @@ class Params(Model):
     background_params: dict[str, Any] = {}
     background_weight: Fraction = 1.0
     frame_interval: Minutes = 10.0
-    time_mapping: dict[Whole, float] | None = None
+    time_mapping: dict[Whole, FiniteFloat] | None = None
     crop_padding: Whole = 0
 
 

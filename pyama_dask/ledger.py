@@ -79,7 +79,7 @@ class Ledger:
 
         To be called before the FOV's arrays are prepared, which may replace them.
         """
-        wanted: dict[str, dict[str, str]] = {task.key: {**task.digests} for task in tasks}
+        wanted: dict[str, dict[str, str]] = {task.key: dict(task.digests.items()) for task in tasks}
         mine = [key for key in self.done if f"-{fov_key(fov)}" in key]
         self.void({key: [s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d] for key in mine})
 

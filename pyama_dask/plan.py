@@ -283,7 +283,7 @@ def frame_bytes(config: Config, kind: Kind) -> int:
     background = 4 if config.channels.fl else 0
     if kind == "ingest":
         return 2 * raw + 2 + 2 * background + 2
-    return 2 * raw + 2 + 4 + background * len(config.channels.fl) + 2
+    return 2 * raw + 2 + 4 + background * len(config.channels.fl) + 6
 
 
 def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:

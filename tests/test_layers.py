@@ -19,7 +19,7 @@ LAYERS = [
     {"resolve"},
     {"plan"},
     {"execute"},
-    {"launch"},
+    {"launch", "worker"},
     {"report", "pipeline", "output"},
     {"template", "describe", "progress"},
     {"demo", "cli", "__init__"},

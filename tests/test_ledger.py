@@ -6,7 +6,7 @@ import pytest
 
 from pyama_dask.errors import OutputError
 from pyama_dask.ledger import VERSION, Ledger
-from pyama_dask.tasks import Receipt
+from pyama_dask.tasks import Receipt, Task, task_key
 
 KEY = "ingest-fov000-b000"
 
@@ -14,6 +14,10 @@ KEY = "ingest-fov000-b000"
 def receipt(key=KEY, digests=None, **more):
     values = {"files": {}, "seconds": 0.1, "bytes_read": 1, "bytes_written": 2, "peak_memory": 3}
     return Receipt(key=key, digests=digests or {"copy": "c1", "segment": "s1"}, **(values | more))
+
+
+def task(block, digests, kind="ingest"):
+    return Task(kind, 0, (10, 10), 0, 4, block, digests)
 
 
 @pytest.fixture
@@ -43,15 +47,34 @@ class TestRecording:
     def test_void_takes_back_the_named_steps_only(self, path):
         with Ledger(path) as ledger:
             ledger.record(receipt())
-            ledger.void(KEY, ["segment", "background"])
+            ledger.void({KEY: ["segment", "background"]})
             assert ledger.has(KEY, "copy", "c1")
             assert not ledger.has(KEY, "segment", "s1")
 
     def test_void_of_nothing_writes_nothing(self, path):
         with Ledger(path) as ledger:
             before = path.read_bytes()
-            ledger.void(KEY, ["copy"])
+            ledger.void({KEY: ["copy"]})
         assert path.read_bytes() == before
+
+    def test_void_stale_takes_back_what_a_fov_has_recorded_with_other_settings(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(digests={"copy": "c1", "segment": "s1"}))
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+            ledger.record(receipt("ingest-fov000-b001", {"copy": "c1"}))
+            ledger.void_stale(0, [task(0, {"copy": "c1", "segment": "s2"}), task(None, {"track": "t1"}, "link")])
+            # block 1 is none of the plan's any more
+            assert ledger.done == {KEY: {"copy": "c1"}, "link-fov000": {"track": "t1"}, "ingest-fov000-b001": {}}
+        assert Ledger(path).done == ledger.done
+
+    @pytest.mark.parametrize(("fov", "other"), [(0, 1), (1, 0), (1, 10), (100, 1000), (100, 1009), (1000, 100)])
+    def test_void_stale_leaves_other_fovs_alone(self, path, fov, other):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(task_key("ingest", other, 0)))
+            ledger.record(receipt(task_key("link", other, None), {"track": "t1"}))
+            before = {key: dict(steps) for key, steps in ledger.done.items()}
+            ledger.void_stale(fov, [])
+            assert ledger.done == before
 
     def test_failures_are_counted_until_the_task_is_done(self, path):
         with Ledger(path) as ledger:
@@ -65,7 +88,7 @@ class TestRecording:
         with Ledger(path) as ledger:
             ledger.record(receipt(warnings=("dim",), notes={"cells": 3}))
             ledger.record(receipt("link-fov000", {"track": "t1"}))
-            ledger.void("link-fov000", ["track"])
+            ledger.void({"link-fov000": ["track"]})
             ledger.fail("finish-fov000-b000", "reason: ö")
         again = Ledger(path)
         assert state(again) == state(ledger)

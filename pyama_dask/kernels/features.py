@@ -66,7 +66,7 @@ def eccentricity(shapes: Shapes) -> PerCell:
     """Eccentricity of the ellipse with the cell's second moments: 0 for a disk, towards 1 for a line."""
     major, minor = _axes(shapes)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(major > 0, np.sqrt(1 - minor / major), 0.0)
+        return np.where(major > 0, np.sqrt(np.clip(1 - minor / major, 0, 1)), 0.0)
 
 
 def _axes(shapes: Shapes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -218,7 +218,7 @@ def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: A
                     value = frame[y, x] - weight * np.float64(background[y, x])
                     count += 1
                     total += value
-                    if not value <= largest:  # NaN stays
+                    if not (value <= largest or np.isnan(largest)):  # NaN stays
                         largest = value
         mean = total / count
         squares = 0.0

@@ -1,0 +1,328 @@
+"""Arrays on disk: as the design says they lie there, whole blocks only, and readable by other programs."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from support.movies import times_of_change
+
+from pyama_dask import scratch
+from pyama_dask.cells import CellsWriter, write_array
+from pyama_dask.config import parse_config
+from pyama_dask.errors import StoreError
+from pyama_dask.kernels.crops import Scale
+from pyama_dask.kernels.levels import Histogram
+from pyama_dask.store import ArraySpec, create_images, layout, open_array, read_block, write_block
+
+SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
+CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
+
+
+def specs_of(channels=CHANNELS, codec="lz4", **params):
+    config = parse_config(
+        {"input": "a", "output": "b", "channels": channels, "params": params, "storage": {"codec": codec}}
+    )
+    return layout(config, SHAPE, FRAMES, BLOCK)
+
+
+def create(images, specs):
+    create_images(images, specs, scale=(10.0, 0.65), attributes={"fov": 0})
+
+
+def block(spec, start=0, seed=0):
+    frames = min(BLOCK, FRAMES - start)
+    values = np.random.default_rng(seed).integers(1, 60000, (frames, *spec.shape[1:]))
+    return values.astype(spec.dtype)
+
+
+@pytest.fixture
+def images(tmp_path):
+    create(tmp_path / "images.zarr", specs_of())
+    return tmp_path / "images.zarr"
+
+
+@pytest.fixture(params=["pc_ch_0/0", "fl_background_ch_1/0", "fl_ch_1/1"])
+def spec(request):
+    return specs_of()[request.param]
+
+
+class TestLayout:
+    def test_every_product_has_two_levels(self):
+        groups = {"pc_ch_0", "fl_ch_1", "fl_ch_2", "seg_labeled_ch_0", "seg_tracked_ch_0"}
+        groups |= {"fl_background_ch_1", "fl_background_ch_2"}
+        assert set(specs_of()) == {f"{group}/{level}" for group in groups for level in (0, 1)}
+
+    @pytest.mark.parametrize(
+        ("channels", "params", "groups"),
+        [
+            ({"pc": {"channel": 2}}, {}, {"pc_ch_2", "seg_labeled_ch_2", "seg_tracked_ch_2"}),
+            ({"fl": [{"channel": 1}]}, {}, {"fl_ch_1"}),
+            (CHANNELS, {"copy_only": True}, {"pc_ch_0", "fl_ch_1", "fl_ch_2"}),
+        ],
+    )
+    def test_products_follow_the_channels(self, channels, params, groups):
+        assert {spec.group for spec in specs_of(channels, **params).values()} == groups
+
+    def test_pixel_types(self):
+        dtypes = {path: spec.dtype for path, spec in specs_of().items()}
+        assert {dtype for path, dtype in dtypes.items() if path.endswith("/1")} == {"uint8"}
+        assert dtypes["fl_background_ch_1/0"] == "float32"
+        assert {dtypes[f"{g}/0"] for g in ("pc_ch_0", "fl_ch_1", "seg_labeled_ch_0", "seg_tracked_ch_0")} == {"uint16"}
+
+    @pytest.mark.parametrize(
+        ("shape", "level", "chunks", "shards"),
+        [
+            ((10, 512, 512), 0, (1, 512, 512), (4, 512, 512)),
+            ((10, 1024, 1024), 0, (1, 1024, 1024), (4, 1024, 1024)),
+            ((10, 1025, 2048), 0, (1, 513, 1024), (4, 1026, 2048)),
+            ((10, 209, 261), 1, (1, 209, 131), (4, 209, 262)),
+            ((10, 1, 1), 0, (1, 1, 1), (4, 1, 1)),
+            ((10, 0, 7), 1, (1, 1, 7), (4, 1, 7)),
+        ],
+    )
+    def test_chunks_and_shards(self, shape, level, chunks, shards):
+        spec = ArraySpec("pc_ch_0", level, shape, "uint16", 4, "lz4")
+        assert (spec.chunks, spec.shards) == (chunks, shards)
+
+    @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(0, 1))
+    def test_chunks_are_even_parts_that_make_a_shard_of_whole_frames(self, h, w, level):
+        spec = ArraySpec("pc_ch_0", level, (5, h, w), "uint16", 2, "lz4")
+        largest = (1024, 256)[level]
+        for n, chunk, shard in zip((h, w), spec.chunks[1:], spec.shards[1:], strict=True):
+            assert chunk <= largest
+            assert n <= shard < n + chunk
+            assert shard % chunk == 0
+
+
+class TestCreation:
+    @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
+    def test_plain_zarr_opens_them_as_designed(self, tmp_path, codec):
+        specs = specs_of(codec=codec)
+        create(tmp_path, specs)
+        root = zarr.open_group(tmp_path, mode="r")
+        for path, spec in specs.items():
+            array = root[path]
+            assert (array.shape, array.dtype, array.chunks, array.shards) == (
+                spec.shape, np.dtype(spec.dtype), spec.chunks, spec.shards,
+            )  # fmt: skip
+            assert array.metadata.dimension_names == ("t", "y", "x")
+            document = json.loads((tmp_path / path / "zarr.json").read_text())
+            inner = document["codecs"][0]["configuration"]["codecs"]
+            wanted = {"lz4": "blosc", "zstd": "zstd", "none": None}["lz4" if spec.level else codec]
+            assert [c["name"] for c in inner] == ["bytes", *([wanted] if wanted else [])]
+            assert np.dtype(spec.dtype).itemsize == 1 or inner[0]["configuration"]["endian"] == "little"
+            if wanted == "blosc":
+                assert inner[1]["configuration"]["cname"] == "lz4"
+
+    def test_making_them_again_leaves_data_alone(self, images):
+        spec = specs_of()["pc_ch_0/0"]
+        write_block(images, spec, 0, block(spec))
+        before = times_of_change(images / "pc_ch_0" / "0")
+        create(images, specs_of())
+        assert times_of_change(images / "pc_ch_0" / "0") == before
+        assert np.array_equal(read_block(images, spec, 0, BLOCK), block(spec))
+
+    def test_an_array_that_is_another_one_is_replaced_with_its_data(self, images):
+        spec = specs_of()["pc_ch_0/0"]
+        file = write_block(images, spec, 0, block(spec))
+        create(images, specs_of(codec="zstd"))
+        assert not file.exists()
+
+    def test_attributes_of_the_root_are_renewed(self, images):
+        create_images(images, specs_of(), scale=(5.0, 0.65), attributes={"fov": 3})
+        assert zarr.open_group(images, mode="r").attrs["fov"] == 3
+
+
+class TestBlocks:
+    def test_what_is_written_is_read(self, images, spec):
+        for start in range(0, FRAMES, BLOCK):
+            write_block(images, spec, start, block(spec, start, seed=start))
+        whole = zarr.open_array(images / spec.path, mode="r")[:]
+        for start in range(0, FRAMES, BLOCK):
+            stop = min(start + BLOCK, FRAMES)
+            assert np.array_equal(read_block(images, spec, start, stop), whole[start:stop])
+            assert np.array_equal(whole[start:stop], block(spec, start, seed=start))
+
+    def test_a_block_is_one_file_that_no_other_block_touches(self, images, spec):
+        first = write_block(images, spec, 0, block(spec))
+        before = (first.read_bytes(), first.stat().st_mtime_ns)
+        second = write_block(images, spec, BLOCK, block(spec, BLOCK))
+        assert first != second
+        assert (first.read_bytes(), first.stat().st_mtime_ns) == before
+        assert first == images / spec.path / "c/0/0/0"
+        assert {p for p in (images / spec.path / "c").rglob("*") if p.is_file()} == {first, second}
+
+    def test_the_same_block_gives_the_same_bytes(self, images, spec):
+        once, again = (write_block(images, spec, 0, block(spec)).read_bytes() for _ in range(2))
+        assert once == again
+
+    def test_a_block_of_zeros_has_a_file_too(self, images, spec):
+        assert write_block(images, spec, 0, block(spec) * 0).exists()
+        assert not read_block(images, spec, 0, BLOCK).any()
+
+    @pytest.mark.parametrize("torn", [b"", b"\0" * 10, "half"])
+    def test_a_torn_shard_can_be_written_again(self, images, spec, torn):
+        file = write_block(images, spec, 0, block(spec))
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2] if torn == "half" else torn)
+        write_block(images, spec, 0, block(spec))
+        assert file.read_bytes() == whole
+
+    @pytest.mark.parametrize(
+        ("start", "change"),
+        [
+            (0, lambda data: data[:-1]),
+            (0, lambda data: np.concatenate([data, data[:1]])),
+            (2, lambda data: data),
+            (8, lambda data: data),
+            (0, lambda data: data[:, :-1]),
+            (0, lambda data: data.astype("int64")),
+            (0, lambda data: data.astype("float16")),
+            (0, lambda data: data[0]),
+        ],
+    )
+    def test_what_is_not_one_block_is_refused(self, images, spec, start, change):
+        with pytest.raises(StoreError, match="is not one block of"):
+            write_block(images, spec, start, change(block(spec)))
+        assert not list((images / spec.path).glob("c/**/*"))
+
+    def test_a_missing_shard_is_an_error_and_not_zeros(self, images, spec):
+        with pytest.raises(StoreError, match="the shard is gone"):
+            read_block(images, spec, 0, BLOCK)
+
+    def test_a_missing_array_is_an_error(self, tmp_path, spec):
+        with pytest.raises(StoreError, match="the array is gone"):
+            open_array(tmp_path / "none.zarr", spec)
+        with pytest.raises(StoreError, match="the array is gone"):
+            write_block(tmp_path / "none.zarr", spec, 0, block(spec))
+
+
+class TestOtherPrograms:
+    """A finished run, as others open it."""
+
+    @pytest.fixture
+    def images(self, finished):
+        return finished / "fov_000" / "images.zarr"
+
+    GROUPS = ("pc_ch_0", "fl_ch_1", "seg_labeled_ch_0", "seg_tracked_ch_0", "fl_background_ch_1")
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_ome_zarr_reads_every_channel(self, images, group):
+        from ome_zarr.io import parse_url
+        from ome_zarr.reader import Reader
+
+        node = next(iter(Reader(parse_url(images / group))()))
+        assert len(node.data) == 1
+        assert np.array_equal(
+            np.asarray(node.data[0]), zarr.open_array(images / group / "0", mode="r")[:], equal_nan=True
+        )
+        assert [axis["name"] for axis in node.metadata["axes"]] == ["t", "y", "x"]
+        assert [axis["unit"] for axis in node.metadata["axes"]] == ["minute", "micrometer", "micrometer"]
+        assert node.metadata["coordinateTransformations"][0][0]["scale"] == pytest.approx([10.0, 0.65, 0.65])
+
+    @pytest.mark.parametrize("level", [0, 1])
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_tensorstore_reads_every_array(self, images, group, level):
+        import tensorstore
+
+        path = images / group / str(level)
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
+        array = tensorstore.open(spec, open=True).result()
+        assert np.array_equal(array.read().result(), zarr.open_array(path, mode="r")[:], equal_nan=True)
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_label_groups_say_so_and_name_their_image(self, images, group):
+        ome = zarr.open_group(images / group, mode="r").attrs["ome"]
+        assert ome["version"] == "0.5"
+        assert ("image-label" in ome) == group.startswith("seg_")
+        if "image-label" in ome:
+            assert (images / group / ome["image-label"]["source"]["image"]).resolve() == images / "pc_ch_0"
+
+    def test_nothing_but_zarr_is_in_the_stores(self, finished):
+        for store in (*finished.glob("fov_*/images.zarr"), *finished.glob("fov_*/cells.zarr")):
+            files = [p.relative_to(store) for p in store.rglob("*") if p.is_file()]
+            assert all(p.name == "zarr.json" or "c" in p.parts for p in files)
+
+
+class TestCells:
+    @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32"])
+    @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (0,), (4, 0, 3), (0, 5, 4), (1, 1, 1)])
+    def test_arrays_read_back(self, tmp_path, dtype, shape):
+        array = (np.random.default_rng(0).random(shape) * 200 > 100 if dtype == "bool" else
+                 (np.random.default_rng(0).random(shape) * 200).astype(dtype))  # fmt: skip
+        write_array(tmp_path / "a", array)
+        found = zarr.open_array(tmp_path / "a", mode="r")
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        assert np.array_equal(found[:], array)
+        assert len([p for p in (tmp_path / "a").rglob("*") if p.is_file()]) == 1 + (array.size > 0)
+
+    @pytest.mark.parametrize("array", [np.arange(6, dtype=">i4"), np.arange(12, dtype="float32").reshape(3, 4).T])
+    def test_byte_order_and_strides_do_not_matter(self, tmp_path, array):
+        write_array(tmp_path / "a", array)
+        assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], array)
+
+    def test_the_store_appears_whole_or_not_at_all(self, tmp_path):
+        path = tmp_path / "cells.zarr"
+        with pytest.raises(RuntimeError, match="half way"), CellsWriter(path) as writer:
+            writer.product("mask", None)
+            raise RuntimeError("half way")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_store_that_is_there_is_replaced(self, tmp_path):
+        path = tmp_path / "cells.zarr"
+        for cells in ([1, 2], [5]):
+            with CellsWriter(path) as writer:
+                n = len(cells)
+                writer.metadata(np.array(cells), np.zeros((n, 3, 4)), np.ones((n, 3), bool), {"fov": 0})
+                writer.product("pc_ch_0", Scale(2.0, 3.0))
+                for cell in cells:
+                    writer.crop("pc_ch_0", cell, [np.full((3, 4, 5), cell, "float32"), np.zeros((3, 2, 2), "uint8")])
+        group = zarr.open_group(path, mode="r")
+        assert sorted(group["pc_ch_0"].group_keys()) == ["5"]
+        assert dict(group["pc_ch_0"].attrs) == {"offset": 2.0, "scale": 3.0}
+        assert np.array_equal(group["pc_ch_0/5/0"][:], np.full((3, 4, 5), 5))
+        assert group["pc_ch_0/5/0"].metadata.dimension_names == ("t", "y", "x")
+        assert group["metadata/cell_ids"][:].tolist() == [5]
+        assert [p.name for p in tmp_path.iterdir()] == ["cells.zarr"]
+
+    def test_what_a_killed_process_left_is_cleared(self, tmp_path):
+        (tmp_path / "cells.zarr.partial" / "mask").mkdir(parents=True)
+        with CellsWriter(tmp_path / "cells.zarr") as writer:
+            writer.metadata(np.zeros(0), np.zeros((0, 3, 4)), np.zeros((0, 3), bool), {})
+        assert sorted(p.name for p in (tmp_path / "cells.zarr").iterdir()) == ["metadata", "zarr.json"]
+
+
+class TestScratch:
+    @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+    def test_lists_of_arrays_read_back(self, tmp_path_factory, lengths):
+        arrays = [np.arange(4 * n).reshape(n, 4) for n in lengths]
+        ids = [np.arange(n) for n in lengths]
+        path = scratch.save(tmp_path_factory.mktemp("s") / "a.npz", **scratch.ragged(boxes=arrays, ids=ids))
+        held = scratch.load(path)
+        for name, given_arrays in (("boxes", arrays), ("ids", ids)):
+            found = scratch.by_frame(held, name)
+            assert len(found) == len(lengths)
+            assert all(np.array_equal(a, b) for a, b in zip(found, given_arrays, strict=True))
+
+    @pytest.mark.parametrize("size", [0, 1, 1000])
+    def test_parts_read_back(self, tmp_path, size):
+        part = np.arange(size, dtype="float32")
+        found = scratch.load_part(scratch.save_part(tmp_path / "p.npy", part))
+        assert found.dtype == part.dtype
+        assert np.array_equal(found, part)
+
+    @pytest.mark.parametrize("load", [scratch.load, scratch.load_part])
+    def test_a_file_that_is_gone_is_named(self, tmp_path, load):
+        with pytest.raises(StoreError, match=r"gone\.npz: is gone"):
+            load(tmp_path / "gone.npz")
+
+    def test_histograms_of_several_products_share_a_file(self, tmp_path):
+        path = tmp_path / "levels.npz"
+        a, b = (np.random.default_rng(k).integers(0, 1000, (2, 5, 5)).astype("uint16") for k in range(2))
+        scratch.save_levels(path, {"a": Histogram.of_integers(a)})
+        scratch.save_levels(path, {"b": Histogram.of_integers(b)})
+        for name, stack in (("a", a), ("b", b)):
+            assert scratch.load_levels([path], name).window() == Histogram.of_integers(stack).window()
