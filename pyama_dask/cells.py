@@ -93,7 +93,7 @@ def write_array(path: Path, array: np.ndarray, axes: tuple[str, ...] | None = No
     document = {
         "zarr_format": 3, "node_type": "array", "shape": data.shape, "data_type": data.dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": False if data.dtype == bool else 0 if data.dtype.kind in "iu" else 0.0,
         "codecs": [order, {"name": "blosc", "configuration": configuration}],
         "attributes": {}, "storage_transformers": [],
@@ -103,6 +103,5 @@ def write_array(path: Path, array: np.ndarray, axes: tuple[str, ...] | None = No
     path.mkdir(parents=True)
     (path / "zarr.json").write_text(json.dumps(document))
     if data.size:
-        file = path.joinpath("c", *("0" for _ in data.shape))
-        file.parent.mkdir(parents=True)
+        file = path / ".".join(["c", *("0" for _ in data.shape)])
         file.write_bytes(Blosc("lz4", 5, shuffle, typesize=size).encode(data))

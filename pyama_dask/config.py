@@ -55,7 +55,9 @@ Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 """A whole number from 0."""
 OddSize = Annotated[int, Field(ge=1, le=99), AfterValidator(_odd)]
-"""An odd diameter or window width in pixels."""
+"""An odd diameter in pixels."""
+OddWindow = Annotated[int, Field(ge=1, le=37), AfterValidator(_odd)]
+"""An odd window width in pixels in which sums of squares stay exact."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]

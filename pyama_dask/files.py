@@ -34,14 +34,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def checksum(path: Path) -> tuple[int, int]:
-    """Size in bytes and CRC-32C of a file; of a directory the sum of sizes and the CRC over its files' CRCs."""
-    if path.is_dir():
-        inside = [
-            (file.relative_to(path).as_posix(), *checksum(file)) for file in sorted(path.rglob("*")) if file.is_file()
-        ]
-        return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
-    content = path.read_bytes()
-    return len(content), google_crc32c.value(content)
+    """Size in bytes and CRC-32C of a file; of a directory the sum of sizes, and the CRC over its files' CRCs."""
+    if not path.is_dir():
+        content = path.read_bytes()
+        return len(content), google_crc32c.value(content)
+    inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in _files_below(path))
+    return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(directory):
+        yield from (Path(folder, name) for name in names)
 
 
 def identity(path: Path, samples: int = 64, width: int = 65536) -> str:

@@ -71,7 +71,7 @@ class ArraySpec:
 
     def shard_file(self, images: Path, block: int) -> Path:
         """File of a block."""
-        return images / self.path / "c" / str(block) / "0" / "0"
+        return images / self.path / f"c.{block}.0.0"
 
 
 def layout(config: Config, shape: tuple[int, int], n_frames: int, block_frames: int) -> dict[str, ArraySpec]:
@@ -187,6 +187,7 @@ def _array_document(
     zarr.create_array(
         MemoryStore(held), shape=shape, chunks=chunks, shards=shards, dtype=dtype, fill_value=0,
         compressors=compressors(codec, dtype), dimension_names=AXES if len(shape) == len(AXES) else None,
+        chunk_key_encoding={"name": "default", "separator": "."},  # a file of a shard, not a folder an axis
     )  # fmt: skip
     return bytes(held["zarr.json"].to_bytes())
 

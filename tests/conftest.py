@@ -60,8 +60,9 @@ def odd_nd2(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, small_czi):
     """Output of a serial run on `small_czi`, in blocks of 4; to be read only."""
-    import pyama_dask
     from support.movies import config
+
+    import pyama_dask
 
     output = tmp_path_factory.mktemp("finished") / "results"
     assert pyama_dask.run(config(small_czi, output)).exit_status == 0

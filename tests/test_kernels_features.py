@@ -111,6 +111,18 @@ def test_lines_and_single_pixels():
     assert np.isnan(found["circularity"]).tolist() == [True, False, False, False, True]
 
 
+@pytest.mark.parametrize("step", [(1, 2), (3, 1), (2, -3), (7, 5), (5, -1)], ids=str)
+@pytest.mark.parametrize("count", [2, 3, 7, 11])
+def test_sloped_lines_have_no_width(step, count):
+    places = np.arange(count)[:, None] * step
+    places -= places.min(0)
+    labels = np.zeros(places.max(0) + 1, np.uint16)
+    labels[tuple(places.T)] = 1
+    found = shape_values(labels)
+    assert np.isnan(found["aspect_ratio"]).all()
+    assert found["eccentricity"].tolist() == [1]
+
+
 def test_a_neighbour_is_not_part_of_a_cell():
     labels = np.zeros((12, 24), np.uint16)
     labels[2:10, 2:12] = 1

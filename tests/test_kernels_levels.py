@@ -58,6 +58,15 @@ def test_percentiles_of_floats_are_numpys_within_a_sixteenth(block):
     assert (histogram.minimum, histogram.maximum) == (block.min(), block.max())
 
 
+def test_values_of_a_bin_count_as_spread_over_it():
+    for value in (10.003, 10.03, 10.06):
+        lone = Histogram.of_floats(np.array([0, value, 20], np.float32))
+        assert lone.percentile(50) == pytest.approx(value, rel=0, abs=1 / 32)
+    even = Histogram.of_floats(np.linspace(0, 1, 10001, dtype=np.float32))
+    for percent in PERCENTS:
+        assert even.percentile(percent) == pytest.approx(percent / 100, rel=0, abs=1e-3)
+
+
 @given(integers, frames.seeds, st.sampled_from([0.0, 0.3, 1.0]))
 def test_histogram_of_corrected_grey_levels(block, seed, weight):
     background = np.random.default_rng(seed).uniform(-100, 70000, block.size).astype(np.float32)

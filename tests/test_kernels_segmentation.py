@@ -9,7 +9,8 @@ from skimage.measure import label
 from skimage.morphology import disk as plain_disk
 from support import frames, reference
 
-from pyama_dask.kernels import morphology, segmentation
+from pyama_dask.kernels import morphology, runs, segmentation
+from pyama_dask.kernels.logstd import LocalDeviation
 
 MODES = ("valley", "mode")
 masks = st.builds(
@@ -48,7 +49,7 @@ def outcome(function, *args, **parameters):
 @pytest.mark.parametrize("window", [1, 3, 5, 7])
 def test_logstd_is_the_plain_definition(kind, shape, dtype, window):
     frame = frames.MAKERS[kind](shape, dtype, 3)
-    values = segmentation.logstd(frame, window)
+    values = LocalDeviation(frame, window).values()
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, reference.logstd(frame, window))
 
@@ -56,19 +57,19 @@ def test_logstd_is_the_plain_definition(kind, shape, dtype, window):
 def test_logstd_of_one_bright_pixel():
     frame = np.full((5, 5), 60000, np.uint16)
     frame[2, 2] += 9
-    values = segmentation.logstd(frame, 3)
+    values = LocalDeviation(frame, 3).values()
     assert (values[[0, -1]] == 0).all()
     np.testing.assert_allclose(values[1:4, 1:4], np.log(np.sqrt(8.0)), rtol=1e-6)  # 81 / 9 - 1
 
 
 def test_logstd_does_not_see_the_offset_of_the_camera():
     frame = frames.noise((40, 40), np.uint8, 1).astype(np.uint16)
-    np.testing.assert_array_equal(segmentation.logstd(frame), segmentation.logstd(frame + np.uint16(65000)))
+    np.testing.assert_array_equal(LocalDeviation(frame).values(), LocalDeviation(frame + np.uint16(65000)).values())
 
 
 def test_logstd_of_the_largest_window_does_not_overflow():
     frame = frames.checkerboard((120, 130), np.uint16, 3)
-    np.testing.assert_array_equal(segmentation.logstd(frame, 99), reference.logstd(frame, 99))
+    np.testing.assert_array_equal(LocalDeviation(frame, 37).values(), reference.logstd(frame, 37))
 
 
 @pytest.mark.parametrize("layout", ["fortran", "strided", "reversed"])
@@ -76,7 +77,7 @@ def test_layout_in_memory_does_not_matter(layout):
     frame = frames.blobs((61, 83), np.uint16, 5)
     view = frames.views(frame)[layout]
     assert not view.flags.c_contiguous
-    np.testing.assert_array_equal(segmentation.logstd(view, 5), segmentation.logstd(frame, 5))
+    np.testing.assert_array_equal(LocalDeviation(view, 5).values(), LocalDeviation(frame, 5).values())
     labels = segmentation.segment(view, min_object_size=5, morph_size=3)
     assert labels.max() > 0
     np.testing.assert_array_equal(labels, segmentation.segment(frame, min_object_size=5, morph_size=3))
@@ -92,58 +93,53 @@ def test_segment_leaves_the_frame_alone():
 # ------------------------------------------------------------------------------- histogram, thresholds
 
 
-def same_histogram(values):
-    counts, edges = segmentation.histogram(values)
-    plain_counts, plain_edges = np.histogram(values, segmentation.HISTOGRAM_BINS)
-    assert edges.dtype == plain_edges.dtype
-    np.testing.assert_array_equal(edges, plain_edges)
-    np.testing.assert_array_equal(counts, plain_counts)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        np.zeros((4, 5)),
-        np.full((3, 3), 11.25),
-        np.array([[-3.5]]),
-        np.array([[0, 1e30], [2, 3]]),
-        np.array([[-1e30, 0.0, 1.0, 1e30]]),
-        np.linspace(0, 11, 201)[None],  # values on the edges
-        np.linspace(0.1, 0.3, 2001)[None],
-        np.arange(400.0)[None] / 2,
-        np.random.default_rng(0).normal(5, 1, (100, 100)),
-    ],
-    ids=str,
-)
-def test_histogram_is_numpys(values):
-    same_histogram(values.astype(np.float32))
-
-
-@given(
-    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=300),
-    st.sampled_from([1.0, 1e-3, 1e6]),
-)
-def test_histogram_of_anything_is_numpys(values, scale):
-    values = np.array([values], np.float32) * np.float32(scale)
+@every_frame
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_histogram_and_mask_are_numpys_of_the_values(kind, shape, dtype, window):
+    frame = frames.MAKERS[kind](shape, dtype, 7)
+    values = reference.logstd(frame, window)
     plain = outcome(np.histogram, values, segmentation.HISTOGRAM_BINS)
-    if isinstance(plain, str):
-        assert outcome(segmentation.histogram, values) == plain  # too narrow for so many bins
-    else:
-        same_histogram(values)
+    if isinstance(plain, str):  # too narrow for so many bins
+        assert outcome(LocalDeviation(frame, window).histogram, segmentation.HISTOGRAM_BINS) == plain
+        return
+    deviation = LocalDeviation(frame, window)
+    counts, edges = deviation.histogram(segmentation.HISTOGRAM_BINS)
+    assert edges.dtype == plain[1].dtype
+    np.testing.assert_array_equal(edges, plain[1])
+    np.testing.assert_array_equal(counts, plain[0])
+    for cut in (*edges[::40], values.flat[0], values.max(), values.min(), -9.0, 99.0):
+        np.testing.assert_array_equal(deviation.above(float(cut)), values > np.float32(cut))
 
 
-@given(frames.seeds, st.floats(-10, 10, width=32), st.floats(1 / 64, 100, width=32))
-def test_histogram_of_many_values_on_edges_is_numpys(seed, low, span):
-    edges = np.linspace(np.float32(low), np.float32(low + span), segmentation.HISTOGRAM_BINS + 1, dtype=np.float32)
-    near = np.concatenate([edges, np.nextafter(edges, np.float32(-1e9)), np.nextafter(edges, np.float32(1e9))])
-    same_histogram(np.random.default_rng(seed).permutation(near)[None])
+@given(frames.seeds, frames.shapes(largest=40), st.sampled_from([2, 3, 40, 256, 5000, 65536]), st.integers(1, 500))
+def test_histogram_has_any_number_of_bins(seed, shape, levels, bins):
+    frame = np.random.default_rng(seed).integers(0, levels, shape).astype(np.uint16)
+    plain = outcome(np.histogram, reference.logstd(frame), bins)
+    if not isinstance(plain, str):
+        counts, edges = LocalDeviation(frame).histogram(bins)
+        np.testing.assert_array_equal(edges, plain[1])
+        np.testing.assert_array_equal(counts, plain[0])
+
+
+class PlainDeviation:
+    """Any values in the place of a frame's."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def histogram(self, bins):
+        return np.histogram(self.values, bins)
+
+    def spread_up_to(self, cut):
+        return float(self.values[self.values <= np.float32(cut)].std(dtype=np.float64))
 
 
 @every_frame
 def test_thresholds_are_the_plain_definitions(kind, shape, dtype):
-    values = reference.logstd(frames.MAKERS[kind](shape, dtype, 11))
-    assert segmentation.threshold_mode(values) == reference.threshold_mode(values)
-    assert segmentation.threshold_valley(values) == reference.threshold_valley(values)
+    frame = frames.MAKERS[kind](shape, dtype, 11)
+    values, deviation = reference.logstd(frame), LocalDeviation(frame)
+    assert segmentation.threshold_mode(deviation) == reference.threshold_mode(values)
+    assert segmentation.threshold_valley(deviation) == reference.threshold_valley(values)
 
 
 @given(frames.seeds, st.lists(st.tuples(st.floats(0, 10), st.floats(0.1, 2), st.integers(1, 3000)), min_size=1))
@@ -151,16 +147,25 @@ def test_thresholds_of_mixtures_are_the_plain_definitions(seed, modes):
     rng = np.random.default_rng(seed)
     values = np.concatenate([rng.normal(centre, width, n) for centre, width, n in modes]).astype(np.float32)[None]
     for name in ("threshold_mode", "threshold_valley"):
-        assert outcome(getattr(segmentation, name), values) == outcome(getattr(reference, name), values)
+        assert outcome(getattr(segmentation, name), PlainDeviation(values)) == outcome(getattr(reference, name), values)
 
 
 def test_valley_lies_between_two_modes_and_falls_back_where_there_is_one():
     rng = np.random.default_rng(0)
     background, cells = rng.normal(1, 0.3, 20000), rng.normal(6, 0.5, 4000)
     both = np.concatenate([background, cells]).astype(np.float32)[None]
-    assert background.max() - 0.5 < segmentation.threshold_valley(both) < cells.min() + 0.5
+    assert background.max() - 0.5 < segmentation.threshold_valley(PlainDeviation(both)) < cells.min() + 0.5
     one = np.linspace(1, 0, 5000, dtype=np.float32)[None] ** 4
-    assert segmentation.threshold_valley(one) == segmentation.threshold_mode(one)
+    assert segmentation.threshold_valley(PlainDeviation(one)) == segmentation.threshold_mode(PlainDeviation(one))
+
+
+def test_a_cell_mode_may_have_two_equal_bins():
+    counts = np.zeros(segmentation.HISTOGRAM_BINS, int)
+    counts[[0, 20, 150, 151, -1]] = 1, 900, 300, 300, 1
+    values = np.repeat((np.arange(counts.size) + 0.5) / 20, counts).astype(np.float32)[None]
+    values[0, [0, -1]] = 0, 10
+    assert 20.5 / 20 < segmentation.threshold_valley(PlainDeviation(values)) < 150.5 / 20
+    assert segmentation.threshold_valley(PlainDeviation(values)) == reference.threshold_valley(values)
 
 
 # ------------------------------------------------------------------------------------------- morphology
@@ -187,9 +192,29 @@ def test_outside_of_the_frame_never_counts():
     np.testing.assert_array_equal(morphology.closing(0 * whole, footprint, 3), 0 * whole)
 
 
-@given(masks)
-def test_fill_holes_is_scipys(mask):
-    np.testing.assert_array_equal(morphology.fill_holes(mask.view(np.uint8)), ndi.binary_fill_holes(mask))
+@given(masks, st.integers(0, 30))
+def test_solid_is_the_plain_definition(mask, smallest):
+    kept = reference.keep_sizes(label(mask, connectivity=1), smallest, None) > 0
+    np.testing.assert_array_equal(runs.solid(mask.view(np.uint8), smallest), ndi.binary_fill_holes(kept))
+
+
+@given(masks, st.integers(0, 12))
+def test_widen_is_scipys_dilation(mask, radius):
+    plain = ndi.binary_dilation(mask, plain_disk(radius))
+    np.testing.assert_array_equal(runs.widen(mask.view(np.uint8), radius), plain)
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 64, 65])
+def test_runs_are_the_stretches_of_a_row(width):
+    for seed in range(20):
+        mask = np.random.default_rng(seed).random((5, width)) < 0.5
+        first, begins, ends = runs.find_runs(mask.view(np.uint8))
+        drawn = np.zeros_like(mask)
+        for y in range(5):
+            for k in range(first[y], first[y + 1]):
+                assert k == first[y] or begins[k] > ends[k - 1]
+                drawn[y, begins[k] : ends[k]] = True
+        np.testing.assert_array_equal(drawn, mask)
 
 
 def test_fill_holes_of_rings():
@@ -198,35 +223,33 @@ def test_fill_holes_of_rings():
     mask[2:9, 12:20], mask[4:7, 14:20] = 1, 0  # open to the border
     mask[12:17, 3:8], mask[13:16, 4:7] = 1, 0
     mask[12, 3] = 0  # open at a corner only, which is no way out
-    filled = morphology.fill_holes(mask)
+    filled = runs.solid(mask, 0)
     assert filled[4:7, 4:7].all()
     assert filled[13:16, 4:7].all()
     assert filled.sum() == mask.sum() + 18
     for simple in (np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.eye(1, dtype=np.uint8)):
-        np.testing.assert_array_equal(morphology.fill_holes(simple), simple)
+        np.testing.assert_array_equal(runs.solid(simple, 0), simple)
 
 
-limits = st.one_of(st.none(), st.integers(0, 30))
-
-
-@given(masks, limits, limits)
-def test_keep_sizes_is_the_plain_definition(mask, smallest, largest):
-    found = morphology.keep_sizes(mask.view(np.uint8), smallest, largest)
+@given(masks, st.integers(0, 30), st.integers(1, 30))
+def test_label_is_the_plain_definition(mask, smallest, largest):
+    found, count = runs.label(mask.view(np.uint8), smallest, largest)
     np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
+    assert count == found.max(initial=0)
 
 
-def test_keep_sizes_keeps_the_limits_and_numbers_in_raster_order():
+def test_label_keeps_the_limits_and_numbers_in_raster_order():
     mask = np.zeros((7, 12), np.uint8)
     mask[0, 9:12] = 1  # 3 pixels, first
     mask[1:4, 0:2] = 1  # 6 pixels, second
     mask[2, 6] = 1  # 1 pixel
     mask[6, 0:5] = 1  # 5 pixels, last
     mask[5, 5] = 1  # touches the last at a corner only
-    labels = morphology.keep_sizes(mask, 3, 5)
+    labels, _ = runs.label(mask, 3, 5)
     assert labels[0, 10] == 1
     assert labels[6, 2] == 2
     assert np.unique(labels, return_counts=True)[1].tolist() == [84 - 8, 3, 5]
-    assert morphology.keep_sizes(mask, None, None).max() == 5
+    assert runs.label(mask, 0, 99)[1] == 5
 
 
 @given(st.builds(frames.label_image, frames.shapes(largest=40), frames.seeds, st.integers(1, 20)))
@@ -272,6 +295,16 @@ NARROW = frames.checkerboard((8, 8), np.uint16, 0)
 NARROW[4, 5] -= 1
 
 
+@pytest.mark.parametrize("kind", ["checkerboard", "half_saturated", "outlier", "noise"])
+@pytest.mark.parametrize("window", [35, 37])
+def test_segment_of_large_windows_is_the_plain_definition(kind, window):
+    frame = frames.MAKERS[kind]((120, 131), np.uint16, 3)
+    rules = {"logstd_window_size": window, "min_object_size": None, "max_object_size": None, "morph_iterations": 0}
+    for threshold in MODES:
+        found = outcome(segmentation.segment, frame, threshold=threshold, **rules)
+        np.testing.assert_array_equal(found, outcome(segment, frame, threshold=threshold, **rules))
+
+
 @settings(max_examples=200)
 @given(frames.frames(largest=64), parameters)
 @example(NARROW, {})  # log-std so nearly constant that numpy cannot make 200 bins
@@ -299,6 +332,16 @@ def test_segment_finds_the_blobs():
     assert (found & mask).sum() / (found | mask).sum() > 0.85
 
 
+def test_a_cell_is_above_the_threshold_not_at_it(monkeypatch):
+    frame = frames.blobs((60, 60))
+    top = LocalDeviation(frame).values().max()
+    rules = {"min_object_size": None, "morph_iterations": 0}
+    monkeypatch.setattr(segmentation, "threshold_valley", lambda values: float(top))
+    assert segmentation.segment(frame, **rules).max() == 0
+    monkeypatch.setattr(segmentation, "threshold_valley", lambda values: float(np.nextafter(top, np.float32(0))))
+    assert segmentation.segment(frame, **rules).max() == 1
+
+
 @pytest.mark.parametrize("kind", ["flat", "saturated"])
 def test_no_texture_no_cells(kind):
     assert not segmentation.segment(frames.MAKERS[kind]((50, 60)), min_object_size=None).any()
@@ -311,5 +354,5 @@ def test_as_many_objects_as_16_bits_can_count():
     assert labels[-2, -3] == 65535
     with pytest.raises(OverflowError, match="65536 objects"):
         segmentation.segment(frames.specks(256, 256), **rules)
-    assert morphology.keep_sizes(frames.specks(256, 256).astype(bool).view(np.uint8), None, None).max() == 65536
+    assert runs.label(frames.specks(256, 256).astype(bool).view(np.uint8), 0, 9)[1] == 65536
     assert segmentation.segment(frames.specks(256, 256), min_object_size=10, morph_iterations=0).max() == 0

@@ -50,6 +50,8 @@ def test_box_iou_of_large_boxes_does_not_overflow(dtype):
     a, b = np.array([[0, 0, 60000, 60000]], dtype), np.array([[30000, 0, 60000, 65535]], dtype)
     inter, union = 30000 * 60000, 60000 * 60000 + 30000 * 65535 - 30000 * 60000
     assert tracking.box_iou(a, b)[0, 0] == inter / union
+    apart = np.array([[60001, 60001, 60100, 60100]], dtype)
+    assert tracking.box_iou(a, apart)[0, 0] == tracking.box_iou(apart, a)[0, 0] == 0
 
 
 # -------------------------------------------------------------------------------------------- linking

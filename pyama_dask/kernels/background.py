@@ -16,9 +16,11 @@ from scipy.ndimage import convolve
 
 from pyama_dask.config import Count, Fraction, Whole
 from pyama_dask.kernels.compiled import compiled
-from pyama_dask.kernels.morphology import Mask, dilate, disk
+from pyama_dask.kernels.runs import Mask, widen
 
 Grid = npt.NDArray[np.float64]
+MOST_LEVELS = 8192
+"""Grey levels that are counted for all tiles at once."""
 
 
 def background(
@@ -57,8 +59,7 @@ def background(
 
 def cover(labels: np.ndarray, dilation: int) -> Mask:
     """Mask of the cells widened by a disk of radius `dilation` pixels."""
-    mask = (labels > 0).view(np.uint8)
-    return dilate(mask, disk(dilation)) if dilation else mask
+    return widen((labels > 0).view(np.uint8), dilation)
 
 
 # ------------------------------------------------------------------------------------------------ tiles
@@ -74,50 +75,77 @@ def tile_medians(frame: np.ndarray, covered: Mask, *, tile_size: int, min_fracti
     """Median of the uncovered pixels of every tile; NaN where less than `min_fraction` of the tile is free."""
     edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
     grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
-    _tile_medians(frame, covered, edges_y, edges_x, min_fraction, grid)
+    low, bins = _common_levels(frame, covered)
+    _tile_medians(frame, covered, edges_y, edges_x, min_fraction, low, bins, grid)
     return grid
 
 
-@compiled
-def _tile_medians(frame: Any, covered: Any, edges_y: Any, edges_x: Any, min_fraction: Any, grid: Any) -> None:
-    high = np.zeros(256, np.int64)
-    low = np.zeros(256, np.int64)
-    for i in range(grid.shape[0]):
-        for j in range(grid.shape[1]):
-            y0, y1, x0, x1 = edges_y[i], edges_y[i + 2], edges_x[j], edges_x[j + 2]
-            high[:] = 0
-            free = 0
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    if not covered[y, x]:
-                        high[frame[y, x] >> 8] += 1
-                        free += 1
-            if free == 0 or free < min_fraction * ((y1 - y0) * (x1 - x0)):
-                continue
-            upper = _ranked(frame, covered, y0, y1, x0, x1, high, low, free // 2)
-            lower = upper
-            if free % 2 == 0:
-                lower = _ranked(frame, covered, y0, y1, x0, x1, high, low, free // 2 - 1)
-            grid[i, j] = (lower + upper) / 2.0
+def _common_levels(frame: np.ndarray, covered: Mask) -> tuple[int, int]:
+    """Lowest and number of the grey levels in which nearly all medians lie, from a sample of the free pixels."""
+    sample = frame[::8, ::8][covered[::8, ::8] == 0]
+    low, high = (int(level) for level in np.percentile(sample, [0.5, 99.5])) if sample.size else (0, 0)
+    return low, min(high - low + 1, MOST_LEVELS)
 
 
 @compiled
-def _ranked(frame: Any, covered: Any, y0: Any, y1: Any, x0: Any, x1: Any, high: Any, low: Any, rank: Any) -> int:
-    """Free pixel of a tile at a rank from 0: find its high byte in the histogram, then its low byte."""
-    byte = 0
-    while rank >= high[byte]:
-        rank -= high[byte]
-        byte += 1
-    low[:] = 0
+def _tile_medians(
+    frame: Any, covered: Any, edges_y: Any, edges_x: Any, min_fraction: float, low: int, bins: int, grid: Any
+) -> None:
+    """Count every pixel once, in the quarter of a tile that it is in, and sort by counting.
+
+    Bin 0 is for grey levels below `low`, the last one for those above; a median there is looked for by itself.
+    """
+    quarters = np.zeros((2, edges_x.size - 1, bins + 2), np.uint32)
+    counts = np.empty(bins + 2, np.uint32)
+    for row in range(edges_y.size - 1):
+        _count_quarters(frame, covered, edges_y[row], edges_y[row + 1], edges_x, low, quarters[row % 2])
+        for j in range(grid.shape[1] if row else 0):
+            y0, y1, x0, x1 = edges_y[row - 1], edges_y[row + 1], edges_x[j], edges_x[j + 2]
+            free: Any = np.int64(0)
+            for k in range(counts.size):
+                counts[k] = quarters[0, j, k] + quarters[0, j + 1, k] + quarters[1, j, k] + quarters[1, j + 1, k]
+                free += counts[k]
+            if free and free >= min_fraction * ((y1 - y0) * (x1 - x0)):
+                upper = _ranked(counts, free // 2)
+                lower = upper if free % 2 else _ranked(counts, free // 2 - 1)
+                if lower == 0 or upper == counts.size - 1:
+                    grid[row - 1, j] = _median(frame[y0:y1, x0:x1], covered[y0:y1, x0:x1], free)
+                else:
+                    grid[row - 1, j] = low - 1 + (lower + upper) / 2.0
+
+
+@compiled
+def _count_quarters(frame: Any, covered: Any, y0: int, y1: int, edges_x: Any, low: int, counts: Any) -> None:
+    counts[:] = 0
+    above = counts.shape[1] - 1
     for y in range(y0, y1):
-        for x in range(x0, x1):
-            if not covered[y, x] and frame[y, x] >> 8 == byte:
-                low[frame[y, x] & 255] += 1
-    value = 0
-    while rank >= low[value]:
-        rank -= low[value]
-        value += 1
-    return byte * 256 + value
+        for k in range(edges_x.size - 1):
+            for x in range(edges_x[k], edges_x[k + 1]):
+                if not covered[y, x]:
+                    counts[k, min(max(np.int64(frame[y, x]) - low + 1, 0), above)] += 1
+
+
+@compiled
+def _ranked(counts: Any, rank: int) -> int:
+    """Bin of the value at a rank from 0."""
+    k = 0
+    while rank >= counts[k]:
+        rank -= counts[k]
+        k += 1
+    return k
+
+
+@compiled
+def _median(frame: Any, covered: Any, free: int) -> float:
+    values = np.empty(free, frame.dtype)
+    n = 0
+    for y in range(frame.shape[0]):
+        for x in range(frame.shape[1]):
+            if not covered[y, x]:
+                values[n] = frame[y, x]
+                n += 1
+    values.sort()
+    return (np.float64(values[(free - 1) // 2]) + np.float64(values[free // 2])) / 2.0
 
 
 def fill_grid(grid: Grid) -> Grid:

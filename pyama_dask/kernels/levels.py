@@ -38,7 +38,9 @@ class Histogram:
         counts = np.zeros(_SPAN, np.int64)
         _count_integers(block.reshape(-1), counts)
         values = np.flatnonzero(counts)
-        return cls._from(values.astype(np.float64), counts[values], 0.0, values[[0, -1]].tolist())
+        return cls._from(
+            values.astype(np.float64), counts[values], 0.0, [values.min(initial=_SPAN), values.max(initial=0)]
+        )
 
     @classmethod
     def of_floats(cls, block: npt.NDArray[np.float32]) -> Histogram:

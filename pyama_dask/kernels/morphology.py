@@ -1,4 +1,4 @@
-"""Binary masks and labels: disks, closing and opening, holes, sizes, boxes.
+"""Binary masks and labels: disks, closing and opening, boxes.
 
 Masks are (H, W) uint8 of 0 and 1. OpenCV's results equal SciPy's bit by bit; pixels outside the frame never count.
 """
@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.kernels.compiled import compiled
-
-Mask = npt.NDArray[np.uint8]
+from pyama_dask.kernels.runs import Mask
 
 
 def disk(radius: int) -> Mask:
@@ -41,47 +40,6 @@ def dilate(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
 def erode(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
     """Binary erosion, `iterations` times."""
     return np.asarray(cv2.erode(mask, footprint, iterations=iterations), np.uint8) if iterations else mask
-
-
-def fill_holes(mask: Mask) -> Mask:
-    """Fill the parts of the background that do not reach the border, 4-connected."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4, ltype=cv2.CV_32S)
-    left, top, width, height = (stats[:, k] for k in (0, 1, 2, 3))
-    h, w = mask.shape
-    inside = (left > 0) & (top > 0) & (left + width < w) & (top + height < h)
-    inside[0] = True  # part 0 is the mask itself
-    return inside.view(np.uint8)[parts] if count > 1 else mask
-
-
-def keep_sizes(mask: Mask, min_size: int | None, max_size: int | None) -> npt.NDArray[np.int32]:
-    """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels."""
-    _, found, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
-    parts = np.asarray(found, np.int32)
-    area = stats[:, cv2.CC_STAT_AREA]
-    keep = np.ones(area.size, bool)
-    keep[0] = False
-    if min_size:
-        keep &= area >= min_size
-    if max_size:
-        keep &= area <= max_size
-    _number(parts, np.where(keep, -1, 0).astype(np.int32))
-    return parts
-
-
-@compiled
-def _number(parts: Any, numbers: Any) -> None:
-    """Give the parts marked -1 their numbers, in place; OpenCV's own order is not promised to be raster order."""
-    following = np.int32(1)
-    height, width = parts.shape
-    for y in range(height):
-        for x in range(width):
-            part = parts[y, x]
-            number = numbers[part]
-            if number < 0:
-                number = following
-                numbers[part] = following
-                following += 1
-            parts[y, x] = number
 
 
 def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:

@@ -101,6 +101,11 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+def data_files(directory: Path) -> set[Path]:
+    """Files of a Zarr store or array that hold pixels."""
+    return {path for path in directory.rglob("*") if path.is_file() and path.name != "zarr.json"}
+
+
 def file_bytes(directory: Path, leave_out: set[str] = BOOKKEEPING) -> dict[str, bytes]:
     """Content of every file under a directory, by path."""
     files = (path for path in sorted(directory.rglob("*")) if path.is_file())

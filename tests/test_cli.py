@@ -1,0 +1,452 @@
+"""The command line: run as people run it, and refused as they are best served."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from support.movies import as_czi, as_nd2, config, differences, listing, products, write_config
+from support.write_nd2 import Nd2Channel
+
+import pyama_dask
+from pyama_dask import cli
+from pyama_dask.describe import MANY
+from pyama_dask.report import LEDGER
+
+PROGRAM = Path(sys.executable).with_name("pyama-dask")
+COMMANDS = ("inspect", "init", "plan", "run", "status", "demo")
+
+
+def command(*arguments, **options):
+    """Run the real program."""
+    line = [PROGRAM, *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call `main` in this process: gives exit status, standard output, standard error."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pyama-dask", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        return (status, *capsys.readouterr())
+
+    return called
+
+
+@pytest.fixture
+def run_yaml(here, small_czi):
+    return write_config(here / "run.yaml", config(small_czi, here / "out"))
+
+
+class TestProgram:
+    """The installed command, in a process of its own."""
+
+    def test_help_is_there_in_no_time_and_names_every_command(self):
+        started = time.monotonic()
+        told = command("--help")
+        assert time.monotonic() - started < 2
+        assert told.returncode == 0
+        assert all(name in told.stdout for name in COMMANDS)
+
+    def test_from_movie_to_status(self, here, small_czi):
+        assert "2 FOVs, 10 frames, 2 channels" in command("inspect", small_czi).stdout
+        assert command("init", small_czi, "-o", "run.yaml").returncode == 0
+        changes = ["--set", f"output={here / 'out'}", "--set", "params.tracking_params.min_frames=5"]
+        changes += ["--set", "params.tracking_params.border_margin=5"]
+        planned = command("plan", "run.yaml", *changes)
+        assert planned.returncode == 0
+        assert "FOVs:    2 (0-1)" in planned.stdout
+        assert listing(here) == {"run.yaml"}
+        ran = command("run", "run.yaml", "--cluster", "serial", *changes)
+        assert ran.returncode == 0, ran.stderr
+        assert "2 FOVs done" in ran.stdout
+        assert "[2/2] FOV 1 is complete" in ran.stderr
+        status = command("status", "out")
+        assert status.returncode == 0
+        assert "2 done" in status.stdout
+
+    def test_run_on_local_workers(self, here, run_yaml, finished):
+        ran = command("run", run_yaml, "--cluster", "local", "--workers", 2, "--set", "cluster.dashboard=127.0.0.1:0")
+        assert ran.returncode == 0, ran.stderr
+        assert "dashboard at http://127.0.0.1:" in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert differences(products(here / "out"), products(finished)) == []
+        assert "ingest-fov000-b000" in (here / "out" / ".pyama_dask" / "dask-report.html").read_text()
+
+    def test_an_error_is_one_message_without_traceback(self, here):
+        told = command("inspect", "none.czi")
+        assert told.returncode == 2
+        assert told.stdout == ""
+        assert told.stderr.startswith("pyama-dask: ")
+        assert "none.czi: there is no such file" in told.stderr
+        assert told.stderr.count("\n") == 1
+
+    def test_with_debug_it_has_a_traceback(self, here):
+        told = command("inspect", "none.czi", "--debug")
+        assert told.returncode != 0
+        assert "Traceback" in told.stderr
+        assert "SourceError" in told.stderr
+
+    def test_it_may_be_called_as_a_module(self, here):
+        told = subprocess.run(
+            [sys.executable, "-m", "pyama_dask.cli", "--help"], capture_output=True, text=True, check=True
+        )
+        assert "inspect" in told.stdout
+
+
+# ------------------------------------------------------------------------------------------------- signals
+
+SLOW = """
+import time
+from pathlib import Path
+
+from pyama_dask.kernels.segmentation import segment
+
+
+def slow(frame):
+    if Path({flag!r}).exists():
+        time.sleep(0.15)
+    return segment(frame, morph_iterations=1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "number", "to"),
+    [
+        ("serial", signal.SIGINT, "process"),
+        ("serial", signal.SIGTERM, "process"),
+        ("local", signal.SIGINT, "group"),
+        ("local", signal.SIGTERM, "process"),
+    ],
+)
+def test_a_signal_ends_a_run_in_order_and_the_next_goes_on(here, small_czi, finished, kind, number, to):
+    """To the process as `kill` sends it, to its group as a terminal does."""
+    flag = here / "flag"
+    flag.touch()
+    (here / "slowly.py").write_text(SLOW.format(flag=str(flag)))
+    changes = {
+        "params.segmentation_method": f"{here}/slowly.py:slow",
+        "params.segmentation_params": {},
+        "storage.block_frames": 1,
+        "cluster": {"kind": kind, "dashboard": "127.0.0.1:0"} | ({"workers": 2} if kind == "local" else {}),
+    }
+    path = write_config(here / "run.yaml", config(small_czi, here / "out", changes))
+    with subprocess.Popen(
+        [PROGRAM, "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as program:
+        ledger = here / "out" / LEDGER
+        deadline = time.monotonic() + 60
+        while not (ledger.exists() and b'"done":' in ledger.read_bytes()):
+            assert program.poll() is None, program.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        family = psutil.Process(program.pid).children(recursive=True)
+        assert bool(family) == (kind == "local")
+        send = os.killpg if to == "group" else os.kill
+        send(program.pid, number)
+        sent = time.monotonic()
+        out, error = program.communicate(timeout=30)
+        assert time.monotonic() - sent < 10
+    assert program.returncode == 130, error
+    assert "Cancelled" in out
+    assert "Run the same command again" in out
+    assert "Traceback" not in error
+    _, alive = psutil.wait_procs(family, timeout=3)
+    assert alive == []
+    assert not (here / "out" / ".pyama_dask" / "lock").exists()
+    done = ledger.read_text().count('"done":')
+    flag.unlink()
+    again = pyama_dask.run(yaml.safe_load(path.read_text()) | {"cluster": {"kind": "serial"}})
+    assert (again.exit_status, again.tasks) == (0, 44 - done)
+    assert differences(products(here / "out"), products(finished)) == []
+
+
+# ---------------------------------------------------------------------------------------------- inspecting
+
+
+class TestInspect:
+    def test_in_words(self, call, small_nd2):
+        status, out, error = call("inspect", small_nd2)
+        assert (status, error) == (0, "")
+        for part in ("movie.nd2: ND2", "2 FOVs, 10 frames, 2 channels", "0.65 um", "0: Phase (phase", "240 x 200 px"):
+            assert part in out
+
+    def test_as_json(self, call, small_czi):
+        status, out, _ = call("inspect", small_czi, "--json")
+        document = json.loads(out)
+        assert status == 0
+        assert (document["n_frames"], len(document["fovs"])) == (10, 2)
+        assert [channel["kind"] for channel in document["channels"]] == ["phase", "fluorescence"]
+        assert document["times_min"][0][:3] == [0, 10, 20]
+
+    def test_what_is_missing_is_named(self, call, tmp_path, small_pixels):
+        skip = {(1, t, c, 0) for t in (6, 7, 9) for c in range(2)}
+        movie = as_czi(tmp_path / "a.czi", small_pixels, skip=skip, period_s=None)
+        _, out, _ = call("inspect", movie)
+        assert "3 frames missing: 6-7, 9" in out
+        assert "none in the file" in out
+
+    def test_json_has_null_for_what_is_not_a_number(self, call, tmp_path, small_pixels):
+        skip = {(1, t, c, 0) for t in (6, 7, 9) for c in range(2)}
+        movie = as_czi(tmp_path / "a.czi", small_pixels, skip=skip)
+        _, out, _ = call("inspect", movie, "--json")
+        document = json.loads(out, parse_constant=pytest.fail)
+        assert document["fovs"][1]["missing"] == [6, 7, 9]
+
+    def test_many_fovs_are_cut_short(self, call, tmp_path, small_pixels):
+        movie = as_nd2(tmp_path / "many.nd2", small_pixels[:1, :1, :, :32, :32].repeat(MANY + 3, axis=0))
+        _, out, _ = call("inspect", movie)
+        assert "... and 3 more" in out
+
+
+class TestInit:
+    def test_channels_are_guessed_from_the_file(self, call, here, small_pixels):
+        channels = [Nd2Channel("GFP"), Nd2Channel("Ph", "phase")]
+        movie = as_nd2(here / "a.nd2", small_pixels[:, :2, ::-1], channels=channels)
+        status, out, _ = call("init", movie)
+        assert status == 0
+        assert "run.yaml: written" in out
+        document = yaml.safe_load((here / "run.yaml").read_text())
+        assert document["channels"]["pc"]["channel"] == 1
+        assert [choice["channel"] for choice in document["channels"]["fl"]] == [0]
+        assert Path(document["input"]) == movie
+        assert call("plan", "run.yaml")[0] == 0
+
+    def test_a_config_that_is_there_is_kept(self, call, here, small_czi):
+        (here / "run.yaml").write_text("mine")
+        status, _, error = call("init", small_czi)
+        assert status == 2
+        assert error == "pyama-dask: run.yaml: is there already; --force overwrites it\n"
+        assert (here / "run.yaml").read_text() == "mine"
+        assert call("init", small_czi, "--force")[0] == 0
+        assert "segmentation_params" in (here / "run.yaml").read_text()
+
+    def test_where_it_cannot_be_written_it_says_so(self, call, here, small_czi):
+        (here / "file").touch()
+        status, _, error = call("init", small_czi, "-o", here / "file" / "run.yaml")
+        assert status == 2
+        assert "run.yaml" in error
+
+
+class TestPlan:
+    def test_in_words(self, call, run_yaml, here):
+        status, out, error = call("plan", run_yaml)
+        assert (status, error) == (0, "")
+        for part in (
+            "tasks:   16 (6 ingest, 2 link, 6 finish, 2 gather)",
+            "in 3 blocks of 4",
+            "MiB a worker",
+            "a cell",
+        ):
+            assert part in out
+        assert listing(here) == {"run.yaml"}
+
+    def test_as_json(self, call, run_yaml):
+        _, out, _ = call("plan", run_yaml, "--json")
+        document = json.loads(out)
+        assert (document["tasks"], document["blocks"], document["block_frames"]) == (16, 3, 4)
+        assert document["fovs"][0]["kinds"]["ingest"]["tasks"] == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "tasks"),
+        [(["--fovs", "1"], 8), (["--frames", "0-3"], 8), (["--set", "storage.block_frames=10"], 8), ([], 16)],
+    )
+    def test_the_command_line_comes_before_the_file(self, call, run_yaml, arguments, tasks):
+        _, out, _ = call("plan", run_yaml, "--json", *arguments)
+        assert json.loads(out)["tasks"] == tasks
+
+    def test_what_cannot_be_done_is_said(self, call, here, small_pixels):
+        skip = {(1, t, c, 0) for t in range(6, 10) for c in range(2)}
+        movie = as_czi(here / "a.czi", small_pixels, skip=skip, period_s=None)
+        path = write_config(here / "run.yaml", config(movie, here / "out"))
+        _, out, _ = call("plan", path)
+        assert "cannot be done: FOV 1: 4 of its frames are missing" in out
+        assert "warning: FOV 0: the file has no time stamps" in out
+
+
+class TestRun:
+    def test_to_the_end(self, call, run_yaml, here, finished):
+        status, out, error = call("run", run_yaml)
+        assert status == 0
+        assert "Finished after" in out
+        assert f"Results: {here / 'out'}" in out
+        assert "2 FOVs, 10 frames, 16 tasks" in error
+        assert differences(products(here / "out"), products(finished)) == []
+
+    def test_some_fovs_steps_and_frames(self, call, run_yaml, here):
+        status, out, _ = call("run", run_yaml, "--fovs", "1", "--frames", "0-4", "--steps", "copy,segment")
+        assert status == 0
+        assert "1 FOVs partial" in out
+        assert sorted(p.name for p in (here / "out").glob("fov_*")) == ["fov_001"]
+
+    def test_status_3_when_a_fov_failed(self, call, here, small_pixels):
+        skip = {(1, t, c, 0) for t in range(6, 10) for c in range(2)}
+        movie = as_czi(here / "a.czi", small_pixels, skip=skip)
+        path = write_config(here / "run.yaml", config(movie, here / "out"))
+        status, out, _ = call("run", path)
+        assert status == 3
+        assert "failed: FOV 1: FOV 1: 4 of its frames" in out or "failed: FOV 1: 4 of its frames" in out
+        status, out, _ = call("status", here / "out")
+        assert status == 0
+        assert "1 done, 1 failed" in out
+
+    def test_warnings_are_said(self, call, here, small_czi):
+        changes = {"params.tracking_params": {"min_frames": 5, "border_margin": 99}}
+        path = write_config(here / "run.yaml", config(small_czi, here / "out", changes))
+        status, out, _ = call("run", path)
+        assert status == 0
+        assert "warning: FOV 0: none of" in out
+
+    def test_a_signal_in_this_process_is_left_to_its_own_handler_afterwards(self, call, run_yaml):
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        call("run", run_yaml)
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+    def test_a_first_signal_cancels_and_a_second_one_ends(self, capsys):
+        with cli.cancelled_by_signals() as cancel:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert cancel.is_set()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert "Stopping" in capsys.readouterr().err
+
+
+class TestStatus:
+    def test_as_json(self, call, finished):
+        status, out, _ = call("status", finished, "--json")
+        assert status == 0
+        assert [fov["status"] for fov in json.loads(out)["fovs"]] == ["done", "done"]
+
+    @pytest.mark.parametrize(
+        ("steps", "expected"), [(["copy"], "partial: 0-1"), (["copy", "segment", "background"], "partial: 0-1")]
+    )
+    def test_how_far(self, call, small_czi, tmp_path, steps, expected):
+        pyama_dask.run(config(small_czi, tmp_path / "out"), steps=steps)
+        assert expected in call("status", tmp_path / "out")[1]
+
+    def test_of_what_is_no_output(self, call, here):
+        status, _, error = call("status", here)
+        assert status == 2
+        assert "holds no run of pyama_dask" in error
+        assert listing(here) == set()
+
+
+class TestRefusals:
+    """One message, exit status 2, and nothing written."""
+
+    @pytest.mark.parametrize("name", ["plan", "run"])
+    @pytest.mark.parametrize(
+        ("changes", "arguments", "says"),
+        [
+            ({"params.colour": 1}, [], "run.yaml:\n  params.colour: is not a key here"),
+            ({"params.fovs": "9"}, [], "params.fovs: 9 is not in movie.czi"),
+            ({"channels.pc.channel": 5}, [], "channels.pc.channel: 5 is not in movie.czi"),
+            ({"input": "none.nd2"}, [], "none.nd2"),
+            ({}, ["--set", "params.background_weight"], "must be KEY=VALUE"),
+            ({}, ["--set", "params.background_weight=2"], "params.background_weight: "),
+            ({}, ["--set", "params.fovs=[1"], "--set params.fovs=[1"),
+            ({}, ["--fovs", "5-3"], "params.fovs: range '5-3' runs backwards"),
+            ({}, ["--frames", "0-99"], "params.frames: 99 is not in movie.czi"),
+        ],
+    )  # fmt: skip
+    def test_of_a_config(self, call, here, small_czi, name, changes, arguments, says):
+        write_config(here / "run.yaml", config(small_czi, here / "out", changes))
+        status, out, error = call(name, "run.yaml", *arguments)
+        assert (status, out) == (2, "")
+        assert error.startswith("pyama-dask: ")
+        assert says in error
+        assert "Traceback" not in error
+        assert listing(here) == {"run.yaml"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--workers", "0"], "cluster.workers: "),
+            (["--cluster", "cloud"], "cluster.kind: "),
+            (["--steps", "fly"], "step 'fly' is not one of this run's"),
+            (["--steps", "track"], "step 'track' of FOV 0 needs 'segment'"),
+        ],
+    )
+    def test_of_a_run(self, call, run_yaml, here, arguments, says):
+        status, _, error = call("run", run_yaml, *arguments)
+        assert status == 2
+        assert says in error
+        assert listing(here) == {"run.yaml"}
+
+    def test_of_an_output_that_is_a_file(self, call, run_yaml, here):
+        (here / "out").write_text("mine")
+        status, _, error = call("run", run_yaml)
+        assert status == 2
+        assert "out is a file; choose another 'output'" in error
+        assert (here / "out").read_text() == "mine"
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+    def test_of_an_output_that_cannot_be_written(self, call, run_yaml, here):
+        here.chmod(0o555)
+        try:
+            status, _, error = call("run", run_yaml)
+        finally:
+            here.chmod(0o755)
+        assert status == 2
+        assert "cannot be written to" in error
+
+    @pytest.mark.parametrize("arguments", [["fly"], ["run"], ["run", "run.yaml", "--colour"], ["plan", "a", "b"]])
+    def test_of_arguments(self, call, here, arguments):
+        status, _, error = call(*arguments)
+        assert status == 2
+        assert "Usage" in error
+
+    def test_without_arguments_help_is_shown(self, call):
+        _, out, error = call()
+        assert "inspect" in out + error
+
+    def test_debug_lets_the_error_through(self, call, here):
+        with pytest.raises(pyama_dask.PyamaError):
+            call("--debug", "status", here)
+
+    @pytest.mark.parametrize("name", ["a.tif", "a.nd2", "a.czi"])
+    @pytest.mark.parametrize("verb", ["inspect", "init"])
+    def test_of_a_file_that_is_no_movie(self, call, here, verb, name):
+        (here / name).write_bytes(b"something else")
+        status, out, error = call(verb, name)
+        assert (status, out) == (2, "")
+        assert name in error
+        assert listing(here) == {name}
+
+
+class TestDemo:
+    @pytest.mark.slow
+    def test_it_runs_and_finds_the_cells(self, call, here):
+        status, out, error = call("demo", "demo", "--workers", 2)
+        assert status == 0, error
+        assert "2 FOVs done" in out
+        found, expected = (int(word) for word in out.split(" true cells found")[0].split("\n")[-1].split(" of "))
+        assert found >= 0.95 * expected > 0
+        assert (here / "demo" / "truth.csv").exists()
+
+    def test_it_does_not_touch_a_directory_of_something_else(self, call, here):
+        (here / "demo").mkdir()
+        (here / "demo" / "thesis.tex").write_text("mine")
+        status, _, error = call("demo", "demo")
+        assert status == 2
+        assert "holds something else" in error
+        assert listing(here) == {"demo", "demo/thesis.tex"}
