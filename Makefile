@@ -12,7 +12,7 @@ demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
-	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term $(TESTS)
 
 check: .venv/development
 	$(BIN)/ruff check .

@@ -48,19 +48,25 @@ def inspect(movie: Path, as_json: AsJson = False) -> None:
 def init(
     movie: Path,
     to: Annotated[Path, typer.Option("-o", "--output", help="the config to write")] = Path("run.yaml"),
-    force: Annotated[bool, typer.Option(help="overwrite it")] = False,
+    force: Annotated[bool, typer.Option("--force", help="overwrite it")] = False,
 ) -> None:
     """Write a config with every default, its channels guessed from the movie's metadata."""
     from pyama_dask.errors import ConfigError
     from pyama_dask.files import write_bytes
     from pyama_dask.readers import open_reader
-    from pyama_dask.template import config_template
+    from pyama_dask.template import config_template, notes_on_channels
 
     with open_reader(movie) as reader:
-        text = config_template(reader.metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"))
+        metadata = reader.metadata
+    text = config_template(metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"))
     if to.exists() and not force:
         raise ConfigError(f"{to}: is there already; --force overwrites it")
-    write_bytes(to, text.encode())
+    try:
+        write_bytes(to, text.encode())
+    except OSError as error:
+        raise ConfigError(f"{to}: cannot be written: {error.strerror}; choose another place with -o") from error
+    for note in notes_on_channels(metadata):
+        print(note)
     print(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
 
 
@@ -70,10 +76,11 @@ def plan(
 ) -> None:
     """Say what a run would do, and what it would need; writes nothing."""
     from pyama_dask.describe import describe_plan
-    from pyama_dask.pipeline import plan_run
+    from pyama_dask.pipeline import plan_run, what_is_left
 
     made, _ = plan_run(_load(config, changes, fovs=fovs, frames=frames))
-    print(json.dumps(made.document(), indent=1) if as_json else describe_plan(made))
+    left = what_is_left(made)
+    print(json.dumps(made.document() | {"left": len(left.tasks)}, indent=1) if as_json else describe_plan(made, left))
 
 
 @app.command()
@@ -133,22 +140,30 @@ def _load(
     """Read the config, with what the command line says in place of its own."""
     import yaml
 
-    from pyama_dask.config import load_config
+    from pyama_dask.config import did_you_mean, load_config
     from pyama_dask.errors import ConfigError
+    from pyama_dask.template import COMMENTS
 
     overrides: dict[str, Any] = {}
     for change in changes or []:
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: must be KEY=VALUE, such as params.background_weight=0.5")
-        overrides[key] = yaml.safe_load(value)
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {change}: {value!r} is not YAML: {error}") from error
     given = {
         "params.fovs": fovs,
         "params.frames": frames,
         "cluster.workers": workers,
         "cluster.kind": cluster,
     }
-    return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
+    try:
+        return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
+    except ConfigError as error:
+        hints = [did_you_mean(key, COMMENTS) for key in overrides if key not in COMMENTS]
+        raise ConfigError(f"{error}{''.join(hints)}") from error
 
 
 def _run(config: Config, steps: list[str] | None = None) -> RunReport:

@@ -7,6 +7,7 @@ default stands in one place and a plugin's parameters are checked like the built
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    StrictInt,
     ValidationError,
     create_model,
 )
@@ -123,7 +125,7 @@ class Model(BaseModel):
 class ChannelChoice(Model):
     """A channel by index or name, and the features measured in it."""
 
-    channel: Annotated[int, Field(ge=0)] | str
+    channel: Annotated[StrictInt, Field(ge=0)] | str
     features: tuple[str, ...] = ()
 
 
@@ -226,11 +228,13 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read as a config: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from error
+        hint = "; for a movie, 'pyama-dask init' writes a config" if path.suffix.lower() in (".nd2", ".czi") else ""
+        raise ConfigError(f"{path}: is not a YAML config{hint}: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'; 'pyama-dask init' writes one")
+    document = {key: value for key, value in document.items() if value is not None}
     for key in ("input", "output"):
         if isinstance(document.get(key), str):
             document[key] = path.parent / document[key]
@@ -248,9 +252,16 @@ def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
 def _set(document: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
-        document = document.setdefault(parent, {})
+        if document.get(parent) is None:
+            document[parent] = {}
+        document = document[parent]
         if not isinstance(document, dict):
-            raise ConfigError(f"{dotted}: '{parent}' holds a value, not keys")
+            kind = (
+                "a list; give it whole, such as 'channels.fl=[{channel: 1}]'"
+                if isinstance(document, list)
+                else "a value"
+            )
+            raise ConfigError(f"{dotted}: '{parent}' holds {kind}, not keys")
     document[last] = value
 
 
@@ -260,8 +271,10 @@ def named_keys(source: str, prefix: str = "") -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        lines = [f"  {_key(prefix, e['loc'])}: {_says(e)}" for e in error.errors()]
-        raise ConfigError("\n".join([f"{source}:", *dict.fromkeys(lines)])) from error
+        says: dict[str, str] = {}
+        for fault in error.errors():  # the first says enough of a key that may be of several types
+            says.setdefault(_key(prefix, fault["loc"]), _says(fault))
+        raise ConfigError("\n".join([f"{source}:", *(f"  {key}: {said}" for key, said in says.items())])) from error
 
 
 def _key(prefix: str, location: tuple[int | str, ...]) -> str:
@@ -272,11 +285,35 @@ def _key(prefix: str, location: tuple[int | str, ...]) -> str:
 
 
 def _says(error: Any) -> str:
-    text = {"extra_forbidden": "is not a key here", "missing": "is needed"}.get(error["type"])
-    if text is None:
-        text = error["msg"].removeprefix("Value error, ")
-        text += "" if isinstance(error["input"], dict | Model) else f" (got {error['input']!r})"
-    return text
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return "is not a key here" + _meant(str(error["loc"][-1]))
+    if kind == "missing":
+        return "is needed"
+    if kind in ("model_type", "dict_type"):
+        return f"must hold keys, not {given!r}"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return text if isinstance(given, dict | Model) or repr(given) in text else f"{text} (got {given!r})"
+
+
+def _meant(key: str) -> str:
+    """Keys of the config that are like one that is not."""
+    return did_you_mean(key, _dotted(Config))
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """Ask for the dotted keys whose last part is like that of one which is not known; nothing where there are none."""
+    last = {dotted: dotted.rpartition(".")[2] for dotted in known}
+    close = difflib.get_close_matches(key.rpartition(".")[2], last.values(), cutoff=0.75)
+    like = [dotted for dotted, name in last.items() if name in close]
+    return f"; did you mean {' or '.join(like)}?" if like else ""
+
+
+def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _dotted(field.annotation, f"{prefix}{name}.")
 
 
 # ------------------------------------------------------------------------------------ method parameters
@@ -286,7 +323,7 @@ def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
     """Model of a function's keyword-only parameters: their names, types, limits and defaults."""
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
-        name: (hints[name], ... if p.default is p.empty else p.default)
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
         for name, p in inspect.signature(function).parameters.items()
         if p.kind is p.KEYWORD_ONLY
     }

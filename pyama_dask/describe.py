@@ -14,6 +14,12 @@ from pyama_dask.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
 
+
+def many(count: int, what: str) -> str:
+    """Count in words: ``1 FOV``, ``2 FOVs``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 MANY = 12
 """Lines of a list that are shown before it is cut."""
 
@@ -30,8 +36,9 @@ def describe_movie(metadata: Metadata) -> str:
     """What a movie holds, in a few lines."""
     pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
     lines = [
-        f"{metadata.path.name}: {metadata.format}, {len(metadata.fovs)} FOVs, {metadata.n_frames} frames, "
-        f"{len(metadata.channels)} channels" + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
+        f"{metadata.path.name}: {metadata.format}, {many(len(metadata.fovs), 'FOV')}, "
+        f"{many(metadata.n_frames, 'frame')}, {many(len(metadata.channels), 'channel')}"
+        + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
         f"pixel size: {pixel}",
         f"times: {_times(metadata)}",
         "channels:",
@@ -74,8 +81,8 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
 
 
-def describe_plan(plan: Plan) -> str:
-    """What a run would do."""
+def describe_plan(plan: Plan, left: Plan) -> str:
+    """What a run would do, and what of it is left."""
     job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
     read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -85,15 +92,28 @@ def describe_plan(plan: Plan) -> str:
         f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
         f"steps:   {', '.join(plan.steps)}",
-        f"tasks:   {len(plan.tasks)} ({counts})",
-        f"reads:   {gib(read)}",
+        f"tasks:   {len(plan.tasks)} ({counts})"
+        + ("" if left.tasks == plan.tasks else f"; {len(left.tasks)} are left"),
+        f"reads:   {gib(read)} of pixels",
         f"writes:  {gib(written)} before compression, and the crops of the cells",
         f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",
         f"memory:  {plan.memory / 2**20:.0f} MiB a worker, of {plan.worker_memory / 2**20:.0f} MiB",
+        *(f"replaces: {line}" for line in describe_replaced(left)),
         *(f"warning: {warning}" for warning in _cut(plan.warnings)),
         *_cut([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
     ]
     return "\n".join(lines)
+
+
+def describe_replaced(plan: Plan) -> list[str]:
+    """Results that a run makes anew, as they were made with other settings."""
+    by_steps: dict[tuple[str, ...], list[int]] = {}
+    for fov, steps in plan.replaces.items():
+        by_steps.setdefault(steps, []).append(fov)
+    return [
+        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, which were made with other settings"
+        for steps, fovs in by_steps.items()
+    ]
 
 
 def gib(size: int) -> str:
@@ -105,13 +125,16 @@ def describe_status(document: Mapping[str, Any]) -> str:
     """How far the FOVs of an output are."""
     fovs = document["fovs"]
     counts = Counter(fov["status"] for fov in fovs)
-    lines = [f"{document['output']}: {len(fovs)} FOVs: " + ", ".join(f"{n} {status}" for status, n in counts.items())]
-    lines += [
-        f"  {status}: {as_ranges(fov['fov'] for fov in fovs if fov['status'] == status)}"
-        for status in ("done", "partial", "pending")
-        if counts[status]
-    ]
+    lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
+    alike: dict[str, list[int]] = {}
+    for fov in fovs:
+        if fov["status"] != "failed":
+            left = f" (left: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
+            other = ", with other settings than the last run" if fov["other_settings"] else ""
+            alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
+    lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
     lines += _cut([f"  failed: FOV {fov['fov']}: {fov['reason']}" for fov in fovs if fov["status"] == "failed"])
+    lines += _cut([f"  warning: {warning}" for warning in document["warnings"]])
     lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
     return "\n".join(lines)
 
@@ -120,10 +143,12 @@ def describe_report(report: RunReport) -> str:
     """How a run ended, and where the results are."""
     counts = Counter(fov.status for fov in report.fovs)
     cells = sum(fov.cells or 0 for fov in report.fovs)
+    standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items()) + f"; {many(cells, 'cell')}"
+    ended = "Cancelled" if report.cancelled else "Finished"
     lines = [
-        f"{'Cancelled' if report.cancelled else 'Finished'} after {report.seconds:.1f} s and {report.tasks} tasks: "
-        + ", ".join(f"{n} FOVs {status}" for status, n in counts.items())
-        + f"; {cells} cells",
+        f"{ended} after {report.seconds:.1f} s, {report.tasks_done} of {many(report.tasks, 'task')}: {standing}"
+        if report.tasks
+        else f"Nothing to do: {standing}",
         f"Results: {report.output}",
     ]
     lines += _cut([f"failed: FOV {fov.fov}: {fov.reason}" for fov in report.failed])

@@ -30,6 +30,14 @@ class OutputError(PyamaError, OSError):
     """An output directory that cannot be used: not writable, in use, or of another run."""
 
 
+class ResultsWarning(UserWarning):
+    """Results that are not complete, or not of one kind."""
+
+
+class MethodWarning(UserWarning):
+    """Something that a method noticed in a frame and that a person should look at; it reaches the report."""
+
+
 class StoreError(PyamaError, RuntimeError):
     """A stored array that is missing, or not as it was recorded."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
@@ -24,7 +26,7 @@ WORKER_ENVIRONMENT = {
     "BLOSC_NTHREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
-    "DASK_DISTRIBUTED__LOGGING": "{'distributed.sizeof': 'error', 'distributed.preloading': 'warning'}",
+    "DASK_DISTRIBUTED__LOGGING": "{'distributed.sizeof': 'error'}",
 }
 """Environment of a worker: one process a core, and no threads of its own; memory goes back when it is freed."""
 
@@ -72,20 +74,33 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.scheduler.allowed-failures": 3,
     }
-    with (
-        dask.config.set(environment),
-        LocalCluster(
-            n_workers=worker_count(cluster),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=worker_memory(cluster),
-            host="127.0.0.1",
-            dashboard_address=free_address(cluster.dashboard),
-            preload=["pyama_dask.worker"],
-        ) as processes,
-        Client(processes) as client,
-    ):
-        yield client
+    with dask.config.set(environment):
+        with ctrl_c_blocked():
+            processes = LocalCluster(
+                n_workers=worker_count(cluster),
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=worker_memory(cluster),
+                host="127.0.0.1",
+                dashboard_address=free_address(cluster.dashboard),
+            )
+        with processes, Client(processes) as client:
+            yield client
+
+
+@contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that Ctrl-C, which a terminal sends to all, does not reach: the driver ends them.
+
+    What is blocked in a thread is blocked in the threads and processes that it starts; the resource tracker is started
+    before, as starting it unblocks.
+    """
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

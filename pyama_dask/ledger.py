@@ -37,16 +37,23 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.done: dict[str, dict[str, str]] = {}
+        self.done: dict[str, dict[Step, str]] = {}
         """Digest of every recorded step, by task key."""
         self.notes: dict[str, dict[str, int]] = {}
         self.warnings: dict[str, list[str]] = {}
         self.failed: dict[str, str] = {}
         """Reason by key of the tasks that failed when they were last tried."""
         self.attempts: dict[str, int] = {}
+        self.seconds: list[float] = []
+        """How long every recorded task took."""
         self._file = -1
-        for line in _whole_lines(path):
-            self._take(line)
+        for number, line in enumerate(_whole_lines(path), 1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise OutputError(
+                    f"{path}, line {number}: is not a line of a ledger; move the file away to start the output anew"
+                ) from error
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,20 +75,18 @@ class Ledger:
         """Record what a task did; on disk when this returns."""
         self._append({"done": asdict(receipt)})
 
-    def void(self, steps: Mapping[str, Iterable[str]]) -> None:
+    def void(self, steps: Mapping[str, Iterable[Step]]) -> None:
         """Take recorded steps back, by task key, as their files are about to be overwritten."""
         recorded = {key: [step for step in of if step in self.done.get(key, {})] for key, of in steps.items()}
         if taken := {key: of for key, of in recorded.items() if of}:
             self._append({"void": taken})
 
-    def void_stale(self, fov: int, tasks: Iterable[Task]) -> None:
-        """Take back what of a FOV is recorded with other settings than its tasks now have.
-
-        To be called before the FOV's arrays are prepared, which may replace them.
-        """
-        wanted: dict[str, dict[str, str]] = {task.key: dict(task.digests.items()) for task in tasks}
-        mine = [key for key in self.done if f"-{fov_key(fov)}" in key]
-        self.void({key: [s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d] for key in mine})
+    def outdated(self, fov: int, tasks: Iterable[Task]) -> dict[str, set[Step]]:
+        """Steps of a FOV, by task key, that are recorded with other settings than its tasks now have."""
+        wanted = {task.key: task.digests for task in tasks}
+        mine = [key for key in self.done if key.split("-")[1] == fov_key(fov)]
+        other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
+        return {key: steps for key, steps in other.items() if steps}
 
     def fail(self, key: str, reason: str) -> None:
         """Record a failed attempt at a task."""
@@ -102,6 +107,7 @@ class Ledger:
             self.done.setdefault(key, {}).update(receipt["digests"])
             self.notes.setdefault(key, {}).update(receipt["notes"])
             self.warnings[key] = list(receipt["warnings"])
+            self.seconds.append(receipt["seconds"])
             self.failed.pop(key, None)
             self.attempts.pop(key, None)
         elif "void" in entry:
@@ -111,18 +117,9 @@ class Ledger:
         elif "failed" in entry:
             self.failed[entry["failed"]] = entry["reason"]
             self.attempts[entry["failed"]] = self.attempts.get(entry["failed"], 0) + 1
+        else:
+            raise KeyError("no kind of entry")
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise OutputError(
-                f"{path}, line {number}: is not a line of a ledger; move the file away to start the output anew"
-            ) from error
-        entries.append(entry)
-    return entries
+def _whole_lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []

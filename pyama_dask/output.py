@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ import yaml
 import zarr
 
 from pyama_dask.cells import CELLS
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.report import read_status
 from pyama_dask.store import AXES, IMAGES, read_attributes
 from pyama_dask.tasks import fov_name
@@ -92,7 +93,7 @@ class Fov:
     @property
     def channels(self) -> tuple[str, ...]:
         """Channels and products, such as ``pc_ch_0``."""
-        return tuple(sorted(path.parent.name for path in (self.directory / IMAGES).glob("*/zarr.json")))
+        return tuple(sorted(path.parent.parent.name for path in (self.directory / IMAGES).glob("*/0/zarr.json")))
 
     def image(self, channel: str, level: int = 0) -> Image:
         """Open one channel or product.
@@ -117,6 +118,13 @@ class Fov:
         group = read_attributes(path.parent)["ome"]["multiscales"][0]
         minutes, *pixel = group["datasets"][0]["coordinateTransformations"][0]["scale"]
         y, x = (size * 2**level for size in pixel)
+        if absent := missing_frames(path):
+            warnings.warn(
+                f"FOV {self.index}: {len(absent)} frames of {channel} are not there yet and read as 0; "
+                "'pyama-dask status' says how far the FOV is",
+                ResultsWarning,
+                stacklevel=2,
+            )
         return Image(channel, _lazy(path), {"t": minutes, "y": y, "x": x})
 
     def traces(self) -> pd.DataFrame:
@@ -203,7 +211,21 @@ class Output:
         fovs = [Fov(path.parent) for path in sorted(self.directory.glob("fov_*/*_traces.csv"))]
         if not fovs:
             raise OutputError(f"{self.directory}: has no traces yet; 'pyama-dask status' says how far it is")
+        if any(fov["other_settings"] for fov in self.status()["fovs"]):
+            warnings.warn(
+                f"{self.directory}: not all FOVs were processed with the same settings; 'pyama-dask status' says which",
+                ResultsWarning,
+                stacklevel=2,
+            )
         return pd.concat([fov.traces() for fov in fovs], ignore_index=True)
+
+
+def missing_frames(path: Path) -> list[int]:
+    """Frames of an array whose shards are not there; Zarr would give zeros for them."""
+    array = zarr.open_array(path, mode="r")
+    frames, block = array.shape[0], (array.shards or array.chunks)[0]
+    gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]
+    return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
 
 
 def _lazy(path: Path) -> da.Array:

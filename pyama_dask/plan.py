@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
 from typing import Any
@@ -81,6 +81,8 @@ class Plan:
     files_per_cell: int
     worker_memory: int
     warnings: tuple[str, ...] = ()
+    replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
+    """Steps by FOV whose results in the output were made with other settings, and are made anew."""
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -182,8 +184,14 @@ def active_steps(config: Config) -> tuple[Step, ...]:
 def _general_warnings(config: Config) -> Iterator[str]:
     if config.channels.pc is None and not config.params.copy_only:
         yield (
-            "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: "
-            "cells cannot be found, nor the background between them"
+            "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
+            "found, nor the background between them. Set channels.pc if there is one, else copy_only: true"
+        )
+    fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
+    if "segment" in active_steps(config) and fewest > frames:
+        yield (
+            f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
+            "will be kept; lower it"
         )
 
 
@@ -230,12 +238,13 @@ def step_digests(
     crop = digest("crop", track, levels, params.crop_padding)
     features = [choice.features for choice in config.channels.all]
     extract = digest("extract", track, back, features)
+    traces = digest("traces", extract, times.minutes.tolist(), job.source.stem)
     cache = digest("cache", levels, track if cells else None)
     all_kinds: dict[Kind, dict[Step, str]] = {
         "ingest": {"copy": copy, "segment": segment, "background": back},
         "link": {"track": track, "crop": levels, "cache": levels},
         "finish": {"track": track, "crop": crop, "extract": extract, "cache": cache},
-        "gather": {"crop": crop, "extract": digest(extract, times.minutes.tolist())},
+        "gather": {"crop": crop, "extract": traces},
     }
     return {kind: {s: d for s, d in steps.items() if s in active} for kind, steps in all_kinds.items()}
 
@@ -336,7 +345,14 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: C
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
-    return replace(plan, fovs=tuple(fovs))
+    return replace(
+        plan, fovs=tuple(fovs), replaces={fov.fov: of for fov in plan.fovs if (of := _replaced(fov, ledger))}
+    )
+
+
+def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
+    found = set().union(*ledger.outdated(fov.fov, fov.tasks).values()) if fov.tasks else set()
+    return tuple(step for step in STEPS if step in found)
 
 
 def _undone(fov: FovPlan, ledger: Ledger, spent: Callable[[Task], bool]) -> FovPlan:

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pyama_dask.describe import describe_replaced, many
 from pyama_dask.plan import Plan
 from pyama_dask.tasks import STEPS
 
@@ -52,14 +53,21 @@ class RunDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._tasks:
+            self._bars.stop()
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Say what is about to be done."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
         self._started, self._total = time.monotonic(), len(fovs)
         where = f", dashboard at {dashboard}" if dashboard else ""
-        self._console.print(f"{len(fovs)} FOVs, {len(plan.job.frames)} frames, {len(plan.tasks)} tasks{where}")
+        counts = ", ".join(
+            many(n, what)
+            for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
+        )
+        self._console.print(counts + where)
+        for line in describe_replaced(plan):
+            self._console.print(f"Replaces {line}")
         if self._plain:
             return
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")

@@ -12,7 +12,7 @@ from typing import Any
 from pyama_dask.errors import OutputError
 from pyama_dask.files import write_bytes
 from pyama_dask.ledger import Ledger
-from pyama_dask.tasks import BLOCKED, Kind, task_key
+from pyama_dask.tasks import BLOCKED, STEPS, Kind, task_key
 
 WORK = ".pyama_dask"
 """Directory in the output for all that is not a result."""
@@ -26,6 +26,8 @@ class FovReport:
     fov: int
     status: str
     """``done``, ``partial``, ``failed`` or ``pending``."""
+    left: tuple[str, ...] = ()
+    """Steps of it that are not done."""
     reason: str | None = None
     cells: int | None = None
     rows: int | None = None
@@ -41,6 +43,8 @@ class RunReport:
     warnings: tuple[str, ...]
     tasks: int
     """Tasks that this run had to do."""
+    tasks_done: int
+    """Tasks that it has done."""
     seconds: float
     cancelled: bool = False
 
@@ -69,14 +73,16 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: str | None = Non
     """
     number: int = fov["fov"]
     if reason := fov["problem"] or failure:
-        return FovReport(number, "failed", reason)
+        return FovReport(number, "failed", reason=reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
-    done = [ledger.has(key, step, digest) for key, digests in steps.items() for step, digest in digests.items()]
+    done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
+    left = tuple(step for step in STEPS if (step, False) in done)
     notes = {name: count for key in steps for name, count in ledger.notes.get(key, {}).items()}
     warnings = tuple(warning for key in steps for warning in ledger.warnings.get(key, ()))
     reason = next((ledger.failed[key] for key in steps if key in ledger.failed), None)
-    status = "done" if all(done) else "failed" if reason else "partial" if any(done) else "pending"
-    return FovReport(number, status, reason, notes.get("cells"), notes.get("rows"), warnings)
+    begun = any(is_done for _, is_done in done)
+    status = "done" if not left else "failed" if reason else "partial" if begun else "pending"
+    return FovReport(number, status, left, reason, notes.get("cells"), notes.get("rows"), warnings)
 
 
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
@@ -100,8 +106,11 @@ def read_status(output: Path) -> dict[str, Any]:
     """
     path = output / PLAN
     if not path.exists():
-        raise OutputError(f"{output}: holds no run of pyama_dask (no {PLAN})")
+        raise OutputError(f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run")
     document = json.loads(path.read_bytes())
     ledger = Ledger(output / LEDGER)
-    fovs = [asdict(report_fov(ledger, fov)) for fov in document["fovs"]]
-    return {"output": str(output), "input": document["input"], "fovs": fovs}
+    fovs = [
+        asdict(report_fov(ledger, fov)) | {"other_settings": fov["settings"] != document["current"]}
+        for fov in document["fovs"]
+    ]
+    return {"output": str(output), "input": document["input"], "warnings": document["warnings"], "fovs": fovs}

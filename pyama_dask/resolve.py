@@ -40,7 +40,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     ]
     chosen = [choice.channel for choice in [*([pc] if pc else []), *fl]]
     if len(set(chosen)) < len(chosen):
-        raise ConfigError(f"channels: a channel is chosen twice, by name and by index: {chosen}")
+        raise ConfigError(f"channels: {_listed_twice(chosen, metadata)} is chosen more than once")
     filled = params.model_copy(
         update={
             "fovs": _resolve_selection(params.fovs, len(metadata.fovs), "params.fovs", "FOVs", metadata),
@@ -78,6 +78,11 @@ def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metad
     return choice.model_copy(update={"channel": index})
 
 
+def _listed_twice(chosen: list[int | str], metadata: Metadata) -> str:
+    twice = next(int(channel) for channel in chosen if chosen.count(channel) > 1)
+    return f"channel {twice} ({metadata.channels[twice].name!r})"
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(f"{k}: {name!r}" for k, name in enumerate(names))
 
@@ -96,6 +101,8 @@ def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
             raise ConfigError(
                 f"params.z: {metadata.path.name} has {metadata.z_planes} planes; choose one, 'z: INDEX', or 'z: max'"
             )
+        return 0
+    if z == "max" and metadata.z_planes == 1:
         return 0
     if isinstance(z, int) and z >= metadata.z_planes:
         raise ConfigError(f"params.z: {z} is not in {metadata.path.name}, whose planes are 0-{metadata.z_planes - 1}")

@@ -22,6 +22,7 @@ from zarr.storage import MemoryStore
 from pyama_dask.config import Config
 from pyama_dask.errors import StoreError
 from pyama_dask.files import write_bytes
+from pyama_dask.tasks import Kind, Step
 
 IMAGES = "images.zarr"
 FULL_CHUNK, DISPLAY_CHUNK = 1024, 256
@@ -99,6 +100,19 @@ def layout(config: Config, shape: tuple[int, int], n_frames: int, block_frames: 
             spec = ArraySpec(group, level, (n_frames, *size), pixel, block_frames, codec)
             specs[spec.path] = spec
     return specs
+
+
+def products(specs: Mapping[str, ArraySpec], kind: Kind, step: Step) -> list[ArraySpec]:
+    """Arrays whose shards a step of a task on a block writes."""
+    if (kind, step) == ("finish", "cache"):
+        return [spec for spec in specs.values() if spec.level == 1]
+    groups = {
+        ("ingest", "copy"): ("pc_ch_", "fl_ch_"),
+        ("ingest", "segment"): ("seg_labeled_ch_",),
+        ("ingest", "background"): ("fl_background_ch_",),
+        ("finish", "track"): ("seg_tracked_ch_",),
+    }.get((kind, step), ())
+    return [spec for spec in specs.values() if spec.level == 0 and spec.group.startswith(groups)]
 
 
 def channel_indices(config: Config) -> tuple[int | None, tuple[int, ...]]:
@@ -230,7 +244,8 @@ def open_array(images: Path, spec: ArraySpec) -> zarr.Array[Any]:
         If it does not exist.
     """
     try:
-        return zarr.open_array(images / spec.path, mode="r+", config={"write_empty_chunks": True})
+        # an all-zero shard must be a file too: a missing one means not done
+        return zarr.open_array(images / spec.path, mode="r+").with_config({"write_empty_chunks": True})
     except FileNotFoundError as error:
         raise StoreError(f"{images / spec.path}: the array is gone; run again to make it anew") from error
 
@@ -268,4 +283,7 @@ def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarr
     file = spec.shard_file(images, start // spec.block_frames)
     if not file.exists():
         raise StoreError(f"{file}: the shard is gone; 'pyama-dask run' with the step before makes it anew")
-    return np.asarray(open_array(images, spec)[start:stop])
+    try:
+        return np.asarray(open_array(images, spec)[start:stop])
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{file}: the shard is damaged ({error}); remove it and run again") from error

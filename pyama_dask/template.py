@@ -42,7 +42,7 @@ COMMENTS: Mapping[str, str] = {
     "params.background_params.min_fraction": "0 to 1: least free part of a tile that counts",
     "params.background_weight": "0 to 1: how much of the background is subtracted",
     "params.frame_interval": "minutes, where the file has no usable time stamps",
-    "params.time_mapping": "{frame: minutes}: takes the place of the file's stamps",
+    "params.time_mapping": "{frame: minutes}: for these frames, in place of the file's stamps",
     "params.crop_padding": "pixels around the boxes of cropped cells",
     "storage.codec": "lz4 (fast), zstd (small) or none",
     "storage.block_frames": "frames a task works on; auto follows the memory of workers",
@@ -57,13 +57,13 @@ COMMENTS: Mapping[str, str] = {
 """What each key means, in one line."""
 
 
-def config_template(metadata: Metadata | None, movie: Path, output: Path) -> str:
+def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
     """Write a config with every default.
 
     Parameters
     ----------
     metadata
-        Of the movie, from which channels are guessed; None if it cannot be read here.
+        Of the movie, from which channels are guessed.
     movie, output
         Paths to put in.
 
@@ -75,7 +75,7 @@ def config_template(metadata: Metadata | None, movie: Path, output: Path) -> str
         "input": str(movie),
         "output": str(output),
         "channels": _guess_channels(metadata),
-        "params": default_params() | ({"z": "max"} if metadata and metadata.z_planes > 1 else {}),
+        "params": _fitting_params(metadata),
         "storage": Storage().model_dump(mode="json"),
         "cluster": Cluster().model_dump(mode="json"),
     }
@@ -92,9 +92,30 @@ def default_params() -> dict[str, Any]:
     }
 
 
-def _guess_channels(metadata: Metadata | None) -> dict[str, Any]:
+def _fitting_params(metadata: Metadata) -> dict[str, Any]:
+    """Default parameters, with those changed that this movie could not be processed with."""
+    params = default_params()
+    if metadata.z_planes > 1:
+        params["z"] = "max"
+    if params["tracking_params"]["min_frames"] > metadata.n_frames:
+        params["tracking_params"]["min_frames"] = max(1, metadata.n_frames // 2)
+    return params
+
+
+def notes_on_channels(metadata: Metadata) -> list[str]:
+    """What a person should know of the channels that were guessed."""
+    pc = _guess_channels(metadata)["pc"]
+    if pc is None:
+        return ["No channel looks like phase contrast: channels.pc is null, and frames would be copied only"]
+    channel = metadata.channels[pc["channel"]]
+    if channel.kind == "phase":
+        return []
+    return [f"No channel is known to be phase contrast; {channel.name!r} is taken for it: check channels.pc"]
+
+
+def _guess_channels(metadata: Metadata) -> dict[str, Any]:
     """Guess the phase channel by what the file says of it, else the first; all others are fluorescence."""
-    kinds = [channel.kind for channel in metadata.channels] if metadata else ["phase", "fluorescence"]
+    kinds = [channel.kind for channel in metadata.channels]
     phase = kinds.index("phase") if "phase" in kinds else next((k for k, v in enumerate(kinds) if v == "other"), None)
     fl = [k for k, kind in enumerate(kinds) if k != phase and kind == "fluorescence"]
     pc = None if phase is None else {"channel": phase, "features": list(SHAPE_FEATURES)}

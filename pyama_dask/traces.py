@@ -22,7 +22,12 @@ def feature_columns(config: Config) -> list[str]:
     """Names of the feature columns: phase first, then fluorescence by channel, features in config order."""
     chosen = [config.channels.pc] if config.channels.pc else []
     chosen += sorted(config.channels.fl, key=lambda choice: int(choice.channel))
-    return [f"{feature}_ch_{choice.channel}" for choice in chosen for feature in choice.features]
+    return [feature_column(name, int(choice.channel)) for choice in chosen for name in choice.features]
+
+
+def feature_column(name: str, channel: int) -> str:
+    """Column of a feature in a channel; one from a module or file goes by the name of its function."""
+    return f"{name.rpartition(':')[2]}_ch_{channel}"
 
 
 def traces_table(

@@ -80,7 +80,8 @@ def cluster():
     """Worker processes of one thread; scale it to as many as a test needs."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as processes:
+    where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=2, threads_per_worker=1, **where) as processes:
         yield processes
 
 

@@ -230,8 +230,8 @@ class TestFiles:
         [
             (b"- a\n- b\n", "must hold keys"),
             (b"", "must hold keys"),
-            (b"a: [", "is not YAML"),
-            (b"a: \xff\xfe", "is not YAML"),
+            (b"a: [", "is not a YAML config"),
+            (b"a: \xff\xfe", "is not a YAML config"),
             (b"params: {fovs: 5-3}\n", "run.yaml:\n"),
         ],
     )
@@ -248,14 +248,14 @@ class TestFiles:
 
     def test_python_objects_in_yaml_are_not_made(self, tmp_path):
         (tmp_path / "run.yaml").write_text("input: !!python/object/apply:os.getcwd []\n")
-        with pytest.raises(ConfigError, match="is not YAML"):
+        with pytest.raises(ConfigError, match="is not a YAML config"):
             load_config(tmp_path / "run.yaml")
 
 
 class TestTemplate:
     @pytest.fixture
     def text(self, tmp_path):
-        return config_template(movie(channels=3), tmp_path / "movie.nd2", tmp_path / "out")
+        return config_template(movie(channels=3, frames=40), tmp_path / "movie.nd2", tmp_path / "out")
 
     def test_it_resolves_to_the_defaults(self, text, tmp_path):
         bare = {
@@ -263,7 +263,7 @@ class TestTemplate:
             "output": tmp_path / "out",
             "channels": yaml.safe_load(text)["channels"],
         }
-        metadata = movie(channels=3)
+        metadata = movie(channels=3, frames=40)
         assert resolve(parse_config(yaml.safe_load(text)), metadata) == resolve(parse_config(bare), metadata)
 
     def test_it_has_every_key(self, text):
@@ -338,7 +338,7 @@ class TestResolving:
         [
             ({"pc": {"channel": "GFP"}}, r"channels\.pc\.channel: 'GFP' is not in movie\.nd2, which has 0: 'C0'"),
             ({"fl": [{"channel": 9}]}, r"channels\.fl\.0\.channel: 9 is not in movie\.nd2"),
-            ({"pc": {"channel": 0}, "fl": [{"channel": "C0"}]}, "chosen twice"),
+            ({"pc": {"channel": 0}, "fl": [{"channel": "C0"}]}, "chosen more than once"),
             ({"pc": {"channel": 0, "features": ["size"]}}, r"channels\.pc\.features: 'size' is not a phase feature"),
             ({"fl": [{"channel": 1, "features": ["area"]}]}, r"channels\.fl\.0\.features: 'area' is not a fluoresc"),
         ],

@@ -203,9 +203,7 @@ class TestCompare:
 
     def test_nothing_expected(self, written, traces):
         found = compare(written[2], traces, **WHERE | {"border_margin": 130})
-        assert found == Comparison(
-            0, 0, (), 4, pytest.approx(np.nan, nan_ok=True), pytest.approx(np.nan, nan_ok=True)
-        )
+        assert found == Comparison(0, 0, (), 4, pytest.approx(np.nan, nan_ok=True), pytest.approx(np.nan, nan_ok=True))
         assert np.isnan(found.fraction)
         assert str(found).startswith("0 of 0 true cells found,")
 

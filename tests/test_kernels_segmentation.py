@@ -233,7 +233,7 @@ def test_fill_holes_of_rings():
 
 @given(masks, st.integers(0, 30), st.integers(1, 30))
 def test_label_is_the_plain_definition(mask, smallest, largest):
-    found, count = runs.label(mask.view(np.uint8), smallest, largest)
+    found, count, _ = runs.label(mask.view(np.uint8), smallest, largest)
     np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
     assert count == found.max(initial=0)
 
@@ -245,7 +245,7 @@ def test_label_keeps_the_limits_and_numbers_in_raster_order():
     mask[2, 6] = 1  # 1 pixel
     mask[6, 0:5] = 1  # 5 pixels, last
     mask[5, 5] = 1  # touches the last at a corner only
-    labels, _ = runs.label(mask, 3, 5)
+    labels, *_ = runs.label(mask, 3, 5)
     assert labels[0, 10] == 1
     assert labels[6, 2] == 2
     assert np.unique(labels, return_counts=True)[1].tolist() == [84 - 8, 3, 5]

@@ -19,8 +19,10 @@ LAYERS = [
     {"resolve"},
     {"plan"},
     {"execute"},
-    {"launch", "worker"},
-    {"report", "pipeline", "output"},
+    {"launch"},
+    {"report"},
+    {"workspace", "output"},
+    {"pipeline"},
     {"template", "describe", "progress"},
     {"demo", "cli", "__init__"},
 ]

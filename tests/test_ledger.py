@@ -57,24 +57,25 @@ class TestRecording:
             ledger.void({KEY: ["copy"]})
         assert path.read_bytes() == before
 
-    def test_void_stale_takes_back_what_a_fov_has_recorded_with_other_settings(self, path):
+    def test_outdated_is_what_a_fov_has_recorded_with_other_settings(self, path):
         with Ledger(path) as ledger:
             ledger.record(receipt(digests={"copy": "c1", "segment": "s1"}))
             ledger.record(receipt("link-fov000", {"track": "t1"}))
             ledger.record(receipt("ingest-fov000-b001", {"copy": "c1"}))
-            ledger.void_stale(0, [task(0, {"copy": "c1", "segment": "s2"}), task(None, {"track": "t1"}, "link")])
-            # block 1 is none of the plan's any more
+            tasks = [task(0, {"copy": "c1", "segment": "s2"}), task(None, {"track": "t1"}, "link")]
+            outdated = ledger.outdated(0, tasks)
+            assert outdated == {KEY: {"segment"}, "ingest-fov000-b001": {"copy"}}  # block 1 is not the plan's any more
+            ledger.void(outdated)
             assert ledger.done == {KEY: {"copy": "c1"}, "link-fov000": {"track": "t1"}, "ingest-fov000-b001": {}}
         assert Ledger(path).done == ledger.done
 
     @pytest.mark.parametrize(("fov", "other"), [(0, 1), (1, 0), (1, 10), (100, 1000), (100, 1009), (1000, 100)])
-    def test_void_stale_leaves_other_fovs_alone(self, path, fov, other):
+    def test_outdated_is_of_one_fov_only(self, path, fov, other):
         with Ledger(path) as ledger:
             ledger.record(receipt(task_key("ingest", other, 0)))
             ledger.record(receipt(task_key("link", other, None), {"track": "t1"}))
-            before = {key: dict(steps) for key, steps in ledger.done.items()}
-            ledger.void_stale(fov, [])
-            assert ledger.done == before
+            assert ledger.outdated(fov, []) == {}
+            assert len(ledger.outdated(other, [])) == 2
 
     def test_failures_are_counted_until_the_task_is_done(self, path):
         with Ledger(path) as ledger:

@@ -90,9 +90,7 @@ def vendor_czi(document, fov):
     scenes = sorted(document.scenes_bounding_rectangle)
     where = {"scene": scenes[fov]} if scenes else {}
     sizes = [document.total_bounding_box[axis][1] for axis in "TCZ"]
-    planes = [
-        document.read(plane=dict(zip("TCZ", at, strict=True)), **where)[..., 0] for at in np.ndindex(*sizes)
-    ]
+    planes = [document.read(plane=dict(zip("TCZ", at, strict=True)), **where)[..., 0] for at in np.ndindex(*sizes)]
     return np.reshape(planes, (*sizes, *planes[0].shape))
 
 

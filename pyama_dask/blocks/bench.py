@@ -20,6 +20,8 @@ from pyama_dask.store import (
 )
 from pyama_dask.tasks import Job, Task
 
+DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
+"""What may go wrong with a display level; it is there to look at only, and fails no FOV."""
 CORRECTED = "corrected"
 """Prefix of the histogram of a fluorescence channel less its background."""
 
@@ -90,6 +92,11 @@ class Bench:
         """Let go of blocks that no later step needs."""
         for group in groups:
             self._held.pop(group, None)
+
+    def warn(self, message: str) -> None:
+        """Say something that the report must not leave out; once is enough."""
+        if message not in self.warnings:
+            self.warnings.append(message)
 
     def wrote(self, path: Path) -> None:
         """Enter a file into the account."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.blocks.bench import Bench
+from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.kernels import crops, display, features
 from pyama_dask.kernels.methods import find_method
 from pyama_dask.store import background_name, labels_name, raw_name, tracked_name
-from pyama_dask.traces import feature_columns
+from pyama_dask.traces import feature_column, feature_columns
 
 
 def finish(bench: Bench) -> None:
@@ -61,7 +61,7 @@ def _measure(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dic
     if bench.job.config.channels.pc and (names := bench.job.config.channels.pc.features):
         shapes = features.measure_shapes(labels, found)
         for name in names:
-            columns[f"{name}_ch_{bench.pc}"] = find_method("phase feature", name)(shapes)
+            columns[feature_column(name, bench.phase)] = find_method("phase feature", name)(shapes)
     for choice in bench.job.config.channels.fl:
         if choice.features:
             raw, back = (
@@ -70,7 +70,9 @@ def _measure(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dic
             )
             intensities = features.measure_intensities(raw[k], back[k], bench.params.background_weight, labels, found)
             for name in choice.features:
-                columns[f"{name}_ch_{choice.channel}"] = find_method("fluorescence feature", name)(intensities)
+                columns[feature_column(name, int(choice.channel))] = find_method("fluorescence feature", name)(
+                    intensities
+                )
     return columns
 
 
@@ -101,5 +103,5 @@ def cache_block(bench: Bench) -> None:
                 bench.put_display(group, display.show_labels(bench.get(group), top))
             else:
                 bench.put_display(group, display.show_intensities(bench.get(group), *bench.windows[group].tolist()))
-    except (OSError, RuntimeError, ValueError, ArithmeticError) as error:
-        bench.warnings.append(f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")
+    except DISPLAY_FAULTS as error:
+        bench.warn(f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.blocks.bench import Bench
+from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.cells import CELLS, CellsWriter
 from pyama_dask.kernels import crops, display
@@ -61,13 +61,20 @@ def gather_crops(bench: Bench) -> None:
             writer.product(product, scale)
             parts = [scratch.load_part(scratch.part_file(bench.work, product, k)) for k in range(len(bench.job.blocks))]
             for cell, windows_of_cell in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
-                if scale is None:
-                    small = display.show_labels(windows_of_cell, 1)
-                else:
-                    small = display.show_intensities(windows_of_cell, 0.0, 1.0)
-                writer.crop(product, cell, (windows_of_cell, small))
+                writer.crop(product, cell, (windows_of_cell, *_shown(bench, windows_of_cell)))
     bench.wrote(path)
     bench.notes["cells"] = len(ids)
+
+
+def _shown(bench: Bench, crop: np.ndarray) -> list[np.ndarray]:
+    """Display level of a crop; none, and a warning, where making it fails."""
+    try:
+        if crop.dtype == np.uint8:
+            return [display.show_labels(crop, 1)]
+        return [display.show_intensities(crop, 0.0, 1.0)]
+    except DISPLAY_FAULTS as error:
+        bench.warn(f"FOV {bench.task.fov}: no display level of the crops: {error}")
+        return []
 
 
 def _windows(parts: list[np.ndarray], job: Job, sizes: np.ndarray) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench
+from pyama_dask.config import as_ranges
 from pyama_dask.errors import AlgorithmError, PyamaError
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.levels import Histogram
@@ -63,8 +65,15 @@ def segment_block(bench: Bench) -> None:
     methods.append(partial(segmenter, **bench.params.segmentation_params))
     phase = bench.get(raw_name("pc", bench.phase))
     labels = np.empty(phase.shape, np.uint16)
+    noticed: dict[str, list[int]] = {}
     for k, frame in enumerate(bench.frames):
-        labels[k] = _apply(methods, phase[k], bench.at(frame))
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            labels[k] = _apply(methods, phase[k], bench.at(frame))
+        for warning in caught:
+            if not issubclass(warning.category, DeprecationWarning):
+                noticed.setdefault(str(warning.message), []).append(frame)
+    for message, at in noticed.items():
+        bench.warn(f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
     bench.put(labels_name(bench.phase), labels)
     objects = scratch.ragged(boxes=[boxes(frame) for frame in labels])
     bench.wrote(scratch.save(scratch.block_file(bench.work, "objects", bench.block), **objects))
@@ -108,7 +117,7 @@ def background_block(bench: Bench) -> None:
         for k, frame in enumerate(bench.frames):
             back[k] = background(raw[k], labels[k], **bench.params.background_params)
             if np.isnan(back[k, 0, 0]):
-                bench.warnings.append(f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
+                bench.warn(f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
         group = background_name(channel)
         bench.put(group, back)
         corrected = Histogram.of_corrected(raw, back, bench.params.background_weight)

@@ -50,8 +50,8 @@ def find_method(kind: str, name: str) -> Method:
         raise ConfigError(f"{name!r} is not a {kind}; known are: {choices}; or name one as 'module:function'")
     try:
         found = getattr(_load(module), function)
-    except (ImportError, OSError, SyntaxError, AttributeError) as error:
-        raise ConfigError(f"{kind} {name!r} cannot be loaded: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigError(f"{kind} {name!r} is not a function")
     method: Method = found

@@ -39,16 +39,17 @@ def solid(mask: Mask, min_size: int) -> Mask:
     return out
 
 
-def label(mask: Mask, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int]:
+def label(mask: Mask, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
     """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels.
 
     Returns
     -------
-    (H, W) labels, and N. The labels are only right while N fits 16 bits.
+    (H, W) labels, which are only right while N fits 16 bits; N; and the pixels of all objects that are too large.
     """
     out = np.zeros(mask.shape, np.uint16)
     first, begins, ends = find_runs(mask)
-    return out, int(_label(first, begins, ends, min_size, max_size, out))
+    count, too_large = _label(first, begins, ends, min_size, max_size, out)
+    return out, int(count), int(too_large)
 
 
 def widen(mask: Mask, radius: int) -> Mask:
@@ -139,20 +140,22 @@ def _areas(parent: Any, begins: Any, ends: Any) -> Any:
 
 
 @compiled
-def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out: Any) -> int:
+def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out: Any) -> Any:
     parent = _join(first, begins, ends)
     area = _areas(parent, begins, ends)
     number = np.zeros(parent.size, np.int64)
-    count = 0
+    count = too_large = 0
     for k in range(parent.size):
-        if parent[k] == k and min_size <= area[k] <= max_size:
+        if parent[k] == k and area[k] > max_size:
+            too_large += area[k]
+        elif parent[k] == k and area[k] >= min_size:
             count += 1
             number[k] = count
     for y in range(out.shape[0]):
         for k in range(first[y], first[y + 1]):
             if number[parent[k]]:
                 out[y, begins[k] : ends[k]] = number[parent[k]]
-    return count
+    return count, too_large
 
 
 @compiled

@@ -7,6 +7,7 @@ clean-up follows.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -14,11 +15,14 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from pyama_dask.config import OddSize, OddWindow, Whole
+from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.logstd import LocalDeviation
 from pyama_dask.kernels.morphology import closing, disk, opening
 from pyama_dask.kernels.runs import label, solid
 
 HISTOGRAM_BINS = 200
+LARGE_LOSS = 0.1
+"""Part of a frame in objects that are dropped as too large from which on a warning is due."""
 
 
 def segment(
@@ -56,6 +60,11 @@ def segment(
     -------
     (H, W) labels: 0 is background, cells are 1..N in raster order of their first pixel, 4-connected.
 
+    Warns
+    -----
+    MethodWarning
+        If objects that are too large cover much of the frame.
+
     Raises
     ------
     OverflowError
@@ -66,7 +75,14 @@ def segment(
     footprint = disk(morph_size // 2)
     smallest, largest = min_object_size or 0, max_object_size or mask.size
     mask = solid(closing(mask, footprint, morph_iterations), smallest)
-    labels, count = label(opening(mask, footprint, morph_iterations), smallest, largest)
+    labels, count, too_large = label(opening(mask, footprint, morph_iterations), smallest, largest)
+    if too_large > LARGE_LOSS * mask.size:
+        warnings.warn(
+            f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped; "
+            "cells may have merged: look at seg_labeled, and try fewer morph_iterations, or 'threshold: mode'",
+            MethodWarning,
+            stacklevel=2,
+        )
     if count > np.iinfo(np.uint16).max:
         raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels; raise min_object_size")
     return labels

@@ -452,9 +452,7 @@ class Nd2Writer:
     def _write_map(self) -> None:
         assert self._file is not None
         offset = self._file.tell()
-        body = b"".join(
-            name + struct.pack("<QQ", *self._map[name]) for name in sorted(self._map, reverse=True)
-        )
+        body = b"".join(name + struct.pack("<QQ", *self._map[name]) for name in sorted(self._map, reverse=True))
         body += _MAP_SIGNATURE + struct.pack("<QQ", offset, 0)
         tail = _MAP_SIGNATURE + struct.pack("<Q", offset)
         head = _HEADER.size + len(_MAP_NAME)
