@@ -92,8 +92,7 @@ def describe_plan(plan: Plan, left: Plan) -> str:
         f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
         f"steps:   {', '.join(plan.steps)}",
-        f"tasks:   {len(plan.tasks)} ({counts})"
-        + ("" if left.tasks == plan.tasks else f"; {len(left.tasks)} are left"),
+        f"tasks:   {len(plan.tasks)} ({counts})" + (f", {len(left.tasks)} left" if left.tasks != plan.tasks else ""),
         f"reads:   {gib(read)} of pixels",
         f"writes:  {gib(written)} before compression, and the crops of the cells",
         f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",

@@ -1,0 +1,98 @@
+"""What is in an output is what its last run was asked for, or it is not there and that is said."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.movies import config
+
+import pyama_dask
+from pyama_dask.config import parse_config
+from pyama_dask.describe import describe_plan, describe_status
+from pyama_dask.errors import OutputError, ResultsWarning
+from pyama_dask.pipeline import plan_run, what_is_left
+from pyama_dask.report import read_status
+
+OTHER = {"params.segmentation_params": {"min_object_size": 300}}
+
+
+def run(movie, output, changes=None, **options):
+    return pyama_dask.run(config(movie, output, changes), **options)
+
+
+def test_results_of_other_settings_are_removed_before_they_are_made_anew(small_czi, copied):
+    report = run(small_czi, copied, OTHER, steps=["segment"])
+    assert [fov.status for fov in report.fovs] == ["partial", "partial"]
+    fov = pyama_dask.open_output(copied)[0]
+    for read in (fov.traces, lambda: fov.cells):
+        with pytest.raises(OutputError, match="status"):
+            read()
+    with pytest.warns(ResultsWarning, match="10 frames of seg_tracked_ch_0 are not there yet"):
+        fov.image("seg_tracked_ch_0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fov.image("pc_ch_0")
+        fov.image("seg_labeled_ch_0")
+    assert run(small_czi, copied, OTHER).exit_status == 0
+    assert len(pyama_dask.open_output(copied)[0].traces())
+
+
+def test_results_are_whole_when_settings_come_back(small_czi, finished, copied):
+    run(small_czi, copied, OTHER, steps=["segment"])
+    assert run(small_czi, copied).exit_status == 0
+    pd.testing.assert_frame_equal(pyama_dask.open_output(copied).traces(), pyama_dask.open_output(finished).traces())
+
+
+def test_channels_that_are_not_chosen_any_more_are_gone(small_czi, copied):
+    assert "fl_ch_1" in pyama_dask.open_output(copied)[0].channels
+    run(small_czi, copied, {"channels.fl": []})
+    fov = pyama_dask.open_output(copied)[0]
+    assert set(fov.channels) == {"pc_ch_0", "seg_labeled_ch_0", "seg_tracked_ch_0"}
+    assert not [name for name in fov.traces().columns if name.endswith("_ch_1")]
+
+
+def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
+    made, _ = plan_run(parse_config(config(small_czi, copied)))
+    assert what_is_left(made).tasks == ()
+    assert "0 left" in describe_plan(made, what_is_left(made))
+    made, _ = plan_run(parse_config(config(small_czi, copied, OTHER)))
+    said = describe_plan(made, what_is_left(made))
+    replaced = "segment, track, background, crop, extract, cache in FOV 0-1, which were made with other settings"
+    assert f"replaces: results of {replaced}" in said
+
+
+def test_fovs_that_a_run_leaves_alone_keep_their_record_and_settings(small_czi, copied):
+    run(small_czi, copied, {"params.fovs": "0", "params.background_weight": 0.5})
+    status = read_status(copied)
+    assert [(fov["fov"], fov["status"], fov["other_settings"]) for fov in status["fovs"]] == [
+        (0, "done", False), (1, "done", True),
+    ]  # fmt: skip
+    assert "done, with other settings than the last run: FOV 1" in describe_status(status)
+    with pytest.warns(ResultsWarning, match="not all FOVs were processed with the same settings"):
+        traces = pyama_dask.open_output(copied).traces()
+    assert set(traces["fov"]) == {0, 1}
+
+
+def test_a_renamed_movie_leaves_one_table(small_czi, copied, tmp_path):
+    other = tmp_path / "renamed.czi"
+    other.write_bytes(small_czi.read_bytes())
+    report = run(other, copied)
+    assert report.tasks == 2  # gather only
+    assert [path.name for path in sorted(copied.glob("fov_*/*.csv"))] == [
+        "renamed_fov_000_traces.csv", "renamed_fov_001_traces.csv",
+    ]  # fmt: skip
+
+
+def test_what_a_method_notices_reaches_the_report(small_czi, tmp_path):
+    report = run(small_czi, tmp_path / "out", {"params.segmentation_params": {"max_object_size": 60}})
+    said = [warning for fov in report.fovs for warning in fov.warnings]
+    assert any("larger than max_object_size cover more than 10% of the frame" in warning for warning in said)
+    assert all(warning.startswith("FOV ") for warning in said)
+    assert said == [w for fov in read_status(tmp_path / "out")["fovs"] for w in fov["warnings"]]
+
+
+def test_more_frames_than_there_are_cannot_keep_a_cell(small_czi, tmp_path):
+    report = run(small_czi, tmp_path / "out", {"params.tracking_params": {"min_frames": 11}})
+    assert any("min_frames: is 11, but only 10 frames are processed" in warning for warning in report.warnings)
+    assert np.array_equal([fov.cells for fov in report.fovs], [0, 0])
