@@ -9,6 +9,7 @@ from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.kernels import crops, display, features
 from pyama_dask.kernels.methods import find_method
+from pyama_dask.kernels.tracking import relabel
 from pyama_dask.store import background_name, labels_name, raw_name, tracked_name
 from pyama_dask.traces import feature_column, feature_columns
 
@@ -33,7 +34,7 @@ def relabel_block(bench: Bench) -> None:
     tracked = np.empty(labels.shape, bench.spec(group).dtype)
     ids = scratch.by_frame(bench.tracks, "ids")
     for k, frame in enumerate(bench.frames):
-        np.take(np.concatenate([[0], ids[frame]]).astype(tracked.dtype), labels[k], out=tracked[k])
+        relabel(labels[k], np.concatenate([[0], ids[frame]]).astype(tracked.dtype), tracked[k])
     bench.put(group, tracked)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench
@@ -94,17 +95,14 @@ def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
     return without_gaps(result, where)
 
 
-def without_gaps(labels: np.ndarray, where: str) -> np.ndarray:
-    """Number labels 1..N in their own order, as far as they are not."""
-    top = int(labels.max(initial=0))
-    if int(labels.min(initial=0)) >= 0 and top <= np.iinfo(np.uint16).max:
-        occurs = np.bincount(labels.ravel(), minlength=top + 1) > 0
-        if occurs[1:].all():
-            return labels
-    values, places = np.unique(labels, return_inverse=True)
-    if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
-        raise AlgorithmError(f"{where}: labels must be 0 for background and at most 65535 objects")
-    return np.where(labels == 0, 0, places + (values[0] != 0)).reshape(labels.shape)
+def without_gaps(labels: np.ndarray, where: str) -> npt.NDArray[np.uint16]:
+    """Labels as they are stored: 0 for background, objects 1..N in the order of the numbers they had."""
+    if labels.dtype != np.uint16 or not boxes(labels)[:, 2].all():  # the box of a number that does not occur is empty
+        values, places = np.unique(labels, return_inverse=True)
+        if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
+            raise AlgorithmError(f"{where}: labels must be 0 for background and at most 65535 objects")
+        labels = np.where(labels == 0, 0, places.reshape(labels.shape) + (values[0] != 0))
+    return labels.astype(np.uint16, copy=False)
 
 
 def background_block(bench: Bench) -> None:
@@ -115,7 +113,7 @@ def background_block(bench: Bench) -> None:
         raw = bench.get(raw_name("fl", channel))
         back = np.empty(raw.shape, np.float32)
         for k, frame in enumerate(bench.frames):
-            back[k] = background(raw[k], labels[k], **bench.params.background_params)
+            background(raw[k], labels[k], back[k], **bench.params.background_params)
             if np.isnan(back[k, 0, 0]):
                 bench.warn(f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
         group = background_name(channel)

@@ -26,6 +26,7 @@ MOST_LEVELS = 8192
 def background(
     frame: np.ndarray,
     labels: np.ndarray,
+    out: npt.NDArray[np.float32] | None = None,
     *,
     tile_size: Count = 100,
     dilation: Whole = 10,
@@ -39,6 +40,8 @@ def background(
         (H, W) uint8 or uint16 fluorescence.
     labels
         (H, W) labels of the cells; what they cover, widened by `dilation`, does not count.
+    out
+        (H, W) array that takes the result; a new one if None.
     tile_size
         Width of a tile in pixels; tiles overlap by half.
     dilation
@@ -50,11 +53,15 @@ def background(
     -------
     (H, W) background in grey levels; all NaN where no tile is free of cells, as there is nothing to measure.
     """
+    shape = (frame.shape[0], frame.shape[1])
+    out = np.empty(shape, np.float32) if out is None else out
     covered = cover(labels, dilation)
     grid = fill_grid(tile_medians(frame, covered, tile_size=tile_size, min_fraction=min_fraction))
     if np.isnan(grid).any():
-        return np.full(frame.shape, np.nan, np.float32)
-    return surface(grid, (frame.shape[0], frame.shape[1]), tile_size)
+        out.fill(np.nan)
+    else:
+        surface(grid, tile_size, out)
+    return out
 
 
 def cover(labels: np.ndarray, dilation: int) -> Mask:
@@ -164,30 +171,25 @@ def fill_grid(grid: Grid) -> Grid:
 # ---------------------------------------------------------------------------------------------- surface
 
 
-def surface(grid: Grid, shape: tuple[int, int], tile_size: int) -> npt.NDArray[np.float32]:
-    """Bicubic spline through the tile centres, linearly extended by one row of tiles to the image border.
+def surface(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> None:
+    """Evaluate the bicubic spline through the tile centres, linearly extended by one row of tiles to the image border.
 
     Parameters
     ----------
     grid
         Finite tile medians, as `tile_medians` and `fill_grid` give them.
-    shape
-        (H, W) of the frame.
     tile_size
         Width of a tile in pixels.
-
-    Returns
-    -------
-    (H, W) float32 values at the pixel centres.
+    out
+        (H, W) array that takes the values at the pixel centres.
     """
     if 1 in grid.shape:  # too small for a surface
-        rows, columns = (_extension(n, tile_size)[1] for n in shape)
-        return np.full(shape, (rows @ grid @ columns.T).mean(), np.float32)
-    down, right = (_basis(n, tile_size) for n in shape)
+        rows, columns = (_extension(n, tile_size)[1] for n in out.shape)
+        out.fill((rows @ grid @ columns.T).mean())
+        return
+    down, right = (_basis(n, tile_size) for n in out.shape)
     coefficients = down.solve @ grid @ right.solve.T
-    out = np.empty(shape, np.float32)
     _evaluate(coefficients, down.first, down.weights, right.first, right.weights, out)
-    return out
 
 
 class _Basis:

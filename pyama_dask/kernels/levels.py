@@ -50,13 +50,14 @@ class Histogram:
     @classmethod
     def of_corrected(cls, block: np.ndarray | None, background: npt.NDArray[np.float32], weight: float) -> Histogram:
         """Fine histogram of ``block - weight * background``; without a block of ``-weight * background``."""
-        counts = np.zeros(2 * _SPAN * FINE, np.int64)
+        counts = np.zeros((2, 2 * _SPAN * FINE), np.uint32)
         limits = np.array([np.inf, -np.inf])
         back = background.reshape(-1)
         raw = np.zeros(1, np.uint16) if block is None else block.reshape(-1)
         _count_corrected(raw, back, weight, counts, limits)
-        bins = np.flatnonzero(counts)
-        return cls._from(bins / FINE - _SPAN, counts[bins], 1.0 / FINE, limits.tolist())
+        bins = np.flatnonzero(counts[0] | counts[1])
+        counts = counts[:, bins].sum(0, dtype=np.int64)
+        return cls._from(bins / FINE - _SPAN, counts, 1.0 / FINE, limits.tolist())
 
     @classmethod
     def _from(
@@ -113,11 +114,11 @@ def _count_integers(values: Any, counts: Any) -> None:
 def _count_corrected(raw: Any, background: Any, weight: Any, counts: Any, limits: Any) -> None:
     step = 0 if raw.size == 1 else 1
     low, high = limits[0], limits[1]
+    last = np.float64(counts.shape[1] - 1)
     for k in range(background.size):
         value = np.float64(raw[k * step]) - weight * np.float64(background[k])
-        if np.isnan(value):
-            continue
-        low, high = min(low, value), max(high, value)
-        place = np.int64(np.floor((value + 65536.0) * 16))
-        counts[min(max(place, 0), counts.size - 1)] += 1
+        if not np.isnan(value):
+            low, high = min(low, value), max(high, value)
+            place = np.int64(min(max((value + 65536.0) * 16.0, 0.0), last))
+            counts[k & 1, place] += 1  # neighbours are often in one bin: two counters wait less for each other
     limits[0], limits[1] = low, high

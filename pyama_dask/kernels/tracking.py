@@ -7,12 +7,14 @@ the Hungarian assignment (Kuhn 1955).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from pyama_dask.config import Count, Fraction, Whole
+from pyama_dask.kernels.compiled import compiled
 
 Boxes = npt.NDArray[np.integer]
 """(N, 4) half-open boxes (y0, x0, y1, x1) in pixels."""
@@ -100,3 +102,21 @@ def keep_cells(
     seen = np.bincount(ids)
     touched = np.bincount(ids, weights=near) > 0
     return np.flatnonzero((seen >= min_frames) & ~touched)
+
+
+@compiled
+def relabel(labels: Any, ids: Any, out: Any) -> None:
+    """Write ``ids[label]`` for every pixel.
+
+    Parameters
+    ----------
+    labels
+        (H, W) labels 0..N.
+    ids
+        (N + 1,) what each becomes; 0 for background.
+    out
+        (H, W) of the ids' type.
+    """
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            out[y, x] = ids[labels[y, x]]
