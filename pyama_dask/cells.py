@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numcodecs.blosc import Blosc
 
-from pyama_dask.files import PARTIAL
+from pyama_dask.files import beside
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store import write_group
 
@@ -34,10 +34,9 @@ class CellsWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._building = path.with_name(path.name + PARTIAL)
+        self._building = beside(path)
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._building, ignore_errors=True)
         self._building.mkdir(parents=True)
         return self
 

@@ -65,6 +65,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Minutes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Selection = Annotated[str, BeforeValidator(_selection)]
 """``all``, or numbers and ranges with both ends: ``0-5, 7``."""
+Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
+"""Host and port; a port alone would listen on all interfaces."""
 Memory = Annotated[str, AfterValidator(_memory)]
 """An amount of memory in MiB or GiB, such as ``2GiB``."""
 
@@ -184,7 +186,7 @@ class Cluster(Model):
     workers: Count | Literal["auto"] = "auto"
     memory: Memory | Literal["auto"] = "auto"
     address: str | None = None
-    dashboard: str = "127.0.0.1:8787"
+    dashboard: Dashboard = "127.0.0.1:8787"
     batch_size: Count | Literal["auto"] = "auto"
     retries: Whole = 1
 
@@ -238,6 +240,9 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     for key in ("input", "output"):
         if isinstance(document.get(key), str):
             document[key] = path.parent / document[key]
+    for part in ("params", "channels"):
+        if part in document:
+            document[part] = _beside(document[part], path.parent)
     for dotted, value in (overrides or {}).items():
         _set(document, dotted, value)
     return parse_config(document, source=str(path))
@@ -247,6 +252,17 @@ def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
     """Check a mapping with the keys of the config; see `load_config`."""
     with named_keys(source):
         return Config.model_validate(document)
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Take methods in files, ``file.py:function``, from a folder."""
+    if isinstance(value, dict):
+        return {key: _beside(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_beside(inner, folder) for inner in value]
+    if isinstance(value, str) and re.fullmatch(r".+\.py:\w+", value):
+        return str(folder.absolute() / value)
+    return value
 
 
 def _set(document: dict[str, Any], dotted: str, value: Any) -> None:

@@ -8,23 +8,31 @@ and futures are dropped at once: nothing that a dying worker holds is ever neede
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from distributed import Client, Future
+from distributed import Client, Future, wait
 
+from pyama_dask import scratch
 from pyama_dask.blocks import run_task
 from pyama_dask.errors import AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
+from pyama_dask.readers import close_shared_readers
 from pyama_dask.tasks import Job, Kind, Receipt, Step, Task
 
 log = logging.getLogger(__name__)
 
+STOPPING = 300.0
+"""Seconds to wait for tasks that run, before an output is let go of."""
+RECOUNT = 3.0
+"""Seconds between counts of the workers."""
 CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
 """Failures that would happen again."""
 
@@ -54,8 +62,8 @@ class Pool(Protocol):
         """Wait for a task to end, for so many seconds; None when none did."""
         ...
 
-    def cancel(self) -> None:
-        """Take back what has not begun, and let go of what runs."""
+    def stop(self, job: Job) -> None:
+        """Take back what has not begun; when this returns, no task writes any more."""
         ...
 
 
@@ -80,9 +88,10 @@ class SerialPool:
         except Exception as error:  # noqa: BLE001  (the loop decides what a failure means)
             return task, error
 
-    def cancel(self) -> None:
-        """Forget what has not begun."""
+    def stop(self, job: Job) -> None:  # noqa: ARG002  (nothing runs between calls)
+        """Forget what has not begun, and close the movie."""
         self._tasks = queue.SimpleQueue()
+        close_shared_readers()
 
 
 class DaskPool:
@@ -92,18 +101,26 @@ class DaskPool:
     ----------
     client
         Connected client.
+    owned
+        Whether its workers end with the run.
     """
 
-    def __init__(self, client: Client, function: Callable[[Task, Job], Receipt] = run_task) -> None:
-        self._client, self._function = client, function
+    def __init__(
+        self, client: Client, function: Callable[[Task, Job], Receipt] = run_task, *, owned: bool = False
+    ) -> None:
+        self._client, self._function, self._owned = client, function, owned
+        self._counted, self._workers = -math.inf, 1
         self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt]]] = queue.SimpleQueue()
         self._running: dict[str, Future[Receipt]] = {}
         self._handed_out: Counter[str] = Counter()
 
     @property
     def workers(self) -> int:
-        """Threads of all workers."""
-        return max(1, sum(int(threads) for threads in self._client.nthreads().values()))
+        """Threads of all workers; asked for every few seconds, as they may come and go."""
+        if time.monotonic() - self._counted > RECOUNT:
+            self._workers = max(1, sum(int(threads) for threads in self._client.nthreads().values()))
+            self._counted = time.monotonic()
+        return self._workers
 
     def submit(self, task: Task, job: Job) -> None:
         """Hand out a task; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
@@ -123,13 +140,21 @@ class DaskPool:
             return None
         del self._running[task.key]
         if future.status == "finished":
-            return task, future.result()
+            receipt = future.result()
+            mine = receipt.digests == task.digests
+            return task, receipt if mine else RuntimeError(f"{task.key}: the scheduler gave another run's result")
         return task, future.exception() or RuntimeError(f"{task.key}: {future.status}")
 
-    def cancel(self) -> None:
-        """Cancel all tasks."""
-        self._client.cancel(list(self._running.values()), force=True)
-        self._running.clear()
+    def stop(self, job: Job) -> None:
+        """Let no task begin, and wait for those that run; workers that end with the run need no waiting."""
+        if not self._running or self._owned:
+            return
+        job.stop_file.touch()
+        try:
+            wait(list(self._running.values()), timeout=STOPPING)
+        finally:
+            self._running.clear()
+            job.stop_file.unlink(missing_ok=True)
 
 
 def _priority(task: Task) -> float:
@@ -213,28 +238,32 @@ class _Loop:
         self.in_flight = 0
 
     def run(self) -> dict[int, str]:
+        try:
+            self._run()
+        finally:
+            self.pool.stop(self.plan.job)
+        return self.failed
+
+    def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
         size = self.plan.job.config.cluster.batch_size
-        while True:
+        while not self.cancel.is_set():
             window = 2 * self.pool.workers if size == "auto" else size
             self._admit(waiting, window)
             if not self.in_flight:
-                return self.failed
+                return
             ended = self.pool.next(timeout=0.1)
             if ended is not None:
                 self.in_flight -= 1
                 self._take(*ended)
-            if self.cancel.is_set():
-                self.pool.cancel()
-                return self.failed
 
     def _admit(self, waiting: Iterator[FovPlan], window: int) -> None:
         """Let FOVs into the window, until it is full or none are left."""
-        while len(self.active) < window and (fov := next(waiting, None)) is not None:
+        while len(self.active) < window and not self.cancel.is_set() and (fov := next(waiting, None)) is not None:
             try:
                 self.prepare(fov)
-            except OSError as error:
-                self._fail(fov.fov, f"prepare-fov{fov.fov:03d}", error)
+            except Exception as error:  # noqa: BLE001  (one FOV harms no other)
+                self._fail(fov.fov, fov.tasks[0].key, error)
                 continue
             self.active[fov.fov] = FovRun(fov)
             self._hand_out(fov.fov)
@@ -259,6 +288,7 @@ class _Loop:
                 drop_parts(self.plan.job, task.fov)
             self._report(task, outcome)
         elif self._again(task, outcome):
+            self.ledger.fail(task.key, f"{task.key}: {type(outcome).__name__}: {outcome}")
             self._submit(task)
             return
         else:
@@ -279,8 +309,9 @@ class _Loop:
     def _fail(self, fov: int, key: str, error: BaseException) -> None:
         reason = f"{key}: {type(error).__name__}: {error}"
         self.ledger.fail(key, reason)
-        self.failed.setdefault(fov, reason)
-        self._event("failed", fov, 0, reason)
+        if fov not in self.failed:
+            self.failed[fov] = reason
+            self._event("failed", fov, 0, reason)
 
     def _report(self, task: Task, receipt: Receipt) -> None:
         log.info("%s done in %.2f s", task.key, receipt.seconds)
@@ -299,10 +330,5 @@ class _Loop:
 
 def drop_parts(job: Job, fov: int) -> None:
     """Remove the parts of crops once the crops are written and recorded."""
-    for part in job.work_dir(fov).glob("crops_*.npy"):
+    for part in scratch.part_files(job.work_dir(fov)):
         part.unlink(missing_ok=True)
-
-
-def parts_are_gone(job: Job, task: Task) -> bool:
-    """Whether the crop parts of a task's block were removed."""
-    return not (job.work_dir(task.fov) / f"crops_mask_b{task.block:03d}.npy").exists()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import google_crc32c
 
@@ -14,11 +15,16 @@ PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
 
 
+def beside(path: Path) -> Path:
+    """Name beside a path that nobody else uses, for what is being written."""
+    return path.with_name(f"{path.name}.{uuid4().hex[:12]}{PARTIAL}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; at the end of the block it takes the place of `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = beside(path)
     try:
         yield temporary
         temporary.replace(path)

@@ -10,9 +10,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import dask
-import psutil
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, performance_report
+from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Cluster, memory_bytes
 from pyama_dask.errors import ConfigError
@@ -42,7 +42,7 @@ def worker_memory(cluster: Cluster) -> int:
     """Bytes that a worker of a cluster that is started here may use."""
     if cluster.memory != "auto":
         return memory_bytes(cluster.memory)
-    return int(psutil.virtual_memory().total * 0.9 / worker_count(cluster))
+    return int(MEMORY_LIMIT * 0.9 / worker_count(cluster))
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]
             yield DaskPool(client), client.dashboard_link
         return
     with local_cluster(cluster) as client, performance_report(report):
-        yield DaskPool(client), client.dashboard_link
+        yield DaskPool(client, owned=True), client.dashboard_link
 
 
 @contextmanager

@@ -40,12 +40,16 @@ class Ledger:
         self.done: dict[str, dict[Step, str]] = {}
         """Digest of every recorded step, by task key."""
         self.notes: dict[str, dict[str, int]] = {}
-        self.warnings: dict[str, list[str]] = {}
+        self.warnings: dict[str, dict[Step, list[str]]] = {}
+        """What every recorded step had to say, by task key."""
+        self.files: dict[str, dict[str, tuple[int, int]]] = {}
+        """Size and CRC-32C of every file that a task wrote, by task key and path."""
         self.failed: dict[str, str] = {}
         """Reason by key of the tasks that failed when they were last tried."""
         self.attempts: dict[str, int] = {}
         self.seconds: list[float] = []
         """How long every recorded task took."""
+        self._of_fov: dict[str, set[str]] = {}
         self._file = -1
         for number, line in enumerate(_whole_lines(path), 1):
             try:
@@ -84,7 +88,7 @@ class Ledger:
     def outdated(self, fov: int, tasks: Iterable[Task]) -> dict[str, set[Step]]:
         """Steps of a FOV, by task key, that are recorded with other settings than its tasks now have."""
         wanted = {task.key: task.digests for task in tasks}
-        mine = [key for key in self.done if key.split("-")[1] == fov_key(fov)]
+        mine = self._of_fov.get(fov_key(fov), set())
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
@@ -93,8 +97,15 @@ class Ledger:
         self._append({"failed": key, "reason": reason})
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        os.write(self._file, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
-        os.fsync(self._file)
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        before = os.fstat(self._file).st_size
+        try:
+            while line:  # a full disk takes a part, and says no to the next
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, before)
+            raise
         self._take(entry)
 
     def _take(self, entry: Mapping[str, Any]) -> None:
@@ -106,7 +117,10 @@ class Ledger:
             key = receipt["key"]
             self.done.setdefault(key, {}).update(receipt["digests"])
             self.notes.setdefault(key, {}).update(receipt["notes"])
-            self.warnings[key] = list(receipt["warnings"])
+            said = self.warnings.setdefault(key, {})
+            said |= {step: [words for of, words in receipt["warnings"] if of == step] for step in receipt["digests"]}
+            self.files.setdefault(key, {}).update({path: tuple(of) for path, of in receipt["files"].items()})
+            self._of_fov.setdefault(key.split("-")[1], set()).add(key)
             self.seconds.append(receipt["seconds"])
             self.failed.pop(key, None)
             self.attempts.pop(key, None)
@@ -114,6 +128,7 @@ class Ledger:
             for key, steps in entry["void"].items():
                 for step in steps:
                     self.done.get(key, {}).pop(step, None)
+                    self.warnings.get(key, {}).pop(step, None)
         elif "failed" in entry:
             self.failed[entry["failed"]] = entry["reason"]
             self.attempts[entry["failed"]] = self.attempts.get(entry["failed"], 0) + 1

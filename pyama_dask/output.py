@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,9 @@ class Image:
     """(T, H, W), one chunk a frame; nothing is read until it is computed."""
     scale: Mapping[str, float]
     """Size of a step along each axis, in its unit."""
+    units: Mapping[str, str]
+    """Of the axes; y and x have none where the movie is not calibrated."""
     axes: tuple[str, str, str] = AXES
-    units: Mapping[str, str] = field(default_factory=lambda: {"t": "minute", "y": "micrometer", "x": "micrometer"})
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class Fov:
                 ResultsWarning,
                 stacklevel=2,
             )
-        return Image(channel, _lazy(path), {"t": minutes, "y": y, "x": x})
+        units = {axis["name"]: axis["unit"] for axis in group["axes"] if "unit" in axis}
+        return Image(channel, _lazy(path), {"t": minutes, "y": y, "x": x}, units)
 
     def traces(self) -> pd.DataFrame:
         """Read the traces: one row a cell and frame."""

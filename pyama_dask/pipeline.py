@@ -6,24 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import psutil
 from distributed import Client
+from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Config, load_config, parse_config
-from pyama_dask.execute import DaskPool, Pool, Progress, execute, parts_are_gone
+from pyama_dask.execute import DaskPool, Pool, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.launch import connected, launched, worker_memory
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import Plan, make_plan, remaining
 from pyama_dask.readers import Metadata, open_reader
-from pyama_dask.report import LEDGER, WORK, RunReport, report_fov, write_report
+from pyama_dask.report import LEDGER, RunReport, report_fov, write_report
 from pyama_dask.resolve import resolve
-from pyama_dask.tasks import Step
-from pyama_dask.workspace import check_output, keep_layout, locked, logging_to, prepare, write_records
+from pyama_dask.tasks import WORK, Step
+from pyama_dask.workspace import check_output, is_there, keep_layout, locked, logging_to, prepare, write_records
 
 
 def run(
@@ -61,10 +63,11 @@ def run(
     config = as_config(config)
     started = time.monotonic()
     plan, metadata = plan_run(config, client)
+    plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
     output, cancel = plan.job.output, cancel or threading.Event()
     what_is_left(plan, steps)  # refuses before anything is written
     with locked(output), Ledger(output / LEDGER) as ledger, logging_to(output):
-        todo = remaining(plan, ledger, steps, partial(parts_are_gone, plan.job))
+        todo = remaining(plan, ledger, steps, partial(is_there, plan.job, ledger))
         documents = write_records(plan, metadata)
         failed = {}
         before = len(ledger.seconds)
@@ -109,9 +112,9 @@ def plan_run(config: Config, client: Client | None = None) -> tuple[Plan, Metada
         metadata = reader.metadata
     resolved = resolve(config, metadata)
     memory = available_memory(config, client)
-    plan = make_plan(keep_layout(resolved), metadata, identity(config.input), memory)
-    check_output(plan)
-    return plan, metadata
+    content = identity(config.input)
+    check_output(config.output, content)
+    return make_plan(keep_layout(resolved), metadata, content, memory), metadata
 
 
 def what_is_left(plan: Plan, steps: Sequence[Step] | None = None) -> Plan:
@@ -122,7 +125,8 @@ def what_is_left(plan: Plan, steps: Sequence[Step] | None = None) -> Plan:
     PlanError
         If a chosen step needs one that is neither done nor chosen.
     """
-    return remaining(plan, Ledger(plan.job.output / LEDGER), steps, partial(parts_are_gone, plan.job))
+    ledger = Ledger(plan.job.output / LEDGER)
+    return remaining(plan, ledger, steps, partial(is_there, plan.job, ledger))
 
 
 def available_memory(config: Config, client: Client | None) -> int:
@@ -136,9 +140,10 @@ def available_memory(config: Config, client: Client | None) -> int:
 
 
 def client_memory(client: Client) -> int:
-    """Memory limit of the smallest worker of a client."""
-    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-    return min((limit for limit in limits if limit), default=psutil.virtual_memory().total)
+    """Memory of a task: the smallest worker's limit, divided by the tasks that it runs at once."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
+    return min(limits, default=MEMORY_LIMIT)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from pyama_dask.config import Config, parse_selection
 from pyama_dask.errors import PlanError
+from pyama_dask.kernels.methods import method_identity
 from pyama_dask.ledger import Ledger
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.resolve import Times, frame_times
@@ -166,7 +167,7 @@ def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: 
     auto = wanted == "auto"
     block = automatic_block(config, largest, len(frames), worker_memory) if auto else min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
-    job = Job(metadata.path, config.output, config, frames, block)
+    job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     fovs = tuple(_plan_fov(job, metadata, identity, k, worker_memory) for k in chosen)
     specs = layout(config, largest, len(frames), block)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
@@ -213,7 +214,7 @@ def _plan_fov(job: Job, metadata: Metadata, identity: str, fov: int, worker_memo
 
 
 def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
-    missing = [frame for frame in info.missing if frame in set(job.frames)]
+    missing = sorted(set(info.missing) & set(job.frames))
     if not missing:
         return None
     whole = next((f for f in range(metadata.n_frames) if f in info.missing), 0)
@@ -229,14 +230,15 @@ def step_digests(
     chosen = [choice.channel for choice in config.channels.all]
     base = digest(METHOD_VERSION, identity, fov, shape, job.frames, params.z, config.storage.codec, job.block_frames)
     copy = digest("copy", base, config.channels.pc is None, chosen)
-    segment = digest("segment", copy, params.preprocess, params.segmentation_method, params.segmentation_params)
+    methods = [method_identity(name) for name in (*params.preprocess, params.segmentation_method)]
+    segment = digest("segment", copy, methods, params.segmentation_params)
     back = digest("background", segment, params.background_params, params.background_weight)
-    track = digest("track", segment, params.tracking_method, params.tracking_params)
+    track = digest("track", segment, method_identity(params.tracking_method), params.tracking_params)
     active = active_steps(config)
     cells = "segment" in active
     levels = digest("levels", back if cells else copy)
     crop = digest("crop", track, levels, params.crop_padding)
-    features = [choice.features for choice in config.channels.all]
+    features = [[method_identity(name) for name in choice.features] for choice in config.channels.all]
     extract = digest("extract", track, back, features)
     traces = digest("traces", extract, times.minutes.tolist(), job.source.stem)
     cache = digest("cache", levels, track if cells else None)
@@ -318,7 +320,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: Callable[[Task], bool]) -> Plan:
+def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool]) -> Plan:
     """Plan of what is not yet recorded as done.
 
     Parameters
@@ -329,8 +331,8 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: C
         What is recorded.
     steps
         The steps to do; None for all.
-    spent
-        Whether the crop parts of a ``finish`` task are no longer there.
+    is_there
+        Whether what is recorded of a task is on disk; with True, its parts of crops too, which go when crops are done.
 
     Raises
     ------
@@ -341,7 +343,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, spent: C
     if unknown := wanted - set(plan.steps):
         known = ", ".join(plan.steps)
         raise PlanError(f"step {min(unknown)!r} is not one of this run's: {known}")
-    undone = [_undone(fov, ledger, spent) for fov in plan.fovs]
+    undone = [_undone(fov, ledger, is_there) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -355,15 +357,24 @@ def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if step in found)
 
 
-def _undone(fov: FovPlan, ledger: Ledger, spent: Callable[[Task], bool]) -> FovPlan:
-    """Leave what is not recorded; to gather crops again, their parts must be cut again where they are spent."""
-    gathered = all(ledger.has(t.key, "crop", t.digests["crop"]) for t in fov.stage("gather") if "crop" in t.digests)
+def _undone(fov: FovPlan, ledger: Ledger, is_there: Callable[[Task, bool], bool]) -> FovPlan:
+    """Leave what is not recorded, or not there; crops are gathered from parts, which may have to be cut again."""
 
     def left(task: Task) -> Mapping[Step, str]:
-        recut = task.kind == "finish" and not gathered and spent(task)
-        return {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d) or (s == "crop" and recut)}
+        if not is_there(task, False):
+            return task.digests
+        return {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d)}
 
-    return fov.only(left)
+    undone = fov.only(left)
+    if not any("crop" in task.digests for task in undone.stage("gather")):
+        return undone
+    open_steps = {task.key: task.digests for task in undone.tasks}
+
+    def recut(task: Task) -> Mapping[Step, str]:
+        again = task.kind == "finish" and not is_there(task, True)
+        return {s: d for s, d in task.digests.items() if s in open_steps.get(task.key, ()) or (again and s == "crop")}
+
+    return fov.only(recut)
 
 
 def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:

@@ -12,10 +12,8 @@ from typing import Any
 from pyama_dask.errors import OutputError
 from pyama_dask.files import write_bytes
 from pyama_dask.ledger import Ledger
-from pyama_dask.tasks import BLOCKED, STEPS, Kind, task_key
+from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, task_key
 
-WORK = ".pyama_dask"
-"""Directory in the output for all that is not a result."""
 LEDGER, PLAN, REPORT = (f"{WORK}/{name}" for name in ("ledger.jsonl", "plan.json", "report.json"))
 
 
@@ -78,7 +76,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: str | None = Non
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
     left = tuple(step for step in STEPS if (step, False) in done)
     notes = {name: count for key in steps for name, count in ledger.notes.get(key, {}).items()}
-    warnings = tuple(warning for key in steps for warning in ledger.warnings.get(key, ()))
+    warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
     reason = next((ledger.failed[key] for key in steps if key in ledger.failed), None)
     begun = any(is_done for _, is_done in done)
     status = "done" if not left else "failed" if reason else "partial" if begun else "pending"

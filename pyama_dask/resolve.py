@@ -41,6 +41,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     chosen = [choice.channel for choice in [*([pc] if pc else []), *fl]]
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"channels: {_listed_twice(chosen, metadata)} is chosen more than once")
+    _refuse_equal_columns([*([pc] if pc else []), *fl])
     filled = params.model_copy(
         update={
             "fovs": _resolve_selection(params.fovs, len(metadata.fovs), "params.fovs", "FOVs", metadata),
@@ -52,6 +53,13 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     return config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
+
+
+def _refuse_equal_columns(choices: list[ChannelChoice]) -> None:
+    for choice in choices:
+        names = [name.rpartition(":")[2] for name in choice.features]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"channels: feature {twice[0]!r} is chosen twice for channel {choice.channel}")
 
 
 def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metadata) -> ChannelChoice:

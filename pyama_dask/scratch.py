@@ -23,6 +23,16 @@ def part_file(work: Path, product: str, block: int) -> Path:
     return work / f"crops_{product}_b{block:03d}.npy"
 
 
+def part_files(work: Path) -> list[Path]:
+    """All parts of crops of a FOV."""
+    return sorted(work.glob("crops_*.npy"))
+
+
+def is_part(path: str) -> bool:
+    """Whether a path is that of a part of crops, which goes when the crops are done."""
+    return Path(path).name.startswith("crops_")
+
+
 def save(path: Path, **arrays: Any) -> Path:
     """Write arrays by name, the file whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:

@@ -1,7 +1,7 @@
 """Zarr on disk: which arrays a FOV has, creating them, and reading and writing whole blocks.
 
-A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays; tasks
-open them and write each shard in one assignment.
+A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays (but the
+one of tracked labels, see `create_images`); tasks open them and write each shard in one assignment.
 """
 
 from __future__ import annotations
@@ -144,12 +144,10 @@ def background_name(channel: int) -> str:
 # --------------------------------------------------------------------------------------------- creation
 
 
-def create_images(
-    images: Path, specs: Mapping[str, ArraySpec], *, scale: tuple[float, float], attributes: Mapping[str, Any]
+def write_groups(
+    images: Path, specs: Mapping[str, ArraySpec], *, scale: tuple[float, float | None], attributes: Mapping[str, Any]
 ) -> None:
-    """Create the groups and arrays of a FOV; those that are there and as they should be are left alone.
-
-    Tracked labels are left to the task that finds the tracks: how wide their ids must be is known then.
+    """Write the groups of a FOV.
 
     Parameters
     ----------
@@ -158,7 +156,7 @@ def create_images(
     specs
         Its arrays.
     scale
-        Minutes between frames, and micrometres a pixel.
+        Minutes between frames, and micrometres a pixel; None if that is not known.
     attributes
         Attributes of the root group.
     """
@@ -167,6 +165,14 @@ def create_images(
     for spec in specs.values():
         if spec.level == 0:
             write_group(images / spec.group, ngff(spec, scale, raw))
+
+
+def create_images(images: Path, specs: Mapping[str, ArraySpec]) -> None:
+    """Create the arrays of a FOV; those that are there and as they should be are left alone.
+
+    Tracked labels are left to the task that finds the tracks: how wide their ids must be is known then.
+    """
+    for spec in specs.values():
         if not spec.is_tracked:
             create_array(images, spec)
 
@@ -181,9 +187,11 @@ def create_array(images: Path, spec: ArraySpec) -> None:
 
 
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Create a group, or replace its attributes."""
+    """Create a group, or replace its attributes where they differ."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    write_bytes(path / "zarr.json", json.dumps(document, indent=1).encode())
+    content, file = json.dumps(document, indent=1).encode(), path / "zarr.json"
+    if not file.exists() or file.read_bytes() != content:
+        write_bytes(file, content)
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -214,17 +222,19 @@ def compressors(codec: str, dtype: str) -> tuple[Any, ...]:
     return (ZstdCodec(level=1),) if codec == "zstd" else ()
 
 
-def ngff(spec: ArraySpec, scale: tuple[float, float], raw: str) -> dict[str, Any]:
+def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[str, Any]:
     """OME-NGFF 0.5 attributes of a channel's group; level 1 is left out, as it has other grey levels."""
     minutes, pixel = scale
+    unit = {} if pixel is None else {"unit": "micrometer"}
+    size = pixel or 1.0
     multiscale = {
         "name": spec.group,
         "axes": [
             {"name": "t", "type": "time", "unit": "minute"},
-            {"name": "y", "type": "space", "unit": "micrometer"},
-            {"name": "x", "type": "space", "unit": "micrometer"},
+            {"name": "y", "type": "space"} | unit,
+            {"name": "x", "type": "space"} | unit,
         ],
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, pixel, pixel]}]}],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, size, size]}]}],
     }
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
     if spec.is_labels:
@@ -267,8 +277,11 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray) -> 
             f"{array.dtype} {spec.block_frames} x {spec.shape[1:]}"
         )
     file = spec.shard_file(images, block)
-    file.unlink(missing_ok=True)  # a torn shard would make the write fail
-    array[start:stop] = data
+    try:
+        array[start:stop] = data
+    except (ValueError, RuntimeError):  # zarr stumbles over a torn shard, though all of it is to be replaced
+        file.unlink(missing_ok=True)
+        array[start:stop] = data
     return file
 
 

@@ -12,6 +12,9 @@ from typing import Literal
 
 from pyama_dask.config import Config
 
+WORK = ".pyama_dask"
+"""Directory in the output for all that is not a result."""
+
 Step = Literal["copy", "segment", "track", "background", "crop", "extract", "cache"]
 STEPS: tuple[Step, ...] = ("copy", "segment", "track", "background", "crop", "extract", "cache")
 """The seven steps, in their order."""
@@ -85,6 +88,8 @@ class Job:
     frames: tuple[int, ...]
     """Frame numbers in the movie, by frame in the output."""
     block_frames: int
+    run: str = ""
+    """Name of this run, by which tasks and receipts of an earlier one are told apart."""
 
     @property
     def n_frames(self) -> int:
@@ -103,7 +108,12 @@ class Job:
 
     def work_dir(self, fov: int) -> Path:
         """Directory of what the tasks of a FOV leave for each other."""
-        return self.output / ".pyama_dask" / fov_name(fov)
+        return self.output / WORK / fov_name(fov)
+
+    @property
+    def stop_file(self) -> Path:
+        """While it is there, tasks of this run do not begin."""
+        return self.output / WORK / f"stop-{self.run}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,9 @@ class Receipt:
     bytes_written: int
     peak_memory: int
     """Largest resident memory of the worker process so far, in bytes."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[tuple[Step, str], ...] = ()
+    """Step that gave it, and words for the report."""
+    run: str = ""
     notes: Mapping[str, int] = field(default_factory=dict)
     """Counts for the report, such as cells and rows."""
 

@@ -114,7 +114,7 @@ def notes_on_channels(metadata: Metadata) -> list[str]:
 
 
 def _guess_channels(metadata: Metadata) -> dict[str, Any]:
-    """Guess the phase channel by what the file says of it, else the first; all others are fluorescence."""
+    """Take the phase channel by what the file says of it, else the first of unknown kind; then all fluorescence."""
     kinds = [channel.kind for channel in metadata.channels]
     phase = kinds.index("phase") if "phase" in kinds else next((k for k, v in enumerate(kinds) if v == "other"), None)
     fl = [k for k, kind in enumerate(kinds) if k != phase and kind == "fluorescence"]

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import psutil
 import yaml
 
+from pyama_dask import scratch
 from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError
@@ -23,28 +25,30 @@ from pyama_dask.files import PARTIAL, write_bytes
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.report import PLAN, WORK
-from pyama_dask.store import IMAGES, create_images, layout, products
-from pyama_dask.tasks import Step, digest
+from pyama_dask.report import PLAN
+from pyama_dask.store import IMAGES, ArraySpec, create_images, layout, products, write_groups
+from pyama_dask.tasks import WORK, Job, Task, digest
 
 log = logging.getLogger("pyama_dask")
 
-
-def keep_layout(config: Config) -> Config:
-    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with."""
-    recorded = config.output / "processing_config.yaml"
-    if config.storage.block_frames != "auto" or not recorded.exists():
-        return config
-    before = yaml.load(recorded.read_bytes(), Loader=yaml.CSafeLoader)
-    if before["params"]["frames"] != config.params.frames:
-        return config
-    storage = config.storage.model_copy(update={"block_frames": before["storage"]["block_frames"]})
-    return config.model_copy(update={"storage": storage})
+CONFIG = "processing_config.yaml"
 
 
-def check_output(plan: Plan) -> None:
-    """Refuse an output directory that cannot be written, or that holds the results of another movie."""
-    output = plan.job.output
+def check_output(output: Path, identity: str) -> None:
+    """Refuse an output directory that cannot be written, or that holds the results of something else.
+
+    Parameters
+    ----------
+    output
+        The directory; need not exist.
+    identity
+        Of the movie's content.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be used; says what to do.
+    """
     exists = next(parent for parent in (output, *output.absolute().parents) if parent.exists())
     if not exists.is_dir():
         raise OutputError(f"{output}: cannot be made, as {exists} is a file; choose another 'output'")
@@ -55,13 +59,45 @@ def check_output(plan: Plan) -> None:
     recorded = output / PLAN
     if recorded.exists():
         before = json.loads(recorded.read_bytes())
-        if before["identity"] != plan.identity:
+        if before["identity"] != identity:
             raise OutputError(
                 f"{output}: holds the results of another movie, {before['input']}, or of this one before it changed; "
                 "choose another 'output', or move the old results away"
             )
-    elif output.exists() and any(output.glob("fov_*")):
-        raise OutputError(f"{output}: holds FOVs that are not recorded in {WORK}; choose an empty 'output'")
+    elif output.exists() and (any(output.glob("fov_*")) or (output / CONFIG).exists()):
+        raise OutputError(f"{output}: holds results that are not recorded in {WORK}; choose an empty 'output'")
+
+
+def keep_layout(config: Config) -> Config:
+    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with."""
+    recorded = config.output / CONFIG
+    if config.storage.block_frames != "auto" or not recorded.exists():
+        return config
+    before = yaml.load(recorded.read_bytes(), Loader=yaml.CSafeLoader)
+    if before["params"]["frames"] != config.params.frames:
+        return config
+    storage = config.storage.model_copy(update={"block_frames": before["storage"]["block_frames"]})
+    return config.model_copy(update={"storage": storage})
+
+
+def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
+    """Whether the files that are recorded of a task are on disk, with their sizes.
+
+    Parameters
+    ----------
+    with_parts
+        Whether its parts of crops, which are removed when the crops are done, must be there too.
+    """
+    for path, (size, _) in ledger.files.get(task.key, {}).items():
+        if scratch.is_part(path) and not with_parts:
+            continue
+        try:
+            state = (job.output / path).stat()
+        except FileNotFoundError:
+            return False
+        if not S_ISDIR(state.st_mode) and state.st_size != size:
+            return False
+    return True
 
 
 @contextmanager
@@ -142,7 +178,7 @@ def write_records(plan: Plan, metadata: Metadata) -> dict[int, dict[str, Any]]:
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
     text = yaml.dump(written, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
-    write_bytes(output / "processing_config.yaml", text.encode())
+    write_bytes(output / CONFIG, text.encode())
     path = output / PLAN
     before = json.loads(path.read_bytes()) if path.exists() else {"fovs": [], "settings": {}}
     what = {name: resolved[name] for name in ("channels", "params", "storage")}
@@ -156,6 +192,9 @@ def write_records(plan: Plan, metadata: Metadata) -> dict[int, dict[str, Any]]:
     write_bytes(path, json.dumps(document).encode())
     for warning in plan.warnings:
         log.warning("%s", warning)
+    for planned in plan.fovs:
+        if planned.tasks and plan.job.fov_dir(planned.fov).exists():
+            describe_fov(plan, metadata, planned)
     return mine
 
 
@@ -184,35 +223,52 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> No
     job, info = plan.job, metadata.fovs[todo.fov]
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
-    outdated = ledger.outdated(fov.fov, fov.tasks)
+    again = ledger.outdated(fov.fov, fov.tasks)
     for task in todo.tasks:
-        outdated.setdefault(task.key, set()).update(task.digests)
-    ledger.void(outdated)
-    discard(plan, fov, outdated)
+        again.setdefault(task.key, set()).update(task.digests)
+    ledger.void(again)
+    discard(plan, ledger, fov, specs)
+    describe_fov(plan, metadata, fov)
+    create_images(job.fov_dir(fov.fov) / IMAGES, specs)
+
+
+def describe_fov(plan: Plan, metadata: Metadata, fov: FovPlan) -> None:
+    """Write the groups of a FOV, with its place, its times and its scales, as far as they are not so already."""
+    job, info = plan.job, metadata.fovs[fov.fov]
     attributes = {
         "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(job.frames),
         "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
         "pixel_size_um": metadata.pixel_size_um,
     }  # fmt: skip
-    scale = (fov.times.interval, metadata.pixel_size_um or 1.0)
-    create_images(job.fov_dir(fov.fov) / IMAGES, specs, scale=scale, attributes=attributes)
+    scale = (fov.times.interval, metadata.pixel_size_um)
+    specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
+    write_groups(job.fov_dir(fov.fov) / IMAGES, specs, scale=scale, attributes=attributes)
 
 
-def discard(plan: Plan, fov: FovPlan, outdated: Mapping[str, set[Step]]) -> None:
-    """Remove results that are not those of the plan, so that what is there is right."""
-    job, images = plan.job, plan.job.fov_dir(fov.fov) / IMAGES
+def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArraySpec]) -> None:
+    """Remove all of a FOV that is not recorded as done for this plan, so that what is there is right."""
+    job, directory = plan.job, plan.job.fov_dir(fov.fov)
+    done = {(t.kind, step) for t in fov.tasks for step, d in t.digests.items() if ledger.has(t.key, step, d)}
+    if ("gather", "crop") not in done:
+        shutil.rmtree(directory / CELLS, ignore_errors=True)
+    if ("gather", "extract") not in done:
+        for traces in directory.glob("*_traces.csv"):
+            traces.unlink()
     for task in fov.tasks:
-        for step in outdated.get(task.key, ()):
-            if task.kind == "gather" and step == "crop":
-                shutil.rmtree(job.fov_dir(fov.fov) / CELLS, ignore_errors=True)
-            elif task.kind == "gather":
-                for traces in job.fov_dir(fov.fov).glob("*_traces.csv"):
-                    traces.unlink()
-            elif task.block is not None:
-                specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
+        for step, wanted in task.digests.items():
+            if task.block is not None and not ledger.has(task.key, step, wanted):
                 for spec in products(specs, task.kind, step):
-                    spec.shard_file(images, task.block).unlink(missing_ok=True)
-    wanted = {spec.group for spec in layout(job.config, (2, 2), job.n_frames, job.block_frames).values()}
-    for group in images.glob("*/zarr.json"):
-        if group.parent.name not in wanted:
-            shutil.rmtree(group.parent)
+                    spec.shard_file(directory / IMAGES, task.block).unlink(missing_ok=True)
+    sweep(directory, job.work_dir(fov.fov), {spec.group for spec in specs.values()})
+
+
+def sweep(directory: Path, work: Path, groups: set[str]) -> None:
+    """Remove channels that are not chosen any more, and what killed processes have left half written."""
+    for document in (directory / IMAGES).glob("*/zarr.json"):
+        if document.parent.name not in groups:
+            shutil.rmtree(document.parent)
+    for leftover in (*directory.glob(f"*{PARTIAL}"), *work.glob(f"*{PARTIAL}")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()

@@ -1,6 +1,8 @@
 """The ledger keeps what was recorded, whatever happened to the process that wrote it."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -87,13 +89,13 @@ class TestRecording:
 
     def test_reopened_it_says_the_same(self, path):
         with Ledger(path) as ledger:
-            ledger.record(receipt(warnings=("dim",), notes={"cells": 3}))
+            ledger.record(receipt(warnings=(("copy", "dim"),), notes={"cells": 3}))
             ledger.record(receipt("link-fov000", {"track": "t1"}))
             ledger.void({"link-fov000": ["track"]})
             ledger.fail("finish-fov000-b000", "reason: ö")
         again = Ledger(path)
         assert state(again) == state(ledger)
-        assert again.warnings == {KEY: ["dim"], "link-fov000": []}
+        assert again.warnings == {KEY: {"copy": ["dim"], "segment": []}, "link-fov000": {}}
         assert again.notes[KEY] == {"cells": 3}
 
     def test_every_entry_is_on_disk_when_the_call_returns(self, path):
@@ -153,3 +155,25 @@ class TestDamage:
         path.write_text(json.dumps({"ledger": VERSION + 1}) + "\n")
         with pytest.raises(OutputError, match=r"ledger\.jsonl: .*newer version"):
             Ledger(path)
+
+
+def test_a_full_disk_leaves_whole_lines_only(path, monkeypatch):
+    with Ledger(path) as ledger:
+        ledger.record(receipt())
+        before = path.read_bytes()
+        write = os.write
+        taken = iter([7])
+
+        def part(file, line):  # a part fits, then nothing more
+            if (room := next(taken, None)) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(file, line[:room])
+
+        monkeypatch.setattr(os, "write", part)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.record(receipt("ingest-fov000-b001"))
+        monkeypatch.undo()
+        assert path.read_bytes() == before
+        assert not ledger.has("ingest-fov000-b001", "copy", "c1")
+        ledger.record(receipt("ingest-fov000-b002"))
+    assert set(Ledger(path).done) == {KEY, "ingest-fov000-b002"}

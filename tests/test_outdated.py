@@ -1,5 +1,9 @@
 """What is in an output is what its last run was asked for, or it is not there and that is said."""
 
+import errno
+import os
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -96,3 +100,86 @@ def test_more_frames_than_there_are_cannot_keep_a_cell(small_czi, tmp_path):
     report = run(small_czi, tmp_path / "out", {"params.tracking_params": {"min_frames": 11}})
     assert any("min_frames: is 11, but only 10 frames are processed" in warning for warning in report.warnings)
     assert np.array_equal([fov.cells for fov in report.fovs], [0, 0])
+
+
+def test_copying_only_leaves_no_traces_of_before(small_czi, copied):
+    run(small_czi, copied, {"params.copy_only": True})
+    fov = pyama_dask.open_output(copied)[0]
+    assert set(fov.channels) == {"pc_ch_0", "fl_ch_1"}
+    with pytest.raises(OutputError, match="has no traces"):
+        fov.traces()
+    assert not (fov.directory / "cells.zarr").exists()
+
+
+def test_cancelled_before_it_begins_a_run_destroys_nothing(small_czi, finished, copied):
+    cancel = threading.Event()
+    cancel.set()
+    assert run(small_czi, copied, OTHER, cancel=cancel).cancelled
+    pd.testing.assert_frame_equal(pyama_dask.open_output(copied).traces(), pyama_dask.open_output(finished).traces())
+
+
+def test_times_are_mended_where_nothing_is_to_be_done(small_czi, tmp_path):
+    changes = {"params.copy_only": True}
+    run(small_czi, tmp_path, changes)
+    minutes = {frame: 7.0 * frame for frame in range(10)}
+    assert run(small_czi, tmp_path, changes | {"params.time_mapping": minutes}).tasks == 0
+    assert pyama_dask.open_output(tmp_path)[0].times.tolist() == list(minutes.values())
+
+
+def test_warnings_stay_while_their_step_is_not_redone(small_czi, tmp_path):
+    changes = {"params.tracking_params": {"min_frames": 10, "border_margin": 99}}
+    first = run(small_czi, tmp_path, changes)
+    assert all("none of" in fov.warnings[-1] for fov in first.fovs)
+    again = run(small_czi, tmp_path, changes | {"params.crop_padding": 2})
+    assert [fov.warnings for fov in again.fovs] == [fov.warnings for fov in first.fovs]
+
+
+def test_an_edited_method_is_run_again(small_czi, tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("def size(shapes):\n    return shapes.area\n")
+    changes = {"channels.pc.features": [f"{plugin}:size"]}
+    run(small_czi, tmp_path / "out", changes)
+    assert run(small_czi, tmp_path / "out", changes).tasks == 0
+    before = pyama_dask.open_output(tmp_path / "out").traces()["size_ch_0"]
+    plugin.write_text("def size(shapes):\n    return 2 * shapes.area\n")
+    assert run(small_czi, tmp_path / "out", changes).tasks > 0
+    assert (pyama_dask.open_output(tmp_path / "out").traces()["size_ch_0"] == 2 * before).all()
+
+
+def test_a_preprocessor_must_give_whole_numbers(small_czi, tmp_path):
+    (tmp_path / "plugin.py").write_text("def brighten(frame):\n    return frame / 65535\n")
+    report = run(small_czi, tmp_path / "out", {"params.preprocess": [f"{tmp_path / 'plugin.py'}:brighten"]})
+    assert [fov.status for fov in report.fovs] == ["failed", "failed"]
+    assert "a preprocessor gave float64" in report.fovs[0].reason
+
+
+def test_a_fov_fails_once(small_czi, tmp_path):
+    (tmp_path / "plugin.py").write_text("def broken(frame):\n    raise ValueError('dark')\n")
+    events = []
+    changes = {"params.segmentation_method": f"{tmp_path / 'plugin.py'}:broken", "params.segmentation_params": {}}
+    report = run(small_czi, tmp_path / "out", changes, progress=events.append)
+    assert len(report.failed) == 2
+    assert [event["fov"] for event in events if event["step"] == "failed"] == [0, 1]
+
+
+def test_a_fov_that_cannot_be_prepared_says_so(small_czi, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pyama_dask.workspace.create_images", full)
+    assert run(small_czi, tmp_path).exit_status == 3
+    assert all("No space left" in fov["reason"] for fov in read_status(tmp_path)["fovs"])
+
+
+def test_after_a_cancelled_run_on_a_client_of_ones_own_nothing_writes(small_czi, tmp_path, client):
+    (tmp_path / "plugin.py").write_text(
+        "import time\nimport numpy as np\n"
+        "def slow(frame):\n    time.sleep(0.3)\n    return (frame > 0).astype('uint16')\n"
+    )
+    changes = {"params.segmentation_method": f"{tmp_path / 'plugin.py'}:slow", "params.segmentation_params": {}}
+    cancel = threading.Event()
+    threading.Timer(1.5, cancel.set).start()
+    assert run(small_czi, tmp_path / "out", changes, client=client, cancel=cancel).cancelled
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    time.sleep(2)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before

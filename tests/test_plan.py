@@ -285,7 +285,7 @@ class TestRemaining:
         return plan_of(movie(), storage={"block_frames": 4})
 
     def left(self, plan, ledger, steps=None, spent=False):
-        return remaining(plan, ledger, steps, lambda task: spent)
+        return remaining(plan, ledger, steps, lambda task, with_parts: not (spent and with_parts))
 
     def test_with_an_empty_ledger_all_is_left(self, plan, ledger):
         assert self.left(plan, ledger).tasks == plan.tasks

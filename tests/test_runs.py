@@ -767,7 +767,7 @@ class TestGoingOn:
             ledger.void({"gather-fov000": ["crop"]})
         todo = []
         report = run(small_czi, copied, on_start=lambda plan, _: todo.append(plan))
-        assert steps_done(todo[0]) == {("finish", "crop"): 3, ("gather", "crop"): 1}
+        assert steps_done(todo[0]) == {("finish", "crop"): 3, ("gather", "crop"): 1, ("gather", "extract"): 1}
         assert report.exit_status == 0
         assert differences(products(copied), products(finished)) == []
 
@@ -854,12 +854,18 @@ class TestFailures:
         assert [fov.status for fov in report.fovs] == ["failed", "failed"]
         assert "FOV 0, frame 0: the segmenter must give whole-number labels" in report.fovs[0].reason
 
-    def test_a_lost_array_is_an_error_that_says_what_to_do(self, small_czi, copied):
-        for shard in data_files(copied / "fov_000" / "images.zarr" / "seg_labeled_ch_0" / "0"):
-            shard.unlink()
-        report = run(small_czi, copied, {"channels.pc.features": ["area"]})
-        assert [fov.status for fov in report.fovs] == ["failed", "done"]
-        assert "the shard is gone" in report.fovs[0].reason
+    @pytest.mark.parametrize("lost", ["images.zarr/seg_labeled_ch_0/0/c.1.0.0", "images.zarr/pc_ch_0/0/c.0.0.0"])
+    def test_what_is_lost_is_made_again(self, small_czi, copied, finished, lost):
+        (copied / "fov_000" / lost).unlink()
+        report = run(small_czi, copied)
+        assert report.tasks == 1
+        assert differences(products(copied), products(finished)) == []
+
+    def test_a_result_that_was_cut_short_is_made_again(self, small_czi, copied, finished):
+        traces = next((copied / "fov_001").glob("*.csv"))
+        traces.write_bytes(traces.read_bytes()[:100])
+        assert run(small_czi, copied).tasks > 0
+        assert differences(products(copied), products(finished)) == []
 
 
 # ---------------------------------------------------------------------------------------------- cancelling
@@ -983,7 +989,7 @@ class TestRefusals:
 
     def test_fovs_that_nobody_recorded(self, small_czi, tmp_path, refuses):
         (tmp_path / "out" / "fov_000").mkdir(parents=True)
-        refuses(OutputError, "holds FOVs that are not recorded", small_czi, tmp_path / "out")
+        refuses(OutputError, "holds results that are not recorded", small_czi, tmp_path / "out")
 
     @pytest.mark.parametrize("host", ["here", "elsewhere"])
     def test_an_output_that_another_run_writes_to(self, small_czi, tmp_path, copied, refuses, host):

@@ -16,7 +16,16 @@ from pyama_dask.config import parse_config
 from pyama_dask.errors import StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.levels import Histogram
-from pyama_dask.store import ArraySpec, create_array, create_images, layout, open_array, read_block, write_block
+from pyama_dask.store import (
+    ArraySpec,
+    create_array,
+    create_images,
+    layout,
+    open_array,
+    read_block,
+    write_block,
+    write_groups,
+)
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
 CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
@@ -30,7 +39,8 @@ def specs_of(channels=CHANNELS, codec="lz4", **params):
 
 
 def create(images, specs):
-    create_images(images, specs, scale=(10.0, 0.65), attributes={"fov": 0})
+    write_groups(images, specs, scale=(10.0, 0.65), attributes={"fov": 0})
+    create_images(images, specs)
 
 
 def block(spec, start=0, seed=0):
@@ -135,7 +145,8 @@ class TestCreation:
         assert not file.exists()
 
     def test_attributes_of_the_root_are_renewed(self, images):
-        create_images(images, specs_of(), scale=(5.0, 0.65), attributes={"fov": 3})
+        write_groups(images, specs_of(), scale=(5.0, 0.65), attributes={"fov": 3})
+        create_images(images, specs_of())
         assert zarr.open_group(images, mode="r").attrs["fov"] == 3
 
 

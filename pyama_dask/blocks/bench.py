@@ -18,7 +18,7 @@ from pyama_dask.store import (
     read_block,
     write_block,
 )
-from pyama_dask.tasks import Job, Task
+from pyama_dask.tasks import Job, Step, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
 """What may go wrong with a display level; it is there to look at only, and fails no FOV."""
@@ -42,7 +42,7 @@ class Bench:
         self.work = job.work_dir(task.fov)
         self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
         self.written: list[Path] = []
-        self.warnings: list[str] = []
+        self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[str, int] = {}
         self.bytes_read = self.bytes_written = 0
         self._held: dict[str, np.ndarray] = {}
@@ -93,10 +93,10 @@ class Bench:
         for group in groups:
             self._held.pop(group, None)
 
-    def warn(self, message: str) -> None:
-        """Say something that the report must not leave out; once is enough."""
-        if message not in self.warnings:
-            self.warnings.append(message)
+    def warn(self, step: Step, message: str) -> None:
+        """Say something of a step that the report must not leave out; once is enough."""
+        if (step, message) not in self.warnings:
+            self.warnings.append((step, message))
 
     def wrote(self, path: Path) -> None:
         """Enter a file into the account."""

@@ -105,4 +105,4 @@ def cache_block(bench: Bench) -> None:
             else:
                 bench.put_display(group, display.show_intensities(bench.get(group), *bench.windows[group].tolist()))
     except DISPLAY_FAULTS as error:
-        bench.warn(f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")
+        bench.warn("cache", f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")

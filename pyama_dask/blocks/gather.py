@@ -34,7 +34,7 @@ def gather_traces(bench: Bench) -> None:
     bench.wrote(path)
     bench.notes |= {"rows": len(table), "cells": int(table["cell"].nunique())}
     if table.empty:
-        bench.warnings.append(_why_empty(bench))
+        bench.warn("extract", _why_empty(bench))
 
 
 def _why_empty(bench: Bench) -> str:
@@ -73,7 +73,7 @@ def _shown(bench: Bench, crop: np.ndarray) -> list[np.ndarray]:
             return [display.show_labels(crop, 1)]
         return [display.show_intensities(crop, 0.0, 1.0)]
     except DISPLAY_FAULTS as error:
-        bench.warn(f"FOV {bench.task.fov}: no display level of the crops: {error}")
+        bench.warn("crop", f"FOV {bench.task.fov}: no display level of the crops: {error}")
         return []
 
 

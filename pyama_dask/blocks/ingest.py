@@ -17,7 +17,7 @@ from pyama_dask.kernels.background import background
 from pyama_dask.kernels.levels import Histogram
 from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.morphology import boxes
-from pyama_dask.readers import Reader, open_reader
+from pyama_dask.readers import Reader, shared_reader
 from pyama_dask.store import background_name, labels_name, raw_name
 from pyama_dask.tasks import Step
 
@@ -38,12 +38,12 @@ def copy_block(bench: Bench) -> None:
     channels = [*([] if bench.pc is None else [bench.pc]), *bench.fl]
     shape = (len(bench.frames), *bench.task.shape)
     stacks = [np.empty(shape, np.uint16) for _ in channels]
-    with open_reader(bench.job.source) as reader:
-        for k, frame in enumerate(bench.frames):
-            planes = read_planes(reader, bench.task.fov, bench.job.frames[frame], channels, bench.params.z)
-            bench.bytes_read += planes.nbytes
-            for stack, plane in zip(stacks, planes, strict=True):
-                stack[k] = plane
+    reader = shared_reader(bench.job.source)
+    for k, frame in enumerate(bench.frames):
+        planes = read_planes(reader, bench.task.fov, bench.job.frames[frame], channels, bench.params.z)
+        bench.bytes_read += planes.nbytes
+        for stack, plane in zip(stacks, planes, strict=True):
+            stack[k] = plane
     for group, stack in zip(bench.raw_groups, stacks, strict=True):
         bench.put(group, stack)
     _save_levels(bench, {group: Histogram.of_integers(bench.get(group)) for group in bench.raw_groups})
@@ -74,7 +74,7 @@ def segment_block(bench: Bench) -> None:
             if not issubclass(warning.category, DeprecationWarning):
                 noticed.setdefault(str(warning.message), []).append(frame)
     for message, at in noticed.items():
-        bench.warn(f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
+        bench.warn("segment", f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
     bench.put(labels_name(bench.phase), labels)
     objects = scratch.ragged(boxes=[boxes(frame) for frame in labels])
     bench.wrote(scratch.save(scratch.block_file(bench.work, "objects", bench.block), **objects))
@@ -84,13 +84,17 @@ def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
     """Run preprocessors and the segmenter on a frame, and check what comes out."""
     result = frame
     for method in methods:
+        if result.shape != frame.shape or result.dtype not in (np.uint8, np.uint16):
+            raise AlgorithmError(
+                f"{where}: a preprocessor gave {result.dtype} {result.shape}, not uint8 or uint16 {frame.shape}"
+            )
         try:
-            result = method(result)
+            result = np.asarray(method(result))
         except PyamaError:
             raise
         except Exception as error:
             raise AlgorithmError(f"{where}: segmentation failed: {type(error).__name__}: {error}") from error
-    if not isinstance(result, np.ndarray) or result.shape != frame.shape or result.dtype.kind not in "iu":
+    if result.shape != frame.shape or result.dtype.kind not in "iu":
         raise AlgorithmError(f"{where}: the segmenter must give whole-number labels of shape {frame.shape}")
     return without_gaps(result, where)
 
@@ -115,7 +119,7 @@ def background_block(bench: Bench) -> None:
         for k, frame in enumerate(bench.frames):
             background(raw[k], labels[k], back[k], **bench.params.background_params)
             if np.isnan(back[k, 0, 0]):
-                bench.warn(f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
+                bench.warn("background", f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
         group = background_name(channel)
         bench.put(group, back)
         corrected = Histogram.of_corrected(raw, back, bench.params.background_weight)

@@ -17,6 +17,7 @@ from pyama_dask.blocks.finish import finish
 from pyama_dask.blocks.gather import gather
 from pyama_dask.blocks.ingest import ingest
 from pyama_dask.blocks.link import link
+from pyama_dask.errors import CancelledError
 from pyama_dask.files import checksum
 from pyama_dask.tasks import Job, Kind, Receipt, Task
 
@@ -36,6 +37,8 @@ def run_task(task: Task, job: Job) -> Receipt:
     PyamaError
         If it cannot be done; the message names the FOV, and the frame where one is at fault.
     """
+    if job.stop_file.exists():
+        raise CancelledError(f"{task.key}: the run was cancelled")
     cv2.setNumThreads(1)  # one task a core is the scheduler's business
     started = time.perf_counter()
     bench = Bench(task, job)
@@ -49,5 +52,6 @@ def run_task(task: Task, job: Job) -> Receipt:
         bytes_written=bench.bytes_written,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         warnings=tuple(bench.warnings),
+        run=job.run,
         notes=bench.notes,
     )

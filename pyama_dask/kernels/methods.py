@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -58,12 +59,25 @@ def find_method(kind: str, name: str) -> Method:
     return method
 
 
+def method_identity(name: str) -> str:
+    """Name of a method, with a digest of the file that it is defined in if it is not built in."""
+    module, colon, _ = name.rpartition(":")
+    if not colon:
+        return name
+    found = Path(module) if module.endswith(".py") else Path(str(getattr(_load(module), "__file__", "")))
+    return f"{name}@{_content(found)}"
+
+
+def _content(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
+
+
 def _load(module: str) -> Any:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     path = Path(module).resolve()
-    name = f"pyama_dask_file_{path.stem}"
-    if name in sys.modules and sys.modules[name].__file__ == str(path):
+    name = f"pyama_dask_file_{path.stem}_{_content(path)}"  # a worker that lives long loads what was edited anew
+    if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -4,4 +4,6 @@ from .base import Metadata as Metadata
 from .base import Reader as Reader
 from .czi import CziReader as CziReader
 from .nd2 import Nd2Reader as Nd2Reader
+from .registry import close_shared_readers as close_shared_readers
 from .registry import open_reader as open_reader
+from .registry import shared_reader as shared_reader

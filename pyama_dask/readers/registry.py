@@ -34,3 +34,25 @@ def open_reader(path: str | os.PathLike[str]) -> Reader:
     reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path)
     reader.check()
     return reader
+
+
+_SHARED: dict[Path, tuple[tuple[int, int], Reader]] = {}
+
+
+def shared_reader(path: Path) -> Reader:
+    """Give this process's one reader of a movie, so that the tasks of a run find the file open and its index read.
+
+    It stays open until `close_shared_readers`, or the end of the process; a file that has changed is opened anew.
+    """
+    state = path.stat()
+    version = (state.st_mtime_ns, state.st_size)
+    if path not in _SHARED or _SHARED[path][0] != version:
+        close_shared_readers()
+        _SHARED[path] = (version, open_reader(path))
+    return _SHARED[path][1]
+
+
+def close_shared_readers() -> None:
+    """Close the readers that `shared_reader` has left open."""
+    while _SHARED:
+        _SHARED.popitem()[1][1].close()
