@@ -1,0 +1,131 @@
+"""Whole runs: against the floor of reading and writing the same bytes, and on two workers against one."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+import pyama_dask
+from pyama_dask.cells import CellsWriter
+from pyama_dask.config import parse_config
+from pyama_dask.demo.movie import make_movie
+from pyama_dask.launch import local_cluster
+from pyama_dask.pipeline import plan_run
+from pyama_dask.readers import open_reader
+from pyama_dask.store import IMAGES, create_array, layout, write_block, write_groups
+
+Row = tuple[str, str, str]
+
+
+@dataclass
+class Spent:
+    """CPU and wall seconds."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+
+
+@contextmanager
+def spent() -> Iterator[Spent]:
+    """Measure what this process spends in the block."""
+    found, cpu, wall = Spent(), _cpu(), time.perf_counter()
+    yield found
+    found.cpu, found.wall = _cpu() - cpu, time.perf_counter() - wall
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def config(movie: Path, output: Path, **more: Any) -> dict[str, Any]:
+    """Config with all features of one fluorescence channel."""
+    return {
+        "input": movie,
+        "output": output,
+        "channels": {
+            "pc": {"channel": 0, "features": ["area", "aspect_ratio"]},
+            "fl": [{"channel": 1, "features": ["intensity_total", "intensity_mean"]}],
+        },
+        "params": {"tracking_params": {"min_frames": 2}},
+        "cluster": {"kind": "serial"},
+    } | more
+
+
+def against_the_floor(directory: Path) -> list[Row]:
+    """CPU of a run of 16 frames, 2048 x 2048, 200 cells, against that of reading and writing the same bytes alone."""
+    make_movie(directory / "large", fovs=1, frames=16, shape=(2048, 2048), cells=200)
+    movie = directory / "large" / "movie.czi"
+    pyama_dask.run(
+        config(movie, directory / "warm") | {"params": {"frames": "0-1", "tracking_params": {"min_frames": 1}}}
+    )
+    with spent() as whole:
+        pyama_dask.run(config(movie, directory / "whole"))
+    floor = _floor(movie, directory / "whole", directory / "floor")
+    ms, least = (of.cpu / 16 * 1e3 for of in (whole, floor))
+    figure = f"CPU of a whole run ({ms:.0f} ms a frame) against its floor ({least:.0f} ms)"
+    return [(figure, f"{whole.cpu / floor.cpu:.2f} times", "at most 2.0")]
+
+
+def _floor(movie: Path, done: Path, output: Path) -> Spent:
+    plan, _ = plan_run(parse_config(config(movie, done)))
+    job, shape = plan.job, plan.tasks[0].shape
+    specs = layout(job.config, shape, job.n_frames, job.block_frames)
+    arrays = {path: zarr.open_array(done / "fov_000" / IMAGES / path, mode="r")[:] for path in specs}
+    crops = _crops(done / "fov_000" / "cells.zarr")
+    images = output / "fov_000" / IMAGES
+    with spent() as found:
+        write_groups(images, specs, scale=(1.0, 1.0), attributes={})
+        for spec in specs.values():
+            create_array(images, spec)
+        with open_reader(movie) as reader:
+            for frame in range(job.n_frames):
+                reader.read_frame(0, frame, channels=[0, 1])
+        for path, spec in specs.items():
+            for start, stop in job.blocks:
+                write_block(images, spec, start, arrays[path][start:stop])
+        with CellsWriter(output / "fov_000" / "cells.zarr") as writer:
+            for product, cell, levels in crops:
+                writer.crop(product, cell, levels)
+    return found
+
+
+def _crops(store: Path) -> list[tuple[str, int, list[np.ndarray]]]:
+    found = []
+    for group in sorted(store.glob("*_ch_*/*/zarr.json")) + sorted(store.glob("mask/*/zarr.json")):
+        levels = [np.asarray(zarr.open_array(group.parent / level, mode="r")[:]) for level in "01"]
+        found.append((group.parent.parent.name, int(group.parent.name), levels))
+    return found
+
+
+def on_two_workers(directory: Path) -> list[Row]:
+    """Wall time of a run's body on two workers against one, for four FOVs and for one."""
+    rows = []
+    for fovs, target in ((4, "at least 1.85"), (1, "at least 1.7")):
+        make_movie(directory / f"fovs{fovs}", fovs=fovs, frames=32, shape=(1024, 1024), cells=60)
+        movie = directory / f"fovs{fovs}" / "movie.czi"
+        body = {workers: _body(movie, directory / f"out{fovs}_{workers}", workers) for workers in (1, 2)}
+        name = (
+            f"wall time of {fovs} FOV{'s' * (fovs > 1)} x 32 frames, 1024 x 1024: 1 worker ({body[1]:.1f} s) against 2"
+        )
+        rows.append((name, f"{body[1] / body[2]:.2f} times", target))
+    return rows
+
+
+def _body(movie: Path, output: Path, workers: int) -> float:
+    """Seconds from the first task to the last, on workers that have done a run before."""
+    given = parse_config(config(movie, output, cluster={"workers": workers}))
+    started: list[float] = []
+    with local_cluster(given.cluster) as client:
+        warm: Callable[..., Any] = pyama_dask.run
+        warm(config(movie, output.with_name(output.name + "_warm")) | {"storage": {"block_frames": 4}}, client=client)
+        pyama_dask.run(given, client=client, on_start=lambda *_: started.append(time.perf_counter()))
+        return time.perf_counter() - started[0]
