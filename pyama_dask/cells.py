@@ -21,6 +21,7 @@ from pyama_dask.kernels.crops import Scale
 from pyama_dask.store import write_group
 
 CELLS = "cells.zarr"
+PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 
 
 class CellsWriter:
@@ -63,7 +64,8 @@ class CellsWriter:
     def crop(self, product: str, cell: int, levels: Iterable[np.ndarray]) -> None:
         """Write the levels of one cell, each (T, h, w)."""
         group = self._building / product / str(cell)
-        write_group(group, {})
+        group.mkdir()
+        (group / "zarr.json").write_bytes(PLAIN_GROUP)
         for level, array in enumerate(levels):
             write_array(group / str(level), array, ("t", "y", "x"))
 
@@ -99,7 +101,7 @@ def write_array(path: Path, array: np.ndarray, axes: tuple[str, ...] | None = No
     }  # fmt: skip
     if axes:
         document["dimension_names"] = axes
-    path.mkdir(parents=True)
+    path.mkdir()
     (path / "zarr.json").write_text(json.dumps(document))
     if data.size:
         file = path / ".".join(["c", *("0" for _ in data.shape)])

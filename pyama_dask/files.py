@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import google_crc32c
 
+PART = 2**18
+"""Bytes that are read at once: few enough to stay in a core's cache."""
 PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
 
@@ -42,10 +44,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 def checksum(path: Path) -> tuple[int, int]:
     """Size in bytes and CRC-32C of a file; of a directory the sum of sizes, and the CRC over its files' CRCs."""
     if not path.is_dir():
-        content = path.read_bytes()
-        return len(content), google_crc32c.value(content)
+        return _crc(path)
     inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in _files_below(path))
     return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
+
+
+def _crc(path: Path) -> tuple[int, int]:
+    size = crc = 0
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(PART):
+            size, crc = size + len(part), google_crc32c.extend(crc, part)
+    return size, crc
 
 
 def _files_below(directory: Path) -> Iterator[Path]:

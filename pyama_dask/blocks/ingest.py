@@ -67,20 +67,22 @@ def segment_block(bench: Bench) -> None:
     phase = bench.get(raw_name("pc", bench.phase))
     labels = np.empty(phase.shape, np.uint16)
     noticed: dict[str, list[int]] = {}
+    found = []
     for k, frame in enumerate(bench.frames):
         with warnings.catch_warnings(record=True, action="always") as caught:
-            labels[k] = _apply(methods, phase[k], bench.at(frame))
+            labels[k], frame_boxes = _apply(methods, phase[k], bench.at(frame))
+        found.append(frame_boxes)
         for warning in caught:
             if not issubclass(warning.category, DeprecationWarning):
                 noticed.setdefault(str(warning.message), []).append(frame)
     for message, at in noticed.items():
         bench.warn("segment", f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
     bench.put(labels_name(bench.phase), labels)
-    objects = scratch.ragged(boxes=[boxes(frame) for frame in labels])
+    objects = scratch.ragged(boxes=found)
     bench.wrote(scratch.save(scratch.block_file(bench.work, "objects", bench.block), **objects))
 
 
-def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
+def _apply(methods: list[Method], frame: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
     """Run preprocessors and the segmenter on a frame, and check what comes out."""
     result = frame
     for method in methods:
@@ -99,14 +101,16 @@ def _apply(methods: list[Method], frame: np.ndarray, where: str) -> np.ndarray:
     return without_gaps(result, where)
 
 
-def without_gaps(labels: np.ndarray, where: str) -> npt.NDArray[np.uint16]:
-    """Labels as they are stored: 0 for background, objects 1..N in the order of the numbers they had."""
-    if labels.dtype != np.uint16 or not boxes(labels)[:, 2].all():  # the box of a number that does not occur is empty
+def without_gaps(labels: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+    """Labels as they are stored, and their boxes: 0 for background, objects 1..N in the order of their numbers."""
+    found = boxes(labels) if labels.dtype == np.uint16 else None
+    if found is None or not found[:, 2].all():  # the box of a number that does not occur is empty
         values, places = np.unique(labels, return_inverse=True)
         if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
             raise AlgorithmError(f"{where}: labels must be 0 for background and at most 65535 objects")
         labels = np.where(labels == 0, 0, places.reshape(labels.shape) + (values[0] != 0))
-    return labels.astype(np.uint16, copy=False)
+        found = boxes(labels)
+    return labels, found
 
 
 def background_block(bench: Bench) -> None:

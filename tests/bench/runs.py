@@ -93,6 +93,8 @@ def _floor(movie: Path, done: Path, output: Path) -> Spent:
             for start, stop in job.blocks:
                 write_block(images, spec, start, arrays[path][start:stop])
         with CellsWriter(output / "fov_000" / "cells.zarr") as writer:
+            for product in {product for product, _, _ in crops}:
+                writer.product(product, None)
             for product, cell, levels in crops:
                 writer.crop(product, cell, levels)
     return found
