@@ -1,12 +1,13 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
 # make check   style and types
+# make bench   what it costs, in one table
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check bench format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
@@ -18,6 +19,9 @@ check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/development
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 format: .venv/development
 	$(BIN)/ruff check --fix .
