@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,6 +18,7 @@ from pyama_dask.errors import PyamaError
 if TYPE_CHECKING:
     from pyama_dask.config import Config
     from pyama_dask.report import RunReport
+    from pyama_dask.tasks import Step
 
 app = typer.Typer(
     help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
@@ -175,7 +176,8 @@ def _run(config: Config, steps: list[str] | None = None) -> RunReport:
     from pyama_dask.progress import RunDisplay
 
     with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
-        report = run(config, progress=display.event, cancel=cancel, steps=steps, on_start=display.start)  # type: ignore[arg-type]
+        chosen = cast("list[Step] | None", steps)  # unknown ones are refused with the names of all
+        report = run(config, progress=display.event, cancel=cancel, steps=chosen, on_start=display.start)
     print(describe_report(report))
     return report
 
