@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import zarr
 from dask_image import ndmeasure
-from support.movies import data_files
+from support.movies import as_nd2, config, data_files
 
 import pyama_dask
 from pyama_dask.errors import OutputError
@@ -144,3 +144,11 @@ class TestByDaskImage:
             assert (centres[:, 0] <= rows["bbox_y1"] - 1).all()
             assert (centres[:, 1] >= rows["bbox_x0"]).all()
             assert (centres[:, 1] <= rows["bbox_x1"] - 1).all()
+
+
+def test_a_movie_that_is_not_calibrated_has_no_micrometres(small_pixels, tmp_path):
+    movie = as_nd2(tmp_path / "movie.nd2", small_pixels[:1, :2], pixel_size_um=None)
+    pyama_dask.run(config(movie, tmp_path / "out", {"params.copy_only": True}))
+    image = pyama_dask.open_output(tmp_path / "out")[0].image("pc_ch_0")
+    assert image.units == {"t": "minute"}
+    assert image.scale["y"] == 1.0
