@@ -14,14 +14,13 @@ from pyama_dask.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
 
+MANY = 12
+"""Lines of a list that are shown before it is cut."""
+
 
 def many(count: int, what: str) -> str:
     """Count in words: ``1 FOV``, ``2 FOVs``."""
     return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-MANY = 12
-"""Lines of a list that are shown before it is cut."""
 
 
 def movie_document(metadata: Metadata) -> dict[str, Any]:

@@ -315,8 +315,8 @@ class _Loop:
 
     def _report(self, task: Task, receipt: Receipt) -> None:
         log.info("%s done in %.2f s", task.key, receipt.seconds)
-        for warning in receipt.warnings:
-            log.warning("%s", warning)
+        for _, words in receipt.warnings:
+            log.warning("%s", words)
         for step in task.digests:
             if COMPLETES[step] == task.kind:
                 done = self.frames_done.get((task.fov, step), 0) + task.stop - task.start

@@ -94,6 +94,8 @@ def test_what_a_method_notices_reaches_the_report(small_czi, tmp_path):
     assert any("larger than max_object_size cover more than 10% of the frame" in warning for warning in said)
     assert all(warning.startswith("FOV ") for warning in said)
     assert said == [w for fov in read_status(tmp_path / "out")["fovs"] for w in fov["warnings"]]
+    log = (tmp_path / "out" / ".pyama_dask" / "log.txt").read_text()
+    assert all(f"WARNING {warning}\n" in log for warning in said)
 
 
 def test_more_frames_than_there_are_cannot_keep_a_cell(small_czi, tmp_path):
