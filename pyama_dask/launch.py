@@ -26,7 +26,10 @@ WORKER_ENVIRONMENT = {
     "BLOSC_NTHREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
-    "DASK_DISTRIBUTED__LOGGING": "{'distributed.sizeof': 'error'}",
+    # a task's own failure reaches the driver's log; what is left is heartbeats that miss a scheduler which is closing
+    "DASK_DISTRIBUTED__LOGGING": (
+        "{'distributed.sizeof': 'error', 'distributed.worker': 'critical', 'distributed.worker.memory': 'warning'}"
+    ),
 }
 """Environment of a worker: one process a core, and no threads of its own; memory goes back when it is freed."""
 
