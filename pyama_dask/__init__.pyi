@@ -2,6 +2,7 @@ from .config import Config as Config
 from .config import load_config as load_config
 from .errors import PyamaError as PyamaError
 from .output import Output as Output
+from .output import background_plane as background_plane
 from .output import open_output as open_output
 from .pipeline import run as run
 from .readers import Metadata as Metadata

@@ -8,101 +8,153 @@ than writing its pixels.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numcodecs.blosc import Blosc
 
+from pyama_dask.config import Config
 from pyama_dask.files import beside
 from pyama_dask.kernels.crops import Scale
-from pyama_dask.store import write_group
+from pyama_dask.layout import AXES
 
-CELLS = "cells.zarr"
-PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
+"""Name of the store of a FOV's cells, by ``storage.cells``."""
+
+
+def cells_path(config: Config, fov_dir: Path) -> Path:
+    """Path of a FOV's store of cells."""
+    return fov_dir / CELLS[config.storage.cells]
 
 
 class CellsWriter:
-    """Writes ``cells.zarr`` beside its place and puts it there when all of it is written.
+    """Writes a store of cells beside its place and puts it there when all of it is written.
 
     Parameters
     ----------
     path
-        Where the store is to be; one that is there is replaced.
+        Where the store is to be, a directory, or a file if its name ends in ``.zip``; one that is there is replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._building = beside(path)
+        self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
 
     def __enter__(self) -> Self:
-        self._building.mkdir(parents=True)
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
+        self._store.close()
         if error is None:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
             self._building.rename(self.path)
         else:
-            shutil.rmtree(self._building, ignore_errors=True)
+            _remove(self._building)
 
     def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
         """Write the root group and ``metadata``: (N,) ids, (N, T, 4) boxes y0, x0, y1, x1, (N, T) frames seen."""
-        write_group(self._building, attributes)
-        write_group(self._building / "metadata", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})
+        self._group("", attributes)
+        self._group("metadata/", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})
         arrays = {"cell_ids": ids.astype("int32"), "bboxes": boxes.astype("int32"), "valid_frames": valid}
         for name, array in arrays.items():
-            write_array(self._building / "metadata" / name, array)
+            self._array(f"metadata/{name}", array, None)
 
     def product(self, name: str, scale: Scale | None) -> None:
         """Create the group of a channel or of the mask."""
-        written = {} if scale is None else {"offset": scale.offset, "scale": scale.scale}
-        write_group(self._building / name, written)
+        self._group(f"{name}/", {} if scale is None else {"offset": scale.offset, "scale": scale.scale})
 
     def crop(self, product: str, cell: int, levels: Iterable[np.ndarray]) -> None:
         """Write the levels of one cell, each (T, h, w)."""
-        group = self._building / product / str(cell)
-        group.mkdir()
-        (group / "zarr.json").write_bytes(PLAIN_GROUP)
+        self._group(f"{product}/{cell}/", {})
         for level, array in enumerate(levels):
-            write_array(group / str(level), array, ("t", "y", "x"))
+            self._array(f"{product}/{cell}/{level}", array, AXES)
+
+    def _group(self, name: str, attributes: Mapping[str, Any]) -> None:
+        document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        self._store.put(name, "zarr.json", json.dumps(document).encode())
+
+    def _array(self, name: str, array: np.ndarray, axes: tuple[str, ...] | None) -> None:
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, data.itemsize, axes))
+        if data.size:
+            self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), _blosc(data.itemsize).encode(data))
 
 
-def write_array(path: Path, array: np.ndarray, axes: tuple[str, ...] | None = None) -> None:
-    """Write a new array of a single chunk, compressed with Blosc-LZ4.
+class Directory:
+    """Files below a directory, which is made with them."""
 
-    Parameters
-    ----------
-    path
-        Directory of the array; must not exist.
-    array
-        Any shape; bool, uint8, int32 or float32.
-    axes
-        Names of its dimensions.
-    """
-    data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    size = data.dtype.itemsize
-    shuffle = Blosc.SHUFFLE if size > 1 else Blosc.NOSHUFFLE
-    chunk = tuple(max(n, 1) for n in data.shape)
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._folder = ""
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Write a file; its folder ends with a slash, or is empty."""
+        where = f"{self._path}/{folder}"
+        if folder != self._folder or not folder:  # files of one folder follow each other
+            Path(where).mkdir(parents=True, exist_ok=True)
+            self._folder = folder
+        file = os.open(where + name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            while content:
+                content = content[os.write(file, content) :]
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ZipFile:
+    """Members of one file, uncompressed, as their contents are compressed already."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Write a member; its folder ends with a slash, or is empty."""
+        self._zip.writestr(zipfile.ZipInfo(folder + name), content)
+
+    def close(self) -> None:
+        """Write the directory of members, and wait until all is on the disk."""
+        self._zip.close()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _document(shape: tuple[int, ...], dtype: str, size: int, axes: tuple[str, ...] | None) -> bytes:
+    """``zarr.json`` of an array of a single chunk, compressed with Blosc-LZ4."""
     configuration = {
         "typesize": size, "cname": "lz4", "clevel": 5, "blocksize": 0,
         "shuffle": "shuffle" if size > 1 else "noshuffle",
     }  # fmt: skip
     order: dict[str, Any] = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if size > 1 else {})
     document = {
-        "zarr_format": 3, "node_type": "array", "shape": data.shape, "data_type": data.dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in shape]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": False if data.dtype == bool else 0 if data.dtype.kind in "iu" else 0.0,
+        "fill_value": False if dtype == "bool" else 0.0 if dtype.startswith("float") else 0,
         "codecs": [order, {"name": "blosc", "configuration": configuration}],
         "attributes": {}, "storage_transformers": [],
     }  # fmt: skip
-    if axes:
-        document["dimension_names"] = axes
-    path.mkdir()
-    (path / "zarr.json").write_text(json.dumps(document))
-    if data.size:
-        file = path / ".".join(["c", *("0" for _ in data.shape)])
-        file.write_bytes(Blosc("lz4", 5, shuffle, typesize=size).encode(data))
+    return json.dumps(document | ({"dimension_names": axes} if axes else {})).encode()
+
+
+@lru_cache
+def _blosc(size: int) -> Blosc:
+    return Blosc("lz4", 5, Blosc.SHUFFLE if size > 1 else Blosc.NOSHUFFLE, typesize=size)

@@ -47,6 +47,11 @@ def _selection(value: Any) -> Any:
     return as_ranges(parse_selection(value))
 
 
+def _switch(value: Any) -> Any:
+    """Take ``on`` and ``off`` for what they say, as YAML reads them as true and false."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
 def _memory(value: str) -> str:
     memory_bytes(value)
     return value
@@ -176,6 +181,9 @@ class Storage(Model):
     """How arrays lie on disk."""
 
     codec: Literal["lz4", "zstd", "none"] = "lz4"
+    background: Literal["full", "grid"] = "full"
+    cells: Annotated[Literal["directory", "zip", "off"], BeforeValidator(_switch)] = "directory"
+    display: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = "on"
     block_frames: Count | Literal["auto"] = "auto"
 
 

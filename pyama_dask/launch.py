@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -78,7 +79,9 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": 3,
     }
     with dask.config.set(environment):
-        with ctrl_c_blocked():
+        with ctrl_c_blocked(), warnings.catch_warnings():
+            # taken since it was found to be free; the link that is printed names the port that it got
+            warnings.filterwarnings("ignore", r"(?s)Port \d+ is already in use", UserWarning)
             processes = LocalCluster(
                 n_workers=worker_count(cluster),
                 threads_per_worker=1,

@@ -15,11 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 import zarr
+from zarr.storage import ZipStore
 
 from pyama_dask.cells import CELLS
 from pyama_dask.errors import OutputError, ResultsWarning
+from pyama_dask.kernels import background
+from pyama_dask.layout import AXES, IMAGES
 from pyama_dask.report import read_status
-from pyama_dask.store import AXES, IMAGES, read_attributes
+from pyama_dask.store import read_attributes
 from pyama_dask.tasks import fov_name
 from pyama_dask.traces import read_traces
 
@@ -94,7 +97,9 @@ class Fov:
     @property
     def channels(self) -> tuple[str, ...]:
         """Channels and products, such as ``pc_ch_0``."""
-        return tuple(sorted(path.parent.parent.name for path in (self.directory / IMAGES).glob("*/0/zarr.json")))
+        images = self.directory / IMAGES
+        found = (*images.glob("*/0/zarr.json"), *images.glob("*/tiles/zarr.json"))
+        return tuple(sorted({path.parent.parent.name for path in found}))
 
     def image(self, channel: str, level: int = 0) -> Image:
         """Open one channel or product.
@@ -111,23 +116,32 @@ class Fov:
         OutputError
             If there is no such channel or level.
         """
-        path = self.directory / IMAGES / channel / str(level)
-        if channel not in self.channels or not path.exists():
+        group = self.directory / IMAGES / channel
+        path, tiles = group / str(level), group / "tiles"
+        rebuilt = level == 0 and tiles.exists() and not path.exists()
+        if channel not in self.channels or not (rebuilt or path.exists()):
             raise OutputError(
                 f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1"
             )
-        group = read_attributes(path.parent)["ome"]["multiscales"][0]
-        minutes, *pixel = group["datasets"][0]["coordinateTransformations"][0]["scale"]
-        y, x = (size * 2**level for size in pixel)
-        if absent := missing_frames(path):
+        if absent := missing_frames(tiles if rebuilt else path):
             warnings.warn(
                 f"FOV {self.index}: {len(absent)} frames of {channel} are not there yet and read as 0; "
                 "'pyama-dask status' says how far the FOV is",
                 ResultsWarning,
                 stacklevel=2,
             )
-        units = {axis["name"]: axis["unit"] for axis in group["axes"] if "unit" in axis}
-        return Image(channel, _lazy(path), {"t": minutes, "y": y, "x": x}, units)
+        scale, units = self._scale
+        wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
+        return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
+
+    @property
+    def _scale(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Step along each axis at full resolution, and its unit: the same in all channels."""
+        raw = next(name for name in self.channels if name.startswith(("pc_", "fl_ch_")))
+        multiscale = read_attributes(self.directory / IMAGES / raw)["ome"]["multiscales"][0]
+        steps = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
+        units = {axis["name"]: axis["unit"] for axis in multiscale["axes"] if "unit" in axis}
+        return dict(zip(AXES, steps, strict=True)), units
 
     def traces(self) -> pd.DataFrame:
         """Read the traces: one row a cell and frame."""
@@ -150,19 +164,27 @@ class Fov:
             If the cell was not kept.
         """
         if cell not in self.cells:
-            raise OutputError(f"{self.directory / CELLS}: has no cell {cell}; it has {len(self.cells)} others")
+            raise OutputError(f"{self.directory}: has no cell {cell}; it has {len(self.cells)} others")
         row = self.cells.index(cell)
-        products = sorted(path.parent.name for path in (self.directory / CELLS).glob("*/zarr.json"))
-        crops = {
-            name: _lazy(self.directory / CELLS / name / str(cell) / "0") for name in products if name != "metadata"
-        }
+        products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
+        crops = {name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name != "metadata"}
         return Cell(cell, self._cell_metadata("bboxes")[row], self._cell_metadata("valid_frames")[row], crops)
 
+    @property
+    def _cell_store(self) -> Path | ZipStore:
+        found = next((path for name in CELLS.values() if (path := self.directory / name).exists()), None)
+        if found is None:
+            raise OutputError(
+                f"{self.directory}: has no crops of cells; 'pyama-dask status' says how far the FOV is, and "
+                "'storage.cells' in processing_config.yaml whether there are to be any"
+            )
+        return ZipStore(found, read_only=True) if found.suffix == ".zip" else found
+
+    def _cell_array(self, name: str) -> zarr.Array[Any]:
+        return zarr.open_array(self._cell_store, path=name, mode="r")
+
     def _cell_metadata(self, name: str) -> np.ndarray:
-        path = self.directory / CELLS
-        if not path.exists():
-            raise OutputError(f"{path}: is not there; 'pyama-dask status' says how far the FOV is")
-        return np.asarray(zarr.open_array(path / "metadata" / name, mode="r")[:])
+        return np.asarray(self._cell_array(f"metadata/{name}")[:])
 
 
 class Output:
@@ -230,8 +252,43 @@ def missing_frames(path: Path) -> list[int]:
     return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
 
 
-def _lazy(path: Path) -> da.Array:
+def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Rebuild the fluorescence background of a frame from its tiles, exactly as it was when the traces were measured.
+
+    Parameters
+    ----------
+    grid
+        (gy, gx) medians of the tiles: one frame of an array ``fl_background_ch_1/tiles``.
+    tile_size
+        Width of a tile in pixels; stands in the array's attributes as ``tile_size``.
+    shape
+        (H, W) in pixels; stands in the array's attributes as ``shape``.
+
+    Returns
+    -------
+    (H, W) background in grey levels; all NaN where it could not be measured.
+    """
+    return background.background_plane(grid, tile_size, np.empty(shape, np.float32))
+
+
+def _lazy(where: Path | zarr.Array[Any]) -> da.Array:
     """Dask array of a Zarr array, one chunk a frame."""
-    array = zarr.open_array(path, mode="r")
+    array = zarr.open_array(where, mode="r") if isinstance(where, Path) else where
     lazy: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
     return lazy
+
+
+def _rebuilt(tiles: Path) -> da.Array:
+    """Dask array of the backgrounds that an array of tiles gives."""
+    given = read_attributes(tiles)
+    size, shape = int(given["tile_size"]), tuple(given["shape"])
+
+    def rebuild(grids: np.ndarray) -> np.ndarray:
+        return np.stack([background_plane(grid, size, shape) for grid in grids])
+
+    lazy = _lazy(tiles)
+    chunks = (lazy.chunks[0], *((n,) for n in shape))
+    whole: da.Array = da.map_blocks(
+        rebuild, lazy, dtype=np.float32, chunks=chunks, meta=np.empty((0, 0, 0), np.float32)
+    )
+    return whole

@@ -11,10 +11,10 @@ from typing import Any
 from pyama_dask.config import Config, parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.methods import method_identity
+from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.resolve import Times, frame_times
-from pyama_dask.store import ArraySpec, layout
 from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, digest
 
 METHOD_VERSION = 1
@@ -176,10 +176,17 @@ def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: 
 
 
 def active_steps(config: Config) -> tuple[Step, ...]:
-    """Steps that a config asks for, by its channels and ``copy_only``."""
+    """Steps that a config asks for, by its channels, ``copy_only`` and ``storage``."""
+    off: set[Step] = set()
     if config.params.copy_only or config.channels.pc is None:
-        return ("copy", "cache")
-    return tuple(step for step in STEPS if step != "background" or config.channels.fl)
+        off = set(STEPS) - {"copy", "cache"}
+    elif not config.channels.fl:
+        off = {"background"}
+    if config.storage.cells == "off":
+        off.add("crop")
+    if config.storage.display == "off":
+        off.add("cache")
+    return tuple(step for step in STEPS if step not in off)
 
 
 def _general_warnings(config: Config) -> Iterator[str]:
@@ -226,9 +233,9 @@ def step_digests(
     job: Job, identity: str, fov: int, shape: tuple[int, int], times: Times
 ) -> dict[Kind, dict[Step, str]]:
     """Digests of all that the result of each step of a FOV depends on, by kind of task."""
-    config, params = job.config, job.config.params
+    config, params, storage = job.config, job.config.params, job.config.storage
     chosen = [choice.channel for choice in config.channels.all]
-    base = digest(METHOD_VERSION, identity, fov, shape, job.frames, params.z, config.storage.codec, job.block_frames)
+    base = digest(METHOD_VERSION, identity, fov, shape, job.frames, params.z, storage.codec, job.block_frames)
     copy = digest("copy", base, config.channels.pc is None, chosen)
     methods = [method_identity(name) for name in (*params.preprocess, params.segmentation_method)]
     segment = digest("segment", copy, methods, params.segmentation_params)
@@ -243,10 +250,10 @@ def step_digests(
     traces = digest("traces", extract, times.minutes.tolist(), job.source.stem)
     cache = digest("cache", levels, track if cells else None)
     all_kinds: dict[Kind, dict[Step, str]] = {
-        "ingest": {"copy": copy, "segment": segment, "background": back},
+        "ingest": {"copy": copy, "segment": segment, "background": digest(back, storage.background)},
         "link": {"track": track, "crop": levels, "cache": levels},
         "finish": {"track": track, "crop": crop, "extract": extract, "cache": cache},
-        "gather": {"crop": crop, "extract": traces},
+        "gather": {"crop": digest(crop, storage.cells, storage.display), "extract": traces},
     }
     return {kind: {s: d for s, d in steps.items() if s in active} for kind, steps in all_kinds.items()}
 
@@ -254,28 +261,34 @@ def step_digests(
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Mapping[Step, str]]) -> Iterator[Task]:
     for kind, steps in digests.items():
         blocked = kind in BLOCKED
+        read, written = traffic(job, kind, shape) if blocked else (0, 0)
         for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
             if steps:
-                read, written = traffic(job, kind, shape, stop - start)
-                memory = task_memory(job.config, kind, shape, stop - start)
-                yield Task(kind, fov, shape, start, stop, number if blocked else None, steps, read, written, memory)
+                n = stop - start
+                memory = task_memory(job.config, kind, shape, n)
+                yield Task(
+                    kind, fov, shape, start, stop, number if blocked else None, steps, read * n, written * n, memory
+                )
 
 
 # --------------------------------------------------------------------------------- bytes, memory, files
 
 
-def traffic(job: Job, kind: Kind, shape: tuple[int, int], frames: int) -> tuple[int, int]:
-    """Bytes of pixels that a task reads and writes, uncompressed and without crops."""
-    full, half = prod(shape) * frames, (shape[0] // 2) * (shape[1] // 2) * frames
-    raw = len(job.config.channels.all)
-    cells = "segment" in active_steps(job.config)
-    fluorescent = len(job.config.channels.fl) if cells else 0
+def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
+    """Bytes of images that a task on a block reads and writes a frame, uncompressed and without crops."""
+    specs, steps = layout(job.config, shape, job.n_frames, job.block_frames), active_steps(job.config)
+    written = sum(spec.frame_bytes for step in steps for spec in products(specs, kind, step))
     if kind == "ingest":
-        return full * 2 * raw, full * (2 * raw + 2 * cells + 4 * fluorescent)
-    if kind == "finish":
-        shown = raw + 2 * cells + fluorescent
-        return full * (2 * raw + 2 * cells + 4 * fluorescent), full * 2 * cells + half * shown
-    return 0, 0
+        return sum(spec.frame_bytes for spec in products(specs, kind, "copy")), written
+    measured = {int(choice.channel) for choice in job.config.channels.fl if choice.features}
+    seen = bool({"crop", "cache"} & set(steps))
+
+    def is_read(spec: ArraySpec) -> bool:
+        if spec.is_labels:
+            return not spec.is_tracked
+        return (spec.level == "tiles" or spec.is_raw) and (seen or (spec.channel in measured and "extract" in steps))
+
+    return sum(spec.frame_bytes for spec in specs.values() if spec.level != 1 and is_read(spec)), written
 
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int) -> int:
@@ -288,13 +301,14 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int)
 
 def frame_bytes(config: Config, kind: Kind) -> int:
     """Bytes a pixel of one frame that a block holds at once: arrays, and the shard that is being encoded."""
-    raw = len(config.channels.all)
+    raw, fluorescent = len(config.channels.all), len(config.channels.fl)
     if "segment" not in active_steps(config):
-        return 2 * raw + 4
-    background = 4 if config.channels.fl else 0
+        return 2 * raw + 2
     if kind == "ingest":
-        return 2 * raw + 2 + 2 * background + 2
-    return 2 * raw + 2 + 4 + background * len(config.channels.fl) + 6
+        planes = 8 if fluorescent and config.storage.background == "full" else 0
+        return max(2 * raw + 4, 2 * fluorescent + 2 + planes)
+    crops = 0 if config.storage.cells == "off" else 2 * raw
+    return 2 * raw + 4 + crops
 
 
 def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:
@@ -310,11 +324,16 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
     """Files of a FOV's results without those of its cells, and files that each cell adds."""
     stored = [spec for spec in specs.values() if prod(spec.shape)]
     groups = {spec.group for spec in specs.values()}
-    files = 1 + len(groups) + len(specs) + len(stored) * blocks
+    images = 1 + len(groups) + len(specs) + len(stored) * blocks
     if "segment" not in active_steps(config):
-        return files, 0
-    products = len(config.channels.all) + 1
-    return files + 1 + (1 + 1 + 3 * 2 + products), products * 5
+        return images, 0
+    with_traces = images + 1
+    if config.storage.cells == "off":
+        return with_traces, 0
+    if config.storage.cells == "zip":
+        return with_traces + 1, 0
+    products, levels = len(config.channels.all) + 1, 2 if config.storage.display == "on" else 1
+    return with_traces + (1 + 1 + 3 * 2 + products), products * (1 + 2 * levels)
 
 
 # ---------------------------------------------------------------------------------------------- resuming
@@ -347,9 +366,12 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
-    return replace(
-        plan, fovs=tuple(fovs), replaces={fov.fov: of for fov in plan.fovs if (of := _replaced(fov, ledger))}
-    )
+    replaces = {
+        fov.fov: of
+        for fov, left in zip(plan.fovs, undone, strict=True)
+        if left.tasks and (of := _replaced(fov, ledger))
+    }
+    return replace(plan, fovs=tuple(fovs), replaces=replaces)
 
 
 def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:

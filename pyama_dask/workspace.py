@@ -22,11 +22,12 @@ from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError
 from pyama_dask.files import PARTIAL, write_bytes
+from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.report import PLAN
-from pyama_dask.store import IMAGES, ArraySpec, create_images, layout, products, write_groups
+from pyama_dask.store import create_images, write_groups
 from pyama_dask.tasks import WORK, Job, Task, digest
 
 log = logging.getLogger("pyama_dask")
@@ -250,7 +251,8 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArrayS
     job, directory = plan.job, plan.job.fov_dir(fov.fov)
     done = {(t.kind, step) for t in fov.tasks for step, d in t.digests.items() if ledger.has(t.key, step, d)}
     if ("gather", "crop") not in done:
-        shutil.rmtree(directory / CELLS, ignore_errors=True)
+        shutil.rmtree(directory / CELLS["directory"], ignore_errors=True)
+        (directory / CELLS["zip"]).unlink(missing_ok=True)
     if ("gather", "extract") not in done:
         for traces in directory.glob("*_traces.csv"):
             traces.unlink()
@@ -259,14 +261,16 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArrayS
             if task.block is not None and not ledger.has(task.key, step, wanted):
                 for spec in products(specs, task.kind, step):
                     spec.shard_file(directory / IMAGES, task.block).unlink(missing_ok=True)
-    sweep(directory, job.work_dir(fov.fov), {spec.group for spec in specs.values()})
+    sweep(directory, job.work_dir(fov.fov), specs)
 
 
-def sweep(directory: Path, work: Path, groups: set[str]) -> None:
-    """Remove channels that are not chosen any more, and what killed processes have left half written."""
-    for document in (directory / IMAGES).glob("*/zarr.json"):
-        if document.parent.name not in groups:
-            shutil.rmtree(document.parent)
+def sweep(directory: Path, work: Path, specs: Mapping[str, ArraySpec]) -> None:
+    """Remove arrays that are not chosen any more, and what killed processes have left half written."""
+    images = directory / IMAGES
+    wanted = {*specs, *(spec.group for spec in specs.values())}
+    for document in (*images.glob("*/zarr.json"), *images.glob("*/*/zarr.json")):
+        if document.parent.relative_to(images).as_posix() not in wanted:
+            shutil.rmtree(document.parent, ignore_errors=True)
     for leftover in (*directory.glob(f"*{PARTIAL}"), *work.glob(f"*{PARTIAL}")):
         if leftover.is_dir():
             shutil.rmtree(leftover)

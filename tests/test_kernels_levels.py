@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import crops, display
-from pyama_dask.kernels.levels import FINE, Histogram
+from pyama_dask.kernels.levels import FINE, FineLevels, Histogram
 
 PERCENTS = (0, 0.1, 1, 25, 50, 73.3, 99, 99.9, 100)
 STACKS = ((1, 1, 1), (1, 2, 2), (3, 5, 7), (2, 1, 9), (2, 9, 1), (4, 32, 48), (3, 31, 44), (5, 64, 33))
@@ -27,6 +27,12 @@ floats = st.builds(
     st.floats(-3e4, 3e4),
     st.sampled_from([0.0, 0.01, 1.0, 100.0, 5000.0]),
 )
+
+
+def corrected(frame, background, weight):
+    levels = FineLevels()
+    levels.add_corrected(frame, background, weight)
+    return levels.histogram()
 
 
 def assert_same(found, whole):
@@ -70,11 +76,11 @@ def test_values_of_a_bin_count_as_spread_over_it():
 @given(integers, frames.seeds, st.sampled_from([0.0, 0.3, 1.0]))
 def test_histogram_of_corrected_grey_levels(block, seed, weight):
     background = np.random.default_rng(seed).uniform(-100, 70000, block.size).astype(np.float32)
-    histogram = Histogram.of_corrected(block, background, weight)
-    corrected = block.astype(np.float64) - weight * background.astype(np.float64)
-    assume(np.abs(corrected).max() < 65536)
+    histogram = corrected(block, background, weight)
+    plain = block.astype(np.float64) - weight * background.astype(np.float64)
+    assume(np.abs(plain).max() < 65536)
     for percent in PERCENTS:
-        assert histogram.percentile(percent) == pytest.approx(np.percentile(corrected, percent), rel=0, abs=1 / 16)
+        assert histogram.percentile(percent) == pytest.approx(np.percentile(plain, percent), rel=0, abs=1 / 16)
     assert histogram.counts.sum() == block.size
 
 
@@ -83,8 +89,8 @@ def test_histograms_of_any_layout_in_memory(layout):
     block = frames.noise((3, 20, 30), np.uint16, 1)
     assert_same(Histogram.of_integers(frames.views(block)[layout]), Histogram.of_integers(block))
     background = frames.noise((3, 20, 30), np.uint16, 2).astype(np.float32)
-    found = Histogram.of_corrected(frames.views(block)[layout], frames.views(background)[layout], 0.5)
-    assert_same(found, Histogram.of_corrected(block, background, 0.5))
+    found = corrected(frames.views(block)[layout], frames.views(background)[layout], 0.5)
+    assert_same(found, corrected(block, background, 0.5))
 
 
 @st.composite
@@ -292,6 +298,21 @@ def cell_sets(draw):
     return stack, background, boxes, valid
 
 
+def cut_intensities(stack, background, weight, scale, boxes, valid, sizes):
+    found = crops.Windows(sizes, len(stack), np.float32)
+    for k, frame in enumerate(stack):
+        back = None if background is None else background[k]
+        found.cut_intensities(k, frame, back, weight, scale, boxes[:, k], valid[:, k])
+    return found.flat
+
+
+def cut_masks(tracked, ids, boxes, valid, sizes):
+    found = crops.Windows(sizes, len(tracked), np.uint8)
+    for k, frame in enumerate(tracked):
+        found.cut_masks(k, frame, ids, boxes[:, k], valid[:, k])
+    return found.flat
+
+
 def windows(values, boxes, valid, sizes):
     """Plain loop: the boxes of (N, T, H, W) values at the top-left of windows of zeros, one cell after the other."""
     flat = [np.zeros(0, values.dtype)]
@@ -331,7 +352,7 @@ def test_cut_intensities(case, weight, subtract, low, span):
     stack, background, boxes, valid = case
     scale = crops.Scale.between(low, low + span)
     sizes = crops.window_shapes(boxes, valid)
-    found = crops.cut_intensities(stack, background if subtract else None, weight, scale, boxes, valid, sizes)
+    found = cut_intensities(stack, background if subtract else None, weight, scale, boxes, valid, sizes)
     levels = stack.astype(np.float64)
     if subtract:
         levels -= weight * background.astype(np.float64)
@@ -347,7 +368,7 @@ def test_cut_masks(case, dtype, seed):
     ids = np.random.default_rng(seed).permutation(np.arange(1, len(boxes) + 3))[: len(boxes)]
     tracked = np.random.default_rng(seed).integers(0, len(boxes) + 3, stack.shape).astype(dtype)
     sizes = crops.window_shapes(boxes, valid)
-    found = crops.cut_masks(tracked, ids, boxes, valid, sizes)
+    found = cut_masks(tracked, ids, boxes, valid, sizes)
     plain = windows((tracked[None] == ids[:, None, None, None]).astype(np.uint8), boxes, valid, sizes)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, plain)
@@ -359,9 +380,9 @@ def test_windows_of_known_cells():
     valid = np.array([[True, True], [True, False]])
     sizes = crops.window_shapes(boxes, valid)
     assert sizes.tolist() == [[2, 3], [1, 1]]
-    found = crops.cut_intensities(stack, None, 1.0, crops.Scale.between(0, 32), boxes, valid, sizes) * 32
+    found = cut_intensities(stack, None, 1.0, crops.Scale.between(0, 32), boxes, valid, sizes) * 32
     assert found.tolist() == [1, 2, 0, 5, 6, 0, 16, 17, 18, 0, 0, 0, 11, 0]
-    masks = crops.cut_masks(np.where(stack % 2, 9, 5), np.array([9, 5]), boxes, valid, sizes)
+    masks = cut_masks(np.where(stack % 2, 9, 5), np.array([9, 5]), boxes, valid, sizes)
     assert masks.tolist() == [1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
 
 
@@ -375,7 +396,7 @@ def test_what_is_constant_or_unknown_becomes_0():
     stack = np.full((1, 3, 3), 700, np.uint16)
     box, valid, sizes = np.array([[[0, 0, 3, 3]]], np.int32), np.array([[True]]), np.array([[3, 3]], np.int32)
     constant = crops.Scale.between(*Histogram.of_integers(stack).window())
-    assert not crops.cut_intensities(stack, None, 1.0, constant, box, valid, sizes).any()
+    assert not cut_intensities(stack, None, 1.0, constant, box, valid, sizes).any()
     nothing = np.full(stack.shape, np.nan, np.float32)
-    unknown = crops.Scale.between(*Histogram.of_corrected(stack, nothing, 1.0).window())
-    assert not crops.cut_intensities(stack, nothing, 1.0, unknown, box, valid, sizes).any()
+    unknown = crops.Scale.between(*corrected(stack, nothing, 1.0).window())
+    assert not cut_intensities(stack, nothing, 1.0, unknown, box, valid, sizes).any()

@@ -14,6 +14,7 @@ LAYERS = [
     {"errors", "files", "config"},
     {"kernels", "readers"},
     {"tasks"},
+    {"layout"},
     {"store", "traces", "ledger", "scratch", "cells"},
     {"blocks"},
     {"resolve"},

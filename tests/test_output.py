@@ -103,7 +103,7 @@ class TestFov:
             assert cell.crops["mask"].sum().compute() == fov.traces().query("cell == @number")["area_ch_0"].sum()
 
     def test_a_cell_that_was_not_kept(self, fov):
-        with pytest.raises(OutputError, match=r"cells\.zarr: has no cell 999"):
+        with pytest.raises(OutputError, match=r"fov_000: has no cell 999"):
             fov.cell(999)
 
     @pytest.mark.parametrize(

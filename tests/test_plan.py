@@ -13,12 +13,12 @@ from support.strategies import CHANNELS, movie, plan_of, plans
 import pyama_dask
 from pyama_dask.config import parse_config
 from pyama_dask.errors import PlanError
+from pyama_dask.layout import layout
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
 from pyama_dask.plan import LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
 from pyama_dask.report import LEDGER
 from pyama_dask.resolve import resolve
-from pyama_dask.store import layout
 from pyama_dask.tasks import KINDS, STEPS, Receipt
 
 MIB = 2**20
@@ -47,12 +47,13 @@ class TestProperties:
             for spec in specs.values():
                 kind, step = writer_of(spec)
                 writers = [task for task in fov.stage(kind) if step in task.digests]
-                frames, *rest = (-(-n // s) for n, s in zip(spec.shape, spec.shards, strict=True))
+                file = spec.shards or spec.chunks
+                frames, *rest = (-(-n // s) for n, s in zip(spec.shape, file, strict=True))
                 assert all(n <= 1 for n in rest)  # a shard holds whole frames
                 assert [task.block for task in writers] == list(range(frames))
                 for task in writers:
-                    first = task.block * spec.shards[0]
-                    assert (task.start, task.stop) == (first, min(first + spec.shards[0], spec.shape[0]))
+                    first = task.block * file[0]
+                    assert (task.start, task.stop) == (first, min(first + file[0], spec.shape[0]))
 
     @given(plans())
     def test_blocks_cover_every_frame_once(self, plan):
@@ -345,6 +346,12 @@ RUNS = {
     "fluorescence only": {"channels": {"fl": [{"channel": 1, "features": ["intensity_mean"]}]}},
     "no features": {"channels": {"pc": {"channel": 0}, "fl": [{"channel": 1}]}},
     "copy only": {"params.copy_only": True},
+    "raw copy only": {"params.copy_only": True, "storage.display": "off"},
+    "background as tiles": {"storage.background": "grid"},
+    "cells in a zip": {"storage.cells": "zip"},
+    "no cells": {"storage.cells": "off"},
+    "nothing to look at": {"storage.display": "off"},
+    "tables": {"storage.background": "grid", "storage.display": "off", "storage.cells": "off"},
 }
 
 

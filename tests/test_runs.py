@@ -200,7 +200,8 @@ def expected_tree(groups, cells, products_of_cells, stem="movie"):
         found |= {top, f"{top}/images.zarr", f"{top}/images.zarr/zarr.json"}
         for group in groups:
             found |= {f"{top}/images.zarr/{group}"}
-            found |= {f"{top}/images.zarr/{group}/{inner}" for inner in ("zarr.json", "0", "1")}
+            tiles = ("tiles",) if "background" in group else ()
+            found |= {f"{top}/images.zarr/{group}/{inner}" for inner in ("zarr.json", "0", "1", *tiles)}
         if ids is None:
             continue
         found |= {f"{top}/{stem}_{top}_traces.csv", f"{top}/cells.zarr", f"{top}/cells.zarr/zarr.json"}
@@ -416,7 +417,9 @@ class TestConfigOfTheRun:
         assert params["segmentation_params"]["morph_iterations"] == 1
         assert params["tracking_params"] == {"min_iou": 0.1, "min_frames": 5, "border_margin": 5}
         assert params["background_params"] == {"tile_size": 100, "dilation": 10, "min_fraction": 0.05}
-        assert document["storage"] == {"codec": "lz4", "block_frames": 4}
+        assert document["storage"] == {
+            "codec": "lz4", "background": "full", "cells": "directory", "display": "on", "block_frames": 4,
+        }  # fmt: skip
         metadata = document["metadata"]
         assert (metadata["file"], metadata["format"], metadata["n_frames"]) == ("movie.czi", "CZI", 10)
         assert [channel["name"] for channel in metadata["channels"]] == ["Phase", "GFP"]
@@ -521,7 +524,7 @@ class TestPlugins:
 
     def test_tracked_spec_widens_only_where_it_must(self):
         from pyama_dask.blocks.bench import tracked_spec
-        from pyama_dask.store import ArraySpec
+        from pyama_dask.layout import ArraySpec
 
         spec = ArraySpec("seg_tracked_ch_0", 0, (5, 10, 10), "uint16", 4, "lz4")
         assert tracked_spec(spec, 65535) == spec

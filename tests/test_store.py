@@ -9,32 +9,25 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from support.movies import data_files, times_of_change
+from zarr.storage import ZipStore
 
 from pyama_dask import scratch
-from pyama_dask.cells import CellsWriter, write_array
+from pyama_dask.cells import CellsWriter
 from pyama_dask.config import parse_config
 from pyama_dask.errors import StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.levels import Histogram
-from pyama_dask.store import (
-    ArraySpec,
-    create_array,
-    create_images,
-    layout,
-    open_array,
-    read_block,
-    write_block,
-    write_groups,
-)
+from pyama_dask.layout import ArraySpec, layout
+from pyama_dask.store import create_array, create_images, read_block, write_block, write_groups
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
 CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
 
 
-def specs_of(channels=CHANNELS, codec="lz4", **params):
-    config = parse_config(
-        {"input": "a", "output": "b", "channels": channels, "params": params, "storage": {"codec": codec}}
-    )
+def specs_of(channels=CHANNELS, storage=None, **params):
+    params |= {"background_params": {"tile_size": 100}}
+    document = {"input": "a", "output": "b", "channels": channels, "params": params, "storage": storage or {}}
+    config = parse_config(document)
     return layout(config, SHAPE, FRAMES, BLOCK)
 
 
@@ -55,16 +48,27 @@ def images(tmp_path):
     return tmp_path / "images.zarr"
 
 
-@pytest.fixture(params=["pc_ch_0/0", "fl_background_ch_1/0", "fl_ch_1/1"])
+@pytest.fixture(params=["pc_ch_0/0", "fl_background_ch_1/0", "fl_background_ch_1/tiles", "fl_ch_1/1"])
 def spec(request):
     return specs_of()[request.param]
 
 
 class TestLayout:
-    def test_every_product_has_two_levels(self):
-        groups = {"pc_ch_0", "fl_ch_1", "fl_ch_2", "seg_labeled_ch_0", "seg_tracked_ch_0"}
-        groups |= {"fl_background_ch_1", "fl_background_ch_2"}
-        assert set(specs_of()) == {f"{group}/{level}" for group in groups for level in (0, 1)}
+    IMAGES = frozenset(["pc_ch_0", "fl_ch_1", "fl_ch_2", "seg_labeled_ch_0", "seg_tracked_ch_0"])
+    BACKGROUNDS = frozenset(["fl_background_ch_1", "fl_background_ch_2"])
+
+    def test_every_product_has_two_levels_and_backgrounds_their_tiles(self):
+        levels = {f"{group}/{level}" for group in self.IMAGES | self.BACKGROUNDS for level in (0, 1)}
+        assert set(specs_of()) == levels | {f"{group}/tiles" for group in self.BACKGROUNDS}
+
+    def test_what_is_not_wanted_is_left_out(self):
+        raw = {f"{group}/0" for group in self.IMAGES}
+        found = specs_of(storage={"display": "off", "background": "grid"})
+        assert set(found) == raw | {f"{group}/tiles" for group in self.BACKGROUNDS}
+
+    def test_on_and_off_are_taken_as_yaml_reads_them(self):
+        assert set(specs_of(storage={"display": False})) == set(specs_of(storage={"display": "off"}))
+        assert set(specs_of(storage={"display": True})) == set(specs_of())
 
     @pytest.mark.parametrize(
         ("channels", "params", "groups"),
@@ -80,6 +84,7 @@ class TestLayout:
     def test_pixel_types(self):
         dtypes = {path: spec.dtype for path, spec in specs_of().items()}
         assert {dtype for path, dtype in dtypes.items() if path.endswith("/1")} == {"uint8"}
+        assert dtypes["fl_background_ch_1/tiles"] == "float64"
         assert dtypes["fl_background_ch_1/0"] == "float32"
         assert {dtypes[f"{g}/0"] for g in ("pc_ch_0", "fl_ch_1", "seg_labeled_ch_0", "seg_tracked_ch_0")} == {"uint16"}
 
@@ -98,6 +103,10 @@ class TestLayout:
         spec = ArraySpec("pc_ch_0", level, shape, "uint16", 4, "lz4")
         assert (spec.chunks, spec.shards) == (chunks, shards)
 
+    def test_tiles_of_a_block_are_one_chunk(self):
+        spec = specs_of()["fl_background_ch_1/tiles"]
+        assert (spec.shape, spec.chunks, spec.shards) == ((10, 9, 11), (4, 9, 11), None)
+
     @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(0, 1))
     def test_chunks_are_even_parts_that_make_a_shard_of_whole_frames(self, h, w, level):
         spec = ArraySpec("pc_ch_0", level, (5, h, w), "uint16", 2, "lz4")
@@ -111,7 +120,7 @@ class TestLayout:
 class TestCreation:
     @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
     def test_plain_zarr_opens_them_as_designed(self, tmp_path, codec):
-        specs = specs_of(codec=codec)
+        specs = specs_of(storage={"codec": codec})
         create(tmp_path, specs)
         for spec in specs.values():
             create_array(tmp_path, spec)  # those that `create_images` leaves to the tasks
@@ -123,12 +132,15 @@ class TestCreation:
             )  # fmt: skip
             assert array.metadata.dimension_names == ("t", "y", "x")
             document = json.loads((tmp_path / path / "zarr.json").read_text())
-            inner = document["codecs"][0]["configuration"]["codecs"]
-            wanted = {"lz4": "blosc", "zstd": "zstd", "none": None}["lz4" if spec.level else codec]
-            assert [c["name"] for c in inner] == ["bytes", *([wanted] if wanted else [])]
+            inner = document["codecs"] if spec.shards is None else document["codecs"][0]["configuration"]["codecs"]
             assert np.dtype(spec.dtype).itemsize == 1 or inner[0]["configuration"]["endian"] == "little"
-            if wanted == "blosc":
-                assert inner[1]["configuration"]["cname"] == "lz4"
+            used = codec if spec.level == 0 else "lz4"
+            assert [c["name"] for c in inner] == ["bytes", *(["blosc"] if used != "none" else [])]
+            if used != "none":
+                assert inner[1]["configuration"]["cname"] == used
+                raw, single = spec.group.startswith(("pc_", "fl_ch_")), spec.dtype == "uint8"
+                shuffle = "noshuffle" if single else "bitshuffle" if raw else "shuffle"
+                assert inner[1]["configuration"]["shuffle"] == shuffle
 
     def test_making_them_again_leaves_data_alone(self, images):
         spec = specs_of()["pc_ch_0/0"]
@@ -141,7 +153,7 @@ class TestCreation:
     def test_an_array_that_is_another_one_is_replaced_with_its_data(self, images):
         spec = specs_of()["pc_ch_0/0"]
         file = write_block(images, spec, 0, block(spec))
-        create(images, specs_of(codec="zstd"))
+        create(images, specs_of(storage={"codec": "zstd"}))
         assert not file.exists()
 
     def test_attributes_of_the_root_are_renewed(self, images):
@@ -213,8 +225,6 @@ class TestBlocks:
 
     def test_a_missing_array_is_an_error(self, tmp_path, spec):
         with pytest.raises(StoreError, match="the array is gone"):
-            open_array(tmp_path / "none.zarr", spec)
-        with pytest.raises(StoreError, match="the array is gone"):
             write_block(tmp_path / "none.zarr", spec, 0, block(spec))
 
 
@@ -264,36 +274,51 @@ class TestOtherPrograms:
     def test_nothing_but_zarr_is_in_the_stores(self, finished):
         for store in (*finished.glob("fov_*/images.zarr"), *finished.glob("fov_*/cells.zarr")):
             files = [p.relative_to(store) for p in store.rglob("*") if p.is_file()]
-            assert all(
-                p.name == "zarr.json" or re.search(r"/[01]/c[./]|^metadata/.*/c[./]", p.as_posix()) for p in files
-            )
+            names = r"/([01]|tiles)/c[./]|^metadata/.*/c[./]"
+            assert all(p.name == "zarr.json" or re.search(names, p.as_posix()) for p in files)
+
+
+SUFFIXES = pytest.mark.parametrize("name", ["cells.zarr", "cells.zarr.zip"])
+
+
+def opened(path):
+    return zarr.open_group(ZipStore(path) if path.suffix == ".zip" else path, mode="r")
 
 
 class TestCells:
+    @SUFFIXES
     @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32"])
-    @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (0,), (4, 0, 3), (0, 5, 4), (1, 1, 1)])
-    def test_arrays_read_back(self, tmp_path, dtype, shape):
+    @pytest.mark.parametrize("shape", [(2, 3, 4), (4, 0, 3), (0, 5, 4), (1, 1, 1)])
+    def test_arrays_read_back(self, tmp_path, dtype, shape, name):
         array = (np.random.default_rng(0).random(shape) * 200 > 100 if dtype == "bool" else
                  (np.random.default_rng(0).random(shape) * 200).astype(dtype))  # fmt: skip
-        write_array(tmp_path / "a", array)
-        found = zarr.open_array(tmp_path / "a", mode="r")
+        with CellsWriter(tmp_path / name) as writer:
+            writer.metadata(np.zeros(0), np.zeros((0, 3, 4)), np.zeros((0, 3), bool), {})
+            writer.crop("mask", 7, [array])
+        found = opened(tmp_path / name)["mask/7/0"]
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         assert np.array_equal(found[:], array)
-        assert len([p for p in (tmp_path / "a").rglob("*") if p.is_file()]) == 1 + (array.size > 0)
+        assert found.metadata.dimension_names == ("t", "y", "x")
 
+    @SUFFIXES
     @pytest.mark.parametrize("array", [np.arange(6, dtype=">i4"), np.arange(12, dtype="float32").reshape(3, 4).T])
-    def test_byte_order_and_strides_do_not_matter(self, tmp_path, array):
-        write_array(tmp_path / "a", array)
-        assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], array)
+    def test_byte_order_and_strides_do_not_matter(self, tmp_path, array, name):
+        array = np.broadcast_to(array, (2, *(2 - array.ndim) * (1,), *array.shape))
+        with CellsWriter(tmp_path / name) as writer:
+            writer.metadata(np.zeros(0), np.zeros((0, 3, 4)), np.zeros((0, 3), bool), {})
+            writer.crop("mask", 7, [array])
+        assert np.array_equal(opened(tmp_path / name)["mask/7/0"][:], array)
 
-    def test_the_store_appears_whole(self, tmp_path):
-        with CellsWriter(tmp_path / "cells.zarr") as writer:
+    @SUFFIXES
+    def test_the_store_appears_whole(self, tmp_path, name):
+        with CellsWriter(tmp_path / name) as writer:
             writer.product("mask", None)
-            assert not (tmp_path / "cells.zarr").exists()
-        assert [p.name for p in tmp_path.iterdir()] == ["cells.zarr"]
+            assert not (tmp_path / name).exists()
+        assert [p.name for p in tmp_path.iterdir()] == [name]
 
-    def test_a_failure_on_the_way_leaves_what_was_there(self, tmp_path):
-        path = tmp_path / "cells.zarr"
+    @SUFFIXES
+    def test_a_failure_on_the_way_leaves_what_was_there(self, tmp_path, name):
+        path = tmp_path / name
         path.mkdir()
         (path / "old").touch()
 
@@ -304,10 +329,11 @@ class TestCells:
 
         with pytest.raises(RuntimeError, match="half way"):
             fail()
-        assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"cells.zarr", "cells.zarr/old"}
+        assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {name, f"{name}/old"}
 
-    def test_a_store_that_is_there_is_replaced(self, tmp_path):
-        path = tmp_path / "cells.zarr"
+    @SUFFIXES
+    def test_a_store_that_is_there_is_replaced(self, tmp_path, name):
+        path = tmp_path / name
         for cells in ([1, 2], [5]):
             with CellsWriter(path) as writer:
                 n = len(cells)
@@ -315,19 +341,22 @@ class TestCells:
                 writer.product("pc_ch_0", Scale(2.0, 3.0))
                 for cell in cells:
                     writer.crop("pc_ch_0", cell, [np.full((3, 4, 5), cell, "float32"), np.zeros((3, 2, 2), "uint8")])
-        group = zarr.open_group(path, mode="r")
+        group = opened(path)
         assert sorted(group["pc_ch_0"].group_keys()) == ["5"]
         assert dict(group["pc_ch_0"].attrs) == {"offset": 2.0, "scale": 3.0}
         assert np.array_equal(group["pc_ch_0/5/0"][:], np.full((3, 4, 5), 5))
-        assert group["pc_ch_0/5/0"].metadata.dimension_names == ("t", "y", "x")
         assert group["metadata/cell_ids"][:].tolist() == [5]
-        assert [p.name for p in tmp_path.iterdir()] == ["cells.zarr"]
+        assert [p.name for p in tmp_path.iterdir()] == [name]
 
-    def test_what_a_killed_process_left_is_cleared(self, tmp_path):
-        (tmp_path / "cells.zarr.partial" / "mask").mkdir(parents=True)
-        with CellsWriter(tmp_path / "cells.zarr") as writer:
+    @SUFFIXES
+    def test_a_store_without_cells(self, tmp_path, name):
+        with CellsWriter(tmp_path / name) as writer:
             writer.metadata(np.zeros(0), np.zeros((0, 3, 4)), np.zeros((0, 3), bool), {})
-        assert sorted(p.name for p in (tmp_path / "cells.zarr").iterdir()) == ["metadata", "zarr.json"]
+        group = opened(tmp_path / name)
+        assert [group[f"metadata/{array}"].shape for array in ("cell_ids", "bboxes", "valid_frames")] == [
+            (0,), (0, 3, 4), (0, 3),
+        ]  # fmt: skip
+        assert group["metadata/valid_frames"].dtype == bool
 
 
 class TestScratch:

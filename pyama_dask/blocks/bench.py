@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,15 +10,9 @@ import numpy as np
 
 from pyama_dask import scratch
 from pyama_dask.errors import PlanError
-from pyama_dask.store import (
-    IMAGES,
-    ArraySpec,
-    channel_indices,
-    layout,
-    raw_name,
-    read_block,
-    write_block,
-)
+from pyama_dask.kernels.background import background_plane
+from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
+from pyama_dask.store import read_block, write_block
 from pyama_dask.tasks import Job, Step, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
@@ -46,6 +41,7 @@ class Bench:
         self.notes: dict[str, int] = {}
         self.bytes_read = self.bytes_written = 0
         self._held: dict[str, np.ndarray] = {}
+        self._planes: dict[int, tuple[int, np.ndarray]] = {}
 
     @property
     def phase(self) -> int:
@@ -70,28 +66,36 @@ class Bench:
         phase = [] if self.pc is None else [raw_name("pc", self.pc)]
         return phase + [raw_name("fl", channel) for channel in self.fl]
 
-    def get(self, group: str) -> np.ndarray:
-        """Full resolution block of a group, from memory where the task has held it."""
-        if group not in self._held:
-            array = read_block(self.images, self.spec(group), self.task.start, self.task.stop)
+    def get(self, group: str, level: Level = 0) -> np.ndarray:
+        """Block of a group, from memory where the task has held it."""
+        spec = self.spec(group, level)
+        if spec.path not in self._held:
+            array = read_block(self.images, spec, self.task.start, self.task.stop)
             self.bytes_read += array.nbytes
-            self._held[group] = array
-        return self._held[group]
+            self._held[spec.path] = array
+        return self._held[spec.path]
 
-    def put(self, group: str, data: np.ndarray) -> None:
+    def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
         """Write the block of a group and hold it."""
-        self._write(self.spec(group), data)
-        self._held[group] = data
-
-    def put_display(self, group: str, data: np.ndarray) -> None:
-        """Write the display level of a group's block."""
+        spec = self.spec(group, level)
         if data.size:
-            self._write(self.specs[f"{group}/1"], data)
+            self.wrote(write_block(self.images, spec, self.task.start, data))
+            self.bytes_written += data.nbytes
+        self._held[spec.path] = data
 
-    def drop(self, *groups: str) -> None:
-        """Let go of blocks that no later step needs."""
-        for group in groups:
-            self._held.pop(group, None)
+    def drop(self, group: str) -> None:
+        """Let go of a block at full resolution that no later step needs."""
+        self._held.pop(f"{group}/0", None)
+
+    def background(self, channel: int, k: int) -> np.ndarray:
+        """(H, W) background of the block's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
+        if at != k:
+            group = background_name(channel)
+            tiles = self.specs[f"{group}/tiles"].tiles
+            assert tiles is not None
+            self._planes[channel] = k, background_plane(self.get(group, "tiles")[k], tiles.size, out)
+        return out
 
     def warn(self, step: Step, message: str) -> None:
         """Say something of a step that the report must not leave out; once is enough."""
@@ -103,12 +107,10 @@ class Bench:
         if path not in self.written:
             self.written.append(path)
 
-    def spec(self, group: str) -> ArraySpec:
-        """Full resolution array of a group; ids of tracks are wider where they must be."""
-        spec = self.specs[f"{group}/0"]
-        if spec.is_tracked:
-            return tracked_spec(spec, int(self.tracks["count"]))
-        return spec
+    def spec(self, group: str, level: Level = 0) -> ArraySpec:
+        """Array of a group; ids of tracks are wider where they must be."""
+        spec = self.specs[f"{group}/{level}"]
+        return tracked_spec(spec, int(self.tracks["count"])) if spec.is_tracked else spec
 
     @cached_property
     def tracks(self) -> dict[str, np.ndarray]:
@@ -134,13 +136,9 @@ class Bench:
         number = self.job.frames[frame]
         return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
 
-    def _write(self, spec: ArraySpec, data: np.ndarray) -> None:
-        self.wrote(write_block(self.images, spec, self.task.start, data))
-        self.bytes_written += data.nbytes
-
 
 def tracked_spec(spec: ArraySpec, tracks: int) -> ArraySpec:
     """Array of tracked labels for so many tracks: uint16 while the ids fit, uint32 beyond."""
     if tracks <= np.iinfo(np.uint16).max:
         return spec
-    return ArraySpec(spec.group, spec.level, spec.shape, "uint32", spec.block_frames, spec.codec)
+    return replace(spec, dtype="uint32")

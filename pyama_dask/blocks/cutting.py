@@ -6,6 +6,7 @@ import numpy as np
 
 from pyama_dask.blocks.bench import CORRECTED, Bench
 from pyama_dask.kernels import crops
+from pyama_dask.layout import channel_of
 
 
 def cells_to_cut(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -17,6 +18,6 @@ def cells_to_cut(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 def crop_scale(bench: Bench, group: str) -> crops.Scale:
     """How the crops of a raw channel are scaled: fluorescence by its levels above background."""
-    channel = int(group.rpartition("_")[2])
+    channel = channel_of(group)
     name = group if channel == bench.pc else f"{CORRECTED}_ch_{channel}"
     return crops.Scale.between(*bench.windows[name].tolist())

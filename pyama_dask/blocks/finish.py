@@ -1,6 +1,14 @@
-"""From labels and tracks to what is seen and measured in one block: tracking, extraction, cropping, caching."""
+"""From labels and tracks to what is seen and measured in one block: tracking, extraction, cropping, caching.
+
+Each step is a class with what it makes of a block. Frames go through all of them one by one, so that what steps share,
+such as the background of a frame, is made once and is never there for the whole block.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 
@@ -10,21 +18,36 @@ from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.kernels import crops, display, features
 from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.tracking import relabel
-from pyama_dask.store import background_name, labels_name, raw_name, tracked_name
+from pyama_dask.layout import background_name, channel_of, labels_name, raw_name, tracked_name
+from pyama_dask.tasks import Step
 from pyama_dask.traces import feature_column, feature_columns
+
+
+class Part(Protocol):
+    """What a step makes of a block."""
+
+    def __init__(self, bench: Bench) -> None: ...
+
+    def frame(self, k: int) -> None:
+        """Take in the block's frame k."""
+        ...
+
+    def end(self) -> None:
+        """Write what was made."""
+        ...
 
 
 def finish(bench: Bench) -> None:
     """Relabel one block by track; measure, cut and display what is in it."""
-    todo = bench.task.digests
-    if "track" in todo:
+    if "track" in bench.task.digests:
         relabel_block(bench)
-    if "extract" in todo:
-        extract_block(bench)
-    if "crop" in todo:
-        crop_block(bench)
-    if "cache" in todo:
-        cache_block(bench)
+    steps: Mapping[Step, type[Part]] = {"extract": Extraction, "crop": Crops, "cache": Display}
+    parts = [part(bench) for step, part in steps.items() if step in bench.task.digests]
+    for k in range(len(bench.frames)):
+        for part in parts:
+            part.frame(k)
+    for part in parts:
+        part.end()
 
 
 def relabel_block(bench: Bench) -> None:
@@ -38,71 +61,126 @@ def relabel_block(bench: Bench) -> None:
     bench.put(group, tracked)
 
 
-def extract_block(bench: Bench) -> None:
-    """Measure the features of the kept cells in every frame."""
-    labels = bench.get(labels_name(bench.phase))
-    ids, found = (scratch.by_frame(bench.tracks, name) for name in ("ids", "boxes"))
-    kept = bench.cells["ids"]
-    columns: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("cell", "frame", "bbox", *feature_columns(bench.job.config))
-    }
-    for k, frame in enumerate(bench.frames):
-        mine = np.isin(ids[frame], kept)
-        measured = _measure(bench, k, labels[k], found[frame])
-        row = {"cell": ids[frame], "frame": np.full(len(mine), frame), "bbox": found[frame], **measured}
-        for name, values in columns.items():
-            values.append(row[name][mine])
-    file = scratch.block_file(bench.work, "rows", bench.block)
-    bench.wrote(scratch.save(file, **{name: np.concatenate(values) for name, values in columns.items()}))
+class Extraction:
+    """The features of the kept cells in every frame."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._labels = bench.get(labels_name(bench.phase))
+        self._ids, self._boxes = (scratch.by_frame(bench.tracks, name) for name in ("ids", "boxes"))
+        names = ("cell", "frame", "bbox", *feature_columns(bench.job.config))
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+
+    def frame(self, k: int) -> None:
+        """Measure the kept cells in the block's frame k."""
+        frame = self._bench.frames[k]
+        ids, found = self._ids[frame], self._boxes[frame]
+        kept = np.isin(ids, self._bench.cells["ids"])
+        row = {"cell": ids, "frame": np.full(len(ids), frame), "bbox": found}
+        row |= _phase_features(self._bench, self._labels[k], found)
+        row |= _fluorescence_features(self._bench, k, self._labels[k], found)
+        for name, values in self._columns.items():
+            values.append(row[name][kept])
+
+    def end(self) -> None:
+        """Leave the rows for `gather`."""
+        file = scratch.block_file(self._bench.work, "rows", self._bench.block)
+        rows = {name: np.concatenate(values) for name, values in self._columns.items()}
+        self._bench.wrote(scratch.save(file, **rows))
 
 
-def _measure(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
-    """Feature columns of all objects of the block's frame k."""
+def _phase_features(bench: Bench, labels: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
+    """Feature columns of all objects of a frame in phase contrast."""
+    names = bench.job.config.channels.pc.features if bench.job.config.channels.pc else ()
+    if not names:
+        return {}
+    shapes = features.measure_shapes(labels, found)
+    return {feature_column(name, bench.phase): find_method("phase feature", name)(shapes) for name in names}
+
+
+def _fluorescence_features(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
+    """Feature columns of all objects of the block's frame k in fluorescence."""
     columns = {}
-    if bench.job.config.channels.pc and (names := bench.job.config.channels.pc.features):
-        shapes = features.measure_shapes(labels, found)
-        for name in names:
-            columns[feature_column(name, bench.phase)] = find_method("phase feature", name)(shapes)
     for choice in bench.job.config.channels.fl:
         if choice.features:
-            raw, back = (
-                bench.get(raw_name("fl", int(choice.channel))),
-                bench.get(background_name(int(choice.channel))),
-            )
-            intensities = features.measure_intensities(raw[k], back[k], bench.params.background_weight, labels, found)
+            channel, weight = int(choice.channel), bench.params.background_weight
+            raw = bench.get(raw_name("fl", channel))[k]
+            intensities = features.measure_intensities(raw, bench.background(channel, k), weight, labels, found)
             for name in choice.features:
-                columns[feature_column(name, int(choice.channel))] = find_method("fluorescence feature", name)(
-                    intensities
-                )
+                columns[feature_column(name, channel)] = find_method("fluorescence feature", name)(intensities)
     return columns
 
 
-def crop_block(bench: Bench) -> None:
-    """Cut the kept cells' windows out of every product, as parts that `gather` puts together."""
-    ids, box, valid, sizes = cells_to_cut(bench)
-    box, valid = box[:, bench.task.start : bench.task.stop], valid[:, bench.task.start : bench.task.stop]
-    for group in bench.raw_groups:
-        channel = int(group.rpartition("_")[2])
-        back = None if channel == bench.pc else bench.get(background_name(channel))
-        weight, scale = bench.params.background_weight, crop_scale(bench, group)
-        part = crops.cut_intensities(bench.get(group), back, weight, scale, box, valid, sizes)
-        _save_part(bench, group, part)
-    _save_part(bench, "mask", crops.cut_masks(bench.get(tracked_name(bench.phase)), ids, box, valid, sizes))
+class Crops:
+    """The kept cells' windows out of every product, as parts that `gather` puts together."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._ids, box, valid, sizes = cells_to_cut(bench)
+        block = slice(bench.task.start, bench.task.stop)
+        self._boxes, self._valid = box[:, block], valid[:, block]
+        frames = len(bench.frames)
+        self._windows = {group: crops.Windows(sizes, frames, np.float32) for group in bench.raw_groups}
+        self._masks = crops.Windows(sizes, frames, np.uint8)
+
+    def frame(self, k: int) -> None:
+        """Cut the cells out of the block's frame k."""
+        bench, boxes, valid = self._bench, self._boxes[:, k], self._valid[:, k]
+        for group, windows in self._windows.items():
+            channel = channel_of(group)
+            back = None if channel == bench.pc else bench.background(channel, k)
+            scale, weight = crop_scale(bench, group), bench.params.background_weight
+            windows.cut_intensities(k, bench.get(group)[k], back, weight, scale, boxes, valid)
+        self._masks.cut_masks(k, bench.get(tracked_name(bench.phase))[k], self._ids, boxes, valid)
+
+    def end(self) -> None:
+        """Leave the parts for `gather`."""
+        for product, windows in {**self._windows, "mask": self._masks}.items():
+            file = scratch.part_file(self._bench.work, product, self._bench.block)
+            self._bench.wrote(scratch.save_part(file, windows.flat))
 
 
-def _save_part(bench: Bench, product: str, part: np.ndarray) -> None:
-    file = scratch.part_file(bench.work, product, bench.block)
-    bench.wrote(scratch.save_part(file, part))
+class Display:
+    """The display levels of every product; what fails is a warning, as they are there to look at only."""
 
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._groups = [spec.group for spec in bench.specs.values() if spec.level == 1]
+        h, w = bench.task.shape
+        shape = (len(bench.frames), h // 2, w // 2)
+        self._backgrounds = {
+            channel: np.empty(shape, np.uint8) for channel in bench.fl if background_name(channel) in self._groups
+        }
 
-def cache_block(bench: Bench) -> None:
-    """Write the display levels of every product; what fails is a warning, as it is there to look at only."""
-    try:
-        for group in dict.fromkeys(spec.group for spec in bench.specs.values()):
-            if group.startswith("seg_"):
-                top = int(bench.tracks["count" if "tracked" in group else "objects"])
-                bench.put_display(group, display.show_labels(bench.get(group), top))
-            else:
-                bench.put_display(group, display.show_intensities(bench.get(group), *bench.windows[group].tolist()))
-    except DISPLAY_FAULTS as error:
-        bench.warn("cache", f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")
+    def frame(self, k: int) -> None:
+        """Show the backgrounds of the block's frame k, which no one holds."""
+        with self._forgiven():
+            for channel, shown in self._backgrounds.items():
+                window = self._bench.windows[background_name(channel)].tolist()
+                shown[k] = display.show_intensities(self._bench.background(channel, k)[None], *window)[0]
+
+    def end(self) -> None:
+        """Show and write all products."""
+        with self._forgiven():
+            for group in self._groups:
+                self._bench.put(group, self._shown(group), 1)
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """Turn what goes wrong into a warning, and leave it at that."""
+        try:
+            yield
+        except DISPLAY_FAULTS as error:
+            fov, start = self._bench.task.fov, self._bench.task.start
+            self._bench.warn("cache", f"FOV {fov}: no display level from frame {start} on: {error}")
+            self._groups, self._backgrounds = [], {}
+
+    def _shown(self, group: str) -> np.ndarray:
+        bench = self._bench
+        if group.startswith("seg_"):
+            return display.show_labels(
+                bench.get(group), int(bench.tracks["count" if "tracked" in group else "objects"])
+            )
+        if group.startswith("fl_background"):
+            return self._backgrounds[channel_of(group)]
+        return display.show_intensities(bench.get(group), *bench.windows[group].tolist())

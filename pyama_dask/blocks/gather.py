@@ -9,7 +9,7 @@ import numpy as np
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
-from pyama_dask.cells import CELLS, CellsWriter
+from pyama_dask.cells import CellsWriter, cells_path
 from pyama_dask.kernels import crops, display
 from pyama_dask.store import read_attributes
 from pyama_dask.tasks import Job
@@ -53,7 +53,7 @@ def gather_crops(bench: Bench) -> None:
     ids, _, valid, sizes = cells_to_cut(bench)
     products: dict[str, crops.Scale | None] = {group: crop_scale(bench, group) for group in bench.raw_groups}
     products["mask"] = None
-    path = bench.job.fov_dir(bench.task.fov) / CELLS
+    path = cells_path(bench.job.config, bench.job.fov_dir(bench.task.fov))
     attributes = {"fov": bench.task.fov, "crop_padding": bench.params.crop_padding}
     with CellsWriter(path) as writer:
         writer.metadata(ids, bench.cells["boxes"], valid, attributes)
@@ -67,7 +67,9 @@ def gather_crops(bench: Bench) -> None:
 
 
 def _shown(bench: Bench, crop: np.ndarray) -> list[np.ndarray]:
-    """Display level of a crop; none, and a warning, where making it fails."""
+    """Display level of a crop; none if none is wanted, and none with a warning where making it fails."""
+    if bench.job.config.storage.display == "off":
+        return []
     try:
         if crop.dtype == np.uint8:
             return [display.show_labels(crop, 1)]

@@ -13,12 +13,12 @@ from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench
 from pyama_dask.config import as_ranges
 from pyama_dask.errors import AlgorithmError, PyamaError
-from pyama_dask.kernels.background import background
-from pyama_dask.kernels.levels import Histogram
+from pyama_dask.kernels.background import background_plane, grid_shape, tile_grid
+from pyama_dask.kernels.levels import FineLevels, Histogram
 from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.morphology import boxes
+from pyama_dask.layout import background_name, labels_name, raw_name
 from pyama_dask.readers import Reader, shared_reader
-from pyama_dask.store import background_name, labels_name, raw_name
 from pyama_dask.tasks import Step
 
 
@@ -114,21 +114,33 @@ def without_gaps(labels: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArra
 
 
 def background_block(bench: Bench) -> None:
-    """Estimate the background of every fluorescence frame."""
-    labels = bench.get(labels_name(bench.phase))
+    """Estimate the background of every fluorescence frame: its tiles, and the plane where that is to be stored."""
     bench.drop(raw_name("pc", bench.phase))
     for channel in bench.fl:
-        raw = bench.get(raw_name("fl", channel))
-        back = np.empty(raw.shape, np.float32)
-        for k, frame in enumerate(bench.frames):
-            background(raw[k], labels[k], back[k], **bench.params.background_params)
-            if np.isnan(back[k, 0, 0]):
-                bench.warn("background", f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
-        group = background_name(channel)
-        bench.put(group, back)
-        corrected = Histogram.of_corrected(raw, back, bench.params.background_weight)
-        _save_levels(bench, {group: Histogram.of_floats(back), f"{CORRECTED}_ch_{channel}": corrected})
-        bench.drop(group, raw_name("fl", channel))
+        levels = _measure_background(bench, channel)
+        _save_levels(bench, levels)
+        bench.drop(raw_name("fl", channel))
+
+
+def _measure_background(bench: Bench, channel: int) -> dict[str, Histogram]:
+    labels, raw = bench.get(labels_name(bench.phase)), bench.get(raw_name("fl", channel))
+    group, given = background_name(channel), bench.params.background_params
+    full = f"{group}/0" in bench.specs
+    planes = np.empty(raw.shape if full else raw.shape[1:], np.float32)
+    grids = np.empty((len(raw), *grid_shape(bench.task.shape, given["tile_size"])))
+    background, corrected = FineLevels(), FineLevels()
+    for k, frame in enumerate(bench.frames):
+        grids[k] = tile_grid(raw[k], labels[k], **given)
+        if np.isnan(grids[k, 0, 0]):
+            bench.warn("background", f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
+        out = background_plane(grids[k], given["tile_size"], planes[k] if full else planes)
+        background.add(out)
+        corrected.add_corrected(raw[k], out, bench.params.background_weight)
+    bench.put(group, grids, "tiles")
+    if full:
+        bench.put(group, planes)
+        bench.drop(group)
+    return {group: background.histogram(), f"{CORRECTED}_ch_{channel}": corrected.histogram()}
 
 
 def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:

@@ -9,7 +9,8 @@ from pyama_dask.blocks.bench import CORRECTED, Bench, tracked_spec
 from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.tracking import keep_cells
-from pyama_dask.store import background_name, create_array, tracked_name
+from pyama_dask.layout import background_name, tracked_name
+from pyama_dask.store import create_array
 
 
 def link(bench: Bench) -> None:

@@ -50,119 +50,96 @@ class Scale:
         return cls(low if np.isfinite(low) else 0.0, high - low if high > low else 1.0)
 
 
-def cut_intensities(
-    stack: np.ndarray,
-    background: npt.NDArray[np.float32] | None,
-    weight: float,
-    scale: Scale,
-    boxes: npt.NDArray[np.int32],
-    valid: npt.NDArray[np.bool_],
-    sizes: npt.NDArray[np.int32],
-) -> npt.NDArray[np.float32]:
-    """Cut the windows of all cells out of a block of frames, scaled to 0..1.
+class Windows:
+    """The windows of all cells over a block of frames; the box of a frame is at the top-left corner, all else is 0.
 
     Parameters
     ----------
-    stack
-        (T, H, W) grey levels.
-    background
-        (T, H, W), of which `weight` times is subtracted; None for none. NaN becomes 0.
-    scale
-        How grey levels become 0..1.
-    boxes, valid
-        (N, T, 4) half-open boxes and (N, T) frames in which each cell was seen.
     sizes
-        (N, 2) of the windows.
+        (N, 2) height and width of the cells' windows.
+    frames
+        Frames T of the block.
+    dtype
+        float32 for intensities in 0..1, uint8 for masks.
 
-    Returns
-    -------
-    One flat array with the windows (T, h, w) of all cells, one after the other; the box of a frame is at the
-    top-left corner of its window, and all else is 0.
+    Attributes
+    ----------
+    flat
+        One array with the windows (T, h, w) of all cells, one after the other.
     """
-    out = np.zeros(len(stack) * int(sizes.astype(np.int64).prod(1).sum()), np.float32)
-    subtract = background is not None
-    back = background if background is not None else np.zeros((1, 1, 1), np.float32)
-    _cut_intensities(
-        stack,
-        back,
-        weight if subtract else 0.0,
-        subtract,
-        scale.offset,
-        scale.scale,
-        boxes,
-        valid,
-        sizes,
-        out,
-    )
-    return out
+
+    def __init__(self, sizes: npt.NDArray[np.int32], frames: int, dtype: npt.DTypeLike) -> None:
+        self._sizes, self._areas = sizes, sizes.astype(np.int64).prod(1)
+        self._starts = frames * (self._areas.cumsum() - self._areas)
+        self.flat = np.zeros(frames * int(self._areas.sum()), dtype)
+
+    def cut_intensities(
+        self,
+        k: int,
+        frame: np.ndarray,
+        background: npt.NDArray[np.float32] | None,
+        weight: float,
+        scale: Scale,
+        boxes: npt.NDArray[np.int32],
+        valid: npt.NDArray[np.bool_],
+    ) -> None:
+        """Cut the cells out of frame `k` of the block, scaled to 0..1.
+
+        Parameters
+        ----------
+        frame
+            (H, W) grey levels.
+        background
+            (H, W), of which `weight` times is subtracted; None for none. NaN becomes 0.
+        scale
+            How grey levels become 0..1.
+        boxes, valid
+            (N, 4) half-open boxes, and (N,) whether each cell was seen.
+        """
+        back = np.zeros((0, 0), np.float32) if background is None else background
+        places = self._starts + k * self._areas
+        _cut_intensities(
+            frame, back, weight, scale.offset, scale.scale, boxes, valid, self._sizes, places, self.flat
+        )  # fmt: skip
+
+    def cut_masks(
+        self,
+        k: int,
+        tracked: np.ndarray,
+        ids: npt.NDArray[np.integer],
+        boxes: npt.NDArray[np.int32],
+        valid: npt.NDArray[np.bool_],
+    ) -> None:
+        """Cut the masks of the cells (N,) `ids` out of (H, W) track ids; 1 is the cell itself."""
+        places = self._starts + k * self._areas
+        _cut_masks(tracked, ids, boxes, valid, self._sizes, places, self.flat)
 
 
 @compiled
 def _cut_intensities(
-    stack: Any,
-    back: Any,
-    weight: Any,
-    subtract: Any,
-    offset: Any,
-    scale: Any,
-    boxes: Any,
-    valid: Any,
-    sizes: Any,
-    out: Any,
-) -> None:
-    frames = stack.shape[0]
-    start = 0
+    frame: Any, back: Any, weight: float, offset: float, scale: float, boxes: Any, valid: Any,
+    sizes: Any, places: Any, out: Any,
+) -> None:  # fmt: skip
     for n in range(boxes.shape[0]):
-        h, w = sizes[n, 0], sizes[n, 1]
-        for t in range(frames):
-            if valid[n, t]:
-                y0, x0, y1, x1 = boxes[n, t]
-                for y in range(y0, y1):
-                    place = start + (y - y0) * w - x0
-                    for x in range(x0, x1):
-                        value = np.float64(stack[t, y, x])
-                        if subtract:
-                            value -= weight * np.float64(back[t, y, x])
-                        value = (value - offset) / scale
-                        if value > 0:  # not for NaN
-                            out[place + x] = min(value, 1.0)
-            start += h * w
-
-
-def cut_masks(
-    tracked: np.ndarray,
-    ids: npt.NDArray[np.integer],
-    boxes: npt.NDArray[np.int32],
-    valid: npt.NDArray[np.bool_],
-    sizes: npt.NDArray[np.int32],
-) -> npt.NDArray[np.uint8]:
-    """Cut the masks of all cells out of a block of tracked labels, as `cut_intensities` does; 1 is the cell itself.
-
-    Parameters
-    ----------
-    tracked
-        (T, H, W) track ids.
-    ids
-        (N,) ids of the cells.
-    boxes, valid, sizes
-        As for `cut_intensities`.
-    """
-    out = np.zeros(len(tracked) * int(sizes.astype(np.int64).prod(1).sum()), np.uint8)
-    _cut_masks(tracked, ids, boxes, valid, sizes, out)
-    return out
+        if valid[n]:
+            y0, x0, y1, x1 = boxes[n]
+            for y in range(y0, y1):
+                place = places[n] + (y - y0) * sizes[n, 1] - x0
+                for x in range(x0, x1):
+                    value = np.float64(frame[y, x])
+                    if back.size:
+                        value -= weight * np.float64(back[y, x])
+                    value = (value - offset) / scale
+                    if value > 0:  # not for NaN
+                        out[place + x] = min(value, 1.0)
 
 
 @compiled
-def _cut_masks(tracked: Any, ids: Any, boxes: Any, valid: Any, sizes: Any, out: Any) -> None:
-    frames = tracked.shape[0]
-    start = 0
+def _cut_masks(tracked: Any, ids: Any, boxes: Any, valid: Any, sizes: Any, places: Any, out: Any) -> None:
     for n in range(boxes.shape[0]):
-        h, w = sizes[n, 0], sizes[n, 1]
-        for t in range(frames):
-            if valid[n, t]:
-                y0, x0, y1, x1 = boxes[n, t]
-                for y in range(y0, y1):
-                    place = start + (y - y0) * w - x0
-                    for x in range(x0, x1):
-                        out[place + x] = tracked[t, y, x] == ids[n]
-            start += h * w
+        if valid[n]:
+            y0, x0, y1, x1 = boxes[n]
+            for y in range(y0, y1):
+                place = places[n] + (y - y0) * sizes[n, 1] - x0
+                for x in range(x0, x1):
+                    out[place + x] = tracked[y, x] == ids[n]

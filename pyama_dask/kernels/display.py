@@ -74,8 +74,19 @@ def show_labels(stack: np.ndarray, top: int) -> Display:
     -------
     (T, H // 2, W // 2) uint8.
     """
-    _, h, w = stack.shape
+    t, h, w = stack.shape
     ids = np.arange(max(top, 1) + 1)
     shades = np.clip(np.ceil(ids * 255 / max(top, 1)), 1, 255).astype(np.uint8)
     shades[0] = 0
-    return np.asarray(shades[stack[:, : h - h % 2 : 2, : w - w % 2 : 2]], np.uint8)
+    out = np.empty((t, h // 2, w // 2), np.uint8)
+    _show_labels(stack, shades, out)
+    return out
+
+
+@compiled
+def _show_labels(stack: Any, shades: Any, out: Any) -> None:
+    top = shades.size - 1
+    for t in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                out[t, y, x] = shades[min(np.int64(stack[t, 2 * y, 2 * x]), top)]

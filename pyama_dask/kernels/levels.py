@@ -38,35 +38,26 @@ class Histogram:
         counts = np.zeros(_SPAN, np.int64)
         _count_integers(block.reshape(-1), counts)
         values = np.flatnonzero(counts)
-        return cls._from(
-            values.astype(np.float64), counts[values], 0.0, [values.min(initial=_SPAN), values.max(initial=0)]
+        return cls.of_counts(
+            values.astype(np.float64), counts[values], 0.0, (values.min(initial=_SPAN), values.max(initial=0))
         )
 
     @classmethod
     def of_floats(cls, block: npt.NDArray[np.float32]) -> Histogram:
         """Fine histogram of float values."""
-        return cls.of_corrected(None, block, -1.0)
+        levels = FineLevels()
+        levels.add(block)
+        return levels.histogram()
 
     @classmethod
-    def of_corrected(cls, block: np.ndarray | None, background: npt.NDArray[np.float32], weight: float) -> Histogram:
-        """Fine histogram of ``block - weight * background``; without a block of ``-weight * background``."""
-        counts = np.zeros((2, 2 * _SPAN * FINE), np.uint32)
-        limits = np.array([np.inf, -np.inf])
-        back = background.reshape(-1)
-        raw = np.zeros(1, np.uint16) if block is None else block.reshape(-1)
-        _count_corrected(raw, back, weight, counts, limits)
-        bins = np.flatnonzero(counts[0] | counts[1])
-        counts = counts[:, bins].sum(0, dtype=np.int64)
-        return cls._from(bins / FINE - _SPAN, counts, 1.0 / FINE, limits.tolist())
-
-    @classmethod
-    def _from(
+    def of_counts(
         cls,
         values: npt.NDArray[np.float64],
         counts: npt.NDArray[np.int64],
         width: float,
-        limits: Sequence[float],
+        limits: tuple[float, float],
     ) -> Histogram:
+        """Histogram of what was counted; of nothing if there are no values."""
         low, high = limits if values.size else (np.nan, np.nan)
         return cls(values, counts, width, float(low), float(high))
 
@@ -104,6 +95,39 @@ class Histogram:
         return (low, high) if high > low else (self.minimum, self.maximum)
 
 
+class FineLevels:
+    """Counts float values frame by frame, in bins of 1/`FINE` grey level from -65536 to 65536; NaN is left out."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((2, 2 * _SPAN * FINE), np.uint32)
+        self._limits = np.array([np.inf, -np.inf])
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """Count an array of values."""
+        if values.size and np.isnan(values.min()):
+            values = values[~np.isnan(values)]
+        if values.size:
+            _count_values(values.reshape(-1, values.shape[-1]), self._counts, self._limits)
+
+    def add_corrected(self, frame: np.ndarray, background: npt.NDArray[np.float32], weight: float) -> None:
+        """Count the values of ``frame - weight * background``."""
+        if background.size and np.isnan(background.min()):
+            measured = ~np.isnan(background)
+            frame, background = frame[measured], background[measured]
+        if background.size:
+            rows, columns = -1, background.shape[-1]
+            _count_corrected(
+                frame.reshape(rows, columns), background.reshape(rows, columns), weight, self._counts, self._limits
+            )
+
+    def histogram(self) -> Histogram:
+        """Histogram of all that was counted."""
+        bins = np.flatnonzero(self._counts[0] | self._counts[1])
+        counts = self._counts[:, bins].sum(0, dtype=np.int64)
+        low, high = self._limits.tolist()
+        return Histogram.of_counts(bins / FINE - _SPAN, counts, 1.0 / FINE, (low, high))
+
+
 @compiled
 def _count_integers(values: Any, counts: Any) -> None:
     for value in values:
@@ -111,14 +135,36 @@ def _count_integers(values: Any, counts: Any) -> None:
 
 
 @compiled
-def _count_corrected(raw: Any, background: Any, weight: Any, counts: Any, limits: Any) -> None:
-    step = 0 if raw.size == 1 else 1
-    low, high = limits[0], limits[1]
+def _count_values(values: Any, counts: Any, limits: Any) -> None:
+    row, places, lows, highs = _columns(values.shape[1])
+    for y in range(values.shape[0]):
+        for x in range(row.size):
+            row[x] = values[y, x]
+        _count_row(row, places, lows, highs, counts)
+    limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
+
+
+@compiled
+def _count_corrected(frame: Any, background: Any, weight: float, counts: Any, limits: Any) -> None:
+    row, places, lows, highs = _columns(frame.shape[1])
+    for y in range(frame.shape[0]):
+        for x in range(row.size):
+            row[x] = np.float64(frame[y, x]) - weight * np.float64(background[y, x])
+        _count_row(row, places, lows, highs, counts)
+    limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
+
+
+@compiled
+def _columns(width: int) -> Any:
+    """Memory for one row: its values, their bins, and the limits of every column, which need no waiting."""
+    return np.empty(width), np.empty(width, np.int32), np.full(width, np.inf), np.full(width, -np.inf)
+
+
+@compiled
+def _count_row(row: Any, places: Any, lows: Any, highs: Any, counts: Any) -> None:
     last = np.float64(counts.shape[1] - 1)
-    for k in range(background.size):
-        value = np.float64(raw[k * step]) - weight * np.float64(background[k])
-        if not np.isnan(value):
-            low, high = min(low, value), max(high, value)
-            place = np.int64(min(max((value + 65536.0) * 16.0, 0.0), last))
-            counts[k & 1, place] += 1  # neighbours are often in one bin: two counters wait less for each other
-    limits[0], limits[1] = low, high
+    for x in range(row.size):
+        lows[x], highs[x] = min(lows[x], row[x]), max(highs[x], row[x])
+        places[x] = np.int32(min(max((row[x] + 65536.0) * 16.0, 0.0), last))
+    for x in range(row.size):
+        counts[x & 1, places[x]] += 1  # neighbours are often in one bin: two counters wait less for each other

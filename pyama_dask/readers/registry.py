@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 from pathlib import Path
@@ -52,6 +53,7 @@ def shared_reader(path: Path) -> Reader:
     return _SHARED[path][1]
 
 
+@atexit.register  # a worker ends with the movie open, which nd2 complains about
 def close_shared_readers() -> None:
     """Close the readers that `shared_reader` has left open."""
     while _SHARED:

@@ -18,9 +18,10 @@ from pyama_dask.cells import CellsWriter
 from pyama_dask.config import parse_config
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.launch import local_cluster
+from pyama_dask.layout import IMAGES, layout
 from pyama_dask.pipeline import plan_run
 from pyama_dask.readers import open_reader
-from pyama_dask.store import IMAGES, create_array, layout, write_block, write_groups
+from pyama_dask.store import create_array, write_block, write_groups
 
 Row = tuple[str, str, str]
 
