@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import background as kernel
+from pyama_dask.kernels.bits import pack
 
 SHAPES = [
     # (H, W), tile size: from a single pixel to several tiles, elongated, and where tiles are barely exceeded
@@ -105,11 +106,11 @@ def test_tiles_with_too_little_background_are_nan():
 
 def test_medians_of_odd_and_even_numbers_of_pixels():
     frame = np.array([[0, 255, 256, 65535]], np.uint16)
-    even = kernel.tile_medians(frame, np.zeros((1, 4), np.uint8), tile_size=100, min_fraction=0)
+    even = kernel.tile_medians(frame, pack(np.zeros((1, 4))), tile_size=100, min_fraction=0)
     assert even.tolist() == [[255.5]]
-    odd = kernel.tile_medians(frame, np.array([[0, 0, 0, 1]], np.uint8), tile_size=100, min_fraction=0)
+    odd = kernel.tile_medians(frame, pack(np.array([[0, 0, 0, 1]])), tile_size=100, min_fraction=0)
     assert odd.tolist() == [[255]]
-    none = kernel.tile_medians(frame, np.ones((1, 4), np.uint8), tile_size=100, min_fraction=0)
+    none = kernel.tile_medians(frame, pack(np.ones((1, 4))), tile_size=100, min_fraction=0)
     assert np.isnan(none).all()
 
 
@@ -179,6 +180,47 @@ def test_a_linear_ramp_is_reproduced(shape, tile_size):
     ramp = 1000 + 7 * y + 3 * x
     found = kernel.background(ramp.astype(np.uint16), np.zeros(shape, np.uint16), tile_size=tile_size)
     np.testing.assert_allclose(found, ramp, rtol=1e-6)  # the median of a tile is the value at its centre
+
+
+def test_the_plane_is_rebuilt_from_its_tiles():
+    for shape, tile_size in SHAPES:
+        frame, labels = lit(shape)
+        grid = kernel.tile_grid(frame, labels, tile_size=tile_size, dilation=2)
+        assert grid.dtype == np.float64
+        assert grid.shape == kernel.grid_shape(shape, tile_size)
+        out = np.empty(shape, np.float32)
+        assert kernel.plane(grid.copy(), tile_size, out) is out
+        whole = kernel.background(frame, labels, tile_size=tile_size, dilation=2)
+        np.testing.assert_array_equal(out.view(np.uint32), whole.view(np.uint32))  # every bit
+
+
+def test_without_background_the_grid_and_its_plane_are_nan():
+    frame, _ = lit((130, 217))
+    grid = kernel.tile_grid(frame, np.ones_like(frame), tile_size=30)
+    assert grid.shape == kernel.grid_shape(frame.shape, 30)
+    assert np.isnan(grid).all()
+    assert np.isnan(kernel.plane(grid, 30, np.zeros(frame.shape, np.float32))).all()
+
+
+def plain_surface(grid, tile_size, shape):
+    """Sum over the terms of the splines, pixel by pixel."""
+    down, right = (kernel._basis(n, tile_size) for n in shape)
+    coefficients = np.pad(down.solve @ grid @ right.solve.T, (0, 3))
+    out = np.empty(shape)
+    for y, x in np.ndindex(shape):
+        row = np.zeros(coefficients.shape[1])
+        for k in range(4):
+            row += down.weights[k, y] * coefficients[down.first[y] + k]
+        out[y, x] = sum(right.weights[k, x] * row[right.first[x] + k] for k in range(4))
+    return out.astype(np.float32)
+
+
+@pytest.mark.parametrize(("shape", "tile_size"), [((9, 31), 4), ((40, 23), 7), ((12, 12), 11), ((5, 60), 4)], ids=str)
+def test_no_bit_depends_on_the_order_of_the_loops(shape, tile_size):
+    grid = np.random.default_rng(3).uniform(0, 65535, kernel.grid_shape(shape, tile_size))
+    out = np.empty(shape, np.float32)
+    kernel.surface(grid, tile_size, out)
+    np.testing.assert_array_equal(out, plain_surface(grid, tile_size, shape))
 
 
 def test_cells_are_left_out_with_a_margin():

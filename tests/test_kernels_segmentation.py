@@ -10,15 +10,12 @@ from skimage.morphology import disk as plain_disk
 from support import frames, reference
 
 from pyama_dask.kernels import morphology, runs, segmentation
+from pyama_dask.kernels.bits import pack, unpack
 from pyama_dask.kernels.logstd import LocalDeviation
 
 MODES = ("valley", "mode")
-masks = st.builds(
-    lambda shape, seed, part: np.random.default_rng(seed).uniform(size=shape) < part,
-    frames.shapes(largest=40),
-    frames.seeds,
-    st.floats(0, 1),
-)
+masks = st.builds(frames.mask, frames.mask_shapes, frames.seeds, st.floats(0, 1))
+WIDTHS = [1, 7, 8, 9, 16, 63, 64, 65, 127, 128, 129]
 
 
 def every_frame(test):
@@ -108,7 +105,7 @@ def test_histogram_and_mask_are_numpys_of_the_values(kind, shape, dtype, window)
     np.testing.assert_array_equal(edges, plain[1])
     np.testing.assert_array_equal(counts, plain[0])
     for cut in (*edges[::40], values.flat[0], values.max(), values.min(), -9.0, 99.0):
-        np.testing.assert_array_equal(deviation.above(float(cut)), values > np.float32(cut))
+        np.testing.assert_array_equal(unpack(deviation.above(float(cut))), values > np.float32(cut))
 
 
 @given(frames.seeds, frames.shapes(largest=40), st.sampled_from([2, 3, 40, 256, 5000, 65536]), st.integers(1, 500))
@@ -168,50 +165,94 @@ def test_a_cell_mode_may_have_two_equal_bins():
     assert segmentation.threshold_valley(PlainDeviation(values)) == reference.threshold_valley(values)
 
 
+def test_a_frame_that_needs_64_bits_differs_by_nothing_else():
+    frame = frames.blobs((70, 90), np.uint16, 2) // 8
+    wide = frame.copy()
+    wide[40, 60] = 65535
+    for size in (3, 5):
+        plain = reference.logstd(wide, size)
+        np.testing.assert_array_equal(LocalDeviation(wide, size).values(), plain)
+        counts, edges = LocalDeviation(wide, size).histogram(200)
+        np.testing.assert_array_equal(counts, np.histogram(plain, edges)[0])
+
+
+@pytest.mark.parametrize("step", [14562, 14563, 14564, 14654, 14655, 20000])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 9), (9, 2), (12, 70)], ids=str)
+def test_steps_at_the_limit_of_32_bits(step, shape):
+    half = np.where(np.random.default_rng(step).random(shape) < 0.5, 30000, 30000 + step).astype(np.uint16)
+    for size in (1, 3, 5):
+        np.testing.assert_array_equal(LocalDeviation(half, size).values(), reference.logstd(half, size))
+
+
+def test_bins_that_share_their_leading_bits_are_told_apart():
+    """A hundred bins within a hundredth of the values, where one number leads to all of them."""
+    frame = np.zeros((30, 30), np.uint16)
+    frame[1::3, 1::3] = 1000 + np.arange(100).reshape(10, 10) // 10
+    values = reference.logstd(frame)
+    assert (values > 0).all()
+    counts, edges = LocalDeviation(frame).histogram(100)
+    np.testing.assert_array_equal(counts, np.histogram(values, 100)[0])
+    np.testing.assert_array_equal(edges, np.histogram(values, 100)[1])
+
+
 # ------------------------------------------------------------------------------------------- morphology
 
 
-@pytest.mark.parametrize("radius", range(9))
+def footprint(reach):
+    """Mask of a footprint that is held by its reach."""
+    y, x = np.ogrid[1 - reach.size : reach.size, -reach[0] : reach[0] + 1]
+    return np.abs(x) <= reach[np.abs(y)]
+
+
+@pytest.mark.parametrize("radius", range(12))
 def test_disk_is_scikit_images(radius):
-    np.testing.assert_array_equal(morphology.disk(radius), plain_disk(radius))
+    np.testing.assert_array_equal(footprint(morphology.disk(radius)), plain_disk(radius))
+
+
+@pytest.mark.parametrize("radius", range(5))
+@pytest.mark.parametrize("times", range(5))
+def test_repeated_is_the_sum_of_footprints(radius, times):
+    point = np.zeros((41, 41), bool)
+    point[20, 20] = True
+    reach = morphology.repeated(morphology.disk(radius), times)
+    size = times * radius
+    for _ in range(times):
+        point = ndi.binary_dilation(point, plain_disk(radius))
+    np.testing.assert_array_equal(footprint(reach), point[20 - size : 21 + size, 20 - size : 21 + size])
 
 
 @given(masks, st.integers(0, 5), st.integers(0, 3))
 def test_closing_and_opening_are_scipys(mask, radius, iterations):
+    reach = morphology.repeated(morphology.disk(radius), iterations)
     for name in ("closing", "opening"):
-        found = getattr(morphology, name)(mask.view(np.uint8), morphology.disk(radius), iterations)
+        found = getattr(morphology, name)(pack(mask), reach)
         plain = getattr(reference, name)(mask, plain_disk(radius), iterations)
-        np.testing.assert_array_equal(found, plain, name)
+        np.testing.assert_array_equal(unpack(found), plain, name)
 
 
 def test_outside_of_the_frame_never_counts():
-    footprint = morphology.disk(2)
+    reach = morphology.repeated(morphology.disk(2), 3)
     whole = np.ones((9, 11), np.uint8)
-    np.testing.assert_array_equal(morphology.opening(whole, footprint, 3), whole)
-    np.testing.assert_array_equal(morphology.erode(whole, footprint, 3), whole)
-    np.testing.assert_array_equal(morphology.closing(0 * whole, footprint, 3), 0 * whole)
+    np.testing.assert_array_equal(unpack(morphology.opening(pack(whole), reach)), whole)
+    np.testing.assert_array_equal(unpack(morphology.erode(pack(whole), reach)), whole)
+    np.testing.assert_array_equal(unpack(morphology.closing(pack(0 * whole), reach)), 0 * whole)
 
 
 @given(masks, st.integers(0, 30))
 def test_solid_is_the_plain_definition(mask, smallest):
     kept = reference.keep_sizes(label(mask, connectivity=1), smallest, None) > 0
-    np.testing.assert_array_equal(runs.solid(mask.view(np.uint8), smallest), ndi.binary_fill_holes(kept))
+    np.testing.assert_array_equal(unpack(runs.solid(pack(mask), smallest)), ndi.binary_fill_holes(kept))
 
 
-@given(masks, st.integers(0, 12))
-def test_widen_is_scipys_dilation(mask, radius):
-    plain = ndi.binary_dilation(mask, plain_disk(radius))
-    np.testing.assert_array_equal(runs.widen(mask.view(np.uint8), radius), plain)
-
-
-@pytest.mark.parametrize("width", [1, 7, 8, 9, 16, 64, 65])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_runs_are_the_stretches_of_a_row(width):
     for seed in range(20):
-        mask = np.random.default_rng(seed).random((5, width)) < 0.5
-        first, begins, ends = runs.find_runs(mask.view(np.uint8))
+        mask = np.random.default_rng(seed).random((5, width)) < seed / 19
+        first, begins, ends = runs.find_runs(pack(mask))
         drawn = np.zeros_like(mask)
         for y in range(5):
             for k in range(first[y], first[y + 1]):
+                assert begins[k] < ends[k]
                 assert k == first[y] or begins[k] > ends[k - 1]
                 drawn[y, begins[k] : ends[k]] = True
         np.testing.assert_array_equal(drawn, mask)
@@ -223,17 +264,17 @@ def test_fill_holes_of_rings():
     mask[2:9, 12:20], mask[4:7, 14:20] = 1, 0  # open to the border
     mask[12:17, 3:8], mask[13:16, 4:7] = 1, 0
     mask[12, 3] = 0  # open at a corner only, which is no way out
-    filled = runs.solid(mask, 0)
+    filled = unpack(runs.solid(pack(mask), 0))
     assert filled[4:7, 4:7].all()
     assert filled[13:16, 4:7].all()
     assert filled.sum() == mask.sum() + 18
     for simple in (np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.eye(1, dtype=np.uint8)):
-        np.testing.assert_array_equal(runs.solid(simple, 0), simple)
+        np.testing.assert_array_equal(unpack(runs.solid(pack(simple), 0)), simple)
 
 
 @given(masks, st.integers(0, 30), st.integers(1, 30))
 def test_label_is_the_plain_definition(mask, smallest, largest):
-    found, count, _ = runs.label(mask.view(np.uint8), smallest, largest)
+    found, count, _ = runs.label(pack(mask), smallest, largest)
     np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
     assert count == found.max(initial=0)
 
@@ -245,11 +286,11 @@ def test_label_keeps_the_limits_and_numbers_in_raster_order():
     mask[2, 6] = 1  # 1 pixel
     mask[6, 0:5] = 1  # 5 pixels, last
     mask[5, 5] = 1  # touches the last at a corner only
-    labels, *_ = runs.label(mask, 3, 5)
+    labels, *_ = runs.label(pack(mask), 3, 5)
     assert labels[0, 10] == 1
     assert labels[6, 2] == 2
     assert np.unique(labels, return_counts=True)[1].tolist() == [84 - 8, 3, 5]
-    assert runs.label(mask, 0, 99)[1] == 5
+    assert runs.label(pack(mask), 0, 99)[1] == 5
 
 
 @given(st.builds(frames.label_image, frames.shapes(largest=40), frames.seeds, st.integers(1, 20)))
@@ -354,5 +395,5 @@ def test_as_many_objects_as_16_bits_can_count():
     assert labels[-2, -3] == 65535
     with pytest.raises(OverflowError, match="65536 objects"):
         segmentation.segment(frames.specks(256, 256), **rules)
-    assert runs.label(frames.specks(256, 256).astype(bool).view(np.uint8), 0, 9)[1] == 65536
+    assert runs.label(pack(frames.specks(256, 256)), 0, 9)[1] == 65536
     assert segmentation.segment(frames.specks(256, 256), min_object_size=10, morph_iterations=0).max() == 0

@@ -15,12 +15,17 @@ from scipy.interpolate import BSpline, make_interp_spline
 from scipy.ndimage import convolve
 
 from pyama_dask.config import Count, Fraction, Whole
+from pyama_dask.kernels.bits import Bits, dilate, pack, unpack
 from pyama_dask.kernels.compiled import compiled
-from pyama_dask.kernels.runs import Mask, widen
+from pyama_dask.kernels.morphology import disk
+from pyama_dask.kernels.runs import find_runs
 
 Grid = npt.NDArray[np.float64]
+"""(gy, gx) one value for every tile."""
 MOST_LEVELS = 8192
 """Grey levels that are counted for all tiles at once."""
+TERMS = 4
+"""Of a cubic spline at one place along one axis."""
 
 
 def background(
@@ -38,6 +43,14 @@ def background(
     return background_plane(grid, tile_size, out)
 
 
+    Returns
+    -------
+    (H, W) background in grey levels; all NaN where no tile is free of cells, as there is nothing to measure.
+    """
+    grid = tile_grid(frame, labels, tile_size=tile_size, dilation=dilation, min_fraction=min_fraction)
+    return plane(grid, tile_size, np.empty(frame.shape, np.float32) if out is None else out)
+
+
 def tile_grid(
     frame: np.ndarray,
     labels: np.ndarray,
@@ -46,19 +59,31 @@ def tile_grid(
     dilation: Whole = 10,
     min_fraction: Fraction = 0.05,
 ) -> Grid:
-    """Find the background in every tile."""
-    covered = cover(labels, dilation)
-    return fill_grid(tile_medians(frame, covered, tile_size=tile_size, min_fraction=min_fraction))
+    """Measure the tiles of one frame: all that its background is made of. Parameters are those of `background`.
+
+    Returns
+    -------
+    (gy, gx) medians in grey levels, filled where a tile is not free of cells; all NaN where no tile is.
+    """
+    return fill_grid(tile_medians(frame, cover(labels, dilation), tile_size=tile_size, min_fraction=min_fraction))
 
 
-def grid_shape(shape: tuple[int, int], tile_size: int) -> tuple[int, int]:
-    """Rows and columns of tiles."""
-    gy, gx = (tile_edges(n, tile_size).size - 2 for n in shape)
-    return gy, gx
+def plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rebuild the background of a frame from its tiles.
 
+    Parameters
+    ----------
+    grid
+        (gy, gx) medians, as `tile_grid` gives them.
+    tile_size
+        Width of a tile in pixels.
+    out
+        (H, W) array that takes the background in grey levels; all NaN where the grid is.
 
-def background_plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rebuild the background of a frame from its tiles."""
+    Returns
+    -------
+    `out`.
+    """
     if np.isnan(grid).any():
         out.fill(np.nan)
     else:
@@ -66,9 +91,9 @@ def background_plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -
     return out
 
 
-def cover(labels: np.ndarray, dilation: int) -> Mask:
+def cover(labels: np.ndarray, dilation: int) -> Bits:
     """Mask of the cells widened by a disk of radius `dilation` pixels."""
-    return widen((labels > 0).view(np.uint8), dilation)
+    return dilate(pack(labels), disk(dilation))
 
 
 # ------------------------------------------------------------------------------------------------ tiles
@@ -80,34 +105,43 @@ def tile_edges(n: int, tile_size: int) -> npt.NDArray[np.int64]:
     return np.rint(np.linspace(0, n, 2 * pieces - 1)).astype(np.int64)
 
 
-def tile_medians(frame: np.ndarray, covered: Mask, *, tile_size: int, min_fraction: float) -> Grid:
+def grid_shape(shape: tuple[int, int], tile_size: int) -> tuple[int, int]:
+    """(gy, gx) tiles of a frame of (H, W) pixels."""
+    gy, gx = (tile_edges(n, tile_size).size - 2 for n in shape)
+    return gy, gx
+
+
+def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fraction: float) -> Grid:
     """Median of the uncovered pixels of every tile; NaN where less than `min_fraction` of the tile is free."""
     edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
     grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
+    first, begins, ends = find_runs(~covered)
     low, bins = _common_levels(frame, covered)
-    _tile_medians(frame, covered, edges_y, edges_x, min_fraction, low, bins, grid)
+    _tile_medians(frame, first, begins, ends, edges_y, edges_x, min_fraction, low, bins, grid)
     return grid
 
 
-def _common_levels(frame: np.ndarray, covered: Mask) -> tuple[int, int]:
+def _common_levels(frame: np.ndarray, covered: Bits) -> tuple[int, int]:
     """Lowest and number of the grey levels in which nearly all medians lie, from a sample of the free pixels."""
-    sample = frame[::8, ::8][covered[::8, ::8] == 0]
+    sample = frame[::8, ::8][unpack(Bits(covered.words[::8], covered.width))[:, ::8] == 0]
     low, high = (int(level) for level in np.percentile(sample, [0.5, 99.5])) if sample.size else (0, 0)
     return low, min(high - low + 1, MOST_LEVELS)
 
 
 @compiled
 def _tile_medians(
-    frame: Any, covered: Any, edges_y: Any, edges_x: Any, min_fraction: float, low: int, bins: int, grid: Any
-) -> None:
-    """Count every pixel once, in the quarter of a tile that it is in, and sort by counting.
+    frame: Any, first: Any, begins: Any, ends: Any,
+    edges_y: Any, edges_x: Any, min_fraction: float, low: int, bins: int, grid: Any,
+) -> None:  # fmt: skip
+    """Count every free pixel once, in the quarter of a tile that it is in, and sort by counting.
 
     Bin 0 is for grey levels below `low`, the last one for those above; a median there is looked for by itself.
     """
     quarters = np.zeros((2, edges_x.size - 1, bins + 2), np.uint32)
     counts = np.empty(bins + 2, np.uint32)
     for row in range(edges_y.size - 1):
-        _count_quarters(frame, covered, edges_y[row], edges_y[row + 1], edges_x, low, quarters[row % 2])
+        rows = edges_y[row], edges_y[row + 1]
+        _count_quarters(frame, first, begins, ends, rows, edges_x, low, quarters[row % 2])
         for j in range(grid.shape[1] if row else 0):
             y0, y1, x0, x1 = edges_y[row - 1], edges_y[row + 1], edges_x[j], edges_x[j + 2]
             free: Any = np.int64(0)
@@ -118,20 +152,32 @@ def _tile_medians(
                 upper = _ranked(counts, free // 2)
                 lower = upper if free % 2 else _ranked(counts, free // 2 - 1)
                 if lower == 0 or upper == counts.size - 1:
-                    grid[row - 1, j] = _median(frame[y0:y1, x0:x1], covered[y0:y1, x0:x1], free)
+                    grid[row - 1, j] = _median(frame, first, begins, ends, (y0, y1), (x0, x1), free)
                 else:
                     grid[row - 1, j] = low - 1 + (lower + upper) / 2.0
 
 
 @compiled
-def _count_quarters(frame: Any, covered: Any, y0: int, y1: int, edges_x: Any, low: int, counts: Any) -> None:
+def _count_quarters(
+    frame: Any, first: Any, begins: Any, ends: Any, rows: Any, edges_x: Any, low: int, counts: Any
+) -> None:
     counts[:] = 0
     above = counts.shape[1] - 1
-    for y in range(y0, y1):
-        for k in range(edges_x.size - 1):
-            for x in range(edges_x[k], edges_x[k + 1]):
-                if not covered[y, x]:
-                    counts[k, min(max(np.int64(frame[y, x]) - low + 1, 0), above)] += 1
+    bins = np.empty(frame.shape[1], np.int32)
+    for y in range(rows[0], rows[1]):
+        row = frame[y]
+        for x in range(row.size):
+            bins[x] = min(max(np.int32(row[x]) - np.int32(low) + 1, 0), above)
+        quarter = 0
+        for k in range(first[y], first[y + 1]):
+            begin = begins[k]
+            while begin < ends[k]:  # a part of the run in every quarter that it crosses
+                while edges_x[quarter + 1] <= begin:
+                    quarter += 1
+                end = min(ends[k], edges_x[quarter + 1])
+                for x in range(begin, end):
+                    counts[quarter, np.uint32(bins[x])] += 1
+                begin = end
 
 
 @compiled
@@ -145,12 +191,12 @@ def _ranked(counts: Any, rank: int) -> int:
 
 
 @compiled
-def _median(frame: Any, covered: Any, free: int) -> float:
+def _median(frame: Any, first: Any, begins: Any, ends: Any, rows: Any, columns: Any, free: int) -> float:
     values = np.empty(free, frame.dtype)
     n = 0
-    for y in range(frame.shape[0]):
-        for x in range(frame.shape[1]):
-            if not covered[y, x]:
+    for y in range(rows[0], rows[1]):
+        for k in range(first[y], first[y + 1]):
+            for x in range(max(begins[k], columns[0]), min(ends[k], columns[1])):
                 values[n] = frame[y, x]
                 n += 1
     values.sort()
@@ -190,15 +236,16 @@ def surface(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> None:
         out.fill((rows @ grid @ columns.T).mean())
         return
     down, right = (_basis(n, tile_size) for n in out.shape)
-    coefficients = down.solve @ grid @ right.solve.T
-    _evaluate(coefficients, down.first, down.weights, right.first, right.weights, out)
+    coefficients = np.pad(down.solve @ grid @ right.solve.T, (0, TERMS - 1))
+    _evaluate(coefficients, down.first, down.weights, right.first, right.weights, right.stretches, out)
 
 
 class _Basis:
     """Spline basis along one axis: pixel values are linear in the tiles, so all that costs is done once a shape.
 
-    `solve` turns tiles into spline coefficients; pixel k is the sum of ``weights[k]`` times the coefficients
-    from ``first[k]`` on.
+    `solve` turns tiles into spline coefficients; pixel k is the sum of ``weights[:, k]`` times the coefficients from
+    ``first[k]`` on, weights being 0 where a spline of lower degree has fewer terms. From one of the `stretches` to the
+    next pixels have the same coefficients.
     """
 
     def __init__(self, n: int, tile_size: int) -> None:
@@ -209,7 +256,9 @@ class _Basis:
         at = np.arange(n) + 0.5
         dense = BSpline.design_matrix(at, spline.t, degree, extrapolate=True).toarray()
         self.first = np.clip(np.searchsorted(spline.t, at, side="right") - degree - 1, 0, centres.size - degree - 1)
-        self.weights = np.take_along_axis(dense, self.first[:, None] + np.arange(degree + 1), axis=1)
+        self.weights = np.zeros((TERMS, n))
+        self.weights[: degree + 1] = np.take_along_axis(dense, self.first[:, None] + np.arange(degree + 1), axis=1).T
+        self.stretches = np.concatenate([[0], np.flatnonzero(np.diff(self.first)) + 1, [n]])
 
 
 @lru_cache(maxsize=16)
@@ -234,15 +283,21 @@ def _extension(n: int, tile_size: int) -> tuple[npt.NDArray[np.float64], Grid]:
 
 
 @compiled
-def _evaluate(coefficients: Any, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, out: Any) -> None:
-    height, width = out.shape
+def _evaluate(
+    coefficients: Any, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, stretches: Any, out: Any
+) -> None:
     row = np.empty(coefficients.shape[1])
-    for y in range(height):
+    for y in range(out.shape[0]):
         row[:] = 0.0
-        for k in range(weights_y.shape[1]):
-            row += weights_y[y, k] * coefficients[first_y[y] + k]
-        for x in range(width):
-            value = 0.0
-            for k in range(weights_x.shape[1]):
-                value += weights_x[x, k] * row[first_x[x] + k]
-            out[y, x] = value
+        for k in range(TERMS):
+            row += weights_y[k, y] * coefficients[first_y[y] + k]
+        for k in range(stretches.size - 1):
+            begin, end = stretches[k], stretches[k + 1]
+            _combine(row[first_x[begin] :], weights_x[:, begin:end], out[y, begin:end])
+
+
+@compiled
+def _combine(coefficients: Any, weights: Any, out: Any) -> None:
+    a, b, c, d = coefficients[0], coefficients[1], coefficients[2], coefficients[3]
+    for x in range(out.size):
+        out[x] = a * weights[0, x] + b * weights[1, x] + c * weights[2, x] + d * weights[3, x]

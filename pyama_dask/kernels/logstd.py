@@ -2,8 +2,11 @@
 
 In a window of n pixels the variance times n squared, ``n sum(v v) - sum(v)**2``, is a whole number. The logarithm of
 its root grows with it, so that the edges of histogram bins, and a threshold, can be translated into whole numbers
-once, and pixels compared with those. Whole numbers below 2**53 are held in float64, exactly. A window without variance
-has the value 0 by definition, which is that of a variance of 1.
+once, and pixels compared with those. A window without variance has the value 0 by definition, which is that of a
+variance of 1.
+
+The variance is at most a quarter of the squared range of the window (Popoviciu 1935). Sums that overflow are right
+modulo the size of a word, so that 32 bits do for a frame whose windows all have n * range below 2**17.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels.bits import Bits, empty_words, pack_row
 from pyama_dask.kernels.compiled import compiled
 
-MANTISSA_BITS = 10
-"""Of a float64, that with its exponent choose where the search for a bin begins."""
-_SHIFT = 52 - MANTISSA_BITS
+MANTISSA_BITS = 9
+"""Of a float32, that with its exponent choose where the search for a bin begins."""
+_SHIFT = 23 - MANTISSA_BITS
 
 
 class LocalDeviation:
@@ -30,8 +34,8 @@ class LocalDeviation:
     frame
         (H, W) uint8 or uint16.
     window_size
-        Odd width of the window in pixels, at most 37 for sums to be exact. At the borders the frame is mirrored with
-        its edge pixels repeated.
+        Odd width of the window in pixels, at most 37 for scaled variances to be exact in float64. At the borders the
+        frame is mirrored with its edge pixels repeated.
     """
 
     def __init__(self, frame: np.ndarray, window_size: int = 3) -> None:
@@ -39,44 +43,58 @@ class LocalDeviation:
         self._size = window_size
         half = window_size // 2
         self._rows, self._columns = (np.pad(np.arange(n), half, mode="symmetric") for n in frame.shape)
-        self._unit = float(window_size**4)
+
+    @cached_property
+    def _word(self) -> type[np.unsignedinteger[Any]]:
+        """Type of the scaled variances."""
+        if self._size == 3 and min(self._frame.shape) >= 3:
+            largest_range = _largest_range(self._frame)
+        else:
+            largest_range = int(self._frame.max()) - int(self._frame.min())
+        return np.uint32 if self._size**2 * largest_range < 2**17 else np.uint64
+
+    def _source(self) -> Any:
+        """What loops over the scaled variances take: frame, mirrored rows and columns, window, and room for a row."""
+        down, scaled = np.empty((2, self._columns.size), self._word), np.empty(self._frame.shape[1], self._word)
+        return self._frame, self._rows, self._columns, self._size, down, scaled
 
     def values(self) -> npt.NDArray[np.float32]:
         """(H, W) all values."""
         out = np.empty(self._frame.shape, np.float32)
-        _values(self._frame, self._rows, self._columns, self._size, self._unit, out)
+        _values(self._source(), out)
         return out
 
     def value_of(self, scaled: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Values of variances that are scaled by the window's pixels squared."""
-        return (0.5 * np.log(scaled / self._unit)).astype(np.float32)
+        return (0.5 * np.log(scaled / float(self._size**4))).astype(np.float32)
 
     @cached_property
     def _extremes(self) -> npt.NDArray[np.float64]:
-        found = np.array([np.iinfo(np.int64).max, 0])
-        _extremes(self._frame, self._rows, self._columns, self._size, self._unit, found)
-        return found.view(np.float64)
+        found = np.array([np.iinfo(self._word).max, 0], self._word)
+        _extremes(self._source(), found)
+        return found.astype(np.float64)
 
     def histogram(self, bins: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """(bins,) counts and (bins + 1,) edges between minimum and maximum, as `numpy.histogram` gives them."""
         edges = np.histogram_bin_edges(self.value_of(self._extremes), bins)
         starts = self.least_reaching(edges[:-1])
+        # all numbers of one exponent and leading mantissa begin their search at the last bin below the first of them
+        low, high = _leading_bits(self._extremes)
+        behind = np.searchsorted(_leading_bits(starts), np.arange(low, high + 2), side="left")
+        first_bin = np.clip(behind - 1, 0, None).astype(np.int32)
+        limits = np.append(starts[1:].astype(self._word), self._word(np.iinfo(self._word).max))
         counts = np.zeros((4, bins), np.int64)
-        # every float64 of one exponent and leading mantissa begins its search at the bin of the smallest of them
-        low, high = (int(bits) >> _SHIFT for bits in self._extremes.view(np.int64))
-        smallest = (np.arange(low, high + 1, dtype=np.int64) << _SHIFT).view(np.float64)
-        first_bin = np.clip(np.searchsorted(starts, smallest, side="right") - 1, 0, bins - 1).astype(np.int16)
-        limits = np.append(starts[1:], np.inf)
-        _histogram(self._frame, self._rows, self._columns, self._size, self._unit, first_bin, low, limits, counts)
+        steps = int(np.diff(first_bin).max())
+        _histogram(self._source(), first_bin[:-1], int(low), steps, limits, counts)
         return counts.sum(0), edges
 
-    def above(self, cut: float) -> npt.NDArray[np.uint8]:
-        """(H, W) mask of 1 where the value is above a cut, compared in float32."""
+    def above(self, cut: float) -> Bits:
+        """Mask of the pixels whose value is above a cut, compared in float32."""
         just_above = np.nextafter(np.float32(cut), np.float32(np.inf))
-        least = float(self.least_reaching(np.array([just_above], np.float32))[0])
-        out = np.empty(self._frame.shape, np.uint8)
-        _above(self._frame, self._rows, self._columns, self._size, self._unit, least, out)
-        return out
+        least = self.least_reaching(np.array([just_above], np.float32)).astype(self._word)
+        words = empty_words(self._frame.shape)
+        _above(self._source(), least, words)
+        return Bits(words, self._frame.shape[1])
 
     def spread_up_to(self, cut: float) -> float:
         """Population standard deviation of the values up to and including a cut."""
@@ -96,84 +114,146 @@ class LocalDeviation:
         return reaching
 
 
+def _leading_bits(scaled: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    """Exponent and leading mantissa of a float32; these never fall where the numbers rise."""
+    return scaled.astype(np.float32).view(np.int32) >> _SHIFT
+
+
+# ----------------------------------------------------------------------------------------- loops over rows
+
+
 @compiled
-def _scaled_row(
-    frame: Any, rows: Any, columns: Any, size: int, unit: float, y: int, down: Any, down2: Any, out: Any
-) -> None:
+def _largest_range(frame: Any) -> Any:
+    """Largest difference of two pixels of a window of 3 by 3."""
+    high, low = np.empty(frame.shape[1], frame.dtype), np.empty(frame.shape[1], frame.dtype)
+    largest = 0
+    for y in range(1, frame.shape[0] - 1):
+        _highest_lowest(frame[y - 1], frame[y], frame[y + 1], high, low)
+        largest = max(largest, _row_range(high, low))
+    return largest
+
+
+@compiled
+def _highest_lowest(above: Any, row: Any, below: Any, high: Any, low: Any) -> None:
+    for x in range(high.size):
+        high[x] = max(above[x], row[x], below[x])
+        low[x] = min(above[x], row[x], below[x])
+
+
+@compiled
+def _row_range(high: Any, low: Any) -> Any:
+    largest = np.uint16(0)
+    for x in range(high.size - 2):
+        found = max(high[x], high[x + 1], high[x + 2]) - min(low[x], low[x + 1], low[x + 2])
+        largest = max(largest, np.uint16(found))
+    return largest
+
+
+@compiled
+def _scaled_row(source: Any, y: int) -> Any:
     """Variance times n squared of one row; that of windows without variance is the one of value 0."""
+    frame, rows, columns, size, down, out = source
     half, width = size // 2, out.size
-    inner, inner2 = down[half : half + width], down2[half : half + width]
+    total, squares = down[0, half : half + width], down[1, half : half + width]
     if size == 3:
-        above, row, below = frame[rows[y]], frame[rows[y + 1]], frame[rows[y + 2]]
-        for x in range(width):
-            a, b, c = np.float64(above[x]), np.float64(row[x]), np.float64(below[x])
-            inner[x] = a + b + c
-            inner2[x] = a * a + b * b + c * c
+        _sum_three(frame[rows[y]], frame[rows[y + 1]], frame[rows[y + 2]], total)
+        _sum_three_squares(frame[rows[y]], frame[rows[y + 1]], frame[rows[y + 2]], squares)
     else:
-        inner[:] = 0.0
-        inner2[:] = 0.0
-        for k in range(size):
-            row = frame[rows[y + k]]
-            for x in range(width):
-                a = np.float64(row[x])
-                inner[x] += a
-                inner2[x] += a * a
+        down[:] = 0
+        for k in range(y, y + size):
+            _add(frame[rows[k]], total, squares)
     for x in range(half):
-        down[x], down2[x] = inner[columns[x]], inner2[columns[x]]
         right = half + width + x
-        down[right], down2[right] = inner[columns[right]], inner2[columns[right]]
-    n = np.float64(size * size)
+        down[0, x], down[0, right] = total[columns[x]], total[columns[right]]
+        down[1, x], down[1, right] = squares[columns[x]], squares[columns[right]]
+    if size == 3:
+        _combine_three(down[0], down[1], out)
+    else:
+        _combine(down[0], down[1], size, out)
     for x in range(width):
-        if size == 3:
-            s1 = down[x] + down[x + 1] + down[x + 2]
-            s2 = down2[x] + down2[x + 1] + down2[x + 2]
-        else:
-            s1 = down[x : x + size].sum()
-            s2 = down2[x : x + size].sum()
-        scaled = n * s2 - s1 * s1
-        out[x] = scaled if scaled > 0.0 else unit
+        if out[x] == 0:
+            out[x] = size**4
+    return out
 
 
 @compiled
-def _values(frame: Any, rows: Any, columns: Any, size: int, unit: float, out: Any) -> None:
-    down, down2, scaled = np.empty(columns.size), np.empty(columns.size), np.empty(frame.shape[1])
-    for y in range(frame.shape[0]):
-        _scaled_row(frame, rows, columns, size, unit, y, down, down2, scaled)
+def _sum_three(above: Any, row: Any, below: Any, out: Any) -> None:
+    for x in range(out.size):
+        out[x] = above[x] + row[x] + below[x]
+
+
+@compiled
+def _sum_three_squares(above: Any, row: Any, below: Any, out: Any) -> None:
+    for x in range(out.size):
+        a, b, c = np.uint64(above[x]), np.uint64(row[x]), np.uint64(below[x])
+        out[x] = a * a + b * b + c * c
+
+
+@compiled
+def _add(row: Any, total: Any, squares: Any) -> None:
+    for x in range(row.size):
+        a = np.uint64(row[x])
+        total[x] += a
+        squares[x] += a * a
+
+
+@compiled
+def _combine_three(total: Any, squares: Any, out: Any) -> None:
+    for x in range(out.size):
+        s1 = total[x] + total[x + 1] + total[x + 2]
+        s2 = squares[x] + squares[x + 1] + squares[x + 2]
+        out[x] = np.uint64(9) * s2 - s1 * s1
+
+
+@compiled
+def _combine(total: Any, squares: Any, size: int, out: Any) -> None:
+    for x in range(out.size):
+        s1 = total[x : x + size].sum()
+        out[x] = np.uint64(size * size) * squares[x : x + size].sum() - s1 * s1
+
+
+@compiled
+def _values(source: Any, out: Any) -> None:
+    unit = float(source[3] ** 4)
+    for y in range(source[0].shape[0]):
+        scaled = _scaled_row(source, y)
         for x in range(scaled.size):
             out[y, x] = 0.5 * math.log(scaled[x] / unit)
 
 
 @compiled
-def _extremes(frame: Any, rows: Any, columns: Any, size: int, unit: float, found: Any) -> None:
-    down, down2, scaled = np.empty(columns.size), np.empty(columns.size), np.empty(frame.shape[1])
-    bits = scaled.view(np.int64)  # in the order of the numbers, as these are positive
+def _extremes(source: Any, found: Any) -> None:
     low, high = found[0], found[1]
-    for y in range(frame.shape[0]):
-        _scaled_row(frame, rows, columns, size, unit, y, down, down2, scaled)
+    for y in range(source[0].shape[0]):
+        scaled = _scaled_row(source, y)
         for x in range(scaled.size):
-            low, high = min(low, bits[x]), max(high, bits[x])
+            low, high = min(low, scaled[x]), max(high, scaled[x])
     found[0], found[1] = low, high
 
 
 @compiled
-def _histogram(
-    frame: Any, rows: Any, columns: Any, size: int, unit: float, first_bin: Any, low: int, limits: Any, counts: Any
-) -> None:
-    down, down2, scaled = np.empty(columns.size), np.empty(columns.size), np.empty(frame.shape[1])
-    bits = scaled.view(np.int64)
-    for y in range(frame.shape[0]):
-        _scaled_row(frame, rows, columns, size, unit, y, down, down2, scaled)
+def _histogram(source: Any, first_bin: Any, low: int, steps: int, limits: Any, counts: Any) -> None:
+    rounded = np.empty(source[0].shape[1], np.float32)
+    found = rounded.view(np.int32)  # in place: leading bits become bins; indices are unsigned, to be taken as they are
+    for y in range(source[0].shape[0]):
+        scaled = _scaled_row(source, y)
         for x in range(scaled.size):
-            k = np.int64(first_bin[(bits[x] >> _SHIFT) - low])
-            while scaled[x] >= limits[k]:
-                k += 1
-            counts[x & 3, k] += 1  # neighbours are often in one bin: four counters wait less for each other
+            rounded[x] = scaled[x]
+        for x in range(scaled.size):
+            k = first_bin[np.uint32((found[x] >> _SHIFT) - low)]
+            found[x] = k + (scaled[x] >= limits[np.uint32(k)])
+        for _ in range(1, steps):
+            for x in range(scaled.size):
+                found[x] += scaled[x] >= limits[np.uint32(found[x])]
+        for x in range(scaled.size):
+            counts[x & 3, found[x]] += 1  # neighbours are often in one bin: four counters wait less for each other
 
 
 @compiled
-def _above(frame: Any, rows: Any, columns: Any, size: int, unit: float, least: float, out: Any) -> None:
-    down, down2, scaled = np.empty(columns.size), np.empty(columns.size), np.empty(frame.shape[1])
-    for y in range(frame.shape[0]):
-        _scaled_row(frame, rows, columns, size, unit, y, down, down2, scaled)
+def _above(source: Any, least: Any, words: Any) -> None:
+    flags = np.zeros(64 * words.shape[1], np.uint8)
+    for y in range(source[0].shape[0]):
+        scaled = _scaled_row(source, y)
         for x in range(scaled.size):
-            out[y, x] = scaled[x] >= least
+            flags[x] = scaled[x] >= least[0]
+        pack_row(flags, words[y])

@@ -1,45 +1,43 @@
-"""Binary masks and labels: disks, closing and opening, boxes.
-
-Masks are (H, W) uint8 of 0 and 1. OpenCV's results equal SciPy's bit by bit; pixels outside the frame never count.
-"""
+"""Binary morphology with disks, and the boxes of labels. Pixels outside the frame never count."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels.bits import Bits, Reach, dilate, erode, pack
 from pyama_dask.kernels.compiled import compiled
-from pyama_dask.kernels.runs import Mask
+from pyama_dask.kernels.runs import find_runs
 
 
-def disk(radius: int) -> Mask:
-    """(2 r + 1, 2 r + 1) disk: 1 where the distance from the centre is at most the radius."""
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    inside: Mask = (y * y + x * x <= radius * radius).astype(np.uint8)
-    return inside
+def disk(radius: int) -> Reach:
+    """Reach of a disk: all pixels at a distance from the centre of at most the radius."""
+    return np.array([math.isqrt(radius * radius - dy * dy) for dy in range(radius + 1)])
 
 
-def closing(mask: Mask, footprint: Mask, iterations: int) -> Mask:
-    """Dilate, then erode, each `iterations` times."""
-    return erode(dilate(mask, footprint, iterations), footprint, iterations)
+def repeated(reach: Reach, times: int) -> Reach:
+    """Reach of the sum of a footprint with itself: how far one gets in so many moves; 0 times is the single pixel."""
+    total = np.zeros(1, np.int64)
+    for _ in range(times):
+        longer = np.zeros(total.size + reach.size - 1, np.int64)
+        for dy, more in enumerate(reach):
+            part = longer[dy : dy + total.size]
+            np.maximum(part, total + more, out=part)
+        total = longer
+    return total
 
 
-def opening(mask: Mask, footprint: Mask, iterations: int) -> Mask:
-    """Erode, then dilate, each `iterations` times."""
-    return dilate(erode(mask, footprint, iterations), footprint, iterations)
+def closing(mask: Bits, reach: Reach) -> Bits:
+    """Dilate, then erode."""
+    return erode(dilate(mask, reach), reach)
 
 
-def dilate(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
-    """Binary dilation, `iterations` times."""
-    return np.asarray(cv2.dilate(mask, footprint, iterations=iterations), np.uint8) if iterations else mask
-
-
-def erode(mask: Mask, footprint: Mask, iterations: int = 1) -> Mask:
-    """Binary erosion, `iterations` times."""
-    return np.asarray(cv2.erode(mask, footprint, iterations=iterations), np.uint8) if iterations else mask
+def opening(mask: Bits, reach: Reach) -> Bits:
+    """Erode, then dilate."""
+    return dilate(erode(mask, reach), reach)
 
 
 def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:
@@ -57,19 +55,21 @@ def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:
     count = int(labels.max(initial=0))
     h, w = labels.shape
     found = np.tile(np.array([h, w, 0, 0], np.int32), (count, 1))
-    _boxes(labels, found)
+    _boxes(labels, *find_runs(pack(labels)), found)
     return found
 
 
 @compiled
-def _boxes(labels: Any, found: Any) -> None:
-    height, width = labels.shape
-    for y in range(height):
-        for x in range(width):
-            label = labels[y, x]
-            if label:
-                box = found[label - 1]
+def _boxes(labels: Any, first: Any, begins: Any, ends: Any, found: Any) -> None:
+    for y in range(labels.shape[0]):
+        for k in range(first[y], first[y + 1]):
+            begin = begins[k]
+            for x in range(begins[k] + 1, ends[k] + 1):
+                if x < ends[k] and labels[y, x] == labels[y, begin]:
+                    continue
+                box = found[labels[y, begin] - 1]
                 box[0] = min(box[0], y)
-                box[1] = min(box[1], x)
+                box[1] = min(box[1], begin)
                 box[2] = max(box[2], y + 1)
-                box[3] = max(box[3], x + 1)
+                box[3] = max(box[3], x)
+                begin = x

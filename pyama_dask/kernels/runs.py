@@ -7,25 +7,31 @@ whose roots are the first runs of their components.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels.bits import ALL, LAST, ONE, Bits, empty_words
 from pyama_dask.kernels.compiled import compiled
 
-Mask = npt.NDArray[np.uint8]
-"""(H, W) of 0 and 1."""
+Runs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""(H + 1,) number of the first run of every row, and the half-open columns where each run begins and ends."""
+
+# In a product with a power of two the six highest bits are those of this sequence from there on, and no two are alike
+# (de Bruijn 1946); the table tells which power it was.
+_SEQUENCE, _HIGHEST = np.uint64(0x03F79D71B4CB0A89), np.uint64(58)
+_POWER = np.zeros(64, np.int64)
+_POWER[[(int(_SEQUENCE) << k) % 2**64 >> 58 for k in range(64)]] = range(64)
 
 
-def solid(mask: Mask, min_size: int) -> Mask:
+def solid(mask: Bits, min_size: int) -> Bits:
     """Drop objects below `min_size` pixels, then fill holes; both 4-connected.
 
     Parameters
     ----------
     mask
-        (H, W) of 0 and 1.
+        (H, W) bits.
     min_size
         Pixels; 0 keeps all objects.
 
@@ -33,13 +39,12 @@ def solid(mask: Mask, min_size: int) -> Mask:
     -------
     New mask. A hole is a part of the background that does not reach the border of the frame.
     """
-    out = np.zeros_like(mask)
-    first, begins, ends = find_runs(mask)
-    _solid(first, begins, ends, min_size, out)
-    return out
+    words = empty_words(mask.shape)
+    _solid(*find_runs(mask), min_size, mask.width, words)
+    return Bits(words, mask.width)
 
 
-def label(mask: Mask, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
+def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
     """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels.
 
     Returns
@@ -47,61 +52,57 @@ def label(mask: Mask, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint
     (H, W) labels, which are only right while N fits 16 bits; N; and the pixels of all objects that are too large.
     """
     out = np.zeros(mask.shape, np.uint16)
-    first, begins, ends = find_runs(mask)
-    count, too_large = _label(first, begins, ends, min_size, max_size, out)
+    count, too_large = _label(*find_runs(mask), min_size, max_size, out)
     return out, int(count), int(too_large)
 
 
-def widen(mask: Mask, radius: int) -> Mask:
-    """Dilate with a disk of a radius in pixels: every run is drawn into the rows that the disk reaches."""
-    first, begins, ends = find_runs(mask)
-    out = np.zeros_like(mask)
-    reach = np.array([math.isqrt(radius * radius - y * y) for y in range(-radius, radius + 1)])
-    _widen(first, begins, ends, reach, out)
-    return out
-
-
-def find_runs(mask: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Find the runs of a mask in raster order.
-
-    Returns
-    -------
-    (H + 1,) number of the first run of every row, and the half-open columns where each run begins and ends.
-    """
-    mask = np.ascontiguousarray(mask)
+def find_runs(mask: Bits) -> Runs:
+    """Find the runs of a mask in raster order."""
     h, w = mask.shape
-    # eight pixels at once where rows allow it; memory of runs that do not occur is never touched
-    words = mask.view(np.uint64) if w % 8 == 0 and w else np.empty((h, 0), np.uint64)
+    # memory of runs that do not occur is never touched
     first = np.empty(h + 1, np.int32)
     begins, ends = (np.empty(h * (w // 2 + 1), np.int32) for _ in range(2))
-    count = _find_runs(mask, words, first, begins, ends)
+    count = _find_runs(mask.words, w, first, begins, ends)
     return first, begins[:count], ends[:count]
 
 
 @compiled
-def _find_runs(mask: Any, words: Any, first: Any, begins: Any, ends: Any) -> int:
+def _find_runs(words: Any, width: int, first: Any, begins: Any, ends: Any) -> int:
     n = 0
-    width = mask.shape[1]
-    step = 8 if words.shape[1] else width
-    for y in range(mask.shape[0]):
+    for y in range(words.shape[0]):
         first[y] = n
-        inside = np.uint8(0)
-        for x0 in range(0, width, step):
-            if step == 8 and words[y, x0 // 8] == (np.uint64(0x0101010101010101) if inside else np.uint64(0)):
-                continue
-            for x in range(x0, x0 + step):
-                if mask[y, x] != inside:
-                    if inside:
-                        ends[n] = x
-                        n += 1
-                    else:
-                        begins[n] = x
-                    inside = mask[y, x]
+        inside = np.uint64(0)
+        for j in range(words.shape[1]):
+            word = words[y, j]
+            changes = word ^ (word << ONE | inside)
+            while changes:
+                lowest = changes & (~changes + ONE)
+                x = 64 * j + _POWER[lowest * _SEQUENCE >> _HIGHEST]
+                if word & lowest:
+                    begins[n] = x
+                else:
+                    ends[n] = x
+                    n += 1
+                changes ^= lowest
+            inside = word >> LAST
         if inside:
             ends[n] = width
             n += 1
-    first[mask.shape[0]] = n
+    first[words.shape[0]] = n
     return n
+
+
+@compiled
+def _draw(words: Any, begin: int, end: int) -> None:
+    """Set the bits of a run in the words of its row."""
+    first, last = begin >> 6, (end - 1) >> 6
+    right, left = ALL << np.uint64(begin & 63), ALL >> np.uint64(63 - ((end - 1) & 63))
+    if first == last:
+        words[first] |= right & left
+        return
+    words[first] |= right
+    words[first + 1 : last] = ALL
+    words[last] |= left
 
 
 @compiled
@@ -159,8 +160,8 @@ def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out
 
 
 @compiled
-def _solid(first: Any, begins: Any, ends: Any, min_size: int, out: Any) -> None:
-    height, width = out.shape
+def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: Any) -> None:
+    height = out.shape[0]
     parent = _join(first, begins, ends)
     area = _areas(parent, begins, ends)
     gap_first = np.empty(height + 1, np.int32)
@@ -172,7 +173,7 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, out: Any) -> None:
         x = 0
         for k in range(first[y], first[y + 1]):
             if area[parent[k]] >= min_size:
-                out[y, begins[k] : ends[k]] = 1
+                _draw(out[y], begins[k], ends[k])
                 if begins[k] > x:
                     gap_begins[gaps], gap_ends[gaps] = x, begins[k]
                     gaps += 1
@@ -181,13 +182,13 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, out: Any) -> None:
             gap_begins[gaps], gap_ends[gaps] = x, width
             gaps += 1
     gap_first[height] = gaps
-    _fill_closed(gap_first, gap_begins, gap_ends, out)
+    _fill_closed(gap_first, gap_begins, gap_ends, width, out)
 
 
 @compiled
-def _fill_closed(first: Any, begins: Any, ends: Any, out: Any) -> None:
+def _fill_closed(first: Any, begins: Any, ends: Any, width: int, out: Any) -> None:
     """Fill the runs of background whose component does not reach the border."""
-    height, width = out.shape
+    height = out.shape[0]
     parent = _join(first, begins, ends)
     opened = np.zeros(parent.size, np.bool_)
     for y in range(height):
@@ -197,15 +198,4 @@ def _fill_closed(first: Any, begins: Any, ends: Any, out: Any) -> None:
     for y in range(height):
         for k in range(first[y], first[y + 1]):
             if not opened[parent[k]]:
-                out[y, begins[k] : ends[k]] = 1
-
-
-@compiled
-def _widen(first: Any, begins: Any, ends: Any, reach: Any, out: Any) -> None:
-    height, width = out.shape
-    radius = reach.size // 2
-    for y in range(height):
-        for k in range(first[y], first[y + 1]):
-            for to in range(max(y - radius, 0), min(y + radius + 1, height)):
-                more = reach[to - y + radius]
-                out[to, max(begins[k] - more, 0) : min(ends[k] + more, width)] = 1
+                _draw(out[y], begins[k], ends[k])

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from pyama_dask.config import OddSize, OddWindow, Whole
 from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.logstd import LocalDeviation
-from pyama_dask.kernels.morphology import closing, disk, opening
+from pyama_dask.kernels.morphology import closing, disk, opening, repeated
 from pyama_dask.kernels.runs import label, solid
 
 HISTOGRAM_BINS = 200
@@ -72,11 +72,11 @@ def segment(
     """
     deviation = LocalDeviation(frame, logstd_window_size)
     mask = deviation.above({"valley": threshold_valley, "mode": threshold_mode}[threshold](deviation))
-    footprint = disk(morph_size // 2)
-    smallest, largest = min_object_size or 0, max_object_size or mask.size
-    mask = solid(closing(mask, footprint, morph_iterations), smallest)
-    labels, count, too_large = label(opening(mask, footprint, morph_iterations), smallest, largest)
-    if too_large > LARGE_LOSS * mask.size:
+    reach = repeated(disk(morph_size // 2), morph_iterations)
+    smallest, largest = min_object_size or 0, max_object_size or frame.size
+    mask = solid(closing(mask, reach), smallest)
+    labels, count, too_large = label(opening(mask, reach), smallest, largest)
+    if too_large > LARGE_LOSS * frame.size:
         warnings.warn(
             f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped; "
             "cells may have merged: look at seg_labeled, and try fewer morph_iterations, or 'threshold: mode'",

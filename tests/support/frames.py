@@ -110,6 +110,11 @@ def without_gaps(labels):
     return numbers[labels]
 
 
+def mask(shape, seed=0, part=0.5):
+    """Every pixel set with the same probability."""
+    return np.random.default_rng(seed).uniform(size=shape) < part
+
+
 def views(array):
     """The same pixels in memory laid out otherwise: transposed, strided, offset and reversed."""
     wide = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
@@ -128,6 +133,10 @@ def views(array):
 def shapes(smallest=1, largest=48):
     side = st.integers(smallest, largest)
     return st.tuples(side, side)
+
+
+mask_shapes = st.tuples(st.integers(1, 40), st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129])))
+"""Also of widths at which words of 64 pixels end."""
 
 
 seeds = st.integers(0, 2**16)
