@@ -131,10 +131,7 @@ def measure_shapes(labels: np.ndarray, boxes: npt.NDArray[np.integer]) -> Shapes
 
 @compiled
 def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
-    largest = 1
-    for k in range(boxes.shape[0]):
-        largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2) * (boxes[k, 3] - boxes[k, 1] + 2))
-    buffer = np.zeros(largest, np.uint8)
+    buffer = np.zeros(_largest(boxes, 1), np.uint8)
     for k in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         h, w = y1 - y0, x1 - x0
@@ -161,6 +158,15 @@ def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
                 ):
                     edge[y - y0 + 1, x - x0 + 1] = 1
         perimeter[k] = _edge_length(edge)
+
+
+@compiled
+def _largest(boxes: Any, margin: int) -> int:
+    """Pixels of the largest box with a margin all around."""
+    largest = 0
+    for k in range(boxes.shape[0]):
+        largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2 * margin) * (boxes[k, 3] - boxes[k, 1] + 2 * margin))
+    return largest
 
 
 @compiled
@@ -209,6 +215,7 @@ def measure_intensities(
 
 @compiled
 def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, found: Any) -> None:
+    values = np.empty(_largest(boxes, 0))
     for k in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         count, total, largest = 0, 0.0, -np.inf
@@ -216,15 +223,13 @@ def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: A
             for x in range(x0, x1):
                 if labels[y, x] == k + 1:
                     value = frame[y, x] - weight * np.float64(background[y, x])
+                    values[count] = value
                     count += 1
                     total += value
                     if not (value <= largest or np.isnan(largest)):  # NaN stays
                         largest = value
         mean = total / count
         squares = 0.0
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                if labels[y, x] == k + 1:
-                    value = frame[y, x] - weight * np.float64(background[y, x])
-                    squares += (value - mean) ** 2
+        for i in range(count):
+            squares += (values[i] - mean) ** 2
         found[0, k], found[1, k], found[2, k], found[3, k] = total, mean, largest, squares / count
