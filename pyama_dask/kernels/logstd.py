@@ -78,14 +78,16 @@ class LocalDeviation:
         """(bins,) counts and (bins + 1,) edges between minimum and maximum, as `numpy.histogram` gives them."""
         edges = np.histogram_bin_edges(self.value_of(self._extremes), bins)
         starts = self.least_reaching(edges[:-1])
-        # all numbers of one exponent and leading mantissa begin their search at the last bin below the first of them
-        low, high = _leading_bits(self._extremes)
-        behind = np.searchsorted(_leading_bits(starts), np.arange(low, high + 2), side="left")
-        first_bin = np.clip(behind - 1, 0, None).astype(np.int32)
+        # all numbers of one exponent and leading mantissa begin their search at the bin of the smallest of them, which
+        # may be just below the boundary, as numbers are rounded to float32; steps are the bins that they may go on by
+        low, high = (int(bits) >> _SHIFT for bits in self._extremes.astype(np.float32).view(np.int32))
+        boundaries = (np.arange(low, high + 2, dtype=np.int32) << _SHIFT).view(np.float32)
+        smallest = np.ceil(np.nextafter(boundaries[:-1], np.float32(0)))
+        first_bin = np.clip(np.searchsorted(starts, smallest, side="right") - 1, 0, None).astype(np.int32)
+        steps = int((np.searchsorted(starts, boundaries[1:]) - 1 - first_bin).max())
         limits = np.append(starts[1:].astype(self._word), self._word(np.iinfo(self._word).max))
         counts = np.zeros((4, bins), np.int64)
-        steps = int(np.diff(first_bin).max())
-        _histogram(self._source(), first_bin[:-1], int(low), steps, limits, counts)
+        _histogram(self._source(), first_bin, low, steps, limits, counts)
         return counts.sum(0), edges
 
     def above(self, cut: float) -> Bits:
@@ -112,11 +114,6 @@ class LocalDeviation:
             reaching = np.where(enough, middle, reaching)
             below = np.where(enough, below, middle)
         return reaching
-
-
-def _leading_bits(scaled: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-    """Exponent and leading mantissa of a float32; these never fall where the numbers rise."""
-    return scaled.astype(np.float32).view(np.int32) >> _SHIFT
 
 
 # ----------------------------------------------------------------------------------------- loops over rows
