@@ -21,7 +21,7 @@ from pyama_dask.execute import DaskPool, Pool, SerialPool
 
 WORKER_ENVIRONMENT = {
     **dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"),
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
         "1",
     ),
     "BLOSC_NTHREADS": "1",

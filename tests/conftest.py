@@ -12,7 +12,6 @@ for name in (
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
     "BLOSC_NTHREADS",
 ):
     os.environ[name] = "1"  # before the tests import numpy, numba and OpenCV

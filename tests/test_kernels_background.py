@@ -189,7 +189,7 @@ def test_the_plane_is_rebuilt_from_its_tiles():
         assert grid.dtype == np.float64
         assert grid.shape == kernel.grid_shape(shape, tile_size)
         out = np.empty(shape, np.float32)
-        assert kernel.plane(grid.copy(), tile_size, out) is out
+        assert kernel.background_plane(grid.copy(), tile_size, out) is out
         whole = kernel.background(frame, labels, tile_size=tile_size, dilation=2)
         np.testing.assert_array_equal(out.view(np.uint32), whole.view(np.uint32))  # every bit
 
@@ -199,7 +199,7 @@ def test_without_background_the_grid_and_its_plane_are_nan():
     grid = kernel.tile_grid(frame, np.ones_like(frame), tile_size=30)
     assert grid.shape == kernel.grid_shape(frame.shape, 30)
     assert np.isnan(grid).all()
-    assert np.isnan(kernel.plane(grid, 30, np.zeros(frame.shape, np.float32))).all()
+    assert np.isnan(kernel.background_plane(grid, 30, np.zeros(frame.shape, np.float32))).all()
 
 
 def plain_surface(grid, tile_size, shape):

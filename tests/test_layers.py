@@ -30,7 +30,6 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
-    "cv2": {"kernels", "blocks"},
     "distributed": {"execute", "launch", "pipeline"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
@@ -40,7 +39,7 @@ PLACES = {
     "zarr": {"store", "output"},
 }
 """Packages that only some parts may import."""
-KERNELS_MAY = {"numpy", "scipy", "cv2", "numba"}
+KERNELS_MAY = {"numpy", "scipy", "numba"}
 
 
 def imports(path):

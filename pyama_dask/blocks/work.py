@@ -10,8 +10,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 
-import cv2
-
 from pyama_dask.blocks.bench import Bench
 from pyama_dask.blocks.finish import finish
 from pyama_dask.blocks.gather import gather
@@ -39,7 +37,6 @@ def run_task(task: Task, job: Job) -> Receipt:
     """
     if job.stop_file.exists():
         raise CancelledError(f"{task.key}: the run was cancelled")
-    cv2.setNumThreads(1)  # one task a core is the scheduler's business
     started = time.perf_counter()
     bench = Bench(task, job)
     TASKS[task.kind](bench)

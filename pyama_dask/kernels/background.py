@@ -37,18 +37,29 @@ def background(
     dilation: Whole = 10,
     min_fraction: Fraction = 0.05,
 ) -> npt.NDArray[np.float32]:
-    """Estimate the smooth background of one fluorescence frame: the `background_plane` of its `tile_grid`."""
-    out = np.empty(labels.shape, np.float32) if out is None else out
-    grid = tile_grid(frame, labels, tile_size=tile_size, dilation=dilation, min_fraction=min_fraction)
-    return background_plane(grid, tile_size, out)
+    """Estimate the smooth background of one fluorescence frame.
 
+    Parameters
+    ----------
+    frame
+        (H, W) uint8 or uint16 fluorescence.
+    labels
+        (H, W) labels of the cells; what they cover, widened by `dilation`, does not count.
+    out
+        (H, W) array that takes the result; a new one if None.
+    tile_size
+        Width of a tile in pixels; tiles overlap by half.
+    dilation
+        Radius in pixels by which cells are widened.
+    min_fraction
+        Least part of a tile that must be free of cells; other tiles are filled from their neighbours.
 
     Returns
     -------
     (H, W) background in grey levels; all NaN where no tile is free of cells, as there is nothing to measure.
     """
     grid = tile_grid(frame, labels, tile_size=tile_size, dilation=dilation, min_fraction=min_fraction)
-    return plane(grid, tile_size, np.empty(frame.shape, np.float32) if out is None else out)
+    return background_plane(grid, tile_size, np.empty(frame.shape, np.float32) if out is None else out)
 
 
 def tile_grid(
@@ -68,7 +79,7 @@ def tile_grid(
     return fill_grid(tile_medians(frame, cover(labels, dilation), tile_size=tile_size, min_fraction=min_fraction))
 
 
-def plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def background_plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rebuild the background of a frame from its tiles.
 
     Parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from support import reference
 
@@ -64,7 +63,6 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 def measure() -> list[tuple[str, str, str]]:
     """Rows of the table: figure, what was found, target."""
-    cv2.setNumThreads(1)
     phase, fluorescence = frame_of_200_cells()
     areas = ours(phase, fluorescence)
     if not np.array_equal(areas, plain(phase, fluorescence)):
