@@ -20,8 +20,10 @@ from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, diges
 METHOD_VERSION = 1
 """Raised when a kernel's results change, so that results of older versions are made anew."""
 
-WORKER_BASE = 280 * 2**20
-"""Memory of a worker before it holds a frame: Python, the packages, compiled loops."""
+WORKER_BASE = 305 * 2**20
+"""Memory of a worker that has not held a block: Python, the packages, compiled loops, tables of grey levels."""
+GATHERING = 96 * 2**20
+"""Memory of the task that puts a FOV's tables and crops together, some at a time."""
 BLOCK_MEMORY = 512 * 2**20
 """Most memory that ``block_frames: auto`` gives to one block."""
 LONGEST_BLOCK = 16
@@ -293,22 +295,21 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int) -> int:
     """Peak memory of a worker that does a task, in bytes."""
-    pixels = prod(shape)
-    if kind in ("ingest", "finish"):
-        return WORKER_BASE + pixels * (frame_bytes(config, kind) * frames + 40)
-    return WORKER_BASE + pixels * 4
+    if kind not in BLOCKED:
+        return WORKER_BASE + GATHERING
+    return WORKER_BASE + int(prod(shape) * frames * pixel_bytes(config, kind))
 
 
-def frame_bytes(config: Config, kind: Kind) -> int:
-    """Bytes a pixel of one frame that a block holds at once: arrays, and the shard that is being encoded."""
+def pixel_bytes(config: Config, kind: Kind) -> float:
+    """Bytes that a block holds at once for a pixel of a frame: arrays, and what is being compressed."""
     raw, fluorescent = len(config.channels.all), len(config.channels.fl)
     if "segment" not in active_steps(config):
         return 2 * raw + 2
     if kind == "ingest":
-        planes = 8 if fluorescent and config.storage.background == "full" else 0
-        return max(2 * raw + 4, 2 * fluorescent + 2 + planes)
-    crops = 0 if config.storage.cells == "off" else 2 * raw
-    return 2 * raw + 4 + crops
+        planes = 6 if fluorescent and config.storage.background == "full" else 0  # 4, and 2 compressed
+        return max(2 * raw + 2, 2 * fluorescent + 2 + planes)
+    crops = 0 if config.storage.cells == "off" else raw  # boxes of cells on a fourth of the frame
+    return 2 * raw + 4.5 + crops
 
 
 def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:

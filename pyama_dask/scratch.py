@@ -74,19 +74,24 @@ def save_part(path: Path, part: np.ndarray) -> Path:
     return path
 
 
-def load_part(path: Path) -> np.ndarray:
-    """Map one array that `save_part` wrote into memory.
+def load_part(path: Path, first: int, count: int) -> np.ndarray:
+    """Read `count` values from the `first` on of the flat array that `save_part` wrote.
 
     Raises
     ------
     StoreError
-        If the file is gone.
+        If the file is gone, or shorter than that.
     """
     try:
-        # an empty file region cannot be mapped
-        return np.asarray(np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None))
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: is gone; run the step 'crop' again") from error
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            _, _, dtype = np.lib.format.read_array_header_1_0(file)
+            part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(f"{path}: is gone or damaged; run the step 'crop' again") from error
+    if len(part) != count:
+        raise StoreError(f"{path}: ends too early; run the step 'crop' again")
+    return part
 
 
 # -------------------------------------------------------------------------------------------- histograms

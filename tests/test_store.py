@@ -374,11 +374,21 @@ class TestScratch:
     @pytest.mark.parametrize("size", [0, 1, 1000])
     def test_parts_read_back(self, tmp_path, size):
         part = np.arange(size, dtype="float32")
-        found = scratch.load_part(scratch.save_part(tmp_path / "p.npy", part))
-        assert found.dtype == part.dtype
-        assert np.array_equal(found, part)
+        path = scratch.save_part(tmp_path / "p.npy", part)
+        for first, count in ((0, size), (size // 3, size // 2), (size, 0)):
+            found = scratch.load_part(path, first, count)
+            assert found.dtype == part.dtype
+            assert np.array_equal(found, part[first : first + count])
 
-    @pytest.mark.parametrize("load", [scratch.load, scratch.load_part])
+    def test_a_part_that_ends_too_early_is_named(self, tmp_path):
+        path = scratch.save_part(tmp_path / "p.npy", np.arange(9, dtype="float32"))
+        with pytest.raises(StoreError, match=r"p\.npy: ends too early"):
+            scratch.load_part(path, 5, 5)
+        path.write_bytes(b"torn")
+        with pytest.raises(StoreError, match=r"p\.npy: is gone or damaged"):
+            scratch.load_part(path, 0, 1)
+
+    @pytest.mark.parametrize("load", [scratch.load, lambda path: scratch.load_part(path, 0, 1)])
     def test_a_file_that_is_gone_is_named(self, tmp_path, load):
         with pytest.raises(StoreError, match=r"gone\.npz: is gone"):
             load(tmp_path / "gone.npz")

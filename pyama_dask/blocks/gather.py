@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from pyama_dask.kernels import crops, display
 from pyama_dask.store import read_attributes
 from pyama_dask.tasks import Job
 from pyama_dask.traces import feature_columns, traces_file, traces_table, write_traces
+
+BATCH_VALUES = 2**23
+"""Pixels of crops over time that are read at once."""
 
 
 def gather(bench: Bench) -> None:
@@ -59,9 +63,9 @@ def gather_crops(bench: Bench) -> None:
         writer.metadata(ids, bench.cells["boxes"], valid, attributes)
         for product, scale in products.items():
             writer.product(product, scale)
-            parts = [scratch.load_part(scratch.part_file(bench.work, product, k)) for k in range(len(bench.job.blocks))]
-            for cell, windows_of_cell in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
-                writer.crop(product, cell, (windows_of_cell, *_shown(bench, windows_of_cell)))
+            parts = [scratch.part_file(bench.work, product, block) for block in range(len(bench.job.blocks))]
+            for cell, crop in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
+                writer.crop(product, cell, (crop, *_shown(bench, crop)))
     bench.wrote(path)
     bench.notes["cells"] = len(ids)
 
@@ -79,14 +83,17 @@ def _shown(bench: Bench, crop: np.ndarray) -> list[np.ndarray]:
         return []
 
 
-def _windows(parts: list[np.ndarray], job: Job, sizes: np.ndarray) -> Any:
-    """Yield the (T, h, w) windows of one cell after the other from the parts of all blocks."""
-    offset = 0
-    for h, w in sizes.tolist():
-        pieces = []
-        for (start, stop), part in zip(job.blocks, parts, strict=True):
-            frames = stop - start
-            piece = part[frames * offset : frames * (offset + h * w)]
-            pieces.append(piece.reshape(frames, h, w))
-        yield np.concatenate(pieces)
-        offset += h * w
+def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the (T, h, w) windows of one cell after the other from the blocks' parts, read in batches of cells."""
+    frames = [stop - start for start, stop in job.blocks]
+    areas = sizes.astype(np.int64).prod(1)
+    places = areas.cumsum() - areas
+    batches = places * job.n_frames // BATCH_VALUES
+    for batch in np.unique(batches):
+        cells = np.flatnonzero(batches == batch)
+        start, area = places[cells[0]], areas[cells].sum()
+        held = [scratch.load_part(part, int(n * start), int(n * area)) for n, part in zip(frames, parts, strict=True)]
+        for cell in cells:
+            ends = (places[cell] - start, places[cell] - start + areas[cell])
+            pieces = [values[slice(*(n * end for end in ends))] for n, values in zip(frames, held, strict=True)]
+            yield np.concatenate(pieces).reshape(job.n_frames, *sizes[cell])
