@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from distributed import Client, Future, wait
@@ -33,6 +35,8 @@ STOPPING = 300.0
 """Seconds to wait for tasks that run, before an output is let go of."""
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
+TOGETHER = 0.02
+"""Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
 CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
 """Failures that would happen again."""
 
@@ -54,12 +58,12 @@ class Pool(Protocol):
         """How many tasks can run at once."""
         ...
 
-    def submit(self, task: Task, job: Job) -> None:
-        """Hand out a task."""
+    def submit(self, tasks: Sequence[Task], job: Job) -> None:
+        """Hand out tasks of one kind and FOV."""
         ...
 
-    def next(self, timeout: float) -> tuple[Task, Outcome] | None:
-        """Wait for a task to end, for so many seconds; None when none did."""
+    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
+        """Wait for a task to end, for so many seconds; all that have ended by then, or none."""
         ...
 
     def stop(self, job: Job) -> None:
@@ -76,17 +80,18 @@ class SerialPool:
         self._function = function
         self._tasks: queue.SimpleQueue[tuple[Task, Job]] = queue.SimpleQueue()
 
-    def submit(self, task: Task, job: Job) -> None:
-        """Hand out a task."""
-        self._tasks.put((task, job))
+    def submit(self, tasks: Sequence[Task], job: Job) -> None:
+        """Hand out tasks."""
+        for task in tasks:
+            self._tasks.put((task, job))
 
-    def next(self, timeout: float) -> tuple[Task, Outcome] | None:  # noqa: ARG002  (it never waits)
+    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:  # noqa: ARG002  (it never waits)
         """Run the task that was handed out first."""
         task, job = self._tasks.get()
         try:
-            return task, self._function(task, job)
+            return [(task, self._function(task, job))]
         except Exception as error:  # noqa: BLE001  (the loop decides what a failure means)
-            return task, error
+            return [(task, error)]
 
     def stop(self, job: Job) -> None:  # noqa: ARG002  (nothing runs between calls)
         """Forget what has not begun, and close the movie."""
@@ -122,28 +127,33 @@ class DaskPool:
             self._counted = time.monotonic()
         return self._workers
 
-    def submit(self, task: Task, job: Job) -> None:
-        """Hand out a task; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
+    def submit(self, tasks: Sequence[Task], job: Job) -> None:
+        """Hand out tasks; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
+        keys = [self._dask_key(task) for task in tasks]
+        call = partial(_call, self._function, pickle.dumps(job))
+        futures = self._client.map(call, tasks, key=keys, pure=False, priority=_priority(tasks[0]))
+        for task, future in zip(tasks, futures, strict=True):
+            self._running[task.key] = future
+            future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended)))
+
+    def _dask_key(self, task: Task) -> str:
+        """Key of a task; another one each time, as the scheduler may still know one that failed."""
         self._handed_out[task.key] += 1
         again = self._handed_out[task.key]
-        # the scheduler may still know a task that failed by its key
-        key = task.key if again == 1 else f"{task.key}-try{again}"
-        future = self._client.submit(self._function, task, job, key=key, pure=False, priority=_priority(task))
-        self._running[task.key] = future
-        future.add_done_callback(lambda ended: self._ended.put((task, ended)))
+        return task.key if again == 1 else f"{task.key}-try{again}"
 
-    def next(self, timeout: float) -> tuple[Task, Outcome] | None:
-        """Wait for a task to end."""
+    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
+        """Wait for a task to end, and take with it what ends a moment later."""
         try:
-            task, future = self._ended.get(timeout=timeout)
+            ended = [self._ended.get(timeout=timeout)]
         except queue.Empty:
-            return None
-        del self._running[task.key]
-        if future.status == "finished":
-            receipt = future.result()
-            mine = receipt.digests == task.digests
-            return task, receipt if mine else RuntimeError(f"{task.key}: the scheduler gave another run's result")
-        return task, future.exception() or RuntimeError(f"{task.key}: {future.status}")
+            return []
+        time.sleep(TOGETHER)
+        ended += [self._ended.get() for _ in range(self._ended.qsize())]
+        receipts = self._client.gather({task.key: future for task, future in ended}, errors="skip")
+        for task, _ in ended:
+            del self._running[task.key]
+        return [(task, _outcome(task, future, receipts[task.key])) for task, future in ended]
 
     def stop(self, job: Job) -> None:
         """Let no task begin, and wait for those that run; workers that end with the run need no waiting."""
@@ -157,8 +167,28 @@ class DaskPool:
             job.stop_file.unlink(missing_ok=True)
 
 
-def _priority(task: Task) -> float:
-    return -task.fov + {"ingest": 0.0, "finish": 0.3, "link": 0.6, "gather": 0.6}[task.kind]
+def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
+    """Do a task on a worker."""
+    return function(task, _job(job))
+
+
+@lru_cache(maxsize=1)
+def _job(pickled: bytes) -> Job:
+    """What all tasks of a run share; a worker unpickles it once."""
+    job: Job = pickle.loads(pickled)
+    return job
+
+
+def _outcome(task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
+    if receipt is None:
+        return future.exception() or RuntimeError(f"{task.key}: {future.status}")
+    if receipt.digests != task.digests:
+        return RuntimeError(f"{task.key}: the scheduler gave another run's result")
+    return receipt
+
+
+def _priority(task: Task) -> int:
+    return -3 * task.fov + {"ingest": 0, "finish": 1, "link": 2, "gather": 2}[task.kind]
 
 
 # ------------------------------------------------------------------------------------------ one FOV, all
@@ -253,9 +283,10 @@ class _Loop:
             if not self.in_flight:
                 return
             ended = self.pool.next(timeout=0.1)
-            if ended is not None:
+            self.ledger.record(*(outcome for _, outcome in ended if isinstance(outcome, Receipt)))
+            for task, outcome in ended:
                 self.in_flight -= 1
-                self._take(*ended)
+                self._take(task, outcome)
 
     def _admit(self, waiting: Iterator[FovPlan], window: int) -> None:
         """Let FOVs into the window, until it is full or none are left."""
@@ -270,26 +301,26 @@ class _Loop:
 
     def _hand_out(self, fov: int) -> None:
         run = self.active[fov]
-        for task in run.ready():
-            self._submit(task)
+        self._submit(run.ready())
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
 
-    def _submit(self, task: Task) -> None:
-        self.pool.submit(task, self.plan.job)
-        self.in_flight += 1
+    def _submit(self, tasks: Sequence[Task]) -> None:
+        if tasks:
+            self.pool.submit(tasks, self.plan.job)
+            self.in_flight += len(tasks)
 
     def _take(self, task: Task, outcome: Outcome) -> None:
+        """Go on from a task that has ended, whose receipt is recorded."""
         if isinstance(outcome, Receipt):
-            self.ledger.record(outcome)
             if task.kind == "gather" and "crop" in task.digests:
                 drop_parts(self.plan.job, task.fov)
             self._report(task, outcome)
         elif self._again(task, outcome):
             self.ledger.fail(task.key, f"{task.key}: {type(outcome).__name__}: {outcome}")
-            self._submit(task)
+            self._submit([task])
             return
         else:
             self._fail(task.fov, task.key, outcome)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,9 +74,10 @@ class Ledger:
         """Whether a step of a task is recorded as done with this digest."""
         return self.done.get(key, {}).get(step) == digest
 
-    def record(self, receipt: Receipt) -> None:
-        """Record what a task did; on disk when this returns."""
-        self._append({"done": asdict(receipt)})
+    def record(self, *receipts: Receipt) -> None:
+        """Record what tasks did; on disk when this returns."""
+        if receipts:
+            self._append(*({"done": vars(receipt)} for receipt in receipts))
 
     def void(self, steps: Mapping[str, Iterable[Step]]) -> None:
         """Take recorded steps back, by task key, as their files are about to be overwritten."""
@@ -96,17 +96,18 @@ class Ledger:
         """Record a failed attempt at a task."""
         self._append({"failed": key, "reason": reason})
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    def _append(self, *entries: Mapping[str, Any]) -> None:
+        lines = b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries)
         before = os.fstat(self._file).st_size
         try:
-            while line:  # a full disk takes a part, and says no to the next
-                line = line[os.write(self._file, line) :]
+            while lines:  # a full disk takes a part, and says no to the next
+                lines = lines[os.write(self._file, lines) :]
             os.fsync(self._file)
         except OSError:
             os.ftruncate(self._file, before)
             raise
-        self._take(entry)
+        for entry in entries:
+            self._take(entry)
 
     def _take(self, entry: Mapping[str, Any]) -> None:
         if "ledger" in entry:

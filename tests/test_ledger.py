@@ -103,6 +103,17 @@ class TestRecording:
             ledger.record(receipt())
             assert Ledger(path).has(KEY, "copy", "c1")
 
+    def test_receipts_given_together_reach_the_disk_together(self, path, monkeypatch):
+        flushed = []
+        with Ledger(path) as ledger:
+            before = path.read_bytes()
+            monkeypatch.setattr(os, "fsync", flushed.append)
+            ledger.record()
+            assert path.read_bytes() == before
+            ledger.record(*(receipt(f"ingest-fov000-b{k:03d}") for k in range(3)))
+        assert len(flushed) == 1
+        assert sorted(Ledger(path).done) == [f"ingest-fov000-b{k:03d}" for k in range(3)]
+
     def test_opening_to_read_makes_no_file(self, path):
         assert Ledger(path).done == {}
         assert not path.exists()
