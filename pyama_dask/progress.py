@@ -46,6 +46,7 @@ class RunDisplay:
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
         self._frames: Counter[tuple[str, int]] = Counter()
+        self._through: Counter[str] = Counter()
         self._ended = self._total = 0
         self._started = time.monotonic()
 
@@ -89,20 +90,17 @@ class RunDisplay:
             if not self._plain:
                 self._bars.update(self._tasks["fovs"], completed=self._ended)
             return
+        self._through[step] += event["frame"] - self._frames[step, fov]
         self._frames[step, fov] = event["frame"]
         if step in self._tasks:
-            done = sum(frames for (of, _), frames in self._frames.items() if of == step)
-            self._bars.update(self._tasks[step], completed=done)
+            self._bars.update(self._tasks[step], completed=self._through[step])
             self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
 
     @property
     def rate(self) -> float:
         """Frames a second through the step that is furthest."""
-        by_step: Counter[str] = Counter()
-        for (step, _), frames in self._frames.items():
-            by_step[step] += frames
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        return max(by_step.values(), default=0) / elapsed
+        return max(self._through.values(), default=0) / elapsed
 
 
 def _frames(tasks: Any, step: str) -> int:
