@@ -65,7 +65,8 @@ def run(
     plan, metadata = plan_run(config, client)
     plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
     output, cancel = plan.job.output, cancel or threading.Event()
-    what_is_left(plan, steps)  # refuses before anything is written
+    if steps is not None:
+        what_is_left(plan, steps)  # refuses before anything is written
     with locked(output), Ledger(output / LEDGER) as ledger, logging_to(output):
         todo = remaining(plan, ledger, steps, partial(is_there, plan.job, ledger))
         documents = write_records(plan, metadata)

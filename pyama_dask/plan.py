@@ -66,8 +66,11 @@ class FovPlan:
 
     def only(self, choose: Callable[[Task], Mapping[Step, str]]) -> FovPlan:
         """Leave out the steps that are not chosen, and the tasks that have none left."""
-        tasks = (replace(task, digests=choose(task)) for task in self.tasks)
-        return replace(self, tasks=tuple(task for task in tasks if task.digests))
+        chosen = ((task, choose(task)) for task in self.tasks)
+        return replace(
+            self,
+            tasks=tuple(task if of == task.digests else replace(task, digests=of) for task, of in chosen if of),
+        )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def part_files(work: Path) -> list[Path]:
 
 def is_part(path: str) -> bool:
     """Whether a path is that of a part of crops, which goes when the crops are done."""
-    return Path(path).name.startswith("crops_")
+    return path.rpartition("/")[2].startswith("crops_")
 
 
 def save(path: Path, **arrays: Any) -> Path:
