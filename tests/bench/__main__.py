@@ -12,11 +12,16 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 def main() -> None:
     """Measure everything, and print the table."""
-    from bench import kernels, runs
+    from bench import kernels, runs, scale
 
     with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
         directory = Path(folder)
-        rows = [*kernels.measure(), *runs.against_the_floor(directory), *runs.on_two_workers(directory)]
+        rows = [
+            *kernels.measure(),
+            *runs.against_the_floor(directory),
+            *runs.on_two_workers(directory),
+            *scale.measure(directory),
+        ]
     print(f"{os.cpu_count()} cores")
     print("| figure | found | target |\n| --- | --- | --- |")
     for row in rows:

@@ -1,0 +1,165 @@
+"""A run of 500 FOVs x 180 frames whose tasks do nothing: what is left is planning, the loop, the ledger and Dask."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from distributed import wait
+from support.strategies import movie, plan_of
+
+from pyama_dask.config import Cluster
+from pyama_dask.describe import describe_plan
+from pyama_dask.execute import DaskPool, execute
+from pyama_dask.launch import local_cluster
+from pyama_dask.ledger import Ledger
+from pyama_dask.pipeline import what_is_left
+from pyama_dask.plan import Plan, remaining
+from pyama_dask.tasks import Job, Receipt, Task
+
+Row = tuple[str, str, str]
+
+FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)
+SIZE = f"{FOVS} FOVs x {FRAMES} frames"
+WORKERS = Cluster(workers=2, memory="2GiB")
+
+
+def measure(directory: Path) -> list[Row]:
+    """Rows of the table: figure, what was found, target."""
+    plan_of_fovs(directory, 1)  # imports what planning needs
+    planning = min(_seconds(partial(plan_as_json, directory)) for _ in range(3))
+    found, bare = in_new_process(run_of_nothing, directory), in_new_process(bare_dask)
+    again = min(_seconds(partial(nothing_left, directory)) for _ in range(3))
+    return [
+        (f"plan of {SIZE}, as text and as JSON, without reading the movie", f"{planning:.2f} s", "at most 2 s"),
+        (
+            f"CPU of driver and scheduler for each of {found.tasks} empty tasks, Dask alone {bare * 1e3:.2f} ms",
+            f"{found.cpu / found.tasks * 1e3:.2f} ms",
+            "at most 1 ms",
+        ),
+        ("resident memory of the process of driver and scheduler, at most beyond that before",
+         f"{found.memory / 2**20:.0f} MiB", "under 300 MiB"),
+        (f"first of {FOVS} FOVs complete, after the start", f"{found.first:.1f} s", "within 2 s"),
+        (f"a ledger of {found.tasks} receipts read, and found complete", f"{again:.1f} s", ""),
+    ]  # fmt: skip
+
+
+def in_new_process(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function in a process that has done nothing before, so that its memory and time are its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+# ------------------------------------------------------------------------------------------ plan, ledger
+
+
+def plan_of_fovs(directory: Path, fovs: int = FOVS) -> Plan:
+    """Plan of a movie that is made up, with a time stamp for every frame."""
+    memory = 2 * 2**30
+    return plan_of(movie(fovs=fovs, frames=FRAMES, shape=SHAPE), memory=memory, output=directory / "output")
+
+
+def plan_as_json(directory: Path) -> str:
+    """Everything that ``pyama-dask plan`` and ``plan --json`` do after the movie's metadata are read."""
+    plan = plan_of_fovs(directory)
+    return describe_plan(plan, what_is_left(plan)) + json.dumps(plan.document())
+
+
+def nothing_left(directory: Path) -> None:
+    """Find from the ledger alone that a run is complete, as it is begun again."""
+    plan = plan_of_fovs(directory)
+    left = remaining(plan, Ledger(directory / "ledger.jsonl"), None, lambda *_: True)
+    if left.tasks:
+        raise ArithmeticError(f"{len(left.tasks)} tasks are left of a run that is complete")
+
+
+# --------------------------------------------------------------------------------------------------- run
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run of empty tasks cost."""
+
+    tasks: int
+    cpu: float
+    """Seconds of the process that holds the driver and the scheduler."""
+    memory: int
+    """Bytes that its resident memory rose by."""
+    first: float
+    """Seconds until the first FOV was complete."""
+
+
+def nothing(task: Task, job: Job) -> Receipt:
+    """Stands for a task: touches no pixel, and gives a receipt as long as that of a real one."""
+    images = f"{job.fov_dir(task.fov).name}/images.zarr"
+    files = {f"{images}/{step}_ch_{k}/0/c.{task.block}.0.0": (2**23, 2**31) for step in task.digests for k in (0, 1)}
+    return Receipt(task.key, task.digests, files, 0.0, 2**25, 2**25, 2**29, run=job.run)
+
+
+def run_of_nothing(directory: Path) -> Found:
+    """Run all tasks on two workers through the loop, the ledger and the scheduler of a real run."""
+    plan = plan_of_fovs(directory)
+    ended: list[float] = []
+
+    def progress(event: dict[str, Any]) -> None:
+        if event["step"] == "done":
+            ended.append(time.perf_counter())
+
+    with local_cluster(WORKERS) as client, Ledger(directory / "ledger.jsonl") as ledger, largest_memory() as grown:
+        client.run(nothing, plan.tasks[0], plan.job)  # what a worker imports is measured by itself
+        started, cpu = time.perf_counter(), time.process_time()
+        failed = execute(
+            plan, DaskPool(client, nothing), ledger, prepare=lambda _: None, progress=progress, cancel=threading.Event()
+        )
+        cpu = time.process_time() - cpu
+    if failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
+        raise ArithmeticError(f"{len(ended)} of {FOVS} FOVs are complete, and {len(ledger.done)} tasks recorded")
+    return Found(len(plan.tasks), cpu, grown(), ended[0] - started)
+
+
+@contextmanager
+def largest_memory() -> Iterator[Callable[[], int]]:
+    """Look at this process 20 times a second; yields what says by how many bytes it was largest."""
+    process, ended = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            seen.append(process.memory_info().rss)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: max(seen) - seen[0]
+    finally:
+        ended.set()
+        looking.join()
+
+
+def bare_dask(tasks: int = 4600) -> float:
+    """Seconds of CPU a task when Dask is given them all at once, and nothing else is done: no loop can take less."""
+    with local_cluster(WORKERS) as client:
+        costs = []
+        for attempt in range(3):
+            before = time.process_time()
+            futures = client.map(str, range(tasks), key=[f"{attempt}-{k}" for k in range(tasks)], pure=False)
+            wait(futures)
+            client.gather(futures)
+            costs.append((time.process_time() - before) / tasks)
+        return min(costs)
