@@ -16,7 +16,7 @@ from pyama_dask.errors import PlanError
 from pyama_dask.layout import layout
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
-from pyama_dask.plan import LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
 from pyama_dask.report import LEDGER
 from pyama_dask.resolve import resolve
 from pyama_dask.tasks import KINDS, STEPS, Receipt
@@ -101,7 +101,7 @@ class TestBlocks:
     @given(
         shape=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
         frames=st.integers(1, 400),
-        memory=st.integers(300, 8000),
+        memory=st.integers((WORKER_BASE + GATHERING) // MIB, 8000),
         channels=st.integers(2, 4),
     )
     def test_automatic_blocks_fit_and_are_about_equal(self, shape, frames, memory, channels):
