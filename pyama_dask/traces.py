@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from pyama_dask.config import Config
 from pyama_dask.files import replacing
 from pyama_dask.tasks import fov_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASE_COLUMNS = (
     "fov", "cell", "frame", "time", "good",
@@ -50,6 +53,8 @@ def traces_table(
     -------
     Table with `BASE_COLUMNS` and the features, sorted by cell and frame.
     """
+    import pandas as pd  # noqa: PLC0415  (the driver and most tasks never need what takes longest to import)
+
     column = {name: np.concatenate([block[name] for block in rows]) for name in ("cell", "frame", "bbox", *features)}
     y0, x0, y1, x1 = column["bbox"].T
     base = {
@@ -75,4 +80,6 @@ def write_traces(path: Path, table: pd.DataFrame) -> None:
 
 def read_traces(path: Path) -> pd.DataFrame:
     """Read a table of traces."""
+    import pandas as pd  # noqa: PLC0415
+
     return pd.read_csv(path)
