@@ -12,7 +12,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 def main() -> None:
     """Measure everything, and print the table."""
-    from bench import kernels, runs, scale
+    from bench import kernels, runs, scale, startup
 
     with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
         directory = Path(folder)
@@ -21,6 +21,7 @@ def main() -> None:
             *runs.against_the_floor(directory),
             *runs.on_two_workers(directory),
             *scale.measure(directory),
+            *startup.measure(directory),
         ]
     print(f"{os.cpu_count()} cores")
     print("| figure | found | target |\n| --- | --- | --- |")
