@@ -13,7 +13,6 @@ import pickle
 import queue
 import threading
 import time
-from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -183,10 +182,10 @@ def _job(pickled: bytes) -> Job:
 def _outcome(task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
     """Receipt of a task, or why there is none."""
     if receipt is None:
-        try:
-            receipt = future.result()  # lost with its worker since, and made again by another one
-        except (Exception, CancelledError) as error:  # noqa: BLE001  (the loop decides what a failure means)
-            return error
+        if (error := future.exception()) is not None:
+            failure: BaseException = error
+        return failure
+        receipt = future.result()  # lost with its worker since, and made again by another one
     if receipt.digests != task.digests:
         return RuntimeError(f"{task.key}: the scheduler gave another run's result")
     return receipt
