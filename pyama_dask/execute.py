@@ -35,7 +35,7 @@ STOPPING = 300.0
 """Seconds to wait for tasks that run, before an output is let go of."""
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
-TOGETHER = 0.02
+TOGETHER = 0.005
 """Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
 CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
 """Failures that would happen again."""

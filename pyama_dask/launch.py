@@ -25,14 +25,15 @@ WORKER_ENVIRONMENT = {
         "1",
     ),
     "BLOSC_NTHREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
+    # blocks come and go in large pieces: workers that fault them in by small pages wait for each other in the kernel
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
     # a task's own failure reaches the driver's log; what is left is heartbeats that miss a scheduler which is closing
     "DASK_DISTRIBUTED__LOGGING": (
         "{'distributed.sizeof': 'error', 'distributed.worker': 'critical', 'distributed.worker.memory': 'warning'}"
     ),
 }
-"""Environment of a worker: one process a core, and no threads of its own; memory goes back when it is freed."""
+"""Environment of a worker: one process a core, no threads of its own, and large pages of memory."""
 
 
 def worker_count(cluster: Cluster) -> int:

@@ -20,8 +20,10 @@ from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, diges
 METHOD_VERSION = 1
 """Raised when a kernel's results change, so that results of older versions are made anew."""
 
-WORKER_BASE = 305 * 2**20
+WORKER_BASE = 335 * 2**20
 """Memory of a worker that has not held a block: Python, the packages, compiled loops, tables of grey levels."""
+KEPT = 2.5
+"""Bytes a pixel of a frame of a block that were let go of, and that a worker keeps for what comes next."""
 GATHERING = 96 * 2**20
 """Memory of the task that puts a FOV's tables and crops together, some at a time."""
 BLOCK_MEMORY = 512 * 2**20
@@ -307,12 +309,12 @@ def pixel_bytes(config: Config, kind: Kind) -> float:
     """Bytes that a block holds at once for a pixel of a frame: arrays, and what is being compressed."""
     raw, fluorescent = len(config.channels.all), len(config.channels.fl)
     if "segment" not in active_steps(config):
-        return 2 * raw + 2
+        return 2 * raw + 2 + KEPT
     if kind == "ingest":
         planes = 6 if fluorescent and config.storage.background == "full" else 0  # 4, and 2 compressed
-        return max(2 * raw + 2, 2 * fluorescent + 2 + planes)
+        return max(2 * raw + 2, 2 * fluorescent + 2 + planes) + KEPT
     crops = 0 if config.storage.cells == "off" else raw  # boxes of cells on a fourth of the frame
-    return 2 * raw + 4.5 + crops
+    return 2 * raw + 4.5 + crops + KEPT
 
 
 def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:
