@@ -1,7 +1,7 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
 # make check   style and types
-# make bench   what it costs, in one table
+# make bench   what it costs: each kernel, then one table with each figure beside its target (10 min)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +21,8 @@ check: .venv/development
 	$(BIN)/mypy
 
 bench: .venv/development
-	PYTHONPATH=tests $(BIN)/python -m bench
+	$(BIN)/python -m pytest --quiet tests/bench/kernel_speed.py --benchmark-columns=min,rounds --benchmark-group-by=group
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

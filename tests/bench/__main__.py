@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,22 +12,23 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def main() -> None:
-    """Measure everything, and print the table."""
-    from bench import kernels, runs, scale, startup
+    """Measure everything, or what is named: kernels, runs, memory, scale, startup; print the table."""
+    from bench import kernels, memory, runs, scale, startup
+    from bench.table import print_table
 
-    with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
-        directory = Path(folder)
-        rows = [
-            *kernels.measure(),
-            *runs.against_the_floor(directory),
-            *runs.on_two_workers(directory),
-            *scale.measure(directory),
-            *startup.measure(directory),
-        ]
-    print(f"{os.cpu_count()} cores")
-    print("| figure | found | target |\n| --- | --- | --- |")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    parts = {
+        "kernels": lambda _: kernels.measure(),
+        "runs": lambda directory: [*runs.against_the_floor(directory), *runs.on_two_workers(directory)],
+        "memory": memory.against_length,
+        "scale": scale.measure,
+        "startup": startup.measure,
+    }
+    rows = []
+    for part in sys.argv[1:] or parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
+            rows += parts[part](Path(folder))
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import pyama_dask
-from bench.runs import Row, config
+from bench.runs import config
+from bench.table import Row
 from pyama_dask.config import parse_config
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi

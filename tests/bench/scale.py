@@ -18,6 +18,7 @@ import psutil
 from distributed import wait
 from support.strategies import movie, plan_of
 
+from bench.table import Row
 from pyama_dask.config import Cluster
 from pyama_dask.describe import describe_plan
 from pyama_dask.execute import DaskPool, execute
@@ -26,8 +27,6 @@ from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import what_is_left
 from pyama_dask.plan import Plan, remaining
 from pyama_dask.tasks import Job, Receipt, Task
-
-Row = tuple[str, str, str]
 
 FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)
 SIZE = f"{FOVS} FOVs x {FRAMES} frames"

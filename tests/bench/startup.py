@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-Row = tuple[str, str, str]
+from bench.table import Row
 
 
 def measure(directory: Path) -> list[Row]:

@@ -1,0 +1,80 @@
+"""``python -m bench.codecs``: what it costs to write and read each kind of array, by codec, package and shard length.
+
+CPU of one core in ms for a frame of 2048 x 2048, and how much smaller it gets. New files each time, as in a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.kernels import frame_of_200_cells
+from bench.runs import spent, write_with_zarr
+from pyama_dask import store
+from pyama_dask.kernels.background import background
+from pyama_dask.kernels.segmentation import segment
+from pyama_dask.layout import ArraySpec
+
+FRAMES, REPEATS = 12, 5
+CODECS = ("lz4", "zstd", "none")
+
+
+def products() -> Iterator[tuple[ArraySpec, np.ndarray]]:
+    """Arrays of a block, and what is in them: the same frame shifted from one to the next."""
+    phase, fluorescence = frame_of_200_cells()
+    labels = segment(phase)
+    for group, frame in (
+        ("pc_ch_0", phase),
+        ("fl_ch_1", fluorescence),
+        ("seg_labeled_ch_0", labels),
+        ("fl_background_ch_1", background(fluorescence, labels)),
+    ):
+        stack = np.stack([np.roll(frame, 31 * k, axis=0) for k in range(FRAMES)])
+        yield ArraySpec(group, 0, stack.shape, stack.dtype.name, FRAMES, "lz4"), stack
+
+
+def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) -> tuple[float, float, float]:
+    """CPU in ms a frame to write and to read, and how many times smaller it is on disk."""
+    writing, reading, size = [], [], 0
+    for _ in range(REPEATS):
+        images = Path(tempfile.mkdtemp(prefix="pyama-codecs-"))
+        store.create_array(images, spec)
+        starts = range(0, FRAMES, spec.block_frames)
+        with spent() as written:
+            for start in starts:
+                write(images, spec, start, data[start : start + spec.block_frames])
+        with spent() as read:
+            for start in starts:
+                store.read_block(images, spec, start, start + spec.block_frames)
+        size = sum(file.stat().st_size for file in (images / spec.path).glob("c.*"))
+        writing.append(written.cpu)
+        reading.append(read.cpu)
+        shutil.rmtree(images)
+    return min(writing) / FRAMES * 1e3, min(reading) / FRAMES * 1e3, data.nbytes / size
+
+
+def main() -> None:
+    """Print two tables: by codec and package, and by length of the shards."""
+    everything = list(products())
+    print("| array | codec | write, zarr-python | write, tensorstore | read, tensorstore | smaller |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for spec, data in everything:
+        for codec in CODECS:
+            one = replace(spec, codec=codec)
+            plain, _, _ = measured(one, data, write_with_zarr)
+            write, read, smaller = measured(one, data, store.write_block)
+            print(f"| {spec.group} | {codec} | {plain:.1f} | {write:.1f} | {read:.1f} | {smaller:.2f} |", flush=True)
+    print("\n| frames a shard | " + " | ".join(f"write {spec.group}" for spec, _ in everything) + " |")
+    print("| --- |" + " --- |" * len(everything))
+    for length in (1, 3, 6, 12):
+        found = [measured(replace(spec, block_frames=length), data, store.write_block)[0] for spec, data in everything]
+        print(f"| {length} | " + " | ".join(f"{ms:.1f}" for ms in found) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
