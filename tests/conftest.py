@@ -76,7 +76,7 @@ def copied(tmp_path, finished):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """Worker processes of one thread; scale it to as many as a test needs."""
+    """Two worker processes of one thread, which all tests leave as they are."""
     from distributed import LocalCluster
 
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}

@@ -35,8 +35,10 @@ from support.movies import (
 )
 
 import pyama_dask
+from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.kernels import display
+from pyama_dask.launch import local_cluster
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
 from pyama_dask.report import LEDGER
@@ -60,13 +62,6 @@ def images(output, path, fov=0):
 
 def traces(output, fov=0):
     return pd.read_csv(next((output / f"fov_{fov:03d}").glob("*_traces.csv")))
-
-
-def wait_for_workers(client, n):
-    client.cluster.scale(n)
-    client.wait_for_workers(n, timeout=30)
-    while len(client.scheduler_info(n_workers=-1)["workers"]) != n:
-        threading.Event().wait(0.05)
 
 
 # -------------------------------------------------------------------------------------------------- right
@@ -140,14 +135,13 @@ class TestTheSame:
         assert differences(products(tmp_path / "out"), products(finished)) == []
 
     @pytest.mark.parametrize("workers", [1, 2, 3])
-    def test_on_any_number_of_workers_to_the_byte(self, finished, small_czi, tmp_path, client, workers):
-        wait_for_workers(client, workers)
-        report = run(small_czi, tmp_path / "out", client=client)
+    def test_on_any_number_of_workers_to_the_byte(self, finished, small_czi, tmp_path, workers):
+        with local_cluster(Cluster(workers=workers, memory="1GiB", dashboard="127.0.0.1:0")) as client:
+            report = run(small_czi, tmp_path / "out", client=client)
         assert report.exit_status == 0
         assert file_bytes(tmp_path / "out") == file_bytes(finished)
 
-    def test_when_a_worker_is_killed_on_the_way(self, finished, small_czi, tmp_path, client):
-        wait_for_workers(client, 2)
+    def test_when_a_worker_is_killed_on_the_way(self, finished, small_czi, tmp_path):
         killed = []
 
         def kill(event):
@@ -155,7 +149,8 @@ class TestTheSame:
                 killed.append(next(iter(client.scheduler_info(n_workers=-1)["workers"].values()))["id"])
                 client.cluster.workers[killed[0]].process.process._process.kill()
 
-        report = run(small_czi, tmp_path / "out", {"storage.block_frames": 1}, client=client, progress=kill)
+        with local_cluster(Cluster(workers=2, memory="1GiB", dashboard="127.0.0.1:0")) as client:
+            report = run(small_czi, tmp_path / "out", {"storage.block_frames": 1}, client=client, progress=kill)
         assert killed
         assert report.exit_status == 0
         assert differences(products(tmp_path / "out"), products(finished)) == []
