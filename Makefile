@@ -1,7 +1,7 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
 # make check   style and types
-# make bench   what it costs: each kernel, then one table with each figure beside its target (10 min)
+# make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin

@@ -182,9 +182,9 @@ def _job(pickled: bytes) -> Job:
 def _outcome(task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
     """Receipt of a task, or why there is none."""
     if receipt is None:
-        if (error := future.exception()) is not None:
-            failure: BaseException = error
-        return failure
+        error: BaseException | None = future.exception()
+        if error is not None:
+            return error
         receipt = future.result()  # lost with its worker since, and made again by another one
     if receipt.digests != task.digests:
         return RuntimeError(f"{task.key}: the scheduler gave another run's result")

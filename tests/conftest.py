@@ -14,7 +14,7 @@ for name in (
     "NUMBA_NUM_THREADS",
     "BLOSC_NTHREADS",
 ):
-    os.environ[name] = "1"  # before the tests import numpy, numba and OpenCV
+    os.environ[name] = "1"  # before the tests import numpy and numba
 
 settings.register_profile("local", deadline=None, max_examples=40)  # the first example may compile kernels
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)

@@ -7,7 +7,7 @@ import pytest
 from support.strategies import movie, plan_of
 
 from pyama_dask.errors import AlgorithmError, MissingFrameError
-from pyama_dask.execute import SerialPool, execute
+from pyama_dask.execute import DaskPool, SerialPool, execute
 from pyama_dask.ledger import Ledger
 from pyama_dask.tasks import KINDS, Receipt
 
@@ -156,3 +156,49 @@ def test_events_have_all_keys_and_every_step_reaches_its_total(tmp_path):
         assert mine[-1]["step"] == "done"
     ends = Counter((event["step"], event["fov"]) for event in run.events if event["step"] in ("done", "failed"))
     assert ends == {("done", 0): 1, ("failed", 1): 1, ("done", 2): 1}
+
+
+class ForgetfulClient:
+    """Stands for a client whose worker is lost between the end of a task and the fetching of its receipt."""
+
+    def map(self, call, tasks, *, key, **_):
+        assert key == [task.key for task in tasks]
+        return [Ended(lambda task=task: call(task)) for task in tasks]
+
+    def gather(self, futures, errors):
+        assert errors == "skip"
+        return dict.fromkeys(futures)
+
+
+class Ended:
+    """Stands for a future that has ended; asked for what came of it, it has that made again."""
+
+    def __init__(self, again):
+        self._again = again
+
+    def add_done_callback(self, callback):
+        callback(self)
+
+    def exception(self):
+        try:
+            self._again()
+        except Exception as error:  # noqa: BLE001
+            return error
+        return None
+
+    def result(self):
+        return self._again()
+
+
+@pytest.mark.parametrize("error", [None, OSError("no disk")])
+def test_a_receipt_that_is_lost_with_its_worker_is_that_of_the_next_one(error):
+    plan = plan_of(movie(fovs=1), storage={"block_frames": 4})
+    tasks = plan.fovs[0].stage("ingest")
+    script = Script(**({} if error is None else {task.key: [error] * 2 for task in tasks}))
+    pool = DaskPool(ForgetfulClient(), script)
+    pool.submit(tasks, plan.job)
+    found = {task.key: outcome for task, outcome in pool.next(timeout=1)}
+    assert found.keys() == {task.key for task in tasks}
+    for task in tasks:
+        outcome = found[task.key]
+        assert outcome is error if error else (outcome.key, outcome.digests) == (task.key, task.digests)
