@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,6 @@ from pyama_dask.errors import PyamaError
 if TYPE_CHECKING:
     from pyama_dask.config import Config
     from pyama_dask.report import RunReport
-    from pyama_dask.tasks import Step
 
 app = typer.Typer(
     help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
@@ -31,6 +30,7 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config; 'p
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
 Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
+Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
 
 
@@ -73,13 +73,14 @@ def init(
 
 @app.command()
 def plan(
-    config: ConfigFile, as_json: AsJson = False, fovs: Fovs = None, frames: Frames = None, changes: Set = None
-) -> None:
+    config: ConfigFile, as_json: AsJson = False, fovs: Fovs = None, frames: Frames = None, extend: Extend = False,
+    changes: Set = None,
+) -> None:  # fmt: skip
     """Say what a run would do, and what it would need; writes nothing."""
     from pyama_dask.describe import describe_plan
     from pyama_dask.pipeline import plan_run, what_is_left
 
-    made, _ = plan_run(_load(config, changes, fovs=fovs, frames=frames))
+    made, _ = plan_run(_load(config, changes, fovs=fovs, frames=frames), extend=extend)
     left = what_is_left(made)
     print(json.dumps(made.document() | {"left": len(left.tasks)}, indent=1) if as_json else describe_plan(made, left))
 
@@ -92,11 +93,17 @@ def run(
     steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
     workers: Annotated[int | None, typer.Option(help="local processes")] = None,
     cluster: Annotated[str | None, typer.Option(help="serial, local or address")] = None,
+    force: Annotated[str | None, typer.Option(help="do these steps anew, and what is made from them")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="only the FOVs that failed")] = False,
+    extend: Extend = False,
     changes: Set = None,
 ) -> None:
     """Process a movie, or what is left of it."""
     loaded = _load(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
-    report = _run(loaded, steps.split(",") if steps else None)
+    report = _run(
+        loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
+        retry_failed=retry_failed, extend=extend,
+    )  # fmt: skip
     raise typer.Exit(report.exit_status)
 
 
@@ -108,6 +115,22 @@ def status(output: Path, as_json: AsJson = False) -> None:
 
     found = read_status(output)
     print(json.dumps(found, indent=1) if as_json else describe_status(found))
+
+
+@app.command()
+def verify(
+    output: Path, deep: Annotated[bool, typer.Option("--deep", help="read every file and compare checksums")] = False
+) -> None:
+    """Hold the files of an output against what is recorded of them; the next run makes anew what is not right."""
+    from rich.console import Console
+
+    from pyama_dask.describe import describe_verification
+    from pyama_dask.pipeline import verify_output
+
+    with Console(stderr=True).status("Reading every file" if deep else "Looking at every file"):
+        found = verify_output(output, deep=deep)
+    print(describe_verification(found))
+    raise typer.Exit(3 if found.faults or found.unreadable_lines else 0)
 
 
 @app.command()
@@ -167,8 +190,8 @@ def _load(
         raise ConfigError(f"{error}{''.join(hints)}") from error
 
 
-def _run(config: Config, steps: list[str] | None = None) -> RunReport:
-    """Run with a display, and say how it ended."""
+def _run(config: Config, **options: Any) -> RunReport:
+    """Run with a display, and say how it ended; unknown steps are refused with the names of all."""
     from rich.console import Console
 
     from pyama_dask.describe import describe_report
@@ -176,8 +199,7 @@ def _run(config: Config, steps: list[str] | None = None) -> RunReport:
     from pyama_dask.progress import RunDisplay
 
     with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
-        chosen = cast("list[Step] | None", steps)  # unknown ones are refused with the names of all
-        report = run(config, progress=display.event, cancel=cancel, steps=chosen, on_start=display.start)
+        report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
     print(describe_report(report))
     return report
 

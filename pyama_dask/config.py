@@ -197,6 +197,7 @@ class Cluster(Model):
     dashboard: Dashboard = "127.0.0.1:8787"
     batch_size: Count | Literal["auto"] = "auto"
     retries: Whole = 1
+    lost_workers: Count = 3
 
     @validates_model(mode="after")
     def _address_fits(self) -> Self:

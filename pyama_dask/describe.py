@@ -13,6 +13,8 @@ from pyama_dask.config import as_ranges
 from pyama_dask.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
+from pyama_dask.space import gib
+from pyama_dask.verify import Verification
 
 MANY = 12
 """Lines of a list that are shown before it is cut."""
@@ -114,11 +116,6 @@ def describe_replaced(plan: Plan) -> list[str]:
     ]
 
 
-def gib(size: int) -> str:
-    """Bytes in words."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
-
-
 def describe_status(document: Mapping[str, Any]) -> str:
     """How far the FOVs of an output are."""
     fovs = document["fovs"]
@@ -131,9 +128,28 @@ def describe_status(document: Mapping[str, Any]) -> str:
             other = ", with other settings than the last run" if fov["other_settings"] else ""
             alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
-    lines += _cut([f"  failed: FOV {fov['fov']}: {fov['reason']}" for fov in fovs if fov["status"] == "failed"])
+    failed = [fov for fov in fovs if fov["status"] == "failed"]
+    lines += _cut([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
     lines += _cut([f"  warning: {warning}" for warning in document["warnings"]])
     lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
+    return "\n".join(lines)
+
+
+def _failure(fov: int, cause: str | None, reason: str | None) -> str:
+    """Why a FOV failed; the reason names it as a rule."""
+    return f"({cause}) {reason}" if f"FOV {fov}" in str(reason) else f"({cause}) FOV {fov}: {reason}"
+
+
+def describe_verification(found: Verification) -> str:
+    """What is wrong with an output."""
+    how = "checksums" if found.deep else "sizes"
+    lines = [f"{many(found.unreadable_lines, 'line')} of the ledger cannot be read"] if found.unreadable_lines else []
+    if found.faults:
+        lines.append(f"By their {how}, {len(found.faults)} of {found.files} files are not as they were recorded:")
+        lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
+        lines.append("The next run makes them anew")
+    else:
+        lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
     return "\n".join(lines)
 
 
@@ -142,16 +158,20 @@ def describe_report(report: RunReport) -> str:
     counts = Counter(fov.status for fov in report.fovs)
     cells = sum(fov.cells or 0 for fov in report.fovs)
     standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items()) + f"; {many(cells, 'cell')}"
-    ended = "Cancelled" if report.cancelled else "Finished"
+    ended = "Stopped" if report.stopped else "Cancelled" if report.cancelled else "Finished"
     lines = [
         f"{ended} after {report.seconds:.1f} s, {report.tasks_done} of {many(report.tasks, 'task')}: {standing}"
         if report.tasks
         else f"Nothing to do: {standing}",
         f"Results: {report.output}",
     ]
-    lines += _cut([f"failed: FOV {fov.fov}: {fov.reason}" for fov in report.failed])
+    lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
     lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
-    if report.cancelled:
-        lines.append("Run the same command again to go on")
+    if report.stopped:
+        lines.append(f"stopped: {report.stopped}")
+    if report.stopped or report.cancelled:
+        lines.append("What is done is recorded; run the same command again to go on")
+    elif report.failed:
+        lines.append("When the cause is mended, --retry-failed takes up the failed FOVs only")
     return "\n".join(lines)

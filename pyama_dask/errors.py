@@ -30,6 +30,30 @@ class OutputError(PyamaError, OSError):
     """An output directory that cannot be used: not writable, in use, or of another run."""
 
 
+class DiskError(OutputError):
+    """An output whose file system takes nothing more: full, over its quota, or read-only."""
+
+
+class ClusterError(PyamaError, ConnectionError):
+    """A Dask scheduler that is gone, or that does not do what the run needs."""
+
+
+class WorkerLostError(PyamaError, RuntimeError):
+    """A worker that was gone before its task ended; no fault of the task, unless it happens with it again and again.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    over_memory
+        Whether the worker was ended because it went over its memory limit.
+    """
+
+    def __init__(self, message: str, *, over_memory: bool = False) -> None:
+        super().__init__(message)
+        self.over_memory = over_memory
+
+
 class ResultsWarning(UserWarning):
     """Results that are not complete, or not of one kind."""
 

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
-from distributed import Client, Future, wait
+from distributed import Client, Future, KilledWorker, wait
 
 from pyama_dask import scratch
 from pyama_dask.blocks import run_task
-from pyama_dask.errors import AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError
+from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
+from pyama_dask.failures import Attempts, Failure
+from pyama_dask.files import disk_error
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.readers import close_shared_readers
@@ -33,13 +35,12 @@ log = logging.getLogger(__name__)
 
 STOPPING = 300.0
 """Seconds to wait for tasks that run, before an output is let go of."""
+FETCHING = 10.0
+"""Seconds to wait for receipts; Dask would first make one again that is lost with its worker, whenever that may be."""
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
 TOGETHER = 0.005
 """Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
-CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
-"""Failures that would happen again."""
-
 COMPLETES: Mapping[Step, Kind] = {
     "copy": "ingest", "segment": "ingest", "background": "ingest",
     "track": "finish", "cache": "finish", "crop": "gather", "extract": "gather",
@@ -108,16 +109,20 @@ class DaskPool:
         Connected client.
     owned
         Whether its workers end with the run.
+    why
+        Says why the worker at an address was lost, as far as that is known: ``memory``, or other words.
     """
 
     def __init__(
-        self, client: Client, function: Callable[[Task, Job], Receipt] = run_task, *, owned: bool = False
-    ) -> None:
-        self._client, self._function, self._owned = client, function, owned
+        self, client: Client, function: Callable[[Task, Job], Receipt] = run_task, *, owned: bool = False,
+        why: Callable[[str], str | None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._client, self._function, self._owned, self._why = client, function, owned, why
         self._counted, self._workers = -math.inf, 1
         self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt]]] = queue.SimpleQueue()
         self._running: dict[str, Future[Receipt]] = {}
         self._handed_out: Counter[str] = Counter()
+        self._run = ""
 
     @property
     def workers(self) -> int:
@@ -129,6 +134,8 @@ class DaskPool:
 
     def submit(self, tasks: Sequence[Task], job: Job) -> None:
         """Hand out tasks; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
+        self._check_scheduler()
+        self._run = job.run
         keys = [self._dask_key(task) for task in tasks]
         call = partial(_call, self._function, pickle.dumps(job))
         futures = self._client.map(call, tasks, key=keys, pure=False, priority=_priority(tasks[0]))
@@ -147,13 +154,56 @@ class DaskPool:
         try:
             ended = [self._ended.get(timeout=timeout)]
         except queue.Empty:
+            self._check_scheduler()
             return []
         time.sleep(TOGETHER)
         ended += [self._ended.get() for _ in range(self._ended.qsize())]
-        receipts = self._client.gather({task.key: future for task, future in ended}, errors="skip")
+        receipts = self._receipts({task.key: future for task, future in ended})
         for task, _ in ended:
             del self._running[task.key]
-        return [(task, _outcome(task, future, receipts[task.key])) for task, future in ended]
+        return [(task, self._outcome(task, future, receipts.get(task.key))) for task, future in ended]
+
+    def _receipts(self, futures: dict[str, Future[Receipt]]) -> dict[str, Receipt]:
+        """Fetch the receipts of tasks that have ended, by key; not those of tasks that failed, or that are lost."""
+
+        async def fetched() -> dict[str, Receipt]:
+            receipts: dict[str, Receipt] = await self._client.gather(futures, errors="skip", asynchronous=True)
+            return receipts
+
+        receipts: dict[str, Receipt] = {}
+        try:
+            receipts = self._client.sync(fetched, callback_timeout=FETCHING)
+        except TimeoutError:
+            self._check_scheduler()
+        return receipts
+
+    def _outcome(self, task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
+        """Receipt of a task, or why there is none."""
+        if receipt is None:
+            if future.status != "error":
+                self._check_scheduler()
+                return WorkerLostError("its receipt was lost with the worker that did it")
+            error: BaseException = future.exception()
+            return self._lost(error) if isinstance(error, KilledWorker) else error
+        if receipt.digests != task.digests or receipt.run != self._run:
+            return RuntimeError(f"{task.key}: the scheduler gave another run's result")
+        return receipt
+
+    def _lost(self, error: KilledWorker) -> WorkerLostError:
+        """Say what became of the worker that a task ran on."""
+        worker = error.last_worker.address
+        why = self._why(worker)
+        if why == "memory":
+            return WorkerLostError(
+                f"the worker {worker} went over its memory limit and was ended; give workers more (cluster.memory, or "
+                "fewer cluster.workers), or lower storage.block_frames",
+                over_memory=True,
+            )
+        return WorkerLostError(f"the worker {worker} was lost while it did this ({why or 'it is not known why'})")
+
+    def _check_scheduler(self) -> None:
+        if self._client.status in ("closing", "closed"):
+            raise ClusterError("the Dask scheduler is gone; start one, and run again to go on")
 
     def stop(self, job: Job) -> None:
         """Let no task begin, and wait for those that run; workers that end with the run need no waiting."""
@@ -179,23 +229,21 @@ def _job(pickled: bytes) -> Job:
     return job
 
 
-def _outcome(task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
-    """Receipt of a task, or why there is none."""
-    if receipt is None:
-        error: BaseException | None = future.exception()
-        if error is not None:
-            return error
-        receipt = future.result()  # lost with its worker since, and made again by another one
-    if receipt.digests != task.digests:
-        return RuntimeError(f"{task.key}: the scheduler gave another run's result")
-    return receipt
-
-
 def _priority(task: Task) -> int:
     return -3 * task.fov + {"ingest": 0, "finish": 1, "link": 2, "gather": 2}[task.kind]
 
 
 # ------------------------------------------------------------------------------------------ one FOV, all
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What came of running a plan."""
+
+    failed: Mapping[int, Failure]
+    """By FOV."""
+    stopped: PyamaError | None = None
+    """Why it was broken off: the output takes nothing more, or the scheduler is gone."""
 
 
 @dataclass
@@ -231,7 +279,7 @@ def execute(
     prepare: Callable[[FovPlan], None],
     progress: Progress,
     cancel: threading.Event,
-) -> dict[int, str]:
+) -> Execution:
     """Run the tasks of a plan.
 
     Parameters
@@ -251,7 +299,12 @@ def execute(
 
     Returns
     -------
-    Why each FOV that failed did so.
+    Why each FOV that failed did so, and whether the run was broken off.
+
+    Raises
+    ------
+    OutputError
+        If the output is not this run's any more.
     """
     return _Loop(plan, pool, ledger, prepare, progress, cancel).run()
 
@@ -266,17 +319,21 @@ class _Loop:
         self.plan, self.pool, self.ledger = plan, pool, ledger
         self.prepare, self.progress, self.cancel = prepare, progress, cancel
         self.active: dict[int, FovRun] = {}
-        self.failed: dict[int, str] = {}
-        self.attempts: dict[str, int] = {}
+        self.failed: dict[int, Failure] = {}
+        self.attempts = Attempts(plan.job.config.cluster)
         self.frames_done: dict[tuple[int, Step], int] = {}
         self.in_flight = 0
 
-    def run(self) -> dict[int, str]:
+    def run(self) -> Execution:
+        stopped = None
         try:
             self._run()
+        except (DiskError, ClusterError) as error:
+            stopped = error
+            log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
         finally:
             self.pool.stop(self.plan.job)
-        return self.failed
+        return Execution(self.failed, stopped)
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
@@ -298,7 +355,8 @@ class _Loop:
             try:
                 self.prepare(fov)
             except Exception as error:  # noqa: BLE001  (one FOV harms no other)
-                self._fail(fov.fov, fov.tasks[0].key, error)
+                self._stop_if_disk_is_full(error)
+                self._fail(fov.tasks[0], error)
                 continue
             self.active[fov.fov] = FovRun(fov)
             self._hand_out(fov.fov)
@@ -313,7 +371,7 @@ class _Loop:
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         if tasks:
-            self.pool.submit(tasks, self.plan.job)
+            self.pool.submit([self.attempts.fitted(task) for task in tasks], self.plan.job)
             self.in_flight += len(tasks)
 
     def _take(self, task: Task, outcome: Outcome) -> None:
@@ -322,31 +380,39 @@ class _Loop:
             if task.kind == "gather" and "crop" in task.digests:
                 drop_parts(self.plan.job, task.fov)
             self._report(task, outcome)
-        elif self._again(task, outcome):
-            self.ledger.fail(task.key, f"{task.key}: {type(outcome).__name__}: {outcome}")
-            self._submit([task])
+        elif isinstance(outcome, CancelledError):
+            self.cancel.set()  # it has seen first that the run is to end
             return
         else:
-            self._fail(task.fov, task.key, outcome)
+            self._stop_if_disk_is_full(outcome)
+            if again := self._again(task, outcome):
+                self.ledger.fail(task.key, Failure.of(task, outcome))
+                self._submit([again])
+                return
+            self._fail(task, outcome)
         run = self.active[task.fov]
         run.out.discard(task.key)
         if task.fov in self.failed:
             run.stages.clear()
         self._hand_out(task.fov)
 
-    def _again(self, task: Task, error: BaseException) -> bool:
-        """Whether to try a failed task once more."""
-        tried = self.attempts[task.key] = self.attempts.get(task.key, 0) + 1
-        again = not isinstance(error, CERTAIN) and tried <= self.plan.job.config.cluster.retries
-        log.warning("%s failed%s: %s", task.key, ", trying again" if again else "", error, exc_info=error)
-        return again and task.fov not in self.failed
+    def _again(self, task: Task, error: BaseException) -> Task | None:
+        """Give a failed task as it is to be tried once more; None if it is not, or its FOV has failed already."""
+        again = self.attempts.again(task, error)
+        how = f", trying again, {again.frames_at_once} frames at once" if again else ""
+        log.warning("%s failed%s: %s", task.key, how, error, exc_info=None if isinstance(error, PyamaError) else error)
+        return None if task.fov in self.failed else again
 
-    def _fail(self, fov: int, key: str, error: BaseException) -> None:
-        reason = f"{key}: {type(error).__name__}: {error}"
-        self.ledger.fail(key, reason)
-        if fov not in self.failed:
-            self.failed[fov] = reason
-            self._event("failed", fov, 0, reason)
+    def _stop_if_disk_is_full(self, error: BaseException) -> None:
+        if stop := disk_error(error, self.plan.job.output):
+            raise stop from error
+
+    def _fail(self, task: Task, error: BaseException) -> None:
+        failure = Failure.of(task, error)
+        self.ledger.fail(task.key, failure)
+        if task.fov not in self.failed:
+            self.failed[task.fov] = failure
+            self._event("failed", task.fov, 0, str(failure))
 
     def _report(self, task: Task, receipt: Receipt) -> None:
         log.info("%s done in %.2f s", task.key, receipt.seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +13,14 @@ from uuid import uuid4
 
 import google_crc32c
 
+from pyama_dask.errors import DiskError
+
 PART = 2**18
 """Bytes that are read at once: few enough to stay in a core's cache."""
 PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
+TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What the system says of a file system that is full, over a quota, or read-only."""
 
 
 def beside(path: Path) -> Path:
@@ -41,11 +47,32 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def disk_error(error: BaseException, output: Path) -> DiskError | None:
+    """Tell a file system that takes nothing more from all else that can go wrong with a file.
+
+    Parameters
+    ----------
+    error
+        What a write, or tensorstore, has raised.
+    output
+        Output directory, for the message.
+
+    Returns
+    -------
+    The error that ends a run; None if it is of another kind, and may be of one file only.
+    """
+    found = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's errors are no OSError
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    if number not in TAKES_NO_MORE:
+        return None
+    return DiskError(f"{output}: cannot be written to any more: {os.strerror(number)}")
+
+
 def checksum(path: Path) -> tuple[int, int]:
     """Size in bytes and CRC-32C of a file; of a directory the sum of sizes, and the CRC over its files' CRCs."""
     if not path.is_dir():
         return _crc(path)
-    inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in _files_below(path))
+    inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in files_below(path))
     return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
 
 
@@ -57,7 +84,8 @@ def _crc(path: Path) -> tuple[int, int]:
     return size, crc
 
 
-def _files_below(directory: Path) -> Iterator[Path]:
+def files_below(directory: Path) -> Iterator[Path]:
+    """Files in a directory and in those below it."""
     for folder, _, names in os.walk(directory):
         yield from (Path(folder, name) for name in names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -92,6 +92,10 @@ class ArraySpec:
             return None
         h, w = (max(1, -(-n // c)) * c for n, c in zip(self.shape[1:], self.chunks[1:], strict=True))
         return (self.block_frames, h, w)
+
+    def for_tracks(self, tracks: int) -> ArraySpec:
+        """The array for so many tracks, if it holds their ids: uint16 while they fit, uint32 beyond."""
+        return replace(self, dtype="uint32") if self.is_tracked and tracks > np.iinfo(np.uint16).max else self
 
     def shard_file(self, images: Path, block: int) -> Path:
         """File of a block."""

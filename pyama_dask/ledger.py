@@ -1,18 +1,22 @@
 """The ledger: an append-only record of what is done, that only the driver writes.
 
 One JSON object a line. The first says which version wrote it; then ``done`` lines hold receipts, ``void`` lines take
-steps back before their files are overwritten, ``failed`` lines hold reasons. A line counts when its newline is on disk.
+steps back before their files are overwritten, ``failed`` lines hold reasons, and a ``movie`` line says what it is of.
+A line counts when its newline is on disk. A line that cannot be read may have taken something back, so that what the
+lines before it say must be held against the files (see `Ledger.damaged`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from pyama_dask.errors import OutputError
+from pyama_dask.failures import Failure
+from pyama_dask.files import beside, disk_error, write_bytes
 from pyama_dask.tasks import Receipt, Step, Task, fov_key
 
 VERSION = 1
@@ -27,45 +31,74 @@ class Ledger:
     ----------
     path
         The file, ``.pyama_dask/ledger.jsonl``; need not exist.
+    check
+        Called before anything is appended; raises when the output is not this run's any more.
 
     Raises
     ------
     OutputError
-        If a newer version of the package wrote it, or it is no ledger.
+        If it cannot be read, or a newer version of the package wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.done: dict[str, dict[Step, str]] = {}
         """Digest of every recorded step, by task key."""
         self.notes: dict[str, dict[str, int]] = {}
         self.warnings: dict[str, dict[Step, list[str]]] = {}
         """What every recorded step had to say, by task key."""
-        self.files: dict[str, dict[str, tuple[int, int]]] = {}
-        """Size and CRC-32C of every file that a task wrote, by task key and path."""
-        self.failed: dict[str, str] = {}
-        """Reason by key of the tasks that failed when they were last tried."""
+        self.files: dict[str, dict[Step, dict[str, tuple[int, int]]]] = {}
+        """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
+        self.failed: dict[str, Failure] = {}
+        """Why the tasks failed that did so when they were last tried, by key."""
         self.attempts: dict[str, int] = {}
         self.seconds: list[float] = []
         """How long every recorded task took."""
+        self.movie: dict[str, str] = {}
+        """Of which movie: ``identity`` of its content, and ``first``, the identity it had when the output was begun."""
+        self.damaged: list[int] = []
+        """Numbers of the lines that are none of a ledger."""
+        self._check = check
         self._of_fov: dict[str, set[str]] = {}
         self._file = -1
-        for number, line in enumerate(_whole_lines(path), 1):
+        self._lines = self._read()
+
+    def _read(self) -> list[bytes]:
+        """Take in the file; gives the lines that could be read, and leaves out a torn last one, which never counted."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
+        taken = []
+        for number, line in enumerate(lines, 1):
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise OutputError(
-                    f"{path}, line {number}: is not a line of a ledger; move the file away to start the output anew"
-                ) from error
+                taken.append(line)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self.damaged.append(number)
+        return taken
 
     def __enter__(self) -> Self:
+        try:
+            self._open()
+        except OSError as error:
+            raise disk_error(error, self.path) or OutputError(
+                f"{self.path}: cannot be written to: {error.strerror}"
+            ) from error
+        return self
+
+    def _open(self) -> None:
+        """Open the file to append to; one with lines that are none of a ledger is kept aside, and anew without them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        if self.damaged:
+            os.link(self.path, beside(self.path).with_suffix(".damaged"))
+            kept = (line + b"\n" for line in self._lines)
+            write_bytes(self.path, b"".join([_line({"ledger": VERSION}), *kept]))
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         content = self.path.read_bytes()
-        os.ftruncate(self._file, content.rfind(b"\n") + 1)  # a torn last line never counted
+        os.ftruncate(self._file, content.rfind(b"\n") + 1)
         if b"\n" not in content:
             self._append({"ledger": VERSION})
-        return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
@@ -80,7 +113,7 @@ class Ledger:
             self._append(*({"done": vars(receipt)} for receipt in receipts))
 
     def void(self, steps: Mapping[str, Iterable[Step]]) -> None:
-        """Take recorded steps back, by task key, as their files are about to be overwritten."""
+        """Take recorded steps back, by task key, as their files are about to be overwritten, or are not as recorded."""
         recorded = {key: [step for step in of if step in self.done.get(key, {})] for key, of in steps.items()}
         if taken := {key: of for key, of in recorded.items() if of}:
             self._append({"void": taken})
@@ -92,50 +125,94 @@ class Ledger:
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
-    def fail(self, key: str, reason: str) -> None:
+    def fail(self, key: str, failure: Failure) -> None:
         """Record a failed attempt at a task."""
-        self._append({"failed": key, "reason": reason})
+        self._append({"failed": key, "cause": failure.cause, "reason": failure.reason})
+
+    def belongs_to(self, identity: str, first: str) -> None:
+        """Record of which movie the output is; see `movie`."""
+        if self.movie != (movie := {"identity": identity, "first": first}):
+            self._append({"movie": movie})
 
     def _append(self, *entries: Mapping[str, Any]) -> None:
-        lines = b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in entries)
+        """Append lines; on disk when this returns, all of them or none.
+
+        Raises
+        ------
+        DiskError
+            If the file system takes nothing more.
+        """
+        self._check()
+        lines = b"".join(_line(entry) for entry in entries)
         before = os.fstat(self._file).st_size
         try:
             while lines:  # a full disk takes a part, and says no to the next
                 lines = lines[os.write(self._file, lines) :]
             os.fsync(self._file)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._file, before)
-            raise
+            raise disk_error(error, self.path) or error from error
         for entry in entries:
             self._take(entry)
 
     def _take(self, entry: Mapping[str, Any]) -> None:
+        """Take in what a line says: nothing of it where it is not whole."""
         if "ledger" in entry:
-            if entry["ledger"] > VERSION:
+            if int(entry["ledger"]) > VERSION:
                 raise OutputError(f"{self.path}: was written by a newer version of pyama_dask; use that one")
         elif "done" in entry:
-            receipt = entry["done"]
-            key = receipt["key"]
-            self.done.setdefault(key, {}).update(receipt["digests"])
-            self.notes.setdefault(key, {}).update(receipt["notes"])
-            said = self.warnings.setdefault(key, {})
-            said |= {step: [words for of, words in receipt["warnings"] if of == step] for step in receipt["digests"]}
-            self.files.setdefault(key, {}).update({path: tuple(of) for path, of in receipt["files"].items()})
-            self._of_fov.setdefault(key.split("-")[1], set()).add(key)
-            self.seconds.append(receipt["seconds"])
-            self.failed.pop(key, None)
-            self.attempts.pop(key, None)
+            self._take_receipt(entry["done"])
         elif "void" in entry:
-            for key, steps in entry["void"].items():
-                for step in steps:
-                    self.done.get(key, {}).pop(step, None)
-                    self.warnings.get(key, {}).pop(step, None)
+            taken_back = [(str(key), step) for key, steps in entry["void"].items() for step in [*steps]]
+            for key, step in taken_back:
+                self.done.get(key, {}).pop(step, None)
+                self.warnings.get(key, {}).pop(step, None)
+                self.files.get(key, {}).pop(step, None)
         elif "failed" in entry:
-            self.failed[entry["failed"]] = entry["reason"]
-            self.attempts[entry["failed"]] = self.attempts.get(entry["failed"], 0) + 1
+            key, failure = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"]))
+            self.failed[key] = failure
+            self.attempts[key] = self.attempts.get(key, 0) + 1
+        elif "movie" in entry:
+            self.movie = {name: str(entry["movie"][name]) for name in ("identity", "first")}
         else:
             raise KeyError("no kind of entry")
 
+    def _take_receipt(self, receipt: Mapping[str, Any]) -> None:
+        key, digests, notes = str(receipt["key"]), dict(receipt["digests"]), dict(receipt["notes"])
+        files = {
+            step: {_inside(path): (int(size), int(crc)) for path, (size, crc) in of.items()}
+            for step, of in receipt["files"].items()
+        }
+        said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
+        fov, seconds = key.split("-")[1], float(receipt["seconds"])
+        self.done.setdefault(key, {}).update(digests)
+        self.notes.setdefault(key, {}).update(notes)
+        self.warnings.setdefault(key, {}).update(said)
+        self.files.setdefault(key, {}).update(files)
+        self._of_fov.setdefault(fov, set()).add(key)
+        self.seconds.append(seconds)
+        self.failed.pop(key, None)
+        self.attempts.pop(key, None)
 
-def _whole_lines(path: Path) -> list[bytes]:
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+def read_movie(path: Path) -> dict[str, str]:
+    """Read only of which movie an output is (see `Ledger.movie`); empty where that is not recorded."""
+    movie: dict[str, str] = {}
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                if line.startswith(b'{"movie"') and line.endswith(b"\n"):
+                    movie = json.loads(line)["movie"]
+    return movie
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _inside(path: str) -> str:
+    """Refuse a path that leads out of the output directory."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"{path}: leads out of the output directory")
+    return path

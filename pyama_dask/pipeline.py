@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,16 +17,31 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Config, load_config, parse_config
-from pyama_dask.execute import DaskPool, Pool, Progress, execute
+from pyama_dask.errors import OutputError
+from pyama_dask.execute import DaskPool, Execution, Pool, Progress, execute
 from pyama_dask.files import identity
+from pyama_dask.grown import check_grown
 from pyama_dask.launch import connected, launched, worker_memory
-from pyama_dask.ledger import Ledger
+from pyama_dask.ledger import Ledger, read_movie
 from pyama_dask.plan import Plan, make_plan, remaining
 from pyama_dask.readers import Metadata, open_reader
-from pyama_dask.report import LEDGER, RunReport, report_fov, write_report
+from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
 from pyama_dask.resolve import resolve
+from pyama_dask.space import check_room, why_stopped
 from pyama_dask.tasks import WORK, Step
-from pyama_dask.workspace import check_output, is_there, keep_layout, locked, logging_to, prepare, write_records
+from pyama_dask.verify import Verification, check_damage, verify
+from pyama_dask.workspace import (
+    check_output,
+    is_there,
+    keep_layout,
+    locked,
+    logging_to,
+    prepare,
+    sweep_work,
+    write_records,
+)
+
+log = logging.getLogger("pyama_dask")
 
 
 def run(
@@ -35,6 +51,9 @@ def run(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     steps: Sequence[Step] | None = None,
+    force: Sequence[Step] = (),
+    retry_failed: bool = False,
+    extend: bool = False,
     on_start: Callable[[Plan, str | None], None] | None = None,
 ) -> RunReport:
     """Process a movie as a config says; what is recorded as done in the output already is not done again.
@@ -52,6 +71,12 @@ def run(
         Set it to end the run early; the next one goes on.
     steps
         Do these steps only; what they need must be done.
+    force
+        Do these steps anew, and all that is made from them.
+    retry_failed
+        Take up only the FOVs that failed.
+    extend
+        Go on with a movie that has more frames than when the output was begun; see `check_grown`.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
 
@@ -60,31 +85,64 @@ def run(
     ConfigError, SourceError, OutputError, PlanError
         If the run is refused; nothing was written.
     """
-    config = as_config(config)
+    config, cancel = as_config(config), cancel or threading.Event()
     started = time.monotonic()
-    plan, metadata = plan_run(config, client)
+    plan, metadata = plan_run(config, client, extend=extend)
+    if retry_failed:
+        plan = only_failed(plan)
     plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
-    output, cancel = plan.job.output, cancel or threading.Event()
-    if steps is not None:
-        what_is_left(plan, steps)  # refuses before anything is written
+    output, warnings = plan.job.output, [*plan.warnings, *check_left(plan, steps, force)]
     with locked(output), Ledger(output / LEDGER) as ledger, logging_to(output):
-        todo = remaining(plan, ledger, steps, partial(is_there, plan.job, ledger))
-        documents = write_records(plan, metadata)
-        failed = {}
-        before = len(ledger.seconds)
+        sweep_work(output)
+        warnings += check_damage(output, ledger)
+        ledger.belongs_to(plan.identity, plan.first_identity)
+        for warning in warnings:
+            log.warning("%s", warning)
+        todo, before = what_is_left(plan, steps, force, ledger), len(ledger.seconds)
+        documents = write_records(plan, metadata, ledger)
+        ended = Execution({})
         if todo.tasks:
             with pool_for(config, client, plan) as (pool, dashboard):
                 if on_start:
                     on_start(todo, dashboard)
-                failed = execute(
+                ended = execute(
                     todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
                     progress=progress or ignore, cancel=cancel,
                 )  # fmt: skip
-        fovs = tuple(report_fov(ledger, documents[fov.fov], failed.get(fov.fov)) for fov in plan.fovs)
-        seconds, done = time.monotonic() - started, len(ledger.seconds) - before
-        report = RunReport(output, fovs, plan.warnings, len(todo.tasks), done, seconds, cancel.is_set())
+        report = RunReport(
+            output=output,
+            fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
+            warnings=tuple(warnings),
+            tasks=len(todo.tasks),
+            tasks_done=len(ledger.seconds) - before,
+            seconds=time.monotonic() - started,
+            cancelled=cancel.is_set(),
+            stopped=None
+            if ended.stopped is None
+            else why_stopped(ended.stopped, what_is_left(plan, steps, (), ledger), ledger),
+        )
         write_report(report)
     return report
+
+
+def verify_output(output: Path, *, deep: bool = False) -> Verification:
+    """Hold the files of an output against its ledger; what is not as recorded is done again by the next run.
+
+    Parameters
+    ----------
+    output
+        Output directory of a run.
+    deep
+        Whether to read every file and compare checksums, not only sizes.
+
+    Raises
+    ------
+    OutputError
+        If it is no output of a run, or a run is writing to it.
+    """
+    read_plan(output)
+    with locked(output), Ledger(output / LEDGER) as ledger:
+        return verify(output, ledger, deep=deep)
 
 
 def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -101,7 +159,7 @@ def ignore(event: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------- before any writing
 
 
-def plan_run(config: Config, client: Client | None = None) -> tuple[Plan, Metadata]:
+def plan_run(config: Config, client: Client | None = None, *, extend: bool = False) -> tuple[Plan, Metadata]:
     """Open the movie and plan a run of it; writes nothing.
 
     Raises
@@ -114,20 +172,58 @@ def plan_run(config: Config, client: Client | None = None) -> tuple[Plan, Metada
     resolved = resolve(config, metadata)
     memory = available_memory(config, client)
     content = identity(config.input)
-    check_output(config.output, content)
-    return make_plan(keep_layout(resolved), metadata, content, memory), metadata
+    check_output(config.output)
+    first = first_identity(config, metadata, content, extend=extend)
+    return make_plan(keep_layout(resolved), metadata, content, memory, first), metadata
 
 
-def what_is_left(plan: Plan, steps: Sequence[Step] | None = None) -> Plan:
-    """Plan of what is not yet done in the output; reads the ledger only.
+def first_identity(config: Config, metadata: Metadata, content: str, *, extend: bool) -> str:
+    """Identity that the movie had when the output was begun, of which nothing may be recorded yet.
+
+    Raises
+    ------
+    OutputError
+        If it is another movie, or has grown and is not to be gone on with.
+    """
+    path = config.output / LEDGER
+    recorded = read_movie(path) or {"identity": content, "first": content}
+    if recorded["identity"] == content:
+        return recorded["first"]
+    if not extend:
+        raise OutputError(
+            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed; choose "
+            "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
+            "it with --extend"
+        )
+    check_grown(config.output, Ledger(path), config.input, metadata)
+    return recorded["first"]
+
+
+def what_is_left(
+    plan: Plan, steps: Sequence[Step] | None = None, force: Sequence[Step] = (), ledger: Ledger | None = None
+) -> Plan:
+    """Plan of what is not yet done in the output; writes nothing.
 
     Raises
     ------
     PlanError
         If a chosen step needs one that is neither done nor chosen.
     """
-    ledger = Ledger(plan.job.output / LEDGER)
-    return remaining(plan, ledger, steps, partial(is_there, plan.job, ledger))
+    recorded = ledger or Ledger(plan.job.output / LEDGER)
+    return remaining(plan, recorded, steps, partial(is_there, plan.job, recorded), force)
+
+
+def check_left(plan: Plan, steps: Sequence[Step] | None, force: Sequence[Step]) -> list[str]:
+    """Refuse steps that cannot be done and results that do not fit, before anything is written; gives warnings."""
+    recorded = Ledger(plan.job.output / LEDGER)
+    return check_room(what_is_left(plan, steps, force, recorded), recorded)
+
+
+def only_failed(plan: Plan) -> Plan:
+    """Plan of the FOVs that failed when they were last tried."""
+    ledger, documents = Ledger(plan.job.output / LEDGER), plan.document()["fovs"]
+    failed = [report_fov(ledger, fov).status == "failed" for fov in documents]
+    return replace(plan, fovs=tuple(fov for fov, chosen in zip(plan.fovs, failed, strict=True) if chosen))
 
 
 def available_memory(config: Config, client: Client | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
@@ -82,6 +82,8 @@ class Plan:
     job: Job
     identity: str
     """Identity of the movie's content."""
+    first_identity: str
+    """Identity that it had when the output was begun; another one where it has grown since."""
     fovs: tuple[FovPlan, ...]
     steps: tuple[Step, ...]
     files_per_fov: int
@@ -129,7 +131,7 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
     kinds = {
         stage[0].kind: {
             "tasks": len(stage),
-            "steps": dict(stage[0].digests),
+            "steps": {step: [task.digests[step] for task in stage] for step in stage[0].digests},
             "bytes_read": sum(task.bytes_read for task in stage),
             "bytes_written": sum(task.bytes_written for task in stage),
             "memory": max(task.memory for task in stage),
@@ -148,7 +150,9 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ making plans
 
 
-def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: int) -> Plan:
+def make_plan(
+    config: Config, metadata: Metadata, identity: str, worker_memory: int, first_identity: str | None = None
+) -> Plan:
     """Plan a whole run.
 
     Parameters
@@ -161,6 +165,8 @@ def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: 
         Identity of the movie's content.
     worker_memory
         Bytes that a worker may use.
+    first_identity
+        Identity that the movie had when the output was begun, if it has grown since.
 
     Raises
     ------
@@ -175,11 +181,13 @@ def make_plan(config: Config, metadata: Metadata, identity: str, worker_memory: 
     block = automatic_block(config, largest, len(frames), worker_memory) if auto else min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
-    fovs = tuple(_plan_fov(job, metadata, identity, k, worker_memory) for k in chosen)
+    first_identity = first_identity or identity
+    fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
     specs = layout(config, largest, len(frames), block)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     warnings = [*_general_warnings(config), *(fov.times.warning for fov in fovs if fov.times.warning)]
-    return Plan(job, identity, fovs, active_steps(config), per_fov, per_cell, worker_memory, tuple(warnings))
+    steps = active_steps(config)
+    return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 
 
 def active_steps(config: Config) -> tuple[Step, ...]:
@@ -210,12 +218,12 @@ def _general_warnings(config: Config) -> Iterator[str]:
         )
 
 
-def _plan_fov(job: Job, metadata: Metadata, identity: str, fov: int, worker_memory: int) -> FovPlan:
+def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int) -> FovPlan:
     info = metadata.fovs[fov]
     times = frame_times(job.config, metadata, fov, job.frames)
     if problem := _problem(job, metadata, info):
         return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}")
-    digests = step_digests(job, identity, fov, info.shape, times)
+    digests = step_digests(job, movie, fov, info.shape, times)
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:
         if task.memory > worker_memory:
@@ -236,41 +244,60 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
     return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}; {remedy}"
 
 
-def step_digests(
-    job: Job, identity: str, fov: int, shape: tuple[int, int], times: Times
-) -> dict[Kind, dict[Step, str]]:
-    """Digests of all that the result of each step of a FOV depends on, by kind of task."""
+Digests = Mapping[Kind, Sequence[dict[Step, str]]]
+"""For every kind of task, and each of its tasks in a FOV, the digest of every step."""
+
+
+def step_digests(job: Job, movie: str, fov: int, shape: tuple[int, int], times: Times) -> Digests:
+    """Digests of all that the result of each step of a FOV depends on.
+
+    What a block is ingested from are its own frames, so that it stays as it is when others are added.
+
+    Parameters
+    ----------
+    movie
+        Identity that the movie had when its output was begun.
+    """
     config, params, storage = job.config, job.config.params, job.config.storage
     chosen = [choice.channel for choice in config.channels.all]
-    base = digest(METHOD_VERSION, identity, fov, shape, job.frames, params.z, storage.codec, job.block_frames)
-    copy = digest("copy", base, config.channels.pc is None, chosen)
+    base = digest(METHOD_VERSION, movie, fov, shape, params.z, storage.codec, config.channels.pc is None, chosen)
     methods = [method_identity(name) for name in (*params.preprocess, params.segmentation_method)]
-    segment = digest("segment", copy, methods, params.segmentation_params)
-    back = digest("background", segment, params.background_params, params.background_weight)
+    segmented = digest("segment", methods, params.segmentation_params)
+    cleared = digest("background", segmented, params.background_params, params.background_weight)
+
+    def ingested(*frames: Sequence[int]) -> tuple[str, str, str]:
+        copy = digest("copy", base, job.block_frames, frames)
+        return copy, digest(segmented, copy), digest(cleared, copy)
+
+    copy, segment, back = ingested(job.frames)
     track = digest("track", segment, method_identity(params.tracking_method), params.tracking_params)
-    active = active_steps(config)
-    cells = "segment" in active
+    cells = "segment" in active_steps(config)
     levels = digest("levels", back if cells else copy)
     crop = digest("crop", track, levels, params.crop_padding)
     features = [[method_identity(name) for name in choice.features] for choice in config.channels.all]
     extract = digest("extract", track, back, features)
     traces = digest("traces", extract, times.minutes.tolist(), job.source.stem)
     cache = digest("cache", levels, track if cells else None)
-    all_kinds: dict[Kind, dict[Step, str]] = {
-        "ingest": {"copy": copy, "segment": segment, "background": digest(back, storage.background)},
-        "link": {"track": track, "crop": levels, "cache": levels},
-        "finish": {"track": track, "crop": crop, "extract": extract, "cache": cache},
-        "gather": {"crop": digest(crop, storage.cells, storage.display), "extract": traces},
+    blocks = [ingested(job.frames[start:stop]) for start, stop in job.blocks]
+    whole: Digests = {
+        "ingest": [{"copy": c, "segment": s, "background": digest(b, storage.background)} for c, s, b in blocks],
+        "link": [{"track": track, "crop": levels, "cache": levels}],
+        "finish": [{"track": track, "crop": crop, "extract": extract, "cache": cache}] * len(blocks),
+        "gather": [{"crop": digest(crop, storage.cells, storage.display), "extract": traces}],
     }
-    return {kind: {s: d for s, d in steps.items() if s in active} for kind, steps in all_kinds.items()}
+    return _only(whole, active_steps(config))
 
 
-def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Mapping[Step, str]]) -> Iterator[Task]:
-    for kind, steps in digests.items():
+def _only(digests: Digests, steps: Collection[Step]) -> Digests:
+    return {kind: [{s: d for s, d in of.items() if s in steps} for of in tasks] for kind, tasks in digests.items()}
+
+
+def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Digests) -> Iterator[Task]:
+    for kind, of in digests.items():
         blocked = kind in BLOCKED
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
         for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
-            if steps:
+            if steps := of[number]:
                 n = stop - start
                 memory = task_memory(job.config, kind, shape, n)
                 yield Task(
@@ -345,7 +372,10 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool]) -> Plan:
+def remaining(
+    plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool],
+    force: Iterable[Step] = (),
+) -> Plan:  # fmt: skip
     """Plan of what is not yet recorded as done.
 
     Parameters
@@ -358,17 +388,20 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there
         The steps to do; None for all.
     is_there
         Whether what is recorded of a task is on disk; with True, its parts of crops too, which go when crops are done.
+    force
+        Steps that are done anew, with all that is made from them.
 
     Raises
     ------
     PlanError
         If a chosen step needs one that is neither done nor chosen.
     """
-    wanted = set(plan.steps if steps is None else steps)
-    if unknown := wanted - set(plan.steps):
+    wanted, forced = set(plan.steps if steps is None else steps), set(force)
+    if unknown := (wanted | forced) - set(plan.steps):
         known = ", ".join(plan.steps)
         raise PlanError(f"step {min(unknown)!r} is not one of this run's: {known}")
-    undone = [_undone(fov, ledger, is_there) for fov in plan.fovs]
+    anew = made_from(forced)
+    undone = [_undone(fov, ledger, is_there, anew) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -385,13 +418,23 @@ def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if step in found)
 
 
-def _undone(fov: FovPlan, ledger: Ledger, is_there: Callable[[Task, bool], bool]) -> FovPlan:
+def made_from(steps: Collection[Step]) -> set[tuple[Kind, Step]]:
+    """Parts of steps, and all that is made from them, directly or not."""
+    found = {(kind, step) for kind, of in KINDS.items() for step in of if step in steps}
+    while further := {part for part, needs in NEEDS.items() if found.intersection(needs)} - found:
+        found |= further
+    return found
+
+
+def _undone(
+    fov: FovPlan, ledger: Ledger, is_there: Callable[[Task, bool], bool], anew: Collection[tuple[Kind, Step]]
+) -> FovPlan:
     """Leave what is not recorded, or not there; crops are gathered from parts, which may have to be cut again."""
 
     def left(task: Task) -> Mapping[Step, str]:
         if not is_there(task, False):
             return task.digests
-        return {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d)}
+        return {s: d for s, d in task.digests.items() if (task.kind, s) in anew or not ledger.has(task.key, s, d)}
 
     undone = fov.only(left)
     if not any("crop" in task.digests for task in undone.stage("gather")):

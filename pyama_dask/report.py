@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pyama_dask.errors import OutputError
+from pyama_dask.failures import Cause, Failure
 from pyama_dask.files import write_bytes
 from pyama_dask.ledger import Ledger
 from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, task_key
@@ -26,6 +28,8 @@ class FovReport:
     """``done``, ``partial``, ``failed`` or ``pending``."""
     left: tuple[str, ...] = ()
     """Steps of it that are not done."""
+    cause: Cause | None = None
+    """What kind of thing it failed for."""
     reason: str | None = None
     cells: int | None = None
     rows: int | None = None
@@ -45,6 +49,8 @@ class RunReport:
     """Tasks that it has done."""
     seconds: float
     cancelled: bool = False
+    stopped: str | None = None
+    """Why it was broken off."""
 
     @property
     def failed(self) -> tuple[FovReport, ...]:
@@ -53,11 +59,11 @@ class RunReport:
 
     @property
     def exit_status(self) -> int:
-        """0 complete, 3 some FOVs failed, 130 cancelled."""
-        return 130 if self.cancelled else 3 if self.failed else 0
+        """0 complete, 3 some FOVs failed, 4 broken off, 130 cancelled."""
+        return 4 if self.stopped else 130 if self.cancelled else 3 if self.failed else 0
 
 
-def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: str | None = None) -> FovReport:
+def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None = None) -> FovReport:
     """How a FOV stands by the ledger.
 
     Parameters
@@ -70,28 +76,53 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: str | None = Non
         Why it failed in this run, if it did.
     """
     number: int = fov["fov"]
-    if reason := fov["problem"] or failure:
-        return FovReport(number, "failed", reason=reason)
+    if fov["problem"]:
+        failure = Failure("input", fov["problem"])
+    if failure:
+        return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
     left = tuple(step for step in STEPS if (step, False) in done)
     notes = {name: count for key in steps for name, count in ledger.notes.get(key, {}).items()}
     warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
-    reason = next((ledger.failed[key] for key in steps if key in ledger.failed), None)
+    failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
     begun = any(is_done for _, is_done in done)
-    status = "done" if not left else "failed" if reason else "partial" if begun else "pending"
-    return FovReport(number, status, left, reason, notes.get("cells"), notes.get("rows"), warnings)
+    status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
+    cause, reason = (failure.cause, failure.reason) if failure else (None, None)
+    return FovReport(number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings)
 
 
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
     for number in range(stage["tasks"]):
-        yield task_key(kind, fov, number if kind in BLOCKED else None), stage["steps"]
+        digests = {step: of[number] for step, of in stage["steps"].items()}
+        yield task_key(kind, fov, number if kind in BLOCKED else None), digests
 
 
 def write_report(report: RunReport) -> None:
     """Write the report beside the ledger."""
     document = asdict(report) | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
+    with suppress(OSError):  # on a full disk; the person is told all the same
+        write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
+
+
+def read_plan(output: Path) -> dict[str, Any]:
+    """Document of the plan that a complete output fulfils.
+
+    Raises
+    ------
+    OutputError
+        If there is none, or it cannot be read.
+    """
+    path = output / PLAN
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        return {name: document[name] for name in ("input", "warnings", "fovs", "settings", "current")}
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
+        ) from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise OutputError(f"{path}: is damaged; the next run writes it anew") from error
 
 
 def read_status(output: Path) -> dict[str, Any]:
@@ -102,10 +133,7 @@ def read_status(output: Path) -> dict[str, Any]:
     OutputError
         If it is no output of a run.
     """
-    path = output / PLAN
-    if not path.exists():
-        raise OutputError(f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run")
-    document = json.loads(path.read_bytes())
+    document = read_plan(output)
     ledger = Ledger(output / LEDGER)
     fovs = [
         asdict(report_fov(ledger, fov)) | {"other_settings": fov["settings"] != document["current"]}

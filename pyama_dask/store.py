@@ -8,7 +8,6 @@ zarr-python; pixels go through tensorstore, which takes half of its time (see do
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -60,13 +59,19 @@ def create_images(images: Path, specs: Mapping[str, ArraySpec]) -> None:
             create_array(images, spec)
 
 
-def create_array(images: Path, spec: ArraySpec) -> None:
-    """Create one array, or replace it with all its data where it is another one."""
+def create_array(images: Path, spec: ArraySpec) -> Path:
+    """Write the document of an array, if it is not there or another one, and give its path; data is left alone."""
     document = images / spec.path / "zarr.json"
     wanted = _array_document(spec)
     if not document.exists() or document.read_bytes() != wanted:
-        shutil.rmtree(document.parent, ignore_errors=True)
         write_bytes(document, wanted)
+    return document
+
+
+def is_created(images: Path, spec: ArraySpec) -> bool:
+    """Whether the document of an array is there, and as it should be."""
+    document = images / spec.path / "zarr.json"
+    return document.exists() and document.read_bytes() == _array_document(spec)
 
 
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -180,6 +185,11 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray) -> 
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{file}: cannot be written: {error}") from error
     return file
+
+
+def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
+    """Read one frame (H, W) of an array of which nothing but its path is known; its shard must be there."""
+    return np.asarray(_opened(images / path, "r")[frame].read().result())
 
 
 def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarray:

@@ -55,11 +55,18 @@ class Task:
     """Uncompressed, without crops, whose number is known only when cells are."""
     memory: int = 0
     """Predicted peak of the worker in bytes."""
+    at_once: int | None = None
+    """Frames of the block that are worked on at once; None for all of them."""
 
     @cached_property
     def key(self) -> str:
         """Name in the plan, the ledger and on the dashboard, such as ``ingest-fov000-b003``."""
         return task_key(self.kind, self.fov, self.block)
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that it holds at once."""
+        return self.at_once or self.stop - self.start
 
 
 def task_key(kind: Kind, fov: int, block: int | None) -> str:
@@ -122,8 +129,8 @@ class Receipt:
 
     key: str
     digests: Mapping[Step, str]
-    files: Mapping[str, tuple[int, int]]
-    """Size and CRC-32C of every file written, by path relative to the output."""
+    files: Mapping[Step, Mapping[str, tuple[int, int]]]
+    """Size and CRC-32C of every file that a step wrote, by path relative to the output."""
     seconds: float
     bytes_read: int
     bytes_written: int

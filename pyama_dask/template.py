@@ -56,6 +56,7 @@ COMMENTS: Mapping[str, str] = {
     "cluster.dashboard": "where the Dask dashboard listens",
     "cluster.batch_size": "FOVs in flight; auto is twice the workers",
     "cluster.retries": "how often a failed task is tried again",
+    "cluster.lost_workers": "workers that a task may take with it before its FOV is given up",
 }
 """What each key means, in one line."""
 

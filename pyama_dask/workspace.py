@@ -19,31 +19,31 @@ import yaml
 
 from pyama_dask import scratch
 from pyama_dask.cells import CELLS
-from pyama_dask.config import Config
+from pyama_dask.config import Config, parse_selection
 from pyama_dask.errors import OutputError
 from pyama_dask.files import PARTIAL, write_bytes
 from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.report import PLAN
-from pyama_dask.store import create_images, write_groups
-from pyama_dask.tasks import WORK, Job, Task, digest
+from pyama_dask.report import LEDGER, PLAN, read_plan
+from pyama_dask.store import create_array, create_images, write_groups
+from pyama_dask.tasks import WORK, Job, Task, digest, task_key
 
 log = logging.getLogger("pyama_dask")
 
 CONFIG = "processing_config.yaml"
+MOST_ADDED = 4
+"""Times as many frames as before, up to which a run that adds frames keeps the length of blocks."""
 
 
-def check_output(output: Path, identity: str) -> None:
-    """Refuse an output directory that cannot be written, or that holds the results of something else.
+def check_output(output: Path) -> None:
+    """Refuse an output directory that cannot be written, or that holds what no run has recorded.
 
     Parameters
     ----------
     output
         The directory; need not exist.
-    identity
-        Of the movie's content.
 
     Raises
     ------
@@ -57,48 +57,58 @@ def check_output(output: Path, identity: str) -> None:
         raise OutputError(
             f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions"
         )
-    recorded = output / PLAN
-    if recorded.exists():
-        before = json.loads(recorded.read_bytes())
-        if before["identity"] != identity:
-            raise OutputError(
-                f"{output}: holds the results of another movie, {before['input']}, or of this one before it changed; "
-                "choose another 'output', or move the old results away"
-            )
-    elif output.exists() and (any(output.glob("fov_*")) or (output / CONFIG).exists()):
+    if not (output / LEDGER).exists() and (any(output.glob("fov_*")) or (output / CONFIG).exists()):
         raise OutputError(f"{output}: holds results that are not recorded in {WORK}; choose an empty 'output'")
 
 
 def keep_layout(config: Config) -> Config:
-    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with."""
-    recorded = config.output / CONFIG
-    if config.storage.block_frames != "auto" or not recorded.exists():
+    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with.
+
+    When frames are added, it is kept unless there are so many of them that it may have been chosen for a trial.
+    """
+    if config.storage.block_frames != "auto" or (before := read_config(config.output)) is None:
         return config
-    before = yaml.load(recorded.read_bytes(), Loader=yaml.CSafeLoader)
-    if before["params"]["frames"] != config.params.frames:
+    held, wanted = (parse_selection(of.params.frames) for of in (before, config))
+    if wanted[: len(held)] != held or len(wanted) > MOST_ADDED * len(held):
         return config
-    storage = config.storage.model_copy(update={"block_frames": before["storage"]["block_frames"]})
+    storage = config.storage.model_copy(update={"block_frames": before.storage.block_frames})
     return config.model_copy(update={"storage": storage})
 
 
+def read_config(output: Path) -> Config | None:
+    """Config of the last run that wrote to an output; None if there is none that can be read."""
+    try:
+        document = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)
+        return Config.model_validate({key: value for key, value in document.items() if key != "metadata"})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
+        return None  # it is written anew, and tells nothing that the ledger's digests do not
+
+
 def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
-    """Whether the files that are recorded of a task are on disk, with their sizes.
+    """Whether the files that are recorded of a task are on disk, with their sizes; directories are only looked for.
 
     Parameters
     ----------
     with_parts
         Whether its parts of crops, which are removed when the crops are done, must be there too.
     """
-    for path, (size, _) in ledger.files.get(task.key, {}).items():
-        if scratch.is_part(path) and not with_parts:
-            continue
-        try:
-            state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
-        except FileNotFoundError:
-            return False
-        if not S_ISDIR(state.st_mode) and state.st_size != size:
-            return False
+    for of in ledger.files.get(task.key, {}).values():
+        for path, (size, _) in of.items():
+            if scratch.is_part(path) and not with_parts:
+                continue
+            try:
+                state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
+            except FileNotFoundError:
+                return False
+            if not S_ISDIR(state.st_mode) and state.st_size != size:
+                return False
     return True
+
+
+def sweep_work(output: Path) -> None:
+    """Remove what killed runs have left half written beside the ledger and the config."""
+    for leftover in (*output.glob(f"*{PARTIAL}"), *(output / WORK).glob(f"*{PARTIAL}")):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -166,7 +176,7 @@ def logging_to(output: Path) -> Iterator[None]:
         handler.close()
 
 
-def write_records(plan: Plan, metadata: Metadata) -> dict[int, dict[str, Any]]:
+def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, dict[str, Any]]:
     """Write the resolved config with the movie's metadata, and the plan that a complete output fulfils.
 
     FOVs of earlier runs that this one leaves alone keep their part of the plan, and the settings it was made with.
@@ -180,8 +190,10 @@ def write_records(plan: Plan, metadata: Metadata) -> dict[int, dict[str, Any]]:
     written = resolved | {"metadata": describe(metadata, plan)}
     text = yaml.dump(written, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(output / CONFIG, text.encode())
-    path = output / PLAN
-    before = json.loads(path.read_bytes()) if path.exists() else {"fovs": [], "settings": {}}
+    try:
+        before = read_plan(output)
+    except OutputError:
+        before = {"fovs": [], "settings": {}}
     what = {name: resolved[name] for name in ("channels", "params", "storage")}
     what["params"] = {name: value for name, value in what["params"].items() if name != "fovs"}
     document, current = plan.document(), digest(what)
@@ -190,12 +202,11 @@ def write_records(plan: Plan, metadata: Metadata) -> dict[int, dict[str, Any]]:
     used = {fov["settings"] for fov in fovs.values()}
     settings = {name: of for name, of in (before["settings"] | {current: what}).items() if name in used}
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
-    write_bytes(path, json.dumps(document).encode())
-    for warning in plan.warnings:
-        log.warning("%s", warning)
+    write_bytes(output / PLAN, json.dumps(document).encode())
     for planned in plan.fovs:
         if planned.tasks and plan.job.fov_dir(planned.fov).exists():
             describe_fov(plan, metadata, planned)
+            mend_arrays(plan, metadata, ledger, planned)
     return mine
 
 
@@ -246,6 +257,23 @@ def describe_fov(plan: Plan, metadata: Metadata, fov: FovPlan) -> None:
     write_groups(job.fov_dir(fov.fov) / IMAGES, specs, scale=scale, attributes=attributes)
 
 
+def mend_arrays(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> None:
+    """Write the documents of arrays anew that have data which is recorded, where they are damaged or gone."""
+    job = plan.job
+    specs = layout(job.config, metadata.fovs[fov.fov].shape, job.n_frames, job.block_frames)
+    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("tracks", 0)
+    for spec, _ in _recorded_shards(fov, ledger, specs):
+        create_array(job.fov_dir(fov.fov) / IMAGES, spec.for_tracks(tracks))
+
+
+def _recorded_shards(fov: FovPlan, ledger: Ledger, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
+    """Yield array and block of all shards that are recorded as done for this plan."""
+    for task in fov.tasks:
+        for step, wanted in task.digests.items():
+            if task.block is not None and ledger.has(task.key, step, wanted):
+                yield from ((spec, task.block) for spec in products(specs, task.kind, step))
+
+
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArraySpec]) -> None:
     """Remove all of a FOV that is not recorded as done for this plan, so that what is there is right."""
     job, directory = plan.job, plan.job.fov_dir(fov.fov)
@@ -256,11 +284,12 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArrayS
     if ("gather", "extract") not in done:
         for traces in directory.glob("*_traces.csv"):
             traces.unlink()
-    for task in fov.tasks:
-        for step, wanted in task.digests.items():
-            if task.block is not None and not ledger.has(task.key, step, wanted):
-                for spec in products(specs, task.kind, step):
-                    spec.shard_file(directory / IMAGES, task.block).unlink(missing_ok=True)
+    images = directory / IMAGES
+    kept = {spec.shard_file(images, block) for spec, block in _recorded_shards(fov, ledger, specs)}
+    for spec in specs.values():
+        for file in (images / spec.path).glob("c.*"):  # shards, and what was to become one
+            if file not in kept:
+                file.unlink()
     sweep(directory, job.work_dir(fov.fov), specs)
 
 

@@ -1,13 +1,28 @@
 """The loop: tasks in order, everything recorded, failures kept to their FOV; with scripted tasks, not real ones."""
 
+import asyncio
+import errno
+import os
+import re
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
+from distributed import KilledWorker
 from support.strategies import movie, plan_of
 
-from pyama_dask.errors import AlgorithmError, MissingFrameError
+from pyama_dask.errors import (
+    AlgorithmError,
+    ClusterError,
+    DiskError,
+    MissingFrameError,
+    OutputError,
+    StoreError,
+    WorkerLostError,
+)
 from pyama_dask.execute import DaskPool, SerialPool, execute
+from pyama_dask.failures import Failure
 from pyama_dask.ledger import Ledger
 from pyama_dask.tasks import KINDS, Receipt
 
@@ -37,18 +52,19 @@ class Script:
 class Run:
     """One execution of a plan with a script."""
 
-    def __init__(self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, **cluster):
+    def __init__(self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, check=lambda: None, **cluster):
         self.plan = plan_of(movie(fovs=fovs), storage={"block_frames": 4}, cluster={"kind": "serial"} | cluster)
         self.events, self.prepared, self.script = [], [], script
         self.cancel = threading.Event()
         self.cancel_after = cancel_after
-        with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        with Ledger(tmp_path / "ledger.jsonl", check) as ledger:
             self.ledger = ledger
             pool = SerialPool(self.task)
-            self.failed = execute(
+            self.execution = execute(
                 self.plan, pool, ledger, prepare=prepare or self.prepared.append,
                 progress=self.events.append, cancel=self.cancel,
             )  # fmt: skip
+            self.failed = self.execution.failed
 
     def task(self, task, job):
         if len(self.script.calls) == self.cancel_after:
@@ -105,7 +121,7 @@ def test_after_its_retries_a_failure_fails_its_fov_alone(tmp_path, retries):
     script = Script(link_fov001=[OSError(f"disk away {k}") for k in range(9)])
     run = Run(tmp_path, script, retries=retries)
     assert Counter(run.calls)["link-fov001"] == 1 + retries
-    assert run.failed == {1: f"link-fov001: OSError: disk away {retries}"}
+    assert run.failed == {1: Failure("storage", f"FOV 1, link: OSError: disk away {retries}")}
     assert run.ledger.failed.keys() == {"link-fov001"}
     assert {t.key for t in run.script.calls if t.fov == 1 and t.kind in ("finish", "gather")} == set()
     for fov in (0, 2):
@@ -116,7 +132,7 @@ def test_after_its_retries_a_failure_fails_its_fov_alone(tmp_path, retries):
 def test_what_would_fail_again_is_not_tried_again(tmp_path, error):
     run = Run(tmp_path, Script(ingest_fov000_b000=[error]), retries=5)
     assert Counter(run.calls)["ingest-fov000-b000"] == 1
-    assert "FOV 0, frame 3" in run.failed[0]
+    assert run.failed[0].reason == str(error)
 
 
 def test_blocks_beside_a_failed_one_are_recorded_still(tmp_path):
@@ -127,11 +143,11 @@ def test_blocks_beside_a_failed_one_are_recorded_still(tmp_path):
 def test_a_fov_that_cannot_be_prepared_fails_alone(tmp_path):
     def prepare(fov):
         if fov.fov == 1:
-            raise OSError("no space left")
+            raise OSError("no light left")
 
     run = Run(tmp_path, Script(), prepare=prepare)
     assert run.failed.keys() == {1}
-    assert "no space left" in run.failed[1]
+    assert "no light left" in run.failed[1].reason
     assert {task.fov for task in run.script.calls} == {0, 2}
 
 
@@ -158,47 +174,169 @@ def test_events_have_all_keys_and_every_step_reaches_its_total(tmp_path):
     assert ends == {("done", 0): 1, ("failed", 1): 1, ("done", 2): 1}
 
 
-class ForgetfulClient:
-    """Stands for a client whose worker is lost between the end of a task and the fetching of its receipt."""
+# ------------------------------------------------------------------------------- what ends a run, and what does not
 
-    def map(self, call, tasks, *, key, **_):
-        assert key == [task.key for task in tasks]
-        return [Ended(lambda task=task: call(task)) for task in tasks]
 
-    def gather(self, futures, errors):
-        assert errors == "skip"
-        return dict.fromkeys(futures)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_stops_the_run_and_blames_no_fov(tmp_path, number):
+    run = Run(tmp_path, Script(link_fov001=[OSError(number, os.strerror(number))]), retries=3)
+    assert isinstance(run.execution.stopped, DiskError)
+    assert os.strerror(number) in str(run.execution.stopped)
+    assert run.failed == {}
+    assert run.ledger.failed == {}
+    assert run.calls[-1] == "link-fov001"
+
+
+def test_a_full_disk_of_tensorstore_stops_the_run(tmp_path):
+    error = StoreError("c.0.0.0: cannot be written: RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")
+    assert "No space left" in str(Run(tmp_path, Script(link_fov001=[error])).execution.stopped)
+
+
+def test_a_disk_that_is_full_when_a_fov_is_prepared_stops_the_run(tmp_path):
+    def prepare(fov):
+        if fov.fov == 1:
+            raise OSError(errno.ENOSPC, "full")
+
+    run = Run(tmp_path, Script(), prepare=prepare, batch_size=1)
+    assert isinstance(run.execution.stopped, DiskError)
+    assert {task.fov for task in run.script.calls} == {0}
+
+
+def test_a_task_too_large_for_memory_has_fewer_frames_at_once_and_so_have_those_after_it(tmp_path):
+    run = Run(tmp_path, Script(ingest_fov000_b000=[MemoryError()]), batch_size=1, retries=0)
+    assert run.failed == {}
+    assert [task.at_once for task in run.script.calls if task.key == "ingest-fov000-b000"] == [None, 1]
+    later = {task.at_once for task in run.script.calls if task.kind == "ingest" and task.fov > 0}
+    assert later == {1}
+    assert {task.at_once for task in run.script.calls if task.kind == "finish"} == {None}
+
+
+def test_a_task_that_does_not_fit_with_one_frame_fails_its_fov(tmp_path):
+    run = Run(tmp_path, Script(ingest_fov000_b000=[MemoryError(f"try {k}") for k in range(9)]))
+    assert run.failed == {0: Failure("memory", "FOV 0, frames 0-3, ingest: MemoryError: try 1")}
+
+
+def test_lost_workers_are_no_failures_until_a_task_has_taken_several(tmp_path):
+    lost = [WorkerLostError(f"worker {k} was lost") for k in range(9)]
+    run = Run(tmp_path, Script(ingest_fov000_b000=lost[:2], link_fov001=lost), retries=0, lost_workers=3)
+    assert Counter(run.calls)["ingest-fov000-b000"] == 3
+    assert Counter(run.calls)["link-fov001"] == 3
+    assert run.failed == {1: Failure("worker lost", "FOV 1, link: worker 2 was lost")}
+
+
+def test_an_output_that_is_taken_over_ends_the_run_and_records_nothing_more(tmp_path):
+    script = Script()
+
+    def check():
+        if len(script.calls) == 4:
+            raise OutputError("taken over")
+
+    with pytest.raises(OutputError, match="taken over"):
+        Run(tmp_path, script, check=check)
+    assert len(Ledger(tmp_path / "ledger.jsonl").done) == 3
+
+
+# ------------------------------------------------------------------------------------- what Dask says of a task
 
 
 class Ended:
-    """Stands for a future that has ended; asked for what came of it, it has that made again."""
+    """Stands for a future that has ended."""
 
-    def __init__(self, again):
-        self._again = again
+    def __init__(self, status, error=None):
+        self.status, self._error = status, error
 
     def add_done_callback(self, callback):
         callback(self)
 
     def exception(self):
-        try:
-            self._again()
-        except Exception as error:  # noqa: BLE001
-            return error
-        return None
-
-    def result(self):
-        return self._again()
+        assert self.status == "error"  # else it would be waited for
+        return self._error
 
 
-@pytest.mark.parametrize("error", [None, OSError("no disk")])
-def test_a_receipt_that_is_lost_with_its_worker_is_that_of_the_next_one(error):
+class ScriptedClient:
+    """Stands for a client of a scheduler; what it fetches is what the script says."""
+
+    status = "running"
+
+    def __init__(self, future, receipts=None):
+        self.future, self.receipts = future, receipts or {}
+
+    def map(self, call, tasks, *, key, **_):
+        assert key == [task.key for task in tasks]
+        return [self.future for _ in tasks]
+
+    def sync(self, function, *, callback_timeout):
+        assert callback_timeout > 0
+        return asyncio.run(function())
+
+    async def gather(self, futures, *, errors, asynchronous):
+        assert (errors, asynchronous) == ("skip", True)
+        if isinstance(self.receipts, Exception):
+            raise self.receipts
+        return {key: self.receipts.get(key) for key in futures}
+
+
+def outcome_of(client, **options):
+    """What comes of the first task of a plan."""
     plan = plan_of(movie(fovs=1), storage={"block_frames": 4})
-    tasks = plan.fovs[0].stage("ingest")
-    script = Script(**({} if error is None else {task.key: [error] * 2 for task in tasks}))
-    pool = DaskPool(ForgetfulClient(), script)
-    pool.submit(tasks, plan.job)
-    found = {task.key: outcome for task, outcome in pool.next(timeout=1)}
-    assert found.keys() == {task.key for task in tasks}
-    for task in tasks:
-        outcome = found[task.key]
-        assert outcome is error if error else (outcome.key, outcome.digests) == (task.key, task.digests)
+    task = plan.fovs[0].tasks[0]
+    pool = DaskPool(client, **options)
+    pool.submit([task], plan.job)
+    ((ended, outcome),) = pool.next(timeout=1)
+    assert ended is task
+    return outcome
+
+
+def killed(address="tcp://127.0.0.1:1"):
+    return KilledWorker("ingest-fov000-b000", SimpleNamespace(address=address), 0)
+
+
+@pytest.mark.parametrize(
+    ("why", "over_memory", "words"),
+    [
+        ("memory", True, "went over its memory limit.*cluster.memory"),
+        ("signal 11", False, "was lost while it did this .signal 11"),
+        (None, False, "not known why"),
+    ],
+)
+def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(why, over_memory, words):
+    asked = []
+    found = outcome_of(ScriptedClient(Ended("error", killed())), why=lambda worker: asked.append(worker) or why)
+    assert asked == ["tcp://127.0.0.1:1"]
+    assert isinstance(found, WorkerLostError)
+    assert found.over_memory is over_memory
+    assert re.search(words, str(found))
+
+
+def test_what_a_task_raises_is_what_comes_of_it():
+    error = AlgorithmError("FOV 0, frame 1: odd")
+    assert outcome_of(ScriptedClient(Ended("error", error))) is error
+
+
+@pytest.mark.parametrize("receipts", [{}, TimeoutError()])
+@pytest.mark.parametrize("status", ["finished", "pending", "lost"])
+def test_a_receipt_that_is_lost_with_its_worker_is_not_waited_for(receipts, status):
+    found = outcome_of(ScriptedClient(Ended(status), receipts))
+    assert isinstance(found, WorkerLostError)
+    assert "receipt was lost" in str(found)
+
+
+def test_a_receipt_of_another_run_is_not_taken():
+    key = "ingest-fov000-b000"
+    other = Receipt(key, {"copy": "x"}, {}, 0.1, 0, 0, 0)
+    assert "another run's result" in str(outcome_of(ScriptedClient(Ended("finished"), {key: other})))
+
+
+@pytest.mark.parametrize("status", ["closing", "closed"])
+def test_a_scheduler_that_is_gone_is_said(status):
+    client = ScriptedClient(Ended("cancelled"))
+    plan = plan_of(movie(fovs=1), storage={"block_frames": 4})
+    pool = DaskPool(client)
+    pool.submit(plan.fovs[0].tasks[:1], plan.job)
+    client.status = status
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        pool.next(timeout=0.01)
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        pool.next(timeout=0.01)
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        pool.submit(plan.fovs[0].tasks[:1], plan.job)

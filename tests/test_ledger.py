@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from pyama_dask.errors import OutputError
-from pyama_dask.ledger import VERSION, Ledger
+from pyama_dask.errors import DiskError, OutputError
+from pyama_dask.failures import Failure
+from pyama_dask.ledger import VERSION, Ledger, read_movie
 from pyama_dask.tasks import Receipt, Task, task_key
 
 KEY = "ingest-fov000-b000"
@@ -81,9 +82,9 @@ class TestRecording:
 
     def test_failures_are_counted_until_the_task_is_done(self, path):
         with Ledger(path) as ledger:
-            ledger.fail(KEY, "no disk")
-            ledger.fail(KEY, "no light")
-            assert (ledger.failed, ledger.attempts) == ({KEY: "no light"}, {KEY: 2})
+            ledger.fail(KEY, Failure("storage", "no disk"))
+            ledger.fail(KEY, Failure("algorithm", "no light"))
+            assert (ledger.failed, ledger.attempts) == ({KEY: Failure("algorithm", "no light")}, {KEY: 2})
             ledger.record(receipt())
             assert (ledger.failed, ledger.attempts) == ({}, {})
 
@@ -92,11 +93,40 @@ class TestRecording:
             ledger.record(receipt(warnings=(("copy", "dim"),), notes={"cells": 3}))
             ledger.record(receipt("link-fov000", {"track": "t1"}))
             ledger.void({"link-fov000": ["track"]})
-            ledger.fail("finish-fov000-b000", "reason: ö")
+            ledger.fail("finish-fov000-b000", Failure("memory", "reason: ö"))
+            ledger.belongs_to("after", "before")
         again = Ledger(path)
         assert state(again) == state(ledger)
         assert again.warnings == {KEY: {"copy": ["dim"], "segment": []}, "link-fov000": {}}
         assert again.notes[KEY] == {"cells": 3}
+        assert again.movie == {"identity": "after", "first": "before"} == read_movie(path)
+
+    def test_files_are_those_of_the_recorded_steps(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(files={"copy": {"a": (1, 2)}, "segment": {"b": (3, 4)}}))
+            ledger.record(receipt(digests={"segment": "s2"}, files={"segment": {"c": (5, 6)}}))
+            assert ledger.files == {KEY: {"copy": {"a": (1, 2)}, "segment": {"c": (5, 6)}}}
+            ledger.void({KEY: ["copy"]})
+        assert Ledger(path).files == {KEY: {"segment": {"c": (5, 6)}}}
+
+    def test_the_movie_is_recorded_once(self, path):
+        assert read_movie(path) == {}
+        with Ledger(path) as ledger:
+            ledger.belongs_to("m", "m")
+            before = path.read_bytes()
+            ledger.belongs_to("m", "m")
+        assert path.read_bytes() == before
+
+    def test_nothing_is_appended_when_the_output_is_another_runs(self, path):
+        def lost():
+            raise OutputError("taken over")
+
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        before = path.read_bytes()
+        with Ledger(path, lost) as ledger, pytest.raises(OutputError, match="taken over"):
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+        assert path.read_bytes() == before
 
     def test_every_entry_is_on_disk_when_the_call_returns(self, path):
         with Ledger(path) as ledger:
@@ -152,14 +182,42 @@ class TestDamage:
             ledger.record(receipt())
         assert Ledger(path).has(KEY, "copy", "c1")
 
-    @pytest.mark.parametrize("line", ["no json", "42", "[]", '"done"', '{"done": {}}', '{"void": "a"}'])
-    def test_a_line_that_is_none_of_a_ledger_is_refused_by_number(self, path, line):
+    GARBAGE = (
+        b"no json", b"42", b"[]", b'"done"', b'{"done": {}}', b'{"void": "a"}', b"\xff\xfe\x00", b"", b"[" * 100_000,
+        b'{"ledger": "one"}', b'{"failed": "x"}', b'{"movie": {}}', b'{"done": {"key": "x", "digests": {"copy": "c"}}}',
+        json.dumps({"done": vars(receipt(files={"copy": {"../../etc/passwd": (1, 2)}}))}).encode(),
+        json.dumps({"done": vars(receipt(files={"copy": {"/etc/passwd": (1, 2)}}))}).encode(),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("line", GARBAGE)
+    def test_a_line_that_is_none_of_a_ledger_is_told_by_number_and_takes_nothing_along(self, path, line):
         with Ledger(path) as ledger:
             ledger.record(receipt())
-        with path.open("a") as file:
-            file.write(f"{line}\n")
-        with pytest.raises(OutputError, match=r"ledger\.jsonl, line 3: .*move the file away"):
-            Ledger(path)
+        before = state(Ledger(path))
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+        ledger = Ledger(path)
+        assert ledger.damaged == [3]
+        assert state(ledger) == before
+
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    def test_opened_to_write_the_good_lines_are_kept_and_the_damaged_file_is_put_aside(self, path, number):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+            ledger.record(receipt("link-fov000", {"track": "t1"}))
+        lines = path.read_bytes().splitlines()
+        lines[number] = lines[number][:-3] + b"..."
+        damaged = b"\n".join(lines) + b"\n"
+        path.write_bytes(damaged)
+        with Ledger(path) as ledger:
+            assert ledger.damaged == [number + 1]
+            ledger.record(receipt("ingest-fov000-b001"))
+        again = Ledger(path)
+        assert again.damaged == []
+        lost = [None, KEY, "link-fov000"][number]
+        assert again.done.keys() == {KEY, "link-fov000", "ingest-fov000-b001"} - {lost}
+        (aside,) = path.parent.glob("*.damaged")
+        assert aside.read_bytes() == damaged
 
     def test_a_newer_version_is_refused(self, path):
         path.parent.mkdir()
@@ -181,7 +239,7 @@ def test_a_full_disk_leaves_whole_lines_only(path, monkeypatch):
             return write(file, line[:room])
 
         monkeypatch.setattr(os, "write", part)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(DiskError, match="No space left"):
             ledger.record(receipt("ingest-fov000-b001"))
         monkeypatch.undo()
         assert path.read_bytes() == before

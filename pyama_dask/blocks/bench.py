@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +35,9 @@ class Bench:
         self.images = job.fov_dir(task.fov) / IMAGES
         self.work = job.work_dir(task.fov)
         self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
-        self.written: list[Path] = []
+        self.step: Step = next(iter(task.digests))
+        """The step that is at work; what is written is its."""
+        self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[str, int] = {}
         self.bytes_read = self.bytes_written = 0
@@ -104,13 +105,13 @@ class Bench:
 
     def wrote(self, path: Path) -> None:
         """Enter a file into the account."""
-        if path not in self.written:
-            self.written.append(path)
+        if path not in self.written[self.step]:
+            self.written[self.step].append(path)
 
     def spec(self, group: str, level: Level = 0) -> ArraySpec:
         """Array of a group; ids of tracks are wider where they must be."""
         spec = self.specs[f"{group}/{level}"]
-        return tracked_spec(spec, int(self.tracks["count"])) if spec.is_tracked else spec
+        return spec.for_tracks(int(self.tracks["count"])) if spec.is_tracked else spec
 
     @cached_property
     def tracks(self) -> dict[str, np.ndarray]:
@@ -135,10 +136,3 @@ class Bench:
         """Name a frame of the output in messages, with its number in the movie where that is another."""
         number = self.job.frames[frame]
         return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
-
-
-def tracked_spec(spec: ArraySpec, tracks: int) -> ArraySpec:
-    """Array of tracked labels for so many tracks: uint16 while the ids fit, uint32 beyond."""
-    if tracks <= np.iinfo(np.uint16).max:
-        return spec
-    return replace(spec, dtype="uint32")

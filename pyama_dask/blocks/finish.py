@@ -40,13 +40,15 @@ class Part(Protocol):
 def finish(bench: Bench) -> None:
     """Relabel one block by track; measure, cut and display what is in it."""
     if "track" in bench.task.digests:
+        bench.step = "track"
         relabel_block(bench)
     steps: Mapping[Step, type[Part]] = {"extract": Extraction, "crop": Crops, "cache": Display}
-    parts = [part(bench) for step, part in steps.items() if step in bench.task.digests]
+    parts = {step: part(bench) for step, part in steps.items() if step in bench.task.digests}
     for k in range(len(bench.frames)):
-        for part in parts:
+        for part in parts.values():
             part.frame(k)
-    for part in parts:
+    for step, part in parts.items():
+        bench.step = step
         part.end()
 
 

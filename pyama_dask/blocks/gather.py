@@ -23,8 +23,10 @@ BATCH_VALUES = 2**23
 def gather(bench: Bench) -> None:
     """Put the blocks' rows and crops together: the traces and ``cells.zarr``."""
     if "crop" in bench.task.digests:
+        bench.step = "crop"
         gather_crops(bench)
     if "extract" in bench.task.digests:
+        bench.step = "extract"
         gather_traces(bench)
 
 

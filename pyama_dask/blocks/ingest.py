@@ -30,6 +30,7 @@ def ingest(bench: Bench) -> None:
         "background": background_block,
     }
     for step in bench.task.digests:
+        bench.step = step
         steps[step](bench)
 
 
@@ -144,4 +145,4 @@ def _measure_background(bench: Bench, channel: int) -> dict[str, Histogram]:
 
 
 def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:
-    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, "levels", bench.block), levels))
+    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, f"levels_{bench.step}", bench.block), levels))

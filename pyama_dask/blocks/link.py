@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.blocks.bench import CORRECTED, Bench, tracked_spec
+from pyama_dask.blocks.bench import CORRECTED, Bench
 from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.tracking import keep_cells
@@ -16,8 +16,10 @@ from pyama_dask.store import create_array
 def link(bench: Bench) -> None:
     """Follow the cells of the whole FOV, and find the grey levels that its crops and displays are scaled by."""
     if "track" in bench.task.digests:
+        bench.step = "track"
         track_boxes(bench)
     if {"crop", "cache"} & bench.task.digests.keys():
+        bench.step = "crop" if "crop" in bench.task.digests else "cache"
         find_windows(bench)
 
 
@@ -36,7 +38,7 @@ def track_boxes(bench: Bench) -> None:
     by_frame = scratch.ragged(ids=ids, boxes=found)
     bench.wrote(scratch.save(bench.work / "tracks.npz", **by_frame, count=tracks, objects=max(map(len, found))))
     bench.wrote(scratch.save(bench.work / "cells.npz", ids=kept, boxes=box, valid=valid))
-    create_array(bench.images, tracked_spec(bench.specs[f"{tracked_name(bench.phase)}/0"], tracks))
+    create_array(bench.images, bench.specs[f"{tracked_name(bench.phase)}/0"].for_tracks(tracks))
     bench.notes = {"tracks": tracks, "cells": len(kept)}
 
 
@@ -57,6 +59,9 @@ def find_windows(bench: Bench) -> None:
     groups = list(bench.raw_groups)
     if not bench.params.copy_only and bench.pc is not None:
         groups += [name for ch in bench.fl for name in (background_name(ch), f"{CORRECTED}_ch_{ch}")]
-    files = bench.block_files("levels")
-    found = {group: scratch.load_levels(files, group).window() for group in groups}
+    copied, background = (bench.block_files(f"levels_{step}") for step in ("copy", "background"))
+    found = {
+        group: scratch.load_levels(copied if group in bench.raw_groups else background, group).window()
+        for group in groups
+    }
     bench.wrote(scratch.save(bench.work / "windows.npz", **{name: np.array(pair) for name, pair in found.items()}))

@@ -46,7 +46,10 @@ def run_task(task: Task, job: Job) -> Receipt:
     return Receipt(
         key=task.key,
         digests=task.digests,
-        files={file.relative_to(job.output).as_posix(): checksum(file) for file in bench.written},
+        files={
+            step: {file.relative_to(job.output).as_posix(): checksum(file) for file in files}
+            for step, files in bench.written.items()
+        },
         seconds=time.perf_counter() - started,
         bytes_read=bench.bytes_read,
         bytes_written=bench.bytes_written,

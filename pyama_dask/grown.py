@@ -1,0 +1,122 @@
+"""A movie that is another file than before: whether it is the same acquisition, with more frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pyama_dask.blocks.ingest import read_planes
+from pyama_dask.errors import OutputError, StoreError
+from pyama_dask.layout import IMAGES, channel_of
+from pyama_dask.ledger import Ledger
+from pyama_dask.readers import Metadata, Reader, open_reader
+from pyama_dask.report import PLAN
+from pyama_dask.store import read_attributes, read_frame
+from pyama_dask.tasks import fov_name
+from pyama_dask.verify import find_faults
+from pyama_dask.workspace import CONFIG
+
+SAMPLES = 64
+"""Frames of the output that are compared with the movie's, spread over all that are recorded."""
+
+
+def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -> None:
+    """See whether a movie is the one that an output was made from, with frames added.
+
+    What it says of itself must agree, as far as it reached before; so must the time stamps and the pixels of frames
+    that were copied, of which some are compared.
+
+    Parameters
+    ----------
+    output
+        Output directory.
+    ledger
+        What is recorded of it.
+    movie, metadata
+        The movie as it is now.
+
+    Raises
+    ------
+    OutputError
+        If it is another one; says in what.
+    """
+    try:
+        config = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)
+        before = config["metadata"]
+        difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata, config["params"])
+    except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
+        raise OutputError(
+            f"{output}: cannot be compared with the movie, as its records are damaged: {error}"
+        ) from error
+    if difference:
+        raise OutputError(
+            f"{output}: cannot be extended, as {movie} is not the movie that it was made from, with frames added: "
+            f"{difference}; choose another 'output'"
+        )
+
+
+def _difference(before: dict[str, Any], now: Metadata) -> str | None:
+    """What the movie says of itself now and did not before; None if it only has more frames."""
+    said = {
+        "the format": (before["format"], now.format),
+        "the number of z planes": (before["z_planes"], now.z_planes),
+        "the pixel size": (before["pixel_size_um"], now.pixel_size_um),
+        "the channels": (
+            [(channel["name"], channel["dtype"]) for channel in before["channels"]],
+            [(channel.name, channel.dtype) for channel in now.channels],
+        ),
+        "the FOVs": (
+            [(fov["name"], tuple(fov["shape"])) for fov in before["fovs"]],
+            [(fov.name, fov.shape) for fov in now.fovs],
+        ),
+    }
+    for what, (then, today) in said.items():
+        if then != today:
+            return f"{what} differs"
+    if now.n_frames < before["n_frames"]:
+        return f"it has {now.n_frames} frames, and had {before['n_frames']}"
+    return None
+
+
+def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata, params: dict[str, Any]) -> str | None:
+    """Compare some frames that were copied with those that the movie has now."""
+    copied = list(_copied_frames(output, ledger))
+    chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
+    with open_reader(movie) as reader:
+        for fov, k in chosen:
+            images = output / fov_name(fov) / IMAGES
+            recorded = read_attributes(images)
+            frame = recorded["frames"][k]
+            where = f"FOV {fov}, frame {frame}"
+            if _other_time(recorded, k, now, fov, frame):
+                return f"{where} was taken at another time"
+            if _other_pixels(reader, images, fov, frame, k, params["z"]):
+                return f"{where} has other pixels"
+    return None
+
+
+def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int]]:
+    """Yield FOV and frame, counted in the output, of the first frame of every block that is recorded as copied."""
+    size = int(json.loads((output / PLAN).read_bytes())["block_frames"])
+    for key, steps in ledger.done.items():
+        if key.startswith("ingest-") and "copy" in steps and not find_faults(output, ledger, [key]):
+            _, fov, block = key.split("-")
+            yield int(fov.removeprefix("fov")), int(block.removeprefix("b")) * size
+
+
+def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame: int) -> bool:
+    if recorded["time_source"] != now.time_source or now.times_min is None:
+        return False  # they were not, or are not, the movie's own
+    return bool(abs(recorded["times_min"][k] - now.times_min[fov, frame]) > 1e-6)
+
+
+def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str | None) -> bool:
+    groups = [group.name for group in images.iterdir() if group.name.startswith(("pc_ch_", "fl_ch_"))]
+    planes = read_planes(reader, fov, frame, [channel_of(group) for group in groups], z)
+    stored = [read_frame(images, f"{group}/0", k) for group in groups]
+    return any(not np.array_equal(a, b) for a, b in zip(planes, stored, strict=True))

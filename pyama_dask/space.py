@@ -1,0 +1,96 @@
+"""Room on the output's file system: what a run still needs of it, and what there is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyama_dask.errors import DiskError, OutputError, PyamaError
+from pyama_dask.layout import ArraySpec, layout, products
+from pyama_dask.ledger import Ledger
+from pyama_dask.plan import Plan
+from pyama_dask.tasks import BLOCKED, Job, Task
+
+USUAL = {"raw": 0.6, "labels": 0.05, "background": 0.5, "display": 0.3}
+"""Part of their size that arrays of movies of cells take on disk, by what they are."""
+LEAST = {"raw": 0.2, "labels": 0.0, "background": 0.0, "display": 0.0}
+"""Part that they take at least: the noise of a camera does not compress away."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that a run needs, and that there are."""
+
+    least: int
+    """It cannot do with less."""
+    about: int
+    """What movies of cells take, but for their crops, whose number is not known."""
+    free: int
+
+    def __str__(self) -> str:
+        return f"about {gib(self.about)} are still to be written, and {gib(self.free)} are free"
+
+
+def room(plan: Plan, ledger: Ledger) -> Room:
+    """Say how much the tasks of a plan write, and how much the output's file system takes.
+
+    What is to be replaced counts as free.
+    """
+    exists = next(folder for folder in (plan.job.output, *plan.job.output.parents) if folder.exists())
+    replaced = sum(
+        size
+        for task in plan.tasks
+        for step in task.digests
+        for size, _ in ledger.files.get(task.key, {}).get(step, {}).values()
+    )
+    least, about = (sum(_bytes(plan.job, task, part) for task in plan.tasks) for part in (LEAST, USUAL))
+    return Room(least, about, shutil.disk_usage(exists).free + replaced)
+
+
+def check_room(plan: Plan, ledger: Ledger) -> list[str]:
+    """Refuse to begin what cannot fit.
+
+    Returns
+    -------
+    Warnings: of what may not fit.
+
+    Raises
+    ------
+    OutputError
+        If there is less room than pixels need that cannot be compressed to less.
+    """
+    there = room(plan, ledger)
+    if there.free >= there.about:
+        return []
+    remedy = "free some, choose another 'output', or store less ('storage')"
+    said = f"{plan.job.output}: has too little room: {there}; {remedy}"
+    if there.free < there.least:
+        raise OutputError(said)
+    return [said]
+
+
+def why_stopped(error: PyamaError, left: Plan, ledger: Ledger) -> str:
+    """Say why a run was broken off; of a disk, what is left to do needs, and what there is."""
+    return f"{error}; {room(left, ledger)}" if isinstance(error, DiskError) else str(error)
+
+
+def _bytes(job: Job, task: Task, part: Mapping[str, float]) -> int:
+    if task.kind not in BLOCKED:
+        return 0
+    specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
+    written = (spec for step in task.digests for spec in products(specs, task.kind, step))
+    return int((task.stop - task.start) * sum(_stored(spec, part) for spec in written))
+
+
+def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:
+    """Bytes of a frame on disk."""
+    if spec.codec == "none" or spec.level == "tiles":
+        return spec.frame_bytes
+    kind = "display" if spec.level else "raw" if spec.is_raw else "labels" if spec.is_labels else "background"
+    return spec.frame_bytes * part[kind]
+
+
+def gib(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,130 @@
+"""The ledger's word, held against the files: what is missing, cut off, or not what was written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISDIR
+
+from pyama_dask.files import checksum, files_below
+from pyama_dask.ledger import Ledger
+from pyama_dask.scratch import is_part
+from pyama_dask.tasks import Step
+
+MISSING = "is missing"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as it was recorded."""
+
+    path: str
+    """In the output."""
+    what: str
+    key: str
+    """Of the task that wrote it, whose step must be done again."""
+    step: Step
+
+
+def find_faults(output: Path, ledger: Ledger, keys: Iterable[str] | None = None, *, deep: bool = False) -> list[Fault]:
+    """Hold files against the ledger.
+
+    Parts of crops may be gone, as they are removed when the crops are done; one that is there must be right.
+
+    Parameters
+    ----------
+    output
+        Output directory.
+    ledger
+        What is recorded of it.
+    keys
+        Of the tasks whose files are looked at; None for all.
+    deep
+        Whether to read every file and compare checksums, not only sizes.
+    """
+    return [
+        Fault(path, what, key, step)
+        for key in (list(ledger.done) if keys is None else keys)
+        for step in ledger.done.get(key, {})
+        for path, recorded in ledger.files.get(key, {}).get(step, {}).items()
+        if (what := _fault(output / path, recorded, deep)) and not (what == MISSING and is_part(path))
+    ]
+
+
+def _fault(file: Path, recorded: tuple[int, int], deep: bool) -> str | None:
+    """What is wrong with a file or directory, of which size and CRC-32C are recorded."""
+    try:
+        size = size_of(file)
+        if size != recorded[0]:
+            return f"has {size} of {recorded[0]} bytes"
+        return "is not what was written: its checksum is another one" if deep and checksum(file) != recorded else None
+    except FileNotFoundError:
+        return MISSING
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory."""
+    state = os.stat(path)  # noqa: PTH116  (a large output has a quarter of a million)
+    if S_ISDIR(state.st_mode):
+        return sum(os.stat(file).st_size for file in files_below(path))  # noqa: PTH116
+    return state.st_size
+
+
+def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
+    """Record that steps whose files are at fault are not done, so that the next run does them again."""
+    steps: dict[str, set[Step]] = {}
+    for fault in faults:
+        steps.setdefault(fault.key, set()).add(fault.step)
+    ledger.void(steps)
+
+
+def check_damage(output: Path, ledger: Ledger) -> list[str]:
+    """Hold all files against a ledger of which some lines cannot be read: one may have taken something back.
+
+    Returns
+    -------
+    Warnings: what was found, and taken back.
+    """
+    if not ledger.damaged:
+        return []
+    faults = find_faults(output, ledger, deep=True)
+    take_back(ledger, faults)
+    said = (
+        f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
+        f"all files were compared with their checksums, and {len(faults)} that are not as recorded are made anew"
+    )
+    return [said]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How the files of an output were found."""
+
+    files: int
+    """That are recorded."""
+    faults: tuple[Fault, ...]
+    deep: bool
+    """Whether their contents were read, too."""
+    unreadable_lines: int
+    """Of the ledger."""
+
+
+def verify(output: Path, ledger: Ledger, *, deep: bool = False) -> Verification:
+    """Hold an output against its ledger, and take back what is not as recorded, so that the next run does it again.
+
+    Parameters
+    ----------
+    ledger
+        Open for writing, in an output that this process has locked.
+    deep
+        Whether to compare checksums of contents, not only sizes; always, when lines of the ledger cannot be read.
+    """
+    deep = deep or bool(ledger.damaged)
+    files = sum(len(of) for steps in ledger.files.values() for of in steps.values())
+    faults = tuple(find_faults(output, ledger, deep=deep))
+    take_back(ledger, faults)
+    return Verification(files, faults, deep, len(ledger.damaged))
