@@ -1,8 +1,9 @@
 """Zarr on disk: creating the arrays of a FOV, and reading and writing whole blocks.
 
 A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays (but the
-one of tracked labels, see `create_images`); tasks open them and write each shard in one assignment. Documents come from
-zarr-python; pixels go through tensorstore, which takes half of its time (see docs/performance.md).
+one of tracked labels, see `create_images`); tasks open them and write each shard in one assignment, or, where memory is
+short, some frames after the other. Documents come from zarr-python; pixels go through tensorstore, which takes half of
+its time (see docs/performance.md).
 """
 
 from __future__ import annotations
@@ -159,27 +160,43 @@ def _opened(path: Path, mode: Literal["r", "w"]) -> tensorstore.TensorStore:
         raise StoreError(f"{path}: the array {state}; remove the FOV's directory and run again") from error
 
 
-def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray) -> Path:
-    """Write one block of an array and give its shard file.
+def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:
+    """Write frames of one block of an array and give the block's shard file.
 
     The file is written beside its place, flushed to the disk, and put there in one step. One that is there is removed
-    before: a torn one would be read, and refused.
+    when the block's first frames are written: a torn one would be read, and refused. Frames after them are added to
+    the file, which holds the same bytes in the end however many they were at once; while that is done, all of the file
+    is in memory, as it is compressed.
+
+    Parameters
+    ----------
+    images, spec
+        The store, and its array.
+    start, stop
+        Frames, half-open; to the end of the block if `stop` is None.
+    data
+        (stop - start, H, W) of the array's pixel type.
 
     Raises
     ------
     StoreError
-        If the data is not exactly one block, or has another pixel type: a shard has one writer, and nothing is cast.
+        If the data is not exactly these frames of one block, or has another pixel type: a shard has one writer, and
+        nothing is cast. If the file is gone to which frames are to be added.
     """
-    block, rest = divmod(start, spec.block_frames)
-    stop = min(start + spec.block_frames, spec.shape[0])
+    block, before = divmod(start, spec.block_frames)
+    end = min(start - before + spec.block_frames, spec.shape[0])
+    stop = end if stop is None else stop
     array = _opened(images / spec.path, "w")
-    if rest or data.shape != (stop - start, *spec.shape[1:]) or data.dtype != array.dtype.numpy_dtype:
+    if stop > end or data.shape != (stop - start, *spec.shape[1:]) or data.dtype != array.dtype.numpy_dtype:
         raise StoreError(
             f"{images / spec.path}: {data.dtype} {data.shape} at frame {start} is not one block of "
-            f"{array.dtype.numpy_dtype} {spec.block_frames} x {spec.shape[1:]}"
+            f"{array.dtype.numpy_dtype} {spec.block_frames} x {spec.shape[1:]}, nor frames {start} to {stop - 1} of it"
         )
     file = spec.shard_file(images, block)
-    file.unlink(missing_ok=True)
+    if not before:
+        file.unlink(missing_ok=True)
+    elif not file.exists():
+        raise StoreError(f"{file}: the shard is gone, with its frames before {start}; run again")
     try:
         array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
     except (ValueError, RuntimeError, OSError) as error:
@@ -193,7 +210,7 @@ def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
 
 
 def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarray:
-    """Read the frames of one block.
+    """Read frames of one block.
 
     Raises
     ------

@@ -228,6 +228,56 @@ class TestBlocks:
             write_block(tmp_path / "none.zarr", spec, 0, block(spec))
 
 
+class TestPieces:
+    """A block that is written some frames after the other."""
+
+    @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
+    @pytest.mark.parametrize("path", ["pc_ch_0/0", "seg_labeled_ch_0/0", "fl_background_ch_1/tiles", "fl_ch_1/1"])
+    @pytest.mark.parametrize("length", [1, 3])
+    def test_the_file_is_that_of_one_assignment(self, tmp_path, codec, path, length):
+        specs = specs_of(storage={"codec": codec})
+        create(tmp_path, specs)
+        for start, seed in ((0, 1), (8, 2)):
+            data = block(specs[path], start, seed)
+            data[1] = 0
+            whole = write_block(tmp_path, specs[path], start, data).read_bytes()
+            for k in range(0, len(data), length):
+                piece = data[k : k + length]
+                file = write_block(tmp_path, specs[path], start + k, piece, start + k + len(piece))
+            assert file.read_bytes() == whole
+            for k in range(0, len(data), length):
+                stop = min(k + length, len(data))
+                assert np.array_equal(read_block(tmp_path, specs[path], start + k, start + stop), data[k:stop])
+
+    def test_every_chunk_of_zeros_is_there_too(self, images):
+        spec = specs_of()["pc_ch_0/0"]
+        for frame in range(8, FRAMES):
+            file = write_block(images, spec, frame, np.zeros((1, *SHAPE), "uint16"), frame + 1)
+        index = np.frombuffer(file.read_bytes()[-16 * BLOCK - 4 : -4], "<u8").reshape(BLOCK, 2)
+        assert [bool(length != 2**64 - 1) for _, length in index] == [True, True, False, False]
+
+    def test_the_first_piece_removes_what_is_there(self, images, spec):
+        file = write_block(images, spec, 0, block(spec))
+        write_block(images, spec, 0, block(spec, seed=1)[:2], 2)
+        assert np.array_equal(read_block(images, spec, 0, 2), block(spec, seed=1)[:2])
+        assert not read_block(images, spec, 2, BLOCK).any()
+        file.write_bytes(b"torn")
+        write_block(images, spec, 0, block(spec)[:1], 1)
+        assert np.array_equal(read_block(images, spec, 0, 1), block(spec)[:1])
+
+    def test_a_piece_after_what_is_gone_is_refused(self, images, spec):
+        with pytest.raises(StoreError, match="the shard is gone, with its frames before 2"):
+            write_block(images, spec, 2, block(spec)[2:])
+        assert not data_files(images / spec.path)
+
+    @pytest.mark.parametrize(("start", "stop", "frames"), [(0, 2, 3), (0, 3, 2), (2, 5, 3), (8, 11, 3), (0, 8, 8)])
+    def test_what_is_not_in_one_block_is_refused(self, images, spec, start, stop, frames):
+        write_block(images, spec, 0, block(spec))
+        with pytest.raises(StoreError, match=f"nor frames {start} to {stop - 1} of it"):
+            write_block(images, spec, start, np.zeros((frames, *spec.shape[1:]), spec.dtype), stop)
+        assert np.array_equal(read_block(images, spec, 0, BLOCK), block(spec))
+
+
 class TestOtherPrograms:
     """A finished run, as others open it."""
 
