@@ -56,7 +56,7 @@ class Task:
     memory: int = 0
     """Predicted peak of the worker in bytes."""
     at_once: int | None = None
-    """Frames of the block that are worked on at once; None for all of them."""
+    """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
     @cached_property
     def key(self) -> str:

@@ -457,6 +457,10 @@ def every_third(frame):
     return segment(frame, morph_iterations=1).astype("int32") * 3
 
 
+def hungry(frame):
+    raise MemoryError("too much")
+
+
 def no_labels(frame):
     return frame / 2
 
@@ -850,7 +854,18 @@ class TestFailures:
         changes = {"params.segmentation_method": f"{plugins}:no_labels", "params.segmentation_params": {}}
         report = run(small_czi, tmp_path / "out", changes)
         assert [fov.status for fov in report.fovs] == ["failed", "failed"]
-        assert "FOV 0, frame 0: the segmenter must give whole-number labels" in report.fovs[0].reason
+        for part in (
+            "FOV 0, frame 0: the segmenter",
+            ":no_labels' gave float64 (200, 240), but must give whole-number",
+        ):
+            assert part in report.fovs[0].reason
+
+    def test_too_little_memory_in_a_method_stays_that_and_is_tried_again(self, small_czi, tmp_path, plugins):
+        changes = {"params.segmentation_method": f"{plugins}:hungry", "params.segmentation_params": {}}
+        report = run(small_czi, tmp_path / "out", changes | {"params.fovs": "0", "storage.block_frames": 10})
+        assert report.fovs[0].reason == "ingest-fov000-b000: MemoryError: too much"
+        entries = (tmp_path / "out" / LEDGER).read_text().splitlines()
+        assert len([entry for entry in entries if "failed" in json.loads(entry)]) == 1 + Cluster().retries
 
     @pytest.mark.parametrize("lost", ["images.zarr/seg_labeled_ch_0/0/c.1.0.0", "images.zarr/pc_ch_0/0/c.0.0.0"])
     def test_what_is_lost_is_made_again(self, small_czi, copied, finished, lost):

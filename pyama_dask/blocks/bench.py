@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.errors import PlanError
+from pyama_dask.errors import CancelledError, PlanError
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
 from pyama_dask.store import read_block, write_block
@@ -22,6 +23,8 @@ CORRECTED = "corrected"
 
 class Bench:
     """Reads what steps need, writes what they make, and holds both for the steps after them.
+
+    It holds one piece of the block at a time: `frames`, which are all of the block unless the task says otherwise.
 
     Parameters
     ----------
@@ -41,6 +44,7 @@ class Bench:
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[str, int] = {}
         self.bytes_read = self.bytes_written = 0
+        self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
         self._planes: dict[int, tuple[int, np.ndarray]] = {}
 
@@ -51,10 +55,13 @@ class Bench:
             raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
         return self.pc
 
-    @property
-    def frames(self) -> range:
-        """Frames of the block, counted in the output."""
-        return range(self.task.start, self.task.stop)
+    def pieces(self) -> Iterator[range]:
+        """Go from one piece of the block to the next; what was held of the one before is let go of."""
+        length = self.task.frames_at_once
+        for start in range(self.task.start, self.task.stop, length):
+            self._held.clear()
+            self.frames = range(start, min(start + length, self.task.stop))
+            yield self.frames
 
     @property
     def block(self) -> int:
@@ -68,35 +75,61 @@ class Bench:
         return phase + [raw_name("fl", channel) for channel in self.fl]
 
     def get(self, group: str, level: Level = 0) -> np.ndarray:
-        """Block of a group, from memory where the task has held it."""
+        """Piece of a group, from memory where the task has held it."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
-            array = read_block(self.images, spec, self.task.start, self.task.stop)
+            array = read_block(self.images, spec, self.frames.start, self.frames.stop)
             self.bytes_read += array.nbytes
             self._held[spec.path] = array
         return self._held[spec.path]
 
+    def room(self, group: str, level: Level = 0) -> np.ndarray:
+        """Room for the piece of a group that a step makes frame by frame, for it to `put` in the end."""
+        spec = self.spec(group, level)
+        if spec.path not in self._held:
+            self._held[spec.path] = np.empty((len(self.frames), *spec.shape[1:]), spec.dtype)
+        return self._held[spec.path]
+
     def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
-        """Write the block of a group and hold it."""
+        """Write the piece of a group and hold it."""
         spec = self.spec(group, level)
         if data.size:
-            self.wrote(write_block(self.images, spec, self.task.start, data))
+            self.wrote(write_block(self.images, spec, self.frames.start, data, self.frames.stop))
             self.bytes_written += data.nbytes
         self._held[spec.path] = data
 
     def drop(self, group: str) -> None:
-        """Let go of a block at full resolution that no later step needs."""
+        """Let go of a piece at full resolution that no later step needs."""
         self._held.pop(f"{group}/0", None)
 
+    def remove(self, group: str, level: Level) -> None:
+        """Remove what was written of a group."""
+        file = self.spec(group, level).shard_file(self.images, self.block)
+        file.unlink(missing_ok=True)
+        if file in self.written[self.step]:
+            self.written[self.step].remove(file)
+
     def background(self, channel: int, k: int) -> np.ndarray:
-        """(H, W) background of the block's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        """(H, W) background of the piece's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        frame = self.frames[k]
         at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
-        if at != k:
+        if at != frame:
             group = background_name(channel)
             tiles = self.specs[f"{group}/tiles"].tiles
             assert tiles is not None
-            self._planes[channel] = k, background_plane(self.get(group, "tiles")[k], tiles.size, out)
+            self._planes[channel] = frame, background_plane(self.get(group, "tiles")[k], tiles.size, out)
         return out
+
+    def check(self) -> None:
+        """See whether the task may go on; asked for every frame, and where cells are written for every cell.
+
+        Raises
+        ------
+        CancelledError
+            If the run was cancelled.
+        """
+        if self.job.stop_file.exists():
+            raise CancelledError(f"{self.task.key}: the run was cancelled")
 
     def warn(self, step: Step, message: str) -> None:
         """Say something of a step that the report must not leave out; once is enough."""

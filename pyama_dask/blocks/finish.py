@@ -1,88 +1,99 @@
 """From labels and tracks to what is seen and measured in one block: tracking, extraction, cropping, caching.
 
-Each step is a class with what it makes of a block. Frames go through all of them one by one, so that what steps share,
-such as the background of a frame, is made once and is never there for the whole block.
+The steps that see the tracked labels take in each frame together: they share its background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
+from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
+from pyama_dask.blocks.parts import Part, go_through
+from pyama_dask.files import disk_error
 from pyama_dask.kernels import crops, display, features
-from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.tracking import relabel
 from pyama_dask.layout import background_name, channel_of, labels_name, raw_name, tracked_name
-from pyama_dask.tasks import Step
 from pyama_dask.traces import feature_column, feature_columns
-
-
-class Part(Protocol):
-    """What a step makes of a block."""
-
-    def __init__(self, bench: Bench) -> None: ...
-
-    def frame(self, k: int) -> None:
-        """Take in the block's frame k."""
-        ...
-
-    def end(self) -> None:
-        """Write what was made."""
-        ...
 
 
 def finish(bench: Bench) -> None:
     """Relabel one block by track; measure, cut and display what is in it."""
-    if "track" in bench.task.digests:
-        bench.step = "track"
-        relabel_block(bench)
-    steps: Mapping[Step, type[Part]] = {"extract": Extraction, "crop": Crops, "cache": Display}
-    parts = {step: part(bench) for step, part in steps.items() if step in bench.task.digests}
-    for k in range(len(bench.frames)):
-        for part in parts.values():
-            part.frame(k)
-    for step, part in parts.items():
-        bench.step = step
-        part.end()
+    rounds: list[list[type[Part]]] = [[Tracking], [Extraction, Crops, Display]]
+    go_through(bench, *([part(bench) for part in parts if part.step in bench.task.digests] for parts in rounds))
 
 
-def relabel_block(bench: Bench) -> None:
-    """Write track ids in place of the labels of single frames."""
-    labels = bench.get(labels_name(bench.phase))
-    group = tracked_name(bench.phase)
-    tracked = np.empty(labels.shape, bench.spec(group).dtype)
-    ids = scratch.by_frame(bench.tracks, "ids")
-    for k, frame in enumerate(bench.frames):
-        relabel(labels[k], np.concatenate([[0], ids[frame]]).astype(tracked.dtype), tracked[k])
-    bench.put(group, tracked)
+class Tracking(Part):
+    """Track ids in place of the labels of single frames."""
 
-
-class Extraction:
-    """The features of the kept cells in every frame."""
+    step = "track"
 
     def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._labels = bench.get(labels_name(bench.phase))
+        super().__init__(bench)
+        self._ids = scratch.by_frame(bench.tracks, "ids")
+        self._labels, self._tracked = labels_name(bench.phase), tracked_name(bench.phase)
+
+    def frame(self, k: int) -> None:
+        """Relabel the piece's frame k."""
+        bench, tracked = self._bench, self._bench.room(self._tracked)
+        ids = np.concatenate([[0], self._ids[bench.frames[k]]]).astype(tracked.dtype)
+        relabel(bench.get(self._labels)[k], ids, tracked[k])
+
+    def piece(self) -> None:
+        """Write the tracked labels."""
+        self._bench.put(self._tracked, self._bench.room(self._tracked))
+
+
+class Extraction(Part):
+    """The features of the kept cells in every frame."""
+
+    step = "extract"
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
         self._ids, self._boxes = (scratch.by_frame(bench.tracks, name) for name in ("ids", "boxes"))
+        channels = bench.job.config.channels
+        self._shapes = [Chosen("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
+        self._intensities = {
+            int(choice.channel): [Chosen("fluorescence feature", name) for name in choice.features]
+            for choice in channels.fl
+            if choice.features
+        }
         names = ("cell", "frame", "bbox", *feature_columns(bench.job.config))
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
 
     def frame(self, k: int) -> None:
-        """Measure the kept cells in the block's frame k."""
-        frame = self._bench.frames[k]
+        """Measure the kept cells in the piece's frame k."""
+        bench, frame = self._bench, self._bench.frames[k]
         ids, found = self._ids[frame], self._boxes[frame]
-        kept = np.isin(ids, self._bench.cells["ids"])
+        kept = np.isin(ids, bench.cells["ids"])
         row = {"cell": ids, "frame": np.full(len(ids), frame), "bbox": found}
-        row |= _phase_features(self._bench, self._labels[k], found)
-        row |= _fluorescence_features(self._bench, k, self._labels[k], found)
+        row |= self._phase_features(k, found) | self._fluorescence_features(k, found)
         for name, values in self._columns.items():
             values.append(row[name][kept])
+
+    def _phase_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+        """Feature columns of all objects of the piece's frame k in phase contrast."""
+        if not self._shapes:
+            return {}
+        bench = self._bench
+        shapes = features.measure_shapes(bench.get(labels_name(bench.phase))[k], found)
+        return measured_columns(self._shapes, bench.phase, bench.at(bench.frames[k]), shapes, len(found))
+
+    def _fluorescence_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+        """Feature columns of all objects of the piece's frame k in fluorescence."""
+        bench, columns = self._bench, dict[str, np.ndarray]()
+        for channel, chosen in self._intensities.items():
+            raw, labels = bench.get(raw_name("fl", channel))[k], bench.get(labels_name(bench.phase))[k]
+            background, weight = bench.background(channel, k), bench.params.background_weight
+            intensities = features.measure_intensities(raw, background, weight, labels, found)
+            columns |= measured_columns(chosen, channel, bench.at(bench.frames[k]), intensities, len(found))
+        return columns
 
     def end(self) -> None:
         """Leave the rows for `gather`."""
@@ -91,49 +102,41 @@ class Extraction:
         self._bench.wrote(scratch.save(file, **rows))
 
 
-def _phase_features(bench: Bench, labels: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
-    """Feature columns of all objects of a frame in phase contrast."""
-    names = bench.job.config.channels.pc.features if bench.job.config.channels.pc else ()
-    if not names:
-        return {}
-    shapes = features.measure_shapes(labels, found)
-    return {feature_column(name, bench.phase): find_method("phase feature", name)(shapes) for name in names}
-
-
-def _fluorescence_features(bench: Bench, k: int, labels: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
-    """Feature columns of all objects of the block's frame k in fluorescence."""
+def measured_columns(
+    chosen: Sequence[Chosen], channel: int, where: str, measured: features.Shapes | features.Intensities, objects: int
+) -> dict[str, np.ndarray]:
+    """Columns of the chosen features of a frame, checked."""
     columns = {}
-    for choice in bench.job.config.channels.fl:
-        if choice.features:
-            channel, weight = int(choice.channel), bench.params.background_weight
-            raw = bench.get(raw_name("fl", channel))[k]
-            intensities = features.measure_intensities(raw, bench.background(channel, k), weight, labels, found)
-            for name in choice.features:
-                columns[feature_column(name, channel)] = find_method("fluorescence feature", name)(intensities)
+    for method in chosen:
+        values = method.array(where, measured)
+        if values.shape != (objects,) or values.dtype.kind not in "buif":
+            raise method.wrong(where, values, f"one number for each of {objects} objects")
+        columns[feature_column(method.name, channel)] = values
     return columns
 
 
-class Crops:
+class Crops(Part):
     """The kept cells' windows out of every product, as parts that `gather` puts together."""
 
+    step = "crop"
+
     def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._ids, box, valid, sizes = cells_to_cut(bench)
-        block = slice(bench.task.start, bench.task.stop)
-        self._boxes, self._valid = box[:, block], valid[:, block]
-        frames = len(bench.frames)
+        super().__init__(bench)
+        self._ids, self._boxes, self._valid, sizes = cells_to_cut(bench)
+        frames = bench.task.stop - bench.task.start
         self._windows = {group: crops.Windows(sizes, frames, np.float32) for group in bench.raw_groups}
         self._masks = crops.Windows(sizes, frames, np.uint8)
 
     def frame(self, k: int) -> None:
-        """Cut the cells out of the block's frame k."""
-        bench, boxes, valid = self._bench, self._boxes[:, k], self._valid[:, k]
+        """Cut the cells out of the piece's frame k."""
+        bench, frame = self._bench, self._bench.frames[k]
+        at, boxes, valid = frame - bench.task.start, self._boxes[:, frame], self._valid[:, frame]
         for group, windows in self._windows.items():
             channel = channel_of(group)
             back = None if channel == bench.pc else bench.background(channel, k)
             scale, weight = crop_scale(bench, group), bench.params.background_weight
-            windows.cut_intensities(k, bench.get(group)[k], back, weight, scale, boxes, valid)
-        self._masks.cut_masks(k, bench.get(tracked_name(bench.phase))[k], self._ids, boxes, valid)
+            windows.cut_intensities(at, bench.get(group)[k], back, weight, scale, boxes, valid)
+        self._masks.cut_masks(at, bench.get(tracked_name(bench.phase))[k], self._ids, boxes, valid)
 
     def end(self) -> None:
         """Leave the parts for `gather`."""
@@ -142,26 +145,27 @@ class Crops:
             self._bench.wrote(scratch.save_part(file, windows.flat))
 
 
-class Display:
+class Display(Part):
     """The display levels of every product; what fails is a warning, as they are there to look at only."""
 
+    step = "cache"
+
     def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+        super().__init__(bench)
         self._groups = [spec.group for spec in bench.specs.values() if spec.level == 1]
-        h, w = bench.task.shape
-        shape = (len(bench.frames), h // 2, w // 2)
         self._backgrounds = {
-            channel: np.empty(shape, np.uint8) for channel in bench.fl if background_name(channel) in self._groups
+            channel: group for channel in bench.fl if (group := background_name(channel)) in self._groups
         }
 
     def frame(self, k: int) -> None:
-        """Show the backgrounds of the block's frame k, which no one holds."""
+        """Show the backgrounds of the piece's frame k, which no one holds."""
+        bench = self._bench
         with self._forgiven():
-            for channel, shown in self._backgrounds.items():
-                window = self._bench.windows[background_name(channel)].tolist()
-                shown[k] = display.show_intensities(self._bench.background(channel, k)[None], *window)[0]
+            for channel, group in self._backgrounds.items():
+                window = bench.windows[group].tolist()
+                bench.room(group, 1)[k] = display.show_intensities(bench.background(channel, k)[None], *window)[0]
 
-    def end(self) -> None:
+    def piece(self) -> None:
         """Show and write all products."""
         with self._forgiven():
             for group in self._groups:
@@ -169,12 +173,16 @@ class Display:
 
     @contextmanager
     def _forgiven(self) -> Iterator[None]:
-        """Turn what goes wrong into a warning, and leave it at that."""
+        """Turn what goes wrong into a warning, and leave the block without display levels."""
+        bench = self._bench
         try:
             yield
         except DISPLAY_FAULTS as error:
-            fov, start = self._bench.task.fov, self._bench.task.start
-            self._bench.warn("cache", f"FOV {fov}: no display level from frame {start} on: {error}")
+            if disk_error(error, bench.job.output):
+                raise
+            bench.warn("cache", f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")
+            for group in self._groups:
+                bench.remove(group, 1)
             self._groups, self._backgrounds = [], {}
 
     def _shown(self, group: str) -> np.ndarray:
@@ -184,5 +192,5 @@ class Display:
                 bench.get(group), int(bench.tracks["count" if "tracked" in group else "objects"])
             )
         if group.startswith("fl_background"):
-            return self._backgrounds[channel_of(group)]
+            return bench.room(group, 1)
         return display.show_intensities(bench.get(group), *bench.windows[group].tolist())

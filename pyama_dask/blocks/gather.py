@@ -67,6 +67,7 @@ def gather_crops(bench: Bench) -> None:
             writer.product(product, scale)
             parts = [scratch.part_file(bench.work, product, block) for block in range(len(bench.job.blocks))]
             for cell, crop in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
+                bench.check()
                 writer.crop(product, cell, (crop, *_shown(bench, crop)))
     bench.wrote(path)
     bench.notes["cells"] = len(ids)

@@ -3,51 +3,73 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench
+from pyama_dask.blocks.chosen import Chosen
+from pyama_dask.blocks.parts import Part, go_through
 from pyama_dask.config import as_ranges
-from pyama_dask.errors import AlgorithmError, PyamaError
-from pyama_dask.kernels.background import background_plane, grid_shape, tile_grid
+from pyama_dask.errors import AlgorithmError
+from pyama_dask.kernels.background import background_plane, tile_grid
 from pyama_dask.kernels.levels import FineLevels, Histogram
-from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.layout import background_name, labels_name, raw_name
 from pyama_dask.readers import Reader, shared_reader
-from pyama_dask.tasks import Step
 
 
 def ingest(bench: Bench) -> None:
     """Copy, segment, and estimate the background of one block."""
-    steps: Mapping[Step, Callable[[Bench], None]] = {
-        "copy": copy_block,
-        "segment": segment_block,
-        "background": background_block,
-    }
-    for step in bench.task.digests:
-        bench.step = step
-        steps[step](bench)
+    parts: list[Part] = []
+    if "copy" in bench.task.digests:
+        parts.append(Copy(bench))
+    if "segment" in bench.task.digests:
+        parts.append(Segmentation(bench))
+    if "background" in bench.task.digests:
+        parts += [Background(bench, channel) for channel in bench.fl]
+    go_through(bench, *([part] for part in parts))
 
 
-def copy_block(bench: Bench) -> None:
-    """Copy frames from the movie into the raw shards, and count their grey levels."""
-    channels = [*([] if bench.pc is None else [bench.pc]), *bench.fl]
-    shape = (len(bench.frames), *bench.task.shape)
-    stacks = [np.empty(shape, np.uint16) for _ in channels]
-    reader = shared_reader(bench.job.source)
-    for k, frame in enumerate(bench.frames):
-        planes = read_planes(reader, bench.task.fov, bench.job.frames[frame], channels, bench.params.z)
+def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:
+    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, f"levels_{bench.step}", bench.block), levels))
+
+
+# ------------------------------------------------------------------------------------------------- copying
+
+
+class Copy(Part):
+    """Frames of the movie in the raw shards, and their grey levels."""
+
+    step = "copy"
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self._reader = shared_reader(bench.job.source)
+        self._channels = [*([] if bench.pc is None else [bench.pc]), *bench.fl]
+        self._levels: dict[str, list[Histogram]] = {group: [] for group in bench.raw_groups}
+
+    def frame(self, k: int) -> None:
+        """Read the piece's frame k."""
+        bench = self._bench
+        number = bench.job.frames[bench.frames[k]]
+        planes = read_planes(self._reader, bench.task.fov, number, self._channels, bench.params.z)
         bench.bytes_read += planes.nbytes
-        for stack, plane in zip(stacks, planes, strict=True):
-            stack[k] = plane
-    for group, stack in zip(bench.raw_groups, stacks, strict=True):
-        bench.put(group, stack)
-    _save_levels(bench, {group: Histogram.of_integers(bench.get(group)) for group in bench.raw_groups})
+        for group, plane in zip(bench.raw_groups, planes, strict=True):
+            bench.room(group)[k] = plane
+
+    def piece(self) -> None:
+        """Write and count the raw channels."""
+        for group, levels in self._levels.items():
+            raw = self._bench.room(group)
+            self._bench.put(group, raw)
+            levels.append(Histogram.of_integers(raw))
+
+    def end(self) -> None:
+        """Leave the grey levels."""
+        _save_levels(self._bench, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
 
 
 def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
@@ -60,46 +82,61 @@ def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: in
     return highest
 
 
-def segment_block(bench: Bench) -> None:
-    """Find the cells of every phase-contrast frame, and their boxes."""
-    methods = [find_method("preprocessor", name) for name in bench.params.preprocess]
-    segmenter = find_method("segmenter", bench.params.segmentation_method)
-    methods.append(partial(segmenter, **bench.params.segmentation_params))
-    phase = bench.get(raw_name("pc", bench.phase))
-    labels = np.empty(phase.shape, np.uint16)
-    noticed: dict[str, list[int]] = {}
-    found = []
-    for k, frame in enumerate(bench.frames):
+# -------------------------------------------------------------------------------------------- segmentation
+
+
+class Segmentation(Part):
+    """The cells of every phase-contrast frame, and their boxes."""
+
+    step = "segment"
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        params = bench.params
+        self._preprocessors = [Chosen("preprocessor", name) for name in params.preprocess]
+        self._segmenter = Chosen("segmenter", params.segmentation_method, **params.segmentation_params)
+        self._raw, self._labels = raw_name("pc", bench.phase), labels_name(bench.phase)
+        self._found: list[np.ndarray] = []
+        self._noticed: dict[str, list[int]] = {}
+
+    def frame(self, k: int) -> None:
+        """Find the cells of the piece's frame k."""
+        bench, frame = self._bench, self._bench.frames[k]
         with warnings.catch_warnings(record=True, action="always") as caught:
-            labels[k], frame_boxes = _apply(methods, phase[k], bench.at(frame))
-        found.append(frame_boxes)
+            labels, found = segmented(self._preprocessors, self._segmenter, bench.get(self._raw)[k], bench.at(frame))
+        bench.room(self._labels)[k] = labels
+        self._found.append(found)
         for warning in caught:
             if not issubclass(warning.category, DeprecationWarning):
-                noticed.setdefault(str(warning.message), []).append(frame)
-    for message, at in noticed.items():
-        bench.warn("segment", f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
-    bench.put(labels_name(bench.phase), labels)
-    objects = scratch.ragged(boxes=found)
-    bench.wrote(scratch.save(scratch.block_file(bench.work, "objects", bench.block), **objects))
+                self._noticed.setdefault(str(warning.message), []).append(frame)
+
+    def piece(self) -> None:
+        """Write the labels; no later step needs the phase-contrast frames."""
+        self._bench.put(self._labels, self._bench.room(self._labels))
+        self._bench.drop(self._raw)
+
+    def end(self) -> None:
+        """Leave the boxes for `link`, and say what the methods noticed."""
+        bench = self._bench
+        for message, at in self._noticed.items():
+            bench.warn("segment", f"FOV {bench.task.fov}, frames {as_ranges(at)}: {message}")
+        file = scratch.block_file(bench.work, "objects", bench.block)
+        bench.wrote(scratch.save(file, **scratch.ragged(boxes=self._found)))
 
 
-def _apply(methods: list[Method], frame: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
-    """Run preprocessors and the segmenter on a frame, and check what comes out."""
-    result = frame
-    for method in methods:
-        if result.shape != frame.shape or result.dtype not in (np.uint8, np.uint16):
-            raise AlgorithmError(
-                f"{where}: a preprocessor gave {result.dtype} {result.shape}, not uint8 or uint16 {frame.shape}"
-            )
-        try:
-            result = np.asarray(method(result))
-        except PyamaError:
-            raise
-        except Exception as error:
-            raise AlgorithmError(f"{where}: segmentation failed: {type(error).__name__}: {error}") from error
-    if result.shape != frame.shape or result.dtype.kind not in "iu":
-        raise AlgorithmError(f"{where}: the segmenter must give whole-number labels of shape {frame.shape}")
-    return without_gaps(result, where)
+def segmented(
+    preprocessors: Sequence[Chosen], segmenter: Chosen, frame: np.ndarray, where: str
+) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+    """Run preprocessors and the segmenter on a frame, and check what comes out: labels and their boxes."""
+    image = frame
+    for method in preprocessors:
+        image = method.array(where, image)
+        if image.shape != frame.shape or image.dtype not in (np.uint8, np.uint16):
+            raise method.wrong(where, image, f"uint8 or uint16 {frame.shape}")
+    labels = segmenter.array(where, image)
+    if labels.shape != frame.shape or labels.dtype.kind not in "iu":
+        raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
+    return without_gaps(labels, where)
 
 
 def without_gaps(labels: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
@@ -114,35 +151,45 @@ def without_gaps(labels: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArra
     return labels, found
 
 
-def background_block(bench: Bench) -> None:
-    """Estimate the background of every fluorescence frame: its tiles, and the plane where that is to be stored."""
-    bench.drop(raw_name("pc", bench.phase))
-    for channel in bench.fl:
-        levels = _measure_background(bench, channel)
-        _save_levels(bench, levels)
-        bench.drop(raw_name("fl", channel))
+# ---------------------------------------------------------------------------------------------- background
 
 
-def _measure_background(bench: Bench, channel: int) -> dict[str, Histogram]:
-    labels, raw = bench.get(labels_name(bench.phase)), bench.get(raw_name("fl", channel))
-    group, given = background_name(channel), bench.params.background_params
-    full = f"{group}/0" in bench.specs
-    planes = np.empty(raw.shape if full else raw.shape[1:], np.float32)
-    grids = np.empty((len(raw), *grid_shape(bench.task.shape, given["tile_size"])))
-    background, corrected = FineLevels(), FineLevels()
-    for k, frame in enumerate(bench.frames):
-        grids[k] = tile_grid(raw[k], labels[k], **given)
-        if np.isnan(grids[k, 0, 0]):
-            bench.warn("background", f"{bench.at(frame)}, channel {channel}: cells leave no background to measure")
-        out = background_plane(grids[k], given["tile_size"], planes[k] if full else planes)
-        background.add(out)
-        corrected.add_corrected(raw[k], out, bench.params.background_weight)
-    bench.put(group, grids, "tiles")
-    if full:
-        bench.put(group, planes)
-        bench.drop(group)
-    return {group: background.histogram(), f"{CORRECTED}_ch_{channel}": corrected.histogram()}
+class Background(Part):
+    """The background of every frame of a fluorescence channel: its tiles, and the plane where that is to be stored."""
 
+    step = "background"
 
-def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:
-    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, f"levels_{bench.step}", bench.block), levels))
+    def __init__(self, bench: Bench, channel: int) -> None:
+        super().__init__(bench)
+        self._channel, self._raw, self._group = channel, raw_name("fl", channel), background_name(channel)
+        self._is_stored = f"{self._group}/0" in bench.specs
+        self._levels, self._corrected = FineLevels(), FineLevels()
+
+    def frame(self, k: int) -> None:
+        """Measure the tiles of the piece's frame k, and count what comes of them."""
+        bench, given = self._bench, self._bench.params.background_params
+        raw, labels = bench.get(self._raw)[k], bench.get(labels_name(bench.phase))[k]
+        grid = bench.room(self._group, "tiles")[k] = tile_grid(raw, labels, **given)
+        if np.isnan(grid[0, 0]):
+            where = f"{bench.at(bench.frames[k])}, channel {self._channel}"
+            bench.warn("background", f"{where}: cells leave no background to measure")
+        if self._is_stored:
+            plane = background_plane(grid, given["tile_size"], bench.room(self._group)[k])
+        else:
+            plane = bench.background(self._channel, k)
+        self._levels.add(plane)
+        self._corrected.add_corrected(raw, plane, bench.params.background_weight)
+
+    def piece(self) -> None:
+        """Write the tiles and the planes; no later step needs what is at full resolution."""
+        bench = self._bench
+        bench.put(self._group, bench.room(self._group, "tiles"), "tiles")
+        if self._is_stored:
+            bench.put(self._group, bench.room(self._group))
+        bench.drop(self._group)
+        bench.drop(self._raw)
+
+    def end(self) -> None:
+        """Leave the grey levels of the background, and of the channel less it."""
+        corrected = f"{CORRECTED}_ch_{self._channel}"
+        _save_levels(self._bench, {self._group: self._levels.histogram(), corrected: self._corrected.histogram()})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench
-from pyama_dask.errors import AlgorithmError
-from pyama_dask.kernels.methods import find_method
+from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.layout import background_name, tracked_name
 from pyama_dask.store import create_array
+
+LARGEST_ID = np.iinfo(np.uint32).max
+"""Of a track, as tracked labels have 32 bits at most."""
 
 
 def link(bench: Bench) -> None:
@@ -29,9 +32,7 @@ def track_boxes(bench: Bench) -> None:
     kept_by = {name: value for name, value in given.items() if name in ("min_frames", "border_margin")}
     linked_by = {name: value for name, value in given.items() if name not in kept_by}
     found = [frame for file in bench.block_files("objects") for frame in scratch.by_frame(scratch.load(file), "boxes")]
-    ids = find_method("tracker", bench.params.tracking_method)(found, **linked_by)
-    if [len(frame) for frame in ids] != [len(frame) for frame in found]:
-        raise AlgorithmError(f"FOV {bench.task.fov}: the tracker must give one id for every box of every frame")
+    ids = follow(bench, Chosen("tracker", bench.params.tracking_method, **linked_by), found)
     kept = keep_cells(found, ids, bench.task.shape, **kept_by)
     box, valid = _boxes_by_cell(found, ids, kept)
     tracks = int(max((frame.max(initial=0) for frame in ids), default=0))
@@ -40,6 +41,23 @@ def track_boxes(bench: Bench) -> None:
     bench.wrote(scratch.save(bench.work / "cells.npz", ids=kept, boxes=box, valid=valid))
     create_array(bench.images, bench.specs[f"{tracked_name(bench.phase)}/0"].for_tracks(tracks))
     bench.notes = {"tracks": tracks, "cells": len(kept)}
+
+
+def follow(bench: Bench, tracker: Chosen, found: list[np.ndarray]) -> list[npt.NDArray[np.int64]]:
+    """Track ids of the boxes of every frame, checked."""
+    where = f"FOV {bench.task.fov}"
+    ids = tracker.arrays(where, found)
+    if len(ids) != len(found):
+        raise tracker.wrong(where, f"{len(ids)} arrays", f"one for each of {len(found)} frames")
+    for t, (given, boxes) in enumerate(zip(ids, found, strict=True)):
+        if given.shape != (len(boxes),) or (given.size and given.dtype.kind not in "iu"):
+            raise tracker.wrong(bench.at(t), given, f"one whole number for each of {len(boxes)} boxes")
+        values, times = np.unique(given, return_counts=True)
+        if (times > 1).any():
+            raise tracker.wrong(bench.at(t), f"id {values[times.argmax()]} to several boxes", "every id once a frame")
+        if given.size and not 1 <= values[0] <= values[-1] <= LARGEST_ID:
+            raise tracker.wrong(bench.at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
+    return [given.astype(np.int64) for given in ids]
 
 
 def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """What a scheduler calls: one task, from store to kernels to store, and the receipt for it.
 
-A task composes the steps that work on the same pixels. Each step is a function on a `Bench`, which keeps what was read
-or made for the steps after it, so that nothing is read back that the task has held.
+A task composes the steps that work on the same pixels. They share a `Bench`, which keeps what was read or made for the
+steps after it, so that nothing is read back that the task has held.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pyama_dask.blocks.finish import finish
 from pyama_dask.blocks.gather import gather
 from pyama_dask.blocks.ingest import ingest
 from pyama_dask.blocks.link import link
-from pyama_dask.errors import CancelledError
 from pyama_dask.files import checksum
 from pyama_dask.tasks import Job, Kind, Receipt, Task
 
@@ -38,10 +37,9 @@ def run_task(task: Task, job: Job) -> Receipt:
     PyamaError
         If it cannot be done; the message names the FOV, and the frame where one is at fault.
     """
-    if job.stop_file.exists():
-        raise CancelledError(f"{task.key}: the run was cancelled")
     started = time.perf_counter()
     bench = Bench(task, job)
+    bench.check()
     TASKS[task.kind](bench)
     return Receipt(
         key=task.key,

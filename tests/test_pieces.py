@@ -1,0 +1,200 @@
+"""A task that works on its block in pieces of fewer frames makes exactly what it makes of the whole."""
+
+import functools
+import json
+import shutil
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.movies import INTENSITIES, as_czi, config, file_bytes, pixels
+
+import pyama_dask
+from pyama_dask import launch
+from pyama_dask.blocks import run_task
+from pyama_dask.blocks.bench import Bench
+from pyama_dask.errors import CancelledError
+from pyama_dask.execute import SerialPool
+from pyama_dask.kernels import display
+from pyama_dask.ledger import Ledger
+from pyama_dask.pipeline import plan_run
+from pyama_dask.readers.czi import CziReader
+from pyama_dask.report import LEDGER
+from pyama_dask.tasks import STEPS
+
+FRAMES, BLOCK = 5, 3
+WARNS = """
+import warnings
+
+from pyama_dask.errors import MethodWarning
+from pyama_dask.kernels.segmentation import segment
+
+
+def careful(frame):
+    if int(frame[0, 0]) % 3:
+        warnings.warn("a corner that is not divisible", MethodWarning)
+    return segment(frame, morph_iterations=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory):
+    """Three channels, a size that no tile divides, and with blocks of 3 a last one of 2 frames."""
+    data = pixels(fovs=1, frames=FRAMES, shape=(139, 163), cells=5, fluorescence_channels=2, seed=4)
+    return as_czi(tmp_path_factory.mktemp("pieces") / "movie.czi", data)
+
+
+@pytest.fixture(scope="module")
+def changes(tmp_path_factory):
+    """Settings of all runs here: two fluorescence channels, and a segmenter that notices something in some frames."""
+    file = tmp_path_factory.mktemp("pieces") / "warns.py"
+    file.write_text(WARNS)
+    return {
+        "channels.fl": [{"channel": k, "features": INTENSITIES} for k in (1, 2)],
+        "params.segmentation_method": f"{file}:careful",
+        "params.segmentation_params": {},
+        "params.background_params": {"tile_size": 40},
+        "params.tracking_params": {"min_frames": 3, "border_margin": 2},
+        "storage.block_frames": BLOCK,
+    }
+
+
+def run(movie, output, changes, at_once, steps=(None,)):
+    """Run in pieces of so many frames, the steps one after the other."""
+    pool = SerialPool(lambda task, job: run_task(replace(task, at_once=at_once), job))
+    with patch.object(launch, "SerialPool", lambda: pool):
+        for step in steps:
+            report = pyama_dask.run(config(movie, output, changes), steps=step and [step])
+            assert report.exit_status == 0, report
+    return report
+
+
+def made(output):
+    """All files of a run, tables between tasks too, and what its receipts say but time and memory."""
+    files = file_bytes(output, leave_out={"processing_config.yaml"})
+    kept = {name: content for name, content in files.items() if not name.startswith(".pyama_dask/")}
+    kept |= {name: content for name, content in files.items() if name.startswith(".pyama_dask/fov_")}
+    receipts = [json.loads(line).get("done") for line in (output / LEDGER).read_text().splitlines()]
+    for receipt in filter(None, receipts):
+        told = {
+            name: receipt[name] for name in ("digests", "files", "bytes_read", "bytes_written", "warnings", "notes")
+        }
+        kept[receipt["key"]] = told
+    return kept
+
+
+@pytest.fixture(scope="module")
+def whole(movie, changes, tmp_path_factory):
+    """Give what runs with further settings make of whole blocks; each is done once."""
+
+    @functools.cache
+    def of(*further):
+        output = tmp_path_factory.mktemp("whole") / "out"
+        run(movie, output, changes | dict(further), None)
+        return made(output)
+
+    return of
+
+
+@settings(max_examples=6)
+@given(
+    at_once=st.integers(1, 4),
+    background=st.sampled_from(["full", "grid"]),
+    shown=st.sampled_from(["on", "off"]),
+    cells=st.sampled_from(["directory", "zip"]),
+)
+def test_every_file_is_the_same_to_the_byte(movie, changes, whole, tmp_path_factory, at_once, background, shown, cells):
+    further = {"storage.background": background, "storage.display": shown, "storage.cells": cells}
+    output = tmp_path_factory.mktemp("pieces") / "out"
+    run(movie, output, changes | further, at_once)
+    found, wanted = made(output), whole(*further.items())
+    shutil.rmtree(output)
+    assert found.keys() == wanted.keys()
+    assert [name for name in found if found[name] != wanted[name]] == []
+
+
+def test_the_runs_compared_have_cells_and_warnings(whole):
+    files = whole()
+    assert files["gather-fov000"]["notes"]["cells"] > 1
+    noticed = [words for name in files if name.startswith("ingest") for _, words in files[name]["warnings"]]
+    assert any("frames" in words and "not divisible" in words for words in noticed)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_steps_alone_are_as_all_of_the_whole(movie, changes, whole, tmp_path, at_once):
+    run(movie, tmp_path, changes, at_once, STEPS)
+    found, wanted = ({n: c for n, c in made.items() if "-fov" not in n} for made in (made(tmp_path), whole()))
+    assert found.keys() == wanted.keys()
+    assert [name for name in found if found[name] != wanted[name]] == []
+
+
+@pytest.mark.parametrize("changes", [{"params.copy_only": True}, {"channels": {"pc": {"channel": 0}}}], ids=str)
+def test_fewer_channels_and_steps(movie, tmp_path, changes):
+    outputs = [tmp_path / "whole", tmp_path / "pieces"]
+    for output, at_once in zip(outputs, (None, 2), strict=True):
+        run(movie, output, changes, at_once)
+    assert made(outputs[0]) == made(outputs[1])
+
+
+def test_a_display_level_that_fails_on_the_way_leaves_no_part_of_it(movie, changes, tmp_path, monkeypatch):
+    show, calls = display.show_labels, []
+
+    def fails_in_the_end(stack, top):
+        calls.append(len(stack))
+        if sum(calls) > BLOCK:
+            raise RuntimeError("no colours today")
+        return show(stack, top)
+
+    monkeypatch.setattr(display, "show_labels", fails_in_the_end)
+    report = run(movie, tmp_path, changes | {"storage.cells": "off"}, 1)
+    assert any("no colours today" in warning for warning in report.fovs[0].warnings)
+    assert not list(tmp_path.glob("fov_000/images.zarr/*/1/c.*"))
+    assert Ledger(tmp_path / LEDGER).files["finish-fov000-b000"].keys() == {
+        f"{directory}/{name}"
+        for directory, name in [
+            ("fov_000/images.zarr/seg_tracked_ch_0/0", "c.0.0.0"),
+            (".pyama_dask/fov_000", "rows_b000.npz"),
+        ]
+    }
+
+
+# ------------------------------------------------------------------------------------------------ cancelling
+
+
+@pytest.fixture
+def tasks(movie, changes, tmp_path):
+    """The tasks of a run that is done, by key, and their job."""
+    run(movie, tmp_path / "out", changes, None)
+    plan, _ = plan_run(pyama_dask.Config.model_validate(config(movie, tmp_path / "out", changes)))
+    return {task.key: task for task in plan.tasks}, plan.job
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_a_task_stops_between_frames_when_the_run_is_cancelled(tasks, monkeypatch, at_once):
+    by_key, job = tasks
+    read, frames = CziReader.read_frame, []
+
+    def cancel(self, fov, frame, **more):
+        frames.append(frame)
+        if len(frames) == 2:
+            job.stop_file.touch()
+        return read(self, fov, frame, **more)
+
+    monkeypatch.setattr(CziReader, "read_frame", cancel)
+    with pytest.raises(CancelledError, match="ingest-fov000-b000: the run was cancelled"):
+        run_task(replace(by_key["ingest-fov000-b000"], at_once=at_once), job)
+    assert frames == [0, 1]
+
+
+def test_every_frame_and_every_cell_is_a_place_to_stop(tasks, monkeypatch):
+    by_key, job = tasks
+    asked, check = [], Bench.check
+    monkeypatch.setattr(Bench, "check", lambda bench: (asked.append(bench.task.key), check(bench)))
+    receipts = {key: run_task(task, job) for key, task in by_key.items()}
+    of = {key: asked.count(key) - 1 for key in set(asked)}  # once before anything else
+    rounds = {"ingest": 4, "finish": 2}  # copy, segment, two channels; track, all others
+    assert of["ingest-fov000-b000"] == rounds["ingest"] * BLOCK
+    assert of["finish-fov000-b000"] == rounds["finish"] * BLOCK
+    assert of["gather-fov000"] == 4 * receipts["gather-fov000"].notes["cells"] > 0  # three channels and the mask
