@@ -19,7 +19,7 @@ LAYERS = [
     {"blocks"},
     {"resolve"},
     {"plan"},
-    {"execute"},
+    {"execute", "deaths"},
     {"launch"},
     {"report", "space", "verify"},
     {"workspace", "output"},
@@ -31,7 +31,7 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
-    "distributed": {"execute", "launch", "pipeline"},
+    "distributed": {"deaths", "execute", "launch", "pipeline"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pylibCZIrw": {"readers", "demo"},

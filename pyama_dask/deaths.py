@@ -1,0 +1,114 @@
+"""Why a worker process is gone: its nanny knows, and is asked to say so on the scheduler's log of events."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+from distributed.diagnostics.plugin import NannyPlugin
+
+log = logging.getLogger(__name__)
+
+EXITS = "pyama-dask-worker-exit"
+"""Topic of events that `ExitStatus` logs; also its name on the nannies."""
+OVER_LIMIT = "worker-restart-memory"
+"""Topic of events that a nanny logs before it ends a worker that is beyond its limit of memory."""
+MEMORY = "memory"
+"""Why a worker is gone that took too much memory."""
+
+
+class ExitStatus(NannyPlugin):
+    """Makes a nanny log how its worker's process ended, which Dask writes to the nanny's own log only."""
+
+    name = EXITS
+    idempotent = True
+
+    def setup(self, nanny: Any) -> None:
+        """Listen for exits of the nanny's process; called once on each nanny, now or when it starts."""
+        if nanny.process is None:  # it starts its process when all plugins are set up
+            nanny.loop.call_later(0.1, self.setup, nanny)
+            return
+        process, go_on = nanny.process, nanny.process.on_exit
+        killed_before = oom_kills()
+
+        def say(status: int) -> None:
+            nonlocal killed_before
+            killed = oom_kills()
+            for_memory = status == -signal.SIGKILL and killed > killed_before
+            killed_before = killed
+            how = MEMORY if for_memory else described(status)
+            nanny.log_event(EXITS, {"worker": process.worker_address, "why": how})
+            go_on(status)
+
+        process.on_exit = say
+
+
+def described(status: int) -> str:
+    """Say how a process ended: ``signal 11``, or ``exit status 3``."""
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def oom_kills(counters: Path = Path("/proc/vmstat")) -> int:
+    """Processes that the kernel has killed since it started, as memory ran out; 0 where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", counters.read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+class Deaths:
+    """Knows why workers of a cluster died, from now on.
+
+    Parameters
+    ----------
+    client
+        Connected client, of workers that run under nannies; of others nothing is known.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._unknown: set[str] = set()
+        try:
+            client.register_plugin(ExitStatus())
+        except Exception as error:  # noqa: BLE001  (what cannot be told of lost workers stops no run)
+            log.info("how workers end will not be known: %s: %s", type(error).__name__, error)
+
+    def why(self, worker: str, timeout: float = 2.0) -> str | None:
+        """Say why a worker is gone, that the scheduler has found to be.
+
+        Parameters
+        ----------
+        worker
+            Its address, as of ``KilledWorker.last_worker``.
+        timeout
+            Seconds to wait for its nanny, who may learn of it after the scheduler.
+
+        Returns
+        -------
+        ``memory`` if it was ended for what it took, by its nanny or by the kernel; ``signal 11`` or ``exit status 3``
+        for how else its process ended; None where nobody says, as of a machine that is gone.
+        """
+        until = time.monotonic() + (0 if worker in self._unknown else timeout)
+        while (said := self._said(EXITS, worker)) is None:
+            if time.monotonic() > until:
+                self._unknown.add(worker)
+                return MEMORY if self._said(OVER_LIMIT, worker) else None
+            time.sleep(0.05)  # what has been said must be asked for: a client has one listener a topic
+        if said["why"] in ENDED_BY_NANNY and self._said(OVER_LIMIT, worker):
+            return MEMORY
+        return str(said["why"])
+
+    def _said(self, topic: str, worker: str) -> dict[str, Any] | None:
+        """Newest event of a topic about a worker."""
+        about = (event for _, event in reversed(self._client.get_events(topic)) if event["worker"] == worker)
+        return next(about, None)
+
+
+ENDED_BY_NANNY = {described(-signal.SIGTERM), described(-signal.SIGKILL)}
+"""How a worker's process ends that its nanny has ended for its memory."""

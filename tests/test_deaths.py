@@ -1,0 +1,149 @@
+"""Why workers died: told apart by real deaths on a real cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, KilledWorker, LocalCluster
+
+from pyama_dask.deaths import MEMORY, Deaths, described, oom_kills
+
+LIMIT = 500 * 2**20
+
+
+def too_much():
+    held = []
+    while True:
+        held.append(np.ones(2**22))  # 32 MiB
+        time.sleep(0.02)
+
+
+def killed(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def left(status):
+    os._exit(status)
+
+
+@pytest.fixture(scope="module")
+def client():
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.memory.monitor-interval": "100ms"}
+    memory = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
+    where = {"host": "127.0.0.1", "dashboard_address": None}
+    with (
+        dask.config.set(settings | memory),
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=LIMIT, **where) as processes,
+        Client(processes) as connected,
+    ):
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def deaths(client):
+    return Deaths(client)
+
+
+def lost(client, function, *arguments):
+    """Address of the worker that died of a call."""
+    future = client.submit(function, *arguments, pure=False)
+    error = future.exception(timeout=30)
+    assert isinstance(error, KilledWorker)
+    return error.last_worker.address
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "why"),
+    [
+        (killed, (signal.SIGSEGV,), "signal 11"),
+        (too_much, (), MEMORY),
+        (killed, (signal.SIGKILL,), "signal 9"),
+        (killed, (signal.SIGTERM,), "signal 15"),
+        (left, (3,), "exit status 3"),
+    ],
+)
+def test_why_a_worker_died(client, deaths, function, arguments, why):
+    """On one nanny, whose worker dies again and again."""
+    assert deaths.why(lost(client, function, *arguments)) == why
+
+
+def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client, deaths):
+    client.run(signal.signal, signal.SIGTERM, signal.SIG_IGN)
+    assert deaths.why(lost(client, too_much)) == MEMORY
+
+
+def test_of_a_worker_that_nobody_knows_nothing_is_said(deaths):
+    before = time.monotonic()
+    assert deaths.why("tcp://127.0.0.1:1", timeout=0.3) is None
+    assert deaths.why("tcp://127.0.0.1:1", timeout=60) is None  # asked in vain before
+    assert time.monotonic() - before < 5
+
+
+def test_it_is_known_of_workers_of_others_and_of_such_as_come_later(tmp_path):
+    """A scheduler and nannies in programs of their own, as on a cluster."""
+    quiet = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    file = tmp_path / "scheduler.json"
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments, "--scheduler-file", file, "--host", "127.0.0.1"],
+            env=os.environ | quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    programs = [start("scheduler", "--port", "0", "--no-dashboard")]
+    try:
+        with Client(scheduler_file=str(file), timeout=30) as client:
+            deaths = Deaths(client)
+            programs.append(start("worker", "--nthreads", "1", "--no-dashboard"))
+            client.wait_for_workers(1, timeout=30)
+            assert deaths.why(lost(client, killed, signal.SIGSEGV)) == "signal 11"
+    finally:
+        for program in programs:
+            program.kill()  # a worker without its nanny ends by itself
+            program.wait(20)
+
+
+def test_the_kernels_count_of_kills(tmp_path):
+    counters = tmp_path / "vmstat"
+    counters.write_text("pgfault 12\noom_kill 7\ndrop_pagecache 0\n")
+    assert oom_kills(counters) == 7
+    counters.write_text("pgfault 12\n")
+    assert oom_kills(counters) == 0
+    assert oom_kills(tmp_path / "none") == 0
+
+
+def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
+    from pyama_dask import deaths
+
+    class Process:
+        worker_address = "tcp://127.0.0.1:1"
+        went_on = ()
+
+        def on_exit(self, status):
+            self.went_on += (status,)
+
+    class Nanny:
+        def __init__(self):
+            self.process, self.logged = Process(), []
+
+        def log_event(self, topic, event):
+            self.logged.append((topic, event["worker"], event["why"]))
+
+    counts = iter([3, 3, 4, 5])
+    monkeypatch.setattr(deaths, "oom_kills", lambda: next(counts))
+    nanny = Nanny()
+    deaths.ExitStatus().setup(nanny)
+    for status in (-9, -9, -11):
+        nanny.process.on_exit(status)
+    assert [why for _, _, why in nanny.logged] == ["signal 9", MEMORY, "signal 11"]
+    assert nanny.process.went_on == (-9, -9, -11)
+
+
+def test_described():
+    assert [described(status) for status in (-11, 0, 3)] == ["signal 11", "exit status 0", "exit status 3"]
