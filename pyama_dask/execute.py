@@ -27,14 +27,15 @@ from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaErro
 from pyama_dask.failures import Attempts, Failure
 from pyama_dask.files import disk_error
 from pyama_dask.ledger import Ledger
+from pyama_dask.lock import stop_tasks
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.readers import close_shared_readers
 from pyama_dask.tasks import Job, Kind, Receipt, Step, Task
 
 log = logging.getLogger(__name__)
 
-STOPPING = 300.0
-"""Seconds to wait for tasks that run, before an output is let go of."""
+STOPPING = 8.0
+"""Seconds to wait for tasks that run, before an output is let go of; they are not wanted then, and see it."""
 FETCHING = 10.0
 """Seconds to wait for receipts; Dask would first make one again that is lost with its worker, whenever that may be."""
 RECOUNT = 3.0
@@ -209,12 +210,13 @@ class DaskPool:
         """Let no task begin, and wait for those that run; workers that end with the run need no waiting."""
         if not self._running or self._owned:
             return
-        job.stop_file.touch()
+        stop_tasks(job.output, job.run)
         try:
             wait(list(self._running.values()), timeout=STOPPING)
+        except TimeoutError:
+            log.warning("%d tasks that still run will stop at their next frame", len(self._running))
         finally:
             self._running.clear()
-            job.stop_file.unlink(missing_ok=True)
 
 
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
@@ -380,8 +382,7 @@ class _Loop:
             if task.kind == "gather" and "crop" in task.digests:
                 drop_parts(self.plan.job, task.fov)
             self._report(task, outcome)
-        elif isinstance(outcome, CancelledError):
-            self.cancel.set()  # it has seen first that the run is to end
+        elif isinstance(outcome, CancelledError) and self.cancel.is_set():
             return
         else:
             self._stop_if_disk_is_full(outcome)

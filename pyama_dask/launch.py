@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, performance_report
 from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Cluster, memory_bytes
+from pyama_dask.deaths import Deaths
 from pyama_dask.errors import ConfigError
 from pyama_dask.execute import DaskPool, Pool, SerialPool
 
@@ -77,10 +78,10 @@ def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]
         return
     if cluster.kind == "address":
         with connected(str(cluster.address)) as client, performance_report(report):
-            yield DaskPool(client), client.dashboard_link
+            yield DaskPool(client, why=Deaths(client).why), client.dashboard_link
         return
     with local_cluster(cluster) as client, performance_report(report):
-        yield DaskPool(client, owned=True), client.dashboard_link
+        yield DaskPool(client, owned=True, why=Deaths(client).why), client.dashboard_link
 
 
 @contextmanager

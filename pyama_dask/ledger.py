@@ -58,7 +58,7 @@ class Ledger:
         """Of which movie: ``identity`` of its content, and ``first``, the identity it had when the output was begun."""
         self.damaged: list[int] = []
         """Numbers of the lines that are none of a ledger."""
-        self._check = check
+        self.check = check
         self._of_fov: dict[str, set[str]] = {}
         self._file = -1
         self._lines = self._read()
@@ -142,7 +142,7 @@ class Ledger:
         DiskError
             If the file system takes nothing more.
         """
-        self._check()
+        self.check()
         lines = b"".join(_line(entry) for entry in entries)
         before = os.fstat(self._file).st_size
         try:

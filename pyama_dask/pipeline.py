@@ -17,12 +17,14 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Config, load_config, parse_config
+from pyama_dask.deaths import Deaths
 from pyama_dask.errors import OutputError
 from pyama_dask.execute import DaskPool, Execution, Pool, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
 from pyama_dask.launch import connected, launched, worker_memory
 from pyama_dask.ledger import Ledger, read_movie
+from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, make_plan, remaining
 from pyama_dask.readers import Metadata, open_reader
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
@@ -34,7 +36,6 @@ from pyama_dask.workspace import (
     check_output,
     is_there,
     keep_layout,
-    locked,
     logging_to,
     prepare,
     sweep_work,
@@ -92,7 +93,11 @@ def run(
         plan = only_failed(plan)
     plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
     output, warnings = plan.job.output, [*plan.warnings, *check_left(plan, steps, force)]
-    with locked(output), Ledger(output / LEDGER) as ledger, logging_to(output):
+    with (
+        locked(output, plan.job.run, cancel) as lock,
+        Ledger(output / LEDGER, lock.check) as ledger,
+        logging_to(output),
+    ):
         sweep_work(output)
         warnings += check_damage(output, ledger)
         ledger.belongs_to(plan.identity, plan.first_identity)
@@ -141,7 +146,7 @@ def verify_output(output: Path, *, deep: bool = False) -> Verification:
         If it is no output of a run, or a run is writing to it.
     """
     read_plan(output)
-    with locked(output), Ledger(output / LEDGER) as ledger:
+    with locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
         return verify(output, ledger, deep=deep)
 
 
@@ -247,7 +252,7 @@ def client_memory(client: Client) -> int:
 def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tuple[Pool, str | None]]:
     """Pool on the given client, or on what the config says."""
     if client is not None:
-        yield DaskPool(client), client.dashboard_link
+        yield DaskPool(client, why=Deaths(client).why), client.dashboard_link
         return
     with launched(config.cluster, plan.job.output / WORK / "dask-report.html") as pool:
         yield pool

@@ -117,11 +117,6 @@ class Job:
         """Directory of what the tasks of a FOV leave for each other."""
         return self.output / WORK / fov_name(fov)
 
-    @property
-    def stop_file(self) -> Path:
-        """While it is there, tasks of this run do not begin."""
-        return self.output / WORK / f"stop-{self.run}"
-
 
 @dataclass(frozen=True)
 class Receipt:

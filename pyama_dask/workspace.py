@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-import psutil
 import yaml
 
 from pyama_dask import scratch
@@ -109,55 +107,6 @@ def sweep_work(output: Path) -> None:
     """Remove what killed runs have left half written beside the ledger and the config."""
     for leftover in (*output.glob(f"*{PARTIAL}"), *(output / WORK).glob(f"*{PARTIAL}")):
         leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Hold an output directory, so that no second run writes to it.
-
-    Raises
-    ------
-    OutputError
-        If a run that is alive, or on another host, holds it; names it.
-    """
-    path = output / WORK / "lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if (holder := _holder(path)) is None:
-            path.unlink(missing_ok=True)
-        offered = path.with_name(f"lock.{os.getpid()}{PARTIAL}")
-        offered.write_text(json.dumps(mine))
-        try:
-            os.link(offered, path)  # fails where there is one, and is never half written
-        finally:
-            offered.unlink()
-    except FileExistsError as error:
-        held = holder or {"host": "this host", "pid": "that has just begun"}
-        raise OutputError(
-            f"{output}: a run on {held['host']}, process {held['pid']}, is writing to it; wait for it, or stop it. "
-            f"If there is no such run, remove {path}"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written to: {error.strerror}; choose another 'output'") from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None for nobody, or a process of this host that is gone."""
-    try:
-        holder: dict[str, Any] = json.loads(path.read_text())
-        if holder["host"] != socket.gethostname():
-            return holder
-        started = psutil.Process(holder["pid"]).create_time()
-        if started == holder.get("started", started):  # else the number has gone to another process
-            return holder
-    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-        pass
-    return None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ LAYERS = [
     {"kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
-    {"store", "traces", "ledger", "scratch", "cells"},
+    {"store", "traces", "ledger", "lock", "scratch", "cells"},
     {"blocks"},
     {"resolve"},
     {"plan"},

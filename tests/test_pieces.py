@@ -19,6 +19,7 @@ from pyama_dask.errors import CancelledError
 from pyama_dask.execute import SerialPool
 from pyama_dask.kernels import display
 from pyama_dask.ledger import Ledger
+from pyama_dask.lock import locked, stop_tasks
 from pyama_dask.pipeline import plan_run
 from pyama_dask.readers.czi import CziReader
 from pyama_dask.report import LEDGER
@@ -179,12 +180,12 @@ def test_a_task_stops_between_frames_when_the_run_is_cancelled(tasks, monkeypatc
     def cancel(self, fov, frame, **more):
         frames.append(frame)
         if len(frames) == 2:
-            job.stop_file.touch()
+            stop_tasks(job.output, "run")
         return read(self, fov, frame, **more)
 
     monkeypatch.setattr(CziReader, "read_frame", cancel)
-    with pytest.raises(CancelledError, match="ingest-fov000-b000: the run was cancelled"):
-        run_task(replace(by_key["ingest-fov000-b000"], at_once=at_once), job)
+    with locked(job.output, "run"), pytest.raises(CancelledError, match="the run was cancelled"):
+        run_task(replace(by_key["ingest-fov000-b000"], at_once=at_once), replace(job, run="run"))
     assert frames == [0, 1]
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import yaml
 import zarr
@@ -1004,14 +1002,6 @@ class TestRefusals:
         (tmp_path / "out" / "fov_000").mkdir(parents=True)
         refuses(OutputError, "holds results that are not recorded", small_czi, tmp_path / "out")
 
-    @pytest.mark.parametrize("host", ["here", "elsewhere"])
-    def test_an_output_that_another_run_writes_to(self, small_czi, tmp_path, copied, refuses, host):
-        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-            name = socket.gethostname() if host == "here" else "another-host"
-            (copied / ".pyama_dask" / "lock").write_text(json.dumps({"host": name, "pid": other.pid}))
-            refuses(OutputError, f"a run on {name}, process {other.pid}, is writing", small_czi, copied)
-            other.communicate(b"\n")
-
     def test_a_run_within_a_run(self, small_czi, tmp_path):
         refused = []
 
@@ -1023,24 +1013,6 @@ class TestRefusals:
 
         assert run(small_czi, tmp_path / "out", progress=again).exit_status == 0
         assert refused
-
-    @pytest.mark.parametrize("torn", ["", '{"host": "a'])
-    def test_a_lock_of_a_killed_run_is_taken_over(self, small_czi, copied, torn):
-        lock = copied / ".pyama_dask" / "lock"
-        pid = next(n for n in range(4_000_000, 1, -1) if not psutil.pid_exists(n))
-        lock.write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
-        assert run(small_czi, copied).exit_status == 0
-        assert not lock.exists()
-
-    @pytest.mark.parametrize("torn", ["", '{"host": "a'])
-    def test_a_torn_lock_is_taken_over_or_named(self, small_czi, copied, torn):
-        """A run was killed between making the file and writing who it is."""
-        lock = copied / ".pyama_dask" / "lock"
-        lock.write_text(torn)
-        try:
-            assert run(small_czi, copied).exit_status == 0
-        except OutputError as refused:
-            assert str(lock) in str(refused)  # noqa: PT017
 
     def test_a_ledger_of_a_newer_version(self, small_czi, copied, refuses):
         with (copied / LEDGER).open("a") as file:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.errors import CancelledError, PlanError
+from pyama_dask.errors import PlanError
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
+from pyama_dask.lock import check_wanted
 from pyama_dask.store import read_block, write_block
 from pyama_dask.tasks import Job, Step, Task
 
@@ -128,8 +129,7 @@ class Bench:
         CancelledError
             If the run was cancelled.
         """
-        if self.job.stop_file.exists():
-            raise CancelledError(f"{self.task.key}: the run was cancelled")
+        check_wanted(self.job)
 
     def warn(self, step: Step, message: str) -> None:
         """Say something of a step that the report must not leave out; once is enough."""

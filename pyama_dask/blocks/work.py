@@ -36,6 +36,8 @@ def run_task(task: Task, job: Job) -> Receipt:
     ------
     PyamaError
         If it cannot be done; the message names the FOV, and the frame where one is at fault.
+    CancelledError
+        If its run was cancelled, or is over.
     """
     started = time.perf_counter()
     bench = Bench(task, job)
