@@ -2,12 +2,13 @@
 # make test    all tests
 # make check   style and types
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
+# make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost (10 min)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench chaos format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
@@ -23,6 +24,9 @@ check: .venv/development
 bench: .venv/development
 	$(BIN)/python -m pytest --quiet tests/bench/kernel_speed.py --benchmark-columns=min,rounds --benchmark-group-by=group
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+chaos: .venv/development
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

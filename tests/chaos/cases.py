@@ -1,0 +1,132 @@
+"""The movies and settings that are run under blows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from support.movies import INTENSITIES, as_czi, as_nd2, config, pixels, write_config
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+"""Movies of real microscopes, where they are at hand."""
+LOCAL = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+"""Two workers, and a dashboard at any port."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A movie and settings.
+
+    Parameters
+    ----------
+    name
+        For the table.
+    movie
+        Gives the movie, made in a directory if need be; None where it is not at hand.
+    changes
+        Of the config, by dotted key.
+    before
+        Of the config of a run that is complete before the blows begin; None for an empty output.
+    """
+
+    name: str
+    movie: Callable[[Path], Path | None]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on workers."""
+        return self.changes.get("cluster", {}).get("kind") == "local"
+
+    def config(self, path: Path, movie: Path, output: Path, changes: Mapping[str, Any] | None = None) -> Path:
+        """Write the config of a run."""
+        return write_config(path, config(movie, output, self.changes if changes is None else changes))
+
+
+# -------------------------------------------------------------------------------------------------- movies
+
+
+@lru_cache(maxsize=1)
+def _small() -> np.ndarray:
+    return pixels(fovs=2, frames=10, shape=(200, 240), cells=6)
+
+
+def small_nd2(folder: Path) -> Path:
+    """2 FOVs, 10 frames, 200 x 240, phase and one fluorescence channel."""
+    return as_nd2(folder / "small.nd2", _small())
+
+
+def small_czi(folder: Path) -> Path:
+    """The same pixels."""
+    return as_czi(folder / "small.czi", _small())
+
+
+def odd_nd2(folder: Path) -> Path:
+    """Sizes that no block, chunk or tile divides, and two fluorescence channels."""
+    data = pixels(fovs=1, frames=37, shape=(419, 523), fluorescence_channels=2, seed=2)
+    return as_nd2(folder / "odd.nd2", data)
+
+
+def planes_nd2(folder: Path) -> Path:
+    """Three planes, of which the middle one is the brightest."""
+    data = _small()[:, :, :, None]
+    return as_nd2(folder / "planes.nd2", np.concatenate([data // 2, data, data // 3], axis=3), z_step_um=1.0)
+
+
+def real(name: str) -> Callable[[Path], Path | None]:
+    """A movie of the shared data."""
+    return lambda _: DATA / name if (DATA / name).exists() else None
+
+
+# --------------------------------------------------------------------------------------------------- cases
+
+ONLY_FLUORESCENCE = {"fl": [{"channel": 0}]}
+TWO_CHANNELS = [{"channel": channel, "features": INTENSITIES} for channel in (1, 2)]
+
+CASES = [
+    Case("small ND2, local 2, blocks of 1", small_nd2, {"storage.block_frames": 1, "cluster": LOCAL}),
+    Case(
+        "small CZI, local 2, blocks of 4, grid, zip", small_czi,
+        {"storage": {"block_frames": 4, "background": "grid", "cells": "zip"}, "cluster": LOCAL},
+    ),
+    Case("small ND2, serial", small_nd2),
+    Case(
+        "small CZI, serial, blocks auto, cells and display off", small_czi,
+        {"storage": {"cells": "off", "display": "off", "codec": "zstd"}},
+    ),
+    Case(
+        "odd ND2, local 2, two fluorescence channels, blocks of 8", odd_nd2,
+        {"channels.fl": TWO_CHANNELS, "storage": {"block_frames": 8, "cells": "zip"}, "cluster": LOCAL},
+    ),
+    Case("small CZI, local 1, copy_only", small_czi, {"params.copy_only": True, "cluster": LOCAL | {"workers": 1}}),
+    Case("three planes ND2, serial, z: max", planes_nd2, {"params.z": "max", "storage.block_frames": 3}),
+    Case(
+        "real cells ND2, local 2, blocks of 4", real("composite/t98g.nd2"),
+        {"storage.block_frames": 4, "cluster": LOCAL},
+    ),
+    Case(
+        "real cells CZI, serial, blocks of 5, grid, batch_size 1", real("composite/t98g.czi"),
+        {"storage": {"block_frames": 5, "background": "grid"}, "cluster": {"kind": "serial", "batch_size": 1}},
+    ),
+    Case(
+        "real ND2, 53 frames of fluorescence, local 1, batch_size 1", real("real_nd2/example-timelapse.nd2"),
+        {"channels": ONLY_FLUORESCENCE, "storage.block_frames": 6, "cluster": LOCAL | {"workers": 1, "batch_size": 1}},
+    ),
+    Case(
+        "real CZI, scenes of unequal size, serial, z: max", real("real_czi/S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi"),
+        {"channels": ONLY_FLUORESCENCE, "params.z": "max", "storage.block_frames": 1},
+    ),
+    Case(
+        "small ND2, serial, another weight and tile size after a complete run", small_nd2,
+        {"params.background_weight": 0.5, "params.background_params": {"tile_size": 60}}, before={},
+    ),
+    Case(
+        "small CZI, local 2, another layout after a complete run", small_czi,
+        {"storage": {"block_frames": 3, "cells": "zip"}, "cluster": LOCAL}, before={},
+    ),
+]  # fmt: skip

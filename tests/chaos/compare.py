@@ -1,0 +1,115 @@
+"""What two outputs hold, against each other, and what one output's records say, against its files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+import zarr
+from support.movies import differences, file_bytes, listing, products
+
+from pyama_dask.config import load_config
+from pyama_dask.files import checksum
+from pyama_dask.ledger import Ledger
+from pyama_dask.pipeline import plan_run, what_is_left
+from pyama_dask.report import LEDGER, PLAN, read_status
+from pyama_dask.tasks import WORK
+
+OWN = {f"{WORK}/log.txt", f"{WORK}/dask-report.html", LEDGER}
+"""Files that tell of single runs."""
+
+
+def compare(output: Path, reference: Path) -> tuple[Counter[str], list[str]]:
+    """How many arrays, tables and records of a finished output were compared with the reference, and what differs."""
+    mine, wanted = products(output), products(reference)
+    found = [f"values: {name}" for name in differences(mine, wanted)]
+    found += _unequal("bytes", _bytes(output), _bytes(reference))
+    found += _unequal("metadata", documents(output), documents(reference))
+    records, expected = (Ledger(path / LEDGER) for path in (output, reference))
+    for name in ("done", "files", "notes", "warnings", "failed"):
+        found += _unequal(f"ledger.{name}", getattr(records, name), getattr(expected, name))
+    found += [f"left over: {name}" for name in sorted(_names(output) - _names(reference))]
+    found += [f"lost: {name}" for name in sorted(_names(reference) - _names(output))]
+    kinds = Counter("tables" if name.endswith(".csv") else "arrays" for name in wanted if _is_result(reference, name))
+    return kinds + Counter(records=len(expected.done)), found + wrong_records(output)
+
+
+def _bytes(output: Path) -> dict[str, bytes]:
+    return file_bytes(output)
+
+
+def _is_result(output: Path, name: str) -> bool:
+    return name.endswith(".csv") or json.loads((output / name / "zarr.json").read_bytes())["node_type"] == "array"
+
+
+def _names(output: Path) -> set[str]:
+    return listing(output) - OWN
+
+
+def _unequal(what: str, a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    return [f"{what}: {name}" for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)]
+
+
+def documents(output: Path) -> dict[str, Any]:
+    """Config, plan and status of an output, but for its own path."""
+    config = yaml.safe_load((output / "processing_config.yaml").read_bytes())
+    plan = json.loads((output / PLAN).read_bytes())
+    found = {"processing_config.yaml": config, "plan.json": plan, "status": read_status(output)}
+    return {name: {key: value for key, value in of.items() if key != "output"} for name, of in found.items()}
+
+
+def wrong_records(output: Path) -> list[str]:
+    """Files that are recorded as done, and are not there or have not the recorded size and CRC-32C.
+
+    Parts of crops may be gone once the crops of their FOV are done, and the files of steps that were taken back are
+    about to be made anew.
+    """
+    path = output / LEDGER
+    ledger, found = Ledger(path), []
+    voided = _taken_back(path)
+    for key, files in ledger.files.items():
+        crops_done = "crop" in ledger.done.get(f"gather-{key.split('-')[1]}", {})
+        for name, recorded in files.items():
+            if key in voided or (name.rpartition("/")[2].startswith("crops_") and crops_done):
+                continue
+            file = output / name
+            if not file.exists():
+                found.append(f"recorded, and gone: {name} of {key}")
+            elif checksum(file) != tuple(recorded):
+                found.append(f"recorded, and another: {name} of {key}: {checksum(file)}, not {tuple(recorded)}")
+    return found
+
+
+def _taken_back(path: Path) -> set[str]:
+    """Tasks of which steps were taken back, and not recorded since."""
+    found: set[str] = set()
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        entry = json.loads(line)
+        found |= set(entry.get("void", ()))
+        found.discard(entry.get("done", {}).get("key"))
+    return found
+
+
+def what_a_reader_meets(output: Path) -> list[str]:
+    """What goes wrong when an output that was left at any moment is looked at."""
+    found = []
+    if (output / PLAN).exists():
+        try:
+            read_status(output)
+        except Exception as error:  # noqa: BLE001  (none must come)
+            found.append(f"status: {type(error).__name__}: {error}")
+    for file in output.glob("fov_*/**/zarr.json"):
+        try:
+            zarr.open(file.parent, mode="r")
+        except Exception as error:  # noqa: BLE001
+            found.append(f"{file.relative_to(output)}: {type(error).__name__}: {error}")
+    return found
+
+
+def left_to_do(config: Path) -> list[str]:
+    """Tasks that another run would do."""
+    plan, _ = plan_run(load_config(config))
+    return [f"not done: {task.key} {sorted(task.digests)}" for task in what_is_left(plan).tasks]

@@ -1,0 +1,49 @@
+"""A run may be killed at any moment, and its disk may be full: nothing is lost, nothing is wrong, nothing is left.
+
+The short form of ``make chaos``, with the same functions.
+"""
+
+import sys
+
+import pytest
+from chaos import disk, kills
+from chaos.cases import CASES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
+]
+CASE = {"nd2": CASES[0], "czi": CASES[1], "serial": CASES[2], "changed": CASES[11]}
+
+
+def under(case, folder, of):
+    """Run a case under kills; nothing may be wrong, and all of the kills must have come."""
+    chain = kills.Chain(CASE[case], folder / "chain", of, seed=1)
+    chain.run()
+    assert chain.problems == []
+    assert chain.done.total() == len(of)
+    assert chain.compared["arrays"] > 0
+    assert chain.compared["records"] > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "of"), [("nd2", ("driver", "interrupt then kill", "worker")), ("czi", ("group", "term", "hup"))]
+)
+def test_two_workers_killed_at_random_moments(tmp_path, case, of):
+    under(case, tmp_path, [kills.Kill(kind, at_once=kind == "driver") for kind in of])
+
+
+def test_every_moment_of_a_serial_run(tmp_path):
+    under("serial", tmp_path, kills.SERIAL_MOMENTS)
+
+
+def test_between_taking_back_and_removing(tmp_path):
+    under("changed", tmp_path, [kills.aimed("void"), kills.aimed("discard", 2)])
+
+
+def test_a_full_disk(tmp_path):
+    if why := disk.unavailable():
+        pytest.skip(why)
+    table = disk.measure(tmp_path, "short")
+    assert table.problems == []
+    assert len(table.rows) == len(disk.SHORT)
