@@ -196,7 +196,7 @@ class Chain:
             start.end()
         elif status not in wanted:
             self._problem(start, f"ended with {status}, not {sorted(wanted)}: {start.error[-800:]}")
-        if status in (130, 0, 3) and "Traceback" in start.error:
+        if "Traceback" in start.error and (status in (0, 3, 130) or "Stopping" in start.error):
             self._problem(start, f"ended with {status} and a traceback: {start.error[-800:]}")
         if at_once:
             self.watched.append(self.watchers.submit(self._leaves, start, sockets))
