@@ -34,9 +34,9 @@ from pyama_dask.tasks import Job, Kind, Receipt, Step, Task
 
 log = logging.getLogger(__name__)
 
-STOPPING = 8.0
+STOPPING = 6.0
 """Seconds to wait for tasks that run, before an output is let go of; they are not wanted then, and see it."""
-FETCHING = 10.0
+FETCHING = 5.0
 """Seconds to wait for receipts; Dask would first make one again that is lost with its worker, whenever that may be."""
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
@@ -69,7 +69,7 @@ class Pool(Protocol):
         ...
 
     def stop(self, job: Job) -> None:
-        """Take back what has not begun; when this returns, no task writes any more."""
+        """Take back what has not begun; what runs still when this returns stops by itself, at its next frame."""
         ...
 
 

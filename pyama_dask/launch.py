@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import warnings
@@ -38,7 +39,16 @@ WORKER_ENVIRONMENT = {
 
 DASK = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    "distributed.scheduler.allowed-failures": 3,
+    # a lost worker is told of at once, and blamed on the one task that it had: the loop decides what is tried again
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    # a method may hold the interpreter for long, and a worker that dies is seen by its nanny
+    "distributed.scheduler.worker-ttl": None,
+    # tasks leave no data with a worker that it could spill, and one that pauses would never go on
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
     # Dask looks after itself less often than it does by default, which takes a twelfth of a machine with two cores
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.system-monitor.interval": "2s",
@@ -108,9 +118,16 @@ def ctrl_c_blocked() -> Iterator[None]:
     """Start processes that Ctrl-C, which a terminal sends to all, does not reach: the driver ends them.
 
     What is blocked in a thread is blocked in the threads and processes that it starts; the resource tracker is started
-    before, as starting it unblocks.
+    before, as starting it unblocks. It clears up after a driver that was killed, and need not say so at the prompt.
     """
-    resource_tracker.ensure_running()
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if given is not None:
+            os.environ["PYTHONWARNINGS"] = given
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

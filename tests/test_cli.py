@@ -321,14 +321,6 @@ class TestRun:
         call("run", run_yaml)
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
-    def test_a_first_signal_cancels_and_a_second_one_ends(self, capsys):
-        with cli.cancelled_by_signals() as cancel:
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert cancel.is_set()
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGTERM)
-        assert "Stopping" in capsys.readouterr().err
-
 
 class TestStatus:
     def test_as_json(self, call, finished):

@@ -1,0 +1,194 @@
+"""Cancelling: a run ends within ten seconds whatever its tasks do, leaves no process, and can be gone on with."""
+
+import fcntl
+import multiprocessing
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import psutil
+import pytest
+import yaml
+from support.movies import config, write_config
+
+import pyama_dask
+from pyama_dask import cli
+from pyama_dask.config import Cluster
+from pyama_dask.launch import local_cluster
+from pyama_dask.report import LEDGER
+
+PROGRAM = [sys.executable, "-m", "pyama_dask.cli", "run"]
+ASLEEP = """
+import time
+from pathlib import Path
+
+
+def asleep(frame):
+    Path({flag!r}).touch()
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run_yaml(tmp_path, small_czi):
+    """Gives the config of a run whose segmenter sleeps for a minute, once it has made the file ``asleep``."""
+    (tmp_path / "sleeper.py").write_text(ASLEEP.format(flag=str(tmp_path / "asleep")))
+
+    def write(kind):
+        where = {"kind": kind, "dashboard": "127.0.0.1:0"} | ({"workers": 2} if kind == "local" else {})
+        changes = {
+            "params.segmentation_method": f"{tmp_path}/sleeper.py:asleep",
+            "params.segmentation_params": {},
+            "cluster": where,
+        }
+        return write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", changes))
+
+    return write
+
+
+def wait_until(true, seconds=90):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def start(run_yaml, tmp_path, kind, **options):
+    """Start a run, and wait until a task of it sleeps; the program, and the processes that it has started."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True} | options
+    program = subprocess.Popen([*PROGRAM, run_yaml(kind)], text=True, **given)
+    wait_until((tmp_path / "asleep").exists)
+    return program, psutil.Process(program.pid).children(recursive=True)
+
+
+def assert_gone(family, seconds=5.0):
+    def over(process):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+    wait_until(lambda: all(over(process) for process in family), seconds)
+
+
+def go_on(tmp_path, small_czi):
+    assert pyama_dask.run(config(small_czi, tmp_path / "out")).exit_status == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "local"])
+def test_a_task_that_does_not_end_is_not_waited_for(tmp_path, small_czi, run_yaml, kind):
+    program, family = start(run_yaml, tmp_path, kind)
+    program.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, error = program.communicate(timeout=30)
+    assert time.monotonic() - sent < 10.5
+    assert program.returncode == 130, error
+    assert "Stopping" in error
+    assert "Traceback" not in error
+    assert_gone(family)
+    assert (tmp_path / "out" / LEDGER).exists()
+    go_on(tmp_path, small_czi)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["serial", "local"])
+def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
+    program, family = start(run_yaml, tmp_path, kind)
+    for _ in range(2):
+        program.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # two signals of a kind that wait together are one
+    sent = time.monotonic()
+    out, error = program.communicate(timeout=30)
+    assert time.monotonic() - sent < 3
+    assert program.returncode == 130, error
+    assert out == ""
+    said = [line for line in error.splitlines() if "dashboard" not in line]
+    assert [line.split(";")[0] for line in said if line] == [
+        "2 FOVs, 10 frames, 16 tasks",
+        "Stopping",
+        "Ended at once",
+    ][kind == "local" :]
+    assert_gone(family)
+
+
+@pytest.mark.slow
+def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(tmp_path, small_czi, run_yaml):
+    program, family = start(run_yaml, tmp_path, "local")
+    assert len(family) >= 3  # two workers, and the resource tracker
+    program.kill()
+    out, error = program.communicate(timeout=10)  # ends when all have closed them
+    assert out == ""
+    assert [line for line in error.splitlines() if "dashboard" not in line] == []
+    assert_gone(family)
+    go_on(tmp_path, small_czi)
+
+
+@pytest.mark.slow
+def test_closing_the_terminal_cancels(tmp_path, run_yaml):
+    """It sends SIGHUP to the leader of its session, and takes no more text."""
+
+    def lead():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    ours, its = pty.openpty()
+    program, family = start(run_yaml, tmp_path, "serial", stdin=its, stdout=its, stderr=its, preexec_fn=lead)
+    os.close(its)
+    os.close(ours)
+    sent = time.monotonic()
+    try:
+        assert program.wait(30) == 130
+    finally:
+        program.kill()
+    assert time.monotonic() - sent < 10.5
+    assert_gone(family)
+
+
+# --------------------------------------------------------------------------------------- within this process
+
+
+def test_a_first_signal_cancels(capsys):
+    with cli.cancelled_by_signals() as cancel:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert cancel.is_set()
+    assert "Stopping" in capsys.readouterr().err
+
+
+def test_a_signal_that_was_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cli.cancelled_by_signals() as cancel:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not cancel.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_path, run_yaml, client, monkeypatch):
+    monkeypatch.setattr("pyama_dask.execute.STOPPING", 1.0)
+    workers = set(client.scheduler_info(n_workers=-1)["workers"])
+    cancel = threading.Event()
+    document = yaml.safe_load(run_yaml("serial").read_text())
+    (tmp_path / "sleeper.py").write_text(ASLEEP.format(flag=str(tmp_path / "asleep")).replace("60", "4"))
+    watcher = threading.Thread(target=lambda: (wait_until((tmp_path / "asleep").exists), cancel.set()))
+    watcher.start()
+    report = pyama_dask.run(document, client=client, cancel=cancel)
+    watcher.join()
+    assert report.cancelled
+    assert not (tmp_path / "out" / ".pyama_dask" / "lock").exists()
+    assert set(client.scheduler_info(n_workers=-1)["workers"]) == workers
+
+
+def test_local_processes_listen_on_this_machine_only_and_are_started_again():
+    with local_cluster(Cluster(kind="local", workers=1, dashboard="127.0.0.1:0")) as client:
+        info = client.scheduler_info(n_workers=-1)["workers"]
+        (pid,) = client.run(os.getpid).values()
+        for process in (psutil.Process(), psutil.Process(pid)):
+            listening = [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+            assert set(listening) == {"127.0.0.1"}
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: set(client.scheduler_info(n_workers=-1)["workers"]) - set(info))
+        assert client.submit(os.getpid, pure=False).result(timeout=30) != pid
+    assert multiprocessing.active_children() == []
