@@ -40,10 +40,9 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 def inspect(movie: Path, as_json: AsJson = False) -> None:
     """Say what a movie file holds: FOVs, frames, channels, sizes, times, and what is missing."""
     from pyama_dask.describe import describe_movie, movie_document
-    from pyama_dask.readers import open_reader
+    from pyama_dask.readers import read_metadata
 
-    with open_reader(movie) as reader:
-        metadata = reader.metadata
+    metadata = read_metadata(movie)
     print(json.dumps(movie_document(metadata), indent=1) if as_json else describe_movie(metadata))
 
 
@@ -56,11 +55,10 @@ def init(
     """Write a config with every default, its channels guessed from the movie's metadata."""
     from pyama_dask.errors import ConfigError
     from pyama_dask.files import write_bytes
-    from pyama_dask.readers import open_reader
+    from pyama_dask.readers import read_metadata
     from pyama_dask.template import config_template, notes_on_channels
 
-    with open_reader(movie) as reader:
-        metadata = reader.metadata
+    metadata = read_metadata(movie)
     text = config_template(metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"))
     if to.exists() and not force:
         raise ConfigError(f"{to}: is there already; --force overwrites it")
@@ -164,21 +162,17 @@ def _load(
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config, with what the command line says in place of its own."""
-    import yaml
-
-    from pyama_dask.config import did_you_mean, load_config
+    from pyama_dask.config import did_you_mean, load_config, quoted, quoted_key
     from pyama_dask.errors import ConfigError
     from pyama_dask.template import COMMENTS
+    from pyama_dask.yaml_text import parse_yaml
 
     overrides: dict[str, Any] = {}
     for change in changes or []:
         key, equals, value = change.partition("=")
         if not equals:
-            raise ConfigError(f"--set {change}: must be KEY=VALUE, such as params.background_weight=0.5")
-        try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {change}: {value!r} is not YAML: {error}") from error
+            raise ConfigError(f"--set {quoted_key(change)}: must be KEY=VALUE, such as params.background_weight=0.5")
+        overrides[key] = parse_yaml(value, f"--set {quoted_key(change)}: {quoted(value)} is not YAML")
     given = {
         "params.fovs": fovs,
         "params.frames": frames,

@@ -26,7 +26,7 @@ from pyama_dask.launch import connected, launched, worker_memory
 from pyama_dask.ledger import Ledger, read_movie
 from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, make_plan, remaining
-from pyama_dask.readers import Metadata, open_reader
+from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
 from pyama_dask.resolve import resolve
 from pyama_dask.space import check_room, why_stopped
@@ -172,8 +172,7 @@ def plan_run(config: Config, client: Client | None = None, *, extend: bool = Fal
     ConfigError, SourceError, OutputError, PlanError
         If the run cannot be done as configured.
     """
-    with open_reader(config.input) as reader:
-        metadata = reader.metadata
+    metadata = read_metadata(config.input)
     resolved = resolve(config, metadata)
     memory = available_memory(config, client)
     content = identity(config.input)

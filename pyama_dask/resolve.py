@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +13,11 @@ import numpy.typing as npt
 from pyama_dask.config import ChannelChoice, Config, as_ranges, method_parameters, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.methods import find_method
+from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.readers import Metadata
+
+log = logging.getLogger("pyama_dask")
 
 PIXEL_TYPES = ("uint8", "uint16")
 
@@ -50,9 +54,28 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             **_resolve_methods(config),
         }
     )
+    for kind, name in dict.fromkeys(_plugins(config)):
+        log.info("%s %s is run from %s", kind, name, _file_of(find_method(kind, name)))
     return config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
+
+
+def _plugins(config: Config) -> Iterator[tuple[str, str]]:
+    """Kind and name of the methods that are not built in."""
+    params, channels = config.params, config.channels
+    named = [("preprocessor", name) for name in params.preprocess]
+    named += [("segmenter", params.segmentation_method), ("tracker", params.tracking_method)]
+    named += [("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
+    named += [("fluorescence feature", name) for choice in channels.fl for name in choice.features]
+    return ((kind, name) for kind, name in named if ":" in name)
+
+
+def _file_of(method: Method) -> str:
+    try:
+        return inspect.getfile(inspect.unwrap(method))
+    except TypeError:  # built into Python, or an object that can be called
+        return f"module {getattr(method, '__module__', None) or type(method).__module__}"
 
 
 def _refuse_equal_columns(choices: list[ChannelChoice]) -> None:
@@ -187,7 +210,7 @@ def _stamps(
         stamps = metadata.times_min[fov, list(frames)]
         if np.isfinite(stamps).all() and (np.diff(stamps) > 0).all():
             return stamps, metadata.time_source, None
-        missing = int(np.isnan(stamps).sum())
+        missing = int((~np.isfinite(stamps)).sum())
         fault = f"{missing} time stamps are missing" if missing else "the time stamps do not increase"
     else:
         fault = "the file has no time stamps"

@@ -11,7 +11,7 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"errors", "files", "config"},
+    {"errors", "files", "config", "yaml_text"},
     {"kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},

@@ -51,7 +51,7 @@ def find_method(kind: str, name: str) -> Method:
         raise ConfigError(f"{name!r} is not a {kind}; known are: {choices}; or name one as 'module:function'")
     try:
         found = getattr(_load(module), function)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end the program when it is imported
         raise ConfigError(f"{kind} {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ConfigError(f"{kind} {name!r} is not a function")

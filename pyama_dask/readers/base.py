@@ -34,7 +34,7 @@ class FovInfo:
     position_um: tuple[float, float] | None = None
     """Stage position (x, y) of the centre in micrometres."""
     missing: tuple[int, ...] = ()
-    """Frames that the file announces but does not hold, ascending."""
+    """Frames that the file announces but does not hold, or not in the size of the others, ascending."""
     plate: str | None = None
     well: str | None = None
     site: int | None = None

@@ -106,6 +106,11 @@ class CziReader(FileReader[CziMovie]):
                 )
 
     def _check_pixels(self, planes: CziPlanes) -> None:
+        for fov, channel in np.argwhere(planes.of_other_size):
+            raise UnsupportedSourceError(
+                f"{self.path}: FOV {fov}, channel {channel} has images of another size, or at another place, than the "
+                "other channels; export them in one size in ZEN"
+            )
         for channel, kinds in enumerate(planes.pixel_types):
             other = sorted(kinds - _DTYPES.keys())
             if other:
@@ -124,12 +129,17 @@ class CziReader(FileReader[CziMovie]):
         first_frame, first_z = planes.first
         for place, channel in enumerate(channels):
             (kind,) = planes.pixel_types[channel]
-            pixels[place] = movie.document.read(
+            plane = movie.document.read(
                 roi=planes.boxes[fov],
                 plane={"T": first_frame + frame, "C": planes.channels[channel], "Z": first_z + z},
                 scene=planes.scenes[fov],
                 pixel_type=kind,
             )[..., 0]
+            if plane.shape != pixels.shape[1:]:
+                raise SourceError(
+                    f"{self.path}: FOV {fov}, frame {frame} is of another size: {plane.shape}, not {pixels.shape[1:]}"
+                )
+            pixels[place] = plane
 
 
 def _fovs(movie: CziMovie, held: npt.NDArray[np.bool_]) -> tuple[FovInfo, ...]:

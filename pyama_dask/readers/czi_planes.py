@@ -30,11 +30,19 @@ class CziPlanes:
     pixel_types: tuple[frozenset[str], ...]
     """Names of the pixel types that occur in each channel."""
 
+    whole: npt.NDArray[np.bool_]
+    """(S, T, C, Z) planes that are there, and as large as those of other time points: nothing in them is made up."""
+
     @property
     def held_frames(self) -> npt.NDArray[np.bool_]:
-        """(S, T) frames of which every plane is there, with as many tiles as at the other time points."""
-        held = (self.tiles > 0) & (self.tiles == self.tiles.max(axis=1, keepdims=True))
-        return np.asarray(np.all(held, axis=(2, 3)))
+        """(S, T) frames of which every plane is there and whole."""
+        return np.asarray(np.all(self.whole, axis=(2, 3)))
+
+    @property
+    def of_other_size(self) -> npt.NDArray[np.bool_]:
+        """(S, C) channels whose planes are there, but none of them as large as those of other channels."""
+        there, whole = (np.any(planes, axis=(1, 3)) for planes in (self.tiles > 0, self.whole))
+        return np.asarray(there & ~whole)
 
 
 def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
@@ -80,19 +88,53 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     shape = (len(scenes), stop - start, len(channels), planes)
     if math.prod(shape) > _MOST_PLANES:
         raise ValueError(f"it announces {math.prod(shape)} planes")
+    places = (scene, time - start, channel, z - z.min())
     tiles = np.zeros(shape, np.int64)
-    np.add.at(tiles, (scene, time - start, channel, z - z.min()), 1)
+    np.add.at(tiles, places, 1)
+    of_scene = [scene == place for place in range(len(scenes))]
+    mosaic = tiles.max(axis=(1, 2, 3)) > 1
+    boxes = tuple(
+        _around(table[rows, 4:]) if several else _usual(table[rows, 4:])
+        for rows, several in zip(of_scene, mosaic, strict=True)
+    )
     return CziPlanes(
         scenes=tuple(None if index < 0 else int(index) for index in scenes),
-        boxes=tuple(_box(table[scene == place, 4:]) for place in range(len(scenes))),
+        boxes=boxes,
         channels=tuple(int(index) for index in channels),
         first=(start, int(z.min())),
         tiles=tiles,
+        whole=_whole(tiles, places, table[:, 4:], np.array(boxes)[scene], mosaic),
         pixel_types=tuple(frozenset(types[int(index)]) for index in channels),
     )
 
 
-def _box(rectangles: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
+def _whole(
+    tiles: npt.NDArray[np.int64],
+    places: tuple[npt.NDArray[np.int64], ...],
+    rectangles: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.int64],
+    mosaic: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.bool_]:
+    """Find the planes whose one tile is its scene's box, or whose tiles are as many and cover as much as is usual."""
+    whole = (tiles > 0) & (tiles == tiles.max(axis=1, keepdims=True))
+    fits = np.ones(tiles.shape, bool)
+    np.logical_and.at(fits, places, np.all(rectangles == boxes, axis=1))
+    covered = np.zeros(tiles.shape, np.int64)
+    np.add.at(covered, places, rectangles[:, 2] * rectangles[:, 3])
+    for s, c, z in np.ndindex(tiles.shape[0], *tiles.shape[2:]):
+        if mosaic[s]:
+            values, counts = np.unique(covered[s, whole[s, :, c, z], c, z], return_counts=True)
+            fits[s, :, c, z] = covered[s, :, c, z] == values[counts.argmax()] if len(values) else False
+    return np.asarray(whole & fits)
+
+
+def _usual(rectangles: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
+    values, counts = np.unique(rectangles, axis=0, return_counts=True)
+    x, y, width, height = (int(value) for value in values[counts.argmax()])
+    return x, y, width, height
+
+
+def _around(rectangles: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
     x, y = (int(value) for value in rectangles[:, :2].min(axis=0))
     right, bottom = (int(value) for value in (rectangles[:, :2] + rectangles[:, 2:]).max(axis=0))
     return x, y, right - x, bottom - y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
@@ -102,7 +103,9 @@ def _position(scene: ET.Element) -> tuple[float, float] | None:
 
 
 def _number(text: str | None) -> float | None:
+    """Read a number; None for what is none, and for what is infinite."""
     try:
-        return None if text is None else float(text)
+        number = float(text or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -29,6 +32,9 @@ File = TypeVar("File", bound=OpenFile)
 # A forked process inherits the open files of its parent. Closing them there, or having them collected, runs
 # the vendor's clean-up on state that was shared at the fork; so they are kept, and never used.
 _INHERITED: list[OpenFile] = []
+
+_START = 16
+"""Bytes that are enough to tell the formats apart."""
 
 _DAMAGED = "cannot be read; it seems to be incomplete or damaged, copy it again"
 
@@ -80,7 +86,7 @@ class FileReader(ABC, Generic[File]):
         SourceError
             If it does not.
         """
-        check_file(self.path, self.signatures)
+        check_start(self.path, check_file(self.path), self.signatures)
 
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
         """Read one frame of one FOV with its channels (default: all of them, in file order).
@@ -104,12 +110,12 @@ class FileReader(ABC, Generic[File]):
         self._check_indices(info, fov, frame, picked, z)
         if frame in info.fovs[fov].missing:
             raise MissingFrameError(
-                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file announces it "
-                "but does not hold it; process only the frames before it, or leave the FOV out"
+                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file announces it but "
+                "does not hold it, or not in the size of the others; take the frames before it, or leave the FOV out"
             )
         dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
-        pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
-        with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read"):
+        with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read", MemoryError):
+            pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
             self._fill(file, pixels, fov, frame, picked, z)
         return pixels
 
@@ -146,10 +152,19 @@ class FileReader(ABC, Generic[File]):
     def _described(self, file: File) -> Metadata:
         try:
             with self._readable(_DAMAGED, MemoryError):
-                return self._describe(file)
+                info = self._describe(file)
+            self._check_counts(info)
+            return _without_nonsense(info)
         except BaseException:
             self.close()
             raise
+
+    def _check_counts(self, info: Metadata) -> None:
+        counts = {"FOVs": len(info.fovs), "frames": info.n_frames, "channels": len(info.channels)}
+        counts |= {"planes": info.z_planes, "pixels": min((min(fov.shape) for fov in info.fovs), default=0)}
+        for what, count in counts.items():
+            if count < 1:
+                raise SourceError(f"{self.path}: has no {what}; its recording was broken off, or it is damaged")
 
     @contextmanager
     def _readable(self, problem: str, *further: type[Exception]) -> Iterator[None]:
@@ -178,27 +193,66 @@ class FileReader(ABC, Generic[File]):
                 raise IndexError(f"{self.path}: {what} {value} is outside 0..{count - 1}")
 
 
-def check_file(path: Path, signatures: Sequence[bytes]) -> None:
-    """See whether a path leads to a file that begins with one of the signatures.
+def _without_nonsense(info: Metadata) -> Metadata:
+    """Take numbers that are infinite, or no numbers, for what the file does not say."""
+
+    def known(*values: float | None) -> bool:
+        return all(value is not None and math.isfinite(value) for value in values)
+
+    fovs = (fov if known(*fov.position_um or ()) else replace(fov, position_um=None) for fov in info.fovs)
+    times = None if info.times_min is None else np.where(np.isfinite(info.times_min), info.times_min, np.nan)
+    no_times = times is None or bool(np.isnan(times).all())
+    return replace(
+        info,
+        fovs=tuple(fovs),
+        pixel_size_um=info.pixel_size_um if known(info.pixel_size_um) else None,
+        interval_min=info.interval_min if known(info.interval_min) else None,
+        times_min=None if no_times else times,
+        time_source=None if no_times else info.time_source,
+    )
+
+
+def check_file(path: Path) -> bytes:
+    """See whether a path leads to a file with something in it, and give its first bytes.
 
     Raises
     ------
     SourceError
         If it leads nowhere, to a directory, or to something else.
     """
-    if path.is_dir():
-        raise SourceError(f"{path}: is a directory; give the movie file in it")
     try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise SourceError(f"{path}: is a directory; give the movie file in it")
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for someone to write into it
+            raise SourceError(f"{path}: is not a file but a pipe or a device; give the movie file")
         with path.open("rb") as file:
-            start = file.read(max(len(signature) for signature in signatures))
-    except FileNotFoundError as error:
+            start = file.read(_START)
+    except PyamaError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
-        raise SourceError(f"{path}: cannot be opened ({error.strerror}); check who may read it") from error
+        raise SourceError(
+            f"{path}: cannot be opened ({error.strerror}); check the path, and who may read it"
+        ) from error
+    except ValueError as error:  # a NUL, or letters that no file name can have
+        raise SourceError(f"{str(path)!r}: cannot be the name of a file ({error}); check the path") from error
     if not start:
         raise SourceError(f"{path}: is empty; copy it again")
+    return start
+
+
+def check_start(path: Path, start: bytes, signatures: Sequence[bytes]) -> None:
+    """See whether a file begins with one of the signatures of its format.
+
+    Raises
+    ------
+    SourceError
+        If it does not.
+    """
     if not start.startswith(tuple(signatures)):
         raise SourceError(
             f"{path}: is not a {path.suffix.lstrip('.').upper()} file although it is named like one "
-            f"(it begins with {start!r}); give the original movie file"
+            f"(it begins with {start!r}); give the original movie file, under its own name"
         )

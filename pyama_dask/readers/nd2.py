@@ -7,6 +7,7 @@ import struct
 import warnings
 import xml.etree.ElementTree as ET
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,8 +51,21 @@ class Nd2Movie:
 
     @cached_property
     def held(self) -> npt.NDArray[np.bool_]:
-        """(P, T, Z) planes that the file holds."""
-        return np.isin(self.sequence, np.array(sorted(self.chunks), np.int64))
+        """(P, T, Z) planes that the file holds, in the size of the others."""
+        return np.isin(self.sequence, np.array(sorted(self.whole_frames()), np.int64))
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of pixels of a frame, uncompressed."""
+        return int(self.file.attributes.heightPx * (self.file.attributes.widthBytes or 0))
+
+    def whole_frames(self) -> list[int]:
+        """Sequence numbers of the frames that are as large as they must be, or all larger by as much."""
+        if self.file.attributes.compressionType == "lossless":  # the size of each comes out when it is read
+            return list(self.chunks)
+        sizes = Counter(self.chunks.values())
+        usual = self.frame_bytes if self.frame_bytes in sizes else max(sizes, key=sizes.__getitem__, default=0)
+        return [number for number, size in self.chunks.items() if size == usual >= self.frame_bytes]
 
     @property
     def held_frames(self) -> npt.NDArray[np.bool_]:
@@ -113,16 +127,25 @@ class Nd2Reader(FileReader[Nd2Movie]):
 
     def _fill(self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         number = int(movie.sequence[fov, frame, z])
-        attributes = movie.file.attributes
-        needed = attributes.heightPx * (attributes.widthBytes or 0)
-        if attributes.compressionType != "lossless" and movie.chunks[number] < needed:
+        # A view of the file's memory map, or of what was decompressed, with all channels of every pixel side by side.
+        stored = movie.file.read_frame(number)
+        held = _decompressed_bytes(stored)
+        if held not in (None, movie.frame_bytes):
             raise SourceError(
-                f"{self.path}: FOV {fov}, frame {frame} is cut off: {movie.chunks[number]} of {needed} bytes"
+                f"{self.path}: FOV {fov}, frame {frame} is of another size: {held} bytes, not {movie.frame_bytes}; "
+                "copy the file again, or leave the frame out"
             )
-        # A view of the file's memory map, with all channels of every pixel side by side.
-        stored = movie.file.read_frame(number).reshape(-1, *pixels.shape[1:])
+        stored = stored.reshape(-1, *pixels.shape[1:])
         for place, channel in enumerate(channels):
             pixels[place] = stored[channel]
+
+
+def _decompressed_bytes(frame: np.ndarray) -> int | None:
+    """Length of what a frame was made from, all of it; None where that is the whole file."""
+    memory: object = frame
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    return len(memory) if isinstance(memory, bytes) else None
 
 
 def _fov(movie: Nd2Movie, fov: int, missing: npt.NDArray[np.bool_]) -> FovInfo:

@@ -48,13 +48,14 @@ def frame_chunks(path: Path) -> dict[int, int]:
         if magic != _MAGIC:
             raise SourceError(f"{path}: is damaged, its map of frames is not where it should be; copy it again")
         entries = file.read(min(name_length + data_length, end))[name_length:]
-    sizes = {}
-    for number, place in _FRAME.findall(entries):
-        offset, size = _PLACE.unpack(place)
-        room = end - offset - _HEADER.size - _NAME_LENGTH
-        if size == offset:  # written by old versions for "not known"
-            size = room
-        if size > room:
-            raise SourceError(f"{path}: is damaged, frame {int(number)} lies beyond its end; copy it again")
-        sizes[int(number)] = size - _STAMP
-    return sizes
+        sizes = {}
+        for number, place in _FRAME.findall(entries):
+            offset, size = _PLACE.unpack(place)
+            room = end - offset - _HEADER.size - _NAME_LENGTH
+            if size == offset and room > 0:  # written by old versions for "not known"
+                file.seek(offset)
+                size = _HEADER.unpack(file.read(_HEADER.size))[2]
+            if size > room:
+                raise SourceError(f"{path}: is damaged, frame {int(number)} lies beyond its end; copy it again")
+            sizes[int(number)] = size - _STAMP
+        return sizes

@@ -27,14 +27,25 @@ def open_reader(path: str | os.PathLike[str]) -> Reader:
     SourceError
         If there is no such file, or it is not a movie of a known format.
     """
+    module, name = check_suffix(path)
+    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path)
+    reader.check()
+    return reader
+
+
+def check_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Give module and class that read a file, by its suffix.
+
+    Raises
+    ------
+    SourceError
+        If no known format has it.
+    """
     place = READERS.get(Path(path).suffix.lower())
     if place is None:
         known = " or ".join(READERS)
         raise SourceError(f"{path}: is not a movie of a known format; give a file that ends in {known}")
-    module, name = place
-    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path)
-    reader.check()
-    return reader
+    return place
 
 
 _SHARED: dict[Path, tuple[tuple[int, int], Reader]] = {}
