@@ -110,7 +110,7 @@ def test_what_cannot_be_a_path_is_refused(name):
 
 @pytest.mark.parametrize("kind", ["SourceError", "UnsupportedSourceError"])
 def test_errors_keep_their_class_and_message(kind):
-    with pytest.raises(getattr(errors, kind), match="^said$"):
+    with pytest.raises(getattr(errors, kind), match=r"^said$"):
         guard._answered({"error": kind, "message": "said"})
 
 
