@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 from distributed import Client, Future, KilledWorker, wait
 
-from pyama_dask import scratch
 from pyama_dask.blocks import run_task
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
 from pyama_dask.failures import Attempts, Failure
@@ -279,6 +278,7 @@ def execute(
     ledger: Ledger,
     *,
     prepare: Callable[[FovPlan], None],
+    tidy: Callable[[int], None],
     progress: Progress,
     cancel: threading.Event,
 ) -> Execution:
@@ -294,6 +294,8 @@ def execute(
         Open for writing; every receipt is recorded in it before anything is built on it.
     prepare
         Called for every FOV before its first task: creates its arrays.
+    tidy
+        Called with every FOV when all that was to do of it is recorded: removes what is not needed any more.
     progress
         Called with an event whenever a step of a FOV has come further.
     cancel
@@ -308,18 +310,18 @@ def execute(
     OutputError
         If the output is not this run's any more.
     """
-    return _Loop(plan, pool, ledger, prepare, progress, cancel).run()
+    return _Loop(plan, pool, ledger, prepare, tidy, progress, cancel).run()
 
 
 class _Loop:
     """State of one execution."""
 
     def __init__(
-        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Callable[[FovPlan], None], progress: Progress,
-        cancel: threading.Event,
+        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Callable[[FovPlan], None], tidy: Callable[[int], None],
+        progress: Progress, cancel: threading.Event,
     ) -> None:  # fmt: skip
         self.plan, self.pool, self.ledger = plan, pool, ledger
-        self.prepare, self.progress, self.cancel = prepare, progress, cancel
+        self.prepare, self.tidy, self.progress, self.cancel = prepare, tidy, progress, cancel
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.attempts = Attempts(plan.job.config.cluster)
@@ -369,6 +371,7 @@ class _Loop:
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
+                self.tidy(fov)
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
 
     def _submit(self, tasks: Sequence[Task]) -> None:
@@ -379,8 +382,6 @@ class _Loop:
     def _take(self, task: Task, outcome: Outcome) -> None:
         """Go on from a task that has ended, whose receipt is recorded."""
         if isinstance(outcome, Receipt):
-            if task.kind == "gather" and "crop" in task.digests:
-                drop_parts(self.plan.job, task.fov)
             self._report(task, outcome)
         elif isinstance(outcome, CancelledError) and self.cancel.is_set():
             return
@@ -428,9 +429,3 @@ class _Loop:
     def _event(self, step: str, fov: int, frame: int, message: str) -> None:
         total = self.plan.job.n_frames
         self.progress({"step": step, "fov": fov, "frame": frame, "total": total, "message": message})
-
-
-def drop_parts(job: Job, fov: int) -> None:
-    """Remove the parts of crops once the crops are written and recorded."""
-    for part in scratch.part_files(job.work_dir(fov)):
-        part.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -87,11 +87,23 @@ def launched(cluster: Cluster, report: Path) -> Iterator[tuple[Pool, str | None]
         yield SerialPool(), None
         return
     if cluster.kind == "address":
-        with connected(str(cluster.address)) as client, performance_report(report):
+        with connected(str(cluster.address)) as client, reported(report):
             yield DaskPool(client, why=Deaths(client).why), client.dashboard_link
         return
-    with local_cluster(cluster) as client, performance_report(report):
+    with local_cluster(cluster) as client, reported(report):
         yield DaskPool(client, owned=True, why=Deaths(client).why), client.dashboard_link
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Have Dask write its report of what is done inside the block; a disk that is full has no room for it."""
+    report = performance_report(path)
+    report.__enter__()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            report.__exit__(None, None, None)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from pyama_dask.workspace import (
     keep_layout,
     logging_to,
     prepare,
-    sweep_work,
+    tidy,
     write_records,
 )
 
@@ -98,7 +98,6 @@ def run(
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
     ):
-        sweep_work(output)
         warnings += check_damage(output, ledger)
         ledger.belongs_to(plan.identity, plan.first_identity)
         for warning in warnings:
@@ -112,7 +111,7 @@ def run(
                     on_start(todo, dashboard)
                 ended = execute(
                     todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
-                    progress=progress or ignore, cancel=cancel,
+                    tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
                 )  # fmt: skip
         report = RunReport(
             output=output,

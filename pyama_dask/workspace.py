@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from stat import S_ISDIR
@@ -31,6 +31,8 @@ from pyama_dask.tasks import WORK, Job, Task, digest, task_key
 log = logging.getLogger("pyama_dask")
 
 CONFIG = "processing_config.yaml"
+UNFINISHED = (PARTIAL, ".__lock")
+"""Endings of what is being written, by this package and by tensorstore."""
 MOST_ADDED = 4
 """Times as many frames as before, up to which a run that adds frames keeps the length of blocks."""
 
@@ -103,16 +105,17 @@ def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
     return True
 
 
-def sweep_work(output: Path) -> None:
-    """Remove what killed runs have left half written beside the ledger and the config."""
-    for leftover in (*output.glob(f"*{PARTIAL}"), *(output / WORK).glob(f"*{PARTIAL}")):
-        leftover.unlink(missing_ok=True)
+class LogFile(logging.FileHandler):
+    """A log that is not worth a word, nor the run, where the disk takes no more of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (its name in `logging`)
+        """Leave out what cannot be written."""
 
 
 @contextmanager
 def logging_to(output: Path) -> Iterator[None]:
     """Write what the package logs to ``.pyama_dask/log.txt``."""
-    handler = logging.FileHandler(output / WORK / "log.txt", encoding="utf-8")
+    handler = LogFile(output / WORK / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
@@ -122,7 +125,8 @@ def logging_to(output: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # on a full disk
+            handler.close()
 
 
 def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, dict[str, Any]]:
@@ -135,6 +139,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, d
     Part of the plan's document of every FOV, by its number.
     """
     output = plan.job.output
+    remove_partial(output, output / WORK)
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
     text = yaml.dump(written, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
@@ -156,6 +161,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, d
         if planned.tasks and plan.job.fov_dir(planned.fov).exists():
             describe_fov(plan, metadata, planned)
             mend_arrays(plan, metadata, ledger, planned)
+            tidy(plan, ledger, planned.fov)
     return mine
 
 
@@ -249,8 +255,31 @@ def sweep(directory: Path, work: Path, specs: Mapping[str, ArraySpec]) -> None:
     for document in (*images.glob("*/zarr.json"), *images.glob("*/*/zarr.json")):
         if document.parent.relative_to(images).as_posix() not in wanted:
             shutil.rmtree(document.parent, ignore_errors=True)
-    for leftover in (*directory.glob(f"*{PARTIAL}"), *work.glob(f"*{PARTIAL}")):
+    remove_partial(directory, work, *folders(images, specs))
+
+
+def folders(images: Path, specs: Mapping[str, ArraySpec]) -> set[Path]:
+    """Directories of the store of a FOV's images."""
+    return {images, *(images / name for spec in specs.values() for name in (spec.group, spec.path))}
+
+
+def remove_partial(*directories: Path) -> None:
+    """Remove what killed processes have left half written; none may be at work there."""
+    for leftover in (
+        file for directory in directories for ending in UNFINISHED for file in directory.glob(f"*{ending}")
+    ):
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
+
+
+def tidy(plan: Plan, ledger: Ledger, fov: int) -> None:
+    """Remove what a FOV does not need any more: parts of crops that are done, and what killed workers have left."""
+    job = plan.job
+    (planned,) = (of for of in plan.fovs if of.fov == fov)
+    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in planned.stage("gather")):
+        for part in scratch.part_files(job.work_dir(fov)):
+            part.unlink(missing_ok=True)
+    specs = layout(job.config, planned.tasks[0].shape, job.n_frames, job.block_frames)
+    remove_partial(job.fov_dir(fov), job.work_dir(fov), *folders(job.fov_dir(fov) / IMAGES, specs))

@@ -54,14 +54,14 @@ class Run:
 
     def __init__(self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, check=lambda: None, **cluster):
         self.plan = plan_of(movie(fovs=fovs), storage={"block_frames": 4}, cluster={"kind": "serial"} | cluster)
-        self.events, self.prepared, self.script = [], [], script
+        self.events, self.prepared, self.tidied, self.script = [], [], [], script
         self.cancel = threading.Event()
         self.cancel_after = cancel_after
         with Ledger(tmp_path / "ledger.jsonl", check) as ledger:
             self.ledger = ledger
             pool = SerialPool(self.task)
             self.execution = execute(
-                self.plan, pool, ledger, prepare=prepare or self.prepared.append,
+                self.plan, pool, ledger, prepare=prepare or self.prepared.append, tidy=self.tidied.append,
                 progress=self.events.append, cancel=self.cancel,
             )  # fmt: skip
             self.failed = self.execution.failed

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 import time
 import warnings
@@ -152,7 +153,7 @@ def test_a_preprocessor_must_give_whole_numbers(small_czi, tmp_path):
     (tmp_path / "plugin.py").write_text("def brighten(frame):\n    return frame / 65535\n")
     report = run(small_czi, tmp_path / "out", {"params.preprocess": [f"{tmp_path / 'plugin.py'}:brighten"]})
     assert [fov.status for fov in report.fovs] == ["failed", "failed"]
-    assert "a preprocessor gave float64" in report.fovs[0].reason
+    assert re.search(r"FOV 0, frame 0: the preprocessor .*:brighten' gave float64", report.fovs[0].reason)
 
 
 def test_a_fov_fails_once(small_czi, tmp_path):
@@ -165,12 +166,13 @@ def test_a_fov_fails_once(small_czi, tmp_path):
 
 
 def test_a_fov_that_cannot_be_prepared_says_so(small_czi, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def refused(*_):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("pyama_dask.workspace.create_images", full)
+    monkeypatch.setattr("pyama_dask.workspace.create_images", refused)
     assert run(small_czi, tmp_path).exit_status == 3
-    assert all("No space left" in fov["reason"] for fov in read_status(tmp_path)["fovs"])
+    assert all("Permission denied" in fov["reason"] for fov in read_status(tmp_path)["fovs"])
+    assert {fov["cause"] for fov in read_status(tmp_path)["fovs"]} == {"storage"}
 
 
 def test_after_a_cancelled_run_on_a_client_of_ones_own_nothing_writes(small_czi, tmp_path, client):

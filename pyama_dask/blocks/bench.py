@@ -93,6 +93,7 @@ class Bench:
 
     def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
         """Write the piece of a group and hold it."""
+        self.check()
         spec = self.spec(group, level)
         if data.size:
             self.wrote(write_block(self.images, spec, self.frames.start, data, self.frames.stop))

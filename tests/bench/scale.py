@@ -124,7 +124,13 @@ def run_of_nothing(directory: Path) -> Found:
         client.run(nothing, plan.tasks[0], plan.job)  # what a worker imports is measured by itself
         started, cpu = time.perf_counter(), time.process_time()
         failed = execute(
-            plan, DaskPool(client, nothing), ledger, prepare=lambda _: None, progress=progress, cancel=threading.Event()
+            plan,
+            DaskPool(client, nothing),
+            ledger,
+            prepare=lambda _: None,
+            tidy=lambda _: None,
+            progress=progress,
+            cancel=threading.Event(),
         )
         cpu = time.process_time() - cpu
     if failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
