@@ -63,21 +63,21 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
 def _difference(before: dict[str, Any], now: Metadata) -> str | None:
     """What the movie says of itself now and did not before; None if it only has more frames."""
     said = {
-        "the format": (before["format"], now.format),
-        "the number of z planes": (before["z_planes"], now.z_planes),
-        "the pixel size": (before["pixel_size_um"], now.pixel_size_um),
-        "the channels": (
+        "format": (before["format"], now.format),
+        "number of z planes": (before["z_planes"], now.z_planes),
+        "pixel size": (before["pixel_size_um"], now.pixel_size_um),
+        "set of channels": (
             [(channel["name"], channel["dtype"]) for channel in before["channels"]],
             [(channel.name, channel.dtype) for channel in now.channels],
         ),
-        "the FOVs": (
+        "set of FOVs": (
             [(fov["name"], tuple(fov["shape"])) for fov in before["fovs"]],
             [(fov.name, fov.shape) for fov in now.fovs],
         ),
     }
     for what, (then, today) in said.items():
         if then != today:
-            return f"{what} differs"
+            return f"it has another {what}"
     if now.n_frames < before["n_frames"]:
         return f"it has {now.n_frames} frames, and had {before['n_frames']}"
     return None

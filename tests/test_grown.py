@@ -1,0 +1,107 @@
+"""A movie that has changed: refused, or gone on with where it is the same acquisition with more frames."""
+
+import numpy as np
+import pytest
+from support.movies import as_czi, as_nd2, config, differences, file_bytes, products, times_of_change
+
+import pyama_dask
+from pyama_dask.errors import OutputError
+
+FRAMES = 10
+
+
+@pytest.fixture(scope="module")
+def data(small_pixels):
+    return small_pixels
+
+
+@pytest.fixture(params=[as_czi, as_nd2], ids=["czi", "nd2"])
+def write(request):
+    return request.param
+
+
+def begun(write, tmp_path, data, frames, changes=None):
+    """An output of the first frames of a movie."""
+    movie = write(tmp_path / f"movie.{'czi' if write is as_czi else 'nd2'}", data[:, :frames])
+    pyama_dask.run(config(movie, tmp_path / "out", changes))
+    return movie, tmp_path / "out"
+
+
+def test_a_longer_movie_is_refused_with_the_way_to_go_on(write, tmp_path, data):
+    movie, output = begun(write, tmp_path, data, 6)
+    before = file_bytes(output)
+    write(movie, data)
+    with pytest.raises(OutputError, match="holds the results of another movie.*--extend"):
+        pyama_dask.run(config(movie, output))
+    assert file_bytes(output) == before
+
+
+@pytest.mark.parametrize("frames", [4, 6, 8])
+def test_extended_it_gives_what_the_whole_movie_gives_and_whole_blocks_stay(write, tmp_path, data, frames):
+    movie, output = begun(write, tmp_path, data, frames)
+    before = times_of_change(output)
+    write(movie, data)
+    report = pyama_dask.run(config(movie, output), extend=True)
+    assert report.exit_status == 0
+    kept = [name for name in before if name.startswith("fov_") and "/pc_ch_0/0/c." in name]
+    same = {name for name in kept if times_of_change(output)[name] == before[name]}
+    assert same == {f"fov_{fov:03d}/images.zarr/pc_ch_0/0/c.{b}.0.0" for fov in range(2) for b in range(frames // 4)}
+    reference = tmp_path / "reference"
+    pyama_dask.run(config(movie, reference))
+    assert differences(products(output), products(reference)) == []
+    assert file_bytes(output) == file_bytes(reference)
+    assert pyama_dask.run(config(movie, output)).tasks == 0  # and needs not be told again
+
+
+def test_added_frames_of_the_same_movie_leave_whole_blocks(tmp_path, data, small_czi):
+    output = tmp_path / "out"
+    pyama_dask.run(config(small_czi, output, {"params.frames": "0-7"}))
+    before = times_of_change(output)
+    pyama_dask.run(config(small_czi, output))
+    name = "fov_000/images.zarr/fl_ch_1/0/c.1.0.0"
+    assert times_of_change(output)[name] == before[name]
+    pyama_dask.run(config(small_czi, output, {"params.frames": "0-4"}))  # and fewer leave nothing of those beyond
+    pyama_dask.run(config(small_czi, tmp_path / "few", {"params.frames": "0-4"}))
+    assert file_bytes(output) == file_bytes(tmp_path / "few")
+
+
+def other_pixels(data):
+    changed = data.copy()
+    changed[1, 4] += 1
+    return changed
+
+
+OTHERS = {
+    "has other pixels": other_pixels,
+    "it has 5 frames, and had 8": lambda data: data[:, :5],
+    "it has another set of channels": lambda data: np.concatenate([data, data[:, :, 1:]], 2),
+    "it has another set of FOVs": lambda data: data[:1],
+}
+
+
+@pytest.mark.parametrize("said", OTHERS)
+def test_another_movie_is_no_longer_one(write, tmp_path, data, said):
+    movie, output = begun(write, tmp_path, data, 8)
+    before = file_bytes(output)
+    write(movie, OTHERS[said](data))
+    with pytest.raises(OutputError, match=f"cannot be extended.*{said}"):
+        pyama_dask.run(config(movie, output), extend=True)
+    assert file_bytes(output) == before
+
+
+def test_other_times_are_another_movie(tmp_path, data):
+    movie, output = begun(as_nd2, tmp_path, data, 8)
+    as_nd2(movie, data, frame_times_ms=601_000.0 * np.arange(20))
+    with pytest.raises(OutputError, match="was taken at another time"):
+        pyama_dask.run(config(movie, output), extend=True)
+
+
+def test_to_extend_what_has_not_changed_does_nothing(small_czi, copied):
+    assert pyama_dask.run(config(small_czi, copied), extend=True).tasks == 0
+
+
+def test_a_trial_does_not_settle_the_length_of_blocks(tmp_path, small_czi):
+    output = tmp_path / "out"
+    pyama_dask.run(config(small_czi, output, {"params.frames": "0", "storage.block_frames": "auto"}))
+    pyama_dask.run(config(small_czi, output, {"storage.block_frames": "auto"}))
+    assert len(list(output.glob("fov_000/images.zarr/pc_ch_0/0/c.*"))) == 1

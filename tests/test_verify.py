@@ -1,0 +1,199 @@
+"""The ledger's word is checked: what is missing, cut off or altered is found, and made anew by the next run."""
+
+import json
+import shutil
+
+import pytest
+from support.movies import config, differences, file_bytes, products, times_of_change
+
+import pyama_dask
+from pyama_dask.cli import main
+from pyama_dask.errors import OutputError
+from pyama_dask.ledger import Ledger
+from pyama_dask.pipeline import verify_output
+from pyama_dask.report import LEDGER
+
+RAW = "fov_001/images.zarr/pc_ch_0/0/c.1.0.0"
+FILES = [
+    RAW,
+    "fov_000/images.zarr/fl_background_ch_1/tiles/c.0.0.0",
+    "fov_000/images.zarr/seg_tracked_ch_0/0/c.2.0.0",
+    "fov_001/images.zarr/fl_ch_1/1/c.0.0.0",
+    "fov_000/movie_fov_000_traces.csv",
+    ".pyama_dask/fov_000/tracks.npz",
+]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def alter(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def again(movie, output):
+    report = pyama_dask.run(config(movie, output))
+    assert report.exit_status == 0
+    return report
+
+
+def test_a_good_output_has_no_faults_and_is_left_alone(copied):
+    before = times_of_change(copied)
+    for deep in (False, True):
+        found = verify_output(copied, deep=deep)
+        assert (found.faults, found.unreadable_lines, found.deep) == ((), 0, deep)
+        assert found.files == sum(len(of) for steps in Ledger(copied / LEDGER).files.values() for of in steps.values())
+    assert times_of_change(copied) == before
+
+
+@pytest.mark.parametrize("harm", [cut, lambda path: path.unlink()], ids=["cut", "gone"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_or_gone_is_found_and_made_anew(small_czi, finished, copied, harm, name):
+    harm(copied / name)
+    assert [fault.path for fault in verify_output(copied).faults] == [name]
+    assert verify_output(copied).faults == ()  # it counts as not done any more
+    assert 0 < again(small_czi, copied).tasks < 16
+    assert differences(products(copied), products(finished)) == []
+    assert verify_output(copied, deep=True).faults == ()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_altered_is_found_by_reading_it(small_czi, finished, copied, name):
+    alter(copied / name)
+    assert verify_output(copied).faults == ()
+    (fault,) = verify_output(copied, deep=True).faults
+    assert (fault.path, "checksum" in fault.what) == (name, True)
+    again(small_czi, copied)
+    assert file_bytes(copied) == file_bytes(finished)
+
+
+@pytest.mark.parametrize("harm", [alter, lambda path: path.unlink()], ids=["altered", "gone"])
+def test_a_cell_that_is_not_as_it_was_is_found(small_czi, finished, copied, harm):
+    chunk = next(copied.glob("fov_000/cells.zarr/pc_ch_0/*/0/c.0.0.0"))
+    harm(chunk)
+    (fault,) = verify_output(copied, deep=True).faults
+    assert fault.path == "fov_000/cells.zarr"
+    again(small_czi, copied)
+    assert file_bytes(copied) == file_bytes(finished)
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"\x00\xff"])
+@pytest.mark.parametrize("array", ["pc_ch_0/0", "seg_tracked_ch_0/0", "fl_background_ch_1", "."])
+def test_a_document_that_is_damaged_is_written_anew_and_no_pixel_is_lost(small_czi, finished, copied, array, content):
+    document = copied / "fov_000/images.zarr" / array / "zarr.json"
+    document.unlink() if content is None else document.write_bytes(content)
+    assert again(small_czi, copied).tasks == 0
+    assert file_bytes(copied) == file_bytes(finished)
+
+
+def test_with_a_damaged_document_and_work_left_no_pixel_is_lost(small_czi, finished, copied):
+    (copied / "fov_000/images.zarr/pc_ch_0/0/zarr.json").write_bytes(b"?")
+    (copied / RAW.replace("fov_001", "fov_000")).unlink()
+    assert again(small_czi, copied).tasks == 1
+    assert file_bytes(copied) == file_bytes(finished)
+
+
+class TestDamagedLedger:
+    @pytest.fixture
+    def damaged(self, copied):
+        """An output with a line in its ledger that cannot be read, and a file that is not as recorded since."""
+        path = copied / LEDGER
+        lines = path.read_bytes().splitlines()
+        lines[5] = b"\x00" * len(lines[5])
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        alter(copied / RAW)
+        return copied
+
+    def test_a_run_compares_all_files_and_says_so(self, small_czi, finished, damaged):
+        report = again(small_czi, damaged)
+        (said,) = [warning for warning in report.warnings if "ledger.jsonl" in warning]
+        assert "1 of its lines could not be read, the first is line 6" in said
+        assert "1 that are not as recorded" in said
+        assert differences(products(damaged), products(finished)) == []
+        assert list((damaged / ".pyama_dask").glob("*.damaged"))
+        assert again(small_czi, damaged).tasks == 0
+
+    def test_verify_says_so(self, damaged):
+        found = verify_output(damaged)
+        assert found.deep
+        assert found.unreadable_lines == 1
+        assert [fault.path for fault in found.faults] == [RAW]
+
+    def test_status_can_be_asked(self, damaged):
+        assert pyama_dask.open_output(damaged)
+        from pyama_dask.report import read_status
+
+        assert {fov["status"] for fov in read_status(damaged)["fovs"]} == {"done", "partial"}
+
+
+@pytest.mark.parametrize("name", ["plan.json", "report.json", "log.txt"])
+def test_records_that_can_be_made_again_are(small_czi, finished, copied, name):
+    (copied / ".pyama_dask" / name).write_bytes(b"\x00 damaged")
+    assert again(small_czi, copied).tasks == 0
+    assert file_bytes(copied) == file_bytes(finished)
+
+
+def test_a_config_of_the_output_that_is_damaged_is_written_anew(small_czi, finished, copied):
+    (copied / "processing_config.yaml").write_bytes(b"params: [")
+    again(small_czi, copied)
+    assert differences(products(copied), products(finished)) == []
+
+
+def test_a_damaged_plan_is_said(copied):
+    (copied / ".pyama_dask/plan.json").write_text(json.dumps({"fovs": []}))
+    from pyama_dask.report import read_status
+
+    with pytest.raises(OutputError, match=r"plan\.json: is damaged; the next run writes it anew"):
+        read_status(copied)
+
+
+class TestCommand:
+    def run(self, monkeypatch, capsys, *arguments):
+        monkeypatch.setattr("sys.argv", ["pyama-dask", "verify", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, capsys.readouterr()
+
+    def test_says_that_all_is_right(self, monkeypatch, capsys, copied):
+        status, said = self.run(monkeypatch, capsys, copied, "--deep")
+        assert status == 0
+        assert "as recorded, by their checksums" in said.out
+
+    def test_names_what_is_not(self, monkeypatch, capsys, copied):
+        cut(copied / RAW)
+        status, said = self.run(monkeypatch, capsys, copied)
+        assert status == 3
+        assert f"  {RAW}: has " in said.out
+        assert "The next run makes them anew" in said.out
+
+    def test_refuses_what_is_no_output(self, monkeypatch, capsys, tmp_path):
+        status, said = self.run(monkeypatch, capsys, tmp_path)
+        assert status == 2
+        assert "holds no run" in said.err
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestForce:
+    def test_a_step_is_done_anew_with_what_is_made_from_it(self, small_czi, finished, copied):
+        before = times_of_change(copied)
+        report = pyama_dask.run(config(small_czi, copied), force=["track"])
+        assert report.tasks == 2 * (1 + 3 + 1)
+        changed = {name for name, time in times_of_change(copied).items() if time != before.get(name)}
+        assert not any("/pc_ch_0/0/" in name or "seg_labeled_ch_0/0/" in name or "tiles" in name for name in changed)
+        assert any("seg_tracked" in name for name in changed)
+        assert any(name.endswith(".csv") for name in changed)
+        assert file_bytes(copied) == file_bytes(finished)
+
+    def test_crops_alone(self, small_czi, finished, copied):
+        shutil.rmtree(copied / "fov_000/cells.zarr")
+        (copied / "fov_000/cells.zarr").mkdir()  # which a run does not see, as it looks at no single cell
+        assert again(small_czi, copied).tasks == 0
+        pyama_dask.run(config(small_czi, copied), force=["crop"])
+        assert file_bytes(copied) == file_bytes(finished)
+
+    def test_an_unknown_step_is_refused(self, small_czi, copied):
+        with pytest.raises(pyama_dask.errors.PlanError, match="'paint' is not one of this run's"):
+            pyama_dask.run(config(small_czi, copied), force=["paint"])
