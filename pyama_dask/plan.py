@@ -325,23 +325,40 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(spec.frame_bytes for spec in specs.values() if spec.level != 1 and is_read(spec)), written
 
 
-def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int) -> int:
-    """Peak memory of a worker that does a task, in bytes."""
+def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
+    """Peak memory of a worker that does a task on so many frames, all of them or some at once, in bytes."""
     if kind not in BLOCKED:
         return WORKER_BASE + GATHERING
-    return WORKER_BASE + int(prod(shape) * frames * pixel_bytes(config, kind))
+    held = min(at_once or frames, frames)
+    of_block = block_bytes(config, kind) + (added_bytes(config, kind) if held < frames else 0)
+    return WORKER_BASE + int(prod(shape) * (held * pixel_bytes(config, kind) + frames * of_block))
 
 
 def pixel_bytes(config: Config, kind: Kind) -> float:
-    """Bytes that a block holds at once for a pixel of a frame: arrays, and what is being compressed."""
+    """Bytes that a task holds for a pixel of a frame it works on: arrays, and what is being compressed."""
     raw, fluorescent = len(config.channels.all), len(config.channels.fl)
     if "segment" not in active_steps(config):
         return 2 * raw + 2 + KEPT
     if kind == "ingest":
         planes = 6 if fluorescent and config.storage.background == "full" else 0  # 4, and 2 compressed
         return max(2 * raw + 2, 2 * fluorescent + 2 + planes) + KEPT
-    crops = 0 if config.storage.cells == "off" else raw  # boxes of cells on a fourth of the frame
-    return 2 * raw + 4.5 + crops + KEPT
+    return 2 * raw + 4.5 + KEPT
+
+
+def block_bytes(config: Config, kind: Kind) -> float:
+    """Bytes that a task holds to its end for a pixel of every frame of its block: parts of crops."""
+    if kind == "ingest" or "crop" not in active_steps(config):
+        return 0
+    return len(config.channels.all)  # boxes of cells on a fourth of the frame
+
+
+def added_bytes(config: Config, kind: Kind) -> float:
+    """Bytes for a pixel of the largest shard of a task, compressed, which is in memory while a piece is added to it."""
+    plain = config.storage.codec == "none"
+    if kind == "finish":
+        return 2 if plain else 0.25
+    planes = "background" in active_steps(config) and config.storage.background == "full"
+    return 4 if plain and planes else 2.25
 
 
 def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:

@@ -1,5 +1,6 @@
 """The plan: who writes what, what is made from what, what changes with which key, and what it all needs."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -120,6 +121,17 @@ class TestBlocks:
         shape = plan.tasks[0].shape
         needs = [task_memory(plan.job.config, "ingest", shape, n) for n in (frames, frames + 1)]
         assert WORKER_BASE < needs[0] < needs[1]
+
+    @given(plans(), st.integers(2, 64))
+    @settings(max_examples=20)
+    def test_fewer_frames_at_once_need_less_memory(self, plan, frames):
+        config, shape = plan.job.config, plan.tasks[0].shape
+        for kind in ("ingest", "finish"):
+            pieces = [task_memory(config, kind, shape, frames, n) for n in range(1, frames)]
+            assert all(one < more for one, more in itertools.pairwise(pieces))
+            whole = task_memory(config, kind, shape, frames)
+            assert {task_memory(config, kind, shape, frames, n) for n in (frames, frames + 1)} == {whole}
+            assert pieces[0] < whole
 
     def test_more_memory_gives_longer_blocks(self):
         metadata = movie(frames=200, shape=(2048, 2048))
