@@ -20,7 +20,7 @@ import numpy as np
 from numcodecs.blosc import Blosc
 
 from pyama_dask.config import Config
-from pyama_dask.files import beside
+from pyama_dask.files import beside, flush_below
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.layout import AXES
 
@@ -108,7 +108,9 @@ class Directory:
             os.close(file)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Wait until all is on the disk."""
+        if Path(self._path).exists():  # nothing is, where nothing was put
+            flush_below(Path(self._path))
 
 
 class ZipFile:

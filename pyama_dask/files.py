@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -22,6 +23,9 @@ PARTIAL = ".partial"
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What the system says of a file system that is full, over a quota, or read-only."""
 
+_SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
+"""Linux flushes a file system in one call, which takes a tenth of the time of thousands of files one by one."""
+
 
 def beside(path: Path) -> Path:
     """Name beside a path that nobody else uses, for what is being written."""
@@ -30,15 +34,42 @@ def beside(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; at the end of the block it takes the place of `path` in one step."""
+    """Give a temporary path beside `path`; at the end of the block it is on the disk, and takes the place of `path`.
+
+    It does so in one step, so that even after a power cut there is the old file, or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)
     try:
         yield temporary
+        flush(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Wait until a file that was written is on the disk."""
+    file = os.open(path, os.O_RDWR)  # not all systems flush what is open for reading
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def flush_below(directory: Path) -> None:
+    """Wait until all files below a directory are on the disk: all at once, where the system can do so."""
+    if _SYNCFS is None:
+        for file in _files_below(directory):
+            flush(file)
+        return
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        if _SYNCFS(opened):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
+    finally:
+        os.close(opened)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
