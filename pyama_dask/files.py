@@ -24,7 +24,7 @@ TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What the system says of a file system that is full, over a quota, or read-only."""
 
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
-"""Linux flushes a file system in one call, which takes a tenth of the time of thousands of files one by one."""
+"""Linux flushes a file system in one call, which takes a third of the time of thousands of files one by one."""
 
 
 def beside(path: Path) -> Path:

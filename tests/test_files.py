@@ -1,12 +1,20 @@
 """Files are on the disk before they take their place: a name that is there after a power cut has its content."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pyama_dask import files
 from pyama_dask.cells import CellsWriter
+
+OPEN_FILES = Path("/proc/self/fd")
+
+
+def name_of(descriptor):
+    """Path of an open file."""
+    return str((OPEN_FILES / str(descriptor)).readlink())
 
 
 @pytest.fixture
@@ -15,10 +23,10 @@ def events(monkeypatch):
     found, sync = [], os.fsync
 
     def fsync(descriptor):
-        found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        found.append(name_of(descriptor))
         sync(descriptor)
 
-    if not os.path.exists("/proc/self/fd"):  # noqa: PTH110
+    if not OPEN_FILES.exists():
         pytest.skip("this system does not tell the names of open files")
     monkeypatch.setattr(os, "fsync", fsync)
     return found
@@ -51,7 +59,7 @@ def test_what_cannot_be_flushed_does_not_take_the_place(tmp_path, monkeypatch):
 def test_a_store_of_cells_is_flushed_before_it_takes_its_place(tmp_path, events, monkeypatch, one_call):
     path, flushed = tmp_path / "cells.zarr", []
     if one_call:
-        monkeypatch.setattr(files, "_SYNCFS", lambda opened: flushed.append(os.readlink(f"/proc/self/fd/{opened}")))
+        monkeypatch.setattr(files, "_SYNCFS", lambda opened: flushed.append(name_of(opened)))
     else:
         monkeypatch.setattr(files, "_SYNCFS", None)
     with CellsWriter(path) as writer:
