@@ -521,3 +521,20 @@ class TestMethods:
 
     def test_limits_of_the_built_in_methods_are_those_of_their_signatures(self):
         assert set(parameter_model(segment).model_fields) == set(default_params()["segmentation_params"])
+
+
+class TestSaid:
+    def test_a_plugin_is_said_once_with_its_file(self, tmp_path, caplog):
+        (tmp_path / "plug.py").write_text(PLUGIN)
+        name = f"{tmp_path}/plug.py:good"
+        with caplog.at_level("INFO", logger="pyama_dask"):
+            resolved(params__preprocess=[name, name], params__segmentation_params={})
+            resolved()  # of what is built in, nothing is said
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line == f"preprocessor {name} is run from {tmp_path}/plug.py"
+
+    @pytest.mark.parametrize("stamps", [[0, 10, float("inf"), 30], [0, 20, 10, 30]])
+    def test_stamps_that_cannot_be_are_warned_of(self, stamps):
+        metadata = movie(frames=4, times_min=np.array([stamps] * 2))
+        warning = frame_times(resolved(metadata), metadata, 0, (0, 1, 2, 3)).warning
+        assert ("1 time stamps are missing" if float("inf") in stamps else "do not increase") in warning

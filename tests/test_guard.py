@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 import pytest
 from pylibCZIrw import czi
-from support.movies import as_czi, as_nd2
+from support.movies import as_czi, as_nd2, config, write_config
 from support.write_nd2 import write_nd2
 
-from pyama_dask import errors
+from pyama_dask import cli, errors
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers import guard, open_reader, read_metadata
 
@@ -157,3 +157,13 @@ def test_stamps_that_are_infinite_are_missing(tmp_path):
     as_czi(tmp_path / "a.czi", noise(1, 3, 1, 6, 7), time_offsets_s=[0, float("inf"), 120])
     info = read_metadata(tmp_path / "a.czi")
     assert np.array_equal(info.times_min, [[0, np.nan, 2]], equal_nan=True)
+
+
+def test_stamps_that_jump_back_are_warned_of_by_plan(tmp_path, monkeypatch, capsys):
+    as_czi(tmp_path / "a.czi", noise(1, 4, 1, 40, 40), time_offsets_s=[0, 600, 300, 900])
+    document = config(tmp_path / "a.czi", tmp_path / "out", {"channels": {"pc": {"channel": 0}}})
+    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(write_config(tmp_path / "run.yaml", document))])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert "warning: FOV 0: the time stamps do not increase; times count from frame_interval" in capsys.readouterr().out
