@@ -12,8 +12,7 @@ def test_damaged_configs_work_or_are_refused():
 
 
 @pytest.mark.slow
-def test_damaged_movies_work_or_are_refused(monkeypatch, pytestconfig):
-    monkeypatch.setenv("PYTHONPATH", str(pytestconfig.rootpath / "tests"), prepend=":")
+def test_damaged_movies_work_or_are_refused():
     found = fuzz_readers(40, seed=0)
     assert found.findings == []
     assert found.outcomes.total() == 40

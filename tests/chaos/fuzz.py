@@ -1,7 +1,4 @@
-"""Configs and movie files damaged at random: each either works, or is refused with an error of our own.
-
-``python -m chaos.fuzz MOVIE`` reads some frames of a movie, for a case whose metadata could be read.
-"""
+"""Configs and movie files damaged at random: each either works, or is refused with an error of our own."""
 
 from __future__ import annotations
 
@@ -26,16 +23,16 @@ import yaml
 from support.movies import as_czi, as_nd2, config
 from support.strategies import movie
 
+from chaos.read_frames import REFUSED
 from pyama_dask.config import load_config
 from pyama_dask.errors import PyamaError
 from pyama_dask.plan import make_plan
-from pyama_dask.readers import open_reader, read_metadata
+from pyama_dask.readers import read_metadata
 from pyama_dask.resolve import resolve
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 LARGEST = 2**20
 """Bytes of a real file that is damaged; larger ones would only take longer."""
-REFUSED = 3
 
 
 class TooLong(BaseException):
@@ -210,7 +207,7 @@ def _read(path: Path, metadata_s: float, frames_s: float) -> tuple[str, str | No
         return outcome, None if str(path) in said else said
     except Exception as error:  # noqa: BLE001
         return type(error).__name__, str(error)[-600:]
-    command = [sys.executable, "-m", "chaos.fuzz", str(path)]
+    command = [sys.executable, str(Path(__file__).with_name("read_frames.py")), str(path)]
     try:
         ended = subprocess.run(command, capture_output=True, timeout=frames_s, check=False)
     except subprocess.TimeoutExpired:
@@ -256,21 +253,3 @@ def _damage(content: bytearray, draw: random.Random) -> None:
         at -= at % 4
         large = draw.choice((2**31 - 1, 2**31, 2**32 - 1, 10**6, 65536, 2**24))
         content[at : at + 4] = large.to_bytes(4, "little")
-
-
-def read_frames(path: str, most: int = 6) -> int:
-    """Read some frames; gives the exit status for what came of it."""
-    try:
-        with open_reader(path) as reader:
-            info = reader.metadata
-            for fov in {0, len(info.fovs) - 1}:
-                for frame in sorted({0, info.n_frames // 2, info.n_frames - 1})[:most]:
-                    pixels = reader.read_frame(fov, frame)
-                    assert pixels.shape == (len(info.channels), *info.fovs[fov].shape)
-    except PyamaError:
-        return REFUSED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(read_frames(sys.argv[1]))
