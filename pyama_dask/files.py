@@ -61,7 +61,7 @@ def flush(path: Path) -> None:
 def flush_below(directory: Path) -> None:
     """Wait until all files below a directory are on the disk: all at once, where the system can do so."""
     if _SYNCFS is None:
-        for file in _files_below(directory):
+        for file in files_below(directory):
             flush(file)
         return
     opened = os.open(directory, os.O_RDONLY)

@@ -31,7 +31,7 @@ def test_a_longer_movie_is_refused_with_the_way_to_go_on(write, tmp_path, data):
     movie, output = begun(write, tmp_path, data, 6)
     before = file_bytes(output)
     write(movie, data)
-    with pytest.raises(OutputError, match="holds the results of another movie.*--extend"):
+    with pytest.raises(OutputError, match=r"holds the results of another movie.*--extend"):
         pyama_dask.run(config(movie, output))
     assert file_bytes(output) == before
 
