@@ -20,6 +20,20 @@ settings.register_profile("local", deadline=None, max_examples=40)  # the first 
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+
+@pytest.fixture(autouse=True)
+def metadata_is_read_here(request, monkeypatch):
+    """Spare runs within the tests the process that reads metadata, but where bad input could crash this one."""
+    if request.node.get_closest_marker("guarded") is None:
+        from pyama_dask import pipeline, readers
+
+        def read(path):
+            with readers.open_reader(path) as reader:
+                return reader.metadata
+
+        monkeypatch.setattr(pipeline, "read_metadata", read)
+
+
 # ------------------------------------------------------------------ small movies, and what a run makes of them
 # Imports stand within the fixtures, as the environment above must be set before them.
 

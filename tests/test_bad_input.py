@@ -9,6 +9,8 @@ from support.movies import listing
 
 from pyama_dask import cli
 
+pytestmark = pytest.mark.guarded
+
 
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory):

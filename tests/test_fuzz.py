@@ -3,6 +3,8 @@
 import pytest
 from chaos.fuzz import fuzz_configs, fuzz_readers
 
+pytestmark = pytest.mark.guarded
+
 
 def test_damaged_configs_work_or_are_refused():
     found = fuzz_configs(300, seed=0)

@@ -19,6 +19,8 @@ from pyama_dask import cli, errors
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers import guard, open_reader, read_metadata
 
+pytestmark = pytest.mark.guarded
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
