@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.errors import PyamaError
+from pyama_dask.errors import DiskError, PyamaError
 
 if TYPE_CHECKING:
     from pyama_dask.config import Config
@@ -197,6 +197,8 @@ def _run(config: Config, **options: Any) -> RunReport:
     with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
         report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
     print(describe_report(report))
+    if report.stopped:
+        print(f"pyama-dask: {report.stopped}", file=sys.stderr)
     return report
 
 
@@ -265,7 +267,7 @@ def main() -> None:
         if debug:
             raise
         print(f"pyama-dask: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, DiskError) else 2)
 
 
 if __name__ == "__main__":

@@ -168,8 +168,6 @@ def describe_report(report: RunReport) -> str:
     lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
     lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
-    if report.stopped:
-        lines.append(f"stopped: {report.stopped}")
     if report.stopped or report.cancelled:
         lines.append("What is done is recorded; run the same command again to go on")
     elif report.failed:

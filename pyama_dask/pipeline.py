@@ -18,7 +18,7 @@ from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import DiskError, OutputError
 from pyama_dask.execute import DaskPool, Execution, Pool, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
@@ -29,7 +29,7 @@ from pyama_dask.plan import Plan, make_plan, remaining
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
 from pyama_dask.resolve import resolve
-from pyama_dask.space import check_room, why_stopped
+from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
 from pyama_dask.verify import Verification, check_damage, verify
 from pyama_dask.workspace import (
@@ -92,8 +92,11 @@ def run(
     if retry_failed:
         plan = only_failed(plan)
     plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
-    output, warnings = plan.job.output, [*plan.warnings, *check_left(plan, steps, force)]
+    output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
+    left = what_is_left(plan, steps, force, recorded)
+    warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
     with (
+        amounts_told(left, recorded),
         locked(output, plan.job.run, cancel) as lock,
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
@@ -113,6 +116,9 @@ def run(
                     todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
                     tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
                 )  # fmt: skip
+        stopped = ended.stopped
+        if isinstance(stopped, DiskError):
+            stopped = with_amounts(stopped, what_is_left(plan, steps, (), ledger), ledger)
         report = RunReport(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
@@ -121,9 +127,7 @@ def run(
             tasks_done=len(ledger.seconds) - before,
             seconds=time.monotonic() - started,
             cancelled=cancel.is_set(),
-            stopped=None
-            if ended.stopped is None
-            else why_stopped(ended.stopped, what_is_left(plan, steps, (), ledger), ledger),
+            stopped=None if stopped is None else str(stopped),
         )
         write_report(report)
     return report
@@ -214,12 +218,6 @@ def what_is_left(
     """
     recorded = ledger or Ledger(plan.job.output / LEDGER)
     return remaining(plan, recorded, steps, partial(is_there, plan.job, recorded), force)
-
-
-def check_left(plan: Plan, steps: Sequence[Step] | None, force: Sequence[Step]) -> list[str]:
-    """Refuse steps that cannot be done and results that do not fit, before anything is written; gives warnings."""
-    recorded = Ledger(plan.job.output / LEDGER)
-    return check_room(what_is_left(plan, steps, force, recorded), recorded)
 
 
 def only_failed(plan: Plan) -> Plan:

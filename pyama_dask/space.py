@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyama_dask.errors import DiskError, OutputError, PyamaError
+from pyama_dask.errors import DiskError, OutputError
+from pyama_dask.files import disk_error
 from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import Plan
@@ -70,9 +72,26 @@ def check_room(plan: Plan, ledger: Ledger) -> list[str]:
     return [said]
 
 
-def why_stopped(error: PyamaError, left: Plan, ledger: Ledger) -> str:
-    """Say why a run was broken off; of a disk, what is left to do needs, and what there is."""
-    return f"{error}; {room(left, ledger)}" if isinstance(error, DiskError) else str(error)
+@contextmanager
+def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
+    """Say of a disk that is found full inside the block how much is still to be written, and free.
+
+    Raises
+    ------
+    DiskError
+        In place of the error that a write has raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if stop := disk_error(error, left.job.output):
+            raise with_amounts(stop, left, ledger) from error
+        raise
+
+
+def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
+    """Say how much is still to be written, and free; a disk that became read-only may have any amount free."""
+    return DiskError(f"{error}; {room(left, ledger)}")
 
 
 def _bytes(job: Job, task: Task, part: Mapping[str, float]) -> int:

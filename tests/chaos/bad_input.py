@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,9 @@ from typing import Any
 import numpy as np
 import yaml
 from pylibCZIrw import czi
-from support.movies import as_czi, as_nd2, config, write_config
+from support.movies import as_czi, as_nd2, config, listing, write_config
+
+from chaos.table import Table
 
 MOVIE = "movie.czi"
 
@@ -320,3 +326,55 @@ CONFIGS = [
 ]  # fmt: skip
 
 BAD_INPUT = [*MOVIES, *CONFIGS]
+
+
+# ------------------------------------------------------------------------------------------ all of them, at length
+
+PATIENCE = 60.0
+"""Seconds after which a program that was given bad input is taken to hang."""
+
+
+def measure(folder: Path) -> Table:
+    """Give each to the program in a process of its own."""
+    furnish(good := folder / "good")
+    table = Table(("bad input", "kinds", "refused with one message", "tracebacks", "hangs", "files written"))
+    found: Counter[str] = Counter()
+    for number, bad in enumerate(BAD_INPUT):
+        here = Path(shutil.copytree(good, folder / str(number)))
+        faults = refused(bad, here)
+        found.update(faults or ["right"])
+        table.problems += [f"{bad.name}: {fault}" for fault in faults]
+    for what, kinds in (("movies", MOVIES), ("configs and options", CONFIGS)):
+        table.rows.append((what, len(kinds), "", "", "", ""))
+    counts = (found[what] for what in ("right", "a traceback", "a hang", "files were written"))
+    table.rows.append(("all", len(BAD_INPUT), *counts))
+    return table
+
+
+def refused(bad: BadInput, here: Path) -> list[str]:
+    """What is not as it must be in how the program refuses a bad input."""
+    arguments = on_cwd(here, bad)
+    before = listing(here)
+    command = [sys.executable, "-m", "pyama_dask.cli", *arguments]
+    try:
+        ended = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return ["a hang"]
+    wrong = {
+        "a traceback": "Traceback" in ended.stderr,
+        f"status {ended.returncode}": ended.returncode != 2,
+        "not one message": ended.stderr.count("pyama-dask: ") != 1 or not ended.stderr.startswith("pyama-dask: "),
+        f"other words: {ended.stderr[:300]}": not all(words in ended.stderr for words in bad.says),
+        "files were written": {name for name in listing(here) if "__pycache__" not in name} != before,
+    }
+    return [what for what, is_so in wrong.items() if is_so]
+
+
+def on_cwd(here: Path, bad: BadInput) -> list[str]:
+    """Make a bad input, which may count on being where it is made."""
+    was = Path.cwd()
+    os.chdir(here)
+    try:
+        return bad.make(here)
+    finally:
+        os.chdir(was)

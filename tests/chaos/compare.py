@@ -64,32 +64,18 @@ def documents(output: Path) -> dict[str, Any]:
 def wrong_records(output: Path) -> list[str]:
     """Files that are recorded as done, and are not there or have not the recorded size and CRC-32C.
 
-    Parts of crops may be gone once the crops of their FOV are done, and the files of steps that were taken back are
-    about to be made anew.
+    Parts of crops may be gone once the crops of their FOV are done.
     """
-    path = output / LEDGER
-    ledger, found = Ledger(path), []
-    voided = _taken_back(path)
-    for key, files in ledger.files.items():
+    ledger, found = Ledger(output / LEDGER), []
+    for key, steps in ledger.files.items():
         crops_done = "crop" in ledger.done.get(f"gather-{key.split('-')[1]}", {})
-        for name, recorded in files.items():
-            if key in voided or (name.rpartition("/")[2].startswith("crops_") and crops_done):
-                continue
+        for name, recorded in (entry for files in steps.values() for entry in files.items()):
             file = output / name
             if not file.exists():
-                found.append(f"recorded, and gone: {name} of {key}")
+                if not (crops_done and file.name.startswith("crops_")):
+                    found.append(f"recorded, and gone: {name} of {key}")
             elif checksum(file) != tuple(recorded):
                 found.append(f"recorded, and another: {name} of {key}: {checksum(file)}, not {tuple(recorded)}")
-    return found
-
-
-def _taken_back(path: Path) -> set[str]:
-    """Tasks of which steps were taken back, and not recorded since."""
-    found: set[str] = set()
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
-        entry = json.loads(line)
-        found |= set(entry.get("void", ()))
-        found.discard(entry.get("done", {}).get("key"))
     return found
 
 

@@ -24,6 +24,7 @@ from support.movies import as_czi, as_nd2, config
 from support.strategies import movie
 
 from chaos.read_frames import REFUSED
+from chaos.table import Table
 from pyama_dask.config import load_config
 from pyama_dask.errors import PyamaError
 from pyama_dask.plan import make_plan
@@ -253,3 +254,16 @@ def _damage(content: bytearray, draw: random.Random) -> None:
         at -= at % 4
         large = draw.choice((2**31 - 1, 2**31, 2**32 - 1, 10**6, 65536, 2**24))
         content[at : at + 4] = large.to_bytes(4, "little")
+
+
+# ---------------------------------------------------------------------------------------------- at length
+
+
+def measure(_: Path, cases: int = 1000) -> Table:
+    """So many damaged configs, and as many damaged movies."""
+    table = Table(("fuzzed", "cases", "what came of them", "hangs, tracebacks"))
+    for what, found in (("configs", fuzz_configs(cases, seed=1)), ("movies", fuzz_readers(cases, seed=1))):
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in found.outcomes.most_common())
+        table.rows.append((what, found.outcomes.total(), outcomes, len(found.findings)))
+        table.problems += found.findings
+    return table
