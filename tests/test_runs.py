@@ -804,8 +804,9 @@ class TestFailures:
         report = run(small_czi, tmp_path / "out", changes, client=client)
         assert report.exit_status == 3
         assert [fov.status for fov in report.fovs] == ["done", "failed"]
-        for part in ("ingest-fov001-b000", "FOV 1, frame 3", "ValueError: bad frame"):
+        for part in ("FOV 1, frame 3", "ValueError: bad frame"):
             assert part in report.fovs[1].reason
+        assert report.fovs[1].cause == "algorithm"
         status = json.loads((tmp_path / "out" / ".pyama_dask" / "report.json").read_text())
         assert status["fovs"][1]["status"] == "failed"
         flag.unlink()

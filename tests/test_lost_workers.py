@@ -1,0 +1,129 @@
+"""Workers that are lost: by a task that crashes them, by memory, or by no fault of its own."""
+
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from support.movies import as_czi, config, differences, pixels, products
+
+import pyama_dask
+from pyama_dask import plan as planning
+from pyama_dask.ledger import Ledger
+from pyama_dask.report import LEDGER
+
+pytestmark = pytest.mark.slow
+
+DEADLY = """
+import os, signal
+from pathlib import Path
+import numpy as np
+from pyama_dask.kernels.segmentation import segment
+
+def deadly(frame, *, poison: int = 0, flag: str = "", deaths: str = ""):
+    if Path(flag).exists() and int(frame.sum(dtype=np.int64)) == poison:
+        with open(deaths, "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return segment(frame, morph_iterations=1)
+"""
+
+
+def workers():
+    """Processes that this one has spawned."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+
+
+LOCAL = {"cluster.kind": "local", "cluster.workers": 2, "cluster.dashboard": "127.0.0.1:0"}
+
+
+def test_a_task_that_crashes_its_workers_is_given_up_and_harms_no_other_fov(
+    small_czi, small_pixels, finished, tmp_path
+):
+    flag, deaths, plugin = (tmp_path / name for name in ("flag", "deaths", "plugin.py"))
+    flag.touch()
+    plugin.write_text(DEADLY)
+    params = {"poison": int(small_pixels[0, 5, 0].sum(dtype=np.int64)), "flag": str(flag), "deaths": str(deaths)}
+    method = {"params.segmentation_method": f"{plugin}:deadly", "params.segmentation_params": params}
+    changes = LOCAL | method | {"cluster.lost_workers": 2}
+    report = pyama_dask.run(config(small_czi, tmp_path / "out", changes))
+    assert report.exit_status == 3
+    assert [(fov.status, fov.cause) for fov in report.fovs] == [("failed", "worker lost"), ("done", None)]
+    assert "FOV 0, frames 4-7, ingest" in report.fovs[0].reason
+    assert "signal 11" in report.fovs[0].reason
+    assert len(deaths.read_text()) == 2
+    assert Ledger(tmp_path / "out" / LEDGER).attempts["ingest-fov000-b001"] == 2
+
+    flag.unlink()
+    begun = []
+    again = pyama_dask.run(
+        config(small_czi, tmp_path / "out", changes), retry_failed=True, on_start=lambda todo, _: begun.append(todo)
+    )
+    assert {task.fov for task in begun[0].tasks} == {0}
+    assert [(fov.fov, fov.status) for fov in again.fovs] == [(0, "done")]
+    assert differences(products(tmp_path / "out"), products(finished)) == []
+    assert pyama_dask.run(config(small_czi, tmp_path / "out", changes), retry_failed=True).fovs == ()
+
+
+def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path):
+    killed = []
+
+    def kill_one(event):
+        if event["step"] == "copy" and len(killed) < 2:
+            workers = [
+                child for child in psutil.Process().children(recursive=True) if "spawn_main" in str(child.cmdline())
+            ]
+            victim = workers[len(killed) % len(workers)]
+            killed.append(victim.pid)
+            victim.send_signal(signal.SIGKILL)
+
+    report = pyama_dask.run(config(small_czi, tmp_path / "out", LOCAL), progress=kill_one)
+    assert len(killed) == 2
+    assert report.exit_status == 0
+    assert differences(products(tmp_path / "out"), products(finished)) == []
+
+
+def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_path, monkeypatch):
+    data = pixels(fovs=1, frames=48, shape=(1024, 1024), cells=20)
+    movie = as_czi(tmp_path / "movie.czi", data)
+    changes = {"storage.block_frames": 48, "storage.cells": "off", "params.tracking_params.min_frames": 2}
+    real = planning.task_memory
+    monkeypatch.setattr(planning, "task_memory", lambda *given: min(real(*given), 2**20))  # a plan that is too hopeful
+    limit = LOCAL | {"cluster.workers": 1, "cluster.memory": "640MiB"}
+    report = pyama_dask.run(config(movie, tmp_path / "out", changes | limit))
+    assert report.exit_status == 0, report
+    log = (tmp_path / "out/.pyama_dask/log.txt").read_text()
+    assert "ingest-fov000-b000 failed, trying again, 12 frames at once" in log
+    assert "went over its memory limit" in log
+    pyama_dask.run(config(movie, tmp_path / "serial", changes))
+    assert differences(products(tmp_path / "out"), products(tmp_path / "serial")) == []
+
+
+def test_nothing_of_a_local_run_listens_to_other_machines(small_czi, tmp_path):
+    found = []
+
+    def look(event):
+        if event["step"] == "copy" and not found:
+            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            found.extend(
+                c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN
+            )
+
+    report = pyama_dask.run(config(small_czi, tmp_path / "out", LOCAL | {"params.fovs": "0"}), progress=look)
+    assert report.exit_status == 0
+    assert set(found) == {"127.0.0.1"}
+    assert workers() == []
+
+
+def test_new_files_have_the_modes_that_the_umask_allows(small_czi, tmp_path):
+    before = os.umask(0o027)
+    try:
+        pyama_dask.run(config(small_czi, tmp_path / "out", {"params.fovs": "0"}))
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o640"}
+    folders = [path for path in (tmp_path / "out").rglob("*") if path.is_dir()]
+    assert {oct(path.stat().st_mode & 0o777) for path in folders} == {"0o750"}
