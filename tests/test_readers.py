@@ -521,6 +521,15 @@ class TestDamage:
         assert str(path) in said
         assert not is_open(path)
 
+    @pytest.mark.parametrize("error", [UnboundLocalError, RecursionError, AssertionError, OverflowError])
+    def test_whatever_nd2_stumbles_over_is_damage(self, small_nd2, monkeypatch, error):
+        def stumble(*_arguments):
+            raise error("said")
+
+        monkeypatch.setattr("nd2._parse._parse._read_wavelengths", stumble)  # as it did on a file with flipped bits
+        with Nd2Reader(small_nd2) as reader, pytest.raises(SourceError, match=rf"{error.__name__}: said"):
+            _ = reader.metadata
+
     def test_corrupt_pixels_name_the_frame(self, tmp_path, suffix):
         compression, start = {
             "nd2": ("lossless", zlib.compress(b"")[:2]),

@@ -52,7 +52,7 @@ class CziReader(FileReader[CziMovie]):
 
     suffixes: Sequence[str] = (".czi",)
     signatures: Sequence[bytes] = (b"ZISRAWFILE",)
-    vendor_errors = (RuntimeError, OSError, ValueError, LookupError, struct.error, ET.ParseError)
+    vendor_errors = (ArithmeticError, LookupError, OSError, RuntimeError, ValueError, struct.error, ET.ParseError)
 
     def _open(self) -> CziMovie:
         with ExitStack() as stack:

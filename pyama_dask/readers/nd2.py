@@ -78,9 +78,10 @@ class Nd2Reader(FileReader[Nd2Movie]):
 
     suffixes: Sequence[str] = (".nd2",)
     signatures: Sequence[bytes] = (b"\xda\xce\xbe\x0a", b"\x00\x00\x00\x0c")
+    # nd2 is Python that trusts the file: damage shows as whatever its code stumbles over
     vendor_errors = (
-        ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError,
-        ValueError, struct.error, zlib.error, ET.ParseError,
+        ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, NameError, OSError, RuntimeError,
+        TypeError, ValueError, struct.error, zlib.error, ET.ParseError,
     )  # fmt: skip
 
     def _open(self) -> Nd2Movie:
