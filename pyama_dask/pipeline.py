@@ -28,7 +28,7 @@ from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, make_plan, remaining
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
-from pyama_dask.resolve import resolve
+from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
 from pyama_dask.verify import Verification, check_damage, verify
@@ -103,6 +103,8 @@ def run(
     ):
         warnings += check_damage(output, ledger)
         ledger.belongs_to(plan.identity, plan.first_identity)
+        for said in plugins(plan.job.config):
+            log.info("%s", said)
         for warning in warnings:
             log.warning("%s", warning)
         todo, before = what_is_left(plan, steps, force, ledger), len(ledger.seconds)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,6 @@ from pyama_dask.kernels.background import background
 from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.readers import Metadata
-
-log = logging.getLogger("pyama_dask")
 
 PIXEL_TYPES = ("uint8", "uint16")
 
@@ -54,21 +51,20 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             **_resolve_methods(config),
         }
     )
-    for kind, name in dict.fromkeys(_plugins(config)):
-        log.info("%s %s is run from %s", kind, name, _file_of(find_method(kind, name)))
     return config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
 
 
-def _plugins(config: Config) -> Iterator[tuple[str, str]]:
-    """Kind and name of the methods that are not built in."""
+def plugins(config: Config) -> list[str]:
+    """Say which code that is not the package's a config has run, each once: kind, name and file."""
     params, channels = config.params, config.channels
     named = [("preprocessor", name) for name in params.preprocess]
     named += [("segmenter", params.segmentation_method), ("tracker", params.tracking_method)]
     named += [("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
     named += [("fluorescence feature", name) for choice in channels.fl for name in choice.features]
-    return ((kind, name) for kind, name in named if ":" in name)
+    outside = dict.fromkeys((kind, name) for kind, name in named if ":" in name)
+    return [f"{kind} {name} is run from {_file_of(find_method(kind, name))}" for kind, name in outside]
 
 
 def _file_of(method: Method) -> str:

@@ -30,7 +30,7 @@ from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
 from pyama_dask.readers.base import Channel
-from pyama_dask.resolve import frame_times, resolve
+from pyama_dask.resolve import frame_times, plugins, resolve
 from pyama_dask.template import COMMENTS, config_template, default_params
 
 PLAIN = config("movie.nd2", "out")
@@ -524,14 +524,12 @@ class TestMethods:
 
 
 class TestSaid:
-    def test_a_plugin_is_said_once_with_its_file(self, tmp_path, caplog):
+    def test_a_plugin_is_said_once_with_its_file(self, tmp_path):
         (tmp_path / "plug.py").write_text(PLUGIN)
         name = f"{tmp_path}/plug.py:good"
-        with caplog.at_level("INFO", logger="pyama_dask"):
-            resolved(params__preprocess=[name, name], params__segmentation_params={})
-            resolved()  # of what is built in, nothing is said
-        (line,) = [record.getMessage() for record in caplog.records]
-        assert line == f"preprocessor {name} is run from {tmp_path}/plug.py"
+        named = resolved(params__preprocess=[name, name], params__segmentation_params={})
+        assert plugins(named) == [f"preprocessor {name} is run from {tmp_path}/plug.py"]
+        assert plugins(resolved()) == []
 
     @pytest.mark.parametrize("stamps", [[0, 10, float("inf"), 30], [0, 20, 10, 30]])
     def test_stamps_that_cannot_be_are_warned_of(self, stamps):
