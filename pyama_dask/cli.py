@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.errors import DiskError, PyamaError
+from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, TakenOverError
 
 if TYPE_CHECKING:
     from pyama_dask.config import Config
@@ -257,6 +257,10 @@ def end_at_once(terminals: list[int]) -> None:
     os._exit(130)
 
 
+STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}
+"""Exit status of errors that may end a run which has begun."""
+
+
 def main() -> None:
     """Run the command line; errors that a person can mend are one message, and exit status 2."""
     arguments = sys.argv[1:]
@@ -267,7 +271,7 @@ def main() -> None:
         if debug:
             raise
         print(f"pyama-dask: {error}", file=sys.stderr)
-        sys.exit(4 if isinstance(error, DiskError) else 2)
+        sys.exit(STATUS.get(type(error), 2))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ class OutputError(PyamaError, OSError):
     """An output directory that cannot be used: not writable, in use, or of another run."""
 
 
+class TakenOverError(OutputError):
+    """An output that is another run's now, as this one gave no sign of life for long."""
+
+
 class DiskError(OutputError):
     """An output whose file system takes nothing more: full, over its quota, or read-only."""
 

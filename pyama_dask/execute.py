@@ -191,8 +191,11 @@ class DaskPool:
 
     def _lost(self, error: KilledWorker) -> WorkerLostError:
         """Say what became of the worker that a task ran on."""
-        worker = error.last_worker.address
-        why = self._why(worker)
+        worker, why = error.last_worker.address, None
+        try:
+            why = self._why(worker)
+        except Exception:  # noqa: BLE001  (the scheduler may go in this moment, too)
+            self._check_scheduler()
         if why == "memory":
             return WorkerLostError(
                 f"the worker {worker} went over its memory limit and was ended; give workers more (cluster.memory, or "
@@ -326,6 +329,7 @@ class _Loop:
         self.failed: dict[int, Failure] = {}
         self.attempts = Attempts(plan.job.config.cluster)
         self.frames_done: dict[tuple[int, Step], int] = {}
+        self.unwanted: set[str] = set()
         self.in_flight = 0
 
     def run(self) -> Execution:
@@ -383,12 +387,13 @@ class _Loop:
         """Go on from a task that has ended, whose receipt is recorded."""
         if isinstance(outcome, Receipt):
             self._report(task, outcome)
-        elif isinstance(outcome, CancelledError) and self.cancel.is_set():
+        elif isinstance(outcome, CancelledError):
+            self._see_why_unwanted(task, outcome)
             return
         else:
             self._stop_if_disk_is_full(outcome)
             if again := self._again(task, outcome):
-                self.ledger.fail(task.key, Failure.of(task, outcome))
+                self.ledger.fail(task, Failure.of(task, outcome))
                 self._submit([again])
                 return
             self._fail(task, outcome)
@@ -405,13 +410,25 @@ class _Loop:
         log.warning("%s failed%s: %s", task.key, how, error, exc_info=None if isinstance(error, PyamaError) else error)
         return None if task.fov in self.failed else again
 
+    def _see_why_unwanted(self, task: Task, error: CancelledError) -> None:
+        """Go on from a task that found its run over: it is, or its worker sees another lock than this process."""
+        if self.cancel.is_set():
+            return
+        self.ledger.check()
+        if task.key in self.unwanted:
+            raise ClusterError(
+                f"a worker does not see that this run goes on ({error}); workers must share the disk of the output"
+            )
+        self.unwanted.add(task.key)  # once, it may have read the lock while that was being written
+        self._submit([task])
+
     def _stop_if_disk_is_full(self, error: BaseException) -> None:
         if stop := disk_error(error, self.plan.job.output):
             raise stop from error
 
     def _fail(self, task: Task, error: BaseException) -> None:
         failure = Failure.of(task, error)
-        self.ledger.fail(task.key, failure)
+        self.ledger.fail(task, failure)
         if task.fov not in self.failed:
             self.failed[task.fov] = failure
             self._event("failed", task.fov, 0, str(failure))

@@ -100,7 +100,8 @@ class Attempts:
             return (smaller or task) if failed < self._cluster.lost_workers else None
         if cause == "memory" and task.kind in BLOCKED:
             smaller = with_fewer_frames(task)
-            self._at_once[task.kind] = (smaller or task).frames_at_once
+            room = (smaller or task).frames_at_once
+            self._at_once[task.kind] = min(room, self._at_once.get(task.kind, room))
             return smaller
         return task if failed <= self._cluster.retries else None
 

@@ -92,6 +92,8 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     -------
     The error that ends a run; None if it is of another kind, and may be of one file only.
     """
+    if isinstance(error, DiskError):
+        return error
     found = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's errors are no OSError
     number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     if number not in TAKES_NO_MORE:

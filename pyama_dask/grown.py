@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.layout import IMAGES, channel_of
 from pyama_dask.ledger import Ledger
 from pyama_dask.readers import Metadata, Reader, open_reader
-from pyama_dask.report import PLAN
+from pyama_dask.report import read_plan
 from pyama_dask.store import read_attributes, read_frame
-from pyama_dask.tasks import fov_name
+from pyama_dask.tasks import fov_name, task_key
 from pyama_dask.verify import find_faults
 from pyama_dask.workspace import CONFIG
 
@@ -46,9 +45,8 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
         If it is another one; says in what.
     """
     try:
-        config = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)
-        before = config["metadata"]
-        difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata, config["params"])
+        before = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)["metadata"]
+        difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(
             f"{output}: cannot be compared with the movie, as its records are damaged: {error}"
@@ -83,30 +81,33 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
     return None
 
 
-def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata, params: dict[str, Any]) -> str | None:
+def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> str | None:
     """Compare some frames that were copied with those that the movie has now."""
     copied = list(_copied_frames(output, ledger))
     chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
     with open_reader(movie) as reader:
-        for fov, k in chosen:
+        for fov, k, z in chosen:
             images = output / fov_name(fov) / IMAGES
             recorded = read_attributes(images)
             frame = recorded["frames"][k]
             where = f"FOV {fov}, frame {frame}"
             if _other_time(recorded, k, now, fov, frame):
                 return f"{where} was taken at another time"
-            if _other_pixels(reader, images, fov, frame, k, params["z"]):
+            if _other_pixels(reader, images, fov, frame, k, z):
                 return f"{where} has other pixels"
     return None
 
 
-def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """Yield FOV and frame, counted in the output, of the first frame of every block that is recorded as copied."""
-    size = int(json.loads((output / PLAN).read_bytes())["block_frames"])
-    for key, steps in ledger.done.items():
-        if key.startswith("ingest-") and "copy" in steps and not find_faults(output, ledger, [key]):
-            _, fov, block = key.split("-")
-            yield int(fov.removeprefix("fov")), int(block.removeprefix("b")) * size
+def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:
+    """Yield FOV, frame counted in the output, and plane of the first frame of every block that was copied."""
+    plan = read_plan(output)
+    for fov in plan["fovs"]:
+        settings = plan["settings"][fov["settings"]]
+        digests = fov["kinds"]["ingest"]["steps"]["copy"] if fov["kinds"] else []
+        for block, digest in enumerate(digests):
+            key = task_key("ingest", fov["fov"], block)
+            if ledger.has(key, "copy", digest) and not find_faults(output, ledger, [key]):
+                yield fov["fov"], block * settings["storage"]["block_frames"], settings["params"]["z"]
 
 
 def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame: int) -> bool:
@@ -115,7 +116,7 @@ def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame
     return bool(abs(recorded["times_min"][k] - now.times_min[fov, frame]) > 1e-6)
 
 
-def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str | None) -> bool:
+def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str) -> bool:
     groups = [group.name for group in images.iterdir() if group.name.startswith(("pc_ch_", "fl_ch_"))]
     planes = read_planes(reader, fov, frame, [channel_of(group) for group in groups], z)
     stored = [read_frame(images, f"{group}/0", k) for group in groups]

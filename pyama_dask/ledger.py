@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -44,13 +45,14 @@ class Ledger:
         self.path = path
         self.done: dict[str, dict[Step, str]] = {}
         """Digest of every recorded step, by task key."""
-        self.notes: dict[str, dict[str, int]] = {}
+        self.notes: dict[str, dict[Step, dict[str, int]]] = {}
+        """What every recorded step has counted, by task key."""
         self.warnings: dict[str, dict[Step, list[str]]] = {}
         """What every recorded step had to say, by task key."""
         self.files: dict[str, dict[Step, dict[str, tuple[int, int]]]] = {}
         """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
         self.failed: dict[str, Failure] = {}
-        """Why the tasks failed that did so when they were last tried, by key."""
+        """Why the tasks failed whose failed steps were not done since, by key."""
         self.attempts: dict[str, int] = {}
         self.seconds: list[float] = []
         """How long every recorded task took."""
@@ -60,48 +62,45 @@ class Ledger:
         """Numbers of the lines that are none of a ledger."""
         self.check = check
         self._of_fov: dict[str, set[str]] = {}
+        self._failed_steps: dict[str, set[Step]] = {}
         self._file = -1
-        self._lines = self._read()
-
-    def _read(self) -> list[bytes]:
-        """Take in the file; gives the lines that could be read, and leaves out a torn last one, which never counted."""
-        try:
-            lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
-        taken = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(self._whole_lines(), 1):
             try:
                 self._take(json.loads(line))
-                taken.append(line)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self.damaged.append(number)
-        return taken
+
+    def _whole_lines(self) -> list[bytes]:
+        """Lines of the file; a torn last one never counted."""
+        try:
+            return self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         try:
-            self._open()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            content = self.path.read_bytes()
+            os.ftruncate(self._file, content.rfind(b"\n") + 1)
+            if b"\n" not in content:
+                self._append({"ledger": VERSION})
         except OSError as error:
-            raise disk_error(error, self.path) or OutputError(
-                f"{self.path}: cannot be written to: {error.strerror}"
-            ) from error
+            told = disk_error(error, self.path)
+            raise told or OutputError(f"{self.path}: cannot be written to: {error.strerror}") from error
         return self
-
-    def _open(self) -> None:
-        """Open the file to append to; one with lines that are none of a ledger is kept aside, and anew without them."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.damaged:
-            os.link(self.path, beside(self.path).with_suffix(".damaged"))
-            kept = (line + b"\n" for line in self._lines)
-            write_bytes(self.path, b"".join([_line({"ledger": VERSION}), *kept]))
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        content = self.path.read_bytes()
-        os.ftruncate(self._file, content.rfind(b"\n") + 1)
-        if b"\n" not in content:
-            self._append({"ledger": VERSION})
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+    def mend(self) -> None:
+        """Leave out the damaged lines, when what the others say was held against the files; keep the file aside."""
+        kept = [line + b"\n" for number, line in enumerate(self._whole_lines(), 1) if number not in self.damaged]
+        shutil.copyfile(self.path, beside(self.path).with_suffix(".damaged"))
+        write_bytes(self.path, b"".join([_line({"ledger": VERSION}), *kept]))
+        os.close(self._file)
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        self.damaged = []
 
     def has(self, key: str, step: Step, digest: str) -> bool:
         """Whether a step of a task is recorded as done with this digest."""
@@ -125,9 +124,10 @@ class Ledger:
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
-    def fail(self, key: str, failure: Failure) -> None:
+    def fail(self, task: Task, failure: Failure) -> None:
         """Record a failed attempt at a task."""
-        self._append({"failed": key, "cause": failure.cause, "reason": failure.reason})
+        said = {"cause": failure.cause, "reason": failure.reason}
+        self._append({"failed": task.key, "steps": [*task.digests], **said})
 
     def belongs_to(self, identity: str, first: str) -> None:
         """Record of which movie the output is; see `movie`."""
@@ -168,9 +168,10 @@ class Ledger:
                 self.done.get(key, {}).pop(step, None)
                 self.warnings.get(key, {}).pop(step, None)
                 self.files.get(key, {}).pop(step, None)
+                self.notes.get(key, {}).pop(step, None)
         elif "failed" in entry:
-            key, failure = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"]))
-            self.failed[key] = failure
+            key, failure, steps = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"])), {*entry["steps"]}
+            self.failed[key], self._failed_steps[key] = failure, steps
             self.attempts[key] = self.attempts.get(key, 0) + 1
         elif "movie" in entry:
             self.movie = {name: str(entry["movie"][name]) for name in ("identity", "first")}
@@ -178,7 +179,8 @@ class Ledger:
             raise KeyError("no kind of entry")
 
     def _take_receipt(self, receipt: Mapping[str, Any]) -> None:
-        key, digests, notes = str(receipt["key"]), dict(receipt["digests"]), dict(receipt["notes"])
+        key, digests = str(receipt["key"]), dict(receipt["digests"])
+        notes = {step: dict(counts) for step, counts in receipt["notes"].items()}
         files = {
             step: {_inside(path): (int(size), int(crc)) for path, (size, crc) in of.items()}
             for step, of in receipt["files"].items()
@@ -191,19 +193,9 @@ class Ledger:
         self.files.setdefault(key, {}).update(files)
         self._of_fov.setdefault(fov, set()).add(key)
         self.seconds.append(seconds)
-        self.failed.pop(key, None)
-        self.attempts.pop(key, None)
-
-
-def read_movie(path: Path) -> dict[str, str]:
-    """Read only of which movie an output is (see `Ledger.movie`); empty where that is not recorded."""
-    movie: dict[str, str] = {}
-    if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                if line.startswith(b'{"movie"') and line.endswith(b"\n"):
-                    movie = json.loads(line)["movie"]
-    return movie
+        if self._failed_steps.get(key, set()) <= digests.keys():
+            self.failed.pop(key, None)
+            self.attempts.pop(key, None)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -24,8 +24,8 @@ from uuid import uuid4
 
 import psutil
 
-from pyama_dask.errors import CancelledError, OutputError
-from pyama_dask.files import beside
+from pyama_dask.errors import CancelledError, OutputError, TakenOverError
+from pyama_dask.files import beside, disk_error
 from pyama_dask.tasks import WORK, Job
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,10 @@ class Lock:
     ----------
     run
         Name of the run that holds it.
-    after_crash
-        Whether a run before this one was cut off together with its machine, or may have been: files that it had
-        written may not have reached the disk.
     """
 
-    def __init__(self, path: Path, file: int, run: str, *, after_crash: bool) -> None:
-        self.run, self.after_crash = run, after_crash
+    def __init__(self, path: Path, file: int, run: str) -> None:
+        self.run = run
         self._path, self._file = path, file
 
     def check(self) -> None:
@@ -61,11 +58,11 @@ class Lock:
 
         Raises
         ------
-        OutputError
+        TakenOverError
             If another run has taken it over, as this one gave no sign of life, or it was removed.
         """
         if not _is_at(self._path, self._file):
-            raise OutputError(
+            raise TakenOverError(
                 f"{self._path.parent.parent}: is not this run's any more: its lock was taken over or removed, as "
                 "when this run was suspended or cut off from the disk; what it had recorded by then stands"
             )
@@ -121,7 +118,8 @@ def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -
     except OutputError:
         raise
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written to: {error.strerror}; choose another 'output'") from error
+        told = OutputError(f"{output}: cannot be written to: {error.strerror}; choose another 'output'")
+        raise disk_error(error, output) or told from error
     keeper = threading.Thread(target=lock.keep, args=(cancel or threading.Event(), over), daemon=True)
     keeper.start()
     try:
@@ -138,7 +136,6 @@ def _path(output: Path) -> Path:
 
 def _acquire(path: Path, run: str) -> Lock:
     """Make the lock, after that of a dead run was taken away."""
-    after_crash = False
     until = time.monotonic() + TURN
     while True:
         try:
@@ -146,20 +143,20 @@ def _acquire(path: Path, run: str) -> Lock:
         except FileExistsError:
             pass
         else:
-            return _sign(path, file, run, after_crash=after_crash)
+            return _sign(path, file, run)
         try:
-            after_crash |= _take_away(path)
+            _take_away(path)
         except (FileNotFoundError, BlockingIOError):  # somebody else has, or is about to
             if time.monotonic() > until:
                 raise OutputError(f"{path.parent.parent}: other runs are about to begin in it; try again") from None
             time.sleep(0.01)
 
 
-def _sign(path: Path, file: int, run: str, *, after_crash: bool) -> Lock:
+def _sign(path: Path, file: int, run: str) -> Lock:
     """Write into a new lock whose it is; on disk when this returns, as it must outlast a crash."""
     holder: dict[str, Any] = {**_place(), "pid": os.getpid(), "started": _started(os.getpid()), "run": run}
     try:
-        _write(file, holder | {"after_crash": after_crash, "stopping": False})
+        _write(file, holder | {"stopping": False})
         os.fsync(file)
         entry = os.open(path.parent, os.O_RDONLY)
         try:
@@ -170,7 +167,7 @@ def _sign(path: Path, file: int, run: str, *, after_crash: bool) -> Lock:
         path.unlink()
         os.close(file)
         raise
-    return Lock(path, file, run, after_crash=after_crash)
+    return Lock(path, file, run)
 
 
 # ------------------------------------------------------------------------------------------- locks of others
@@ -197,12 +194,6 @@ class Found:
             return not _runs(self.holder["pid"], self.holder.get("started"))
         return abs(self.silent) > SILENT
 
-    @property
-    def crashed(self) -> bool:
-        """Whether its machine may have gone down since, and not only its process."""
-        boot = _place()["boot"]
-        return not boot or self.holder.get("boot") != boot or bool(self.holder.get("after_crash"))
-
     def refusal(self, path: Path) -> str:
         """Why another run may not begin, and what to do."""
         output = path.parent.parent
@@ -217,8 +208,8 @@ class Found:
         )
 
 
-def _take_away(path: Path) -> bool:
-    """Take away the lock of a dead run, and say whether its machine may have crashed.
+def _take_away(path: Path) -> None:
+    """Take away the lock of a dead run.
 
     Raises
     ------
@@ -240,12 +231,11 @@ def _take_away(path: Path) -> bool:
             if _is_at(aside, file):
                 log.warning("%s: taken over from %s", path, dict(found.holder) or "a run that was cut off")
             else:  # turns are not taken where a file system ignores `flock`: this is the lock of a run that was quicker
-                with suppress(FileExistsError):
+                with suppress(OSError):
                     os.link(aside, path)
             aside.unlink()
     finally:
         os.close(file)
-    return found.crashed
 
 
 def _open(path: Path) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,14 +19,14 @@ from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
-from pyama_dask.errors import DiskError, OutputError
+from pyama_dask.errors import DiskError, OutputError, PlanError
 from pyama_dask.execute import DaskPool, Execution, Pool, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
 from pyama_dask.launch import connected, launched, worker_memory
-from pyama_dask.ledger import Ledger, read_movie
+from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
-from pyama_dask.plan import Plan, make_plan, remaining
+from pyama_dask.plan import Plan, forced, make_plan, remaining
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
 from pyama_dask.resolve import plugins, resolve
@@ -89,11 +90,10 @@ def run(
     config, cancel = as_config(config), cancel or threading.Event()
     started = time.monotonic()
     plan, metadata = plan_run(config, client, extend=extend)
-    if retry_failed:
-        plan = only_failed(plan)
-    plan = replace(plan, job=replace(plan.job, run=uuid4().hex[:12]))
+    plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
     output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
-    left = what_is_left(plan, steps, force, recorded)
+    chosen = failed_fovs(plan, recorded) if retry_failed else None
+    left = what_is_left(plan, steps, chosen, recorded)
     warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
     with (
         amounts_told(left, recorded),
@@ -101,14 +101,14 @@ def run(
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
     ):
-        warnings += check_damage(output, ledger)
+        warnings += check_damage(output, ledger, cancel)
         ledger.belongs_to(plan.identity, plan.first_identity)
         for said in plugins(plan.job.config):
             log.info("%s", said)
         for warning in warnings:
             log.warning("%s", warning)
-        todo, before = what_is_left(plan, steps, force, ledger), len(ledger.seconds)
         documents = write_records(plan, metadata, ledger)
+        todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.seconds)
         ended = Execution({})
         if todo.tasks:
             with pool_for(config, client, plan) as (pool, dashboard):
@@ -118,9 +118,11 @@ def run(
                     todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
                     tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
                 )  # fmt: skip
+        lock.check()
         stopped = ended.stopped
         if isinstance(stopped, DiskError):
-            stopped = with_amounts(stopped, what_is_left(plan, steps, (), ledger), ledger)
+            done = replace(plan, anew=frozenset())
+            stopped = with_amounts(stopped, what_is_left(done, steps, chosen, ledger), ledger)
         report = RunReport(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
@@ -151,6 +153,8 @@ def verify_output(output: Path, *, deep: bool = False) -> Verification:
         If it is no output of a run, or a run is writing to it.
     """
     read_plan(output)
+    if not os.access(output / WORK, os.W_OK):
+        return verify(output, Ledger(output / LEDGER), deep=deep, take=False)
     with locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
         return verify(output, ledger, deep=deep)
 
@@ -194,8 +198,7 @@ def first_identity(config: Config, metadata: Metadata, content: str, *, extend: 
     OutputError
         If it is another movie, or has grown and is not to be gone on with.
     """
-    path = config.output / LEDGER
-    recorded = read_movie(path) or {"identity": content, "first": content}
+    recorded = recorded_movie(config.output) or {"identity": content, "first": content}
     if recorded["identity"] == content:
         return recorded["first"]
     if not extend:
@@ -204,14 +207,29 @@ def first_identity(config: Config, metadata: Metadata, content: str, *, extend: 
             "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
             "it with --extend"
         )
-    check_grown(config.output, Ledger(path), config.input, metadata)
+    check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
     return recorded["first"]
 
 
+def recorded_movie(output: Path) -> dict[str, str]:
+    """Of which movie an output is; empty if nothing is done yet.
+
+    Raises
+    ------
+    OutputError
+        If something is done, and damage has left nothing that says of what.
+    """
+    ledger = Ledger(output / LEDGER)
+    if ledger.movie or not ledger.done:
+        return ledger.movie
+    plan = read_plan(output)
+    return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
+
+
 def what_is_left(
-    plan: Plan, steps: Sequence[Step] | None = None, force: Sequence[Step] = (), ledger: Ledger | None = None
+    plan: Plan, steps: Sequence[Step] | None = None, fovs: Collection[int] | None = None, ledger: Ledger | None = None
 ) -> Plan:
-    """Plan of what is not yet done in the output; writes nothing.
+    """Plan of what is not yet done in the output, of all FOVs or of some; writes nothing.
 
     Raises
     ------
@@ -219,14 +237,25 @@ def what_is_left(
         If a chosen step needs one that is neither done nor chosen.
     """
     recorded = ledger or Ledger(plan.job.output / LEDGER)
-    return remaining(plan, recorded, steps, partial(is_there, plan.job, recorded), force)
+    of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
+    return remaining(of, recorded, steps, partial(is_there, plan.job, recorded))
 
 
-def only_failed(plan: Plan) -> Plan:
-    """Plan of the FOVs that failed when they were last tried."""
-    ledger, documents = Ledger(plan.job.output / LEDGER), plan.document()["fovs"]
-    failed = [report_fov(ledger, fov).status == "failed" for fov in documents]
-    return replace(plan, fovs=tuple(fov for fov, chosen in zip(plan.fovs, failed, strict=True) if chosen))
+def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
+    """FOVs that failed when they were last tried.
+
+    Raises
+    ------
+    PlanError
+        If there are none.
+    """
+    standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
+    failed = {fov for fov, status in standing.items() if status == "failed"}
+    if not failed:
+        others = sum(status != "done" for status in standing.values())
+        more = f"; {others} are not done: run without --retry-failed" if others else ""
+        raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
+    return failed
 
 
 def available_memory(config: Config, client: Client | None) -> int:

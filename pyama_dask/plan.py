@@ -91,6 +91,8 @@ class Plan:
     files_per_cell: int
     worker_memory: int
     warnings: tuple[str, ...] = ()
+    anew: frozenset[tuple[Kind, Step]] = frozenset()
+    """Parts of steps that are done anew, whatever is recorded of them."""
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
     """Steps by FOV whose results in the output were made with other settings, and are made anew."""
 
@@ -110,6 +112,7 @@ class Plan:
             "version": 1,
             "input": str(self.job.source),
             "identity": self.identity,
+            "first_identity": self.first_identity,
             "output": str(self.job.output),
             "steps": list(self.steps),
             "frames": self.job.config.params.frames,
@@ -389,10 +392,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def remaining(
-    plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool],
-    force: Iterable[Step] = (),
-) -> Plan:  # fmt: skip
+def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool]) -> Plan:
     """Plan of what is not yet recorded as done.
 
     Parameters
@@ -405,20 +405,14 @@ def remaining(
         The steps to do; None for all.
     is_there
         Whether what is recorded of a task is on disk; with True, its parts of crops too, which go when crops are done.
-    force
-        Steps that are done anew, with all that is made from them.
 
     Raises
     ------
     PlanError
         If a chosen step needs one that is neither done nor chosen.
     """
-    wanted, forced = set(plan.steps if steps is None else steps), set(force)
-    if unknown := (wanted | forced) - set(plan.steps):
-        known = ", ".join(plan.steps)
-        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {known}")
-    anew = made_from(forced)
-    undone = [_undone(fov, ledger, is_there, anew) for fov in plan.fovs]
+    wanted = known_steps(plan, plan.steps if steps is None else steps)
+    undone = [_undone(fov, ledger, is_there, plan.anew) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -433,6 +427,24 @@ def remaining(
 def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     found = set().union(*ledger.outdated(fov.fov, fov.tasks).values()) if fov.tasks else set()
     return tuple(step for step in STEPS if step in found)
+
+
+def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
+    """Check that steps are those of a run."""
+    if unknown := set(steps) - set(plan.steps):
+        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {', '.join(plan.steps)}")
+    return set(steps)
+
+
+def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
+    """Plan in which steps, and all that is made from them, are done anew.
+
+    Raises
+    ------
+    PlanError
+        If a step is not one of the run's.
+    """
+    return replace(plan, anew=frozenset(made_from(known_steps(plan, steps))))
 
 
 def made_from(steps: Collection[Step]) -> set[tuple[Kind, Step]]:

@@ -19,6 +19,10 @@ from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, task_key
 LEDGER, PLAN, REPORT = (f"{WORK}/{name}" for name in ("ledger.jsonl", "plan.json", "report.json"))
 
 
+PLAN_KEYS = ("input", "identity", "first_identity", "warnings", "fovs", "settings", "current")
+"""What others than people read of the plan's document."""
+
+
 @dataclass(frozen=True)
 class FovReport:
     """How one FOV stands after a run."""
@@ -83,7 +87,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
     left = tuple(step for step in STEPS if (step, False) in done)
-    notes = {name: count for key in steps for name, count in ledger.notes.get(key, {}).items()}
+    notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
     warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
     begun = any(is_done for _, is_done in done)
@@ -116,7 +120,7 @@ def read_plan(output: Path) -> dict[str, Any]:
     path = output / PLAN
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
-        return {name: document[name] for name in ("input", "warnings", "fovs", "settings", "current")}
+        return {name: document[name] for name in PLAN_KEYS}
     except FileNotFoundError as error:
         raise OutputError(
             f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
@@ -139,4 +143,7 @@ def read_status(output: Path) -> dict[str, Any]:
         asdict(report_fov(ledger, fov)) | {"other_settings": fov["settings"] != document["current"]}
         for fov in document["fovs"]
     ]
-    return {"output": str(output), "input": document["input"], "warnings": document["warnings"], "fovs": fovs}
+    warnings = list(document["warnings"])
+    if ledger.damaged:
+        warnings.append(f"{len(ledger.damaged)} lines of {ledger.path} cannot be read; 'run' or 'verify' again")
+    return {"output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs}

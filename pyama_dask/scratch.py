@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +48,13 @@ def load(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     StoreError
-        If the file is gone.
+        If the file is gone or damaged.
     """
     try:
         with np.load(path) as arrays:
             return dict(arrays)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: is gone; run the step before again") from error
+    except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
 
 
 def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -88,9 +90,9 @@ def load_part(path: Path, first: int, count: int) -> np.ndarray:
             _, _, dtype = np.lib.format.read_array_header_1_0(file)
             part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
     except (FileNotFoundError, ValueError) as error:
-        raise StoreError(f"{path}: is gone or damaged; run the step 'crop' again") from error
+        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
     if len(part) != count:
-        raise StoreError(f"{path}: ends too early; run the step 'crop' again")
+        raise StoreError(f"{path}: ends too early; 'pyama-dask verify --deep', and run again")
     return part
 
 
@@ -98,8 +100,8 @@ def load_part(path: Path, first: int, count: int) -> np.ndarray:
 
 
 def save_levels(path: Path, levels: Mapping[str, Histogram]) -> Path:
-    """Write histograms by name, adding to those of other names that the file holds."""
-    held = load(path) if path.exists() else {}
+    """Write histograms by name."""
+    held: dict[str, np.ndarray] = {}
     for name, h in levels.items():
         held[f"{name}.values"], held[f"{name}.counts"] = h.values, h.counts
         held[f"{name}.limits"] = np.array([h.bin_width, h.minimum, h.maximum])

@@ -44,7 +44,8 @@ def room(plan: Plan, ledger: Ledger) -> Room:
         size
         for task in plan.tasks
         for step in task.digests
-        for size, _ in ledger.files.get(task.key, {}).get(step, {}).values()
+        for path, (size, _) in ledger.files.get(task.key, {}).get(step, {}).items()
+        if (plan.job.output / path).exists()
     )
     least, about = (sum(_bytes(plan.job, task, part) for task in plan.tasks) for part in (LEAST, USUAL))
     return Room(least, about, shutil.disk_usage(exists).free + replaced)

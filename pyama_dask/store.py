@@ -69,12 +69,6 @@ def create_array(images: Path, spec: ArraySpec) -> Path:
     return document
 
 
-def is_created(images: Path, spec: ArraySpec) -> bool:
-    """Whether the document of an array is there, and as it should be."""
-    document = images / spec.path / "zarr.json"
-    return document.exists() and document.read_bytes() == _array_document(spec)
-
-
 def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
     """Create a group, or replace its attributes where they differ."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}

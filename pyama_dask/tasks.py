@@ -134,8 +134,8 @@ class Receipt:
     warnings: tuple[tuple[Step, str], ...] = ()
     """Step that gave it, and words for the report."""
     run: str = ""
-    notes: Mapping[str, int] = field(default_factory=dict)
-    """Counts for the report, such as cells and rows."""
+    notes: Mapping[Step, Mapping[str, int]] = field(default_factory=dict)
+    """Counts for the report by step, such as cells and rows."""
 
 
 def digest(*parts: object) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
 
+from pyama_dask.errors import CancelledError
 from pyama_dask.files import checksum, files_below
 from pyama_dask.ledger import Ledger
 from pyama_dask.scratch import is_part
@@ -28,7 +30,10 @@ class Fault:
     step: Step
 
 
-def find_faults(output: Path, ledger: Ledger, keys: Iterable[str] | None = None, *, deep: bool = False) -> list[Fault]:
+def find_faults(
+    output: Path, ledger: Ledger, keys: Iterable[str] | None = None, *, deep: bool = False,
+    cancel: threading.Event | None = None,
+) -> list[Fault]:  # fmt: skip
     """Hold files against the ledger.
 
     Parts of crops may be gone, as they are removed when the crops are done; one that is there must be right.
@@ -43,14 +48,24 @@ def find_faults(output: Path, ledger: Ledger, keys: Iterable[str] | None = None,
         Of the tasks whose files are looked at; None for all.
     deep
         Whether to read every file and compare checksums, not only sizes.
+    cancel
+        Set it to end this early.
+
+    Raises
+    ------
+    CancelledError
+        If it was ended early.
     """
-    return [
-        Fault(path, what, key, step)
-        for key in (list(ledger.done) if keys is None else keys)
-        for step in ledger.done.get(key, {})
-        for path, recorded in ledger.files.get(key, {}).get(step, {}).items()
-        if (what := _fault(output / path, recorded, deep)) and not (what == MISSING and is_part(path))
-    ]
+    faults = []
+    for key in list(ledger.done) if keys is None else keys:
+        if cancel is not None and cancel.is_set():
+            raise CancelledError(f"{output}: was not compared to the end; the next run begins anew with that")
+        for step in ledger.done.get(key, {}):
+            for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
+                what = _fault(output / path, recorded, deep)
+                if what is not None and not (what == MISSING and is_part(path)):
+                    faults.append(Fault(path, what, key, step))
+    return faults
 
 
 def _fault(file: Path, recorded: tuple[int, int], deep: bool) -> str | None:
@@ -82,7 +97,7 @@ def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
     ledger.void(steps)
 
 
-def check_damage(output: Path, ledger: Ledger) -> list[str]:
+def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[str]:
     """Hold all files against a ledger of which some lines cannot be read: one may have taken something back.
 
     Returns
@@ -91,12 +106,13 @@ def check_damage(output: Path, ledger: Ledger) -> list[str]:
     """
     if not ledger.damaged:
         return []
-    faults = find_faults(output, ledger, deep=True)
+    faults = find_faults(output, ledger, deep=True, cancel=cancel)
     take_back(ledger, faults)
     said = (
         f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
         f"all files were compared with their checksums, and {len(faults)} that are not as recorded are made anew"
     )
+    ledger.mend()
     return [said]
 
 
@@ -111,20 +127,28 @@ class Verification:
     """Whether their contents were read, too."""
     unreadable_lines: int
     """Of the ledger."""
+    taken_back: bool
+    """Whether the next run makes anew what is at fault; not where the output cannot be written to."""
 
 
-def verify(output: Path, ledger: Ledger, *, deep: bool = False) -> Verification:
+def verify(output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True) -> Verification:
     """Hold an output against its ledger, and take back what is not as recorded, so that the next run does it again.
 
     Parameters
     ----------
     ledger
-        Open for writing, in an output that this process has locked.
+        Open for writing in an output that this process has locked; read only, if nothing is to be taken back.
     deep
         Whether to compare checksums of contents, not only sizes; always, when lines of the ledger cannot be read.
+    take
+        Whether to take back what is at fault.
     """
-    deep = deep or bool(ledger.damaged)
+    lines = len(ledger.damaged)
     files = sum(len(of) for steps in ledger.files.values() for of in steps.values())
+    deep = deep or lines > 0
     faults = tuple(find_faults(output, ledger, deep=deep))
-    take_back(ledger, faults)
-    return Verification(files, faults, deep, len(ledger.damaged))
+    if take:
+        take_back(ledger, faults)
+    if take and lines:
+        ledger.mend()
+    return Verification(files, faults, deep, lines, take)

@@ -98,7 +98,7 @@ def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
                 continue
             try:
                 state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
-            except FileNotFoundError:
+            except OSError:
                 return False
             if not S_ISDIR(state.st_mode) and state.st_size != size:
                 return False
@@ -158,7 +158,8 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, d
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
     write_bytes(output / PLAN, json.dumps(document).encode())
     for planned in plan.fovs:
-        if planned.tasks and plan.job.fov_dir(planned.fov).exists():
+        outdated = ledger.outdated(planned.fov, planned.tasks)  # `prepare` makes them so, when these are taken back
+        if planned.tasks and plan.job.fov_dir(planned.fov).exists() and not outdated:
             describe_fov(plan, metadata, planned)
             mend_arrays(plan, metadata, ledger, planned)
             tidy(plan, ledger, planned.fov)
@@ -191,6 +192,8 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> No
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
     again = ledger.outdated(fov.fov, fov.tasks)
+    for task in fov.tasks:
+        again.setdefault(task.key, set()).update(step for step in task.digests if (task.kind, step) in plan.anew)
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
     ledger.void(again)
@@ -216,7 +219,7 @@ def mend_arrays(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) ->
     """Write the documents of arrays anew that have data which is recorded, where they are damaged or gone."""
     job = plan.job
     specs = layout(job.config, metadata.fovs[fov.fov].shape, job.n_frames, job.block_frames)
-    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("tracks", 0)
+    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks", 0)
     for spec, _ in _recorded_shards(fov, ledger, specs):
         create_array(job.fov_dir(fov.fov) / IMAGES, spec.for_tracks(tracks))
 

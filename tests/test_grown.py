@@ -1,5 +1,7 @@
 """A movie that has changed: refused, or gone on with where it is the same acquisition with more frames."""
 
+import threading
+
 import numpy as np
 import pytest
 from support.movies import as_czi, as_nd2, config, differences, file_bytes, products, times_of_change
@@ -105,3 +107,18 @@ def test_a_trial_does_not_settle_the_length_of_blocks(tmp_path, small_czi):
     pyama_dask.run(config(small_czi, output, {"params.frames": "0", "storage.block_frames": "auto"}))
     pyama_dask.run(config(small_czi, output, {"storage.block_frames": "auto"}))
     assert len(list(output.glob("fov_000/images.zarr/pc_ch_0/0/c.*"))) == 1
+
+
+def test_fovs_done_with_other_blocks_are_compared_by_their_own(tmp_path, data):
+    movie, output = begun(as_czi, tmp_path, data, 8, {"storage.block_frames": 2})
+    pyama_dask.run(config(movie, output, {"storage.block_frames": 5, "params.fovs": "0"}))
+    as_czi(movie, data)
+    assert pyama_dask.run(config(movie, output, {"storage.block_frames": 5}), extend=True).exit_status == 0
+
+
+def test_a_run_that_does_not_come_to_a_fov_leaves_its_times_alone(small_czi, copied):
+    times = pyama_dask.open_output(copied)[1].times
+    cancelled = threading.Event()
+    cancelled.set()
+    pyama_dask.run(config(small_czi, copied, {"params.frames": "2-5"}), cancel=cancelled)
+    assert np.array_equal(pyama_dask.open_output(copied)[1].times, times)

@@ -39,7 +39,7 @@ def job(tmp_path):
 
 def left(path, *, ago=0.0, **changes):
     """Write the lock of another run, that was touched so many seconds ago."""
-    path.write_text(json.dumps({"pid": 1234, "run": "other", "stopping": False, "after_crash": False} | changes))
+    path.write_text(json.dumps({"pid": 1234, "run": "other", "stopping": False} | changes))
     os.utime(path, (time.time() - ago,) * 2)
 
 
@@ -76,7 +76,7 @@ def test_it_is_there_while_it_is_held_and_nothing_is_left(tmp_path, path):
         lock.check()
         assert json.loads(path.read_text()).items() >= {"host": socket.gethostname(), "run": "mine"}.items()
     assert list(path.parent.iterdir()) == []
-    assert (lock.run, lock.after_crash) == ("mine", False)
+    assert lock.run == "mine"
 
 
 def test_its_mode_follows_the_umask(tmp_path, path):
@@ -108,7 +108,7 @@ def test_one_of_a_process_that_is_over_is_taken_over_at_once(tmp_path, path, gon
     left(path, **here(**gone))
     with locked(tmp_path) as lock:
         assert json.loads(path.read_text())["pid"] == os.getpid()
-        assert not lock.after_crash  # the machine has gone on since
+        assert lock.run
 
 
 def test_one_whose_number_went_to_another_process_is_taken_over(tmp_path, path):
@@ -154,7 +154,7 @@ def test_one_of_another_place_is_dead_after_a_minute_without_a_touch(tmp_path, p
     assert json.loads(path.read_text())["host"] == holder["host"]
     left(path, ago=61, **holder)
     with locked(tmp_path) as lock:
-        assert lock.after_crash == ("boot" in other)
+        assert lock.run
 
 
 def test_the_clock_is_that_of_the_file_system(tmp_path, path, monkeypatch):
@@ -181,19 +181,7 @@ def test_one_that_cannot_be_read_is_of_a_run_that_begins_or_of_a_crash(tmp_path,
         pass
     os.utime(path, (time.time() - 61,) * 2)
     with locked(tmp_path) as lock:
-        assert lock.after_crash
-
-
-@pytest.mark.parametrize(
-    ("changes", "crash"),
-    [({}, False), ({"boot": "another"}, True), ({"boot": ""}, True), (ELSEWHERE, True), ({"after_crash": True}, True)],
-    ids=["same boot", "rebooted", "unknown", "elsewhere", "not checked since"],
-)
-def test_whether_the_machine_may_have_crashed(tmp_path, path, gone, changes, crash):
-    left(path, ago=100, **here(**gone) | changes)
-    with locked(tmp_path) as lock:
-        assert lock.after_crash == crash
-        assert json.loads(path.read_text())["after_crash"] == crash  # for the next run, if this one is killed
+        assert lock.run
 
 
 # ------------------------------------------------------------------------------------------------- the disk

@@ -118,7 +118,7 @@ def test_every_file_is_the_same_to_the_byte(movie, changes, whole, tmp_path_fact
 
 def test_the_runs_compared_have_cells_and_warnings(whole):
     files = whole()
-    assert files["gather-fov000"]["notes"]["cells"]
+    assert files["gather-fov000"]["notes"]["crop"]["cells"]
     noticed = [words for name in files if name.startswith("ingest") for _, words in files[name]["warnings"]]
     assert any("frames" in words and "not divisible" in words for words in noticed)
 
@@ -197,4 +197,22 @@ def test_every_frame_and_every_cell_is_a_place_to_stop(tasks, monkeypatch):
     rounds = {"ingest": 4, "finish": 2}  # copy, segment, two channels; track, all others
     assert of["ingest-fov000-b000"] == rounds["ingest"] * BLOCK
     assert of["finish-fov000-b000"] == rounds["finish"] * BLOCK
-    assert of["gather-fov000"] == 4 * receipts["gather-fov000"].notes["cells"] > 0  # three channels and the mask
+    assert (
+        of["gather-fov000"] == 4 * receipts["gather-fov000"].notes["crop"]["cells"] > 0
+    )  # three channels and the mask
+
+
+def test_a_cancelled_display_is_no_fault_of_the_display(tasks, monkeypatch):
+    by_key, job = tasks
+    put = Bench.put
+
+    def cancelled(bench, group, data, level=0):
+        if level == 1:
+            raise CancelledError("the run was cancelled")
+        put(bench, group, data, level)
+
+    monkeypatch.setattr(Bench, "put", cancelled)
+    shown = sorted(job.output.glob("fov_000/images.zarr/*/1/c.0.0.0"))
+    with pytest.raises(CancelledError):
+        run_task(by_key["finish-fov000-b000"], job)
+    assert sorted(job.output.glob("fov_000/images.zarr/*/1/c.0.0.0")) == shown

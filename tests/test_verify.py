@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from support.movies import config, differences, file_bytes, products, times_of_change
+from support.movies import as_czi, config, differences, file_bytes, products, times_of_change
 
 import pyama_dask
 from pyama_dask.cli import main
@@ -16,6 +16,8 @@ from pyama_dask.report import LEDGER
 RAW = "fov_001/images.zarr/pc_ch_0/0/c.1.0.0"
 FILES = [
     RAW,
+    ".pyama_dask/fov_000/levels_copy_b000.npz",
+    ".pyama_dask/fov_000/levels_background_ch_1_b001.npz",
     "fov_000/images.zarr/fl_background_ch_1/tiles/c.0.0.0",
     "fov_000/images.zarr/seg_tracked_ch_0/0/c.2.0.0",
     "fov_001/images.zarr/fl_ch_1/1/c.0.0.0",
@@ -126,7 +128,30 @@ class TestDamagedLedger:
         assert pyama_dask.open_output(damaged)
         from pyama_dask.report import read_status
 
-        assert {fov["status"] for fov in read_status(damaged)["fovs"]} == {"done", "partial"}
+        found = read_status(damaged)
+        assert {fov["status"] for fov in found["fovs"]} == {"done", "partial"}
+        assert any("1 lines of" in warning for warning in found["warnings"])
+
+    def test_killed_while_files_are_compared_the_next_run_does_so_again(
+        self, small_czi, finished, damaged, monkeypatch
+    ):
+        def killed(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("pyama_dask.verify.find_faults", killed)
+            again(small_czi, damaged)
+        assert any("could not be read" in warning for warning in again(small_czi, damaged).warnings)
+        assert differences(products(damaged), products(finished)) == []
+
+    def test_without_the_line_of_the_movie_another_one_is_refused_still(self, damaged, small_pixels, tmp_path):
+        path = damaged / LEDGER
+        path.write_bytes(path.read_bytes().replace(b'{"movie"', b'{"m\xffvie"'))
+        other = as_czi(tmp_path / "other.czi", small_pixels[:, ::-1])
+        before = file_bytes(damaged)
+        with pytest.raises(OutputError, match="results of another movie"):
+            pyama_dask.run(config(other, damaged))
+        assert file_bytes(damaged) == before
 
 
 @pytest.mark.parametrize("name", ["plan.json", "report.json", "log.txt"])
@@ -192,6 +217,11 @@ class TestForce:
         (copied / "fov_000/cells.zarr").mkdir()  # which a run does not see, as it looks at no single cell
         assert again(small_czi, copied).tasks == 0
         pyama_dask.run(config(small_czi, copied), force=["crop"])
+        assert file_bytes(copied) == file_bytes(finished)
+
+    def test_a_step_alone_leaves_nothing_that_was_made_from_it_recorded(self, small_czi, finished, copied):
+        pyama_dask.run(config(small_czi, copied), steps=["segment"], force=["segment"])
+        assert again(small_czi, copied).tasks == 2 * (3 + 1 + 3 + 1)  # all but copying
         assert file_bytes(copied) == file_bytes(finished)
 
     def test_an_unknown_step_is_refused(self, small_czi, copied):

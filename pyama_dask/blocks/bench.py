@@ -11,7 +11,7 @@ import numpy as np
 from pyama_dask import scratch
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.background import background_plane
-from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
+from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, channel_of, layout, raw_name
 from pyama_dask.lock import check_wanted
 from pyama_dask.store import read_block, write_block
 from pyama_dask.tasks import Job, Step, Task
@@ -43,7 +43,7 @@ class Bench:
         """The step that is at work; what is written is its."""
         self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
-        self.notes: dict[str, int] = {}
+        self.notes: dict[Step, dict[str, int]] = {}
         self.bytes_read = self.bytes_written = 0
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
@@ -137,6 +137,10 @@ class Bench:
         if (step, message) not in self.warnings:
             self.warnings.append((step, message))
 
+    def note(self, **counts: int) -> None:
+        """Enter counts for the report."""
+        self.notes[self.step] = counts
+
     def wrote(self, path: Path) -> None:
         """Enter a file into the account."""
         if path not in self.written[self.step]:
@@ -170,3 +174,10 @@ class Bench:
         """Name a frame of the output in messages, with its number in the movie where that is another."""
         number = self.job.frames[frame]
         return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
+
+
+def levels_of(group: str) -> str:
+    """Name of the tables with the grey levels of a group; a background's has those of its channel less it, too."""
+    return (
+        f"levels_background_ch_{channel_of(group)}" if group.startswith(("fl_background", CORRECTED)) else "levels_copy"
+    )

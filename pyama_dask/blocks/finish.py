@@ -15,6 +15,7 @@ from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.blocks.parts import Part, go_through
+from pyama_dask.errors import CancelledError
 from pyama_dask.files import disk_error
 from pyama_dask.kernels import crops, display, features
 from pyama_dask.kernels.tracking import relabel
@@ -178,7 +179,7 @@ class Display(Part):
         try:
             yield
         except DISPLAY_FAULTS as error:
-            if disk_error(error, bench.job.output):
+            if isinstance(error, CancelledError) or disk_error(error, bench.job.output):
                 raise
             bench.warn("cache", f"FOV {bench.task.fov}: no display level from frame {bench.task.start} on: {error}")
             for group in self._groups:

@@ -38,7 +38,7 @@ def gather_traces(bench: Bench) -> None:
     path = traces_file(bench.job.fov_dir(bench.task.fov), bench.job.source, bench.task.fov)
     write_traces(path, table)
     bench.wrote(path)
-    bench.notes |= {"rows": len(table), "cells": int(table["cell"].nunique())}
+    bench.note(rows=len(table), cells=int(table["cell"].nunique()))
     if table.empty:
         bench.warn("extract", _why_empty(bench))
 
@@ -70,7 +70,7 @@ def gather_crops(bench: Bench) -> None:
                 bench.check()
                 writer.crop(product, cell, (crop, *_shown(bench, crop)))
     bench.wrote(path)
-    bench.notes["cells"] = len(ids)
+    bench.note(cells=len(ids))
 
 
 def _shown(bench: Bench, crop: np.ndarray) -> list[np.ndarray]:

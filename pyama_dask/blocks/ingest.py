@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask import scratch
-from pyama_dask.blocks.bench import CORRECTED, Bench
+from pyama_dask.blocks.bench import CORRECTED, Bench, levels_of
 from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.blocks.parts import Part, go_through
 from pyama_dask.config import as_ranges
@@ -34,7 +34,9 @@ def ingest(bench: Bench) -> None:
 
 
 def _save_levels(bench: Bench, levels: Mapping[str, Histogram]) -> None:
-    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, f"levels_{bench.step}", bench.block), levels))
+    """Leave the grey levels that a part has counted."""
+    what = levels_of(next(iter(levels)))
+    bench.wrote(scratch.save_levels(scratch.block_file(bench.work, what, bench.block), levels))
 
 
 # ------------------------------------------------------------------------------------------------- copying

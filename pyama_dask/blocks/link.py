@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask import scratch
-from pyama_dask.blocks.bench import CORRECTED, Bench
+from pyama_dask.blocks.bench import CORRECTED, Bench, levels_of
 from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.layout import background_name, tracked_name
@@ -22,7 +22,6 @@ def link(bench: Bench) -> None:
         bench.step = "track"
         track_boxes(bench)
     if {"crop", "cache"} & bench.task.digests.keys():
-        bench.step = "crop" if "crop" in bench.task.digests else "cache"
         find_windows(bench)
 
 
@@ -40,7 +39,7 @@ def track_boxes(bench: Bench) -> None:
     bench.wrote(scratch.save(bench.work / "tracks.npz", **by_frame, count=tracks, objects=max(map(len, found))))
     bench.wrote(scratch.save(bench.work / "cells.npz", ids=kept, boxes=box, valid=valid))
     create_array(bench.images, bench.specs[f"{tracked_name(bench.phase)}/0"].for_tracks(tracks))
-    bench.notes = {"tracks": tracks, "cells": len(kept)}
+    bench.note(tracks=tracks, cells=len(kept))
 
 
 def follow(bench: Bench, tracker: Chosen, found: list[np.ndarray]) -> list[npt.NDArray[np.int64]]:
@@ -77,9 +76,8 @@ def find_windows(bench: Bench) -> None:
     groups = list(bench.raw_groups)
     if not bench.params.copy_only and bench.pc is not None:
         groups += [name for ch in bench.fl for name in (background_name(ch), f"{CORRECTED}_ch_{ch}")]
-    copied, background = (bench.block_files(f"levels_{step}") for step in ("copy", "background"))
-    found = {
-        group: scratch.load_levels(copied if group in bench.raw_groups else background, group).window()
-        for group in groups
-    }
-    bench.wrote(scratch.save(bench.work / "windows.npz", **{name: np.array(pair) for name, pair in found.items()}))
+    found = {group: scratch.load_levels(bench.block_files(levels_of(group)), group).window() for group in groups}
+    file = scratch.save(bench.work / "windows.npz", **{name: np.array(pair) for name, pair in found.items()})
+    for step in bench.task.digests.keys() & {"crop", "cache"}:  # both need it
+        bench.step = step
+        bench.wrote(file)
