@@ -147,10 +147,7 @@ def describe_verification(found: Verification) -> str:
     if found.faults:
         lines.append(f"By their {how}, {len(found.faults)} of {found.files} files are not as they were recorded:")
         lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
-        anew = (
-            "The next run makes them anew" if found.taken_back else "The output cannot be written to, so they stay so"
-        )
-        lines.append(anew)
+        lines.append("The next run makes them anew" if found.taken_back else "They stay so: the output is read-only")
     else:
         lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
     return "\n".join(lines)
