@@ -195,11 +195,10 @@ def test_every_frame_and_every_cell_is_a_place_to_stop(tasks, monkeypatch):
     receipts = {key: run_task(task, job) for key, task in by_key.items()}
     of = {key: asked.count(key) - 1 for key in set(asked)}  # once before anything else
     rounds = {"ingest": 4, "finish": 2}  # copy, segment, two channels; track, all others
-    assert of["ingest-fov000-b000"] == rounds["ingest"] * BLOCK
-    assert of["finish-fov000-b000"] == rounds["finish"] * BLOCK
-    assert (
-        of["gather-fov000"] == 4 * receipts["gather-fov000"].notes["crop"]["cells"] > 0
-    )  # three channels and the mask
+    assert of["ingest-fov000-b000"] >= rounds["ingest"] * BLOCK  # and once for what is written of each piece
+    assert of["finish-fov000-b000"] >= rounds["finish"] * BLOCK
+    cells = receipts["gather-fov000"].notes["crop"]["cells"]
+    assert of["gather-fov000"] == 4 * cells > 0  # three channels and the mask
 
 
 def test_a_cancelled_display_is_no_fault_of_the_display(tasks, monkeypatch):

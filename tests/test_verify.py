@@ -132,15 +132,14 @@ class TestDamagedLedger:
         assert {fov["status"] for fov in found["fovs"]} == {"done", "partial"}
         assert any("1 lines of" in warning for warning in found["warnings"])
 
-    def test_killed_while_files_are_compared_the_next_run_does_so_again(
-        self, small_czi, finished, damaged, monkeypatch
-    ):
+    def test_killed_while_files_are_compared_the_next_run_does_it(self, small_czi, finished, damaged, monkeypatch):
         def killed(*_, **__):
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr("pyama_dask.verify.find_faults", killed)
+        monkeypatch.setattr("pyama_dask.verify.find_faults", killed)
+        with pytest.raises(KeyboardInterrupt):
             again(small_czi, damaged)
+        monkeypatch.undo()
         assert any("could not be read" in warning for warning in again(small_czi, damaged).warnings)
         assert differences(products(damaged), products(finished)) == []
 
