@@ -168,7 +168,7 @@ def test_a_signal_ends_a_run_in_order_and_the_next_goes_on(here, small_czi, fini
         assert time.monotonic() - sent < 10
     assert program.returncode == 130, error
     assert "Cancelled" in out
-    assert "Run the same command again" in out
+    assert "run the same command again" in out
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(family, timeout=3)
     assert alive == []
