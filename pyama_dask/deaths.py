@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,16 @@ class ExitStatus(NannyPlugin):
             for_memory = status == -signal.SIGKILL and killed > killed_before
             killed_before = killed
             how = MEMORY if for_memory else described(status)
-            nanny.log_event(EXITS, {"worker": process.worker_address, "why": how})
+            nanny.loop.add_callback(tell, nanny, {"worker": process.worker_address, "why": how})
             go_on(status)
 
         process.on_exit = say
+
+
+async def tell(nanny: Any, event: dict[str, str]) -> None:
+    """Log an event on the scheduler; one that is ending, with all its workers, needs it no more."""
+    with suppress(OSError):
+        await nanny.scheduler.log_event(topic=EXITS, msg=event)
 
 
 def described(status: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -120,6 +121,7 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
                 memory_limit=worker_memory(cluster),
                 host="127.0.0.1",
                 dashboard_address=free_address(cluster.dashboard),
+                silence_logs=logging.CRITICAL,  # what happens to a worker reaches the run's own log
             )
         with processes, Client(processes) as client:
             yield client

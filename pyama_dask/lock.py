@@ -229,7 +229,7 @@ def _take_away(path: Path) -> None:
             aside = beside(path)
             path.rename(aside)
             if _is_at(aside, file):
-                log.warning("%s: taken over from %s", path, dict(found.holder) or "a run that was cut off")
+                log.info("%s: taken over from %s", path, dict(found.holder) or "a run that was cut off")
             else:  # turns are not taken where a file system ignores `flock`: this is the lock of a run that was quicker
                 with suppress(OSError):
                     os.link(aside, path)

@@ -1,18 +1,21 @@
 """Why workers died: told apart by real deaths on a real cluster."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import numpy as np
 import pytest
 from distributed import Client, KilledWorker, LocalCluster
+from distributed.comm import CommClosedError
 
-from pyama_dask.deaths import MEMORY, Deaths, described, oom_kills
+from pyama_dask.deaths import MEMORY, Deaths, described, oom_kills, tell
 
 LIMIT = 500 * 2**20
 
@@ -131,10 +134,11 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
 
     class Nanny:
         def __init__(self):
-            self.process, self.logged = Process(), []
+            self.process, self.loop, self.logged = Process(), self, []
 
-        def log_event(self, topic, event):
-            self.logged.append((topic, event["worker"], event["why"]))
+        def add_callback(self, function, nanny, event):
+            assert (function, nanny) == (deaths.tell, self)
+            self.logged.append(event["why"])
 
     counts = iter([3, 3, 4, 5])
     monkeypatch.setattr(deaths, "oom_kills", lambda: next(counts))
@@ -142,9 +146,17 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
     deaths.ExitStatus().setup(nanny)
     for status in (-9, -9, -11):
         nanny.process.on_exit(status)
-    assert [why for _, _, why in nanny.logged] == ["signal 9", MEMORY, "signal 11"]
+    assert nanny.logged == ["signal 9", MEMORY, "signal 11"]
     assert nanny.process.went_on == (-9, -9, -11)
 
 
 def test_described():
     assert [described(status) for status in (-11, 0, 3)] == ["signal 11", "exit status 0", "exit status 3"]
+
+
+def test_a_scheduler_that_ends_with_all_its_workers_is_told_nothing():
+    class Scheduler:
+        async def log_event(self, **_):
+            raise CommClosedError("Stream is closed")
+
+    asyncio.run(tell(SimpleNamespace(scheduler=Scheduler()), {"worker": "tcp://127.0.0.1:1", "why": "signal 9"}))
