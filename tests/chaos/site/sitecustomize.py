@@ -31,7 +31,7 @@ RENAMED = {
 """About to be put in its place: the whole file or store lies beside it."""
 REMOVED = {"parts": r"/crops_\w+\.npy$", "discard": r"/c\.\d+\.0\.0$"}
 """About to be removed."""
-LINKED = {"lock": r"/lock$"}
+OPENED = {"lock": r"/\.pyama_dask/lock$"}
 """About to be made."""
 WRITTEN = {
     "ledger": "half of a line of the ledger is on disk",
@@ -46,7 +46,7 @@ CALLED = {
     "crop": ("pyama_dask.cells", "CellsWriter.crop"),
 }
 """In the middle of a shard's write, with half a shard in its place, and between two cells of a store."""
-MOMENTS = {*RENAMED, *REMOVED, *LINKED, *WRITTEN, *CALLED}
+MOMENTS = {*RENAMED, *REMOVED, *OPENED, *WRITTEN, *CALLED}
 
 os_write = os.write
 
@@ -110,11 +110,13 @@ class Blow:
 
 
 def watch_files(blow: Blow, event: str, pattern: str) -> None:
-    """Strike when a file of a name is about to be renamed to, removed or linked."""
-    place = {"os.rename": 1, "os.link": 1, "os.remove": 0}[event]
+    """Strike when a file of a name is about to be renamed to, removed or opened."""
+    place = {"os.rename": 1, "open": 0, "os.remove": 0}[event]
 
     def hook(happens: str, given: tuple) -> None:
-        if happens == event and re.search(pattern, os.fsdecode(given[place])) and blow.due():
+        if happens != event or not isinstance(given[place], str | bytes | os.PathLike):
+            return  # another event, or a file that is open already
+        if re.search(pattern, os.fsdecode(given[place])) and blow.due():
             blow.fall()
 
     sys.addaudithook(hook)
@@ -150,12 +152,12 @@ def during_shard(blow: Blow, write_block):
     """Strike while the shard is written, which is when its temporary file has content."""
 
     @wraps(write_block)
-    def wrapper(images, spec, start, data):
+    def wrapper(images, spec, start, data, *stop):
         if not blow.due():
-            return write_block(images, spec, start, data)
+            return write_block(images, spec, start, data, *stop)
         if blow.action is fill or blow.action is lock_up:
             blow.fall()
-            return write_block(images, spec, start, data)
+            return write_block(images, spec, start, data, *stop)
         folder = os.path.join(images, spec.path)
 
         def strike() -> None:
@@ -165,7 +167,7 @@ def during_shard(blow: Blow, write_block):
 
         thread = threading.Thread(target=strike, daemon=True)
         thread.start()
-        written = write_block(images, spec, start, data)
+        written = write_block(images, spec, start, data, *stop)
         thread.join(0)
         blow.fall()  # it was written too fast to be seen
         return written
@@ -177,8 +179,8 @@ def after_half_a_shard(blow: Blow, write_block):
     """Strike with half a shard in its place, as a file system may leave it that has lost its power."""
 
     @wraps(write_block)
-    def wrapper(images, spec, start, data):
-        file = write_block(images, spec, start, data)
+    def wrapper(images, spec, start, data, *stop):
+        file = write_block(images, spec, start, data, *stop)
         if blow.due():
             os.truncate(file, os.stat(file).st_size // 2)
             blow.fall()
@@ -228,7 +230,7 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
 def arm(blow: Blow) -> None:
     """Wait for the moment."""
-    for event, names in (("os.rename", RENAMED), ("os.remove", REMOVED), ("os.link", LINKED)):
+    for event, names in (("os.rename", RENAMED), ("os.remove", REMOVED), ("open", OPENED)):
         if blow.moment in names:
             watch_files(blow, event, names[blow.moment])
     if blow.moment in WRITTEN:
