@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ def room(plan: Plan, ledger: Ledger) -> Room:
         if (plan.job.output / path).exists()
     )
     least, about = (sum(_bytes(plan.job, task, part) for task in plan.tasks) for part in (LEAST, USUAL))
-    return Room(least, about, shutil.disk_usage(exists).free + replaced)
+    disk = shutil.disk_usage(exists)
+    free = disk.free if disk.total else sys.maxsize  # some file systems do not say
+    return Room(least, about, free + replaced)
 
 
 def check_room(plan: Plan, ledger: Ledger) -> list[str]:

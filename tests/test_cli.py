@@ -304,7 +304,7 @@ class TestRun:
         path = write_config(here / "run.yaml", config(movie, here / "out"))
         status, out, _ = call("run", path)
         assert status == 3
-        assert "failed: FOV 1: FOV 1: 4 of its frames" in out or "failed: FOV 1: 4 of its frames" in out
+        assert "failed: (input) FOV 1: 4 of its frames" in out
         status, out, _ = call("status", here / "out")
         assert status == 0
         assert "1 FOV done, 1 FOV failed" in out
