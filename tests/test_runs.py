@@ -859,12 +859,13 @@ class TestFailures:
         ):
             assert part in report.fovs[0].reason
 
-    def test_too_little_memory_in_a_method_stays_that_and_is_tried_again(self, small_czi, tmp_path, plugins):
+    def test_too_little_memory_in_a_method_is_tried_again_with_fewer_frames(self, small_czi, tmp_path, plugins):
         changes = {"params.segmentation_method": f"{plugins}:hungry", "params.segmentation_params": {}}
         report = run(small_czi, tmp_path / "out", changes | {"params.fovs": "0", "storage.block_frames": 10})
-        assert report.fovs[0].reason == "ingest-fov000-b000: MemoryError: too much"
+        assert report.fovs[0].reason == "FOV 0, frames 0-9, ingest: MemoryError: too much"
+        assert report.fovs[0].cause == "memory"
         entries = (tmp_path / "out" / LEDGER).read_text().splitlines()
-        assert len([entry for entry in entries if "failed" in json.loads(entry)]) == 1 + Cluster().retries
+        assert len([entry for entry in entries if "failed" in json.loads(entry)]) == 3  # with 10, 2 and 1 at once
 
     @pytest.mark.parametrize("lost", ["images.zarr/seg_labeled_ch_0/0/c.1.0.0", "images.zarr/pc_ch_0/0/c.0.0.0"])
     def test_what_is_lost_is_made_again(self, small_czi, copied, finished, lost):
