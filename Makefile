@@ -2,7 +2,7 @@
 # make test    all tests
 # make check   style and types
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
-# make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost (10 min)
+# make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin

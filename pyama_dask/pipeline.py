@@ -222,7 +222,12 @@ def recorded_movie(output: Path) -> dict[str, str]:
     ledger = Ledger(output / LEDGER)
     if ledger.movie or not ledger.done:
         return ledger.movie
-    plan = read_plan(output)
+    try:
+        plan = read_plan(output)
+    except OutputError as error:
+        raise OutputError(
+            f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
+        ) from error
     return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pyama_dask.files import disk_error
 from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import Plan
-from pyama_dask.tasks import BLOCKED, Job, Task
 
 USUAL = {"raw": 0.6, "labels": 0.05, "background": 0.5, "display": 0.3}
 """Part of their size that arrays of movies of cells take on disk, by what they are."""
@@ -48,7 +48,8 @@ def room(plan: Plan, ledger: Ledger) -> Room:
         for path, (size, _) in ledger.files.get(task.key, {}).get(step, {}).items()
         if (plan.job.output / path).exists()
     )
-    least, about = (sum(_bytes(plan.job, task, part) for task in plan.tasks) for part in (LEAST, USUAL))
+    written = _frames_written(plan)
+    least, about = (int(sum(n * _stored(spec, part) for spec, n in written.items())) for part in (LEAST, USUAL))
     disk = shutil.disk_usage(exists)
     free = disk.free if disk.total else sys.maxsize  # some file systems do not say
     return Room(least, about, free + replaced)
@@ -98,12 +99,15 @@ def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
     return DiskError(f"{error}; {room(left, ledger)}")
 
 
-def _bytes(job: Job, task: Task, part: Mapping[str, float]) -> int:
-    if task.kind not in BLOCKED:
-        return 0
-    specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
-    written = (spec for step in task.digests for spec in products(specs, task.kind, step))
-    return int((task.stop - task.start) * sum(_stored(spec, part) for spec in written))
+def _frames_written(plan: Plan) -> Counter[ArraySpec]:
+    """Frames that the tasks of a plan write, by array; arrays of equal FOVs are equal."""
+    job, frames = plan.job, Counter[ArraySpec]()
+    shapes = {task.shape for task in plan.tasks}
+    specs = {shape: layout(job.config, shape, job.n_frames, job.block_frames) for shape in shapes}
+    for task in plan.tasks:
+        for spec in (spec for step in task.digests for spec in products(specs[task.shape], task.kind, step)):
+            frames[spec] += task.stop - task.start
+    return frames
 
 
 def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:

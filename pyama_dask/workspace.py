@@ -220,7 +220,7 @@ def mend_arrays(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) ->
     job = plan.job
     specs = layout(job.config, metadata.fovs[fov.fov].shape, job.n_frames, job.block_frames)
     tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks", 0)
-    for spec, _ in _recorded_shards(fov, ledger, specs):
+    for spec in {spec for spec, _ in _recorded_shards(fov, ledger, specs)}:
         create_array(job.fov_dir(fov.fov) / IMAGES, spec.for_tracks(tracks))
 
 
