@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from pyama_dask.failures import Cause, Failure
 from pyama_dask.files import write_bytes
 from pyama_dask.ledger import Ledger
 from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, task_key
+
+log = logging.getLogger(__name__)
 
 LEDGER, PLAN, REPORT = (f"{WORK}/{name}" for name in ("ledger.jsonl", "plan.json", "report.json"))
 
@@ -105,8 +107,10 @@ def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str,
 def write_report(report: RunReport) -> None:
     """Write the report beside the ledger."""
     document = asdict(report) | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
-    with suppress(OSError):  # on a full disk; the person is told all the same
+    try:
         write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
+    except OSError as error:  # on a full disk; the person is told how the run ended all the same
+        log.warning("%s could not be written: %s", report.output / REPORT, error)
 
 
 def read_plan(output: Path) -> dict[str, Any]:

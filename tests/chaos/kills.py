@@ -165,6 +165,7 @@ class Chain:
         moment = self.rng.uniform(0.8 * self.began, self.duration) * sooner
         if (status := start.wait(moment)) is not None:
             self._ended(start, status, {0})
+            self.duration = min(self.duration, time.monotonic() - start.began)
             return False, status
         sockets = start.sockets()
         if kill.kind == "worker":

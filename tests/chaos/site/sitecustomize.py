@@ -131,8 +131,10 @@ def watch_ledger(blow: Blow) -> None:
             return os_write(file, content)
         due = blow.due()
         if due and blow.moment == "ledger":
-            os_write(file, content[: len(content) // 2])
-        if due and blow.moment in ("ledger", "record"):
+            written = os_write(file, content[: len(content) // 2])
+            blow.fall()
+            return written
+        if due and blow.moment == "record":
             blow.fall()
             due = False
         written = os_write(file, content)
