@@ -162,8 +162,9 @@ def _load(
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config, with what the command line says in place of its own."""
-    from pyama_dask.config import did_you_mean, load_config, quoted, quoted_key
+    from pyama_dask.config import did_you_mean, load_config, quoted_key
     from pyama_dask.errors import ConfigError
+    from pyama_dask.quantities import quoted
     from pyama_dask.template import COMMENTS
     from pyama_dask.yaml_text import parse_yaml
 
@@ -191,9 +192,10 @@ def _run(config: Config, **options: Any) -> RunReport:
     from rich.console import Console
 
     from pyama_dask.describe import describe_report
-    from pyama_dask.pipeline import run
+    from pyama_dask.pipeline import join_allocation, run
     from pyama_dask.progress import RunDisplay
 
+    join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows
     with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
         report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
     print(describe_report(report))

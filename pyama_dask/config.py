@@ -15,10 +15,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,150 +29,23 @@ from pydantic import (
 from pydantic import model_validator as validates_model
 
 from pyama_dask.errors import ConfigError
+from pyama_dask.quantities import (
+    LONGEST_NAME,
+    AnyPath,
+    Count,
+    Dashboard,
+    Fraction,
+    Memory,
+    Minutes,
+    Moment,
+    Selection,
+    Walltime,
+    Whole,
+    as_switch,
+    memory_bytes,
+    quoted,
+)
 from pyama_dask.yaml_text import parse_yaml
-
-# ------------------------------------------------------------------------------------------- quantities
-
-
-MOST_SELECTED = 1_000_000
-"""Numbers that a selection may name."""
-_LARGEST = 2**31 - 1
-_LONGEST_PATH, _LONGEST_NAME = 4095, 255
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 1 and 0
-        raise ValueError("must be a number, not true or false")  # noqa: TRY004  (pydantic takes no TypeError)
-    return value
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("must be odd")
-    return value
-
-
-def _selection(value: Any) -> Any:
-    """Normalise ``"0-5, 7"``, ``[0, 7]`` or ``3`` to the text form with ranges."""
-    if value == "all":
-        return value
-    return as_ranges(parse_selection(value))
-
-
-def _path(value: Any) -> Any:
-    """Refuse what cannot be the name of a file or directory on any disk."""
-    if isinstance(value, str | Path):
-        text = str(value)
-        if not text.strip():
-            raise ValueError("is empty; name a file or directory")
-        if "\0" in text:
-            raise ValueError("holds a NUL character, which no path can have")
-        try:
-            raw = os.fsencode(text)
-        except UnicodeEncodeError as error:
-            raise ValueError("holds letters that no path can have") from error
-        if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_NAME:
-            raise ValueError(f"is longer than a path ({_LONGEST_PATH} bytes) or a name in it ({_LONGEST_NAME}) can be")
-    return value
-
-
-def _switch(value: Any) -> Any:
-    """Take ``on`` and ``off`` for what they say, as YAML reads them as true and false."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-
-
-def _memory(value: str) -> str:
-    memory_bytes(value)
-    return value
-
-
-Count = Annotated[int, Field(ge=1, le=_LARGEST), BeforeValidator(_number)]
-"""A whole number from 1."""
-Whole = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_number)]
-"""A whole number from 0."""
-OddSize = Annotated[int, Field(ge=1, le=99), AfterValidator(_odd), BeforeValidator(_number)]
-"""An odd diameter in pixels."""
-OddWindow = Annotated[int, Field(ge=1, le=37), AfterValidator(_odd), BeforeValidator(_number)]
-"""An odd window width in pixels in which sums of squares stay exact."""
-Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
-"""A number from 0 to 1."""
-Minutes = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), BeforeValidator(_number)]
-"""Minutes between frames."""
-Moment = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), BeforeValidator(_number)]
-"""Minutes since some start."""
-AnyPath = Annotated[Path, BeforeValidator(_path)]
-"""A path that a disk could have."""
-Selection = Annotated[str, BeforeValidator(_selection)]
-"""``all``, or numbers and ranges with both ends: ``0-5, 7``."""
-Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
-"""Host and port; a port alone would listen on all interfaces."""
-Memory = Annotated[str, AfterValidator(_memory)]
-"""An amount of memory in MiB or GiB, such as ``2GiB``."""
-
-
-def parse_selection(value: Any) -> list[int]:
-    """Turn ``"0-5, 7"``, ``[0, 7]`` or ``3`` into ascending numbers without repeats.
-
-    Raises
-    ------
-    ValueError
-        If the value is not such a selection, or empty.
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int | Iterable):
-        value = "?"  # refused below, like other text that is no selection
-    if isinstance(value, str):
-        parts: Iterable[str] = value.split(",")
-    else:
-        parts = (_text(part) for part in ([value] if isinstance(value, int) else value))
-    numbers: set[int] = set()
-    named = 0
-    for part in parts:
-        match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part)
-        if match is None:
-            raise ValueError(f"must be 'all', or numbers and ranges such as '0-5, 7', not {quoted(part.strip())}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise ValueError(f"range {part.strip()!r} runs backwards")
-        named += last - first + 1
-        if named > MOST_SELECTED:  # told before anything is made of that size
-            raise ValueError(f"names more than {MOST_SELECTED:,} numbers")
-        numbers.update(range(first, last + 1))
-    if not numbers:
-        raise ValueError("must select at least one")
-    return sorted(numbers)
-
-
-def quoted(value: Any, longest: int = 200) -> str:
-    """Write a value for a message, cut where it is long."""
-    text = _text(value, repr)
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
-
-
-def _text(value: Any, write: Callable[[Any], str] = str) -> str:
-    try:
-        return write(value)
-    except (ValueError, RecursionError):  # Python does not write numbers of more than 4300 digits
-        return "a number of thousands of digits, or something that holds one"
-
-
-def as_ranges(numbers: Iterable[int]) -> str:
-    """Write ascending numbers as ``"0-5, 7"``."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def memory_bytes(text: str) -> int:
-    """Bytes of ``"512MiB"`` or ``"2GiB"``; bare numbers and GB are refused, as they are misread too often."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MiB|GiB)", text)
-    if match is None:
-        raise ValueError(f"must be an amount in MiB or GiB such as '2GiB', not {text!r}")
-    return int(float(match[1]) * {"MiB": 2**20, "GiB": 2**30}[match[2]])
-
 
 # ----------------------------------------------------------------------------------------------- models
 
@@ -237,15 +109,33 @@ class Storage(Model):
 
     codec: Literal["lz4", "zstd", "none"] = "lz4"
     background: Literal["full", "grid"] = "full"
-    cells: Annotated[Literal["directory", "zip", "off"], BeforeValidator(_switch)] = "directory"
-    display: Annotated[Literal["on", "off"], BeforeValidator(_switch)] = "on"
+    cells: Annotated[Literal["directory", "zip", "off"], BeforeValidator(as_switch)] = "directory"
+    display: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = "on"
     block_frames: Count | Literal["auto"] = "auto"
+
+
+QueueKind = Literal["slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
+QUEUES: tuple[QueueKind, ...] = get_args(QueueKind)
+"""Queues of a cluster that jobs can be submitted to."""
+
+
+class Adaptive(Model):
+    """Limits between which the number of jobs follows what there is to do."""
+
+    minimum: Annotated[Whole, Field(le=10_000)] = 0
+    maximum: Annotated[Count, Field(le=10_000)]
+
+    @validates_model(mode="after")
+    def _in_order(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError("'minimum' is larger than 'maximum'")
+        return self
 
 
 class Cluster(Model):
     """Where tasks run, and how many FOVs are in flight."""
 
-    kind: Literal["serial", "local", "address"] = "local"
+    kind: Literal["serial", "local", "address", "runner"] | QueueKind = "local"
     workers: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
     memory: Memory | Literal["auto"] = "auto"
     address: str | None = None
@@ -253,12 +143,73 @@ class Cluster(Model):
     batch_size: Count | Literal["auto"] = "auto"
     retries: Annotated[Whole, Field(le=1000)] = 1
     lost_workers: Annotated[Count, Field(le=1000)] = 3
+    # of a queue; the names are those of dask-jobqueue as far as it has them
+    jobs: Annotated[Count, Field(le=10_000)] | None = None
+    adaptive: Adaptive | None = None
+    cores: Annotated[Count, Field(le=1000)] = 1
+    processes: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
+    walltime: Walltime | None = None
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    prologue: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    local_directory: str | None = None
+    options: dict[str, Any] = {}
+    failed_jobs: Annotated[Count, Field(le=1000)] = 5
+    alarm: Minutes = 10.0
+    tls: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = "on"
 
     @validates_model(mode="after")
     def _address_fits(self) -> Self:
         if (self.kind == "address") != (self.address is not None):
             raise ValueError("'address' goes with 'kind: address', and is needed there")
         return self
+
+    @validates_model(mode="after")
+    def _queue_is_whole(self) -> Self:
+        if not self.of_queue:
+            return self
+        if (self.jobs is None) == (self.adaptive is None):
+            raise ValueError(f"'kind: {self.kind}' needs either 'jobs', their number, or 'adaptive', its limits")
+        if self.memory == "auto":
+            raise ValueError(f"'kind: {self.kind}' needs 'memory', of a job, such as 4GiB")
+        if (self.walltime is None) != (self.kind == "htcondor"):
+            raise ValueError("'walltime', such as '04:00:00', is needed with every queue but htcondor, which has none")
+        if self.cores % self.worker_processes:
+            raise ValueError(f"'cores', {self.cores}, must be a multiple of 'processes', {self.worker_processes}")
+        if self.worker_bytes <= 0:
+            raise ValueError(f"'memory', {self.memory}, is less than a job of {self.worker_processes} processes needs")
+        return self
+
+    @property
+    def of_queue(self) -> bool:
+        """Whether workers are jobs of a queue."""
+        return self.kind in QUEUES
+
+    @property
+    def worker_processes(self) -> int:
+        """Worker processes of a job."""
+        return self.cores if self.processes == "auto" else self.processes
+
+    @property
+    def job_bytes(self) -> int:
+        """Memory of a job of a queue."""
+        return memory_bytes(self.memory)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a worker process of a job, whose first process looks after the workers and needs some, too."""
+        return (self.job_bytes - NANNY_BYTES) // self.worker_processes
+
+    @property
+    def most_jobs(self) -> int:
+        """Largest number of jobs at once."""
+        return self.adaptive.maximum if self.adaptive else self.jobs or 0
+
+
+NANNY_BYTES = 200 * 2**20
+"""Memory of a job's process that starts its workers and watches them."""
 
 
 class Config(Model):
@@ -416,7 +367,7 @@ def _meant(key: str) -> str:
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Ask for the dotted keys whose last part is like that of one which is not known; nothing where there are none."""
-    if len(key) > _LONGEST_NAME:
+    if len(key) > LONGEST_NAME:
         return ""
     last = {dotted: dotted.rpartition(".")[2] for dotted in known}
     close = difflib.get_close_matches(key.rpartition(".")[2], last.values(), cutoff=0.75)

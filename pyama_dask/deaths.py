@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ OVER_LIMIT = "worker-restart-memory"
 """Topic of events that a nanny logs before it ends a worker that is beyond its limit of memory."""
 MEMORY = "memory"
 """Why a worker is gone that took too much memory."""
+WALLTIME = "walltime"
+"""Why a worker is gone whose job came to its end while a task ran."""
+TOLD_AFTER = 2.0
+"""Seconds within which a nanny knows that its worker is gone."""
 
 
 class ExitStatus(NannyPlugin):
@@ -49,10 +54,10 @@ class ExitStatus(NannyPlugin):
         process.on_exit = say
 
 
-async def tell(nanny: Any, event: dict[str, str]) -> None:
-    """Log an event on the scheduler; one that is ending, with all its workers, needs it no more."""
+async def tell(teller: Any, event: dict[str, Any]) -> None:
+    """Have a nanny or worker log an event; a scheduler that is ending, with all its workers, needs it no more."""
     with suppress(OSError):
-        await nanny.scheduler.log_event(topic=EXITS, msg=event)
+        await teller.scheduler.log_event(topic=EXITS, msg=event)
 
 
 def described(status: int) -> str:
@@ -69,7 +74,57 @@ def oom_kills(counters: Path = Path("/proc/vmstat")) -> int:
     return int(found[1]) if found else 0
 
 
-class Deaths:
+@dataclass(frozen=True)
+class Loss:
+    """What became of a worker."""
+
+    why: str | None = None
+    """``memory`` if it was ended for what it took, by its nanny or by the kernel; ``walltime`` if its job came to its
+    end; ``signal 11`` or ``exit status 3`` for how else its process ended; None where nobody says, as of a machine
+    that is gone."""
+    with_job: bool = False
+    """Whether its whole job is gone, which is no fault of a task unless it was for memory."""
+    ran: float = 0.0
+    """Seconds that a task had run when the job came to its end."""
+
+
+class Crew:
+    """Knows the workers of a pool; this one knows nothing of them."""
+
+    expected = 0
+    """Workers that will come, if not all have."""
+
+    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:  # noqa: ARG002
+        """Say what became of a worker that the scheduler has found to be gone.
+
+        Parameters
+        ----------
+        worker
+            Its address, as of ``KilledWorker.last_worker``.
+        name
+            Its name.
+        since
+            When it was found, by the monotonic clock; others may learn of it a moment later.
+        ask
+            Whether to find out, even if that takes some seconds.
+        """
+        return Loss()
+
+    def standing(self) -> str:
+        """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
+        return ""
+
+    def check(self) -> None:
+        """Make sure that workers will come.
+
+        Raises
+        ------
+        ClusterError
+            If none will.
+        """
+
+
+class Deaths(Crew):
     """Knows why workers of a cluster died, from now on.
 
     Parameters
@@ -86,35 +141,24 @@ class Deaths:
         except Exception as error:  # noqa: BLE001  (what cannot be told of lost workers stops no run)
             log.info("how workers end will not be known: %s: %s", type(error).__name__, error)
 
-    def why(self, worker: str, timeout: float = 2.0) -> str | None:
-        """Say why a worker is gone, that the scheduler has found to be.
-
-        Parameters
-        ----------
-        worker
-            Its address, as of ``KilledWorker.last_worker``.
-        timeout
-            Seconds to wait for its nanny, who may learn of it after the scheduler.
-
-        Returns
-        -------
-        ``memory`` if it was ended for what it took, by its nanny or by the kernel; ``signal 11`` or ``exit status 3``
-        for how else its process ended; None where nobody says, as of a machine that is gone.
-        """
-        until = time.monotonic() + (0 if worker in self._unknown else timeout)
+    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:  # noqa: ARG002
+        """Say what became of a worker, as its nanny knows it."""
+        until = 0 if worker in self._unknown else since + TOLD_AFTER
         while (said := self._said(EXITS, worker)) is None:
             if time.monotonic() > until:
                 self._unknown.add(worker)
-                return MEMORY if self._said(OVER_LIMIT, worker) else None
+                return Loss(MEMORY if self._said(OVER_LIMIT, worker) else None)
             time.sleep(0.05)  # what has been said must be asked for: a client has one listener a topic
         if said["why"] in ENDED_BY_NANNY and self._said(OVER_LIMIT, worker):
-            return MEMORY
-        return str(said["why"])
+            return Loss(MEMORY)
+        if cut_off := self._said(EXITS, worker, WALLTIME):
+            return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
+        return Loss(str(said["why"]))
 
-    def _said(self, topic: str, worker: str) -> dict[str, Any] | None:
-        """Newest event of a topic about a worker."""
+    def _said(self, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
+        """Newest event of a topic about a worker, of all or of one kind."""
         about = (event for _, event in reversed(self._client.get_events(topic)) if event["worker"] == worker)
-        return next(about, None)
+        return next((event for event in about if why in (None, event.get("why"))), None)
 
 
 ENDED_BY_NANNY = {described(-signal.SIGTERM), described(-signal.SIGKILL)}

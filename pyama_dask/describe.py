@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pyama_dask.config import as_ranges
 from pyama_dask.plan import Plan
+from pyama_dask.quantities import as_ranges
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
 from pyama_dask.space import gib

@@ -42,6 +42,26 @@ class ClusterError(PyamaError, ConnectionError):
     """A Dask scheduler that is gone, or that does not do what the run needs."""
 
 
+class QueueError(PyamaError, RuntimeError):
+    """A queue of a cluster that does not answer, or does not take a job.
+
+    Parameters
+    ----------
+    message
+        What it said.
+    passing
+        Whether it may be otherwise a moment later.
+    """
+
+    def __init__(self, message: str, *, passing: bool) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class WalltimeError(PyamaError, TimeoutError):
+    """A worker whose job ends before the task would; another one does it."""
+
+
 class WorkerLostError(PyamaError, RuntimeError):
     """A worker that was gone before its task ended; no fault of the task, unless it happens with it again and again.
 
@@ -51,11 +71,15 @@ class WorkerLostError(PyamaError, RuntimeError):
         What happened.
     over_memory
         Whether the worker was ended because it went over its memory limit.
+    with_job
+        Whether its whole job ended, of a queue that had other reasons: pre-emption, a node that failed, walltime.
+    ran
+        Seconds that the task had run when its job came to the end of its walltime; 0 if that was not so.
     """
 
-    def __init__(self, message: str, *, over_memory: bool = False) -> None:
+    def __init__(self, message: str, *, over_memory: bool = False, with_job: bool = False, ran: float = 0.0) -> None:
         super().__init__(message)
-        self.over_memory = over_memory
+        self.over_memory, self.with_job, self.ran = over_memory, with_job, ran
 
 
 class ResultsWarning(UserWarning):

@@ -1,240 +1,48 @@
 """Running a plan: one loop that feeds tasks to a pool and records what comes back.
 
-A pool is the serial loop or a Dask client; the loop is the same for both. FOVs enter a window in order and leave it
-when their last receipt is recorded. A task is handed out only when everything it needs is on disk and in the ledger,
-and futures are dropped at once: nothing that a dying worker holds is ever needed again.
+The pool is the serial loop or a Dask client; the loop is the same for both. FOVs enter a window in order and leave it
+when their last receipt is recorded. A task is handed out only when everything it needs is on disk and in the ledger.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import pickle
-import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from distributed import Client, Future, KilledWorker, wait
-
-from pyama_dask.blocks import run_task
-from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
+from pyama_dask.errors import (
+    CancelledError,
+    ClusterError,
+    DiskError,
+    PyamaError,
+    WalltimeError,
+    WorkerLostError,
+)
 from pyama_dask.failures import Attempts, Failure
 from pyama_dask.files import disk_error
 from pyama_dask.ledger import Ledger
-from pyama_dask.lock import stop_tasks
 from pyama_dask.plan import FovPlan, Plan
-from pyama_dask.readers import close_shared_readers
-from pyama_dask.tasks import Job, Kind, Receipt, Step, Task
+from pyama_dask.pool import Outcome, Pool
+from pyama_dask.tasks import Kind, Receipt, Step, Task
+from pyama_dask.walltime import Pace
 
 log = logging.getLogger(__name__)
 
-STOPPING = 6.0
-"""Seconds to wait for tasks that run, before an output is let go of; they are not wanted then, and see it."""
-FETCHING = 5.0
-"""Seconds to wait for receipts; Dask would first make one again that is lost with its worker, whenever that may be."""
-RECOUNT = 3.0
-"""Seconds between counts of the workers."""
-TOGETHER = 0.005
-"""Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
+WATCHING = 2.0
+"""Seconds between looks at how it stands with the workers."""
 COMPLETES: Mapping[Step, Kind] = {
     "copy": "ingest", "segment": "ingest", "background": "ingest",
     "track": "finish", "cache": "finish", "crop": "gather", "extract": "gather",
 }  # fmt: skip
 """The task that ends a step."""
 
+SHORT_JOBS = 20
+"""Jobs that may have too little time left for a task, one after the other."""
 Progress = Callable[[dict[str, Any]], None]
-Outcome = Receipt | BaseException
-
-
-class Pool(Protocol):
-    """Where tasks run."""
-
-    @property
-    def workers(self) -> int:
-        """How many tasks can run at once."""
-        ...
-
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
-        """Hand out tasks of one kind and FOV."""
-        ...
-
-    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
-        """Wait for a task to end, for so many seconds; all that have ended by then, or none."""
-        ...
-
-    def stop(self, job: Job) -> None:
-        """Take back what has not begun; what runs still when this returns stops by itself, at its next frame."""
-        ...
-
-
-class SerialPool:
-    """Runs each task in this process, in the order given: for debugging, and what others are compared with."""
-
-    workers = 1
-
-    def __init__(self, function: Callable[[Task, Job], Receipt] = run_task) -> None:
-        self._function = function
-        self._tasks: queue.SimpleQueue[tuple[Task, Job]] = queue.SimpleQueue()
-
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
-        """Hand out tasks."""
-        for task in tasks:
-            self._tasks.put((task, job))
-
-    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:  # noqa: ARG002  (it never waits)
-        """Run the task that was handed out first."""
-        task, job = self._tasks.get()
-        try:
-            return [(task, self._function(task, job))]
-        except Exception as error:  # noqa: BLE001  (the loop decides what a failure means)
-            return [(task, error)]
-
-    def stop(self, job: Job) -> None:  # noqa: ARG002  (nothing runs between calls)
-        """Forget what has not begun, and close the movie."""
-        self._tasks = queue.SimpleQueue()
-        close_shared_readers()
-
-
-class DaskPool:
-    """Runs tasks on the workers of a Dask client; keys on its dashboard are the plan's.
-
-    Parameters
-    ----------
-    client
-        Connected client.
-    owned
-        Whether its workers end with the run.
-    why
-        Says why the worker at an address was lost, as far as that is known: ``memory``, or other words.
-    """
-
-    def __init__(
-        self, client: Client, function: Callable[[Task, Job], Receipt] = run_task, *, owned: bool = False,
-        why: Callable[[str], str | None] = lambda _: None,
-    ) -> None:  # fmt: skip
-        self._client, self._function, self._owned, self._why = client, function, owned, why
-        self._counted, self._workers = -math.inf, 1
-        self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt]]] = queue.SimpleQueue()
-        self._running: dict[str, Future[Receipt]] = {}
-        self._handed_out: Counter[str] = Counter()
-        self._run = ""
-
-    @property
-    def workers(self) -> int:
-        """Threads of all workers; asked for every few seconds, as they may come and go."""
-        if time.monotonic() - self._counted > RECOUNT:
-            self._workers = max(1, sum(int(threads) for threads in self._client.nthreads().values()))
-            self._counted = time.monotonic()
-        return self._workers
-
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
-        """Hand out tasks; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
-        self._check_scheduler()
-        self._run = job.run
-        keys = [self._dask_key(task) for task in tasks]
-        call = partial(_call, self._function, pickle.dumps(job))
-        futures = self._client.map(call, tasks, key=keys, pure=False, priority=_priority(tasks[0]))
-        for task, future in zip(tasks, futures, strict=True):
-            self._running[task.key] = future
-            future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended)))
-
-    def _dask_key(self, task: Task) -> str:
-        """Key of a task; another one each time, as the scheduler may still know one that failed."""
-        self._handed_out[task.key] += 1
-        again = self._handed_out[task.key]
-        return task.key if again == 1 else f"{task.key}-try{again}"
-
-    def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
-        """Wait for a task to end, and take with it what ends a moment later."""
-        try:
-            ended = [self._ended.get(timeout=timeout)]
-        except queue.Empty:
-            self._check_scheduler()
-            return []
-        time.sleep(TOGETHER)
-        ended += [self._ended.get() for _ in range(self._ended.qsize())]
-        receipts = self._receipts({task.key: future for task, future in ended})
-        for task, _ in ended:
-            del self._running[task.key]
-        return [(task, self._outcome(task, future, receipts.get(task.key))) for task, future in ended]
-
-    def _receipts(self, futures: dict[str, Future[Receipt]]) -> dict[str, Receipt]:
-        """Fetch the receipts of tasks that have ended, by key; not those of tasks that failed, or that are lost."""
-
-        async def fetched() -> dict[str, Receipt]:
-            receipts: dict[str, Receipt] = await self._client.gather(futures, errors="skip", asynchronous=True)
-            return receipts
-
-        receipts: dict[str, Receipt] = {}
-        try:
-            receipts = self._client.sync(fetched, callback_timeout=FETCHING)
-        except TimeoutError:
-            self._check_scheduler()
-        return receipts
-
-    def _outcome(self, task: Task, future: Future[Receipt], receipt: Receipt | None) -> Outcome:
-        """Receipt of a task, or why there is none."""
-        if receipt is None:
-            if future.status != "error":
-                self._check_scheduler()
-                return WorkerLostError("its receipt was lost with the worker that did it")
-            error: BaseException = future.exception()
-            return self._lost(error) if isinstance(error, KilledWorker) else error
-        if receipt.digests != task.digests or receipt.run != self._run:
-            return RuntimeError(f"{task.key}: the scheduler gave another run's result")
-        return receipt
-
-    def _lost(self, error: KilledWorker) -> WorkerLostError:
-        """Say what became of the worker that a task ran on."""
-        worker, why = error.last_worker.address, None
-        try:
-            why = self._why(worker)
-        except Exception:  # noqa: BLE001  (the scheduler may go in this moment, too)
-            self._check_scheduler()
-        if why == "memory":
-            return WorkerLostError(
-                f"the worker {worker} went over its memory limit and was ended; give workers more (cluster.memory, or "
-                "fewer cluster.workers), or lower storage.block_frames",
-                over_memory=True,
-            )
-        return WorkerLostError(f"the worker {worker} was lost while it did this ({why or 'it is not known why'})")
-
-    def _check_scheduler(self) -> None:
-        if self._client.status in ("closing", "closed"):
-            raise ClusterError("the Dask scheduler is gone; start one, and run again to go on")
-
-    def stop(self, job: Job) -> None:
-        """Let no task begin, and wait for those that run; workers that end with the run need no waiting."""
-        if not self._running or self._owned:
-            return
-        stop_tasks(job.output, job.run)
-        try:
-            wait(list(self._running.values()), timeout=STOPPING)
-        except TimeoutError:
-            log.warning("%d tasks that still run will stop at their next frame", len(self._running))
-        finally:
-            self._running.clear()
-
-
-def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
-    """Do a task on a worker."""
-    return function(task, _job(job))
-
-
-@lru_cache(maxsize=1)
-def _job(pickled: bytes) -> Job:
-    """What all tasks of a run share; a worker unpickles it once."""
-    job: Job = pickle.loads(pickled)
-    return job
-
-
-def _priority(task: Task) -> int:
-    return -3 * task.fov + {"ingest": 0, "finish": 1, "link": 2, "gather": 2}[task.kind]
 
 
 # ------------------------------------------------------------------------------------------ one FOV, all
@@ -248,6 +56,8 @@ class Execution:
     """By FOV."""
     stopped: PyamaError | None = None
     """Why it was broken off: the output takes nothing more, or the scheduler is gone."""
+    warnings: Sequence[str] = ()
+    """For the report."""
 
 
 @dataclass
@@ -316,6 +126,42 @@ def execute(
     return _Loop(plan, pool, ledger, prepare, tidy, progress, cancel).run()
 
 
+class Watch:
+    """Sees how it stands with the workers, and raises an alarm when nothing moves.
+
+    Parameters
+    ----------
+    patience
+        Seconds without any task that ends before the first alarm; it is doubled with each.
+    standing
+        Says how it stands with the workers.
+    """
+
+    def __init__(self, patience: float, standing: Callable[[], str]) -> None:
+        self._patience, self._standing = patience, standing
+        self._moved = self._looked = time.monotonic()
+        self._said, self._wait = "", patience
+        self.alarms: list[str] = []
+
+    def look(self, moved: bool) -> Iterator[tuple[str, int, int, str]]:
+        """Give events for a person: ``jobs`` where it stands otherwise than before, ``alarm`` where nothing moves."""
+        now = time.monotonic()
+        if moved:
+            self._moved, self._wait = now, self._patience
+        if now - self._looked < WATCHING:
+            return
+        self._looked = now
+        if (said := self._standing()) != self._said:
+            self._said = said
+            yield "jobs", -1, 0, said
+        if now - self._moved > self._wait:
+            self._wait *= 2
+            alarm = f"nothing has moved for {(now - self._moved) / 60:.1f} min: {said or 'tasks still run'}"
+            self.alarms.append(alarm)
+            log.warning("%s", alarm)
+            yield "alarm", -1, 0, alarm
+
+
 class _Loop:
     """State of one execution."""
 
@@ -328,6 +174,9 @@ class _Loop:
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.attempts = Attempts(plan.job.config.cluster)
+        self.pace = Pace(plan.job.config.cluster)
+        self.watch = Watch(plan.job.config.cluster.alarm * 60, pool.standing)
+        self.short_of_time: Counter[str] = Counter()
         self.frames_done: dict[tuple[int, Step], int] = {}
         self.unwanted: set[str] = set()
         self.in_flight = 0
@@ -341,7 +190,7 @@ class _Loop:
             log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
         finally:
             self.pool.stop(self.plan.job)
-        return Execution(self.failed, stopped)
+        return Execution(self.failed, stopped, self.watch.alarms)
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
@@ -352,6 +201,8 @@ class _Loop:
             if not self.in_flight:
                 return
             ended = self.pool.next(timeout=0.1)
+            for words in self.watch.look(bool(ended)):
+                self._event(*words)
             self.ledger.record(*(outcome for _, outcome in ended if isinstance(outcome, Receipt)))
             for task, outcome in ended:
                 self.in_flight -= 1
@@ -380,17 +231,24 @@ class _Loop:
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         if tasks:
-            self.pool.submit([self.attempts.fitted(task) for task in tasks], self.plan.job)
+            fitted = (self.attempts.fitted(task) for task in tasks)
+            self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in fitted], self.plan.job)
             self.in_flight += len(tasks)
 
     def _take(self, task: Task, outcome: Outcome) -> None:
         """Go on from a task that has ended, whose receipt is recorded."""
         if isinstance(outcome, Receipt):
+            self.pace.took(task, outcome)
             self._report(task, outcome)
         elif isinstance(outcome, CancelledError):
             self._see_why_unwanted(task, outcome)
             return
+        elif isinstance(outcome, WalltimeError):
+            self._have_another_job(task, outcome)
+            return
         else:
+            if isinstance(outcome, WorkerLostError) and outcome.ran:
+                self.pace.cut_off(task, outcome.ran)
             self._stop_if_disk_is_full(outcome)
             if again := self._again(task, outcome):
                 self.ledger.fail(task, Failure.of(task, outcome))
@@ -409,6 +267,17 @@ class _Loop:
         how = f", trying again, {again.frames_at_once} frames at once" if again else ""
         log.warning("%s failed%s: %s", task.key, how, error, exc_info=None if isinstance(error, PyamaError) else error)
         return None if task.fov in self.failed else again
+
+    def _have_another_job(self, task: Task, error: WalltimeError) -> None:
+        """Hand a task out again that would not have ended before its worker's job; it is no attempt."""
+        self.short_of_time[task.key] += 1
+        if self.short_of_time[task.key] > SHORT_JOBS:
+            raise ClusterError(
+                f"{error}, as in {SHORT_JOBS} jobs before it: jobs take too long to start for cluster.walltime "
+                f"{self.plan.job.config.cluster.walltime}; raise it, or lower storage.block_frames"
+            )
+        log.info("%s; another one does it", error)
+        self._submit([task])
 
     def _see_why_unwanted(self, task: Task, error: CancelledError) -> None:
         """Go on from a task that found its run over: it is, or its worker sees another lock than this process."""

@@ -23,6 +23,8 @@ Cause = Literal["input", "algorithm", "memory", "worker lost", "storage"]
 
 CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
 """Failures that would happen again."""
+LOST_JOBS = 10
+"""Jobs of a queue that a task may lose to pre-emption, failing nodes or walltime before its FOV is given up."""
 FEWER = 4
 """A task that was too large for a worker's memory is tried again with this part of its frames at once."""
 
@@ -77,6 +79,7 @@ class Attempts:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._failed: Counter[tuple[str, Cause]] = Counter()
+        self._lost_jobs: Counter[str] = Counter()
         self._at_once: dict[Kind, int] = {}
 
     def fitted(self, task: Task) -> Task:
@@ -91,6 +94,9 @@ class Attempts:
         workers with it and nobody knows why: the system may have been short of memory, and does not say so.
         """
         cause = cause_of(error)
+        if isinstance(error, WorkerLostError) and error.with_job and not error.over_memory:
+            self._lost_jobs[task.key] += 1
+            return task if self._lost_jobs[task.key] < LOST_JOBS else None
         self._failed[task.key, cause] += 1
         failed = self._failed[task.key, cause]
         if isinstance(error, CERTAIN):

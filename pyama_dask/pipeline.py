@@ -20,13 +20,14 @@ from distributed.system import MEMORY_LIMIT
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, OutputError, PlanError
-from pyama_dask.execute import DaskPool, Execution, Pool, Progress, execute
+from pyama_dask.execute import Execution, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
-from pyama_dask.launch import connected, launched, worker_memory
+from pyama_dask.launch import allocated, connected, launched, serve_allocation, worker_memory
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, forced, make_plan, remaining
+from pyama_dask.pool import DaskPool, Pool
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
 from pyama_dask.resolve import plugins, resolve
@@ -88,6 +89,12 @@ def run(
         If the run is refused; nothing was written.
     """
     config, cancel = as_config(config), cancel or threading.Event()
+    if config.cluster.kind == "runner" and client is None:
+        with in_allocation(config) as of_allocation:
+            return run(
+                config, client=of_allocation, progress=progress, cancel=cancel, steps=steps, force=force,
+                retry_failed=retry_failed, extend=extend, on_start=on_start,
+            )  # fmt: skip
     started = time.monotonic()
     plan, metadata = plan_run(config, client, extend=extend)
     plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
@@ -126,7 +133,7 @@ def run(
         report = RunReport(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *ended.warnings),
             tasks=len(todo.tasks),
             tasks_done=len(ledger.seconds) - before,
             seconds=time.monotonic() - started,
@@ -284,7 +291,26 @@ def client_memory(client: Client) -> int:
 def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tuple[Pool, str | None]]:
     """Pool on the given client, or on what the config says."""
     if client is not None:
-        yield DaskPool(client, why=Deaths(client).why), client.dashboard_link
+        yield DaskPool(client, crew=Deaths(client)), client.dashboard_link
         return
-    with launched(config.cluster, plan.job.output / WORK / "dask-report.html") as pool:
+    with launched(config.cluster, plan.job.output / WORK, plan.job.run) as pool:
         yield pool
+
+
+def join_allocation(config: Config) -> None:
+    """Be the scheduler or a worker where a run has one allocation and this process is not its driver."""
+    if config.cluster.kind == "runner":
+        serve_allocation(config.cluster, work_of(config))
+
+
+@contextmanager
+def in_allocation(config: Config) -> Iterator[Client]:
+    """Client of the other processes of this allocation; in those themselves, this never comes back."""
+    join_allocation(config)
+    with allocated(config.cluster, work_of(config)) as client:
+        yield client
+
+
+def work_of(config: Config) -> Path:
+    """Directory of an output for all that is not a result."""
+    return config.output.absolute() / WORK

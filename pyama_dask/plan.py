@@ -8,11 +8,12 @@ from functools import cached_property
 from math import ceil, prod
 from typing import Any
 
-from pyama_dask.config import Config, parse_selection
+from pyama_dask.config import Config
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.methods import method_identity
 from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
+from pyama_dask.quantities import parse_selection
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.resolve import Times, frame_times
 from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, digest

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config import ChannelChoice, Config, as_ranges, method_parameters, parse_selection
+from pyama_dask.config import ChannelChoice, Config, method_parameters
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.methods import Method, find_method
 from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.quantities import as_ranges, parse_selection
 from pyama_dask.readers import Metadata
 
 PIXEL_TYPES = ("uint8", "uint16")

@@ -58,6 +58,9 @@ class Task:
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
+    seconds: float = 0.0
+    """Time that it may take, as far as tasks of its kind have shown; 0 if they have not."""
+
     @cached_property
     def key(self) -> str:
         """Name in the plan, the ledger and on the dashboard, such as ``ingest-fov000-b003``."""

@@ -17,12 +17,13 @@ import yaml
 
 from pyama_dask import scratch
 from pyama_dask.cells import CELLS
-from pyama_dask.config import Config, parse_selection
+from pyama_dask.config import Config
 from pyama_dask.errors import OutputError
 from pyama_dask.files import PARTIAL, write_bytes
 from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
+from pyama_dask.quantities import parse_selection
 from pyama_dask.readers import Metadata
 from pyama_dask.report import LEDGER, PLAN, read_plan
 from pyama_dask.store import create_array, create_images, write_groups

@@ -167,7 +167,7 @@ def test_a_signal_that_was_ignored_stays_so():
 
 
 def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_path, run_yaml, client, monkeypatch):
-    monkeypatch.setattr("pyama_dask.execute.STOPPING", 1.0)
+    monkeypatch.setattr("pyama_dask.pool.STOPPING", 1.0)
     workers = set(client.scheduler_info(n_workers=-1)["workers"])
     cancel = threading.Event()
     document = yaml.safe_load(run_yaml("serial").read_text())

@@ -16,19 +16,17 @@ from pyama_dask.config import (
     Config,
     Params,
     Storage,
-    as_ranges,
     load_config,
-    memory_bytes,
     method_parameters,
     parameter_model,
     parse_config,
-    parse_selection,
 )
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.methods import find_method
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
+from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
 from pyama_dask.readers.base import Channel
 from pyama_dask.resolve import frame_times, plugins, resolve
 from pyama_dask.template import COMMENTS, config_template, default_params

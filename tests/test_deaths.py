@@ -62,6 +62,10 @@ def lost(client, function, *arguments):
     return error.last_worker.address
 
 
+def why_of(deaths, worker, since=None):
+    return deaths.loss(worker, "0", time.monotonic() if since is None else since).why
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "why"),
     [
@@ -74,18 +78,18 @@ def lost(client, function, *arguments):
 )
 def test_why_a_worker_died(client, deaths, function, arguments, why):
     """On one nanny, whose worker dies again and again."""
-    assert deaths.why(lost(client, function, *arguments)) == why
+    assert why_of(deaths, lost(client, function, *arguments)) == why
 
 
 def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client, deaths):
     client.run(signal.signal, signal.SIGTERM, signal.SIG_IGN)
-    assert deaths.why(lost(client, too_much)) == MEMORY
+    assert why_of(deaths, lost(client, too_much)) == MEMORY
 
 
 def test_of_a_worker_that_nobody_knows_nothing_is_said(deaths):
     before = time.monotonic()
-    assert deaths.why("tcp://127.0.0.1:1", timeout=0.3) is None
-    assert deaths.why("tcp://127.0.0.1:1", timeout=60) is None  # asked in vain before
+    assert why_of(deaths, "tcp://127.0.0.1:1") is None
+    assert why_of(deaths, "tcp://127.0.0.1:1", time.monotonic() + 60) is None  # asked in vain before
     assert time.monotonic() - before < 5
 
 
@@ -106,7 +110,7 @@ def test_it_is_known_of_workers_of_others_and_of_such_as_come_later(tmp_path):
             deaths = Deaths(client)
             programs.append(start("worker", "--nthreads", "1", "--no-dashboard"))
             client.wait_for_workers(1, timeout=30)
-            assert deaths.why(lost(client, killed, signal.SIGSEGV)) == "signal 11"
+            assert why_of(deaths, lost(client, killed, signal.SIGSEGV)) == "signal 11"
     finally:
         for program in programs:
             program.kill()  # a worker without its nanny ends by itself

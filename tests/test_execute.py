@@ -12,6 +12,7 @@ import pytest
 from distributed import KilledWorker
 from support.strategies import movie, plan_of
 
+from pyama_dask.deaths import Crew, Loss
 from pyama_dask.errors import (
     AlgorithmError,
     ClusterError,
@@ -21,9 +22,10 @@ from pyama_dask.errors import (
     StoreError,
     WorkerLostError,
 )
-from pyama_dask.execute import DaskPool, SerialPool, execute
+from pyama_dask.execute import execute
 from pyama_dask.failures import Failure
 from pyama_dask.ledger import Ledger
+from pyama_dask.pool import DaskPool, SerialPool
 from pyama_dask.tasks import KINDS, Receipt
 
 EVENT = {"step", "fov", "frame", "total", "message"}
@@ -288,23 +290,32 @@ def outcome_of(client, **options):
 
 
 def killed(address="tcp://127.0.0.1:1"):
-    return KilledWorker("ingest-fov000-b000", SimpleNamespace(address=address), 0)
+    return KilledWorker("ingest-fov000-b000", SimpleNamespace(address=address, name=7), 0)
 
 
 @pytest.mark.parametrize(
-    ("why", "over_memory", "words"),
+    ("loss", "words"),
     [
-        ("memory", True, "went over its memory limit.*cluster.memory"),
-        ("signal 11", False, "was lost while it did this .signal 11"),
-        (None, False, "not known why"),
+        (Loss("memory"), "went over its memory limit.*cluster.memory"),
+        (Loss("signal 11"), "was lost while it did this .signal 11"),
+        (Loss(), "not known why"),
+        (Loss(with_job=True), "its job is gone"),
+        (Loss("pre-empted", with_job=True), "was lost while it did this .pre-empted"),
+        (Loss("walltime", with_job=True, ran=12.0), "was lost while it did this .walltime"),
     ],
 )
-def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(why, over_memory, words):
+def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(loss, words):
     asked = []
-    found = outcome_of(ScriptedClient(Ended("error", killed())), why=lambda worker: asked.append(worker) or why)
-    assert asked == ["tcp://127.0.0.1:1"]
+
+    class Knowing(Crew):
+        def loss(self, worker, name, since, *, ask=False):
+            asked.append((worker, name, ask))
+            return loss
+
+    found = outcome_of(ScriptedClient(Ended("error", killed())), crew=Knowing())
+    assert asked == [("tcp://127.0.0.1:1", "7", False)]
     assert isinstance(found, WorkerLostError)
-    assert found.over_memory is over_memory
+    assert (found.over_memory, found.with_job, found.ran) == (loss.why == "memory", loss.with_job, loss.ran)
     assert re.search(words, str(found))
 
 

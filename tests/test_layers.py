@@ -11,7 +11,7 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"errors", "files", "config", "yaml_text"},
+    {"errors", "files", "config", "quantities", "yaml_text"},
     {"kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
@@ -19,7 +19,9 @@ LAYERS = [
     {"blocks"},
     {"resolve"},
     {"plan"},
-    {"execute", "deaths"},
+    {"deaths", "walltime"},
+    {"pool"},
+    {"execute"},
     {"launch"},
     {"report", "space", "verify"},
     {"workspace", "output"},
@@ -31,7 +33,8 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
-    "distributed": {"deaths", "execute", "launch", "pipeline"},
+    "dask_jobqueue": {"launch"},
+    "distributed": {"deaths", "launch", "pipeline", "pool", "walltime"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pylibCZIrw": {"readers", "demo"},
@@ -111,7 +114,7 @@ def test_kernels_know_no_files_and_no_scheduler(path):
     for name in imports(path):
         top, *rest = name.split(".")
         if top == "pyama_dask":
-            assert rest[0] in {"config", "errors", "kernels"}
+            assert rest[0] in {"errors", "kernels", "quantities"}
         else:
             assert top in KERNELS_MAY | sys.stdlib_module_names
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from support.movies import INTENSITIES, as_czi, config, file_bytes, pixels
 
 import pyama_dask
-from pyama_dask import launch
 from pyama_dask.blocks import run_task
 from pyama_dask.blocks.bench import Bench
 from pyama_dask.errors import CancelledError
-from pyama_dask.execute import SerialPool
 from pyama_dask.kernels import display
+from pyama_dask.launch import start
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked, stop_tasks
 from pyama_dask.pipeline import plan_run
+from pyama_dask.pool import SerialPool
 from pyama_dask.readers.czi import CziReader
 from pyama_dask.report import LEDGER
 from pyama_dask.tasks import STEPS
@@ -65,7 +65,7 @@ def changes(tmp_path_factory):
 def run(movie, output, changes, at_once, steps=(None,)):
     """Run in pieces of so many frames, the steps one after the other."""
     pool = SerialPool(lambda task, job: run_task(replace(task, at_once=at_once), job))
-    with patch.object(launch, "SerialPool", lambda: pool):
+    with patch.object(start, "SerialPool", lambda: pool):
         for step in steps:
             report = pyama_dask.run(config(movie, output, changes), steps=step and [step])
             assert report.exit_status == 0, report

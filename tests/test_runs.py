@@ -1043,7 +1043,7 @@ class TestRefusals:
         def client(*_, **__):
             raise OSError("timed out")
 
-        monkeypatch.setattr("pyama_dask.launch.Client", client)
+        monkeypatch.setattr("pyama_dask.launch.local.Client", client)
         changes = {"cluster": {"kind": "address", "address": "tcp://127.0.0.1:1"}}
         refuses(ConfigError, "no Dask scheduler answers at tcp://127.0.0.1:1", small_czi, tmp_path / "out", changes)
 

@@ -12,12 +12,12 @@ from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench, levels_of
 from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.blocks.parts import Part, go_through
-from pyama_dask.config import as_ranges
 from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.background import background_plane, tile_grid
 from pyama_dask.kernels.levels import FineLevels, Histogram
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.layout import background_name, labels_name, raw_name
+from pyama_dask.quantities import as_ranges
 from pyama_dask.readers import Reader, shared_reader
 
 

@@ -21,11 +21,12 @@ from support.strategies import movie, plan_of
 from bench.table import Row
 from pyama_dask.config import Cluster
 from pyama_dask.describe import describe_plan
-from pyama_dask.execute import DaskPool, execute
+from pyama_dask.execute import execute
 from pyama_dask.launch import local_cluster
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import what_is_left
 from pyama_dask.plan import Plan, remaining
+from pyama_dask.pool import DaskPool
 from pyama_dask.tasks import Job, Receipt, Task
 
 FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)

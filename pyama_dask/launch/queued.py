@@ -1,0 +1,84 @@
+"""A scheduler in this process, and workers in the jobs of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client
+from distributed.utils import get_ip
+
+from pyama_dask.config import Cluster
+from pyama_dask.deaths import Deaths, Loss
+from pyama_dask.launch.jobs import Jobs
+from pyama_dask.launch.keys import keys, protocol
+from pyama_dask.launch.local import dashboard_of, scheduler_here
+from pyama_dask.launch.queues import Place, check_commands
+from pyama_dask.launch.settings import DASK, job_environment
+from pyama_dask.pool import DaskPool
+from pyama_dask.walltime import Retirement
+
+
+@contextmanager
+def queued(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[DaskPool, str]]:
+    """Scheduler in this process, and workers in the jobs of a queue.
+
+    Raises
+    ------
+    ConfigError
+        If this machine has not the queue's commands, or the queue takes no job.
+    """
+    check_commands(cluster)
+    where = {"interface": cluster.interface} if cluster.interface else {"host": get_ip()}
+    with dask.config.set(DASK), keys(cluster, work / f"keys-{run}") as (security, of_jobs):
+        scheduler = scheduler_here(cluster, n_workers=0, security=security, protocol=protocol(cluster), **where)
+        with scheduler, Client(scheduler) as client:
+            client.register_plugin(Retirement())
+            place = Place(scheduler.scheduler_address, f"pyama-{run}", work / "jobs", job_environment(), of_jobs)
+            crew = JobCrew(client, cluster)
+            pool = DaskPool(client, owned=True, crew=crew)
+            with crew.jobs(place, lambda: pool.in_flight):
+                yield pool, dashboard_of(cluster, client)
+
+
+class JobCrew(Deaths):
+    """Workers in the jobs of a queue."""
+
+    def __init__(self, client: Client, cluster: Cluster) -> None:
+        super().__init__(client)
+        self._cluster = cluster
+        self.expected = cluster.most_jobs * cluster.cores
+        self._jobs: Jobs | None = None
+
+    @contextmanager
+    def jobs(self, place: Place, demand: Callable[[], int]) -> Iterator[None]:
+        """Keep the jobs of a run in the queue."""
+        place.logs.mkdir(exist_ok=True)
+        self._jobs = Jobs(self._cluster, place, self._names, demand)
+        try:
+            self._jobs.start()
+            yield
+        finally:
+            self._jobs.close()
+
+    def _names(self) -> set[str]:
+        """Names of the workers that are connected."""
+        return {str(worker["name"]) for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()}
+
+    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:
+        """Say what became of a worker: as its nanny says, else its job is gone, and the queue may say why."""
+        loss = super().loss(worker, name, since)
+        if loss.why is not None or self._jobs is None:
+            return loss
+        return Loss(self._jobs.why(name, since) if ask else None, with_job=True)
+
+    def standing(self) -> str:
+        """Say how it stands with the jobs."""
+        return self._jobs.standing() if self._jobs else ""
+
+    def check(self) -> None:
+        """Make sure that jobs can be had; see `Crew.check`."""
+        if self._jobs and self._jobs.fault:
+            raise self._jobs.fault

@@ -1,0 +1,69 @@
+"""What Dask and its workers are told: one process a core, no threads of its own, memory that is looked after."""
+
+from __future__ import annotations
+
+from dask.system import CPU_COUNT
+from distributed.system import MEMORY_LIMIT
+
+from pyama_dask.config import Cluster
+from pyama_dask.quantities import memory_bytes
+
+WORKER_ENVIRONMENT = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
+        "1",
+    ),
+    "BLOSC_NTHREADS": "1",
+    # blocks come and go in large pieces: workers that fault them in by small pages wait for each other in the kernel
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
+    # a task's own failure reaches the driver's log; what is left is heartbeats that miss a scheduler which is closing
+    "DASK_DISTRIBUTED__LOGGING": (
+        "{'distributed.sizeof': 'error', 'distributed.worker': 'critical', 'distributed.worker.memory': 'warning'}"
+    ),
+}
+"""Environment of a worker: one process a core, no threads of its own, and large pages of memory."""
+
+DASK = {
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    # a lost worker is told of at once, and blamed on the one task that it had: the loop decides what is tried again
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-saturation": 1.0,
+    # a method may hold the interpreter for long, and a worker that dies is seen by its nanny
+    "distributed.scheduler.worker-ttl": None,
+    # tasks leave no data with a worker that it could spill, and one that pauses would never go on
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    # Dask looks after itself less often than it does by default, which takes a twelfth of a machine with two cores
+    "distributed.admin.tick.interval": "200ms",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.profile.interval": "100ms",
+}
+"""Settings of Dask for a cluster that is started here; its workers take them over."""
+
+
+def job_environment() -> dict[str, str]:
+    """Variables of a job by which its workers have the settings of `DASK`."""
+    settings = {name: value for name, value in DASK.items() if name != "distributed.nanny.pre-spawn-environ"}
+    return WORKER_ENVIRONMENT | {
+        "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value) for name, value in settings.items()
+    }
+
+
+def worker_count(cluster: Cluster) -> int:
+    """Workers that a local cluster starts."""
+    if cluster.kind == "serial":
+        return 1
+    return CPU_COUNT if cluster.workers == "auto" else cluster.workers
+
+
+def worker_memory(cluster: Cluster) -> int:
+    """Bytes that a task may use, of a cluster that is started here."""
+    if cluster.of_queue:
+        return cluster.worker_bytes * cluster.worker_processes // cluster.cores
+    if cluster.memory != "auto":
+        return memory_bytes(cluster.memory)
+    return int(MEMORY_LIMIT * 0.9 / worker_count(cluster))

@@ -1,0 +1,56 @@
+"""Starting what a config asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from distributed import performance_report
+
+from pyama_dask.config import Cluster
+from pyama_dask.deaths import Deaths
+from pyama_dask.launch.local import connected, local_cluster
+from pyama_dask.launch.queued import queued
+from pyama_dask.pool import DaskPool, Pool, SerialPool
+
+
+@contextmanager
+def launched(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[Pool, str | None]]:
+    """Start what a config asks for; yield the pool, and the address of the dashboard.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config.
+    work
+        Directory for Dask's performance report, and for keys and logs of the jobs of a queue.
+    run
+        Name of the run.
+    """
+    if cluster.kind == "serial":
+        yield SerialPool(), None
+        return
+    with ExitStack() as stack:
+        if cluster.kind == "address":
+            client = stack.enter_context(connected(str(cluster.address)))
+            pool, link = DaskPool(client, crew=Deaths(client)), client.dashboard_link
+        elif cluster.of_queue:
+            pool, link = stack.enter_context(queued(cluster, work, run))
+        else:
+            client = stack.enter_context(local_cluster(cluster))
+            pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
+        stack.enter_context(reported(work / "dask-report.html"))
+        yield pool, link
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Have Dask write its report of what is done inside the block; a disk that is full has no room for it."""
+    report = performance_report(path)
+    report.__enter__()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            report.__exit__(None, None, None)

@@ -1,0 +1,178 @@
+"""Quantities of the config: types with limits, and how their text is read and written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+MOST_SELECTED = 1_000_000
+"""Numbers that a selection may name."""
+LONGEST_NAME = 255
+"""Bytes of a name in a path."""
+_LARGEST = 2**31 - 1
+_LONGEST_PATH = 4095
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 1 and 0
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  (pydantic takes no TypeError)
+    return value
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd")
+    return value
+
+
+def _selection(value: Any) -> Any:
+    """Normalise ``"0-5, 7"``, ``[0, 7]`` or ``3`` to the text form with ranges."""
+    if value == "all":
+        return value
+    return as_ranges(parse_selection(value))
+
+
+def _path(value: Any) -> Any:
+    """Refuse what cannot be the name of a file or directory on any disk."""
+    if isinstance(value, str | Path):
+        text = str(value)
+        if not text.strip():
+            raise ValueError("is empty; name a file or directory")
+        if "\0" in text:
+            raise ValueError("holds a NUL character, which no path can have")
+        try:
+            raw = os.fsencode(text)
+        except UnicodeEncodeError as error:
+            raise ValueError("holds letters that no path can have") from error
+        if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > LONGEST_NAME:
+            raise ValueError(f"is longer than a path ({_LONGEST_PATH} bytes) or a name in it ({LONGEST_NAME}) can be")
+    return value
+
+
+def as_switch(value: Any) -> Any:
+    """Take ``on`` and ``off`` for what they say, as YAML reads them as true and false."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _memory(value: str) -> str:
+    memory_bytes(value)
+    return value
+
+
+def _walltime(value: Any) -> Any:
+    if isinstance(value, int):  # YAML reads 4:00:00 as 14400; bare numbers are minutes or seconds
+        raise ValueError("must be quoted, as 'HH:MM:SS' or 'D-HH:MM:SS'")  # noqa: TRY004  (pydantic takes no TypeError)
+    return clock_time(walltime_seconds(value)) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, le=_LARGEST), BeforeValidator(_number)]
+"""A whole number from 1."""
+Whole = Annotated[int, Field(ge=0, le=_LARGEST), BeforeValidator(_number)]
+"""A whole number from 0."""
+OddSize = Annotated[int, Field(ge=1, le=99), AfterValidator(_odd), BeforeValidator(_number)]
+"""An odd diameter in pixels."""
+OddWindow = Annotated[int, Field(ge=1, le=37), AfterValidator(_odd), BeforeValidator(_number)]
+"""An odd window width in pixels in which sums of squares stay exact."""
+Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+"""A number from 0 to 1."""
+Minutes = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), BeforeValidator(_number)]
+"""Minutes between frames."""
+Moment = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), BeforeValidator(_number)]
+"""Minutes since some start."""
+AnyPath = Annotated[Path, BeforeValidator(_path)]
+"""A path that a disk could have."""
+Selection = Annotated[str, BeforeValidator(_selection)]
+"""``all``, or numbers and ranges with both ends: ``0-5, 7``."""
+Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
+"""Host and port; a port alone would listen on all interfaces."""
+Memory = Annotated[str, AfterValidator(_memory)]
+"""An amount of memory in MiB or GiB, such as ``2GiB``."""
+Walltime = Annotated[str, BeforeValidator(_walltime)]
+"""Hours, minutes and seconds, such as ``04:00:00``; with days in front, ``2-00:00:00``, normalised to hours."""
+
+
+def parse_selection(value: Any) -> list[int]:
+    """Turn ``"0-5, 7"``, ``[0, 7]`` or ``3`` into ascending numbers without repeats.
+
+    Raises
+    ------
+    ValueError
+        If the value is not such a selection, or empty.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | Iterable):
+        value = "?"  # refused below, like other text that is no selection
+    if isinstance(value, str):
+        parts: Iterable[str] = value.split(",")
+    else:
+        parts = (_text(part) for part in ([value] if isinstance(value, int) else value))
+    numbers: set[int] = set()
+    named = 0
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part)
+        if match is None:
+            raise ValueError(f"must be 'all', or numbers and ranges such as '0-5, 7', not {quoted(part.strip())}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"range {part.strip()!r} runs backwards")
+        named += last - first + 1
+        if named > MOST_SELECTED:  # told before anything is made of that size
+            raise ValueError(f"names more than {MOST_SELECTED:,} numbers")
+        numbers.update(range(first, last + 1))
+    if not numbers:
+        raise ValueError("must select at least one")
+    return sorted(numbers)
+
+
+def quoted(value: Any, longest: int = 200) -> str:
+    """Write a value for a message, cut where it is long."""
+    text = _text(value, repr)
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def _text(value: Any, write: Callable[[Any], str] = str) -> str:
+    try:
+        return write(value)
+    except (ValueError, RecursionError):  # Python does not write numbers of more than 4300 digits
+        return "a number of thousands of digits, or something that holds one"
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """Write ascending numbers as ``"0-5, 7"``."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of ``"512MiB"`` or ``"2GiB"``; bare numbers and GB are refused, as they are misread too often."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MiB|GiB)", text)
+    if match is None:
+        raise ValueError(f"must be an amount in MiB or GiB such as '2GiB', not {text!r}")
+    return int(float(match[1]) * {"MiB": 2**20, "GiB": 2**30}[match[2]])
+
+
+def walltime_seconds(text: str) -> int:
+    """Seconds of ``"04:00:00"`` or ``"2-00:00:00"``."""
+    match = re.fullmatch(r"\s*(?:(\d{1,3})-)?(\d{1,4}):([0-5]\d):([0-5]\d)\s*", text)
+    seconds = 0
+    if match is not None:
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if not seconds:
+        raise ValueError(f"must be a time such as '04:00:00' or '2-00:00:00', not {text!r}")
+    return seconds
+
+
+def clock_time(seconds: float) -> str:
+    """Write seconds as ``04:00:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
