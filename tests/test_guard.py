@@ -169,3 +169,23 @@ def test_stamps_that_jump_back_are_warned_of_by_plan(tmp_path, monkeypatch, caps
         cli.main()
     assert not ended.value.code
     assert "warning: FOV 0: the time stamps do not increase; times count from frame_interval" in capsys.readouterr().out
+
+
+def test_ctrl_c_of_a_terminal_never_reaches_the_process_that_reads(tmp_path):
+    """Not even while it starts: the parent decides what an interrupt means."""
+    movie = as_czi(tmp_path / "movie.czi", noise(1, 1, 1, 16, 16))
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "from pyama_dask.readers import read_metadata\n"
+        "print('ready', flush=True)\n"
+        "print(len(read_metadata(sys.argv[1]).fovs))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(movie)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.01)
+    assert (process.stdout.read(), process.returncode) == ("1\n", 0)

@@ -48,22 +48,37 @@ def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S) ->
     command = [sys.executable, "-P", "-m", "pyama_dask.readers.guard", os.fspath(path), str(timeout_s)]
     # What this process would import is what the other one imports, wherever it was started from.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
-    try:
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _too_slow(path, timeout_s) from error
-    if ended.returncode == -signal.SIGALRM:
+    status, answer, said = _ended(command, environment, timeout_s)
+    if status is None or status == -signal.SIGALRM:
         raise _too_slow(path, timeout_s)
-    if ended.returncode < 0:
+    if status < 0:
         raise SourceError(
-            f"{path}: reading it crashed (signal {-ended.returncode}, {signal.strsignal(-ended.returncode)}); "
-            "it is damaged, copy it again"
+            f"{path}: reading it crashed (signal {-status}, {signal.strsignal(-status)}); it is damaged, copy it again"
         )
-    if ended.returncode:
-        raise RuntimeError(f"{path}: reading it failed:\n{ended.stderr.decode(errors='replace')}")
-    return _answered(json.loads(ended.stdout))
+    if status:
+        raise RuntimeError(f"{path}: reading it failed:\n{said.decode(errors='replace')}")
+    return _answered(json.loads(answer))
+
+
+def _ended(command: list[str], environment: dict[str, str], timeout_s: float) -> tuple[int | None, bytes, bytes]:
+    """Run a process that Ctrl-C, which a terminal sends to all, never reaches; its status, None if it took too long."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is blocked here is blocked in it
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with process:
+        try:
+            answer, said = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None, b"", b""
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, answer, said
 
 
 def _too_slow(path: str | os.PathLike[str], timeout_s: float) -> SourceError:
@@ -110,7 +125,6 @@ def answer_of(path: str) -> dict[str, Any]:
 def main() -> None:
     """Answer on standard output, to which nothing else may write, and end in time."""
     path, timeout_s = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process or goes on
     signal.setitimer(signal.ITIMER_REAL, float(timeout_s) + 1)  # ends it even when the parent was killed
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)

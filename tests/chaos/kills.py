@@ -142,7 +142,7 @@ class Chain:
             if status == 0:
                 self._compare(start)
             late = 0 if hit else late + 1
-            if late > 3:
+            if late > 7:
                 self._problem(start, f"{kill.kind} was never reached")
                 kills.popleft()
                 late = 0
