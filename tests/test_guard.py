@@ -175,11 +175,12 @@ def test_ctrl_c_of_a_terminal_never_reaches_the_process_that_reads(tmp_path):
     """Not even while it starts: the parent decides what an interrupt means."""
     movie = as_czi(tmp_path / "movie.czi", noise(1, 1, 1, 16, 16))
     program = (
-        "import signal, sys\n"
+        "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, lambda *_: None)\n"
         "from pyama_dask.readers import read_metadata\n"
         "print('ready', flush=True)\n"
-        "print(len(read_metadata(sys.argv[1]).fovs))\n"
+        "print(len(read_metadata(sys.argv[1]).fovs), flush=True)\n"
+        "os._exit(0)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(movie)], stdout=subprocess.PIPE, text=True, start_new_session=True
