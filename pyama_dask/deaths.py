@@ -114,6 +114,13 @@ class Crew:
         """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
         return ""
 
+    def wake(self) -> None:
+        """Take notice that tasks were handed out."""
+
+    def account(self) -> str:
+        """Say in a few words what became of the jobs of a queue; nothing where there is none."""
+        return ""
+
     def check(self) -> None:
         """Make sure that workers will come.
 

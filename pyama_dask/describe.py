@@ -14,8 +14,16 @@ from pyama_dask.quantities import as_ranges
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
 from pyama_dask.space import gib
+from pyama_dask.tasks import Step
 from pyama_dask.verify import Verification
 
+WORTH_SHOWING = 1.0
+"""Seconds of work from which on it is shown what they were spent on."""
+LABELS: Mapping[Step, str] = {
+    "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
+    "crop": "cropping", "extract": "extraction", "cache": "display",
+}  # fmt: skip
+"""What the steps are called."""
 MANY = 12
 """Lines of a list that are shown before it is cut."""
 
@@ -153,6 +161,19 @@ def describe_verification(found: Verification) -> str:
     return "\n".join(lines)
 
 
+def _costs(report: RunReport) -> list[str]:
+    """What the steps and the jobs took, as lines."""
+    lines = [f"Jobs: {report.jobs}"] if report.jobs else []
+    if sum(step.seconds for step in report.steps) < WORTH_SHOWING:
+        return lines
+    total = sum(step.seconds for step in report.steps)
+    lines.append(f"{'Step':<14}{'worker time':>14}{'share':>8}{'memory':>12}")
+    for step in report.steps:
+        time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
+        lines.append(f"{LABELS[step.step]:<14}{time:>14}{step.seconds / total:>8.0%}{step.memory / 2**20:>8.0f} MiB")
+    return lines
+
+
 def describe_report(report: RunReport) -> str:
     """How a run ended, and where the results are."""
     counts = Counter(fov.status for fov in report.fovs)
@@ -165,6 +186,7 @@ def describe_report(report: RunReport) -> str:
         else f"Nothing to do: {standing}",
         f"Results: {report.output}",
     ]
+    lines += _costs(report)
     lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
     lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])

@@ -58,6 +58,8 @@ class Execution:
     """Why it was broken off: the output takes nothing more, or the scheduler is gone."""
     warnings: Sequence[str] = ()
     """For the report."""
+    jobs: str = ""
+    """What became of the jobs of a queue."""
 
 
 @dataclass
@@ -190,7 +192,7 @@ class _Loop:
             log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
         finally:
             self.pool.stop(self.plan.job)
-        return Execution(self.failed, stopped, self.watch.alarms)
+        return Execution(self.failed, stopped, self.watch.alarms, self.pool.account())
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])

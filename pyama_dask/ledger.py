@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -21,6 +22,24 @@ from pyama_dask.files import beside, disk_error, write_bytes
 from pyama_dask.tasks import Receipt, Step, Task, fov_key
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task took."""
+
+    key: str
+    seconds: float
+    memory: int
+    """Peak of its worker in bytes."""
+    spent: Mapping[Step, float]
+    """Seconds by step."""
+
+    @classmethod
+    def of(cls, receipt: Mapping[str, Any]) -> Self:
+        """Read a recorded receipt."""
+        spent = {step: float(seconds) for step, seconds in receipt.get("spent", {}).items()}
+        return cls(str(receipt["key"]), float(receipt["seconds"]), int(receipt["peak_memory"]), spent)
 
 
 class Ledger:
@@ -54,8 +73,8 @@ class Ledger:
         self.failed: dict[str, Failure] = {}
         """Why the tasks failed whose failed steps were not done since, by key."""
         self.attempts: dict[str, int] = {}
-        self.seconds: list[float] = []
-        """How long every recorded task took."""
+        self.costs: list[Cost] = []
+        """What every recorded task took, in the order in which they were done."""
         self.movie: dict[str, str] = {}
         """Of which movie: ``identity`` of its content, and ``first``, the identity it had when the output was begun."""
         self.damaged: list[int] = []
@@ -186,13 +205,13 @@ class Ledger:
             for step, of in receipt["files"].items()
         }
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
-        fov, seconds = key.split("-")[1], float(receipt["seconds"])
+        fov, cost = key.split("-")[1], Cost.of(receipt)
         self.done.setdefault(key, {}).update(digests)
         self.notes.setdefault(key, {}).update(notes)
         self.warnings.setdefault(key, {}).update(said)
         self.files.setdefault(key, {}).update(files)
         self._of_fov.setdefault(fov, set()).add(key)
-        self.seconds.append(seconds)
+        self.costs.append(cost)
         if self._failed_steps.get(key, set()) <= digests.keys():
             self.failed.pop(key, None)
             self.attempts.pop(key, None)

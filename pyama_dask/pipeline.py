@@ -29,7 +29,7 @@ from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool
 from pyama_dask.readers import Metadata, read_metadata
-from pyama_dask.report import LEDGER, RunReport, read_plan, report_fov, write_report
+from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, report_fov, write_report
 from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
@@ -115,7 +115,7 @@ def run(
         for warning in warnings:
             log.warning("%s", warning)
         documents = write_records(plan, metadata, ledger)
-        todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.seconds)
+        todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
         ended = Execution({})
         if todo.tasks:
             with pool_for(config, client, plan) as (pool, dashboard):
@@ -135,10 +135,12 @@ def run(
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
             warnings=(*warnings, *ended.warnings),
             tasks=len(todo.tasks),
-            tasks_done=len(ledger.seconds) - before,
+            tasks_done=len(ledger.costs) - before,
             seconds=time.monotonic() - started,
             cancelled=cancel.is_set(),
             stopped=None if stopped is None else str(stopped),
+            steps=costs_by_step(ledger.costs[before:]),
+            jobs=ended.jobs,
         )
         write_report(report)
     return report

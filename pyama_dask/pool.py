@@ -58,6 +58,10 @@ class Pool(Protocol):
         """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
         ...
 
+    def account(self) -> str:
+        """Say in a few words what became of the jobs of a queue; nothing where there is none."""
+        ...
+
     def stop(self, job: Job) -> None:
         """Take back what has not begun; what runs still when this returns stops by itself, at its next frame."""
         ...
@@ -87,6 +91,10 @@ class SerialPool:
 
     def standing(self) -> str:
         """Say nothing: this process has no workers."""
+        return ""
+
+    def account(self) -> str:
+        """Say nothing: there is no queue."""
         return ""
 
     def stop(self, job: Job) -> None:  # noqa: ARG002  (nothing runs between calls)
@@ -139,6 +147,7 @@ class DaskPool:
         for task, future in zip(tasks, futures, strict=True):
             self._running[task.key] = future
             future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended, time.monotonic())))
+        self._crew.wake()
 
     def _dask_key(self, task: Task) -> str:
         """Key of a task; another one each time, as the scheduler may still know one that failed."""
@@ -212,6 +221,10 @@ class DaskPool:
     def standing(self) -> str:
         """Say how it stands with the jobs, where workers are jobs of a queue."""
         return self._crew.standing()
+
+    def account(self) -> str:
+        """Say what became of the jobs of a queue."""
+        return self._crew.account()
 
     @property
     def in_flight(self) -> int:

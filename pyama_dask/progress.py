@@ -18,14 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.describe import describe_replaced, many
+from pyama_dask.describe import LABELS, describe_replaced, many
 from pyama_dask.plan import Plan
 from pyama_dask.tasks import STEPS
-
-LABELS = {
-    "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
-    "crop": "cropping", "extract": "extraction", "cache": "display",
-}  # fmt: skip
 
 
 class RunDisplay:
@@ -80,6 +75,9 @@ class RunDisplay:
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
         step, fov = event["step"], event["fov"]
+        if step in ("jobs", "alarm"):
+            self._console.print(f"{'ALARM: ' if step == 'alarm' else ''}{event['message']}", markup=False)
+            return
         if step in ("done", "failed"):
             self._ended += 1
             if self._plain or step == "failed":

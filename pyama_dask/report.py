@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Cause, Failure
 from pyama_dask.files import write_bytes
-from pyama_dask.ledger import Ledger
-from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, task_key
+from pyama_dask.ledger import Cost, Ledger
+from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, Step, task_key
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,27 @@ class FovReport:
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """What a step took."""
+
+    step: Step
+    seconds: float
+    """Of all workers together."""
+    memory: int
+    """Largest peak of a worker in bytes, in tasks that it has a part in."""
+
+
+def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
+    """Add up what the steps of some tasks took."""
+    seconds, memory = Counter[Step](), dict[Step, int]()
+    for cost in costs:
+        for step, spent in cost.spent.items():
+            seconds[step] += spent  # type: ignore[assignment]  # a Counter may count fractions
+            memory[step] = max(memory.get(step, 0), cost.memory)
+    return tuple(StepCost(step, seconds[step], memory[step]) for step in STEPS if step in memory)
+
+
+@dataclass(frozen=True)
 class RunReport:
     """How a run ended."""
 
@@ -57,6 +79,10 @@ class RunReport:
     cancelled: bool = False
     stopped: str | None = None
     """Why it was broken off."""
+    steps: tuple[StepCost, ...] = ()
+    """What each step took in this run."""
+    jobs: str = ""
+    """What became of the jobs of a queue."""
 
     @property
     def failed(self) -> tuple[FovReport, ...]:

@@ -133,12 +133,14 @@ class Receipt:
     bytes_read: int
     bytes_written: int
     peak_memory: int
-    """Largest resident memory of the worker process so far, in bytes."""
+    """Largest resident memory of the worker process during the task, in bytes; so far, on other systems than Linux."""
     warnings: tuple[tuple[Step, str], ...] = ()
     """Step that gave it, and words for the report."""
     run: str = ""
     notes: Mapping[Step, Mapping[str, int]] = field(default_factory=dict)
     """Counts for the report by step, such as cells and rows."""
+    spent: Mapping[Step, float] = field(default_factory=dict)
+    """Seconds of work for each step."""
 
 
 def digest(*parts: object) -> str:

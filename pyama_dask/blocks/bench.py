@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +40,10 @@ class Bench:
         self.images = job.fov_dir(task.fov) / IMAGES
         self.work = job.work_dir(task.fov)
         self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
-        self.step: Step = next(iter(task.digests))
-        """The step that is at work; what is written is its."""
+        self.spent: dict[Step, float] = dict.fromkeys(task.digests, 0.0)
+        """Seconds of work for each step."""
+        self._step: Step = next(iter(task.digests))
+        self._since = time.perf_counter()
         self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[Step, dict[str, int]] = {}
@@ -55,6 +58,17 @@ class Bench:
         if self.pc is None:
             raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
         return self.pc
+
+    @property
+    def step(self) -> Step:
+        """The step that is at work; what is written is its, and so is the time."""
+        return self._step
+
+    @step.setter
+    def step(self, step: Step) -> None:
+        now = time.perf_counter()
+        self.spent[self._step] += now - self._since
+        self._step, self._since = step, now
 
     def pieces(self) -> Iterator[range]:
         """Go from one piece of the block to the next; what was held of the one before is let go of."""

@@ -42,6 +42,7 @@ def go_through(bench: Bench, *rounds: Sequence[Part]) -> None:
             for k in range(len(bench.frames)):
                 bench.check()
                 for part in parts:
+                    bench.step = part.step
                     part.frame(k)
             for part in parts:
                 bench.step = part.step

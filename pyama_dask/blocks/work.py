@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,9 +41,11 @@ def run_task(task: Task, job: Job) -> Receipt:
         If its run was cancelled, or is over.
     """
     started = time.perf_counter()
+    forget_peak()
     bench = Bench(task, job)
     bench.check()
     TASKS[task.kind](bench)
+    bench.step = bench.step  # its time so far
     return Receipt(
         key=task.key,
         digests=task.digests,
@@ -57,11 +60,18 @@ def run_task(task: Task, job: Job) -> Receipt:
         warnings=tuple(bench.warnings),
         run=job.run,
         notes=bench.notes,
+        spent=bench.spent,
     )
 
 
+def forget_peak() -> None:
+    """Begin to measure the largest memory of this process anew, where the system can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes; what it is now, where the system does not keep it."""
+    """Largest resident memory of this process since `forget_peak`, in bytes; what it is now, where none is kept."""
     status = Path("/proc/self/status")  # not `getrusage`, whose figure begins with that of the parent process
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) * 1024

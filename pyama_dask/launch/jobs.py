@@ -136,6 +136,11 @@ class Jobs:
             self._wait(error)
         self._thread.start()
 
+    def wake(self) -> None:
+        """Look after the jobs now, if there are fewer than are needed."""
+        if len(self._jobs) < self.wanted():
+            self._look.set()
+
     def close(self) -> None:
         """End all jobs."""
         self._stop.set()
@@ -184,7 +189,14 @@ class Jobs:
         counts = self.counts
         lost = f", {counts.lost + counts.never_came} lost" if counts.lost + counts.never_came else ""
         trouble = self._trouble(counts)
-        return f"{counts.running} jobs running, {counts.pending} pending{lost}" + (f"; {trouble}" if trouble else "")
+        return f"jobs: {counts.running} running, {counts.pending} pending{lost}" + (f"; {trouble}" if trouble else "")
+
+    def account(self) -> str:
+        """Say how many jobs were submitted, and what became of those that ended before the run."""
+        counts = self.counts
+        ended = ", ".join(f"{number} {why}" for why, number in sorted(counts.ended.items()))
+        came = f"; {counts.never_came} before a worker came" if counts.never_came else ""
+        return f"{counts.submitted} submitted" + (f"; ended before the run: {ended}{came}" if ended else "")
 
     def _trouble(self, counts: JobCounts) -> str:
         if self._silent_since:

@@ -78,6 +78,15 @@ class JobCrew(Deaths):
         """Say how it stands with the jobs."""
         return self._jobs.standing() if self._jobs else ""
 
+    def wake(self) -> None:
+        """Have the jobs that tasks were handed out for."""
+        if self._jobs:
+            self._jobs.wake()
+
+    def account(self) -> str:
+        """Say what became of the jobs."""
+        return self._jobs.account() if self._jobs else ""
+
     def check(self) -> None:
         """Make sure that jobs can be had; see `Crew.check`."""
         if self._jobs and self._jobs.fault:
