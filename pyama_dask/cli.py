@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, TakenOverError
 
 if TYPE_CHECKING:
+    from pyama_dask.calibration import Prediction
     from pyama_dask.config import Config
     from pyama_dask.report import RunReport
 
@@ -33,6 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
 Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
 Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
+ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
 
 
@@ -73,16 +76,29 @@ def init(
 
 @app.command()
 def plan(
-    config: ConfigFile, as_json: AsJson = False, fovs: Fovs = None, frames: Frames = None, extend: Extend = False,
+    config: ConfigFile,
+    as_json: AsJson = False,
+    fovs: Fovs = None,
+    frames: Frames = None,
+    extend: Extend = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="do a block for real, and predict the run")] = False,
+    jobs: Annotated[int | None, typer.Option(help="predict for so many jobs of a queue, or workers", min=1)] = None,
+    cluster: ClusterKind = None,
     changes: Set = None,
-) -> None:  # fmt: skip
-    """Say what a run would do, and what it would need; writes nothing."""
+) -> None:
+    """Say what a run would do, and what it would need; writes nothing, unless it is to be calibrated."""
     from pyama_dask.describe import describe_plan
-    from pyama_dask.pipeline import plan_run, what_is_left
+    from pyama_dask.pipeline import plan_run, script_of, what_is_left
 
-    made, _ = plan_run(_load(config, changes, fovs=fovs, frames=frames), extend=extend)
-    left = what_is_left(made)
-    print(json.dumps(made.document() | {"left": len(left.tasks)}, indent=1) if as_json else describe_plan(made, left))
+    loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
+    predicted = _calibrate(loaded, jobs) if calibrate else None
+    made, _ = plan_run(loaded, extend=extend)
+    left, script = what_is_left(made), script_of(made.job.config)
+    if as_json:
+        more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
+        print(json.dumps(made.document() | more, indent=1))
+    else:
+        print(describe_plan(made, left, predicted, script))
 
 
 @app.command()
@@ -92,7 +108,7 @@ def run(
     frames: Frames = None,
     steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
     workers: Annotated[int | None, typer.Option(help="local processes")] = None,
-    cluster: Annotated[str | None, typer.Option(help="serial, local or address")] = None,
+    cluster: ClusterKind = None,
     force: Annotated[str | None, typer.Option(help="do these steps anew, and what is made from them")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="only the FOVs that failed")] = False,
     extend: Extend = False,
@@ -105,6 +121,27 @@ def run(
         retry_failed=retry_failed, extend=extend,
     )  # fmt: skip
     raise typer.Exit(report.exit_status)
+
+
+@app.command()
+def doctor(
+    config: ConfigFile,
+    wait: Annotated[float, typer.Option(help="seconds to wait for a worker")] = 300.0,
+    cluster: ClusterKind = None,
+    changes: Set = None,
+) -> None:
+    """Check before the night what usually goes wrong in it; starts one worker where the run would have them."""
+    from pyama_dask.doctor import Finding, findings
+    from pyama_dask.pipeline import script_of
+
+    loaded = _load(config, changes, cluster=cluster)
+    found: list[Finding] = []
+    for finding in findings(loaded, wait):
+        print(f"{'ok' if finding.good else 'MEND':<6}{finding.about + ':':<10}{finding.said}", flush=True)
+        found.append(finding)
+    if script := script_of(loaded):
+        print(f"\nscript of a job:\n{script}")
+    raise typer.Exit(0 if all(finding.good for finding in found) else 2)
 
 
 @app.command()
@@ -185,6 +222,19 @@ def _load(
     except ConfigError as error:
         hints = [did_you_mean(key, COMMENTS) for key in overrides if key not in COMMENTS]
         raise ConfigError(f"{error}{''.join(hints)}") from error
+
+
+def _calibrate(config: Config, jobs: int | None) -> Prediction:
+    """Do a block, and predict the run: for as many workers as it would have, or for so many jobs."""
+    from rich.console import Console
+
+    from pyama_dask.calibrate import calibrate
+    from pyama_dask.calibration import predict
+    from pyama_dask.launch import most_jobs, workers_in
+
+    with cancelled_by_signals() as cancel, Console(stderr=True).status("Doing a block for real"):
+        made, measured = calibrate(config, cancel=cancel)
+    return predict(made, measured, workers_in(config.cluster, jobs or most_jobs(config.cluster)))
 
 
 def _run(config: Config, **options: Any) -> RunReport:

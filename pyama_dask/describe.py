@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pyama_dask.calibration import Prediction
 from pyama_dask.plan import Plan
-from pyama_dask.quantities import as_ranges
+from pyama_dask.quantities import as_ranges, clock_time
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
 from pyama_dask.space import gib
@@ -90,8 +91,8 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
 
 
-def describe_plan(plan: Plan, left: Plan) -> str:
-    """What a run would do, and what of it is left."""
+def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "") -> str:
+    """What a run would do, what of it is left, what it would take if that was tried, and the script of its jobs."""
     job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
     read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -106,11 +107,24 @@ def describe_plan(plan: Plan, left: Plan) -> str:
         f"writes:  {gib(written)} before compression, and the crops of the cells",
         f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",
         f"memory:  {plan.memory / 2**20:.0f} MiB a worker, of {plan.worker_memory / 2**20:.0f} MiB",
+        *(describe_prediction(predicted) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
         *(f"warning: {warning}" for warning in _cut(plan.warnings)),
         *_cut([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
+        *(["", "script of a job:", script] if script else ()),
     ]
     return "\n".join(lines)
+
+
+def describe_prediction(predicted: Prediction) -> list[str]:
+    """What a whole run would take, as lines."""
+    return [
+        f"predicted, on {many(predicted.workers, 'worker')}, from a block that was done:",
+        f"  time:    {clock_time(predicted.seconds)} h, of which the queue's waiting is no part",
+        f"  work:    {clock_time(predicted.worker_seconds)} h of all workers together",
+        f"  memory:  {predicted.memory / 2**20:.0f} MiB a worker",
+        f"  disk:    {gib(predicted.size)}, in {predicted.files} files",
+    ]
 
 
 def describe_replaced(plan: Plan) -> list[str]:

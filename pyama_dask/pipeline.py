@@ -17,13 +17,22 @@ from uuid import uuid4
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, OutputError, PlanError
 from pyama_dask.execute import Execution, Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
-from pyama_dask.launch import allocated, connected, launched, serve_allocation, worker_memory
+from pyama_dask.launch import (
+    allocated,
+    connected,
+    job_environment,
+    job_script,
+    launched,
+    serve_allocation,
+    worker_memory,
+)
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, forced, make_plan, remaining
@@ -34,6 +43,7 @@ from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
 from pyama_dask.verify import Verification, check_damage, verify
+from pyama_dask.walltime import room_of, too_long
 from pyama_dask.workspace import (
     check_output,
     is_there,
@@ -196,7 +206,26 @@ def plan_run(config: Config, client: Client | None = None, *, extend: bool = Fal
     content = identity(config.input)
     check_output(config.output)
     first = first_identity(config, metadata, content, extend=extend)
-    return make_plan(keep_layout(resolved), metadata, content, memory, first), metadata
+    measured = read_calibration(resolved)
+    pace = measured.seconds if measured else None
+    plan = make_plan(keep_layout(resolved), metadata, content, memory, first, pace)
+    if measured:
+        check_walltime(plan, measured)
+    return plan, metadata
+
+
+def check_walltime(plan: Plan, measured: Calibration) -> None:
+    """Refuse a run whose tasks no job lasts for, as far as they were measured.
+
+    Raises
+    ------
+    PlanError
+        If there is one; says what to change.
+    """
+    cluster = plan.job.config.cluster
+    longest = max(plan.tasks, key=measured.of, default=None)
+    if longest and (room := room_of(cluster)) and measured.of(longest) > room:
+        raise PlanError(too_long(cluster, measured.of(longest), longest))
 
 
 def first_identity(config: Config, metadata: Metadata, content: str, *, extend: bool) -> str:
@@ -238,6 +267,11 @@ def recorded_movie(output: Path) -> dict[str, str]:
             f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
         ) from error
     return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
+
+
+def script_of(config: Config) -> str:
+    """Script of a job that a run on a queue would submit; nothing of other kinds."""
+    return job_script(config.cluster, job_environment()) if config.cluster.of_queue else ""
 
 
 def what_is_left(

@@ -30,6 +30,12 @@ GATHERING = 96 * 2**20
 BLOCK_MEMORY = 512 * 2**20
 """Most memory that ``block_frames: auto`` gives to one block."""
 LONGEST_BLOCK = 16
+TASK_SECONDS = 60.0
+"""What a task on a queue should take: long against what handing it out costs, short against a walltime."""
+SECONDS_A_MEGAPIXEL = 0.05
+"""Of a task with all steps, for each channel, where nothing was measured."""
+BLOCKS_A_WORKER = 3
+"""Blocks that there should be for each worker, so that all have something to do until the end."""
 
 NEEDS: Mapping[tuple[Kind, Step], tuple[tuple[Kind, Step], ...]] = {
     ("ingest", "segment"): (("ingest", "copy"),),
@@ -155,8 +161,9 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
 
 
 def make_plan(
-    config: Config, metadata: Metadata, identity: str, worker_memory: int, first_identity: str | None = None
-) -> Plan:
+    config: Config, metadata: Metadata, identity: str, worker_memory: int, first_identity: str | None = None,
+    pace: Mapping[Kind, float] | None = None,
+) -> Plan:  # fmt: skip
     """Plan a whole run.
 
     Parameters
@@ -171,6 +178,8 @@ def make_plan(
         Bytes that a worker may use.
     first_identity
         Identity that the movie had when the output was begun, if it has grown since.
+    pace
+        Seconds of tasks by kind for each frame, where they were measured.
 
     Raises
     ------
@@ -181,8 +190,11 @@ def make_plan(
     chosen = parse_selection(config.params.fovs)
     largest = max((metadata.fovs[k].shape for k in chosen), key=prod)
     wanted = config.storage.block_frames
-    auto = wanted == "auto"
-    block = automatic_block(config, largest, len(frames), worker_memory) if auto else min(int(wanted), len(frames))
+    if wanted == "auto":
+        longest = longest_block(config, largest, len(chosen) * len(frames), pace)
+        block = automatic_block(config, largest, len(frames), worker_memory, longest)
+    else:
+        block = min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
@@ -365,12 +377,40 @@ def added_bytes(config: Config, kind: Kind) -> float:
     return 4 if plain and planes else 2.25
 
 
-def automatic_block(config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int) -> int:
+def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None) -> int:
+    """Most frames that ``block_frames: auto`` gives to a block.
+
+    On a queue, as many as take about a minute, unless workers would run out of blocks before the end.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    shape
+        (H, W) of the largest frames in pixels.
+    frames
+        Of all FOVs together.
+    pace
+        Seconds of tasks by kind for each frame, where they were measured.
+    """
+    if not config.cluster.of_queue:
+        return LONGEST_BLOCK
+    guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
+    a_minute = TASK_SECONDS / max((pace[kind] for kind in BLOCKED if kind in pace) if pace else [guess], default=guess)
+    a_share = frames / (BLOCKS_A_WORKER * config.cluster.most_jobs * config.cluster.worker_processes)
+    return max(1, int(min(a_minute, max(a_share, LONGEST_BLOCK))))
+
+
+def automatic_block(
+    config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
+) -> int:
     """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
-    room = min(0.6 * worker_memory, WORKER_BASE + BLOCK_MEMORY)
+    room = 0.6 * worker_memory
+    if not config.cluster.of_queue:  # other programs want to live on this machine, too
+        room = min(room, WORKER_BASE + BLOCK_MEMORY)
     one, two = (max(task_memory(config, kind, shape, n) for kind in BLOCKED) for n in (1, 2))
     fits = 1 + int(max(room - one, 0) // (two - one))
-    blocks = ceil(n_frames / min(max(fits, 1), LONGEST_BLOCK))
+    blocks = ceil(n_frames / min(max(fits, 1), longest))
     return ceil(n_frames / blocks)
 
 

@@ -139,7 +139,7 @@ class DaskPool:
 
     def submit(self, tasks: Sequence[Task], job: Job) -> None:
         """Hand out tasks; what is nearer the end of a FOV, and FOVs that began earlier, come first."""
-        self._check_scheduler()
+        self.check()
         self._run = job.run
         keys = [self._dask_key(task) for task in tasks]
         call = partial(_call, self._function, pickle.dumps(job))
@@ -160,7 +160,7 @@ class DaskPool:
         try:
             ended = [self._ended.get(timeout=timeout)]
         except queue.Empty:
-            self._check_scheduler()
+            self.check()
             return []
         time.sleep(TOGETHER)
         ended += [self._ended.get() for _ in range(self._ended.qsize())]
@@ -180,14 +180,14 @@ class DaskPool:
         try:
             receipts = self._client.sync(fetched, callback_timeout=FETCHING)
         except TimeoutError:
-            self._check_scheduler()
+            self.check()
         return receipts
 
     def _outcome(self, task: Task, future: Future[Receipt], receipt: Receipt | None, at: float) -> Outcome:
         """Receipt of a task, or why there is none."""
         if receipt is None:
             if future.status != "error":
-                self._check_scheduler()
+                self.check()
                 return WorkerLostError("its receipt was lost with the worker that did it", with_job=True)
             error: BaseException = future.exception()
             return self._lost(task, error, at) if isinstance(error, KilledWorker) else error
@@ -202,7 +202,7 @@ class DaskPool:
         try:
             loss = self._crew.loss(worker.address, str(worker.name), at, ask=self._lost_before[task.key] > 1)
         except Exception:  # noqa: BLE001  (the scheduler may go in this moment, too)
-            self._check_scheduler()
+            self.check()
         if loss.why == MEMORY:
             return WorkerLostError(
                 f"the worker {worker.address} went over its memory limit and was ended; give workers more "
@@ -213,7 +213,14 @@ class DaskPool:
         said = f"the worker {worker.address} was lost while it did this ({why})"
         return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran)
 
-    def _check_scheduler(self) -> None:
+    def check(self) -> None:
+        """Make sure that tasks can be done.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone, or no workers will come.
+        """
         self._crew.check()
         if self._client.status in ("closing", "closed"):
             raise ClusterError("the Dask scheduler is gone; start one, and run again to go on")
@@ -225,6 +232,11 @@ class DaskPool:
     def account(self) -> str:
         """Say what became of the jobs of a queue."""
         return self._crew.account()
+
+    @property
+    def client(self) -> Client:
+        """Client of the scheduler."""
+        return self._client
 
     @property
     def in_flight(self) -> int:

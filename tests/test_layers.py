@@ -23,10 +23,11 @@ LAYERS = [
     {"pool"},
     {"execute"},
     {"launch"},
-    {"report", "space", "verify"},
+    {"calibration", "report", "space", "verify"},
     {"workspace", "output"},
     {"grown"},
     {"pipeline"},
+    {"calibrate", "doctor"},
     {"template", "describe", "progress"},
     {"demo", "cli", "__init__"},
 ]

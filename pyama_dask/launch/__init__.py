@@ -2,7 +2,20 @@
 
 from pyama_dask.launch.allocation import allocated, serve_allocation
 from pyama_dask.launch.local import connected, local_cluster
-from pyama_dask.launch.settings import worker_memory
+from pyama_dask.launch.queues import job_script
+from pyama_dask.launch.settings import job_environment, most_jobs, worker_count, worker_memory, workers_in
 from pyama_dask.launch.start import launched
 
-__all__ = ["allocated", "connected", "launched", "local_cluster", "serve_allocation", "worker_memory"]
+__all__ = [
+    "allocated",
+    "connected",
+    "job_environment",
+    "job_script",
+    "launched",
+    "local_cluster",
+    "most_jobs",
+    "serve_allocation",
+    "worker_count",
+    "worker_memory",
+    "workers_in",
+]

@@ -72,6 +72,7 @@ KINDS: Mapping[QueueKind, Queue] = {
         pending="PENDING|CONFIGURING|REQUEUED|REQUEUE_HOLD|SUSPENDED",
         gone="BOOT_FAIL|CANCELLED|COMPLETED|COMPLETING|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|TIMEOUT",
         why=("scontrol", "--oneliner", "show", "job", "{id}"),
+        memory=lambda cluster: {"job_mem": f"{cluster.job_bytes // 2**20}M"},  # else it is rounded up to GiB
     ),
     "pbs": Queue(
         "PBSJob",

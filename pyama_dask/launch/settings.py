@@ -67,3 +67,13 @@ def worker_memory(cluster: Cluster) -> int:
     if cluster.memory != "auto":
         return memory_bytes(cluster.memory)
     return int(MEMORY_LIMIT * 0.9 / worker_count(cluster))
+
+
+def most_jobs(cluster: Cluster) -> int:
+    """Jobs of a queue that a run has at once, or workers where there is no queue."""
+    return cluster.most_jobs if cluster.of_queue else worker_count(cluster)
+
+
+def workers_in(cluster: Cluster, jobs: int) -> int:
+    """Tasks that can run at once in so many jobs of a queue; jobs are workers where there is no queue."""
+    return jobs * cluster.cores if cluster.of_queue else jobs
