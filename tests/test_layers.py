@@ -35,7 +35,7 @@ LAYERS = [
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
     "dask_jobqueue": {"launch"},
-    "distributed": {"deaths", "launch", "pipeline", "pool", "walltime"},
+    "distributed": {"deaths", "doctor", "launch", "pipeline", "pool", "walltime"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pylibCZIrw": {"readers", "demo"},

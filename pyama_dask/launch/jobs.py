@@ -291,7 +291,8 @@ class Jobs:
 
     def _tail(self, job: Job) -> str:
         """Last lines of a job's log."""
-        logs = [path for path in self._place.logs.glob(f"*{job.number}*") if path.stat().st_size]
+        of_job = re.compile(rf"(?:^|[-.eo]){re.escape(job.number)}(?:\.|$)")
+        logs = [path for path in self._place.logs.iterdir() if of_job.search(path.name) and path.stat().st_size]
         errors = [path for path in logs if re.search(r"\.(err|e)", path.name)] or logs
         lines = [line for path in errors for line in path.read_text(errors="replace").splitlines() if line.strip()]
         return "\n".join(f"  {line}" for line in lines[-TAIL:])

@@ -1,0 +1,158 @@
+"""A block that is done for real says what a whole run takes."""
+
+import json
+import sys
+import threading
+import time
+
+import pytest
+from support.movies import as_czi, config, pixels, write_config
+
+import pyama_dask
+from pyama_dask import cli
+from pyama_dask.calibrate import TRIAL, calibrate
+from pyama_dask.calibration import (
+    CALIBRATION,
+    Calibration,
+    predict,
+    read_calibration,
+    settings_of,
+    summed_up,
+    write_calibration,
+)
+from pyama_dask.config import parse_config
+from pyama_dask.errors import CancelledError, PlanError
+from pyama_dask.ledger import Cost
+from pyama_dask.pipeline import plan_run
+
+TWO_WORKERS = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+NEAR = 0.3
+"""How far a prediction may be from the run that follows."""
+TRIALS = 3
+"""Trials, as other programs on the machine slow one or the other down."""
+
+
+def cost(key, seconds, memory=100):
+    return Cost(key, seconds, memory, {})
+
+
+def plan_of(tmp_path, small_czi, **changes):
+    plan, _ = plan_run(parse_config(config(small_czi, tmp_path / "out", changes)))
+    return plan
+
+
+def test_the_later_half_of_each_kind_counts_and_the_first_is_what_a_worker_does_once(tmp_path, small_czi):
+    plan = plan_of(tmp_path, small_czi)
+    ingests = [cost(f"ingest-fov00{k}-b000", seconds, 100 + k) for k, seconds in enumerate((5.0, 9.0, 0.8, 0.8))]
+    others = [cost("link-fov000", 0.4), cost("finish-fov000-b000", 0.2), cost("gather-fov000", 0.04)]
+    found = summed_up(plan.job, 4, [*ingests, *others], around=3.0, size=10.0, cells=2.5)
+    assert found.seconds == pytest.approx({"ingest": 0.2, "link": 0.1, "finish": 0.05, "gather": 0.01})
+    assert (found.first, found.around, found.memory) == (pytest.approx(4.2), 3.0, 103)
+
+
+def test_what_is_predicted_by_hand(tmp_path, small_czi):
+    """2 FOVs of 10 frames: per FOV 2 s of ingest, 1 of link, 0.5 of finish, 0.1 of gather."""
+    plan = plan_of(tmp_path, small_czi)
+    seconds = {"ingest": 0.2, "link": 0.1, "finish": 0.05, "gather": 0.01}
+    found = Calibration("x", seconds, first=4.0, around=3.0, memory=2**40, size=100.0, cells=2.5)
+    one, two, many = (predict(plan, found, workers) for workers in (1, 2, 1000))
+    assert (one.worker_seconds, one.seconds) == (pytest.approx(7.2 + 4), pytest.approx(3 + 4 + 7.2))
+    alone = 0.2 * 4 + 0.1 * 10 + 0.05 * 4 + 0.01 * 10  # the blocks of a FOV beside each other
+    assert two.seconds == pytest.approx(3 + 4 + 3.6 + alone / 2)
+    assert many.seconds == pytest.approx(3 + 4 + max(7.2 / 6 + alone / 2, alone))
+    assert (one.memory, one.size) == (2**40, 100 * 10 * 2)
+    assert one.files == 2 * plan.files_per_fov + 5 * plan.files_per_cell
+
+
+def test_what_was_measured_counts_for_the_same_settings_only(tmp_path, small_czi):
+    output = tmp_path / "out"
+    changes = {"cluster": {"kind": "serial"}}
+    given = parse_config(config(small_czi, output, changes))
+    plan, measured = calibrate(given)
+    resolved = plan.job.config
+    assert (output / CALIBRATION).exists()
+    assert not (output / TRIAL).exists()
+    assert read_calibration(resolved) == measured
+    assert measured.cells > 0
+    other = resolved.params.model_copy(update={"background_weight": 0.5})
+    assert read_calibration(resolved.model_copy(update={"params": other})) is None
+    fewer = resolved.params.model_copy(update={"fovs": "0", "frames": "0-3"})
+    assert read_calibration(resolved.model_copy(update={"params": fewer})) == measured
+    (output / CALIBRATION).write_text("{")
+    assert read_calibration(resolved) is None
+    assert pyama_dask.run(given).exit_status == 0  # it is no result that a run would find in its way
+
+
+def test_a_single_fov_is_tried_on_two_blocks(tmp_path, small_czi, monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        "pyama_dask.calibrate.run", lambda trial, **options: ran.append(trial) or pyama_dask.run(trial, **options)
+    )
+    calibrate(parse_config(config(small_czi, tmp_path / "out", {"params.fovs": "1"})))
+    (trial,) = ran
+    assert (trial.params.fovs, trial.params.frames) == ("1", "0-7")
+    assert trial.params.tracking_params["min_frames"] == 4
+
+
+def test_a_trial_that_fails_or_is_cancelled_leaves_nothing(tmp_path, small_czi):
+    broken = tmp_path / "broken.py"
+    broken.write_text("def f(frame):\n    raise ValueError('no such thing')\n")
+    given = parse_config(config(small_czi, tmp_path / "out", {"params.preprocess": [f"{broken}:f"]}))
+    with pytest.raises(PlanError, match=r"the trial failed: .*no such thing"):
+        calibrate(given)
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(CancelledError, match="the trial was cancelled"):
+        calibrate(parse_config(config(small_czi, tmp_path / "out")), cancel=cancel)
+    assert not (tmp_path / "out" / TRIAL).exists()
+    assert not (tmp_path / "out" / CALIBRATION).exists()
+
+
+def test_plan_says_it(tmp_path, small_czi, monkeypatch, capsys):
+    run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out"))
+    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(run_yaml), "--calibrate", "--jobs", "3", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    predicted = json.loads(capsys.readouterr().out)["predicted"]
+    assert predicted["workers"] == 3
+    assert predicted["seconds"] > 0
+
+
+def test_a_queue_takes_blocks_of_a_minute_and_refuses_those_that_no_job_lasts_for(tmp_path, small_czi):
+    queue = {"kind": "slurm", "jobs": 1, "memory": "8GiB", "walltime": "00:01:30"}
+    changes = {"storage.block_frames": "auto", "cluster": queue}
+    given = parse_config(config(small_czi, tmp_path / "out", changes))
+    plan, _ = plan_run(given)
+    assert plan.job.block_frames == 10  # all: these are small frames
+    seconds = {"ingest": 20.0, "link": 0.1, "finish": 1.0, "gather": 0.1}
+    write_calibration(tmp_path / "out", Calibration(settings_of(plan.job.config), seconds, 0, 0, 0, 0, 0))
+    assert plan_run(given)[0].job.block_frames == 3  # of 60 s
+    longer = parse_config(config(small_czi, tmp_path / "out", changes | {"storage.block_frames": 10}))
+    with pytest.raises(PlanError, match=r"takes 200 s or more, but a job has 70 s for tasks"):
+        plan_run(longer)
+
+
+@pytest.mark.slow
+def test_the_prediction_is_near_the_run_that_follows(tmp_path):
+    movie = as_czi(tmp_path / "movie.czi", pixels(fovs=6, frames=16, shape=(512, 512), cells=20))
+    changes = {"storage.block_frames": 8, "cluster": TWO_WORKERS}
+    tried = []
+    for trial in range(TRIALS):
+        given = parse_config(config(movie, tmp_path / f"out{trial}", changes))
+        plan, measured = calibrate(given)
+        predicted = predict(plan, measured, 2)
+        began = time.monotonic()
+        report = pyama_dask.run(given)
+        took = time.monotonic() - began
+        assert report.exit_status == 0
+        files = [path for path in report.output.glob("fov_*/**/*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        memory = max(step.memory for step in report.steps)
+        tried.append((predicted.seconds / took, predicted.worker_seconds / sum(step.seconds for step in report.steps)))
+        assert predicted.size == pytest.approx(size, rel=NEAR)
+        assert predicted.files == pytest.approx(len(files), rel=NEAR)
+        assert predicted.memory == pytest.approx(memory, rel=NEAR)
+        if all(abs(ratio - 1) < NEAR for ratio in tried[-1]):
+            return
+    pytest.fail(f"predicted / measured time, of the run and of its workers: {tried}")

@@ -1,0 +1,188 @@
+"""Workers leave before their job ends, and no task begins that would not end in time."""
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+from support.movies import config
+from test_plan import movie, plan_of
+
+from pyama_dask.config import Cluster, parse_config
+from pyama_dask.deaths import WALLTIME, Deaths
+from pyama_dask.errors import ClusterError, WalltimeError
+from pyama_dask.launch.settings import DASK
+from pyama_dask.tasks import Receipt
+from pyama_dask.walltime import (
+    JOB_ENDS,
+    RETIRED,
+    SPARE,
+    STARTING,
+    Pace,
+    Retirement,
+    check_time,
+    room_of,
+    time_left,
+    too_long,
+)
+
+QUEUE = Cluster(kind="slurm", jobs=2, memory="2GiB", walltime="00:01:40")
+"""Of whose 100 s a job has 80 for tasks."""
+
+
+@pytest.fixture
+def task():
+    return plan_of(movie(fovs=1), storage={"block_frames": 4}).fovs[0].tasks[0]
+
+
+def receipt(task, seconds):
+    return Receipt(task.key, task.digests, {}, seconds, 0, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------- pace
+
+
+def test_a_job_has_its_walltime_less_what_it_takes_to_start_and_to_end():
+    assert room_of(QUEUE) == 100 - STARTING - SPARE
+    assert room_of(Cluster()) is None
+    assert room_of(Cluster(kind="htcondor", jobs=1, memory="2GiB")) is None
+
+
+def test_a_task_may_take_twice_what_is_usual_or_as_long_as_the_slowest(task):
+    pace = Pace(QUEUE)
+    assert pace.seconds(task) == 0
+    for seconds in (8, 8, 8, 8, 8, 8, 8, 8, 8, 40):
+        pace.took(task, receipt(task, seconds))
+    assert pace.seconds(task) == 40
+    for _ in range(10):
+        pace.took(task, receipt(task, 8))
+    assert pace.seconds(task) == 16
+    half = replace(task, stop=task.stop - 2)
+    assert pace.seconds(half) == 8
+
+
+def test_no_more_is_asked_for_than_a_fresh_job_has(task):
+    pace = Pace(QUEUE)
+    pace.took(task, receipt(task, 60))
+    assert pace.seconds(task) == 80
+
+
+def test_without_a_walltime_nothing_is_asked_for(task):
+    pace = Pace(Cluster())
+    pace.took(task, receipt(task, 1e6))
+    pace.cut_off(task, 1e6)
+    assert pace.seconds(task) == 0
+
+
+def test_a_task_that_no_job_lasts_for_is_refused_with_the_arithmetic(task):
+    pace = Pace(QUEUE)
+    for _ in range(3):
+        pace.took(task, receipt(task, 90))
+    with pytest.raises(ClusterError, match=r"takes 90 s or more, but a job has 80 s.*00:01:40 less 15 s.*00:04:50"):
+        pace.seconds(task)
+
+
+def test_a_task_that_is_cut_off_is_given_more_time_and_is_refused_if_it_had_all_there_is(task):
+    pace = Pace(QUEUE)
+    pace.took(task, receipt(task, 2))
+    pace.cut_off(task, 20)
+    assert pace.seconds(task) >= 30
+    with pytest.raises(ClusterError, match="ingest-fov000-b000 takes 65 s or more"):
+        pace.cut_off(task, 65)
+
+
+def test_the_remedy_names_what_can_be_changed(task):
+    assert "storage.block_frames, now 4" in too_long(QUEUE, 90, task)
+    link = next(one for one in plan_of(movie(fovs=1)).fovs[0].tasks if one.kind == "link")
+    assert "block_frames" not in too_long(QUEUE, 90, link)
+
+
+# ---------------------------------------------------------------------------------------------------- workers
+
+
+def test_time_left(monkeypatch):
+    assert time_left() is None
+    monkeypatch.setenv(JOB_ENDS, str(time.time() + 100))
+    assert 99 < time_left() <= 100
+
+
+def linger(path, until):
+    """Say that it has begun, and wait for a file."""
+    with path.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not until.exists():
+        time.sleep(0.05)
+    return os.getpid()
+
+
+def wait_until(true, seconds=30):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@contextmanager
+def job_of(seconds):
+    """A worker whose job ends after some seconds."""
+    with dask.config.set(DASK):
+        cluster = LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+            env={JOB_ENDS: str(time.time() + seconds)},
+        )  # fmt: skip
+        with cluster:
+            yield cluster
+
+
+def test_a_worker_ends_what_it_has_begun_and_goes(tmp_path):
+    """Dask's own lifetime would take the task away, and begin it anew on every worker."""
+    begun, end = tmp_path / "begun", tmp_path / "end"
+    with job_of(SPARE + 8) as cluster, Client(cluster) as client:
+        client.wait_for_workers(1)
+        client.register_plugin(Retirement())
+        deaths = Deaths(client)
+        ((worker, _),) = client.scheduler_info()["workers"].items()
+        future = client.submit(linger, begun, end)
+        wait_until(lambda: client.scheduler_info()["workers"][worker]["status"] == "paused")
+        end.touch()
+        assert future.result(timeout=30) == int(begun.read_text())
+        del future
+        wait_until(lambda: not client.scheduler_info()["workers"])
+        assert deaths.loss(worker, "0", time.monotonic()).why == RETIRED
+    assert len(begun.read_text().splitlines()) == 1
+
+
+def test_a_task_that_would_not_end_in_time_is_not_begun_and_its_worker_goes(task):
+    with job_of(60) as cluster, Client(cluster) as client:
+        client.wait_for_workers(1)
+        client.register_plugin(Retirement())
+        assert client.submit(check_time, replace(task, seconds=20), pure=False).result(timeout=30) is None
+        late = client.submit(check_time, replace(task, seconds=70), pure=False)
+        with pytest.raises(WalltimeError, match="takes about 70 s, and its job ends in"):
+            late.result(timeout=30)
+        del late
+        wait_until(lambda: not client.scheduler_info()["workers"])
+
+
+def test_a_task_that_is_cut_off_is_told_with_the_time_that_it_had(tmp_path):
+    with job_of(SPARE + 3) as cluster, Client(cluster) as client:
+        client.wait_for_workers(1)
+        client.register_plugin(Retirement())
+        deaths = Deaths(client)
+        (worker,) = client.scheduler_info()["workers"]
+        future = client.submit(linger, tmp_path / "begun", tmp_path / "never")
+        wait_until(lambda: deaths.loss(worker, "0", 0).why == WALLTIME)
+        loss = deaths.loss(worker, "0", 0)
+        assert loss.with_job
+        assert 0 < loss.ran < SPARE + 3
+        del future
+
+
+def test_times_of_a_config_reach_the_pace():
+    document = config(
+        "movie.nd2", "out", {"cluster": {"kind": "slurm", "jobs": 1, "memory": "2GiB", "walltime": "1-00:00:00"}}
+    )
+    assert room_of(parse_config(document).cluster) == 86400 - STARTING - SPARE
