@@ -11,11 +11,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 from support.movies import config, file_bytes, write_config
 
 import pyama_dask
-from pyama_dask.config import QUEUES, load_config
+from pyama_dask.cli import app
+from pyama_dask.config import QUEUES, Cluster, load_config
 from pyama_dask.launch.queues import job_script
 
 ROOT = Path(pyama_dask.__file__).parents[1]
@@ -94,6 +96,13 @@ def test_as_many_slots_of_grid_engine_are_asked_for_as_the_job_has_cores():
     assert f"-pe smp {cluster.cores}" in cluster.directives
 
 
+def test_a_python_in_a_container_is_put_into_the_job_script_as_it_is():
+    block = next(of for of in code_blocks("yaml") if "apptainer" in of)
+    python = yaml.safe_load(block)["cluster"]["options"]["python"]
+    cluster = load_config(DEPLOY / "config" / "slurm.yaml", {"cluster.options": {"python": python}}).cluster
+    assert f"\n{python} -m distributed.cli.dask_worker tls://" in job_script(cluster, {})
+
+
 # --------------------------------------------------------------------------------------------- environments
 
 COPIED = {"pyproject.toml", "README.md", "LICENSE", "pyama_dask"}
@@ -144,6 +153,65 @@ def test_the_conda_environment_installs_the_checkout():
     minor = [int(re.search(r"3\.(\d+)", of)[1]) for of in (*plain, wanted, python_of_the_dockerfile()) if "3." in of]
     assert min(minor) == minor[1]  # no older than the project wants
     assert len(minor) == 3
+
+
+# -------------------------------------------------------------------------------------------- what is shown
+
+
+README = (DEPLOY / "README.md").read_text()
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+TEXTS = [CLUSTER, *(path.read_text() for path in sorted(DEPLOY.rglob("*")) if path.is_file())]
+SHOWN = {
+    " ".join(of.split())
+    for text in TEXTS
+    for of in re.findall(r"pyama-dask(?:\.sif)? ([a-z]+(?![\w/}])[^'`#\n]*)", text)
+}
+"""Every ``pyama-dask`` command that is shown, in code, in comments and in prose."""
+
+
+def code_blocks(language):
+    """Code of a language that deploy/README.md shows."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_commands_are_found():
+    assert {shown.split()[0] for shown in SHOWN} == {"inspect", "init", "doctor", "plan", "run", "status", "verify"}
+    assert "run /SHARED/run.yaml --cluster runner --set cluster.memory=auto" in SHOWN
+
+
+@pytest.mark.parametrize("shown", sorted(SHOWN))
+def test_a_command_that_is_shown_exists_with_its_options(shown):
+    name, *words = shlex.split(shown)
+    command = typer.main.get_command(app).commands[name]
+    if words:
+        command.make_context(name, words)  # refuses what it does not know, and runs nothing
+
+
+def test_the_table_of_keys_has_all_keys_of_the_config_with_their_defaults():
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \| (.+) \|$", CLUSTER.partition("## Keys")[2], re.MULTILINE)
+    defaults = Cluster().model_dump(mode="json")
+    assert [key for key, _, _ in rows] == list(dict.fromkeys(key for key, _, _ in rows))
+    assert {key: as_switch_says(value) for key, value, _ in rows} == defaults
+
+
+def as_switch_says(value):
+    """Value of YAML, but for ``on``, which is a word in the config."""
+    return value if value == "on" else yaml.safe_load(value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_files_that_the_readme_names_are_there(path):
+    assert re.search(rf"`config/.*\b{path.stem}\b", README)
+
+
+def test_paths_that_the_readme_names_are_there():
+    named = {ROOT / name for name in re.findall(r"deploy/[\w./-]+\w", README)}
+    named |= {
+        DEPLOY / name for name in re.findall(r"`((?:config|slurm)/[\w.-]+|[\w-]+\.(?:yml|def)|Dockerfile)`", README)
+    }
+    named |= {DEPLOY / name for name in re.findall(r"\]\(([^)#]+)\)", README)}
+    assert len(named) > 8
+    assert [name for name in named if not name.exists()] == []
 
 
 # ------------------------------------------------------------------------------------------- the sbatch files
