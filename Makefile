@@ -3,12 +3,13 @@
 # make check   style and types
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
+# make chaos-slurm   a night on a real Slurm, which it starts: jobs, driver and controller are killed (15 min; as root)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: demo test check bench chaos format clean
+.PHONY: demo test check bench chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
@@ -27,6 +28,9 @@ bench: .venv/development
 
 chaos: .venv/development
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
+
+chaos-slurm: .venv/development
+	PYTHONPATH=tests $(BIN)/python -m chaos.slurm
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

@@ -91,12 +91,14 @@ class Attempts:
         """Give the task as it is to be tried once more; None if that is of no use any more.
 
         A task that was too large for a worker's memory has fewer frames at once. So has one that has taken two
-        workers with it and nobody knows why: the system may have been short of memory, and does not say so.
+        workers with it and nobody knows why: the system may have been short of memory, and does not say so. The end of
+        a whole job is no fault of the task.
         """
         cause = cause_of(error)
-        if isinstance(error, WorkerLostError) and error.with_job and not error.over_memory:
+        if isinstance(error, WorkerLostError) and error.with_job:
             self._lost_jobs[task.key] += 1
-            return task if self._lost_jobs[task.key] < LOST_JOBS else None
+            smaller = with_fewer_frames(task) if error.over_memory else None
+            return (smaller or task) if self._lost_jobs[task.key] < LOST_JOBS else None
         self._failed[task.key, cause] += 1
         failed = self._failed[task.key, cause]
         if isinstance(error, CERTAIN):

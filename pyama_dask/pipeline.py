@@ -27,6 +27,7 @@ from pyama_dask.grown import check_grown
 from pyama_dask.launch import (
     allocated,
     connected,
+    dashboard_of,
     job_environment,
     job_script,
     launched,
@@ -327,7 +328,9 @@ def client_memory(client: Client) -> int:
 def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tuple[Pool, str | None]]:
     """Pool on the given client, or on what the config says."""
     if client is not None:
-        yield DaskPool(client, crew=Deaths(client)), client.dashboard_link
+        of_allocation = config.cluster.kind == "runner"
+        link = dashboard_of(config.cluster, client) if of_allocation else client.dashboard_link
+        yield DaskPool(client, crew=Deaths(client)), link
         return
     with launched(config.cluster, plan.job.output / WORK, plan.job.run) as pool:
         yield pool

@@ -207,8 +207,8 @@ class DaskPool:
             return WorkerLostError(
                 f"the worker {worker.address} went over its memory limit and was ended; give workers more "
                 "(cluster.memory, or fewer cluster.workers), or lower storage.block_frames",
-                over_memory=True,
-            )
+                over_memory=True, with_job=loss.with_job,
+            )  # fmt: skip
         why = loss.why or ("its job is gone" if loss.with_job else "it is not known why")
         said = f"the worker {worker.address} was lost while it did this ({why})"
         return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran)

@@ -61,7 +61,7 @@ class RunDisplay:
             many(n, what)
             for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
         )
-        self._console.print(counts + where)
+        self._console.print(counts + where, soft_wrap=True)  # lines to be copied stay whole
         for line in describe_replaced(plan):
             self._console.print(f"Replaces {line}")
         if self._plain:
@@ -76,7 +76,8 @@ class RunDisplay:
         """Take one progress event."""
         step, fov = event["step"], event["fov"]
         if step in ("jobs", "alarm"):
-            self._console.print(f"{'ALARM: ' if step == 'alarm' else ''}{event['message']}", markup=False)
+            alarm = "ALARM: " if step == "alarm" else ""
+            self._console.print(f"{alarm}{event['message']}", markup=False, soft_wrap=True)
             return
         if step in ("done", "failed"):
             self._ended += 1

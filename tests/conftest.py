@@ -104,3 +104,19 @@ def client(cluster):
 
     with Client(cluster) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A real Slurm, which programs of the tests use."""
+    import tempfile
+    from unittest.mock import patch
+
+    from support import slurm
+
+    if why := slurm.unavailable():
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        Path(folder).chmod(0o755)  # munge runs as a user of its own
+        with slurm.running(Path(folder)) as queue, patch.dict(os.environ, queue.environment):
+            yield queue

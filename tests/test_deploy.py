@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -226,24 +225,6 @@ def test_a_script_is_bash_and_no_directive_comes_too_late(script):
     assert not any(line.startswith("#SBATCH") for line in lines[first:])  # Slurm would not read it
 
 
-@pytest.fixture(scope="module")
-def partition():
-    """Default partition of a Slurm whose nodes are this machine."""
-    if shutil.which("sinfo") is None:
-        pytest.skip("no Slurm on this machine")
-    command = ["sinfo", "--noheader", "--Node", "--format=%P %o"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    if asked.returncode:
-        pytest.skip(f"Slurm does not answer: {asked.stderr.strip()}")
-    nodes = [line.split() for line in asked.stdout.splitlines()]
-    if not all(address.startswith("127.") for _, address in nodes):
-        pytest.skip("the nodes of this Slurm are other machines, which need not have these files")
-    default = [name.removesuffix("*") for name, _ in nodes if name.endswith("*")]
-    if not default:
-        pytest.skip("this Slurm has no default partition")
-    return default[0]
-
-
 def filled_in(script, to, changes):
     """Write a script with what is true here in place of what a person changes."""
     text = script.read_text()
@@ -285,11 +266,11 @@ QUEUED = {"kind": "slurm", "jobs": 2, "memory": "1GiB", "walltime": "00:10:00", 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_finishes_a_run_with_the_bytes_of_a_serial_one(script, tmp_path, partition, small_czi, finished):
+def test_a_script_finishes_a_run_with_the_bytes_of_a_serial_one(script, tmp_path, slurm, small_czi, finished):
     output = tmp_path / "results"
     run = write_config(tmp_path / "run.yaml", config(small_czi, output, {"cluster": QUEUED}))
     changes = {
-        "PARTITION": partition,
+        "PARTITION": "main",
         r"--time=\S+": "--time=10",
         "/PATH/TO/ENVIRONMENT": str(Path(sys.executable).parents[1]),
         "/PATH/TO/RUN.yaml": str(run),

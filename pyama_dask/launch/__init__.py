@@ -1,7 +1,7 @@
 """Launching: context managers that yield a Dask client, or a pool to run tasks on."""
 
 from pyama_dask.launch.allocation import allocated, serve_allocation
-from pyama_dask.launch.local import connected, local_cluster
+from pyama_dask.launch.local import connected, dashboard_of, local_cluster
 from pyama_dask.launch.queues import job_script
 from pyama_dask.launch.settings import job_environment, most_jobs, worker_count, worker_memory, workers_in
 from pyama_dask.launch.start import launched
@@ -9,6 +9,7 @@ from pyama_dask.launch.start import launched
 __all__ = [
     "allocated",
     "connected",
+    "dashboard_of",
     "job_environment",
     "job_script",
     "launched",

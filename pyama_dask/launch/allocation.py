@@ -13,8 +13,9 @@ from pathlib import Path
 import dask
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_ip
 
-from pyama_dask.config import Cluster
+from pyama_dask.config import NANNY_BYTES, Cluster
 from pyama_dask.errors import ClusterError, ConfigError
 from pyama_dask.launch.keys import keys, protocol, security_in
 from pyama_dask.launch.local import free_address
@@ -62,12 +63,12 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
         SLURMRunner(
             scheduler_file=str(file),
             scheduler_options={
-                **where, "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
+                **where, "host": None if cluster.interface else get_ip(), "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
             },
             worker_class="distributed.Nanny",
             worker_options={
                 **where, "nthreads": 1, "memory_limit": share_of_node(cluster),
-                "local_directory": cluster.local_directory,
+                "local_directory": cluster.local_directory, "silence_logs": logging.CRITICAL,
             },
         )  # fmt: skip
 
@@ -103,7 +104,8 @@ def allocation_rank() -> int:
 
 def scheduler_file(work: Path) -> Path:
     """Where the scheduler of this allocation says its address."""
-    return work / f"scheduler-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_STEP_ID', '0')}.json"
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")  # a job that is put back has its number again
+    return work / f"scheduler-{'-'.join(os.environ.get(name, '0') for name in names)}.json"
 
 
 def keys_of(file: Path) -> Path:
@@ -135,6 +137,6 @@ def share_of_node(cluster: Cluster) -> int:
         return memory_bytes(cluster.memory)
     of_cpu, of_node = (os.environ.get(name) for name in ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE"))
     if of_cpu:
-        return int(of_cpu) * int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) * 2**20
+        return int(of_cpu) * int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) * 2**20 - NANNY_BYTES
     here = int(os.environ.get("SLURM_TASKS_PER_NODE", os.environ[TASKS]).partition("(")[0])
-    return (int(of_node) * 2**20 if of_node and of_node != "0" else int(0.9 * MEMORY_LIMIT)) // here
+    return (int(of_node) * 2**20 if of_node and of_node != "0" else int(0.9 * MEMORY_LIMIT)) // here - NANNY_BYTES

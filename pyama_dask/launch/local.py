@@ -98,9 +98,9 @@ def free_address(address: str) -> str:
 def dashboard_of(cluster: Cluster, client: Client) -> str:
     """Address of the dashboard as it is reached on this machine, and how to reach it from another."""
     port = client.scheduler_info()["services"].get("dashboard", 0)
-    host = cluster.dashboard.rpartition(":")[0]
+    host, machine = cluster.dashboard.rpartition(":")[0], client.run_on_scheduler(socket.gethostname)
     return (
         f"http://{host}:{port}/status\n"
-        f"From your own machine: ssh -N -L {port}:{host}:{port} {getpass.getuser()}@{socket.gethostname()}, "
+        f"From your own machine: ssh -N -L {port}:{host}:{port} {getpass.getuser()}@{machine}, "
         f"then http://localhost:{port}/status"
     )

@@ -1,0 +1,144 @@
+"""What the doctor finds; on a queue, see the tests of Slurm."""
+
+import os
+import sys
+from dataclasses import replace
+
+import psutil
+import pytest
+from support.movies import config, listing, write_config
+
+from pyama_dask import cli, doctor
+from pyama_dask.calibration import Calibration, settings_of, write_calibration
+from pyama_dask.config import Cluster, parse_config
+from pyama_dask.pipeline import plan_run
+
+QUEUE = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "00:01:00"}
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out"
+
+
+def plan_of(small_czi, output, **changes):
+    return plan_run(parse_config(config(small_czi, output, changes)))[0]
+
+
+def found(small_czi, output, **changes):
+    """Findings of a config without its worker, by what they are about."""
+    given = parse_config(config(small_czi, output, {"cluster": {"kind": "serial"}} | changes))
+    return {finding.about: finding for finding in doctor.findings(given, wait=1)}
+
+
+def test_all_is_well_and_nothing_is_written(small_czi, output):
+    here = found(small_czi, output)
+    assert all(finding.good for finding in here.values())
+    assert here.keys() == {"plan", "memory", "output", "space", "files"}
+    assert listing(output.parent) == set()
+
+
+def test_a_worker_of_this_machine_is_there_and_back(small_czi, output, monkeypatch, capsys):
+    local = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+    run_yaml = write_config(output.parent / "run.yaml", config(small_czi, output, {"cluster": local}))
+    monkeypatch.setattr(sys, "argv", ["pyama-dask", "doctor", str(run_yaml)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().out
+    assert not ended.value.code, told
+    for words in ("worker:   came to", "output:   the worker sees it", "versions: the same", "scratch:  "):
+        assert f"ok    {words}" in told
+    assert listing(output.parent) == {"run.yaml"}
+
+
+def test_a_config_that_cannot_run_is_the_only_finding(small_czi, output):
+    here = found(small_czi, output, **{"channels.pc.channel": 7})
+    assert here.keys() == {"plan"}
+    assert not here["plan"].good
+    assert "7" in here["plan"].said
+
+
+def test_an_output_that_takes_nothing(small_czi, output, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "write_bytes", full)
+    assert "No space left on device; choose another" in found(small_czi, output)["output"].said
+
+
+def test_a_clock_and_locks_of_a_disk(small_czi, output, monkeypatch):
+    monkeypatch.setattr(doctor.time, "time", lambda: small_czi.stat().st_mtime - 7200)
+    monkeypatch.setattr(doctor, "takes_turns", lambda file: False)
+    here = found(small_czi, output)
+    assert not here["clock"].good
+    assert "differs by 7" in here["clock"].said
+    assert "does not keep locks" in here["lock"].said
+
+
+def test_memory(small_czi, output):
+    plan = plan_of(small_czi, output, cluster=QUEUE)
+    assert doctor.memory(plan, None).good
+    assert "2.0 GiB of its job" in doctor.memory(plan, None).said
+    small = doctor.memory(replace(plan, worker_memory=plan.memory), None)
+    assert not small.good
+    assert "raise cluster.memory" in small.said
+    measured = Calibration("", {}, 0, 0, 2**40, 0, 0)
+    assert not doctor.memory(plan, measured).good
+
+
+def test_interfaces(monkeypatch):
+    name = next(name for name, of in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in of))
+    cluster = Cluster(**QUEUE)
+    assert "127.0.0.1" in doctor.network(cluster.model_copy(update={"interface": name})).said
+    wrong = doctor.network(cluster.model_copy(update={"interface": "ib7"}))
+    assert not wrong.good
+    assert name in wrong.said
+    monkeypatch.setattr(doctor, "get_ip", lambda: "127.0.0.1")
+    alone = doctor.network(cluster)
+    assert not alone.good
+    assert "no other machine reaches that" in alone.said
+    monkeypatch.setattr(doctor, "get_ip", lambda: "10.0.0.7")
+    assert doctor.network(cluster).good
+
+
+@pytest.mark.parametrize(
+    ("seconds", "good", "words"),
+    [
+        (0.1, True, "takes up to 0.4 s"),
+        (5, False, "fewer than five"),
+        (100, False, "takes 400 s or more, but a job has 40 s"),
+    ],
+)
+def test_walltime(small_czi, output, seconds, good, words):
+    plan = plan_of(small_czi, output, cluster=QUEUE)
+    measured = Calibration("", {"ingest": seconds}, 0, 0, 0, 0, 0)
+    assert doctor.walltime(plan, measured).good is good
+    assert words in doctor.walltime(plan, measured).said
+    assert "--calibrate" in doctor.walltime(plan, None).said
+
+
+def test_files(small_czi, output, monkeypatch):
+    plan = plan_of(small_czi, output)
+    measured = Calibration(settings_of(plan.job.config), {}, 0, 0, 0, 0, cells=10.0)
+    write_calibration(output, measured)
+    count = 2 * plan.files_per_fov + 20 * plan.files_per_cell
+    assert f"{count} are written, with those of cells" in found(small_czi, output)["files"].said
+    few = os.statvfs_result((4096, 4096, 10**6, 10**6, 10**6, 10**6, count, count, 0, 255))
+    monkeypatch.setattr(doctor.os, "statvfs", lambda _: few)
+    assert f"only {count} are free" in doctor.files(plan, measured).said
+
+
+def test_what_a_worker_elsewhere_sees(small_czi, output):
+    plan = plan_of(small_czi, output)
+    mine = doctor.versions()
+    here = {"host": "n1", "versions": mine, "scratch": "/scratch", "scratch_free": 2**40, "note": "x", "movie": True}
+    assert all(finding.good for finding in doctor.compare(here, "x", plan))
+    other = here | {"versions": mine | {"numpy": "1.0"}, "scratch_free": 2**20, "movie": False, "note": "y"}
+    bad = {finding.about: finding for finding in doctor.compare(other, "x", plan)}
+    assert not any(finding.good for finding in bad.values())
+    assert "choose one on a shared disk" in bad["output"].said
+    assert "cannot read it" in bad["movie"].said
+    assert f"numpy {mine['numpy']} here, 1.0 there" in bad["versions"].said
+    assert "cluster.local_directory" in bad["scratch"].said
+    read_only = here | {"disk_error": "Read-only file system"}
+    assert "Read-only file system" in next(iter(doctor.compare(read_only, "x", plan))).said

@@ -1,0 +1,98 @@
+"""A run on a real Slurm: jobs, driver and workers that die lose nothing, and leave nothing behind.
+
+The short form of ``make chaos-slurm``, with the same functions.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from chaos.slurm import JOBS, REPLACED, Night, disturbed, one_allocation
+from support.movies import config, file_bytes, write_config
+
+import pyama_dask
+from pyama_dask import cli
+
+pytestmark = pytest.mark.slow
+TWO = {"cluster": JOBS | {"jobs": 2}}
+SMALL = {"fovs": 2, "frames": 10, "shape": (200, 240), "cells": 6}
+
+
+def test_jobs_give_the_bytes_of_a_serial_run_and_none_is_left(slurm, tmp_path, small_czi, finished):
+    """Two jobs, one of them of two processes each; keys are gone with the run, and nobody else could read them."""
+    output, modes = tmp_path / "results", []
+
+    def see_keys(plan, dashboard):
+        modes.extend(oct(path.stat().st_mode & 0o777) for path in sorted((output / ".pyama_dask").glob("keys-*/..")))
+        modes.extend(oct(path.stat().st_mode & 0o777) for path in (output / ".pyama_dask").glob("keys-*"))
+        assert "ssh -N -L" in dashboard
+
+    changes = {"cluster": JOBS | {"jobs": 1, "cores": 2, "memory": "2500MiB"}}
+    report = pyama_dask.run(config(small_czi, output, changes), on_start=see_keys)
+    assert report.exit_status == 0
+    assert report.jobs == "1 submitted"
+    assert modes[-1] == "0o700"
+    assert not list((output / ".pyama_dask").glob("keys-*"))
+    assert file_bytes(output) == file_bytes(finished)
+    until = time.monotonic() + 15
+    while slurm.jobs() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert slurm.jobs() == []
+
+
+def test_a_job_and_the_driver_are_killed(slurm, tmp_path):
+    night = Night("short", tmp_path / "night", slurm, SMALL, TWO | {"storage.block_frames": 5}, 0.4)
+    row = disturbed(night, 2, 1, 0)
+    assert night.problems == []
+    assert night.done.total() >= 2
+    assert row[-1] == 0
+    assert all(seconds < REPLACED for seconds in night.replaced)
+
+
+def test_one_allocation(slurm, tmp_path):
+    runner = {"cluster": {"kind": "runner", "interface": "lo", "dashboard": "127.0.0.1:0"}}
+    night = Night("one", tmp_path / "night", slurm, SMALL, runner)
+    one_allocation(night)
+    assert night.problems == []
+
+
+def test_jobs_that_end_before_a_worker_comes_end_the_run_with_what_they_said(slurm, tmp_path, small_czi, capsys):
+    broken = JOBS | {"jobs": 1, "failed_jobs": 1, "options": {"python": "/no/such/python"}}
+    run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", {"cluster": broken}))
+    command = [Path(sys.executable).with_name("pyama-dask"), "run", run_yaml]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 4
+    assert "1 jobs in a row ended before a worker of theirs came" in ended.stderr
+    assert "/no/such/python: No such file or directory" in ended.stderr
+
+
+def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, monkeypatch, capsys):
+    output = tmp_path / "out"
+    run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, output, TWO))
+    monkeypatch.setattr(sys, "argv", ["pyama-dask", "doctor", str(run_yaml)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().out
+    assert not ended.value.code, told
+    assert "MEND" not in told
+    assert "ok    worker:   came to" in told
+    assert "ok    versions: the same here and there" in told
+    assert "#SBATCH --mem=1500M" in told
+    assert not output.exists()
+
+
+def test_a_calibration_takes_one_job(slurm, tmp_path, small_czi, monkeypatch, capsys):
+    run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", TWO))
+    before = len(slurm.ended())
+    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(run_yaml), "--calibrate", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out)["predicted"]["workers"] == 2
+    until = time.monotonic() + 15
+    while len(slurm.ended()) < before + 1 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(slurm.ended()) == before + 1
