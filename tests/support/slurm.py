@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "munged", "munge", "su")
 NODES = ("n1", "n2", "n3", "n4")
 CONF = """
@@ -153,10 +155,10 @@ class Slurm:
         return [dict(word.partition("=")[::2] for word in line.split()) for line in lines]
 
     def _end(self, pid_file: str, number: int = signal.SIGKILL) -> None:
-        with suppress(OSError, ValueError):
-            pid = int((self.folder / pid_file).read_text())
-            os.kill(pid, number)
-            while Path(f"/proc/{pid}").exists():
+        with suppress(OSError, ValueError, psutil.NoSuchProcess):
+            process = psutil.Process(int((self.folder / pid_file).read_text()))
+            process.send_signal(number)
+            while process.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.05)
 
     def env(self) -> dict[str, str]:
