@@ -313,6 +313,7 @@ class Jobs:
                 self._submit()
             except QueueError as error:
                 self._wait(error)
+                return
         waiting = [job for job in self._jobs if job.listed and job.listed.state == "pending"]
         for job in waiting[: max(0, len(self._jobs) - wanted)] if self._cluster.adaptive else []:
             self._cancel(job)
@@ -332,6 +333,8 @@ class Jobs:
         """Tell the process that cancels of a job; if somebody has ended it, another one is told of all."""
         told = [job] if job else []
         if self._canceller.poll() is not None and not self._canceller.stdin.closed:
+            with suppress(OSError):
+                self._canceller.stdin.close()
             self._canceller, told = _canceller(self._cluster.kind), list(self._jobs)
         try:
             self._canceller.stdin.write("".join(f"{each.number}\n" for each in told))
