@@ -52,18 +52,15 @@ def wait_until_empty():
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    "cluster", [{}, {"jobs": 1, "cores": 2, "directives": ["-pe smp 2"]}], ids=["two jobs", "one of two slots"]
-)
-def test_a_run_makes_what_a_run_on_this_machine_makes(cluster, asked, finished):
-    document = asked(**cluster)
+def test_a_job_of_two_slots_makes_what_a_run_on_this_machine_makes(asked, finished):
+    document = asked(jobs=1, cores=2, directives=["-pe smp 2"])
     assert pyama_dask.run(document).exit_status == 0
     assert not differences(products(Path(document["output"])), products(finished))
     wait_until_empty()
 
 
 def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
-    document = asked(jobs=1, retries=2)
+    document = asked()
     seen = []
     see = Jobs._see
 
