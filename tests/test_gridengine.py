@@ -9,7 +9,7 @@ from support import gridengine
 from support.movies import config, differences, products
 
 import pyama_dask
-from pyama_dask.launch.jobs import Jobs
+from pyama_dask.launch import jobs
 
 pytestmark = [
     pytest.mark.skipif(bool(gridengine.missing()), reason=gridengine.missing() or "-"),
@@ -60,9 +60,10 @@ def test_a_job_of_two_slots_makes_what_a_run_on_this_machine_makes(asked, finish
 
 
 def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
-    document = asked()
+    document = asked(jobs=1)
+    monkeypatch.setattr(jobs, "LOOKING", 0.2)
     seen = []
-    see = Jobs._see
+    see = jobs.Jobs._see
 
     def delete_the_first(self, job, found, came, now):
         see(self, job, found, came, now)
@@ -70,8 +71,15 @@ def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
             seen.append(job.number)
             subprocess.run(["qdel", job.number], check=True, capture_output=True, timeout=60)
 
-    monkeypatch.setattr(Jobs, "_see", delete_the_first)
+    monkeypatch.setattr(jobs.Jobs, "_see", delete_the_first)
     assert pyama_dask.run(document).exit_status == 0
     assert seen
     assert not differences(products(Path(document["output"])), products(finished))
+    wait_until_empty()
+
+
+def test_jobs_that_cannot_begin_are_taken_away_and_said_why(asked, caplog):
+    assert pyama_dask.run(asked(directives=["-wd /no/such/folder"], failed_jobs=2)).exit_status != 0
+    assert "2 jobs in a row ended before a worker of theirs came" in caplog.text
+    assert "can't chdir to /no/such/folder" in caplog.text
     wait_until_empty()

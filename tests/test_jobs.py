@@ -295,7 +295,7 @@ def test_a_job_that_the_queue_put_aside_is_cancelled_and_replaced(run, queue, mo
     queue.put(1, "SPECIAL_EXIT no such image")
     started.look()
     assert (queue.jobs, queue.cancelled) == ([2], [1])
-    assert started.jobs.standing().endswith("the last 1 ended before a worker came: no such image")
+    assert started.jobs.standing().endswith("a worker came: no log, and the queue says: no such image")
 
 
 def test_a_job_without_a_worker_is_ended(run, queue, monkeypatch):
@@ -315,9 +315,9 @@ def test_logs_of_other_jobs_are_not_taken_for_a_job_s_own(run, queue):
     started.log(11, "of job 11\n")
     started.log(21, "of job 21\n")
     started.log(3, "of job 3, whose run has a name with 1 in it\n")
-    queue.end(1)
+    queue.end(1, "JobState=FAILED Reason=None")
     started.look()
-    assert f"job 1 left no log in {started.logs}" in str(started.jobs.fault)
+    assert "said:\n  no log, and the queue says: JobState=FAILED Reason=None\n" in str(started.jobs.fault)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_folder_of_logs_that_is_gone(run, queue):
     started.logs.rmdir()
     queue.end(1)
     started.look()
-    assert "left no log" in str(started.jobs.fault)
+    assert "no log, and the queue says: nothing" in str(started.jobs.fault)
 
 
 # ----------------------------------------------------------------------------------- workers and requeueing
@@ -399,6 +399,14 @@ def test_why_a_worker_s_job_ended_is_found_as_soon_as_the_queue_knows(run, queue
         time.sleep(0.01)
     queue.end(1, "JobState=PREEMPTED Reason=None")
     assert started.jobs.why("pyama-123e4-1", time.monotonic()) == "pre-empted"
+
+
+def test_a_worker_that_came_and_went_between_two_looks_has_come(run, queue):
+    started = run(jobs=1).submit()
+    started.jobs.why("pyama-123e4-1", time.monotonic())
+    queue.end(1)
+    started.look()
+    assert (started.jobs.counts.lost, started.jobs.counts.never_came) == (1, 0)
 
 
 def test_why_is_not_known_of_a_job_that_goes_on(working):

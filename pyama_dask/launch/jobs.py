@@ -73,9 +73,9 @@ class Job:
     """Since when it has run without a worker."""
 
 
-def is_of(worker: str, job: str) -> bool:
-    """Whether a worker is one of a job's, by their names."""
-    return worker == job or worker.startswith(f"{job}-")
+def jobs_of(worker: str) -> tuple[str, str]:
+    """Names that the job of a worker may have: the worker's own, or that without the number of its process."""
+    return worker, worker.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,8 @@ class Jobs:
         -------
         A key of `ENDS`, or ``ended``; None if the job goes on, or the queue does not say.
         """
+        for job in list(self._jobs):
+            job.came = job.came or job.name in jobs_of(worker)  # which may come and go between two looks
         while (
             (why := self._said_of(worker)) is None and time.monotonic() < since + SEEN_AFTER and not self._stop.is_set()
         ):
@@ -183,7 +185,7 @@ class Jobs:
         return why
 
     def _said_of(self, worker: str) -> str | None:
-        return next((why for name, why in list(self._ended.items()) if is_of(worker, name)), None)
+        return next((self._ended[name] for name in jobs_of(worker) if name in self._ended), None)
 
     def standing(self) -> str:
         """Say how many jobs there are, and what is wrong with them."""
@@ -228,15 +230,15 @@ class Jobs:
             log.info("%s", error)
             return
         self._silence = ""
-        came = self._workers()
+        came = {name for worker in self._workers() for name in jobs_of(worker)}
         for job in known:
             self._see(job, there.get(job.number), came, began)
         if self.fault is None:
             self._replace()
 
     def _see(self, job: Job, found: Listed | None, came: set[str], now: float) -> None:
-        """Take in how a job stands."""
-        has_worker = any(is_of(worker, job.name) for worker in came)
+        """Take in how a job stands; those whose workers are connected have ``came``."""
+        has_worker = job.name in came
         if has_worker and not job.came:
             job.came, self._in_a_row = True, 0
         if found is None:
@@ -244,8 +246,8 @@ class Jobs:
                 self._gone(job)
             return
         if found.state == "stuck":
-            self._cancel(job)
             self._gone(job, found.reason)
+            self._cancel(job)
             return
         if job.listed and (job.listed.state, found.state) == ("running", "pending") and not has_worker:
             log.warning("job %s was put back into the queue", job.number)
@@ -259,8 +261,8 @@ class Jobs:
 
     def _gone(self, job: Job, said: str = "") -> None:
         """Take in that a job has ended."""
-        logs = self._logs(job)
-        why = self._why_ended(job, "\n".join([said, more_of(self._cluster.kind, job.number), *logs.values()]))
+        logs, said = self._logs(job), said or more_of(self._cluster.kind, job.number)
+        why = self._why_ended(job, "\n".join([said, *logs.values()]))
         self._jobs.remove(job)
         self._ended[job.name] = why
         self._count(why)
@@ -271,7 +273,7 @@ class Jobs:
         self._never += 1
         self._in_a_row += 1
         self._not_before = time.monotonic() + pause_after(self._in_a_row)
-        self._last_words = said or tail(logs) or f"job {job.number} left no log in {self._place.logs}"
+        self._last_words = tail(logs) or f"  no log, and the queue says: {said or 'nothing'}"
         log.warning("job %s ended before a worker of it came (%s): %s", job.number, why, self._last_words)
         if self._in_a_row >= self._cluster.failed_jobs and not any(other.came for other in self._jobs):
             self.fault = ClusterError(

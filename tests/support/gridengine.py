@@ -56,6 +56,8 @@ QUEUE = {
     "qname": "all.q", "hostlist": "{host}", "slots": "2", "load_thresholds": "NONE", "pe_list": "smp",
     "shell": "/bin/csh",  # as on most clusters: jobs must say which shell they want
 }  # fmt: skip
+IDLE = r"all\.q@\S+ +\S+ +0/0/2 +[\d.]+ +\S+ *$"
+"""How the queue is listed when its host is there."""
 SCHEDULING = {"schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finish_sec": "1"}
 
 
@@ -85,10 +87,16 @@ def start(folder: Path) -> dict[str, str]:
     }  # fmt: skip
     (folder / "variables").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
 
-    def do(*command: str) -> str:
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, env=os.environ | variables, cwd=folder, check=True, capture_output=True, text=True, timeout=60
-        ).stdout
+            command, env=os.environ | variables, cwd=folder, check=False, capture_output=True, text=True, timeout=60
+        )
+
+    def do(*command: str) -> str:
+        done = run(*command)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     def configure(option: str, text: str) -> None:
         (folder / "setting").write_text(text)
@@ -104,26 +112,27 @@ def start(folder: Path) -> dict[str, str]:
     do(f"{TOOLS}/spooldefaults", "managers", "root")
     try:
         do("sge_qmaster")
+        wait_until(lambda: not run("qconf", "-sh").returncode, (folder / "qmaster" / "messages").read_text)
         do("qconf", "-as", host)
         configure("-Ae", EXECUTION_HOST.format(host=host))
         configure("-Ap", (resources / "pe" / "smp").read_text())
         configure("-Aq", changed(do("qconf", "-sq"), {name: value.format(host=host) for name, value in QUEUE.items()}))
         configure("-Msconf", changed(do("qconf", "-ssconf"), SCHEDULING))
         do("sge_execd")
-        wait_for_host(do)
+        wait_until(lambda: re.search(IDLE, do("qstat", "-f"), re.MULTILINE), lambda: do("qstat", "-f"))
     except BaseException:
         stop(folder)
         raise
     return variables
 
 
-def wait_for_host(do: Callable[..., str]) -> None:
-    """Wait until the execution host takes jobs."""
+def wait_until(there: Callable[[], object], said: Callable[[], str]) -> None:
+    """Wait for a daemon, a minute at most."""
     until = time.monotonic() + 60
-    while not re.search(r"all\.q@\S+ +\S+ +0/0/2 +[\d.]+ +\S+ *$", do("qstat", "-f"), re.MULTILINE):
+    while not there():
         if time.monotonic() > until:
-            raise TimeoutError(f"the execution host has not come: {do('qstat', '-f')}")
-        time.sleep(0.2)
+            raise TimeoutError(f"a daemon of Grid Engine has not begun: {said()}")
+        time.sleep(0.1)
 
 
 def stop(folder: Path) -> None:
