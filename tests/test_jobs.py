@@ -504,6 +504,22 @@ def test_jobs_that_had_ended_by_themselves_keep_nothing_waiting(working, queue):
     assert queue.jobs == []
 
 
+LEFT = {"": True, "77 RUN\n6 RUN": True, "7 RUN": False, "6 RUN\n    7   RUN": False}
+
+
+@pytest.mark.parametrize(("lists", "over"), LEFT.items())
+def test_where_not_all_can_be_cancelled_the_queue_is_asked_what_is_left(lists, over, tmp_path, monkeypatch):
+    says = f"printf '{lists}'" if lists else "echo No unfinished job found >&2; exit 255"
+    for name, does in (("bkill", f"echo >> {tmp_path}/told; exit 255"), ("bjobs", says)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 5 15 30 60 120", "in 0 0"))
+    canceller = module._canceller("lsf")
+    canceller.communicate("5\n7\n", timeout=30)
+    assert len((tmp_path / "told").read_text()) == (1 if over else 2)
+
+
 def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
     monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 ", "in 0.1 "))
     started = run().submit()
