@@ -182,6 +182,17 @@ class Cluster(Model):
             raise ValueError(f"'memory', {self.memory}, is less than a job of {self.worker_processes} processes needs")
         return self
 
+    @validates_model(mode="after")
+    def _fits_htcondor(self) -> Self:
+        if self.kind == "htcondor":
+            if self.queue or self.account:
+                raise ValueError(
+                    "htcondor has no 'queue' and no 'account'; 'directives' may say 'accounting_group = lab'"
+                )
+            if not all(re.fullmatch(r"\s*[^\s=]+\s*=.+", line) for line in self.directives):
+                raise ValueError("'directives' of htcondor are lines such as 'requirements = Arch == \"X86_64\"'")
+        return self
+
     @property
     def of_queue(self) -> bool:
         """Whether workers are jobs of a queue."""

@@ -53,7 +53,7 @@ DIRECTIVES = {
     ],
 }  # fmt: skip
 """What each queue is told of cores, memory, walltime, queue and account, beside names and logs."""
-NAMES_AND_LOGS = r"#\S+ (-[JNn] pyama-dask-RUN|-[eo] LOGS/.*|-cwd|-j y)"
+NAMES_AND_LOGS = r"#\S+ (-[JNn] pyama-RUN|-[eoEO] LOGS/.*|-cwd|-j y|-S /bin/bash)"
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,8 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
         SLURMRunner(
             scheduler_file=str(file),
             scheduler_options={
-                **where, "host": None if cluster.interface else get_ip(), "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
+                **where, "host": None if cluster.interface else get_ip(),
+                "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
             },
             worker_class="distributed.Nanny",
             worker_options={

@@ -21,7 +21,7 @@ from typing import Any
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ClusterError, ConfigError, QueueError
-from pyama_dask.launch.queues import Listed, Place, cancel_command, listed, make_job, more_of, queue_of_kind, submit
+from pyama_dask.launch.queues import KINDS, Listed, Place, cancel_command, listed, listing_of, make_job, more_of, submit
 from pyama_dask.quantities import walltime_seconds
 
 log = logging.getLogger(__name__)
@@ -40,15 +40,20 @@ LEAVING = 10.0
 """Seconds to wait until the queue has been told that the jobs are not needed any more."""
 TAIL = 8
 """Lines of a job's log that are shown."""
+READ = 2**16
+"""Bytes at the end of a log that are read."""
 
 ENDS: Mapping[str, str] = {
-    "memory": r"oom|out.?of.?mem|exceeded.*memory|memory limit|memlimit",
-    "pre-empted": r"preempt",
-    "its node failed": r"node.?fail|node failure",
-    "walltime": r"timeout|time limit|runlimit|walltime",
-    "cancelled": r"cancel",
+    "memory": r"OUT_OF_MEMORY|OutOfMemory|oom.?kill|out.of.memory handler|TERM_MEMLIMIT|"
+    r"job killed: \w*mem .*exceeded|over (cgroup )?memory limit|memory usage (has )?exceeded",
+    "pre-empted": r"State=PREEMPTED|DUE TO PREEMPTION|TERM_PREEMPT|Job was evicted",
+    "its node failed": r"State=(NODE|BOOT)_FAIL|DUE TO NODE FAILURE",
+    "walltime": r"State=(TIMEOUT|DEADLINE)|DUE TO TIME LIMIT|TERM_RUNLIMIT|job killed: walltime .*exceeded",
+    "cancelled": r"State=CANCELLED|\*\*\* (JOB|STEP) .* CANCELLED AT|TERM_(OWNER|ADMIN|FORCE_\w+)|Job was aborted",
 }
-"""Why jobs end, and how queues and logs say so."""
+"""Why jobs end, and how queues say so, some of them in a job's log. Workers write there, too, of memory and timeouts
+that are theirs.
+"""
 
 
 @dataclass
@@ -62,13 +67,15 @@ class Job:
     listed: Listed | None = None
     came: bool = False
     """Whether a worker of it has come."""
-    ran_since: float | None = None
+    began: float | None = None
+    """When it was found to run."""
+    idle_since: float | None = None
     """Since when it has run without a worker."""
 
 
-def is_of(worker: str, job: str) -> bool:
-    """Whether a worker is one of a job's, by their names."""
-    return worker == job or worker.startswith(f"{job}-")
+def jobs_of(worker: str) -> tuple[str, str]:
+    """Names that the job of a worker may have: the worker's own, or that without the number of its process."""
+    return worker, worker.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,11 @@ class Jobs:
         self._number = self._submitted = self._lost = self._never = self._in_a_row = self._refused = 0
         self._ended: dict[str, str] = {}
         self._why: dict[str, int] = {}
-        self._silent_since = ""
+        self._silence = self._refusal = self._last_words = ""
         self._not_before = 0.0
         self._stop, self._look = threading.Event(), threading.Event()
         self.fault: ClusterError | None = None
         """Why no jobs are submitted any more."""
-        self.said = ""
-        """What the queue said last when it did not answer, or did not take a job."""
         self._canceller = _canceller(cluster.kind)
         self._thread = threading.Thread(target=self._keep, name="jobs", daemon=True)
 
@@ -147,6 +152,7 @@ class Jobs:
         self._look.set()
         if self._thread.is_alive():
             self._thread.join(LEAVING)
+        self._tell()
         with suppress(OSError):
             self._canceller.stdin.close()  # it cancels all that it has been told of
         with suppress(subprocess.TimeoutExpired):
@@ -174,6 +180,8 @@ class Jobs:
         -------
         A key of `ENDS`, or ``ended``; None if the job goes on, or the queue does not say.
         """
+        for job in list(self._jobs):
+            job.came = job.came or job.name in jobs_of(worker)  # which may come and go between two looks
         while (
             (why := self._said_of(worker)) is None and time.monotonic() < since + SEEN_AFTER and not self._stop.is_set()
         ):
@@ -182,7 +190,7 @@ class Jobs:
         return why
 
     def _said_of(self, worker: str) -> str | None:
-        return next((why for name, why in list(self._ended.items()) if is_of(worker, name)), None)
+        return next((self._ended[name] for name in jobs_of(worker) if name in self._ended), None)
 
     def standing(self) -> str:
         """Say how many jobs there are, and what is wrong with them."""
@@ -199,12 +207,13 @@ class Jobs:
         return f"{counts.submitted} submitted" + (f"; ended before the run: {ended}{came}" if ended else "")
 
     def _trouble(self, counts: JobCounts) -> str:
-        if self._silent_since:
-            return f"the queue has not answered since {self._silent_since}: {self.said}"
+        if self._silence:
+            return self._silence
         if self._refused:
-            return f"the queue takes no job: {self.said}"
+            return f"the queue takes no job: {self._refusal}"
         if self._in_a_row:
-            return f"the last {self._in_a_row} ended before a worker came: {self.said.strip()}"
+            last_line = self._last_words.rpartition("\n")[2].strip()
+            return f"the last {self._in_a_row} ended before a worker came: {last_line}"
         if counts.pending and not counts.running:
             reasons = {job.listed.reason for job in list(self._jobs) if job.listed} - {"", "None"}
             return f"all wait in the queue ({', '.join(sorted(reasons))})" if reasons else ""
@@ -229,41 +238,44 @@ class Jobs:
         try:
             there = listed(self._cluster.kind)
         except QueueError as error:
-            self._silent_since = self._silent_since or time.strftime("%H:%M:%S")
-            self.said = str(error)
+            self._silence = self._silence or f"the queue has not answered since {time.strftime('%H:%M:%S')}: {error}"
             log.info("%s", error)
             return
-        self._silent_since = ""
-        came = self._workers()
+        self._silence = ""
+        came = {name for worker in self._workers() for name in jobs_of(worker)}
         for job in known:
             self._see(job, there.get(job.number), came, began)
         if self.fault is None:
             self._replace()
 
     def _see(self, job: Job, found: Listed | None, came: set[str], now: float) -> None:
-        """Take in how a job stands."""
-        has_worker = any(is_of(worker, job.name) for worker in came)
-        if has_worker:
-            job.came, job.ran_since, self._in_a_row = True, None, 0
+        """Take in how a job stands; those whose workers are connected have ``came``."""
+        has_worker = job.name in came
+        if has_worker and not job.came:
+            job.came, self._in_a_row = True, 0
         if found is None:
             if now - job.submitted > LISTED_AFTER:
                 self._gone(job)
             return
-        if job.came and job.listed and (job.listed.state, found.state) == ("running", "pending"):
+        if found.state == "stuck":
+            self._gone(job, found.reason)
+            self._cancel(job)
+            return
+        if job.listed and (job.listed.state, found.state) == ("running", "pending") and not has_worker:
             log.warning("job %s was put back into the queue", job.number)
             self._count("put back into the queue")
         job.listed = found
-        if found.state == "running" and not has_worker:
-            job.ran_since = job.ran_since or now
-            if now - job.ran_since > NO_WORKER:
-                log.warning("job %s has run for %.0f s without a worker, and is ended", job.number, NO_WORKER)
-                self._cancel(job)
+        job.began = (job.began or now) if found.state == "running" else None
+        job.idle_since = (job.idle_since or now) if found.state == "running" and not has_worker else None
+        if job.idle_since and now - job.idle_since > NO_WORKER:
+            log.warning("job %s has run for %.0f s without a worker, and is ended", job.number, NO_WORKER)
+            self._cancel(job)
 
-    def _gone(self, job: Job) -> None:
+    def _gone(self, job: Job, said: str = "") -> None:
         """Take in that a job has ended."""
+        logs, said = self._logs(job), said or more_of(self._cluster.kind, job.number)
+        why = self._why_ended(job, "\n".join([said, *logs.values()]))
         self._jobs.remove(job)
-        said = self._tail(job)
-        why = self._why_ended(job, f"{more_of(self._cluster.kind, job.number)}\n{said}")
         self._ended[job.name] = why
         self._count(why)
         if job.came:
@@ -272,16 +284,17 @@ class Jobs:
             return
         self._never += 1
         self._in_a_row += 1
-        self.said = said or f"job {job.number} left no log in {self._place.logs}"
-        log.warning("job %s ended before a worker of it came (%s): %s", job.number, why, self.said)
-        if self._in_a_row >= self._cluster.failed_jobs:
+        self._not_before = time.monotonic() + pause_after(self._in_a_row)
+        self._last_words = tail(logs) or f"  no log, and the queue says: {said or 'nothing'}"
+        log.warning("job %s ended before a worker of it came (%s): %s", job.number, why, self._last_words)
+        if self._in_a_row >= self._cluster.failed_jobs and not any(other.came for other in self._jobs):
             self.fault = ClusterError(
                 f"{self._in_a_row} jobs in a row ended before a worker of theirs came; job {job.number} ({why}) said:\n"
-                f"{self.said}\nTheir logs are in {self._place.logs}; 'pyama-dask doctor' tries one job"
+                f"{self._last_words}\nTheir logs are in {self._place.logs}; 'pyama-dask doctor' tries one job"
             )
 
     def _why_ended(self, job: Job, said: str) -> str:
-        lived = time.monotonic() - job.submitted
+        lived = time.monotonic() - job.began if job.began else 0.0
         if self._cluster.walltime and job.came and lived > 0.8 * walltime_seconds(self._cluster.walltime):
             return "walltime"
         return next((why for why, words in ENDS.items() if re.search(words, said, re.IGNORECASE)), "ended")
@@ -289,13 +302,15 @@ class Jobs:
     def _count(self, why: str) -> None:
         self._why[why] = self._why.get(why, 0) + 1
 
-    def _tail(self, job: Job) -> str:
-        """Last lines of a job's log."""
-        of_job = re.compile(rf"(?:^|[-.eo]){re.escape(job.number)}(?:\.|$)")
-        logs = [path for path in self._place.logs.iterdir() if of_job.search(path.name) and path.stat().st_size]
-        errors = [path for path in logs if re.search(r"\.(err|e)", path.name)] or logs
-        lines = [line for path in errors for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return "\n".join(f"  {line}" for line in lines[-TAIL:])
+    def _logs(self, job: Job) -> dict[str, str]:
+        """Ends of a job's logs, by file name; a job of another number may have one that begins or ends alike."""
+        texts = {}
+        for path in sorted(self._place.logs.glob(f"*{job.number}*")):
+            if re.fullmatch(rf"(.*\D)?{job.number}(\.0)?(\.[a-z]+)?", path.name):
+                with suppress(OSError), path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - READ))
+                    texts[path.name] = file.read().decode(errors="replace")
+        return texts
 
     def wanted(self) -> int:
         """Jobs that there should be now: no more than there are tasks for."""
@@ -312,6 +327,7 @@ class Jobs:
                 self._submit()
             except QueueError as error:
                 self._wait(error)
+                return
         waiting = [job for job in self._jobs if job.listed and job.listed.state == "pending"]
         for job in waiting[: max(0, len(self._jobs) - wanted)] if self._cluster.adaptive else []:
             self._cancel(job)
@@ -320,19 +336,32 @@ class Jobs:
     def _submit(self) -> None:
         self._number += 1
         name = f"{self._place.name}-{self._number}"
-        number = submit(make_job(self._cluster, self._place, name))
-        self._canceller.stdin.write(f"{number}\n")
-        self._canceller.stdin.flush()
-        self._jobs.append(Job(number, name, time.monotonic()))
+        job = Job(submit(make_job(self._cluster, self._place, name)), name, time.monotonic())
+        self._jobs.append(job)
         self._submitted += 1
         self._refused = 0
-        log.info("job %s submitted, %s", number, name)
+        log.info("job %s submitted, %s", job.number, name)
+        self._tell(job)
+
+    def _tell(self, job: Job | None = None) -> None:
+        """Tell the process that cancels of a job; if somebody has ended it, another one is told of all."""
+        told = [job] if job else []
+        if self._canceller.poll() is not None and not self._canceller.stdin.closed:
+            with suppress(OSError):
+                self._canceller.stdin.close()
+            self._canceller, told = _canceller(self._cluster.kind), list(self._jobs)
+        try:
+            self._canceller.stdin.write("".join(f"{each.number}\n" for each in told))
+            self._canceller.stdin.flush()
+        except (OSError, ValueError):  # ended just now, or the run was closed while the queue took a long time
+            for each in told:
+                self._cancel(each)
 
     def _wait(self, error: QueueError) -> None:
         """Try again later, each time after twice as long."""
         self._refused += 1
-        self.said = str(error)
-        pause = min(2.0**self._refused, LONGEST_WAIT)
+        self._refusal = str(error)
+        pause = pause_after(self._refused)
         self._not_before = time.monotonic() + pause
         log.warning("%s; tried again in %.0f s", error, pause)
 
@@ -342,27 +371,44 @@ class Jobs:
             subprocess.run(command, capture_output=True, timeout=LEAVING, check=False, stdin=subprocess.DEVNULL)
 
 
+def pause_after(failures: int) -> float:
+    """Seconds to wait after failures in a row, twice as long after each."""
+    return min(2.0 ** min(failures, 20), LONGEST_WAIT)
+
+
+def tail(logs: Mapping[str, str]) -> str:
+    """Last lines of what logs say: of those of errors, if they say anything."""
+    errors = [text for name, text in logs.items() if re.search(r"\.(err|e\d+)$", name) and text.strip()]
+    lines = [line for text in errors or logs.values() for line in text.splitlines() if line.strip()]
+    return "\n".join(f"  {line}" for line in lines[-TAIL:])
+
+
 CANCELLER = """
 trap '' INT TERM HUP
+said() { printf '%s\n' "$1" | grep -Eq "$2"; }
 jobs=
 while read -r job; do jobs="$jobs $job"; done
 [ -n "$jobs" ] || exit 0
+lines="^ *($(echo $jobs | tr ' ' '|'))([^0-9]|$)"
 for pause in 2 5 15 30 60 120; do
-  COMMAND $jobs </dev/null >/dev/null 2>&1 && exit 0
-  LIST >/dev/null 2>&1 && exit 0
+  CANCEL $jobs </dev/null >/dev/null 2>&1 && exit 0
+  left=$(LIST 2>&1 </dev/null) || said "$left" NONE || left=unknown
+  [ "$left" = unknown ] || said "$left" "$lines" || exit 0
   sleep $pause
 done
 """
 """Reads the numbers of jobs until its input ends, which it does when the driver ends in any way; then cancels them.
 
-Where the queue lists jobs and has not cancelled all, the others had ended.
+Where not all could be cancelled, the others may have ended; that is so if the queue lists none of them any more.
 """
 
 
 def _canceller(kind: str) -> Any:
     """Process that ends a run's jobs when this process ends, even if it is killed."""
-    listing = shlex.join(word.replace("{user}", "$USER") for word in queue_of_kind(kind).listing)
-    script = CANCELLER.replace("COMMAND", shlex.join(cancel_command(kind))).replace("LIST", listing)
+    words = {"CANCEL": cancel_command(kind), "LIST": listing_of(kind), "NONE": [KINDS[kind].none]}
+    script = CANCELLER
+    for name, command in words.items():
+        script = script.replace(name, shlex.join(command))
     return subprocess.Popen(
         ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         text=True, start_new_session=True, cwd=Path("/"),

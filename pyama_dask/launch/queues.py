@@ -11,27 +11,32 @@ import getpass
 import importlib
 import inspect
 import logging
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import dask
 from distributed.security import Security
 
-from pyama_dask.config import Cluster, QueueKind
+from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError, QueueError
 from pyama_dask.quantities import walltime_seconds
 from pyama_dask.walltime import JOB_ENDS
 
 log = logging.getLogger(__name__)
 
-State = Literal["pending", "running"]
+State = Literal["pending", "running", "stuck"]
 
+NEVER = "x^"
+"""Regular expression that fits nothing, in Python and in grep."""
 ANSWERS = 60.0
 """Seconds to wait for a queue's command."""
 DEATH_TIMEOUT = 60
@@ -47,73 +52,115 @@ class Queue:
     listing: tuple[str, ...]
     """Command that lists jobs; ``{user}`` is the user's name."""
     line: str
-    """Regular expression of a line that it prints for a job: its ``id`` and ``state``."""
+    """Regular expression of a line that it prints for a job: its ``id``, its ``state``, and the ``reason`` if any."""
     pending: str
     """States of jobs that wait."""
-    gone: str = ""
-    """States of jobs that have ended, or never will begin."""
-    none: str = r"(?!)"
-    """What it says, as if it were an error, where there are no jobs."""
-    why: tuple[str, ...] = ()
+    gone: str = NEVER
+    """States of jobs that have ended."""
+    stuck: str = NEVER
+    """States of jobs that the queue has put aside after an error, and will not begin by itself."""
+    none: str = NEVER
+    """What it says, as if it were an error, where there are no jobs; an expression of grep, too."""
+    more: tuple[str, ...] = ()
     """Command that says more of a job, ``{id}``; of an ended one, too."""
+    why: str = NEVER
+    """What in its answer says how the job ended."""
     account: str = "account"
     """Option of dask-jobqueue for `Cluster.account`."""
     walltime: Callable[[str], str] = str
     """Writes a time as the queue wants it."""
-    memory: Callable[[Cluster], Mapping[str, Any]] = lambda _: {}
-    """Options that make the queue keep a job's memory, where dask-jobqueue does not."""
+    options: Callable[[Cluster], Mapping[str, Any]] = lambda _: {}
+    """Options of dask-jobqueue that the queue needs besides."""
+    directives: tuple[str, ...] = ()
+    """Directives that every job needs; ``{logs}`` is the folder of its logs."""
 
 
-KINDS: Mapping[QueueKind, Queue] = {
+def _minutes(walltime: str) -> str:
+    """Write a time as hours and minutes, no shorter than it is."""
+    minutes = -(-walltime_seconds(walltime) // 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _memory_of_slots(cluster: Cluster) -> Mapping[str, Any]:
+    """Memory as Grid Engine takes it, for each slot; a job has one slot where it asks for no parallel environment."""
+    if cluster.cores > 1 and not any(line.split()[:1] == ["-pe"] for line in cluster.directives):
+        raise ConfigError(
+            f"cluster.directives: a job of Grid Engine with {cluster.cores} cores needs a parallel environment, such "
+            f"as '-pe smp {cluster.cores}'; 'qconf -spl' lists them"
+        )
+    return {"resource_spec": f"h_vmem={cluster.job_bytes // cluster.cores // 2**20}M"}
+
+
+def _disk(cluster: Cluster) -> Mapping[str, Any]:
+    """Nothing; HTCondor wants to know a job's disk, which dask-jobqueue's own configuration may say."""
+    if "disk" not in cluster.options and dask.config.get("jobqueue.htcondor.disk", None) is None:
+        raise ConfigError("cluster.options.disk: is needed with htcondor: disk of a job, such as 2GB")
+    return {}
+
+
+KINDS: Mapping[str, Queue] = {
     "slurm": Queue(
         "SLURMJob",
         ("squeue", "--noheader", "--user={user}", "--format=%i %T %r"),
         r"(?P<id>\d+)\S* (?P<state>\w+)(?: (?P<reason>.+))?",
-        pending="PENDING|CONFIGURING|REQUEUED|REQUEUE_HOLD|SUSPENDED",
-        gone="BOOT_FAIL|CANCELLED|COMPLETED|COMPLETING|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|TIMEOUT",
-        why=("scontrol", "--oneliner", "show", "job", "{id}"),
-        memory=lambda cluster: {"job_mem": f"{cluster.job_bytes // 2**20}M"},  # else it is rounded up to GiB
+        pending="PENDING|CONFIGURING|REQUEUED|REQUEUE_FED|REQUEUE_HOLD|RESV_DEL_HOLD|SPECIAL_EXIT|STOPPED|SUSPENDED",
+        gone="BOOT_FAIL|CANCELLED|COMPLETED|COMPLETING|DEADLINE|FAILED|LAUNCH_FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|"
+        "RECONFIG_FAIL|REVOKED|STAGE_OUT|TIMEOUT",
+        more=("scontrol", "--oneliner", "show", "job", "{id}"),
+        why=r"JobState=\S+(?: Reason=\S+)?",
+        options=lambda cluster: {"job_mem": f"{cluster.job_bytes // 2**20}M"},  # else it is rounded up to GiB
     ),
     "pbs": Queue(
         "PBSJob",
         ("qstat",),
         r"(?P<id>\d+)\S*\s.*\s(?P<state>[A-Z])\s+\S+",
         pending="[QWHSTU]",
-        gone="[CFEX]",
+        gone="[CFMX]",  # not E, in which the logs are brought to their folder
+        directives=("-S /bin/bash",),  # else it is the shell of the user, which may know no 'export'
     ),
     "lsf": Queue(
         "LSFJob",
         ("bjobs", "-noheader", "-u", "{user}", "-o", "jobid stat"),
         r"(?P<id>\d+)\s+(?P<state>\w+)",
-        pending="PEND|PSUSP|WAIT|PROV",
+        pending="PEND|PSUSP|SSUSP|USUSP|WAIT|PROV",
         gone="DONE|EXIT|ZOMBI",
-        none="No unfinished job found",
+        none="No (unfinished )?job found",
+        more=("bjobs", "-UF", "{id}"),
+        why=r"TERM_\w+",
         account="project",
-        walltime=lambda text: text.rpartition(":")[0],
+        walltime=_minutes,
     ),
     "sge": Queue(
         "SGEJob",
         ("qstat", "-u", "{user}"),
         r"(?P<id>\d+)\s+\S+\s+\S+\s+\S+\s+(?P<state>\w+)\s.*",
-        pending=r"\w*q\w*",
-        gone=r"E\w*|d\w*",
+        pending=r"\w*[qsST]\w*",
+        gone=r"\w*d\w*",
+        stuck=r"\w*E\w*",
+        more=("qstat", "-j", "{id}"),
+        why=r"error reason.*",
         account="project",
-        memory=lambda cluster: {"resource_spec": f"h_vmem={cluster.job_bytes // cluster.cores // 2**20}M"},
+        options=_memory_of_slots,
+        directives=("-S /bin/bash",),  # else it is the shell of the queue, csh unless it was changed
     ),
     "oar": Queue(
         "OARJob",
         ("oarstat", "--user", "{user}"),
-        r"(?P<id>\d+)\s.*?\b(?P<state>[A-Z])\b.*",
-        pending="[WHSRL]".replace("R", ""),
+        r"(?P<id>\d+)\s.*\s\d\d:\d\d:\d\d\s+(?P<state>[A-Z])\s+\S+",
+        pending="[WHSL]",
         gone="[TEF]",
         account="project",
+        directives=("-O {logs}/%jobname%.%jobid%.out", "-E {logs}/%jobname%.%jobid%.err"),
     ),
     "htcondor": Queue(
         "HTCondorJob",
-        ("condor_q", "-allusers", "-constraint", 'Owner == "{user}"', "-autoformat", "ClusterId", "JobStatus"),
-        r"(?P<id>\d+) (?P<state>\d)",
-        pending="[157]",
-        gone="[346]",
+        ("condor_q", "-allusers", "-constraint", 'Owner == "{user}"',
+         "-autoformat", "ClusterId", "JobStatus", "HoldReason"),
+        r"(?P<id>\d+) (?P<state>\d)(?: (?:undefined|(?P<reason>.+)))?",
+        pending="[17]",
+        gone="[34]",
+        stuck="5",
+        options=_disk,
     ),
 }  # fmt: skip
 """By `Cluster.kind`."""
@@ -134,7 +181,7 @@ class Place:
     """With keys in files, which the jobs can read."""
 
 
-NOWHERE = Place("tls://SCHEDULER:PORT", "pyama-dask-RUN", Path("LOGS"))
+NOWHERE = Place("tls://SCHEDULER:PORT", "pyama-RUN", Path("LOGS"))
 """Stands in for a scheduler that has not begun, in a job script to look at."""
 
 
@@ -153,84 +200,65 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
     Raises
     ------
     ConfigError
-        If ``cluster.options`` are not dask-jobqueue's.
+        If ``cluster.options`` are not dask-jobqueue's, or something is missing that a job of this queue needs.
     """
-    kind = queue_of(cluster)
-    options = {**_options(cluster, kind), **cluster.options}
-    extra = [str(word) for word in options.pop("worker_extra_args", [])]
-    job_class = _job_class(cluster.kind)
+    queue, job_class = KINDS[cluster.kind], _job_class(cluster.kind)
     _check_options(cluster, job_class)
+    _check_folder(place.logs)
+    own = dict(cluster.options)
+    extra = [str(word) for word in own.pop("worker_extra_args", [])]
+    options = {
+        "job_name": place.name,
+        "log_directory": str(place.logs),
+        "job_script_prologue": [*_prologue(cluster, place), *cluster.prologue],
+        "job_extra_directives": _directives(cluster, queue, place),
+        "security": place.security,
+        "worker_extra_args": ["--memory-limit", str(cluster.worker_bytes), *extra],
+        **_options(cluster, queue),
+        **own,
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "OAR Job memory reserved", UserWarning)
         try:
-            return job_class(
-                scheduler=place.scheduler,
-                name=name,
-                **{
-                    "job_name": place.name,
-                    "log_directory": str(place.logs) if place is not NOWHERE else None,
-                    "job_script_prologue": [*_prologue(cluster, place), *cluster.prologue],
-                    "protocol": None,
-                    "security": place.security,
-                    "worker_extra_args": ["--memory-limit", str(cluster.worker_bytes), *extra],
-                    **options,
-                },
-            )
+            return job_class(scheduler=place.scheduler, name=name, **options)
         except (TypeError, ValueError, LookupError) as error:
             raise ConfigError(f"cluster: dask-jobqueue refuses a {cluster.kind} job: {error}") from error
 
 
-def queue_of(cluster: Cluster) -> Queue:
-    """What is particular to the queue of a config."""
-    return next(queue for kind, queue in KINDS.items() if kind == cluster.kind)
-
-
 def job_script(cluster: Cluster, environment: Mapping[str, str]) -> str:
     """Script of a job as it would be submitted, with names in capitals for what only a run knows."""
-    place = Place(NOWHERE.scheduler, NOWHERE.name, NOWHERE.logs, environment)
-    job = make_job(cluster, place, "WORKER")
-    return str(job.job_script())
+    with TemporaryDirectory() as folder:  # for the logs, as dask-jobqueue makes it if it is not there
+        job = make_job(cluster, replace(NOWHERE, logs=Path(folder), environment=environment), "WORKER")
+        return str(job.job_script()).replace(folder, str(NOWHERE.logs))
 
 
 def _job_class(kind: str) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(f"dask_jobqueue.{kind}"), queue_of_kind(kind).job_class)
+    found: type[Any] = getattr(importlib.import_module(f"dask_jobqueue.{kind}"), KINDS[kind].job_class)
     return found
 
 
-def queue_of_kind(kind: str) -> Queue:
-    """What is particular to a kind of queue."""
-    return next(queue for name, queue in KINDS.items() if name == kind)
-
-
-def _options(cluster: Cluster, kind: Queue) -> dict[str, Any]:
+def _options(cluster: Cluster, queue: Queue) -> dict[str, Any]:
     """Options of dask-jobqueue by its own names; None leaves them to its own configuration files."""
-    named = {
-        "queue": cluster.queue,
-        kind.account: cluster.account,
-        "walltime": kind.walltime(cluster.walltime) if cluster.walltime else None,
-        "job_extra_directives": _directives(cluster),
-    }
-    if cluster.kind == "htcondor":  # of which it knows the directives only
-        named = {"job_extra_directives": named["job_extra_directives"]}
-    return {
+    options = {
         "cores": cluster.cores,
         "processes": cluster.worker_processes,
         "memory": f"{cluster.job_bytes}B",
         "interface": cluster.interface,
         "local_directory": cluster.local_directory,
         "death_timeout": DEATH_TIMEOUT,
-        **kind.memory(cluster),
-        **named,
+        **queue.options(cluster),
     }
+    if cluster.kind == "htcondor":  # which has no queues, accounts or walltimes
+        return options
+    walltime = queue.walltime(cluster.walltime) if cluster.walltime else None
+    return {**options, "queue": cluster.queue, queue.account: cluster.account, "walltime": walltime}
 
 
-def _directives(cluster: Cluster) -> list[str] | dict[str, str] | None:
+def _directives(cluster: Cluster, queue: Queue, place: Place) -> list[str] | dict[str, str] | None:
     """Directives as the queue takes them; those of HTCondor are ``name = value``."""
-    if not cluster.directives:
-        return None
     if cluster.kind == "htcondor":
         return {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in cluster.directives)}
-    return list(cluster.directives)
+    return [*(line.format(logs=place.logs) for line in queue.directives), *cluster.directives] or None
 
 
 def _prologue(cluster: Cluster, place: Place) -> Iterator[str]:
@@ -241,21 +269,46 @@ def _prologue(cluster: Cluster, place: Place) -> Iterator[str]:
         yield f"export {name}={shlex.quote(value)}"
 
 
+OF_THE_CONFIG: Mapping[str, str] = {
+    **{name: name for name in ("cores", "processes", "memory", "walltime", "queue", "interface", "local_directory")},
+    **dict.fromkeys(("account", "project"), "account"),
+    **dict.fromkeys(("job_extra_directives", "job_extra"), "directives"),
+    **dict.fromkeys(("job_script_prologue", "env_extra"), "prologue"),
+    **dict.fromkeys(("security", "protocol"), "tls"),
+}
+"""Options of dask-jobqueue that stand in the config by a name of their own, which other parts of a run go by, too."""
+OF_THE_RUN = {"scheduler", "name", "log_directory", "death_timeout", "nanny", "extra", "self"}
+"""Options of dask-jobqueue that a run sets."""
+
+
 def _check_options(cluster: Cluster, job_class: type[Any]) -> None:
-    """Refuse options that dask-jobqueue does not have, which it would tell in many lines."""
+    """Refuse options that dask-jobqueue does not have, which it would tell in many lines, or that are set elsewhere."""
     known = {
         name
         for base in job_class.__mro__
         if "__init__" in vars(base)
         for name, parameter in inspect.signature(base).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    } - {"scheduler", "name", "self"}
+    } - {*OF_THE_RUN, *OF_THE_CONFIG}
     for name in cluster.options:
+        if name in OF_THE_CONFIG:
+            raise ConfigError(f"cluster.options.{name}: set cluster.{OF_THE_CONFIG[name]} instead")
         if name not in known:
             raise ConfigError(
-                f"cluster.options.{name}: is no option of {job_class.__name__} in dask-jobqueue; those are "
-                f"{', '.join(sorted(known))}"
+                f"cluster.options.{name}: is no option of {job_class.__name__} in dask-jobqueue that a config can set; "
+                f"those are {', '.join(sorted(known))}"
             )
+    if not isinstance(cluster.options.get("worker_extra_args", []), list):
+        raise ConfigError("cluster.options.worker_extra_args: must be a list of words")
+
+
+def _check_folder(logs: Path) -> None:
+    """Refuse an output whose path would be read otherwise in a job script, where dask-jobqueue does not quote it."""
+    if odd := set(re.findall(r"""[\s'"`$&|;<>()*?[\]{}#~!%:,\\]""", str(logs))):
+        raise ConfigError(
+            f"output: with jobs of a queue, the path cannot hold {' '.join(map(repr, sorted(odd)))}: {logs}; "
+            "choose another"
+        )
 
 
 # -------------------------------------------------------------------------------------------- commands
@@ -275,85 +328,112 @@ def submit(job: Any) -> str:
 
     Returns
     -------
-    Its number in the queue.
+    Its number in the queue, as the queue lists it.
 
     Raises
     ------
     QueueError
         If the queue does not take it.
     """
+    # its own way leaves a command behind that does not answer, which then may submit a job that nobody knows of
+    job._call = _submitted
     try:
-        asyncio.run(asyncio.wait_for(job.start(), ANSWERS))
-    except TimeoutError:
-        raise QueueError(f"{job.submit_command} has not answered for {ANSWERS:.0f} s", passing=True) from None
-    except (OSError, RuntimeError, ValueError) as error:
-        said = _said(str(error))
-        raise QueueError(f"{job.submit_command}: {said}", passing=is_passing(said)) from error
-    return str(job.job_id)
+        asyncio.run(job.start())
+    except ValueError as error:  # dask-jobqueue finds no number in the answer
+        raise QueueError(f"{job.submit_command.strip()}: {' '.join(str(error).split())}", passing=False) from error
+    return str(job.job_id).partition(".")[0]  # dask-jobqueue's of HTCondor is CLUSTER.PROCESS
+
+
+async def _submitted(command: list[str], *, shell: bool = False) -> str:
+    """Answer of a command that submits; that of LSF is a line for the shell, which throws away what it says."""
+    words = ["/bin/sh", "-c", f"exec {command[0].removesuffix(' 2> /dev/null')}"] if shell else command
+    name = command[0].partition("<")[0]
+    done = _done(words, name)
+    if done.returncode:
+        said = _said(done.stderr) or _said(done.stdout) or f"status {done.returncode}, and it said nothing"
+        raise QueueError(f"{name}: {said.removeprefix(f'{name}: ')}", passing=is_passing(said))
+    return done.stdout
 
 
 def _said(text: str) -> str:
-    """What a command said when it failed, out of dask-jobqueue's message."""
-    words = text.partition("stderr:\n")[2].strip() or text.strip()
-    return " ".join(words.split())
+    return " ".join(text.split())
 
 
 def is_passing(said: str) -> bool:
-    """Whether a queue's refusal is of the moment: its server does not answer, or has enough to do."""
+    """Whether a queue's refusal is of the moment: its server does not answer, or the user has enough jobs."""
     return bool(
         re.search(
-            r"unable to contact|timed out|temporar|try again|not respond|connection refused|no route|"
-            r"cannot connect|can't connect|failed to contact|communication|connection failure|"
-            r"limit|too many|(?<!in)active",
+            r"(unable|failed|cannot|can't|could not) (to )?(connect|contact|send)|contact failed|timed out|temporar|"
+            r"try again|not respond|no response|connection (refused|failure|reset)|no route|communication|"
+            r"zero bytes|got (send|select|read) error|shutting down|"
+            r"submit limit|SubmitJob|(per-user|pending job|job slot|job count|number of jobs) limit|would exceed|"
+            r"too many|maximum number|jobs are allowed|limit .*reached|reached .*limit",
             said, re.IGNORECASE,
         )
     )  # fmt: skip
 
 
+def listing_of(kind: str) -> list[str]:
+    """Command that lists the jobs of this user."""
+    return [word.replace("{user}", getpass.getuser()) for word in KINDS[kind].listing]
+
+
 def listed(kind: str) -> dict[str, Listed]:
-    """Jobs of this user that wait or run, by number.
+    """Jobs of this user that have not ended, by number.
 
     Raises
     ------
     QueueError
         If the queue does not answer; which jobs there are is not known then.
     """
-    queue = queue_of_kind(kind)
-    answer = _asked([word.format(user=getpass.getuser()) for word in queue.listing], queue.none)
+    queue = KINDS[kind]
     found = {}
-    for line in answer.splitlines():
+    for line in _asked(listing_of(kind), queue.none).splitlines():
         match = re.fullmatch(queue.line, line.strip())
-        if match is None or re.fullmatch(queue.gone, match["state"]):
-            continue
-        state: State = "pending" if re.fullmatch(queue.pending, match["state"]) else "running"
-        found[match["id"]] = Listed(state, match.groupdict().get("reason") or "")
+        if match is not None and not re.fullmatch(queue.gone, match["state"]):
+            found[match["id"]] = Listed(_state(queue, match["state"]), match.groupdict().get("reason") or "")
     return found
 
 
+def _state(queue: Queue, said: str) -> State:
+    if re.fullmatch(queue.stuck, said):
+        return "stuck"
+    return "pending" if re.fullmatch(queue.pending, said) else "running"
+
+
 def more_of(kind: str, job: str) -> str:
-    """What the queue says of a job that may have ended; nothing where it does not."""
-    words = queue_of_kind(kind).why
-    if not words:
+    """What the queue says of how a job ended; nothing where it does not."""
+    queue = KINDS[kind]
+    if not queue.more:
         return ""
     try:
-        return _asked([word.format(id=job) for word in words])
+        answer = _asked([word.replace("{id}", job) for word in queue.more])
     except QueueError:
         return ""
+    return " ".join(re.findall(queue.why, answer))
 
 
-def _asked(command: list[str], none: str = r"(?!)") -> str:
+def _asked(command: list[str], none: str = NEVER) -> str:
     """Answer of a queue's command."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWERS, check=False, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        raise QueueError(f"{command[0]} has not answered for {ANSWERS:.0f} s", passing=True) from None
-    except OSError as error:
-        raise QueueError(f"{command[0]}: {error.strerror}", passing=False) from error
+    done = _done(command, command[0])
     if done.returncode and not re.search(none, done.stdout + done.stderr):
-        raise QueueError(f"{command[0]}: {' '.join(done.stderr.split()) or f'status {done.returncode}'}", passing=True)
+        raise QueueError(f"{command[0]}: {_said(done.stderr) or f'status {done.returncode}'}", passing=True)
     return done.stdout
+
+
+def _done(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
+    """Do a command of a queue; end it if it does not answer."""
+    # variables by which users have their own squeue leave out jobs would hide jobs here
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    try:
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=ANSWERS, check=False,
+            stdin=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise QueueError(f"{name} has not answered for {ANSWERS:.0f} s", passing=True) from None
+    except OSError as error:
+        raise QueueError(f"{name}: {error.strerror}", passing=False) from error
 
 
 def check_commands(cluster: Cluster) -> None:
@@ -365,7 +445,7 @@ def check_commands(cluster: Cluster) -> None:
         If one is not.
     """
     job_class = _job_class(cluster.kind)
-    commands = (job_class.submit_command, job_class.cancel_command, queue_of(cluster).listing[0])
+    commands = (job_class.submit_command, job_class.cancel_command, KINDS[cluster.kind].listing[0])
     for command in commands:
         if shutil.which(name := shlex.split(command)[0]) is None:
             raise ConfigError(

@@ -1,0 +1,579 @@
+"""The jobs of a run, held against a queue whose jobs are files."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.fake_slurm import FakeSlurm
+
+from pyama_dask.config import Cluster
+from pyama_dask.errors import ConfigError
+from pyama_dask.launch import jobs as module
+from pyama_dask.launch.jobs import Jobs, pause_after
+from pyama_dask.launch.queues import KINDS, Place
+
+RUNS, WAITS = "RUNNING None", "PENDING Resources"
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    fake = FakeSlurm(tmp_path / "queue")
+    monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "LISTED_AFTER", 0.0)
+    monkeypatch.setattr(module, "SEEN_AFTER", 0.2)
+    monkeypatch.setattr(module, "LOOKING", 0.02)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.0)
+    return fake
+
+
+class Run:
+    """What a run gives to `Jobs`, which looks when it is told to."""
+
+    def __init__(self, logs, **keys):
+        cluster = {"kind": "slurm", "jobs": 2, "memory": "1GiB", "walltime": "01:00:00"} | keys
+        self.workers, self.demand, self.logs = set(), 100, logs
+        self.jobs = Jobs(
+            Cluster.model_validate(cluster),
+            Place("tls://h:1", "pyama-123e4", logs),
+            lambda: self.workers,
+            lambda: self.demand,
+        )
+
+    def submit(self):
+        """Begin, without a thread that looks by itself, and see what was submitted."""
+        self.jobs._thread.start = lambda: None
+        self.jobs.start()
+        self.look()
+        return self
+
+    def look(self):
+        self.jobs._tick()
+
+    def come(self, *numbers):
+        """Connect the workers of jobs, which are numbered alike in the queue and in the run."""
+        self.workers |= {f"pyama-123e4-{number}" for number in numbers}
+
+    def leave(self, *numbers):
+        self.workers -= {f"pyama-123e4-{number}" for number in numbers}
+
+    def log(self, number, text, end="err"):
+        (self.logs / f"pyama-123e4-{number}.{end}").write_text(text)
+
+
+@pytest.fixture
+def run(queue, tmp_path):
+    (tmp_path / "logs").mkdir()
+    made = []
+
+    def make(**keys):
+        made.append(Run(tmp_path / "logs", **keys))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.jobs.close()
+        assert each.jobs._canceller.poll() is not None
+
+
+@pytest.fixture
+def working(run, queue):
+    """Two jobs that run, with a worker each."""
+    queue.new(RUNS)
+    started = run().submit()
+    started.come(1, 2)
+    started.look()
+    return started
+
+
+# ------------------------------------------------------------------------------------------ how many jobs
+
+
+def test_as_many_jobs_are_submitted_as_are_asked_for(run, queue):
+    started = run(jobs=3).submit()
+    assert queue.jobs == [1, 2, 3]
+    assert started.jobs.standing() == "jobs: 0 running, 3 pending; all wait in the queue (Resources)"
+    queue.put(2, RUNS)
+    started.look()
+    assert (started.jobs.counts.running, started.jobs.counts.pending, started.jobs.counts.submitted) == (1, 2, 3)
+    assert started.jobs.standing() == "jobs: 1 running, 2 pending; no worker of theirs has come to tls://h:1 yet"
+    started.come(2)
+    started.look()
+    assert started.jobs.standing() == "jobs: 1 running, 2 pending"
+
+
+def test_no_more_jobs_than_there_are_tasks_for(run, queue):
+    started = run(jobs=5, cores=2)
+    started.demand = 3
+    started.submit()
+    assert queue.jobs == [1, 2]
+
+
+def test_a_job_is_not_replaced_when_there_is_nothing_left_to_do(working, queue):
+    working.demand = 0
+    queue.end(1)
+    working.look()
+    working.look()
+    assert queue.jobs == [2]
+
+
+def test_adaptive_jobs_follow_what_there_is_to_do(run, queue):
+    started = run(jobs=None, adaptive={"minimum": 1, "maximum": 4}).submit()
+    assert queue.jobs == [1, 2, 3, 4]
+    queue.put(1, RUNS)
+    queue.put(2, RUNS)
+    started.demand = 0
+    started.look()  # those that wait are not needed any more; those that run end with the run
+    assert queue.jobs == [1, 2]
+    started.demand = 3
+    started.look()
+    assert queue.jobs == [1, 2, 5]
+    assert started.jobs.counts.lost == started.jobs.counts.never_came == 0
+
+
+def test_adaptive_jobs_begin_with_the_smallest_number(run, queue):
+    started = run(jobs=None, adaptive={"minimum": 2, "maximum": 4})
+    started.demand = 0
+    started.submit()
+    assert queue.jobs == [1, 2]
+
+
+# ---------------------------------------------------------------------------------------------- their ends
+
+
+SAID = [
+    ("JobState=OUT_OF_MEMORY Reason=OutOfMemory", "memory"),
+    ("JobState=PREEMPTED Reason=None", "pre-empted"),
+    ("JobState=NODE_FAIL Reason=NodeDown", "its node failed"),
+    ("JobState=TIMEOUT Reason=TimeLimit", "walltime"),
+    ("JobState=CANCELLED Reason=None", "cancelled"),
+    ("JobState=FAILED Reason=NonZeroExitCode", "ended"),
+    ("", "ended"),
+]
+
+
+@pytest.mark.parametrize(("said", "why"), SAID)
+def test_a_job_that_ends_after_its_workers_came_is_replaced_and_counted(said, why, working, queue):
+    queue.end(1, said)
+    working.look()
+    assert queue.jobs == [2, 3]
+    counts = working.jobs.counts
+    assert counts.ended == {why: 1}
+    assert (counts.lost, counts.never_came, counts.submitted) == (int(why != "walltime"), 0, 3)
+    assert working.jobs.fault is None
+
+
+LOGGED = [
+    ("slurmstepd: error: Detected 1 oom_kill event in StepId=1.batch. Some of the step tasks have been OOM Killed.\n",
+     "memory"),
+    ("slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026-11-21T20:02:00 DUE TO TIME LIMIT ***\n", "walltime"),
+    ("slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026-11-21T20:02:00 DUE TO PREEMPTION ***\n", "pre-empted"),
+    ("slurmstepd: error: *** JOB 1 ON n1 CANCELLED AT 2026-11-21T20:02:00 ***\n", "cancelled"),
+    ("=>> PBS: job killed: walltime 65 exceeded limit 60\n", "walltime"),
+    ("=>> PBS: job killed: mem 2097152kb exceeded limit 1048576kb\n", "memory"),
+    ("TERM_MEMLIMIT: job killed after reaching LSF memory usage limit.\n", "memory"),
+    ("TERM_RUNLIMIT: job killed after reaching LSF run time limit.\n", "walltime"),
+    ("distributed.nanny.memory - WARNING - Worker exceeded 95% memory budget. Restarting...\n", "ended"),
+    ("asyncio.exceptions.CancelledError\nOSError: Timed out: timeout in room 12 of the zoom\n", "ended"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "why"), LOGGED)
+def test_queues_say_in_the_log_why_a_job_ended_and_workers_do_not(text, why, working, queue):
+    working.log(1, text)
+    queue.end(1)
+    working.look()
+    assert working.jobs.counts.ended == {why: 1}
+
+
+def test_a_job_that_lived_about_as_long_as_it_may_is_not_lost(run, queue, monkeypatch):
+    queue.new(RUNS)
+    started = run(walltime="00:00:01").submit()
+    started.come(1, 2)
+    started.look()
+    began = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: began + 0.9)
+    queue.end(1)
+    started.look()
+    assert (started.jobs.counts.ended, started.jobs.counts.lost) == ({"walltime": 1}, 0)
+
+
+def test_the_time_that_a_job_waited_is_none_of_its_life(run, queue, monkeypatch):
+    started = run(walltime="00:00:10").submit()
+    submitted = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: submitted + 60)
+    queue.put(1, RUNS)
+    started.come(1)
+    started.look()
+    queue.end(1)
+    started.look()
+    assert (started.jobs.counts.ended, started.jobs.counts.lost) == ({"ended": 1}, 1)
+
+
+def test_jobs_that_end_before_a_worker_comes_are_replaced_until_it_is_too_many(run, queue):
+    started = run(jobs=1, failed_jobs=3).submit()
+    for number in (1, 2, 3):
+        assert started.jobs.fault is None
+        assert queue.jobs == [number]
+        started.log(number, "bash: line 3: module: command not found\nNo module named distributed\n")
+        queue.end(number, "JobState=FAILED Reason=NonZeroExitCode")
+        started.look()
+    assert queue.jobs == []
+    assert started.jobs.counts.never_came == 3
+    assert started.jobs.counts.lost == 0
+    text = str(started.jobs.fault)
+    assert "3 jobs in a row ended before a worker of theirs came; job 3 (ended) said:" in text
+    assert "\n  bash: line 3: module: command not found\n  No module named distributed\n" in text
+    assert str(started.logs) in text
+    assert started.jobs.standing().endswith("the last 3 ended before a worker came: No module named distributed")
+    started.look()
+    assert queue.jobs == []
+
+
+def test_a_worker_that_comes_ends_the_row(run, queue):
+    started = run(jobs=1, failed_jobs=2).submit()
+    queue.end(1)
+    started.look()
+    queue.put(2, RUNS)
+    started.come(2)
+    started.look()
+    queue.end(2)
+    started.leave(2)
+    started.look()
+    queue.end(3)
+    started.look()
+    assert started.jobs.fault is None
+    assert queue.jobs == [4]
+
+
+def test_a_node_that_ends_all_its_jobs_does_not_end_those_that_work(working, queue):
+    for number in range(2, 12):  # the second worked, the others never
+        queue.end(number)
+        working.look()
+    assert working.jobs.fault is None
+    assert working.jobs.counts.never_came == 9
+    working.leave(1, 2)
+    queue.end(1)
+    working.look()
+    queue.end(12)
+    working.look()
+    assert "10 jobs in a row" in str(working.jobs.fault)
+
+
+def test_a_queue_that_ends_all_jobs_is_not_asked_for_jobs_all_the_time(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_WAIT", 60.0)
+    started = run(jobs=1).submit()
+    waits = []
+    for number in (1, 2, 3):
+        queue.end(number)
+        started.look()
+        assert queue.jobs == []
+        waits.append(round(started.jobs._not_before - time.monotonic()))
+        started.jobs._not_before = 0.0
+        started.look()
+    assert waits == [2, 4, 8]
+
+
+def test_jobs_are_taken_for_gone_when_the_queue_had_time_to_list_them(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "LISTED_AFTER", 60.0)
+    started = run(jobs=1).submit()
+    queue.end(1)
+    started.look()
+    assert started.jobs.counts.never_came == 0
+    monkeypatch.setattr(module, "LISTED_AFTER", 0.0)
+    started.look()
+    assert started.jobs.counts.never_came == 1
+
+
+def test_a_job_that_the_queue_put_aside_is_cancelled_and_replaced(run, queue, monkeypatch):
+    monkeypatch.setitem(module.KINDS, "slurm", replace(KINDS["slurm"], stuck="SPECIAL_EXIT"))
+    started = run(jobs=1).submit()
+    queue.put(1, "SPECIAL_EXIT no such image")
+    started.look()
+    assert (queue.jobs, queue.cancelled) == ([2], [1])
+    assert started.jobs.standing().endswith("a worker came: no log, and the queue says: no such image")
+
+
+def test_a_job_without_a_worker_is_ended(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "NO_WORKER", -1.0)
+    started = run(jobs=1).submit()
+    assert queue.cancelled == []
+    queue.put(1, RUNS)
+    started.look()
+    assert queue.cancelled == [1]
+
+
+# ---------------------------------------------------------------------------------------------------- logs
+
+
+def test_logs_of_other_jobs_are_not_taken_for_a_job_s_own(run, queue):
+    started = run(jobs=1, failed_jobs=1).submit()
+    started.log(11, "of job 11\n")
+    started.log(21, "of job 21\n")
+    started.log(3, "of job 3, whose run has a name with 1 in it\n")
+    queue.end(1, "JobState=FAILED Reason=None")
+    started.look()
+    assert "said:\n  no log, and the queue says: JobState=FAILED Reason=None\n" in str(started.jobs.fault)
+
+
+@pytest.mark.parametrize(
+    "name", ["pyama-123e4-1.err", "pyama-123e4.e1", "pyama-123e4.o1", "pyama-123e4.1.err", "worker-1.0.err"]
+)
+def test_logs_of_all_queues_are_found(name, run, queue):
+    started = run(jobs=1, failed_jobs=1).submit()
+    (started.logs / name).write_text("it is here\n")
+    queue.end(1)
+    started.look()
+    assert "said:\n  it is here\n" in str(started.jobs.fault)
+
+
+def test_errors_come_before_what_else_was_said_and_only_the_end_is_read(run, queue):
+    started = run(jobs=1, failed_jobs=1).submit()
+    started.log(1, "all is well\n", end="out")
+    started.log(1, "\xe4" * 3 * module.READ + "\n" + "".join(f"line {i}\n\n" for i in range(20)))
+    queue.end(1)
+    started.look()
+    lines = str(started.jobs.fault).splitlines()[1:-1]
+    assert lines == [f"  line {i}" for i in range(12, 20)]
+
+
+def test_a_folder_of_logs_that_is_gone(run, queue):
+    started = run(jobs=1, failed_jobs=1).submit()
+    started.logs.rmdir()
+    queue.end(1)
+    started.look()
+    assert "no log, and the queue says: nothing" in str(started.jobs.fault)
+
+
+# ----------------------------------------------------------------------------------- workers and requeueing
+
+
+def test_a_job_of_many_processes_has_come_with_its_first_worker(run, queue):
+    queue.new(RUNS)
+    started = run(jobs=1, cores=2).submit()
+    started.workers = {"pyama-123e4-1-0", "pyama-123e4-1-1"}
+    started.look()
+    started.workers = {"pyama-123e4-1-1"}
+    queue.end(1)
+    started.look()
+    assert (started.jobs.counts.lost, started.jobs.counts.never_came) == (1, 0)
+    assert started.jobs.why("pyama-123e4-1-0", time.monotonic()) == "ended"
+
+
+def test_a_worker_is_of_the_job_that_has_its_whole_name(run, queue):
+    queue.new(RUNS)
+    started = run(jobs=1).submit()
+    started.workers = {"pyama-123e4-10", "pyama-123e4-1x"}
+    started.look()
+    assert not started.jobs._jobs[0].came
+
+
+def test_a_job_that_is_put_back_is_counted_and_kept(working, queue):
+    queue.put(1, "PENDING BeginTime")
+    working.leave(1)
+    working.look()
+    working.look()
+    assert working.jobs.counts.ended == {"put back into the queue": 1}
+    assert (queue.jobs, working.jobs.counts.lost) == ([1, 2], 0)
+
+
+def test_a_job_that_is_suspended_with_its_workers_was_not_put_back(working, queue):
+    queue.put(1, "SUSPENDED None")
+    working.look()
+    assert working.jobs.counts.ended == {}
+
+
+def test_why_a_worker_s_job_ended_is_found_as_soon_as_the_queue_knows(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "LOOKING", 60.0)
+    monkeypatch.setattr(module, "SEEN_AFTER", 60.0)
+    queue.new(RUNS)
+    started = run(jobs=1)
+    started.come(1)
+    started.jobs.start()
+    while not any(job.came for job in started.jobs._jobs):
+        started.jobs._look.set()
+        time.sleep(0.01)
+    queue.end(1, "JobState=PREEMPTED Reason=None")
+    assert started.jobs.why("pyama-123e4-1", time.monotonic()) == "pre-empted"
+
+
+def test_a_worker_that_came_and_went_between_two_looks_has_come(run, queue):
+    started = run(jobs=1).submit()
+    started.jobs.why("pyama-123e4-1", time.monotonic())
+    queue.end(1)
+    started.look()
+    assert (started.jobs.counts.lost, started.jobs.counts.never_came) == (1, 0)
+
+
+def test_why_is_not_known_of_a_job_that_goes_on(working):
+    assert working.jobs.why("pyama-123e4-1", time.monotonic()) is None
+
+
+# ---------------------------------------------------------------------------------- queues that do not answer
+
+
+def test_a_queue_that_does_not_answer_has_lost_no_jobs(working, queue):
+    queue.say("silence", "slurm_load_jobs error: Unable to contact slurm controller")
+    queue.end(1)
+    working.look()
+    assert queue.jobs == [2]
+    assert working.jobs.counts.lost == 0
+    standing = working.jobs.standing()
+    assert "jobs: 2 running, 0 pending; the queue has not answered since" in standing
+    assert "Unable to contact slurm controller" in standing
+    queue.say("silence", None)
+    working.look()
+    assert queue.jobs == [2, 3]
+    assert working.jobs.standing() == "jobs: 1 running, 1 pending, 1 lost"
+
+
+def test_a_refusal_of_the_moment_is_tried_again(run, queue, monkeypatch):
+    queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
+    started = run(jobs=1).submit()
+    assert "the queue takes no job: sbatch: error: Socket timed out" in started.jobs.standing()
+    queue.say("refusal", None)
+    started.look()
+    assert queue.jobs == [1]
+    assert started.jobs.standing() == "jobs: 0 running, 1 pending"
+
+
+def test_a_queue_that_takes_no_jobs_is_asked_ever_less_often(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_WAIT", 60.0)
+    queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
+    started = run(jobs=1)
+    started.jobs._thread.start = lambda: None
+    started.jobs.start()
+    waits = [round(started.jobs._not_before - time.monotonic())]
+    queue.say("refusal", None)
+    started.look()
+    assert queue.jobs == []  # it is not yet time
+    queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
+    for _ in range(2):
+        started.jobs._not_before = 0.0
+        started.look()
+        waits.append(round(started.jobs._not_before - time.monotonic()))
+    assert waits == [2, 4, 8]
+
+
+def test_pauses_grow_up_to_a_limit_however_long_a_queue_refuses():
+    assert [pause_after(n) for n in (1, 5, 50, 5000)] == [2.0, 32.0, 60.0, 60.0]
+
+
+def test_a_refusal_for_good_of_the_first_job_is_a_fault_of_the_config(run, queue):
+    queue.say("refusal", "sbatch: error: Batch job submission failed: Invalid account")
+    with pytest.raises(ConfigError, match=r"cluster: the queue takes no job: sbatch: error: .* Invalid account"):
+        run().jobs.start()
+
+
+def test_what_goes_wrong_while_it_looks_is_tried_again(run, queue, caplog):
+    started = run(jobs=1)
+    failed, again = threading.Event(), threading.Event()
+
+    def workers():
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("the scheduler is closing")
+        again.set()
+        return set()
+
+    started.jobs._workers = workers
+    started.jobs.start()
+    assert again.wait(30)
+    assert "could not be looked after" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------- the end
+
+
+def test_all_jobs_are_cancelled_at_the_end(working, queue):
+    working.jobs.close()
+    assert queue.jobs == []
+    assert queue.cancelled == [1, 2]
+    assert working.jobs._canceller.returncode == 0
+
+
+def test_jobs_that_had_ended_by_themselves_keep_nothing_waiting(working, queue):
+    queue.end(1)
+    began = time.monotonic()
+    working.jobs.close()
+    assert time.monotonic() - began < module.LEAVING / 2
+    assert queue.jobs == []
+
+
+LEFT = {"": True, "77 RUN\n6 RUN": True, "7 RUN": False, "6 RUN\n    7   RUN": False}
+
+
+@pytest.mark.parametrize(("lists", "over"), LEFT.items())
+def test_where_not_all_can_be_cancelled_the_queue_is_asked_what_is_left(lists, over, tmp_path, monkeypatch):
+    says = f"printf '{lists}'" if lists else "echo No unfinished job found >&2; exit 255"
+    for name, does in (("bkill", f"echo >> {tmp_path}/told; exit 255"), ("bjobs", says)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 5 15 30 60 120", "in 0 0"))
+    canceller = module._canceller("lsf")
+    canceller.communicate("5\n7\n", timeout=30)
+    assert len((tmp_path / "told").read_text()) == (1 if over else 2)
+
+
+def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
+    monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 ", "in 0.1 "))
+    started = run().submit()
+    queue.say("deaf", "")
+    started.jobs.close()
+    assert queue.jobs == []
+
+
+def test_the_process_that_cancels_may_be_killed(run, queue):
+    started = run(jobs=1).submit()
+    started.jobs._canceller.kill()
+    started.jobs._canceller.wait()
+    queue.end(1)
+    started.look()
+    assert queue.jobs == [2]
+    assert len(started.jobs._jobs) == 1
+    started.jobs._canceller.kill()
+    started.jobs._canceller.wait()
+    started.jobs.close()
+    assert queue.jobs == []
+
+
+def test_a_job_that_the_queue_takes_after_the_end_is_cancelled(run, queue):
+    started = run(jobs=1).submit()
+    started.jobs.close()
+    started.jobs._submit()
+    assert queue.jobs == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pyama_dask.config import Cluster
+from pyama_dask.launch import jobs
+jobs.LOOKING = 0.02
+cluster = Cluster(kind="slurm", jobs=3, memory="1GiB", walltime="01:00:00")
+kept = jobs.Jobs(cluster, jobs.Place("tls://h:1", "pyama-run", Path(sys.argv[1])), set, lambda: 100)
+kept.start()
+while kept.counts.submitted < 3:
+    kept._look.set()
+print(kept._canceller.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_jobs_of_a_run_that_is_killed_are_cancelled_by_the_process_that_is_left(queue, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == -9, ended.stderr
+    canceller = Path(f"/proc/{ended.stdout.strip()}")
+    until = time.monotonic() + 30
+    while canceller.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not canceller.exists()
+    assert queue.jobs == []
+    assert queue.cancelled == [1, 2, 3]
