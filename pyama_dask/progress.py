@@ -20,7 +20,11 @@ from rich.progress import (
 
 from pyama_dask.describe import LABELS, describe_replaced, many
 from pyama_dask.plan import Plan
+from pyama_dask.quantities import clock_time
 from pyama_dask.tasks import STEPS
+
+SELDOM = 30.0
+"""Seconds between lines on the jobs of a queue, where no bars are drawn."""
 
 
 class RunDisplay:
@@ -42,7 +46,8 @@ class RunDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._frames: Counter[tuple[str, int]] = Counter()
         self._through: Counter[str] = Counter()
-        self._ended = self._total = 0
+        self._ended = self._total = self._failed = 0
+        self._jobs_shown = -SELDOM
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -75,16 +80,18 @@ class RunDisplay:
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
         step, fov = event["step"], event["fov"]
-        if step in ("jobs", "alarm"):
-            alarm = "ALARM: " if step == "alarm" else ""
-            self._console.print(f"{alarm}{event['message']}", markup=False, soft_wrap=True)
+        if step == "alarm":
+            self._console.print(f"ALARM: {event['message']}", markup=False, soft_wrap=True)
+            return
+        if step == "jobs":
+            self._show_jobs(str(event["message"]))
             return
         if step in ("done", "failed"):
             self._ended += 1
+            self._failed += step == "failed"
             if self._plain or step == "failed":
                 self._console.print(
-                    f"[{self._ended}/{self._total}] {event['message']} ({self.rate:.1f} frames/s)",
-                    markup=False,
+                    f"[{self._ended}/{self._total}] {event['message']} ({self.pace})", markup=False, soft_wrap=True
                 )
             if not self._plain:
                 self._bars.update(self._tasks["fovs"], completed=self._ended)
@@ -94,6 +101,24 @@ class RunDisplay:
         if step in self._tasks:
             self._bars.update(self._tasks[step], completed=self._through[step])
             self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
+
+    def _show_jobs(self, said: str) -> None:
+        """Show how it stands with the jobs of a queue; in a log not every change, unless there is trouble."""
+        if not self._plain:
+            if "jobs" not in self._tasks:
+                self._tasks["jobs"] = self._bars.add_task("jobs", total=None, unit="", rate="")
+            self._bars.update(self._tasks["jobs"], rate=said.removeprefix("jobs: "))
+        elif ";" in said or time.monotonic() - self._jobs_shown > SELDOM:
+            self._jobs_shown = time.monotonic()
+            self._console.print(said, markup=False, soft_wrap=True)
+
+    @property
+    def pace(self) -> str:
+        """Frames a second, FOVs that failed, and the time that the others will take if they take as long."""
+        elapsed = time.monotonic() - self._started
+        left = elapsed / max(self._ended, 1) * (self._total - self._ended)
+        failed = f", {many(self._failed, 'FOV')} failed" if self._failed else ""
+        return f"{self.rate:.1f} frames/s{failed}, about {clock_time(left)} left"
 
     @property
     def rate(self) -> float:
