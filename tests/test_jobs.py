@@ -165,6 +165,7 @@ def test_a_job_that_ends_after_its_workers_came_is_replaced_and_counted(said, wh
     assert counts.ended == {why: 1}
     assert (counts.lost, counts.never_came, counts.submitted) == (int(why != "walltime"), 0, 3)
     assert working.jobs.fault is None
+    assert working.jobs.account() == f"3 submitted; ended before the run: 1 {why}"
 
 
 LOGGED = [
@@ -561,6 +562,8 @@ kept.start()
 while kept.counts.submitted < 3:
     kept._look.set()
 print(kept._canceller.pid, flush=True)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of a session or a job that is ended as a whole
+    os.kill(kept._canceller.pid, number)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
