@@ -1,5 +1,6 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
+# make coverage   the same, and which lines they run; takes half as long again
 # make check   style and types
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
@@ -9,12 +10,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: demo test check bench chaos chaos-slurm format clean
+.PHONY: demo test coverage check bench chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
+	$(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+
+coverage: .venv/development
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term $(TESTS)
 
 check: .venv/development

@@ -4,12 +4,13 @@ import shutil
 import sys
 
 import pytest
-from chaos.bad_input import BAD_INPUT, furnish
+from chaos.bad_input import BAD_INPUT, CONFIGS, MOVIES, furnish
 from support.movies import listing
 
 from pyama_dask import cli
 
-pytestmark = pytest.mark.guarded
+# a movie may crash the process that reads it; bad configs come with a good one
+EACH = [*(pytest.param(bad, marks=pytest.mark.guarded) for bad in MOVIES), *CONFIGS]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def furnished(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("bad", BAD_INPUT, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", EACH, ids=[bad.name for bad in BAD_INPUT])
 def test_it_is_refused_with_one_message(furnished, tmp_path, monkeypatch, capsys, bad):
     here = shutil.copytree(furnished, tmp_path / "here")
     monkeypatch.chdir(here)
