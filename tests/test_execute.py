@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import sys
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -20,10 +21,11 @@ from pyama_dask.errors import (
     MissingFrameError,
     OutputError,
     StoreError,
+    WalltimeError,
     WorkerLostError,
 )
-from pyama_dask.execute import execute
-from pyama_dask.failures import Failure
+from pyama_dask.execute import Watch, execute
+from pyama_dask.failures import LOST_JOBS, Failure
 from pyama_dask.ledger import Ledger
 from pyama_dask.pool import DaskPool, SerialPool
 from pyama_dask.tasks import KINDS, Receipt
@@ -224,6 +226,119 @@ def test_lost_workers_are_no_failures_until_a_task_has_taken_several(tmp_path):
     assert Counter(run.calls)["ingest-fov000-b000"] == 3
     assert Counter(run.calls)["link-fov001"] == 3
     assert run.failed == {1: Failure("worker lost", "FOV 1, link: worker 2 was lost")}
+
+
+def test_the_end_of_a_job_is_no_fault_of_the_task(tmp_path):
+    gone = [WorkerLostError("its job is gone", with_job=True) for _ in range(LOST_JOBS - 1)]
+    run = Run(tmp_path, Script(gather_fov001=gone), lost_workers=1, retries=0)
+    assert run.failed == {}
+    assert Counter(run.calls)["gather-fov001"] == LOST_JOBS
+
+
+def test_a_task_whose_jobs_end_again_and_again_fails_its_fov(tmp_path):
+    run = Run(tmp_path, Script(gather_fov001=[WorkerLostError("gone", with_job=True) for _ in range(99)]))
+    assert run.failed == {1: Failure("worker lost", "FOV 1, gather: gone")}
+    assert Counter(run.calls)["gather-fov001"] == LOST_JOBS
+
+
+def test_a_job_that_a_queue_ends_for_its_memory_takes_fewer_frames_and_blames_no_neighbour(tmp_path):
+    def large():
+        return [WorkerLostError("too large", over_memory=True, with_job=True) for _ in range(3)]
+
+    run = Run(tmp_path, Script(ingest_fov000_b000=large(), gather_fov001=large()), retries=0)
+    assert run.failed == {}
+    assert [task.frames_at_once for task in run.script.calls if task.key == "ingest-fov000-b000"] == [4, 1, 1, 1]
+
+
+def test_a_task_that_has_no_time_is_given_to_another_job_and_is_no_attempt(tmp_path):
+    run = Run(tmp_path, Script(link_fov001=[WalltimeError("its job ends in 3 s")] * 5), retries=0)
+    assert run.failed == {}
+    assert Counter(run.calls)["link-fov001"] == 6
+    assert "failed" not in (tmp_path / "ledger.jsonl").read_text()
+
+
+def test_jobs_that_never_have_time_stop_the_run(tmp_path):
+    run = Run(tmp_path, Script(link_fov001=[WalltimeError("its job ends in 3 s")] * 99))
+    assert isinstance(run.execution.stopped, ClusterError)
+    assert "jobs take too long to start" in str(run.execution.stopped)
+
+
+def test_a_task_that_no_job_lasts_for_stops_the_run_with_the_arithmetic(tmp_path):
+    queue = {"kind": "slurm", "jobs": 1, "memory": "8GiB", "walltime": "00:01:00"}
+    cut_off = WorkerLostError("walltime", with_job=True, ran=39.0)
+    run = Run(tmp_path, Script(ingest_fov000_b000=[cut_off]), **queue)
+    assert "takes 39 s or more, but a job has 40 s for tasks" in str(run.execution.stopped)
+    assert run.failed == {}
+
+
+def test_tasks_know_how_long_they_may_take(tmp_path):
+    queue = {"kind": "slurm", "jobs": 1, "memory": "8GiB", "walltime": "00:10:00", "batch_size": 1}
+    run = Run(tmp_path, Script(), **queue)
+    links = [task.seconds for task in run.script.calls if task.kind == "link"]
+    assert links == pytest.approx([0, 0.02, 0.02])  # twice what the script says
+
+
+# -------------------------------------------------------------------------------------------- when nothing moves
+
+
+class Clock:
+    """Time that a test decides."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("pyama_dask.execute.time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def after(self, seconds):
+        self.now += seconds
+
+
+def test_an_alarm_says_why_nothing_moves_and_again_after_twice_as_long(monkeypatch):
+    clock, standing = Clock(monkeypatch), ["jobs: 0 running, 2 pending"]
+    watch = Watch(60, lambda: standing[0])
+    clock.after(5)
+    assert list(watch.look(moved=True)) == [("jobs", -1, 0, "jobs: 0 running, 2 pending")]
+    clock.after(50)
+    assert list(watch.look(moved=False)) == []
+    clock.after(15)
+    assert list(watch.look(moved=False)) == [
+        ("alarm", -1, 0, "nothing has moved for 1.1 min: jobs: 0 running, 2 pending")
+    ]
+    clock.after(50)
+    assert list(watch.look(moved=False)) == []
+    clock.after(10)
+    assert [event[0] for event in watch.look(moved=False)] == ["alarm"]
+    assert len(watch.alarms) == 2
+    clock.after(1)
+    assert list(watch.look(moved=True)) == []
+    standing[0] = ""
+    clock.after(100)
+    assert [event[3] for event in watch.look(moved=False)][1].endswith("tasks still run")
+
+
+def test_how_it_stands_is_asked_for_every_few_seconds_only(monkeypatch):
+    clock, asked = Clock(monkeypatch), []
+    watch = Watch(60, lambda: asked.append(clock.now) or "")
+    for _ in range(100):
+        clock.after(0.1)
+        list(watch.look(moved=True))
+    assert 4 <= len(asked) <= 5
+
+
+def test_alarms_reach_the_report(tmp_path, monkeypatch):
+    class Slow(SerialPool):
+        """Has nothing to say every other time."""
+
+        asked = 0
+
+        def next(self, timeout):
+            self.asked += 1
+            return super().next(timeout) if self.asked % 2 else []
+
+    monkeypatch.setattr(sys.modules[__name__], "SerialPool", Slow)
+    monkeypatch.setattr("pyama_dask.execute.WATCHING", 0.0)
+    run = Run(tmp_path, Script(), alarm=1e-9)
+    assert run.execution.warnings
+    assert all(words.startswith("nothing has moved for") for words in run.execution.warnings)
 
 
 def test_an_output_that_is_taken_over_ends_the_run_and_records_nothing_more(tmp_path):
