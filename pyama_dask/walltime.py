@@ -85,7 +85,8 @@ class Retirement(WorkerPlugin):
             await self._tell(WALLTIME, ran=max(time.monotonic() - begun for begun in self._begun.values()))
 
     async def _tell(self, why: str, **more: float) -> None:
-        await tell(self._worker, {"worker": self._worker.address, "why": why, **more})
+        worker = self._worker
+        await tell(worker, {"worker": worker.address, "name": str(worker.name), "why": why, **more})
 
 
 def time_left() -> float | None:

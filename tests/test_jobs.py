@@ -35,6 +35,7 @@ class Run:
     """What a run gives to `Jobs`, which looks when it is told to."""
 
     def __init__(self, logs, **keys):
+        self.retired = set()
         cluster = {"kind": "slurm", "jobs": 2, "memory": "1GiB", "walltime": "01:00:00"} | keys
         self.workers, self.demand, self.logs = set(), 100, logs
         self.jobs = Jobs(
@@ -42,6 +43,7 @@ class Run:
             Place("tls://h:1", "pyama-123e4", logs),
             lambda: self.workers,
             lambda: self.demand,
+            lambda: self.retired,
         )
 
     def submit(self):
@@ -166,6 +168,15 @@ def test_a_job_that_ends_after_its_workers_came_is_replaced_and_counted(said, wh
     assert (counts.lost, counts.never_came, counts.submitted) == (int(why != "walltime"), 0, 3)
     assert working.jobs.fault is None
     assert working.jobs.account() == f"3 submitted; ended before the run: 1 {why}"
+
+
+def test_a_job_whose_workers_have_left_before_its_walltime_is_not_lost(working, queue):
+    working.retired = {"pyama-123e4-1-0", "pyama-123e4-1-1"}
+    working.leave(1)
+    queue.end(1)
+    working.look()
+    assert (working.jobs.counts.ended, working.jobs.counts.lost) == ({"walltime": 1}, 0)
+    assert working.jobs.counts.submitted == 3
 
 
 LOGGED = [

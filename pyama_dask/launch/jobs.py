@@ -107,12 +107,16 @@ class Jobs:
         Gives the names of the workers that are connected.
     demand
         Gives the number of tasks that are handed out and not done.
+    left
+        Gives the names of the workers that have left as their walltime was near.
     """
 
     def __init__(
-        self, cluster: Cluster, place: Place, workers: Callable[[], set[str]], demand: Callable[[], int]
-    ) -> None:
-        self._cluster, self._place, self._workers, self._demand = cluster, place, workers, demand
+        self, cluster: Cluster, place: Place, workers: Callable[[], set[str]], demand: Callable[[], int],
+        left: Callable[[], set[str]] = set,
+    ) -> None:  # fmt: skip
+        self._cluster, self._place = cluster, place
+        self._workers, self._demand, self._left = workers, demand, left
         self._jobs: list[Job] = []
         self._number = self._submitted = self._lost = self._never = self._in_a_row = self._refused = 0
         self._ended: dict[str, str] = {}
@@ -295,6 +299,8 @@ class Jobs:
 
     def _why_ended(self, job: Job, said: str) -> str:
         lived = time.monotonic() - job.began if job.began else 0.0
+        if any(job.name in jobs_of(worker) for worker in self._left()):
+            return "walltime"
         if self._cluster.walltime and job.came and lived > 0.8 * walltime_seconds(self._cluster.walltime):
             return "walltime"
         return next((why for why, words in ENDS.items() if re.search(words, said, re.IGNORECASE)), "ended")

@@ -11,14 +11,14 @@ from distributed import Client
 from distributed.utils import get_ip
 
 from pyama_dask.config import Cluster
-from pyama_dask.deaths import Deaths, Loss
+from pyama_dask.deaths import EXITS, Deaths, Loss
 from pyama_dask.launch.jobs import Jobs
 from pyama_dask.launch.keys import keys, protocol
 from pyama_dask.launch.local import dashboard_of, scheduler_here
 from pyama_dask.launch.queues import Place, check_commands
 from pyama_dask.launch.settings import DASK, job_environment
 from pyama_dask.pool import DaskPool
-from pyama_dask.walltime import Retirement
+from pyama_dask.walltime import RETIRED, Retirement
 
 
 @contextmanager
@@ -56,12 +56,16 @@ class JobCrew(Deaths):
     def jobs(self, place: Place, demand: Callable[[], int]) -> Iterator[None]:
         """Keep the jobs of a run in the queue."""
         place.logs.mkdir(exist_ok=True)
-        self._jobs = Jobs(self._cluster, place, self._names, demand)
+        self._jobs = Jobs(self._cluster, place, self._names, demand, self._left)
         try:
             self._jobs.start()
             yield
         finally:
             self._jobs.close()
+
+    def _left(self) -> set[str]:
+        """Names of the workers that have left as their job's walltime was near."""
+        return {event["name"] for _, event in self._client.get_events(EXITS) if event["why"] == RETIRED}
 
     def _names(self) -> set[str]:
         """Names of the workers that are connected."""

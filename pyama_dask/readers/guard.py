@@ -64,20 +64,20 @@ def _ended(command: list[str], environment: dict[str, str], timeout_s: float) ->
     """Run a process that Ctrl-C, which a terminal sends to all, never reaches; its status, None if it took too long."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is blocked here is blocked in it
     try:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        )
+        ) as process:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)  # an interrupt that came meanwhile is raised here
+                answer, said = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return None, b"", b""
+            except BaseException:
+                process.kill()
+                raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with process:
-        try:
-            answer, said = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return None, b"", b""
-        except BaseException:
-            process.kill()
-            raise
     return process.returncode, answer, said
 
 
