@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pyama_dask.pipeline import plan_run, run
 from pyama_dask.plan import Plan
 from pyama_dask.quantities import as_ranges, parse_selection
 from pyama_dask.report import LEDGER
-from pyama_dask.tasks import WORK
+from pyama_dask.tasks import STEPS, WORK
 
 TRIAL = Path(WORK) / "calibration"
 """Directory in the output for the trial; removed when it is over."""
@@ -50,8 +51,13 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None) -> tuple
     trial = trial_of(plan)
     shutil.rmtree(trial.output, ignore_errors=True)
     began, moments = time.monotonic(), list[float]()
+
+    def see(event: Mapping[str, Any]) -> None:
+        if event["step"] in STEPS:
+            moments.append(time.monotonic())
+
     try:
-        report = run(trial, cancel=cancel, progress=lambda _: moments.append(time.monotonic()))
+        report = run(trial, cancel=cancel, progress=see)
         ended = time.monotonic()
         if report.cancelled:
             raise CancelledError("the trial was cancelled")

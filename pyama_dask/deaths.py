@@ -6,8 +6,9 @@ import logging
 import re
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ class Loss:
     that is gone."""
     with_job: bool = False
     """Whether its whole job is gone, which is no fault of a task unless it was for memory."""
-    ran: float = 0.0
-    """Seconds that a task had run when the job came to its end."""
+    ran: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that its tasks had run when the job came to its end, by key on the scheduler."""
 
 
 class Crew:

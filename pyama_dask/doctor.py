@@ -217,7 +217,7 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
     if cluster.kind in ("serial", "runner"):
         return
     alone = {"workers": 1, "failed_jobs": 1} | ({"jobs": 1, "adaptive": None} if cluster.of_queue else {})
-    trial, made = job.output / WORK / f"doctor-{uuid4().hex[:8]}", not job.output.exists()
+    trial = job.output / WORK / f"doctor-{uuid4().hex[:8]}"
     began = time.monotonic()
     try:
         trial.mkdir(parents=True)
@@ -233,7 +233,10 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
     except Exception as error:  # noqa: BLE001  (what a worker of another environment may say)
         yield Finding("worker", f"cannot do what it is told: {type(error).__name__}: {error}", good=False)
     finally:
-        shutil.rmtree(job.output if made else trial, ignore_errors=True)
+        shutil.rmtree(trial, ignore_errors=True)
+        with suppress(OSError):  # they hold something of somebody else
+            trial.parent.rmdir()
+            job.output.rmdir()
 
 
 def first_worker(pool: DaskPool, wait: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class PyamaError(Exception):
     """Base of all errors that pyama_dask raises on purpose.
@@ -59,7 +62,22 @@ class QueueError(PyamaError, RuntimeError):
 
 
 class WalltimeError(PyamaError, TimeoutError):
-    """A worker whose job ends before the task would; another one does it."""
+    """A worker whose job ends before the task would; another one does it.
+
+    Parameters
+    ----------
+    message
+        What was found.
+    young
+        Whether more than half of the job's time was left still.
+    """
+
+    def __init__(self, message: str, *, young: bool = False) -> None:
+        super().__init__(message)
+        self.young = young
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), young=self.young), (str(self),)
 
 
 class WorkerLostError(PyamaError, RuntimeError):

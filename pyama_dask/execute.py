@@ -40,8 +40,8 @@ COMPLETES: Mapping[Step, Kind] = {
 }  # fmt: skip
 """The task that ends a step."""
 
-SHORT_JOBS = 20
-"""Jobs that may have too little time left for a task, one after the other."""
+SHORT_JOBS = 5
+"""Young jobs that may have too little time for a task; old ones are as many as there are, and each leaves."""
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -272,11 +272,11 @@ class _Loop:
 
     def _have_another_job(self, task: Task, error: WalltimeError) -> None:
         """Hand a task out again that would not have ended before its worker's job; it is no attempt."""
-        self.short_of_time[task.key] += 1
+        self.short_of_time[task.key] += error.young
         if self.short_of_time[task.key] > SHORT_JOBS:
             raise ClusterError(
-                f"{error}, as in {SHORT_JOBS} jobs before it: jobs take too long to start for cluster.walltime "
-                f"{self.plan.job.config.cluster.walltime}; raise it, or lower storage.block_frames"
+                f"{error}, as in {SHORT_JOBS} jobs before it, which had begun a moment ago: raise cluster.walltime, "
+                f"now {self.plan.job.config.cluster.walltime}, or lower storage.block_frames"
             )
         log.info("%s; another one does it", error)
         self._submit([task])

@@ -23,7 +23,7 @@ from pyama_dask.errors import ClusterError, WorkerLostError
 from pyama_dask.lock import stop_tasks
 from pyama_dask.readers import close_shared_readers
 from pyama_dask.tasks import Job, Receipt, Task
-from pyama_dask.walltime import check_time
+from pyama_dask.walltime import check_time, note_time
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class DaskPool:
             )  # fmt: skip
         why = loss.why or ("its job is gone" if loss.with_job else "it is not known why")
         said = f"the worker {worker.address} was lost while it did this ({why})"
-        return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran)
+        return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0))
 
     def check(self) -> None:
         """Make sure that tasks can be done.
@@ -259,7 +259,9 @@ class DaskPool:
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
     """Do a task on a worker, if its job lasts for it."""
     check_time(task)
-    return function(task, _job(job))
+    receipt = function(task, _job(job))
+    note_time(task, receipt)
+    return receipt
 
 
 @lru_cache(maxsize=1)

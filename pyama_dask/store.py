@@ -157,10 +157,11 @@ def _opened(path: Path, mode: Literal["r", "w"]) -> tensorstore.TensorStore:
 def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:
     """Write frames of one block of an array and give the block's shard file.
 
-    The file is written beside its place, flushed to the disk, and put there in one step. One that is there is removed
-    when the block's first frames are written: a torn one would be read, and refused. Frames after them are added to
-    the file, which holds the same bytes in the end however many they were at once; while that is done, all of the file
-    is in memory, as it is compressed.
+    The file is written beside its place, flushed to the disk, and put there in one step; a worker that was taken for
+    dead and does a block once more, late, changes nothing. Where a block is written in pieces, a file that is there is
+    removed with the first of them: a torn one would be read, and refused. Frames after them are added to the file,
+    which holds the same bytes in the end however many they were at once; while that is done, all of the file is in
+    memory, as it is compressed.
 
     Parameters
     ----------
@@ -187,12 +188,18 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
             f"{array.dtype.numpy_dtype} {spec.block_frames} x {spec.shape[1:]}, nor frames {start} to {stop - 1} of it"
         )
     file = spec.shard_file(images, block)
-    if not before:
+    if not before and stop < end:
         file.unlink(missing_ok=True)
-    elif not file.exists():
+    elif before and not file.exists():
         raise StoreError(f"{file}: the shard is gone, with its frames before {start}; run again")
     try:
-        array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
+        try:
+            array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
+        except ValueError:  # where the shard is larger than what is written, a torn one is read after all
+            if before:
+                raise
+            file.unlink()
+            array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{file}: cannot be written: {error}") from error
     return file

@@ -12,7 +12,7 @@ import os
 import random
 import statistics
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 from distributed import get_worker
@@ -27,6 +27,8 @@ from pyama_dask.tasks import BLOCKED, Kind, Receipt, Task
 
 JOB_ENDS = "PYAMA_DASK_JOB_ENDS"
 """Variable of a job's environment: when its walltime is over, in seconds since 1970."""
+JOB_LASTS = "PYAMA_DASK_JOB_LASTS"
+"""Variable of a job's environment: seconds of its walltime."""
 STARTING = 15.0
 """Seconds of a job until its workers are ready."""
 SPARE = 5.0
@@ -37,6 +39,8 @@ FETCHED = 10.0
 """Seconds that a worker that leaves waits for its receipts to be fetched."""
 RETIRED = "retired"
 """Why a worker is gone that left in time."""
+CERTAIN = 3
+"""Times that a task must have been too long for a job; once may be a disk that did not answer."""
 REMEMBERED = 101
 """Times of tasks of a kind that are remembered."""
 
@@ -80,11 +84,11 @@ class Retirement(WorkerPlugin):
         await self._worker.close_gracefully(reason="the walltime of its job is near")
 
     async def say_what_runs(self) -> None:
-        """Say that a task is about to be cut off, and how long it has run."""
+        """Say which tasks are about to be cut off, and how long they have run."""
         if self._begun:
-            await self._tell(WALLTIME, ran=max(time.monotonic() - begun for begun in self._begun.values()))
+            await self._tell(WALLTIME, ran={key: time.monotonic() - begun for key, begun in self._begun.items()})
 
-    async def _tell(self, why: str, **more: float) -> None:
+    async def _tell(self, why: str, **more: dict[str, float]) -> None:
         worker = self._worker
         await tell(worker, {"worker": worker.address, "name": str(worker.name), "why": why, **more})
 
@@ -103,14 +107,24 @@ def check_time(task: Task) -> None:
     WalltimeError
         If it ends before the task would.
     """
-    left = time_left()
-    if left is None or task.seconds <= left - SPARE:
+    left, seconds = time_left(), max(task.seconds, 2 * _SLOWEST.get(task.kind, 0.0) * frames_of(task))
+    if left is None or seconds <= left - SPARE:
         return
     worker = get_worker()
     retirement = worker.plugins.get(Retirement.name)
     if isinstance(retirement, Retirement):
         worker.loop.add_callback(retirement.leave)
-    raise WalltimeError(f"{task.key} takes about {task.seconds:.0f} s, and its job ends in {left:.0f} s")
+    young = left > float(os.environ.get(JOB_LASTS, "inf")) / 2
+    raise WalltimeError(f"{task.key} takes about {seconds:.0f} s, and its job ends in {left:.0f} s", young=young)
+
+
+_SLOWEST: dict[Kind, float] = {}
+"""Seconds for each frame of the slowest task of a kind in this process: a task may have been handed out before any."""
+
+
+def note_time(task: Task, receipt: Receipt) -> None:
+    """Remember in this process how long a task took; its first of a kind, which compiles what it needs, included."""
+    _SLOWEST[task.kind] = max(receipt.seconds / frames_of(task), _SLOWEST.get(task.kind, 0.0))
 
 
 class Pace:
@@ -126,6 +140,7 @@ class Pace:
         self._cluster = cluster
         self._room = room_of(cluster)
         self._took: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._cut_off = Counter[str]()
 
     def took(self, task: Task, receipt: Receipt) -> None:
         """Take in how long a task took."""
@@ -142,7 +157,7 @@ class Pace:
         if self._room is None or not (took := self._took[task.kind]):
             return 0.0
         usual = statistics.median(took) * frames_of(task)
-        if usual > self._room:
+        if usual > self._room and len(took) >= CERTAIN:
             raise ClusterError(f"{too_long(self._cluster, usual, task)}")
         slow = sorted(took)[int(0.9 * len(took))] * frames_of(task)
         return min(max(2 * usual, slow), self._room)
@@ -153,13 +168,14 @@ class Pace:
         Raises
         ------
         ClusterError
-            If it had about all of a job's time.
+            If it had about all of a job's time, again and again.
         """
         if self._room is None:
             return
-        if ran > 0.8 * self._room:
+        self._cut_off[task.key] += ran > 0.8 * self._room
+        if self._cut_off[task.key] >= CERTAIN:
             raise ClusterError(too_long(self._cluster, ran, task))
-        self._took[task.kind].append(1.5 * ran / frames_of(task))
+        self._took[task.kind].append(min(1.5 * ran, self._room) / frames_of(task))
 
 
 def frames_of(task: Task) -> int:

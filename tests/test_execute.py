@@ -258,15 +258,22 @@ def test_a_task_that_has_no_time_is_given_to_another_job_and_is_no_attempt(tmp_p
 
 
 def test_jobs_that_never_have_time_stop_the_run(tmp_path):
-    run = Run(tmp_path, Script(link_fov001=[WalltimeError("its job ends in 3 s")] * 99))
+    run = Run(tmp_path, Script(link_fov001=[WalltimeError("its job ends in 3 s", young=True)] * 99))
     assert isinstance(run.execution.stopped, ClusterError)
-    assert "jobs take too long to start" in str(run.execution.stopped)
+    assert "which had begun a moment ago: raise cluster.walltime" in str(run.execution.stopped)
+    assert Counter(run.calls)["link-fov001"] == 6
+
+
+def test_any_number_of_jobs_may_be_near_their_end(tmp_path):
+    run = Run(tmp_path, Script(link_fov001=[WalltimeError("its job ends in 3 s")] * 99))
+    assert run.execution.stopped is None
+    assert run.failed == {}
 
 
 def test_a_task_that_no_job_lasts_for_stops_the_run_with_the_arithmetic(tmp_path):
     queue = {"kind": "slurm", "jobs": 1, "memory": "8GiB", "walltime": "00:01:00"}
     cut_off = WorkerLostError("walltime", with_job=True, ran=39.0)
-    run = Run(tmp_path, Script(ingest_fov000_b000=[cut_off]), **queue)
+    run = Run(tmp_path, Script(ingest_fov000_b000=[cut_off] * 3), **queue)
     assert "takes 39 s or more, but a job has 40 s for tasks" in str(run.execution.stopped)
     assert run.failed == {}
 
@@ -416,7 +423,10 @@ def killed(address="tcp://127.0.0.1:1"):
         (Loss(), "not known why"),
         (Loss(with_job=True), "its job is gone"),
         (Loss("pre-empted", with_job=True), "was lost while it did this .pre-empted"),
-        (Loss("walltime", with_job=True, ran=12.0), "was lost while it did this .walltime"),
+        (
+            Loss("walltime", with_job=True, ran={"ingest-fov000-b000": 12.0, "link-fov001": 99.0}),
+            "was lost while it did this .walltime",
+        ),
     ],
 )
 def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(loss, words):
@@ -430,7 +440,8 @@ def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(loss, words):
     found = outcome_of(ScriptedClient(Ended("error", killed())), crew=Knowing())
     assert asked == [("tcp://127.0.0.1:1", "7", False)]
     assert isinstance(found, WorkerLostError)
-    assert (found.over_memory, found.with_job, found.ran) == (loss.why == "memory", loss.with_job, loss.ran)
+    ran = loss.ran.get("ingest-fov000-b000", 0)  # of itself, not of what waited beside it
+    assert (found.over_memory, found.with_job, found.ran) == (loss.why == "memory", loss.with_job, ran)
     assert re.search(words, str(found))
 
 

@@ -1,6 +1,7 @@
 """The jobs of a run, held against a queue whose jobs are files."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,13 +21,18 @@ from pyama_dask.launch.queues import KINDS, Place
 RUNS, WAITS = "RUNNING None", "PENDING Resources"
 
 
+def listed_after(monkeypatch, seconds):
+    monkeypatch.setitem(module.KINDS, "slurm", replace(module.KINDS["slurm"], listed_after=seconds))
+
+
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     fake = FakeSlurm(tmp_path / "queue")
     monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
-    monkeypatch.setattr(module, "LISTED_AFTER", 0.0)
+    listed_after(monkeypatch, 0.0)
     monkeypatch.setattr(module, "SEEN_AFTER", 0.2)
     monkeypatch.setattr(module, "LOOKING", 0.02)
+    monkeypatch.setattr(module, "LEAST", 0.0)
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.0)
     return fake
 
@@ -50,6 +56,7 @@ class Run:
         """Begin, without a thread that looks by itself, and see what was submitted."""
         self.jobs._thread.start = lambda: None
         self.jobs.start()
+        self.jobs.wake()
         self.look()
         return self
 
@@ -291,12 +298,14 @@ def test_a_queue_that_ends_all_jobs_is_not_asked_for_jobs_all_the_time(run, queu
 
 
 def test_jobs_are_taken_for_gone_when_the_queue_had_time_to_list_them(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "LISTED_AFTER", 60.0)
-    started = run(jobs=1).submit()
+    listed_after(monkeypatch, 60.0)
+    started = run(jobs=1)
+    started.jobs._thread.start = lambda: None
+    started.jobs.start()
     queue.end(1)
     started.look()
     assert started.jobs.counts.never_came == 0
-    monkeypatch.setattr(module, "LISTED_AFTER", 0.0)
+    listed_after(monkeypatch, 0.0)
     started.look()
     assert started.jobs.counts.never_came == 1
 
@@ -355,10 +364,97 @@ def test_errors_come_before_what_else_was_said_and_only_the_end_is_read(run, que
 
 def test_a_folder_of_logs_that_is_gone(run, queue):
     started = run(jobs=1, failed_jobs=1).submit()
-    started.logs.rmdir()
+    shutil.rmtree(started.logs)
     queue.end(1)
     started.look()
     assert "no log, and the queue says: nothing" in str(started.jobs.fault)
+
+
+# ------------------------------------------------------------------------------------ jobs that fail in rows
+
+
+def test_after_a_failure_one_job_at_a_time_is_tried_and_twice_as_many_when_one_comes(run, queue):
+    started = run(jobs=6, failed_jobs=50).submit()
+    assert queue.jobs == [1, 2, 3, 4, 5, 6]
+    for number in queue.jobs:
+        queue.end(number)
+    started.look()
+    assert queue.jobs == [7]
+    started.look()
+    assert queue.jobs == [7]
+    queue.put(7, RUNS)
+    started.come(7)
+    started.look()
+    assert queue.jobs == [7, 8, 9]
+    started.come(8, 9)
+    started.look()
+    assert len(queue.jobs) == 6
+
+
+def test_a_node_that_ends_all_its_jobs_at_once_does_not_end_the_run(run, queue):
+    queue.new(RUNS)
+    started = run(jobs=4, failed_jobs=2).submit()
+    started.look()
+    for number in (1, 2, 3):
+        queue.end(number)
+    started.look()
+    assert started.jobs.fault is None  # the worker of the fourth may come still
+    queue.end(4)
+    started.look()
+    assert "4 jobs in a row ended before" in str(started.jobs.fault)
+
+
+def test_a_job_that_its_queue_begins_again_is_taken_back(working, queue):
+    """While it is put back, Slurm lists it as one that has ended."""
+    queue.end(1)
+    working.leave(1)
+    working.look()
+    assert queue.jobs == [2, 3]
+    assert working.jobs._said_of("pyama-123e4-1") == "ended"
+    queue.put(1, "PENDING Requeued")
+    working.look()
+    assert working.jobs._said_of("pyama-123e4-1") is None
+    assert working.jobs.counts.ended["put back into the queue"] == 1
+    working.look()
+    assert queue.jobs == [2, 3]  # there are two that run by now: the third is not needed
+    assert queue.cancelled == [1]
+
+
+def test_what_a_run_has_left_behind_is_cancelled_by_the_next(run, queue):
+    first = run(jobs=2).submit()
+    numbers = first.jobs._numbers
+    assert numbers.read_text().split() == ["1", "2"]
+    first.jobs._canceller.kill()  # as if the whole machine had gone
+    first.jobs._canceller.wait()
+    second = run(jobs=1).submit()
+    assert queue.jobs == [3]
+    assert numbers.read_text().split() == ["3"]
+    second.jobs.close()
+    assert not numbers.exists()
+
+
+def test_refusals_for_good_end_a_run_that_has_no_job(run, queue):
+    started = run(jobs=1, failed_jobs=3).submit()
+    queue.say("refusal", "sbatch: error: Batch job submission failed: Invalid account")
+    queue.end(1)
+    for _ in range(5):
+        started.jobs._not_before = 0.0
+        started.look()
+    assert "the queue takes no job any more: sbatch: error: Batch job submission failed: Invalid account" in str(
+        started.jobs.fault
+    )
+
+
+def test_an_adaptive_run_keeps_its_first_job_until_tasks_are_handed_out(run, queue):
+    started = run(jobs=None, adaptive={"minimum": 0, "maximum": 3})
+    started.demand = 0
+    started.jobs._thread.start = lambda: None
+    started.jobs.start()
+    started.look()
+    assert queue.jobs == [1]
+    started.jobs.wake()
+    started.look()
+    assert queue.jobs == []
 
 
 # ----------------------------------------------------------------------------------- workers and requeueing
@@ -569,7 +665,9 @@ from pyama_dask.launch import jobs
 jobs.LOOKING = 0.02
 cluster = Cluster(kind="slurm", jobs=3, memory="1GiB", walltime="01:00:00")
 kept = jobs.Jobs(cluster, jobs.Place("tls://h:1", "pyama-run", Path(sys.argv[1])), set, lambda: 100)
+jobs.LEAST = 0.0
 kept.start()
+kept.wake()
 while kept.counts.submitted < 3:
     kept._look.set()
 print(kept._canceller.pid, flush=True)

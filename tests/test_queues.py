@@ -115,7 +115,11 @@ def commands_of(text, kind):
 
 def test_the_environment_and_the_prologue_come_before_the_workers(kind, tmp_path):
     lines = commands_of(script(kind, tmp_path, prologue=["module load cuda", "cd /fast"]), kind)
-    times = [] if kind == "htcondor" else ["export PYAMA_DASK_JOB_ENDS=$(( $(date +%s) + 14430 ))"]
+    times = [
+        "export PYAMA_DASK_JOB_LASTS=14430",
+        "export PYAMA_DASK_JOB_ENDS=$(( $(date +%s) + PYAMA_DASK_JOB_LASTS ))",
+    ]
+    times = [] if kind == "htcondor" else times
     setting = f"export SOME={shlex.quote(chr(97) + ' ' + repr('b') + ' c')}"
     assert lines[:-1] == [*times, setting, "module load cuda", "cd /fast"]
 
@@ -390,8 +394,9 @@ def test_of_what_a_queue_says_of_a_job_only_its_end_is_taken(command):
 
 def test_of_an_ended_job_a_queue_may_know_nothing(command):
     command("scontrol", status=1, errors="slurm_load_jobs error: Invalid job id specified")
-    assert more_of("slurm", "7") == ""
-    assert more_of("sge", "7") == ""
+    with pytest.raises(QueueError, match="Invalid job id"):
+        more_of("slurm", "7")
+    assert more_of("pbs", "7") == ""  # which is not asked
 
 
 # --------------------------------------------------------------------------------------------- submission

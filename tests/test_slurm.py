@@ -4,6 +4,7 @@ The short form of ``make chaos-slurm``, with the same functions.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -96,3 +97,19 @@ def test_a_calibration_takes_one_job(slurm, tmp_path, small_czi, monkeypatch, ca
     while len(slurm.ended()) < before + 1 and time.monotonic() < until:
         time.sleep(0.1)
     assert len(slurm.ended()) == before + 1
+
+
+def test_ctrl_c_ends_a_run_in_order_and_its_jobs_with_it(slurm, tmp_path):
+    """What dask-jobqueue does with Ctrl-C when it is imported would end the driver with status 0, and no word."""
+    night = Night("interrupt", tmp_path / "night", slurm, SMALL, TWO, 2.0)
+    night.prepare()
+    start = night.start()
+    until = time.monotonic() + 60
+    while not slurm.jobs("RUNNING") and time.monotonic() < until:
+        time.sleep(0.1)
+    start.send(signal.SIGINT, group=True)
+    assert start.wait(10) == 130
+    assert "Stopping" in start.error
+    assert "Cancelled after" in start.out
+    night.nothing_left()
+    assert night.problems == []

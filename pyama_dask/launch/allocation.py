@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +21,7 @@ from pyama_dask.config import NANNY_BYTES, Cluster
 from pyama_dask.errors import ClusterError, ConfigError
 from pyama_dask.launch.keys import keys, protocol, security_in
 from pyama_dask.launch.local import free_address
+from pyama_dask.launch.queues import dask_jobqueue_module
 from pyama_dask.launch.settings import DASK
 from pyama_dask.quantities import memory_bytes
 
@@ -43,10 +46,9 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
         In the scheduler and the workers, at the end of the run.
     """
     rank = allocation_rank()
-    from dask_jobqueue.slurm import SLURMRunner  # noqa: PLC0415  (it takes over Ctrl-C of the process)
-
     if rank == DRIVER:
         return
+    signal.signal(signal.SIGINT, lambda *_: sys.exit())  # by which the runner ends its process
     if rank == 0:
         work.mkdir(parents=True, exist_ok=True)
     file = scheduler_file(work)
@@ -60,7 +62,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
             wait_for(file)
             security = security_in(cluster, keys_of(file))
         where = {"interface": cluster.interface, "security": security, "protocol": protocol(cluster)}
-        SLURMRunner(
+        dask_jobqueue_module("slurm").SLURMRunner(
             scheduler_file=str(file),
             scheduler_options={
                 **where, "host": None if cluster.interface else get_ip(),
@@ -68,7 +70,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
             },
             worker_class="distributed.Nanny",
             worker_options={
-                **where, "nthreads": 1, "memory_limit": share_of_node(cluster),
+                **where, "nthreads": 1, "memory_limit": share_of_node(cluster), "dashboard_address": "127.0.0.1:0",
                 "local_directory": cluster.local_directory, "silence_logs": logging.CRITICAL,
             },
         )  # fmt: skip

@@ -21,25 +21,43 @@ from typing import Any
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ClusterError, ConfigError, QueueError
-from pyama_dask.launch.queues import KINDS, Listed, Place, cancel_command, listed, listing_of, make_job, more_of, submit
+from pyama_dask.launch.queues import (
+    ANSWERS,
+    KINDS,
+    Listed,
+    Place,
+    cancel_command,
+    environment,
+    listed,
+    listing_of,
+    make_job,
+    more_of,
+    submit,
+)
 from pyama_dask.quantities import walltime_seconds
 
 log = logging.getLogger(__name__)
 
 LOOKING = 5.0
 """Seconds between looks at the queue."""
-LISTED_AFTER = 3.0
-"""Seconds within which a queue may not list yet what it has taken."""
-SEEN_AFTER = 10.0
+LEAST = 1.0
+"""Least seconds between looks, whoever asks for one."""
+SEEN_AFTER = 6.0
 """Seconds within which a queue knows that a job has ended whose workers are gone."""
 NO_WORKER = 300.0
 """Seconds that a job may run without any worker; it is ended then, and replaced."""
 LONGEST_WAIT = 60.0
 """Most seconds between attempts to submit."""
-LEAVING = 10.0
-"""Seconds to wait until the queue has been told that the jobs are not needed any more."""
+LEAVING = 3.0
+"""Seconds to wait, twice, until the queue has been told that the jobs are not needed any more."""
+SHORT_LIFE = 30.0
+"""Seconds of a job whose worker came, and that is taken for a failed one all the same."""
+FORGOTTEN = 7 * 86400.0
+"""Seconds after which a queue may have given the numbers of its jobs to others."""
 TAIL = 8
 """Lines of a job's log that are shown."""
+MOST_LEFT = 1000
+"""Jobs of a run before that are cancelled, the newest first."""
 READ = 2**16
 """Bytes at the end of a log that are read."""
 
@@ -123,6 +141,10 @@ class Jobs:
         self._why: dict[str, int] = {}
         self._silence = self._refusal = self._last_words = ""
         self._not_before = 0.0
+        self._trust = cluster.most_jobs
+        """Jobs that may be on their way, of which it is not known yet whether a worker will come."""
+        self._gone_jobs: dict[str, Job] = {}
+        self._asks_why = self._woken = False
         self._stop, self._look = threading.Event(), threading.Event()
         self.fault: ClusterError | None = None
         """Why no jobs are submitted any more."""
@@ -137,6 +159,7 @@ class Jobs:
         ConfigError
             If the queue does not take it.
         """
+        self._cancel_leftover()
         try:
             self._submit()
         except QueueError as error:
@@ -147,20 +170,22 @@ class Jobs:
 
     def wake(self) -> None:
         """Look after the jobs now, if there are fewer than are needed."""
-        if len(self._jobs) < self.wanted():
+        if not self._woken or (len(self._jobs) < self.wanted() and time.monotonic() >= self._not_before):
+            self._woken = True
             self._look.set()
 
     def close(self) -> None:
         """End all jobs."""
         self._stop.set()
         self._look.set()
-        if self._thread.is_alive():
-            self._thread.join(LEAVING)
         self._tell()
         with suppress(OSError):
             self._canceller.stdin.close()  # it cancels all that it has been told of
+        if self._thread.is_alive():
+            self._thread.join(LEAVING)  # a job that the queue takes meanwhile is cancelled from there
         with suppress(subprocess.TimeoutExpired):
-            self._canceller.wait(LEAVING)
+            if self._canceller.wait(LEAVING) == 0:
+                self._numbers.unlink(missing_ok=True)
 
     @property
     def counts(self) -> JobCounts:
@@ -233,11 +258,12 @@ class Jobs:
                 self._tick()
             except Exception:  # whatever a queue says, its jobs are looked after
                 log.exception("the jobs could not be looked after; this is tried again")
-            self._look.wait(LOOKING)
+            self._stop.wait(LEAST)
+            self._look.wait(LOOKING - LEAST)
             self._look.clear()
 
     def _tick(self) -> None:
-        began = time.monotonic()
+        began, self._asks_why = time.monotonic(), True
         known = list(self._jobs)
         try:
             there = listed(self._cluster.kind)
@@ -247,18 +273,29 @@ class Jobs:
             return
         self._silence = ""
         came = {name for worker in self._workers() for name in jobs_of(worker)}
+        for number in self._gone_jobs.keys() & there.keys():
+            self._take_back(self._gone_jobs.pop(number))
         for job in known:
             self._see(job, there.get(job.number), came, began)
         if self.fault is None:
             self._replace()
+
+    def _take_back(self, job: Job) -> None:
+        """Take in that a job that had ended is in the queue again, by itself."""
+        log.warning("job %s was put back into the queue", job.number)
+        self._count("put back into the queue")
+        self._ended.pop(job.name, None)
+        self._jobs.append(Job(job.number, job.name, job.submitted))
+        self._tell(f"{job.number}")
 
     def _see(self, job: Job, found: Listed | None, came: set[str], now: float) -> None:
         """Take in how a job stands; those whose workers are connected have ``came``."""
         has_worker = job.name in came
         if has_worker and not job.came:
             job.came, self._in_a_row = True, 0
+            self._trust = min(2 * self._trust, self._cluster.most_jobs)
         if found is None:
-            if now - job.submitted > LISTED_AFTER:
+            if job.listed or job.came or now - job.submitted > KINDS[self._cluster.kind].listed_after:
                 self._gone(job)
             return
         if found.state == "stuck":
@@ -277,25 +314,42 @@ class Jobs:
 
     def _gone(self, job: Job, said: str = "") -> None:
         """Take in that a job has ended."""
-        logs, said = self._logs(job), said or more_of(self._cluster.kind, job.number)
+        logs, said = self._logs(job), said or self._more_of(job)
         why = self._why_ended(job, "\n".join([said, *logs.values()]))
         self._jobs.remove(job)
-        self._ended[job.name] = why
+        self._gone_jobs[job.number], self._ended[job.name] = job, why
+        self._tell(f"-{job.number}")
         self._count(why)
         if job.came:
             self._lost += why != "walltime"
             log.log(logging.INFO if why == "walltime" else logging.WARNING, "job %s ended: %s", job.number, why)
+            if why != "walltime" and time.monotonic() - (job.began or 0) < SHORT_LIFE:
+                self._trust = max(1, self._trust // 2)
             return
         self._never += 1
         self._in_a_row += 1
+        self._trust = 1
         self._not_before = time.monotonic() + pause_after(self._in_a_row)
         self._last_words = tail(logs) or f"  no log, and the queue says: {said or 'nothing'}"
         log.warning("job %s ended before a worker of it came (%s): %s", job.number, why, self._last_words)
-        if self._in_a_row >= self._cluster.failed_jobs and not any(other.came for other in self._jobs):
+        if self._in_a_row >= self._cluster.failed_jobs and not any(map(is_promising, self._jobs)):
             self.fault = ClusterError(
                 f"{self._in_a_row} jobs in a row ended before a worker of theirs came; job {job.number} ({why}) said:\n"
                 f"{self._last_words}\nTheir logs are in {self._place.logs}; 'pyama-dask doctor' tries one job"
             )
+
+    def _more_of(self, job: Job) -> str:
+        """What the queue says of a job, unless it took long to answer to that a moment ago."""
+        if not self._asks_why:
+            return ""
+        began = time.monotonic()
+        try:
+            return more_of(self._cluster.kind, job.number)
+        except QueueError as error:  # it may have forgotten the job
+            log.info("%s", error)
+            return ""
+        finally:
+            self._asks_why = time.monotonic() - began < LOOKING
 
     def _why_ended(self, job: Job, said: str) -> str:
         lived = time.monotonic() - job.began if job.began else 0.0
@@ -320,7 +374,7 @@ class Jobs:
 
     def wanted(self) -> int:
         """Jobs that there should be now: no more than there are tasks for."""
-        needed = -(-self._demand() // self._cluster.cores)
+        needed = -(-self._demand() // self._cluster.cores) if self._woken else 1
         if limits := self._cluster.adaptive:
             return max(limits.minimum, min(limits.maximum, needed))
         return min(self._cluster.jobs or 1, max(needed, 1))
@@ -328,16 +382,22 @@ class Jobs:
     def _replace(self) -> None:
         """Submit the jobs that are missing; end those that wait for nothing."""
         wanted = self.wanted()
-        while len(self._jobs) < wanted and time.monotonic() >= self._not_before and not self._stop.is_set():
+        while self._may_submit(wanted):
             try:
                 self._submit()
             except QueueError as error:
                 self._wait(error)
                 return
-        waiting = [job for job in self._jobs if job.listed and job.listed.state == "pending"]
-        for job in waiting[: max(0, len(self._jobs) - wanted)] if self._cluster.adaptive else []:
+        most = wanted if self._cluster.adaptive else self._cluster.most_jobs
+        waiting = [job for job in reversed(self._jobs) if job.listed and job.listed.state == "pending"]
+        for job in waiting[: max(0, len(self._jobs) - most)]:
             self._cancel(job)
             self._jobs.remove(job)
+
+    def _may_submit(self, wanted: int) -> bool:
+        undecided = sum(not job.came for job in self._jobs)
+        late_enough = time.monotonic() >= self._not_before and not self._stop.is_set()
+        return late_enough and len(self._jobs) < wanted and undecided < self._trust
 
     def _submit(self) -> None:
         self._number += 1
@@ -347,34 +407,57 @@ class Jobs:
         self._submitted += 1
         self._refused = 0
         log.info("job %s submitted, %s", job.number, name)
-        self._tell(job)
+        with suppress(OSError), self._numbers.open("a") as file:
+            file.write(f"{job.number}\n")
+        self._tell(job.number)
 
-    def _tell(self, job: Job | None = None) -> None:
-        """Tell the process that cancels of a job; if somebody has ended it, another one is told of all."""
-        told = [job] if job else []
+    def _tell(self, *told: str) -> None:
+        """Tell the process that cancels of a job, with a minus that it is gone; if it has ended, another one of all."""
         if self._canceller.poll() is not None and not self._canceller.stdin.closed:
             with suppress(OSError):
                 self._canceller.stdin.close()
-            self._canceller, told = _canceller(self._cluster.kind), list(self._jobs)
+            self._canceller, told = _canceller(self._cluster.kind), tuple(job.number for job in self._jobs)
         try:
-            self._canceller.stdin.write("".join(f"{each.number}\n" for each in told))
+            self._canceller.stdin.write("".join(f"{each}\n" for each in told))
             self._canceller.stdin.flush()
         except (OSError, ValueError):  # ended just now, or the run was closed while the queue took a long time
-            for each in told:
-                self._cancel(each)
+            self._cancel(*(job for job in self._jobs if job.number in told))
+
+    @property
+    def _numbers(self) -> Path:
+        """File with the numbers of the run's jobs, for the next run, where this one ends with its whole machine."""
+        return self._place.logs / f"{self._cluster.kind}.numbers"
+
+    def _cancel_leftover(self) -> None:
+        """Cancel what a run before has left in the queue; the lock of the output says that it is over."""
+        with suppress(OSError):
+            if time.time() - self._numbers.stat().st_mtime < FORGOTTEN:
+                numbers = self._numbers.read_text().split()
+                self._cancel(*(Job(number, "", 0.0) for number in numbers[-MOST_LEFT:]))
+            self._numbers.unlink()
 
     def _wait(self, error: QueueError) -> None:
         """Try again later, each time after twice as long."""
         self._refused += 1
         self._refusal = str(error)
+        if not error.passing and not self._jobs and self._refused >= self._cluster.failed_jobs:
+            self.fault = ClusterError(f"the queue takes no job any more: {error}")
         pause = pause_after(self._refused)
         self._not_before = time.monotonic() + pause
         log.warning("%s; tried again in %.0f s", error, pause)
 
-    def _cancel(self, job: Job) -> None:
-        command = [*cancel_command(self._cluster.kind), job.number]
+    def _cancel(self, *jobs: Job) -> None:
+        command = [*cancel_command(self._cluster.kind), *(job.number for job in jobs)]
         with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(command, capture_output=True, timeout=LEAVING, check=False, stdin=subprocess.DEVNULL)
+            subprocess.run(
+                command, capture_output=True, timeout=ANSWERS, check=False, stdin=subprocess.DEVNULL,
+                env=environment(), start_new_session=True,
+            )  # fmt: skip
+
+
+def is_promising(job: Job) -> bool:
+    """Whether a worker of a job has come, or may come still: where one node is broken, others are not."""
+    return job.came or bool(job.listed and job.listed.state == "running")
 
 
 def pause_after(failures: int) -> float:
@@ -393,8 +476,13 @@ CANCELLER = """
 trap '' INT TERM HUP
 said() { printf '%s\n' "$1" | grep -Eq "$2"; }
 jobs=
-while read -r job; do jobs="$jobs $job"; done
-[ -n "$jobs" ] || exit 0
+while read -r job; do
+  case $job in
+    -*) jobs=$(printf '%s\n' $jobs | grep -vx "${job#-}") ;;
+    *) jobs="$jobs $job" ;;
+  esac
+done
+[ -n "$(echo $jobs)" ] || exit 0
 lines="^ *($(echo $jobs | tr ' ' '|'))([^0-9]|$)"
 for pause in 2 5 15 30 60 120; do
   CANCEL $jobs </dev/null >/dev/null 2>&1 && exit 0
@@ -403,7 +491,8 @@ for pause in 2 5 15 30 60 120; do
   sleep $pause
 done
 """
-"""Reads the numbers of jobs until its input ends, which it does when the driver ends in any way; then cancels them.
+"""Reads numbers of jobs, with a minus of those that are gone, until its input ends, which it does when the driver ends
+in any way; then cancels them.
 
 Where not all could be cancelled, the others may have ended; that is so if the queue lists none of them any more.
 """
@@ -417,5 +506,5 @@ def _canceller(kind: str) -> Any:
         script = script.replace(name, shlex.join(command))
     return subprocess.Popen(
         ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        text=True, start_new_session=True, cwd=Path("/"),
+        text=True, start_new_session=True, cwd=Path("/"), env=environment(),
     )  # fmt: skip

@@ -23,8 +23,6 @@ def protocol(cluster: Cluster) -> str:
 @contextmanager
 def keys(cluster: Cluster, folder: Path) -> Iterator[tuple[Security | None, Security | None]]:
     """Keys for one run: in memory for its scheduler, and in a private folder, which its jobs read, until it ends."""
-    for old in folder.parent.glob("keys-*"):  # of runs that were killed
-        shutil.rmtree(old, ignore_errors=True)
     if cluster.tls == "off":
         yield None, None
         return
@@ -39,6 +37,12 @@ def keys(cluster: Cluster, folder: Path) -> Iterator[tuple[Security | None, Secu
         yield security, security_in(cluster, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_keys(work: Path) -> None:
+    """Remove the keys of runs that were killed; for who holds the output's lock, as they may be of one that lives."""
+    for old in work.glob("keys-*"):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def security_in(cluster: Cluster, folder: Path) -> Security | None:

@@ -15,9 +15,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +31,7 @@ from distributed.security import Security
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError, QueueError
 from pyama_dask.quantities import walltime_seconds
-from pyama_dask.walltime import JOB_ENDS
+from pyama_dask.walltime import JOB_ENDS, JOB_LASTS
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,8 @@ class Queue:
     """Option of dask-jobqueue for `Cluster.account`."""
     walltime: Callable[[str], str] = str
     """Writes a time as the queue wants it."""
+    listed_after: float = 30.0
+    """Seconds within which it may not list yet what it has taken."""
     options: Callable[[Cluster], Mapping[str, Any]] = lambda _: {}
     """Options of dask-jobqueue that the queue needs besides."""
     directives: tuple[str, ...] = ()
@@ -108,6 +112,7 @@ KINDS: Mapping[str, Queue] = {
         "RECONFIG_FAIL|REVOKED|STAGE_OUT|TIMEOUT",
         more=("scontrol", "--oneliner", "show", "job", "{id}"),
         why=r"JobState=\S+(?: Reason=\S+)?",
+        listed_after=3.0,
         options=lambda cluster: {"job_mem": f"{cluster.job_bytes // 2**20}M"},  # else it is rounded up to GiB
     ),
     "pbs": Queue(
@@ -213,7 +218,14 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
         "job_script_prologue": [*_prologue(cluster, place), *cluster.prologue],
         "job_extra_directives": _directives(cluster, queue, place),
         "security": place.security,
-        "worker_extra_args": ["--memory-limit", str(cluster.worker_bytes), *extra],
+        # workers would show their pages to all the network
+        "worker_extra_args": [
+            "--memory-limit",
+            str(cluster.worker_bytes),
+            "--dashboard-address",
+            "127.0.0.1:0",
+            *extra,
+        ],
         **_options(cluster, queue),
         **own,
     }
@@ -233,8 +245,17 @@ def job_script(cluster: Cluster, environment: Mapping[str, str]) -> str:
 
 
 def _job_class(kind: str) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(f"dask_jobqueue.{kind}"), KINDS[kind].job_class)
+    found: type[Any] = getattr(dask_jobqueue_module(kind), KINDS[kind].job_class)
     return found
+
+
+def dask_jobqueue_module(name: str) -> Any:
+    """Import a module of dask-jobqueue, which would take over Ctrl-C of this process, and only in its main thread."""
+    taken, signal.signal = signal.signal, lambda *_: None
+    try:
+        return importlib.import_module(f"dask_jobqueue.{name}")
+    finally:
+        signal.signal = taken
 
 
 def _options(cluster: Cluster, queue: Queue) -> dict[str, Any]:
@@ -264,7 +285,8 @@ def _directives(cluster: Cluster, queue: Queue, place: Place) -> list[str] | dic
 def _prologue(cluster: Cluster, place: Place) -> Iterator[str]:
     """Lines of a job before its workers: when it will end, and what they find in their environment."""
     if cluster.walltime:
-        yield f"export {JOB_ENDS}=$(( $(date +%s) + {walltime_seconds(cluster.walltime)} ))"
+        yield f"export {JOB_LASTS}={walltime_seconds(cluster.walltime)}"
+        yield f"export {JOB_ENDS}=$(( $(date +%s) + {JOB_LASTS} ))"
     for name, value in place.environment.items():
         yield f"export {name}={shlex.quote(value)}"
 
@@ -338,7 +360,8 @@ def submit(job: Any) -> str:
     # its own way leaves a command behind that does not answer, which then may submit a job that nobody knows of
     job._call = _submitted
     try:
-        asyncio.run(job.start())
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own, as in a notebook
+            thread.submit(asyncio.run, job.start()).result()
     except ValueError as error:  # dask-jobqueue finds no number in the answer
         raise QueueError(f"{job.submit_command.strip()}: {' '.join(str(error).split())}", passing=False) from error
     return str(job.job_id).partition(".")[0]  # dask-jobqueue's of HTCondor is CLUSTER.PROCESS
@@ -361,6 +384,8 @@ def _said(text: str) -> str:
 
 def is_passing(said: str) -> bool:
     """Whether a queue's refusal is of the moment: its server does not answer, or the user has enough jobs."""
+    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", said):  # what follows it names the submit limit whatever it is
+        return "Submit" in limit[0]
     return bool(
         re.search(
             r"(unable|failed|cannot|can't|could not) (to )?(connect|contact|send)|contact failed|timed out|temporar|"
@@ -402,14 +427,15 @@ def _state(queue: Queue, said: str) -> State:
 
 
 def more_of(kind: str, job: str) -> str:
-    """What the queue says of how a job ended; nothing where it does not."""
+    """What the queue says of how a job ended; nothing where it does not tell.
+
+    Raises
+    ------
+    QueueError
+        If it does not answer, or has forgotten the job.
+    """
     queue = KINDS[kind]
-    if not queue.more:
-        return ""
-    try:
-        answer = _asked([word.replace("{id}", job) for word in queue.more])
-    except QueueError:
-        return ""
+    answer = _asked([word.replace("{id}", job) for word in queue.more]) if queue.more else ""
     return " ".join(re.findall(queue.why, answer))
 
 
@@ -423,17 +449,20 @@ def _asked(command: list[str], none: str = NEVER) -> str:
 
 def _done(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
     """Do a command of a queue; end it if it does not answer."""
-    # variables by which users have their own squeue leave out jobs would hide jobs here
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         return subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=ANSWERS, check=False,
-            stdin=subprocess.DEVNULL, env=environment,
+            stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,  # Ctrl-C is not for it
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise QueueError(f"{name} has not answered for {ANSWERS:.0f} s", passing=True) from None
     except OSError as error:
         raise QueueError(f"{name}: {error.strerror}", passing=False) from error
+
+
+def environment() -> dict[str, str]:
+    """Variables of a queue's commands; those by which users have their own squeue leave out jobs would hide jobs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
 
 
 def check_commands(cluster: Cluster) -> None:

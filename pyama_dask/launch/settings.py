@@ -26,7 +26,7 @@ WORKER_ENVIRONMENT = {
 
 DASK = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    # a lost worker is told of at once, and blamed on the one task that it had: the loop decides what is tried again
+    # a lost worker is told of at once, and charged to the tasks that it had: the loop decides what is tried again
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
     # a method may hold the interpreter for long, and a worker that dies is seen by its nanny

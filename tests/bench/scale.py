@@ -108,8 +108,11 @@ class Found:
 def nothing(task: Task, job: Job) -> Receipt:
     """Stands for a task: touches no pixel, and gives a receipt as long as that of a real one."""
     images = f"{job.fov_dir(task.fov).name}/images.zarr"
-    files = {f"{images}/{step}_ch_{k}/0/c.{task.block}.0.0": (2**23, 2**31) for step in task.digests for k in (0, 1)}
-    return Receipt(task.key, task.digests, files, 0.0, 2**25, 2**25, 2**29, run=job.run)
+    files = {
+        step: {f"{images}/{step}_ch_{k}/0/c.{task.block}.0.0": (2**23, 2**31) for k in (0, 1)} for step in task.digests
+    }
+    spent = dict.fromkeys(task.digests, 0.125)
+    return Receipt(task.key, task.digests, files, 0.0, 2**25, 2**25, 2**29, run=job.run, spent=spent)
 
 
 def run_of_nothing(directory: Path) -> Found:
