@@ -274,7 +274,8 @@ class Jobs:
         self._silence = ""
         came = {name for worker in self._workers() for name in jobs_of(worker)}
         for number in self._gone_jobs.keys() & there.keys():
-            self._take_back(self._gone_jobs.pop(number))
+            if there[number].state != "stuck":
+                self._take_back(self._gone_jobs.pop(number))
         for job in known:
             self._see(job, there.get(job.number), came, began)
         if self.fault is None:
