@@ -26,6 +26,7 @@ from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
 from pyama_dask.launch import (
     allocated,
+    check_queue,
     connected,
     dashboard_of,
     job_environment,
@@ -97,7 +98,7 @@ def run(
     Raises
     ------
     ConfigError, SourceError, OutputError, PlanError
-        If the run is refused; nothing was written.
+        If the run is refused; nothing was written, unless it is the queue that refuses the first job.
     """
     config, cancel = as_config(config), cancel or threading.Event()
     if config.cluster.kind == "runner" and client is None:
@@ -107,6 +108,8 @@ def run(
                 retry_failed=retry_failed, extend=extend, on_start=on_start,
             )  # fmt: skip
     started = time.monotonic()
+    if config.cluster.of_queue and client is None:
+        check_queue(config.cluster, config.output)
     plan, metadata = plan_run(config, client, extend=extend)
     plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
     output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)

@@ -16,7 +16,7 @@ from pyama_dask.launch.queues import (
     KINDS,
     Listed,
     Place,
-    check_commands,
+    check_queue,
     is_passing,
     job_script,
     listed,
@@ -503,6 +503,6 @@ def test_commands_that_a_queue_needs_are_looked_for(kind, command):
     ]
     for name in needed:
         with pytest.raises(ConfigError, match=rf"cluster\.kind: {kind} needs '{name}', which is not on this machine"):
-            check_commands(asked(kind))
+            check_queue(asked(kind), Path("/out"))
         command(name)
-    check_commands(asked(kind))
+    check_queue(asked(kind), Path("/out"))

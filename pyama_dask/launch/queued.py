@@ -15,7 +15,7 @@ from pyama_dask.deaths import EXITS, Deaths, Loss
 from pyama_dask.launch.jobs import Jobs
 from pyama_dask.launch.keys import forget_keys, keys, protocol
 from pyama_dask.launch.local import dashboard_of, scheduler_here
-from pyama_dask.launch.queues import Place, check_commands
+from pyama_dask.launch.queues import Place
 from pyama_dask.launch.settings import DASK, job_environment
 from pyama_dask.pool import DaskPool
 from pyama_dask.walltime import RETIRED, Retirement
@@ -28,9 +28,8 @@ def queued(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[DaskPool, s
     Raises
     ------
     ConfigError
-        If this machine has not the queue's commands, or the queue takes no job.
+        If the queue takes no job.
     """
-    check_commands(cluster)
     forget_keys(work)
     where = {"interface": cluster.interface} if cluster.interface else {"host": get_ip()}
     with dask.config.set(DASK), keys(cluster, work / f"keys-{run}") as (security, of_jobs):

@@ -465,14 +465,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
 
 
-def check_commands(cluster: Cluster) -> None:
-    """Make sure that a queue's commands are on this machine.
+def check_queue(cluster: Cluster, output: Path) -> None:
+    """Make sure that a job can be written, and that the queue's commands are on this machine.
 
     Raises
     ------
     ConfigError
-        If one is not.
+        If that is not so.
     """
+    job_script(cluster, {})
+    _check_folder(output.absolute())
     job_class = _job_class(cluster.kind)
     commands = (job_class.submit_command, job_class.cancel_command, KINDS[cluster.kind].listing[0])
     for command in commands:
