@@ -145,6 +145,16 @@ def doctor(
 
 
 @app.command()
+def plugins(as_json: AsJson = False) -> None:
+    """List the methods that a config can name: built in, and of other packages that are installed."""
+    from pyama_dask.describe import describe_methods
+    from pyama_dask.kernels.methods import known_methods
+
+    found = known_methods()
+    print(json.dumps(found, indent=1) if as_json else describe_methods(found))
+
+
+@app.command()
 def status(output: Path, as_json: AsJson = False) -> None:
     """Say how far every FOV of an output is: done, partial, failed with the reason, or pending."""
     from pyama_dask.describe import describe_status

@@ -188,6 +188,18 @@ def _costs(report: RunReport) -> list[str]:
     return lines
 
 
+def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
+    """Which methods there are, by kind."""
+    lines = []
+    for kind, names in found.items():
+        lines.append(f"{kind}s:")
+        lines += [f"  {name:<24}{place}" for name, place in names.items()] or ["  none"]
+    lines.append(
+        "Each may also be 'package.module:function' or 'file.py:function'; docs/methods.md says what it is given"
+    )
+    return "\n".join(lines)
+
+
 def describe_report(report: RunReport) -> str:
     """How a run ended, and where the results are."""
     counts = Counter(fov.status for fov in report.fovs)

@@ -277,7 +277,8 @@ def step_digests(job: Job, movie: str, fov: int, shape: tuple[int, int], times: 
     config, params, storage = job.config, job.config.params, job.config.storage
     chosen = [choice.channel for choice in config.channels.all]
     base = digest(METHOD_VERSION, movie, fov, shape, params.z, storage.codec, config.channels.pc is None, chosen)
-    methods = [method_identity(name) for name in (*params.preprocess, params.segmentation_method)]
+    methods = [method_identity("preprocessor", name) for name in params.preprocess]
+    methods.append(method_identity("segmenter", params.segmentation_method))
     segmented = digest("segment", methods, params.segmentation_params)
     cleared = digest("background", segmented, params.background_params, params.background_weight)
 
@@ -286,11 +287,15 @@ def step_digests(job: Job, movie: str, fov: int, shape: tuple[int, int], times: 
         return copy, digest(segmented, copy), digest(cleared, copy)
 
     copy, segment, back = ingested(job.frames)
-    track = digest("track", segment, method_identity(params.tracking_method), params.tracking_params)
+    track = digest("track", segment, method_identity("tracker", params.tracking_method), params.tracking_params)
     cells = "segment" in active_steps(config)
     levels = digest("levels", back if cells else copy)
     crop = digest("crop", track, levels, params.crop_padding)
-    features = [[method_identity(name) for name in choice.features] for choice in config.channels.all]
+    kinds = [*(["phase feature"] if config.channels.pc else []), *["fluorescence feature"] * len(config.channels.fl)]
+    features = [
+        [method_identity(kind, name) for name in choice.features]
+        for kind, choice in zip(kinds, config.channels.all, strict=True)
+    ]
     extract = digest("extract", track, back, features)
     traces = digest("traces", extract, times.minutes.tolist(), job.source.stem)
     cache = digest("cache", levels, track if cells else None)

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from pyama_dask.config import (
 )
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.methods import find_method
+from pyama_dask.kernels.methods import find_method, installed, is_plugin, known_methods, method_identity
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
 from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
@@ -641,3 +642,62 @@ class TestSaid:
         metadata = movie(frames=4, times_min=np.array([stamps] * 2))
         warning = frame_times(resolved(metadata), metadata, 0, (0, 1, 2, 3)).warning
         assert ("1 time stamps are missing" if float("inf") in stamps else "do not increase") in warning
+
+    @pytest.mark.parametrize("code", ["def f(): ...", "def f(frame, mask): ...", "def f(*, size=3): ..."])
+    def test_a_function_that_cannot_take_its_data_is_refused_with_its_line(self, tmp_path, code):
+        (tmp_path / "odd.py").write_text(f"# first\n{code}\n")
+        said = r"preprocessor .*odd\.py:f' \(.*odd\.py, line 2\) has the signature \(.*\), but must take one argument"
+        with pytest.raises(ConfigError, match=said):
+            find_method("preprocessor", f"{tmp_path}/odd.py:f")
+
+    @pytest.mark.parametrize(
+        "code", ["def f(frame): ...", "def f(frame, size=3): ...", "f = max", "def f(*a, **k): ..."]
+    )
+    def test_functions_that_can_are_taken(self, tmp_path, code):
+        (tmp_path / "fine.py").write_text(code)
+        assert callable(find_method("preprocessor", f"{tmp_path}/fine.py:f"))
+
+
+class TestInstalledMethods:
+    """Those that other packages declare as entry points."""
+
+    @pytest.fixture(autouse=True)
+    def package(self, tmp_path, monkeypatch):
+        (tmp_path / "their_package.py").write_text("def dim(frame, *, factor: float = 0.5):\n    return frame\n")
+        info = tmp_path / "their_package-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            "[pyama_dask.preprocessors]\ndim = their_package:dim\n[pyama_dask.segmenters]\nlogstd = their_package:dim\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        installed.cache_clear()
+        yield
+        installed.cache_clear()
+        sys.modules.pop("their_package", None)
+
+    def test_they_are_found_by_their_name(self):
+        assert find_method("preprocessor", "dim").__module__ == "their_package"
+        assert known_methods()["preprocessor"] == {"dim": "their_package:dim, of their-package"}
+        assert is_plugin("preprocessor", "dim")
+        assert resolved(params__preprocess=["dim"]).params.preprocess == ("dim",)
+
+    def test_a_name_of_this_package_goes_before_theirs(self):
+        assert find_method("segmenter", "logstd") is segment
+        assert not is_plugin("segmenter", "logstd")
+        assert known_methods()["segmenter"] == {"logstd": "pyama_dask"}
+
+    def test_what_is_in_their_file_is_part_of_their_identity(self, tmp_path):
+        before = method_identity("preprocessor", "dim")
+        assert before.startswith("dim@")
+        with (tmp_path / "their_package.py").open("a") as file:
+            file.write("# more\n")
+        assert method_identity("preprocessor", "dim") != before
+
+    def test_they_are_among_those_that_are_known(self):
+        with pytest.raises(ConfigError, match="'dime' is not a preprocessor; known are: dim; or name one"):
+            find_method("preprocessor", "dime")
+
+    def test_the_log_says_that_they_are_run(self):
+        (said,) = plugins(resolved(params__preprocess=["dim"]))
+        assert said.startswith("preprocessor dim is run from")
