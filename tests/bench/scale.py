@@ -127,7 +127,7 @@ def run_of_nothing(directory: Path) -> Found:
     with local_cluster(WORKERS) as client, Ledger(directory / "ledger.jsonl") as ledger, largest_memory() as grown:
         client.run(nothing, plan.tasks[0], plan.job)  # what a worker imports is measured by itself
         started, cpu = time.perf_counter(), time.process_time()
-        failed = execute(
+        execution = execute(
             plan,
             DaskPool(client, nothing),
             ledger,
@@ -137,7 +137,7 @@ def run_of_nothing(directory: Path) -> Found:
             cancel=threading.Event(),
         )
         cpu = time.process_time() - cpu
-    if failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
+    if execution.failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
         raise ArithmeticError(f"{len(ended)} of {FOVS} FOVs are complete, and {len(ledger.done)} tasks recorded")
     return Found(len(plan.tasks), cpu, grown(), ended[0] - started)
 
