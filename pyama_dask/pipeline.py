@@ -81,7 +81,8 @@ def run(
         Dask client to run on, in place of what ``cluster`` says.
     progress
         Called with a dict ``step, fov, frame, total, message`` whenever a step of a FOV has come further; ``step`` is
-        one of the seven, or ``done`` or ``failed`` at the end of a FOV.
+        one of the seven, or ``done`` or ``failed`` at the end of a FOV; or of no FOV (-1) ``jobs``, when it stands
+        otherwise with the jobs of a queue, and ``alarm``, when nothing moves.
     cancel
         Set it to end the run early; the next one goes on.
     steps
