@@ -100,6 +100,10 @@ class WorkerLostError(PyamaError, RuntimeError):
         self.over_memory, self.with_job, self.ran = over_memory, with_job, ran
 
 
+class TableError(PyamaError, ValueError):
+    """A table, or a file that lists them, that cannot be read or is not what it should be; names the line or column."""
+
+
 class ResultsWarning(UserWarning):
     """Results that are not complete, or not of one kind."""
 

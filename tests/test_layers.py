@@ -11,11 +11,11 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"errors", "files", "config", "quantities", "yaml_text"},
+    {"errors", "files", "config", "quantities", "yaml_text", "csv_text"},
     {"kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
-    {"store", "traces", "ledger", "lock", "scratch", "cells"},
+    {"store", "traces", "tables", "results", "ledger", "lock", "scratch", "cells"},
     {"blocks"},
     {"resolve"},
     {"plan"},
@@ -37,6 +37,7 @@ PLACES = {
     "distributed": {"deaths", "doctor", "launch", "pipeline", "pool", "walltime"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
+    "pyarrow": {"tables"},
     "pylibCZIrw": {"readers", "demo"},
     "rich": {"cli", "progress"},
     "typer": {"cli"},
@@ -119,7 +120,7 @@ def test_kernels_know_no_files_and_no_scheduler(path):
             assert top in KERNELS_MAY | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("heavy", ["dask", "distributed", "pandas", "zarr", "numba", "nd2", "pylibCZIrw"])
+@pytest.mark.parametrize("heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw"])
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy(heavy):
     code = f"import sys, pyama_dask, pyama_dask.cli; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
