@@ -8,3 +8,5 @@ from .pipeline import run as run
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
 from .report import RunReport as RunReport
+from .samples import MergeReport as MergeReport
+from .samples import merge_samples as merge_samples

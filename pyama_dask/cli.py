@@ -181,6 +181,21 @@ def verify(
 
 
 @app.command()
+def merge(
+    output: Path,
+    samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the tables; OUTPUT/merged")] = None,
+) -> None:
+    """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
+    from pyama_dask.describe import describe_merge
+    from pyama_dask.samples import merge_samples
+
+    report = merge_samples(output, samples, to)
+    print(describe_merge(report))
+    raise typer.Exit(report.exit_status)
+
+
+@app.command()
 def demo(
     directory: Annotated[Path, typer.Argument()] = Path("demo"),
     workers: Annotated[int | None, typer.Option(help="local processes")] = None,

@@ -265,7 +265,7 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
         If the file cannot be read, or a key or value is not valid; the message names every such key.
     """
     hint = "; for a movie, 'pyama-dask init' writes a config" if path.suffix.lower() in (".nd2", ".czi") else ""
-    document = parse_yaml(_config_text(path, hint), f"{path}: is not a YAML config{hint}")
+    document = parse_yaml(config_text(path, hint), f"{path}: is not a YAML config{hint}")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'; 'pyama-dask init' writes one")
     document = {key: value for key, value in document.items() if value is not None}
@@ -280,7 +280,8 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     return parse_config(document, source=str(path))
 
 
-def _config_text(path: Path, hint: str) -> str:
+def config_text(path: Path, hint: str = "") -> str:
+    """Read a file that a person has written, if it is one; `hint` says what else to give."""
     try:
         state = path.stat()
         is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for who writes into it

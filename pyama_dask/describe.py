@@ -14,6 +14,7 @@ from pyama_dask.plan import Plan
 from pyama_dask.quantities import as_ranges, clock_time
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
+from pyama_dask.samples import MergeReport
 from pyama_dask.space import gib
 from pyama_dask.tasks import Step
 from pyama_dask.verify import Verification
@@ -172,6 +173,17 @@ def describe_verification(found: Verification) -> str:
         lines.append("The next run makes them anew" if found.taken_back else "They stay so: the output is read-only")
     else:
         lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
+    return "\n".join(lines)
+
+
+def describe_merge(report: MergeReport) -> str:
+    """What was merged, and what was not."""
+    lines = [
+        f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, of FOV {as_ranges(sample.fovs)}"
+        for sample in report.samples
+    ]
+    lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
 
 

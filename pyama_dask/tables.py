@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from pyama_dask.csv_text import CsvText, split_names
 from pyama_dask.errors import TableError
-from pyama_dask.files import write_bytes
+from pyama_dask.files import replacing, write_bytes
 from pyama_dask.quantities import quoted
 from pyama_dask.traces import BASE_COLUMNS
 
@@ -337,6 +338,46 @@ def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | 
         read.refuse(f"has times in {quoted(said)}, which is not known; known are ms, s, min, h, d")
     theirs, ours = MINUTES[said.lower()], _minutes_of(units)
     return times if theirs == ours else times * (theirs / ours)
+
+
+# ------------------------------------------------------------------------------------------- Parquet
+
+
+class ParquetFile:
+    """A Parquet file that grows table by table, in a row group each.
+
+    Columns are ``sample`` (text), those of `BASE_COLUMNS`, and features (float64); what a table lacks is null.
+
+    Parameters
+    ----------
+    writer
+        Of pyarrow.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: Path, columns: Sequence[str]) -> Iterator[ParquetFile]:
+        """Write a file that takes its place at the end of the block, whole or not at all."""
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+
+        types = {"sample": pa.string(), "good": pa.bool_()} | dict.fromkeys(_WHOLE, pa.int64())
+        schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
+        with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            yield cls(writer)
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Write the rows of a table; columns that the file does not have are left out."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        schema = self._writer.schema
+        there = [pa.field(one.name, one.type) for one in schema if one.name in table.columns]
+        rows = pa.Table.from_pandas(table, schema=pa.schema(there), preserve_index=False)
+        columns = [rows[one.name] if one.name in table.columns else pa.nulls(len(table), one.type) for one in schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _frame(columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pyama_dask.describe import MANY
 from pyama_dask.report import LEDGER
 
 PROGRAM = Path(sys.executable).with_name("pyama-dask")
-COMMANDS = ("inspect", "init", "plan", "run", "status", "demo")
+COMMANDS = ("inspect", "init", "plan", "run", "status", "merge", "demo")
 
 
 def command(*arguments, **options):
@@ -320,6 +321,29 @@ class TestRun:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         call("run", run_yaml)
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+class TestMerge:
+    def test_in_words(self, call, here, copied):
+        (here / "samples.yaml").write_text("samples:\n- {name: control, fovs: 0}\n- {name: treated, fovs: [1]}\n")
+        status, out, error = call("merge", copied, here / "samples.yaml", "-o", here / "tables")
+        assert (status, error) == (0, "")
+        assert re.search(r"^control: \d cells with \d+ rows, of FOV 0$", out, re.MULTILINE)
+        assert "Tables: 16 CSVs and all_samples.parquet in " in out
+        assert (here / "tables" / "treated_intensity_total_ch_1.csv").exists()
+        assert not (copied / "merged").exists()
+
+    def test_status_3_when_a_fov_is_left_out(self, call, here, copied):
+        (here / "samples.yaml").write_text("samples: [{name: all of it, fovs: 0-2}]")
+        status, out, _ = call("merge", copied, here / "samples.yaml")
+        assert status == 3
+        assert "warning: sample 'all of it': left out: FOV 2: the output has no such FOV, but 0-1" in out
+
+    def test_what_is_not_valid_is_said(self, call, here, copied):
+        (here / "samples.yaml").write_text("samples: [{name: a/b, fovs: 0}]")
+        status, out, error = call("merge", copied, here / "samples.yaml")
+        assert (status, out) == (2, "")
+        assert "samples.0.name: holds '/', which names of files cannot have" in error
 
 
 class TestStatus:

@@ -24,7 +24,7 @@ LAYERS = [
     {"execute"},
     {"launch"},
     {"calibration", "report", "space", "verify"},
-    {"workspace", "output"},
+    {"workspace", "output", "samples"},
     {"grown"},
     {"pipeline"},
     {"calibrate", "doctor"},

@@ -12,8 +12,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def main() -> None:
-    """Measure everything, or what is named: kernels, runs, memory, scale, startup; print the table."""
-    from bench import kernels, memory, runs, scale, startup
+    """Measure everything, or what is named: kernels, runs, memory, scale, startup, merge; print the table."""
+    from bench import kernels, memory, merge, runs, scale, startup
     from bench.table import print_table
 
     parts = {
@@ -22,6 +22,7 @@ def main() -> None:
         "memory": memory.against_length,
         "scale": scale.measure,
         "startup": startup.measure,
+        "merge": merge.measure,
     }
     rows = []
     for part in sys.argv[1:] or parts:
