@@ -1,0 +1,1 @@
+"""Models of traces and their fits: arrays in, arrays out; no files, no scheduler."""
