@@ -12,12 +12,13 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def main() -> None:
-    """Measure everything, or what is named: kernels, runs, memory, scale, startup, merge; print the table."""
-    from bench import kernels, memory, merge, runs, scale, startup
+    """Measure everything, or what is named: kernels, fits, runs, memory, scale, startup, merge; print the table."""
+    from bench import fits, kernels, memory, merge, runs, scale, startup
     from bench.table import print_table
 
     parts = {
         "kernels": lambda _: kernels.measure(),
+        "fits": lambda _: fits.measure(),
         "runs": lambda directory: [*runs.against_the_floor(directory), *runs.on_two_workers(directory)],
         "memory": memory.against_length,
         "scale": scale.measure,
