@@ -203,6 +203,13 @@ class _Problem:
         )
         return squares, gradients
 
+    def steps(self, squares: Array, gradients: Array, places: Array, damping: Array) -> tuple[Array, Array, Array]:
+        """Parameters to try next (cells, F), what they should gain, and the sizes of `steps.measures`."""
+        trials, gains, sizes = np.empty_like(places), np.empty(len(places)), np.empty((len(places), 3))
+        steps.bounded_steps(squares, gradients, places, self.lows, self.highs, damping, trials, gains)
+        steps.measures(squares, gradients, places, self.lows, self.highs, trials, sizes)
+        return trials, gains, sizes
+
 
 def _best(problem: _Problem, limits: Limits) -> tuple[Array, npt.NDArray[np.intp]]:
     """Parameters (cells, F) of the lowest cost from any start, and how the descent to them ended."""
@@ -261,11 +268,9 @@ def _with_linear(problem: _Problem, places: Array) -> tuple[Array, Array]:
 
 def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, Array, npt.NDArray[np.intp]]:
     """Follow each start to a minimum: parameters, costs, and how it ended."""
-    lows, highs = problem.lows, problem.highs
     curves = problem.curves(places)
     costs = problem.costs(curves)
     squares, gradients = problem.derivatives(curves, problem.slopes(places))
-    exact = 1e-30 * np.nansum(problem.values**2, axis=1)
     damping, growth = np.full(len(places), 1e-3), np.full(len(places), 2.0)
     ends = np.where(np.isfinite(costs), _RUNNING, _NOT_FINITE)
     for _ in range(limits.evaluations):
@@ -273,37 +278,42 @@ def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, A
         if not going.size:
             break
         ours = problem.of(going)
-        square, gradient, place, cost = squares[going], gradients[going], places[going], costs[going]
-        trials, gains, size = np.empty_like(place), np.empty(going.size), np.empty((going.size, 3))
-        steps.bounded_steps(square, gradient, place, lows, highs, damping[going], trials, gains)
-        steps.measures(square, gradient, place, lows, highs, trials, size)
+        trials, gains, sizes = ours.steps(squares[going], gradients[going], places[going], damping[going])
         curves = ours.curves(trials)
         tried = ours.costs(curves)
-        falls = cost - tried
+        falls = costs[going] - tried
         better = (falls > 0) & (gains > 0)
-        ratio = np.divide(falls, gains, out=np.full_like(falls, -1.0), where=gains > 0)
-        damping[going], growth[going] = _next_damping(damping[going], growth[going], better, ratio)
-        ends[going] = np.select(
-            [
-                cost <= exact[going],
-                size[:, 0] <= limits.gradient * np.sqrt(2 * cost),
-                (np.abs(falls) <= limits.cost * cost) & (gains <= limits.cost * cost),
-                size[:, 1] <= limits.step * size[:, 2],
-            ],
-            [_EXACT, _FLAT, _FALLS_NO_MORE, _MOVES_NO_MORE],
-            _RUNNING,
-        )
-        moved = going[better]
-        places[moved], costs[moved] = trials[better], tried[better]
-        squares[moved], gradients[moved] = problem.of(moved).derivatives(
-            curves[better], problem.of(moved).slopes(trials[better])
+        ends[going] = _ends(ours, limits, costs[going], falls, gains, sizes)
+        damping[going], growth[going] = _next_damping(damping[going], growth[going], better, falls, gains)
+        places[going[better]], costs[going[better]] = trials[better], tried[better]
+        onwards = np.flatnonzero(better & (ends[going] == _RUNNING))
+        moved = ours.of(onwards)
+        squares[going[onwards]], gradients[going[onwards]] = moved.derivatives(
+            curves[onwards], moved.slopes(trials[onwards])
         )
     ends[ends == _RUNNING] = _SLOW
     return places, costs, ends
 
 
-def _next_damping(damping: Array, growth: Array, better: npt.NDArray[np.bool_], ratio: Array) -> tuple[Array, Array]:
+def _ends(
+    problem: _Problem, limits: Limits, costs: Array, falls: Array, gains: Array, sizes: Array
+) -> npt.NDArray[np.intp]:
+    """How each descent ends with a step that lowers its cost by ``falls`` instead of ``gains``, or that it goes on."""
+    slope, step, size = sizes.T
+    conditions = [
+        costs <= 1e-30 * np.nansum(problem.values**2, axis=1),
+        slope <= limits.gradient * np.sqrt(2 * costs),
+        (np.abs(falls) <= limits.cost * costs) & (gains <= limits.cost * costs),
+        step <= limits.step * size,
+    ]
+    return np.select(conditions, [_EXACT, _FLAT, _FALLS_NO_MORE, _MOVES_NO_MORE], _RUNNING)
+
+
+def _next_damping(
+    damping: Array, growth: Array, better: npt.NDArray[np.bool_], falls: Array, gains: Array
+) -> tuple[Array, Array]:
     """Damping after a step that was better or not, and by what it grows next time."""
+    ratio = np.divide(falls, gains, out=np.zeros_like(falls), where=better)
     less = damping * np.clip(1 - (2 * ratio - 1) ** 3, 0.1, 2.0)
     return np.where(better, less, np.minimum(damping * growth, 1e60)), np.where(better, 2.0, growth * 2)
 

@@ -47,23 +47,33 @@ def normal_equations(values: Any, curves: Any, slopes: Any, scales: Any, squares
     raises the cost of a linear model, however far the residuals are in the linear part of the loss.
     """
     fitted = slopes.shape[1]
+    weighted, residuals = np.empty((fitted, values.shape[1])), np.empty(values.shape[1])
     for n in range(values.shape[0]):
-        square, gradient = squares[n], gradients[n]
-        square[:], gradient[:] = 0.0, 0.0
-        weight = 1.0 / scales[n]
+        weight, count = 1.0 / scales[n], 0
         for k in range(values.shape[1]):
-            if math.isnan(values[n, k]):
-                continue
-            residual = curves[n, k] - values[n, k]
-            pull = 1.0 / math.sqrt(1.0 + (residual * weight) ** 2)
-            for i in range(fitted):
-                slope = pull * slopes[n, i, k]
-                gradient[i] += slope * residual
-                for j in range(i + 1):
-                    square[i, j] += slope * slopes[n, j, k]
+            if not math.isnan(values[n, k]):
+                residual = curves[n, k] - values[n, k]
+                pull = 1.0 / math.sqrt(math.sqrt(1.0 + (residual * weight) ** 2))
+                residuals[count] = pull * residual
+                for i in range(fitted):
+                    weighted[i, count] = pull * slopes[n, i, k]
+                count += 1
         for i in range(fitted):
-            for j in range(i):
-                square[j, i] = square[i, j]
+            gradients[n, i] = _product(weighted[i], residuals, count)
+            for j in range(i + 1):
+                squares[n, i, j] = squares[n, j, i] = _product(weighted[i], weighted[j], count)
+
+
+@compiled
+def _product(one: Any, other: Any, count: int) -> float:
+    """Sum of products, in two sums of which neither waits for the other."""
+    even = odd = 0.0
+    for k in range(0, count - 1, 2):
+        even += one[k] * other[k]
+        odd += one[k + 1] * other[k + 1]
+    if count % 2:
+        even += one[count - 1] * other[count - 1]
+    return even + odd
 
 
 @compiled
