@@ -2,6 +2,7 @@
 
 import decimal
 import itertools
+import pickle
 from decimal import Decimal
 
 import numpy as np
@@ -230,3 +231,8 @@ def test_what_a_parameter_cannot_be_is_refused(changes, said):
 
 def test_a_fixed_parameter_needs_no_room():
     assert Parameter("k", 2.0, 2.0, 2.0, "1/h", fixed=True).default == 2.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_can_be_sent_to_workers(name):
+    assert pickle.loads(pickle.dumps(MODELS[name])) == MODELS[name]
