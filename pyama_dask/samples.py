@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config import Model, config_text, named_keys
-from pyama_dask.errors import ConfigError, OutputError, TableError
-from pyama_dask.files import replacing
+from pyama_dask.errors import ConfigError, OutputError, PyamaError, TableError
+from pyama_dask.files import disk_error, replacing
 from pyama_dask.layout import IMAGES
 from pyama_dask.quantities import LONGEST_NAME, Selection, as_ranges, parse_selection, quoted
 from pyama_dask.report import read_status
@@ -205,37 +205,33 @@ class _Merge:
 
     def _reasons(self, fovs: Sequence[int]) -> Iterator[str]:
         """Why FOVs are left out, those of one reason together."""
-        by_reason: dict[str, list[int]] = {}
+        by_reason = defaultdict[str, list[int]](list)
         for fov in fovs:
             if fov in self.left_out:
-                by_reason.setdefault(self.left_out[fov], []).append(fov)
+                by_reason[self.left_out[fov]].append(fov)
         return (f"FOV {as_ranges(of)}: {reason}" for reason, of in by_reason.items())
 
     def _say(self, standing: Mapping[int, Mapping[str, Any]]) -> None:
         """Put into words what is not as one would expect of the samples and their FOVs."""
         for name, fovs in self.wanted.items():
             self.warnings += [f"sample {name!r}: left out: {reason}" for reason in self._reasons(fovs)]
-        said: dict[str, list[int]] = {}
+        said = defaultdict[str, list[int]](list)
         for fov in sorted(standing):
             names = [name for name, fovs in self.wanted.items() if fov in fovs]
             if not names:
-                said.setdefault("in no sample", []).append(fov)
+                said["in no sample"].append(fov)
             elif len(names) > 1:
-                said.setdefault(f"in more than one sample, and in the tables of each: {', '.join(names)}", []).append(
-                    fov
-                )
+                said[f"in more than one sample, and in the tables of each: {', '.join(names)}"].append(fov)
         features = self.features(self.sources)
         for fov, source in self.sources.items():
             if standing[fov]["other_settings"]:
-                said.setdefault("processed with other settings than the last run", []).append(fov)
+                said["processed with other settings than the last run"].append(fov)
             if left := standing[fov]["left"]:
-                said.setdefault(f"has its traces, but is not complete (left: {', '.join(left)})", []).append(fov)
+                said[f"has its traces, but is not complete (left: {', '.join(left)})"].append(fov)
             for column in [name for name in features if name not in source.columns]:
-                said.setdefault(f"without {column}, which other FOVs have", []).append(fov)
+                said[f"without {column}, which other FOVs have"].append(fov)
             for column in source.others:
-                said.setdefault(
-                    f"column {quoted(column)} of {source.path.name} is no feature, and left out", []
-                ).append(fov)
+                said[f"column {quoted(column)} of {source.path.name} is no feature, and left out"].append(fov)
         self.warnings += [f"FOV {as_ranges(fovs)}: {what}" for what, fovs in said.items()]
 
     def features(self, fovs: Iterable[int]) -> list[str]:
@@ -306,7 +302,7 @@ def merge_samples(
     ConfigError
         If the samples are not valid, or two of them would have the same file.
     OutputError
-        If `output` is none of a run, or a sample has no traces at all.
+        If `output` is none of a run, a sample has no traces at all, or `directory` cannot be written to.
     TableError
         If a table of traces cannot be read.
     """
@@ -315,19 +311,32 @@ def merge_samples(
     merge.look_for(chosen)
     place = Path(directory) if directory is not None else merge.output / MERGED
     files = _files(merge, chosen, place)
-    features = merge.features(sorted(merge.sources))
-    with ExitStack() as stack:
-        everything = stack.enter_context(ParquetFile.writing(place / TABLE, ("sample", *BASE_COLUMNS, *features)))
-        merged = []
-        for sample in chosen.samples:
-            paths = {column: stack.enter_context(replacing(path)) for column, path in files[sample.name].items()}
-            merged.append(_merge_one(merge, sample.name, paths, everything))
+    try:
+        merged = _write(merge, files, place / TABLE)
+    except PyamaError:
+        raise
+    except OSError as error:
+        raise disk_error(error, place) or OutputError(
+            f"{place}: cannot be written to: {error.strerror}; name another folder"
+        ) from error
     return MergeReport(
         tuple(path for of in files.values() for path in of.values()),
         place / TABLE,
         tuple(merged),
         tuple(merge.warnings),
     )
+
+
+def _write(merge: _Merge, files: Mapping[str, Mapping[str, Path]], table: Path) -> list[MergedSample]:
+    """Write all tables; they take their places when the last one is whole."""
+    columns = ("sample", *BASE_COLUMNS, *merge.features(sorted(merge.sources)))
+    merged = []
+    with ExitStack() as stack:
+        everything = stack.enter_context(ParquetFile.writing(table, columns))
+        for sample, of in files.items():
+            paths = {column: stack.enter_context(replacing(path)) for column, path in of.items()}
+            merged.append(_merge_one(merge, sample, paths, everything))
+    return merged
 
 
 def _given(samples: str | Path | Mapping[str, Any]) -> Samples:

@@ -262,6 +262,13 @@ class TestRefused:
     def test_a_name_that_is_too_long_with_its_feature(self, output):
         self.refused(output, samples(**{"x" * 210: "0"}), ConfigError, "is too long for a file")
 
+    def test_a_place_that_cannot_be_written_to(self, output, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(
+            OutputError, match=r"file/tables: cannot be written to: Not a directory; name another folder"
+        ):
+            pyama_dask.merge_samples(output, samples(a="0-3"), tmp_path / "file" / "tables")
+
     def test_what_is_there_stays_when_a_merge_is_refused(self, output):
         report = pyama_dask.merge_samples(output, samples(a="0-3"))
         before = {path: path.read_bytes() for path in (*report.files, report.table)}
