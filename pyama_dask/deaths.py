@@ -25,6 +25,8 @@ MEMORY = "memory"
 """Why a worker is gone that took too much memory."""
 WALLTIME = "walltime"
 """Why a worker is gone whose job came to its end while a task ran."""
+RETIRED = "retired"
+"""Why a worker is gone that left before its job's end."""
 TOLD_AFTER = 2.0
 """Seconds within which a nanny knows that its worker is gone."""
 
@@ -81,8 +83,8 @@ class Loss:
 
     why: str | None = None
     """``memory`` if it was ended for what it took, by its nanny or by the kernel; ``walltime`` if its job came to its
-    end; ``signal 11`` or ``exit status 3`` for how else its process ended; None where nobody says, as of a machine
-    that is gone."""
+    end, ``retired`` if it left before that; ``signal 11`` or ``exit status 3`` for how else its process ended; None
+    where nobody says, as of a machine that is gone."""
     with_job: bool = False
     """Whether its whole job is gone, which is no fault of a task unless it was for memory."""
     ran: Mapping[str, float] = field(default_factory=dict)
@@ -161,7 +163,7 @@ class Deaths(Crew):
             return Loss(MEMORY)
         if cut_off := self._said(EXITS, worker, WALLTIME):
             return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
-        return Loss(str(said["why"]))
+        return Loss(str(said["why"]), with_job=said["why"] == RETIRED)
 
     def _said(self, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
         """Newest event of a topic about a worker, of all or of one kind."""

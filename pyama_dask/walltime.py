@@ -20,7 +20,7 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from pyama_dask.config import Cluster
-from pyama_dask.deaths import WALLTIME, tell
+from pyama_dask.deaths import RETIRED, WALLTIME, tell
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.quantities import clock_time, walltime_seconds
 from pyama_dask.tasks import BLOCKED, Kind, Receipt, Task
@@ -37,8 +37,6 @@ STAGGER = 0.05
 """Part of the walltime within which workers leave at different times, so that not all are replaced at once."""
 FETCHED = 10.0
 """Seconds that a worker that leaves waits for its receipts to be fetched."""
-RETIRED = "retired"
-"""Why a worker is gone that left in time."""
 CERTAIN = 3
 """Times that a task must have been too long for a job; once may be a disk that did not answer."""
 REMEMBERED = 101

@@ -15,7 +15,9 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
-from pyama_dask.deaths import MEMORY, Deaths, described, oom_kills, tell
+from pyama_dask.config import Cluster
+from pyama_dask.deaths import EXITS, MEMORY, RETIRED, Deaths, Loss, described, oom_kills, tell
+from pyama_dask.launch.queued import JobCrew
 
 LIMIT = 500 * 2**20
 
@@ -164,3 +166,27 @@ def test_a_scheduler_that_ends_with_all_its_workers_is_told_nothing():
             raise CommClosedError("Stream is closed")
 
     asyncio.run(tell(SimpleNamespace(scheduler=Scheduler()), {"worker": "tcp://127.0.0.1:1", "why": "signal 9"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "ask", "loss"),
+    [
+        ("signal 11", True, Loss("signal 11")),  # of its own doing
+        (MEMORY, True, Loss(MEMORY)),
+        (RETIRED, True, Loss(RETIRED, with_job=True)),
+        ("signal 15", False, Loss(with_job=True)),  # which a queue sends to all of a job
+        ("signal 15", True, Loss("pre-empted", with_job=True)),
+        (None, False, Loss(with_job=True)),
+        (None, True, Loss("pre-empted", with_job=True)),
+    ],
+)
+def test_a_worker_that_its_queue_has_ended_is_no_fault_of_a_task(said, ask, loss):
+    class Client:
+        def register_plugin(self, plugin): ...
+
+        def get_events(self, topic):
+            return [(0.0, {"worker": "tls://n1:1", "why": said})] if said and topic == EXITS else []
+
+    crew = JobCrew(Client(), Cluster(kind="slurm", jobs=1, memory="2GiB", walltime="01:00:00"))
+    crew._jobs = SimpleNamespace(why=lambda name, since: "pre-empted")
+    assert crew.loss("tls://n1:1", "pyama-1-1", 0.0, ask=ask) == loss

@@ -12,14 +12,13 @@ from support.movies import config
 from test_plan import movie, plan_of
 
 from pyama_dask.config import Cluster, parse_config
-from pyama_dask.deaths import WALLTIME, Deaths
+from pyama_dask.deaths import RETIRED, WALLTIME, Deaths
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.launch.settings import DASK
 from pyama_dask.tasks import Receipt
 from pyama_dask.walltime import (
     JOB_ENDS,
     JOB_LASTS,
-    RETIRED,
     SPARE,
     STARTING,
     Pace,

@@ -57,7 +57,7 @@ FORGOTTEN = 7 * 86400.0
 TAIL = 8
 """Lines of a job's log that are shown."""
 MOST_LEFT = 1000
-"""Jobs of a run before that are cancelled, the newest first."""
+"""Jobs of a run before that are cancelled at most, the newest."""
 READ = 2**16
 """Bytes at the end of a log that are read."""
 
@@ -287,7 +287,7 @@ class Jobs:
         self._count("put back into the queue")
         self._ended.pop(job.name, None)
         self._jobs.append(Job(job.number, job.name, job.submitted))
-        self._tell(f"{job.number}")
+        self._tell(job.number)
 
     def _see(self, job: Job, found: Listed | None, came: set[str], now: float) -> None:
         """Take in how a job stands; those whose workers are connected have ``came``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +12,14 @@ from distributed import Client
 from distributed.utils import get_ip
 
 from pyama_dask.config import Cluster
-from pyama_dask.deaths import EXITS, Deaths, Loss
+from pyama_dask.deaths import EXITS, RETIRED, Deaths, Loss, described
 from pyama_dask.launch.jobs import Jobs
 from pyama_dask.launch.keys import forget_keys, keys, protocol
 from pyama_dask.launch.local import dashboard_of, scheduler_here
 from pyama_dask.launch.queues import Place
 from pyama_dask.launch.settings import DASK, job_environment
 from pyama_dask.pool import DaskPool
-from pyama_dask.walltime import RETIRED, Retirement
+from pyama_dask.walltime import Retirement
 
 
 @contextmanager
@@ -72,9 +73,12 @@ class JobCrew(Deaths):
         return {str(worker["name"]) for worker in self._client.scheduler_info(n_workers=-1)["workers"].values()}
 
     def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:
-        """Say what became of a worker: as its nanny says, else its job is gone, and the queue may say why."""
+        """Say what became of a worker: as its nanny says, else its job is gone, and the queue may say why.
+
+        A queue that ends a job asks its processes to; a nanny may live to say that its worker was.
+        """
         loss = super().loss(worker, name, since)
-        if loss.why is not None or self._jobs is None:
+        if loss.why not in (None, described(-signal.SIGTERM)) or self._jobs is None:
             return loss
         return Loss(self._jobs.why(name, since) if ask else None, with_job=True)
 
