@@ -1,42 +1,22 @@
-"""The command line: parses, calls, and says what came of it."""
+"""Commands that process a movie, and look at what came of it."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, TakenOverError
+from pyama_dask.cli.app import AsJson, ClusterKind, ConfigFile, Extend, Fovs, Frames, Set, app
+from pyama_dask.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:
     from pyama_dask.calibration import Prediction
     from pyama_dask.config import Config
     from pyama_dask.report import RunReport
-
-app = typer.Typer(
-    help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config; 'pyama-dask init' writes one")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
-Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
-Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
-ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
 
 
 @app.command()
@@ -181,21 +161,6 @@ def verify(
 
 
 @app.command()
-def merge(
-    output: Path,
-    samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the tables; OUTPUT/merged")] = None,
-) -> None:
-    """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
-    from pyama_dask.describe import describe_merge
-    from pyama_dask.samples import merge_samples
-
-    report = merge_samples(output, samples, to)
-    print(describe_merge(report))
-    raise typer.Exit(report.exit_status)
-
-
-@app.command()
 def demo(
     directory: Annotated[Path, typer.Argument()] = Path("demo"),
     workers: Annotated[int | None, typer.Option(help="local processes")] = None,
@@ -277,79 +242,3 @@ def _run(config: Config, **options: Any) -> RunReport:
     if report.stopped:
         print(f"pyama-dask: {report.stopped}", file=sys.stderr)
     return report
-
-
-LONGEST = 9.0
-"""Seconds from a signal to the end, whatever a task is doing."""
-
-
-@contextmanager
-def cancelled_by_signals() -> Iterator[threading.Event]:
-    """Event that Ctrl-C, SIGTERM and the end of the terminal set; a second signal ends the program at once.
-
-    Signals that the program was started to ignore, as by ``nohup``, are ignored.
-    """
-    event = threading.Event()
-    terminals = [number for number in (1, 2) if os.isatty(number)]
-    late = threading.Timer(LONGEST, end_at_once, [terminals])
-    late.daemon = True
-
-    def stop(number: int, _frame: object) -> None:
-        if number == signal.SIGHUP:
-            leave(terminals)
-        if event.is_set():
-            end_at_once(terminals)
-        event.set()
-        late.start()
-        with suppress(OSError):
-            print("Stopping; what is done is recorded, and the next run goes on from there", file=sys.stderr)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield event
-    finally:
-        late.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def leave(terminals: list[int]) -> None:
-    """Write no more to a terminal that is gone, which would fail."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in terminals:
-        os.dup2(nowhere, number)
-    terminals.clear()
-
-
-def end_at_once(terminals: list[int]) -> None:
-    """End without waiting for anything; the next run finds that this one is over, and goes on."""
-    for process in multiprocessing.active_children():
-        process.kill()
-    shown = b"\x1b[?25h\n" if 2 in terminals else b""  # a cursor that a display has hidden
-    with suppress(OSError):
-        os.write(2, shown + b"Ended at once; what was recorded by then stays, and the next run goes on from there\n")
-    os._exit(130)
-
-
-STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}
-"""Exit status of errors that may end a run which has begun."""
-
-
-def main() -> None:
-    """Run the command line; errors that a person can mend are one message, and exit status 2."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    try:
-        app([argument for argument in arguments if argument != "--debug"])
-    except PyamaError as error:
-        if debug:
-            raise
-        print(f"pyama-dask: {error}", file=sys.stderr)
-        sys.exit(STATUS.get(type(error), 2))
-
-
-if __name__ == "__main__":
-    main()
