@@ -24,9 +24,10 @@ from pyama_dask.config import (
 )
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.methods import find_method, installed, is_plugin, known_methods, method_identity
+from pyama_dask.kernels.methods import find_method, is_plugin, known_methods, method_identity
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
+from pyama_dask.plugins import installed
 from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
 from pyama_dask.readers.base import Channel
 from pyama_dask.resolve import frame_times, plugins, resolve

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from pyama_dask.errors import ConfigError
+from pyama_dask.fitting.known import MODELS
 from pyama_dask.fitting.least_squares import AT_ONCE, Limits, fit_cells
-from pyama_dask.fitting.models import MODELS, Model, Parameter
+from pyama_dask.fitting.models import Model, Parameter
 
 HOURS = np.linspace(0, 30, 180)
 MATURATION = MODELS["maturation"]

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyama_dask.errors import ConfigError
+from pyama_dask.fitting.known import MODELS, find_model
 from pyama_dask.fitting.maturation import mean3, mean4
-from pyama_dask.fitting.models import MODELS, Parameter, find_model
+from pyama_dask.fitting.models import Parameter
 
 TIMES = np.array([[-1.5, -0.25, 0.0, 1e-6, 1e-3, 0.02, 0.3, 0.49, 0.51, 1.0, 2.5, 6.0, 11.0, 30.0, 72.0]])
 DIGITS = decimal.Context(prec=250)

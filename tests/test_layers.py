@@ -11,7 +11,7 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"errors", "files", "config", "quantities", "yaml_text", "csv_text"},
+    {"errors", "files", "config", "plugins", "quantities", "yaml_text", "csv_text"},
     {"fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
@@ -119,7 +119,7 @@ def test_kernels_know_no_files_and_no_scheduler(path):
     for name in imports(path):
         top, *rest = name.split(".")
         if top == "pyama_dask":
-            assert rest[0] in {"errors", "kernels", "quantities", path.parent.name}
+            assert rest[0] in {"errors", "kernels", "plugins", "quantities", path.parent.name}
         else:
             assert top in KERNELS_MAY | sys.stdlib_module_names
 

@@ -1,4 +1,4 @@
-"""Models of traces: a curve, its derivatives, and parameters with start values, bounds and units; all as data."""
+"""What a model of traces is: a curve, its derivatives, and parameters with start values, bounds and units; as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.fitting import maturation
 
 Array = npt.NDArray[np.float64]
 Curve = Callable[[Array, Array], Array]
@@ -52,6 +51,7 @@ class Model:
     """A curve with its parameters."""
 
     name: str
+    """Of letters, digits and _, as files are named by it."""
     source: str
     """Where the formula and its constants come from."""
     parameters: tuple[Parameter, ...]
@@ -61,6 +61,12 @@ class Model:
     """Loss that its fits use where nothing else is asked for."""
     refined: int = 1
     """How many of the best starts are followed to their minimum."""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or not all(name.isidentifier() for name in self.names):
+            raise ConfigError(f"model {self.name!r}: names of it and its parameters must be of letters, digits and _")
+        if len(set(self.names)) < len(self.names):
+            raise ConfigError(f"model {self.name!r}: two parameters have the same name: {', '.join(self.names)}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,138 +98,24 @@ class Model:
         return replace(self, parameters=parameters)
 
 
-def line(times: Array, parameters: Array) -> Array:
-    """``intercept + slope * t``."""
-    intercept, slope = _columns(parameters)
-    values: Array = intercept + slope * times
-    return values
+@dataclass(frozen=True)
+class NumericSlopes:
+    """Derivatives of a curve by central differences, for a model whose author has none on paper.
 
-
-def line_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `line`."""
-    ones = np.ones((len(parameters), 1))
-    return _stacked([ones, times * ones], wanted, times)
-
-
-def exponential_decay(times: Array, parameters: Array) -> Array:
-    """``offset + amplitude * exp(-rate * t)``."""
-    amplitude, rate, offset = _columns(parameters)
-    values: Array = offset + amplitude * np.exp(-rate * times)
-    return values
-
-
-def exponential_decay_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `exponential_decay`."""
-    amplitude, rate, _ = _columns(parameters)
-    left = np.exp(-rate * times)
-    return _stacked([left, -amplitude * times * left, np.ones((len(parameters), 1))], wanted, times)
-
-
-def onset(times: Array, parameters: Array) -> Array:
-    """``offset + amplitude * (1 - exp(-rise * d)) * exp(-decay * d)`` with ``d = t - t0`` where positive, else 0."""
-    t0, amplitude, rise, decay, offset = _columns(parameters)
-    d = np.maximum(times - t0, 0.0)
-    values: Array = offset - amplitude * np.expm1(-rise * d) * np.exp(-decay * d)
-    return values
-
-
-def onset_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `onset`; by t0 that before t0, at t0 itself."""
-    t0, amplitude, rise, decay, _ = _columns(parameters)
-    d = np.maximum(times - t0, 0.0)
-    risen, left = -np.expm1(-rise * d), np.exp(-decay * d)
-    by_d = amplitude * left * (rise * np.exp(-rise * d) - decay * risen)
-    columns = [
-        np.where(d > 0, -by_d, 0.0),
-        risen * left,
-        amplitude * d * np.exp(-rise * d) * left,
-        -amplitude * d * risen * left,
-        np.ones((len(parameters), 1)),
-    ]
-    return _stacked(columns, wanted, times)
-
-
-def _columns(parameters: Array) -> Array:
-    """(P, cells, 1): one column for each parameter."""
-    return parameters.T[:, :, None]
-
-
-def _stacked(columns: list[Array], wanted: npt.NDArray[np.intp], times: Array) -> Array:
-    """(cells, wanted, times) of some of the columns (cells, times or 1)."""
-    out = np.empty((len(columns[0]), len(wanted), times.shape[1]))
-    for i, place in enumerate(wanted):
-        out[:, i] = columns[place]
-    return out
-
-
-MODELS: Mapping[str, Model] = {
-    model.name: model
-    for model in (
-        Model(
-            name="maturation",
-            source="Krzyszton et al. 2019, doi:10.1016/j.nano.2019.102077; km and beta of eGFP from its table 1",
-            parameters=(
-                Parameter("t0", 0.0, -1.0, 1.0, "h", tries=(-0.5, 0.5)),
-                Parameter("ktl", 1e3, 1.0, 5e8, "1/h", linear=True),
-                Parameter("delta", 1e-2, 1e-5, 11.0, "1/h", tries=(0.1, 1.0)),
-                Parameter("offset", 0.0, -1e6, 1e6, "", linear=True),
-                Parameter("km", 1.28, 1e-5, 30.0, "1/h", fixed=True),
-                Parameter("beta", 5.22e-3, 1e-5, 10.0, "1/h", fixed=True),
-                Parameter("scale", 1.0, 1e-6, 1e6, "", fixed=True),
-            ),
-            curve=maturation.maturation,
-            slopes=maturation.maturation_slopes,
-        ),
-        Model(
-            name="exponential_decay",
-            source="first-order decay to a constant",
-            parameters=(
-                Parameter("amplitude", 1e3, 0.0, 5e8, "", linear=True),
-                Parameter("rate", 0.1, 1e-5, 1e2, "1/h", tries=(0.01, 1.0, 10.0)),
-                Parameter("offset", 0.0, -1e9, 1e9, "", linear=True),
-            ),
-            curve=exponential_decay,
-            slopes=exponential_decay_slopes,
-        ),
-        Model(
-            name="trivial",
-            source="straight line",
-            parameters=(
-                Parameter("intercept", 0.0, -1e12, 1e12, "", linear=True),
-                Parameter("slope", 0.0, -1e12, 1e12, "1/h", linear=True),
-            ),
-            curve=line,
-            slopes=line_slopes,
-        ),
-        Model(
-            name="two_rate_onset",
-            source="expression without maturation, Leonhardt et al. 2014, doi:10.1016/j.nano.2013.11.008, "
-            "with ktl / (delta - beta) as amplitude, delta - beta as rise and beta as decay",
-            parameters=(
-                Parameter("t0", 0.0, -1.0, 1e3, "h", tries=tuple(k / 16 for k in range(16)), along=True),
-                Parameter("amplitude", 1e3, 0.0, 5e8, "", linear=True),
-                Parameter("rise", 0.5, 1e-3, 1e2, "1/h", tries=(0.1, 2.0)),
-                Parameter("decay", 1e-2, 0.0, 11.0, "1/h", tries=(0.1,)),
-                Parameter("offset", 0.0, -1e9, 1e9, "", linear=True),
-            ),
-            curve=onset,
-            slopes=onset_slopes,
-            loss="soft_l1",
-            refined=3,
-        ),
-    )
-}
-"""What comes with the package, by name."""
-
-
-def find_model(name: str) -> Model:
-    """Find a model by its name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
+    Parameters
+    ----------
+    curve
+        Of a model; it must be defined a little beyond the bounds of its parameters, too.
     """
-    if name not in MODELS:
-        raise ConfigError(f"{name!r} is not a model; known are: {', '.join(MODELS)}")
-    return MODELS[name]
+
+    curve: Curve
+
+    def __call__(self, times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
+        """Give (cells, wanted, times) derivatives."""
+        out = np.empty((len(parameters), len(wanted), times.shape[1]))
+        for i, place in enumerate(wanted):
+            step = np.zeros_like(parameters)
+            step[:, place] = 6e-6 * np.maximum(np.abs(parameters[:, place]), 1e-3)
+            across = self.curve(times, parameters + step) - self.curve(times, parameters - step)
+            out[:, i] = across / (2 * step[:, place, None])
+        return out
