@@ -274,9 +274,9 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
             document[key] = path.parent / document[key]
     for part in ("params", "channels"):
         if part in document:
-            document[part] = _beside(document[part], path.parent)
+            document[part] = beside(document[part], path.parent)
     for dotted, value in (overrides or {}).items():
-        _set(document, dotted, value)
+        set_key(document, dotted, value)
     return parse_config(document, source=str(path))
 
 
@@ -305,18 +305,19 @@ def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
         return Config.model_validate(document)
 
 
-def _beside(value: Any, folder: Path) -> Any:
+def beside(value: Any, folder: Path) -> Any:
     """Take methods in files, ``file.py:function``, from a folder."""
     if isinstance(value, dict):
-        return {key: _beside(inner, folder) for key, inner in value.items()}
+        return {key: beside(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_beside(inner, folder) for inner in value]
+        return [beside(inner, folder) for inner in value]
     if isinstance(value, str) and re.fullmatch(r".+\.py:\w+", value):
         return str(folder.absolute() / value)
     return value
 
 
-def _set(document: dict[str, Any], dotted: str, value: Any) -> None:
+def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put a value at a dotted key of nested keys, which are made where they are not there."""
     *parents, last = dotted.split(".")
     if not all((*parents, last)):
         raise ConfigError(f"{quoted(dotted)}: is not a key; keys are words with dots between, such as params.fovs")

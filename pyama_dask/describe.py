@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from pyama_dask.samples import MergeReport
 from pyama_dask.space import gib
 from pyama_dask.tasks import Step
 from pyama_dask.verify import Verification
+
+if TYPE_CHECKING:
+    from pyama_dask.fits import FitReport  # which loads what fits need
 
 WORTH_SHOWING = 1.0
 """Seconds of work from which on it is shown what they were spent on."""
@@ -183,6 +186,24 @@ def describe_merge(report: MergeReport) -> str:
         for sample in report.samples
     ]
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def describe_fits(report: FitReport) -> str:
+    """What was fitted, and how well."""
+    lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{'good':>7}{'fair':>7}{'poor':>7}"]
+    for file in report.files:
+        shares = "".join(f"{n / max(file.cells, 1):>7.0%}" for n in file.grades.values())
+        lines.append(f"{file.source.stem:<40}{file.cells:>8}{file.converged / max(file.cells, 1):>11.1%}{shares}")
+    lines.append("(good: r_squared of 0.9 or more; fair: of 0.7; poor: less, or not converged)")
+    lines += [f"Fits: {file.path}" for file in report.files]
+    lines += [
+        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}, which has no error there; "
+        "see its bounds in the head of the fits"
+        for file in report.files
+        for name, count in file.at_bounds.items()
+    ]
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
 

@@ -5,17 +5,20 @@ Futures are dropped at once: nothing that a dying worker holds is ever needed ag
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import pickle
 import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from distributed import Client, Future, KilledWorker, wait
+from distributed.client import FutureCancelledError
 
 from pyama_dask.blocks import run_task
 from pyama_dask.deaths import MEMORY, Crew, Loss
@@ -35,7 +38,13 @@ RECOUNT = 3.0
 """Seconds between counts of the workers."""
 TOGETHER = 0.005
 """Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
+ONE_LOOK = 0.5
+"""Seconds between looks whether to go on, while nothing ends."""
+LOSSES = 10
+"""Workers that one item may take with it, of those that `Pool.each` goes through."""
 Outcome = Receipt | BaseException
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class Pool(Protocol):
@@ -52,6 +61,17 @@ class Pool(Protocol):
 
     def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
         """Wait for a task to end, for so many seconds; all that have ended by then, or none."""
+        ...
+
+    def each(
+        self, name: str, function: Callable[[Item], Made], items: Iterable[Item], cancel: threading.Event
+    ) -> Iterator[tuple[int, Made]]:
+        """Do one thing with each item; give number and result of each when it has ended, in any order.
+
+        Some items are in flight at a time, so that they may be made one after the other. What the function raises is
+        raised here; when `cancel` is set, nothing more comes. Nothing is recorded: this is for work that is small
+        beside a run's.
+        """
         ...
 
     def standing(self) -> str:
@@ -89,6 +109,16 @@ class SerialPool:
         except Exception as error:  # noqa: BLE001  (the loop decides what a failure means)
             return [(task, error)]
 
+    def each(
+        self, name: str, function: Callable[[Item], Made], items: Iterable[Item], cancel: threading.Event
+    ) -> Iterator[tuple[int, Made]]:
+        """Do one thing with each item, one after the other."""
+        del name  # of tasks on a dashboard, which there is not
+        for number, item in enumerate(items):
+            if cancel.is_set():
+                return
+            yield number, function(item)
+
     def standing(self) -> str:
         """Say nothing: this process has no workers."""
         return ""
@@ -124,7 +154,7 @@ class DaskPool:
         self._counted, self._workers = -math.inf, 1
         self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt], float]] = queue.SimpleQueue()
         self._lost_before: Counter[str] = Counter()
-        self._running: dict[str, Future[Receipt]] = {}
+        self._running: dict[str, Future[Any]] = {}
         self._handed_out: Counter[str] = Counter()
         self._run = ""
 
@@ -212,6 +242,45 @@ class DaskPool:
         why = loss.why or ("its job is gone" if loss.with_job else "it is not known why")
         said = f"the worker {worker.address} was lost while it did this ({why})"
         return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0))
+
+    def each(
+        self, name: str, function: Callable[[Item], Made], items: Iterable[Item], cancel: threading.Event
+    ) -> Iterator[tuple[int, Made]]:
+        """Do one thing with each item, on all workers; what is lost with a worker is done again."""
+        waiting, lost = enumerate(items), Counter[int]()
+        ended: queue.SimpleQueue[tuple[int, Item, str]] = queue.SimpleQueue()
+
+        def hand_out(number: int, item: Item) -> None:
+            key = f"{name}-{number:04d}" + (f"-try{lost[number] + 1}" if lost[number] else "")
+            future = self._running[key] = self._client.submit(function, item, key=key, pure=False)
+            future.add_done_callback(lambda _: ended.put((number, item, key)))
+            self._crew.wake()
+
+        try:
+            while not cancel.is_set():
+                for number, item in itertools.islice(waiting, max(0, 2 * self.workers - len(self._running))):
+                    hand_out(number, item)
+                if not self._running:
+                    return
+                try:
+                    number, item, key = ended.get(timeout=ONE_LOOK)
+                except queue.Empty:
+                    self.check()
+                    continue
+                try:
+                    made: Made = self._running.pop(key).result()
+                except KilledWorker as error:
+                    lost[number] += 1
+                    if lost[number] > LOSSES:
+                        raise ClusterError(f"{name} {number}: {lost[number]} workers were lost that did it") from error
+                    hand_out(number, item)
+                except FutureCancelledError as error:
+                    self.check()
+                    raise ClusterError(f"{name} {number}: another client has cancelled it") from error
+                else:
+                    yield number, made
+        finally:
+            self._running.clear()  # what is not wanted any more is not done either
 
     def check(self) -> None:
         """Make sure that tasks can be done.

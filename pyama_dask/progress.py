@@ -127,6 +127,34 @@ class RunDisplay:
         return max(self._through.values(), default=0) / elapsed
 
 
+class FitDisplay:
+    """Shows how many cells are fitted; give its `event` to `fit_traces` as progress.
+
+    Parameters
+    ----------
+    console
+        Where to write; nothing is shown where it is no terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("Fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(),
+            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("fit", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event."""
+        self._bar.update(self._task, completed=event["frame"], total=event["total"])
+
+
 def _frames(tasks: Any, step: str) -> int:
     """Frames that a step has to go through in a FOV."""
     last = [task for task in tasks if step in task.digests and task.kind != "link"]

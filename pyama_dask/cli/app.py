@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, TakenOverError
+from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
 
 app = typer.Typer(
     help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
@@ -24,6 +24,27 @@ Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-9
 Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
 ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
+
+
+def parsed(changes: list[str] | None) -> dict[str, Any]:
+    """Values by dotted key of the ``KEY=VALUE`` that ``--set`` is given.
+
+    Raises
+    ------
+    ConfigError
+        If one is not of this form, or its value is not YAML.
+    """
+    from pyama_dask.config import quoted_key
+    from pyama_dask.quantities import quoted
+    from pyama_dask.yaml_text import parse_yaml
+
+    found: dict[str, Any] = {}
+    for change in changes or []:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {quoted_key(change)}: must be KEY=VALUE, such as params.background_weight=0.5")
+        found[key] = parse_yaml(value, f"--set {quoted_key(change)}: {quoted(value)} is not YAML")
+    return found
 
 
 STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, ConfigFile, Extend, Fovs, Frames, Set, app
+from pyama_dask.cli.app import AsJson, ClusterKind, ConfigFile, Extend, Fovs, Frames, Set, app, parsed
 from pyama_dask.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:
@@ -126,11 +126,12 @@ def doctor(
 
 @app.command()
 def plugins(as_json: AsJson = False) -> None:
-    """List the methods that a config can name: built in, and of other packages that are installed."""
+    """List the methods and models that can be named: built in, and of other packages that are installed."""
     from pyama_dask.describe import describe_methods
+    from pyama_dask.fitting import known_models
     from pyama_dask.kernels.methods import known_methods
 
-    found = known_methods()
+    found = known_methods() | {"model": known_models()}
     print(json.dumps(found, indent=1) if as_json else describe_methods(found))
 
 
@@ -189,18 +190,11 @@ def _load(
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config, with what the command line says in place of its own."""
-    from pyama_dask.config import did_you_mean, load_config, quoted_key
+    from pyama_dask.config import did_you_mean, load_config
     from pyama_dask.errors import ConfigError
-    from pyama_dask.quantities import quoted
     from pyama_dask.template import COMMENTS
-    from pyama_dask.yaml_text import parse_yaml
 
-    overrides: dict[str, Any] = {}
-    for change in changes or []:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {quoted_key(change)}: must be KEY=VALUE, such as params.background_weight=0.5")
-        overrides[key] = parse_yaml(value, f"--set {quoted_key(change)}: {quoted(value)} is not YAML")
+    overrides = parsed(changes)
     given = {
         "params.fovs": fovs,
         "params.frames": frames,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import app
+from pyama_dask.cli.app import ClusterKind, Set, app, parsed
+from pyama_dask.cli.signals import cancelled_by_signals
 
 
 @app.command()
@@ -23,3 +24,28 @@ def merge(
     report = merge_samples(output, samples, to)
     print(describe_merge(report))
     raise typer.Exit(report.exit_status)
+
+
+@app.command()
+def fit(
+    tables: Annotated[list[Path], typer.Argument(metavar="CSV...", help="tables of 'pyama-dask merge', tidy or wide")],
+    model: Annotated[str | None, typer.Option(help="'pyama-dask plugins' lists them; maturation")] = None,
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML: model, parameters, cluster")] = None,
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the fits; that of each table")] = None,
+    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+    cluster: ClusterKind = None,
+    changes: Set = None,
+) -> None:
+    """Fit a model to every cell of tables of traces; writes one row a cell to {table}_fitted_{model}.csv."""
+    from rich.console import Console
+
+    from pyama_dask.describe import describe_fits
+    from pyama_dask.fit_config import load_fit_config
+    from pyama_dask.fits import fit_traces
+    from pyama_dask.progress import FitDisplay
+
+    given = {"model": model, "cluster.workers": workers, "cluster.kind": cluster}
+    chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
+    with cancelled_by_signals() as cancel, FitDisplay(Console(stderr=True)) as display:
+        report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel)
+    print(describe_fits(report))

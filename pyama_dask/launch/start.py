@@ -16,7 +16,7 @@ from pyama_dask.pool import DaskPool, Pool, SerialPool
 
 
 @contextmanager
-def launched(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[Pool, str | None]]:
+def launched(cluster: Cluster, work: Path | None, run: str) -> Iterator[tuple[Pool, str | None]]:
     """Start what a config asks for; yield the pool, and the address of the dashboard.
 
     Parameters
@@ -24,7 +24,8 @@ def launched(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[Pool, str
     cluster
         Part of the config.
     work
-        Directory for Dask's performance report, and for keys and logs of the jobs of a queue.
+        Directory for Dask's performance report, and for keys and logs of the jobs of a queue, which need one; None if
+        nothing is to be written.
     run
         Name of the run.
     """
@@ -36,11 +37,14 @@ def launched(cluster: Cluster, work: Path, run: str) -> Iterator[tuple[Pool, str
             client = stack.enter_context(connected(str(cluster.address)))
             pool, link = DaskPool(client, crew=Deaths(client)), client.dashboard_link
         elif cluster.of_queue:
+            if work is None:
+                raise ValueError("jobs of a queue need a directory for their logs")
             pool, link = stack.enter_context(queued(cluster, work, run))
         else:
             client = stack.enter_context(local_cluster(cluster))
             pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
-        stack.enter_context(reported(work / "dask-report.html"))
+        if work is not None:
+            stack.enter_context(reported(work / "dask-report.html"))
         yield pool, link
 
 

@@ -1,0 +1,138 @@
+"""Fitted results: one row a cell, and in front of the table what was fitted, in comments that are YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from pyama_dask.csv_text import CsvText
+from pyama_dask.errors import TableError
+from pyama_dask.files import write_bytes
+from pyama_dask.quantities import quoted
+from pyama_dask.yaml_text import parse_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARK = "# Fitted by pyama_dask"
+"""How the first line of a file of fits begins."""
+ERROR = "_error"
+"""What the name of the column of a parameter's standard error ends with."""
+_FIRST = ("fov", "cell", "model", "success", "message", "r_squared")
+_LAST = ("residual_rms", "points")
+GRADES: Mapping[str, float] = {"good": 0.9, "fair": 0.7, "poor": -np.inf}
+"""Least r_squared of each grade; a fit that did not converge is poor."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The fits of a table of traces."""
+
+    table: pd.DataFrame
+    """One row a cell: ``fov,cell,model,success,message,r_squared``, each parameter and its ``_error``, then
+    ``residual_rms,points``. NaN where there is nothing to say; infinite where an error is undetermined.
+    """
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What was fitted: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the model's parameters, fixed ones among them."""
+        names = list(self.table.columns)
+        return tuple(name for name in names if f"{name}{ERROR}" in names)
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Values of the parameters that were fixed."""
+        of: Mapping[str, Mapping[str, float]] = self.about.get("parameters", {})
+        return {name: said["fixed"] for name, said in of.items() if "fixed" in said}
+
+    @property
+    def grades(self) -> npt.NDArray[np.str_]:
+        """(cells,) ``good``, ``fair`` or ``poor``, see `GRADES`."""
+        r_squared = np.where(self.table["success"], self.table["r_squared"], np.nan)
+        return np.select([r_squared >= least for least in GRADES.values()], list(GRADES), "poor")
+
+
+def is_fitted(path: Path) -> bool:
+    """Whether a file holds fits; one that cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MARK)) == MARK.encode()
+    except OSError:
+        return False
+
+
+def write_fitted(path: Path, fitted: Fitted) -> None:
+    """Write fits with every digit, so that `read_fitted` gives equal ones.
+
+    Raises
+    ------
+    TableError
+        If another file is there that does not hold fits.
+    """
+    if path.exists() and not is_fitted(path):
+        raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
+    about = yaml.safe_dump(
+        dict(fitted.about), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
+    )
+    head = "".join(f"# {line}\n" for line in about.splitlines())
+    rows = fitted.table.to_csv(index=False, lineterminator="\n", na_rep="")
+    write_bytes(path, f"{MARK}\n{head}{rows}".encode())
+
+
+def read_fitted(path: Path) -> Fitted:
+    """Read fits.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, or holds no fits; names the line or column.
+    """
+    read = CsvText.read(path, {})
+    if not is_fitted(path):
+        read.refuse("holds no fits; 'pyama-dask fit' writes them")
+    comments = "\n".join(line[2:] for line in read.lines[1 : read.head])
+    about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
+    if not isinstance(about, dict):
+        read.refuse("the comments in front are gone, which say what was fitted")
+    read.needs(*_FIRST, *_LAST)
+    table = read.table.copy()
+    for name in table.columns:
+        if name in ("fov", "cell", "points"):
+            table[name] = read.whole(name)
+        elif name == "success":
+            table[name] = read.flags(name)
+        elif name not in ("model", "message"):
+            table[name] = read.numbers(name, empty=True)
+    return Fitted(table, about)
+
+
+def fitted_name(stem: str, model: str) -> str:
+    """Name of the file of fits of a table."""
+    return f"{stem}_fitted_{model}.csv"
+
+
+def source_of(path: Path, fitted: Fitted) -> Path:
+    """Table of traces that fits are of, which is beside them.
+
+    Raises
+    ------
+    TableError
+        If it is not there.
+    """
+    source = path.parent / str(fitted.about.get("input", ""))
+    if not source.is_file():
+        raise TableError(f"{path}: is of {quoted(source.name)}, which is not beside it any more; put it there")
+    return source
+
+
+def fitted_columns(parameters: tuple[str, ...]) -> list[str]:
+    """Columns of a table of fits, in their order."""
+    return [*_FIRST, *(column for name in parameters for column in (name, f"{name}{ERROR}")), *_LAST]
