@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,9 +52,8 @@ class FitConfig(configs.Model):
     """Of tables that do not say theirs."""
     cluster: Cluster = Cluster()
 
-    @cached_property
     def chosen(self) -> Model:
-        """The model, with its parameters as they are wanted.
+        """Find the model, with its parameters as they are wanted.
 
         Raises
         ------

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 360_000
 """Samples that a worker is given at a time: 2,000 cells of 180 frames."""
+SOON = 8
+"""Batches that are done here before workers would have started."""
 Progress = Callable[[dict[str, Any]], None]
 Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Hours (cells or 1, times) and values (cells, times)."""
@@ -150,7 +152,8 @@ def fit_traces(
         If `cancel` was set.
     """
     config = _as_config(config)
-    sources = {path: _place(path, config.chosen, directory) for path in map(Path, files) if not is_fitted(path)}
+    model = config.chosen()
+    sources = {path: _place(path, model, directory) for path in map(Path, files) if not is_fitted(path)}
     if len(set(sources.values())) < len(sources) or not sources:
         raise ConfigError("two tables of one name would have the same file of fits" if sources else "no table to fit")
     tables = {path: _read(path, config) for path in sources}
@@ -159,10 +162,10 @@ def fit_traces(
     written = []
     with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:
         for path, fits in _fit_tables(pool, tables, config, progress, cancel or threading.Event()):
-            written.append(_write(path, sources[path], tables[path], fits, config))
+            written.append(_write(path, sources[path], tables[path], fits, config, model))
     if len(written) < len(tables):
         raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
-    return FitReport(config.chosen.name, tuple(written), tuple(warnings))
+    return FitReport(model.name, tuple(written), tuple(warnings))
 
 
 def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:
@@ -193,7 +196,7 @@ def _read(path: Path, config: FitConfig) -> Traces:
 
 @contextmanager
 def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces], directory: Path) -> Iterator[Pool]:
-    """Pool of workers, no more than there are batches; of this process for what is done sooner than they start."""
+    """Pool of workers, no more than there are batches; this process for what is done sooner than they start."""
     batches = sum(len(traces.bounds) - 1 for traces in tables.values())
     if client is not None:
         yield DaskPool(client)
@@ -201,7 +204,7 @@ def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces]
         serve_allocation(cluster, directory / WORK)
         with allocated(cluster, directory / WORK) as of_allocation:
             yield DaskPool(of_allocation)
-    elif cluster.kind == "local" and batches == 1:
+    elif cluster.kind == "local" and cluster.workers == "auto" and batches <= SOON:
         yield SerialPool()
     else:
         if cluster.of_queue:
@@ -221,7 +224,7 @@ class _Fitter:
 
     def __call__(self, batch: Batch) -> Fits:
         hours, values = batch
-        return fit_cells(hours, values, self.config.chosen, loss=self.config.loss, loss_scale=self.config.loss_scale)
+        return fit_cells(hours, values, self.config.chosen(), loss=self.config.loss, loss_scale=self.config.loss_scale)
 
 
 def _fit_tables(
@@ -246,10 +249,9 @@ def _fit_tables(
 # --------------------------------------------------------------------------------------------- results
 
 
-def _write(source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig) -> FittedFile:
+def _write(source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model) -> FittedFile:
     """Write the fits of a table, and say what came of it."""
-    model = config.chosen
-    fitted = Fitted(fits_table(traces, fits, model), _about(source, config))
+    fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
     try:
         write_fitted(path, fitted)
     except PyamaError:
@@ -285,9 +287,8 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
     return pd.DataFrame({name: columns[name] for name in fitted_columns(model.names)})
 
 
-def _about(source: Path, config: FitConfig) -> dict[str, Any]:
+def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
     """What was fitted, for the head of the file."""
-    model = config.chosen
 
     def said(parameter: Any) -> dict[str, Any]:
         unit = {"unit": parameter.unit} if parameter.unit else {}

@@ -95,13 +95,13 @@ def read_fitted(path: Path) -> Fitted:
     TableError
         If the file cannot be read, or holds no fits; names the line or column.
     """
+    if path.exists() and not is_fitted(path):
+        raise TableError(f"{path}: holds no fits; 'pyama-dask fit' writes them")
     read = CsvText.read(path, {})
-    if not is_fitted(path):
-        read.refuse("holds no fits; 'pyama-dask fit' writes them")
     comments = "\n".join(line[2:] for line in read.lines[1 : read.head])
     about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
-    if not isinstance(about, dict):
-        read.refuse("the comments in front are gone, which say what was fitted")
+    if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
+        read.refuse("the comments in front are not whole, which say what was fitted")
     read.needs(*_FIRST, *_LAST)
     table = read.table.copy()
     for name in table.columns:
