@@ -108,6 +108,10 @@ class ResultsWarning(UserWarning):
     """Results that are not complete, or not of one kind."""
 
 
+class SettingsWarning(UserWarning):
+    """A setting of a script for the older API that has no meaning here."""
+
+
 class MethodWarning(UserWarning):
     """Something that a method noticed in a frame and that a person should look at; it reaches the report."""
 

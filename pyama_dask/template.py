@@ -90,11 +90,15 @@ def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
     -------
     YAML text.
     """
+    params = default_params()
+    for dotted, value in fitting_params(metadata).items():
+        group, _, name = dotted.rpartition(".")
+        (params[group] if group else params)[name] = value
     document = {
         "input": str(movie),
         "output": str(output),
-        "channels": _guess_channels(metadata),
-        "params": _fitting_params(metadata),
+        "channels": guess_channels(metadata),
+        "params": params,
         "storage": Storage().model_dump(mode="json"),
         "cluster": Cluster().model_dump(mode="json"),
     }
@@ -111,19 +115,17 @@ def default_params() -> dict[str, Any]:
     }
 
 
-def _fitting_params(metadata: Metadata) -> dict[str, Any]:
-    """Default parameters, with those changed that this movie could not be processed with."""
-    params = default_params()
-    if metadata.z_planes > 1:
-        params["z"] = "max"
-    if params["tracking_params"]["min_frames"] > metadata.n_frames:
-        params["tracking_params"]["min_frames"] = max(1, metadata.n_frames // 2)
-    return params
+def fitting_params(metadata: Metadata) -> dict[str, Any]:
+    """Parameters whose defaults this movie could not be processed with, and what to take for them, by dotted key."""
+    fitting: dict[str, Any] = {"z": "max"} if metadata.z_planes > 1 else {}
+    if default_params()["tracking_params"]["min_frames"] > metadata.n_frames:
+        fitting["tracking_params.min_frames"] = max(1, metadata.n_frames // 2)
+    return fitting
 
 
 def notes_on_channels(metadata: Metadata) -> list[str]:
     """What a person should know of the channels that were guessed."""
-    pc = _guess_channels(metadata)["pc"]
+    pc = guess_channels(metadata)["pc"]
     if pc is None:
         return ["No channel looks like phase contrast: channels.pc is null, and frames would be copied only"]
     channel = metadata.channels[pc["channel"]]
@@ -132,7 +134,7 @@ def notes_on_channels(metadata: Metadata) -> list[str]:
     return [f"No channel is known to be phase contrast; {channel.name!r} is taken for it: check channels.pc"]
 
 
-def _guess_channels(metadata: Metadata) -> dict[str, Any]:
+def guess_channels(metadata: Metadata) -> dict[str, Any]:
     """Take the phase channel by what the file says of it, else the first of unknown kind; then all fluorescence."""
     kinds = [channel.kind for channel in metadata.channels]
     phase = kinds.index("phase") if "phase" in kinds else next((k for k, v in enumerate(kinds) if v == "other"), None)

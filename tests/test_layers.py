@@ -29,6 +29,7 @@ LAYERS = [
     {"pipeline", "fits"},
     {"calibrate", "doctor"},
     {"template", "describe", "progress"},
+    {"api"},
     {"demo", "cli", "__init__"},
 ]
 """From the bottom up."""

@@ -1,0 +1,5 @@
+"""The older API of PyAMA, for scripts that were written for it: its names and arguments, run by `pyama_dask.run`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,96 @@
+"""Where the results of FOVs are, for a script and as ``processing_results.yaml``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.api.context import ResultsPathsPerFOV
+from pyama_dask.config import Config
+from pyama_dask.errors import PyamaError
+from pyama_dask.layout import IMAGES, channel_indices, channel_of
+from pyama_dask.output import Fov
+from pyama_dask.report import read_status
+from pyama_dask.results import Files, ProcessingResults, read_processing_results, write_processing_results
+from pyama_dask.tasks import fov_name
+
+log = logging.getLogger("pyama_dask")
+
+RESULTS = "processing_results.yaml"
+
+
+def paths_of(output: Path, fov: int) -> ResultsPathsPerFOV:
+    """Find the results of a FOV, as far as there are any."""
+    directory = output.absolute() / fov_name(fov)
+    groups = sorted(Fov(directory).channels, key=channel_of)
+
+    def arrays(kind: str) -> list[tuple[int, Path]]:
+        paths = {channel_of(group): directory / IMAGES / group / "0" for group in groups if group.startswith(kind)}
+        return [(channel, path) for channel, path in paths.items() if path.exists()]
+
+    def array(kind: str) -> tuple[int, Path] | None:
+        return next(iter(arrays(kind)), None)
+
+    return ResultsPathsPerFOV(
+        pc=array("pc_ch_"),
+        fl=arrays("fl_ch_"),
+        seg=array("seg_labeled_ch_"),
+        seg_labeled=array("seg_tracked_ch_"),
+        fl_background=arrays("fl_background_ch_"),
+        traces_csv=[(None, path) for path in directory.glob("*_traces.csv")],
+    )
+
+
+def write_results(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> None:
+    """Write ``processing_results.yaml`` with all FOVs of an output that are done.
+
+    Parameters
+    ----------
+    config
+        Resolved config of the last run.
+    mine
+        FOVs of that run; those of others stay as they are in the file, or are looked for.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    path, output = config.output / RESULTS, config.output.absolute()
+    before = _earlier(path)
+    done = [fov["fov"] for fov in read_status(output)["fovs"] if fov["status"] == "done"]
+    listed = {fov: files for fov, files in before.files.items() if fov not in mine and _are_there(files)}
+    found = {fov: _as_files(mine[fov] if fov in mine else paths_of(output, fov)) for fov in done if fov not in listed}
+    pc, fl = channel_indices(config)
+    params = config.model_dump(mode="json", exclude={"params": {"fovs"}})["params"]
+    files = {fov: found.get(fov) or listed[fov] for fov in done}
+    results = ProcessingResults(output, pc=pc, fl=fl, files=files, params=params, time_units="min", more=before.more)
+    write_processing_results(path, results)
+
+
+def _earlier(path: Path) -> ProcessingResults:
+    """What the file said before, if it can be read."""
+    if path.exists():
+        try:
+            return read_processing_results(path)
+        except PyamaError as error:
+            log.warning("%s; it is written anew, with what is done in its folder", error)
+    return ProcessingResults(path.parent)
+
+
+def _are_there(files: Files) -> bool:
+    return all(path.exists() for of in files.values() for _, path in of)
+
+
+def _as_files(paths: ResultsPathsPerFOV) -> Files:
+    """Paths by product; a table of all channels is called ``traces``, as in the files of later programs."""
+    products: dict[str, Any] = {
+        "pc": [paths.pc], "fl": paths.fl, "seg": [paths.seg], "seg_labeled": [paths.seg_labeled],
+        "fl_corrected": paths.fl_corrected, "fl_background": paths.fl_background,
+        "traces": [one for one in paths.traces_csv if one[0] is None],
+        "traces_csv": [one for one in paths.traces_csv if one[0] is not None],
+    }  # fmt: skip
+    given = {name: [one for one in of if one] for name, of in products.items()}
+    return {name: tuple((channel, Path(path).absolute()) for channel, path in of) for name, of in given.items() if of}

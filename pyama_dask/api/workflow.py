@@ -1,0 +1,193 @@
+"""The function that scripts call: their arguments become a config, which `pyama_dask.run` runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
+from typing import Any
+
+from pyama_dask.api.context import (
+    Channels,
+    MicroscopyMetadata,
+    ProcessingContext,
+    ResultsPathsPerFOV,
+    as_in_file,
+    fov_range,
+)
+from pyama_dask.api.paths import RESULTS, paths_of, write_results
+from pyama_dask.api.services import BaseProcessingService, Reporter, kept_going, run_services
+from pyama_dask.api.settings import Translated, translate
+from pyama_dask.config import Config, parse_config
+from pyama_dask.errors import ConfigError, SettingsWarning
+from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.pipeline import run
+from pyama_dask.quantities import as_ranges
+from pyama_dask.readers import Metadata
+from pyama_dask.report import RunReport
+from pyama_dask.template import fitting_params, guess_channels, notes_on_channels
+from pyama_dask.workspace import read_config
+
+log = logging.getLogger("pyama_dask")
+
+MINUTES = (None, "min", "minute", "minutes")
+
+
+def run_complete_workflow(
+    metadata: MicroscopyMetadata,
+    context: ProcessingContext,
+    fov_start: int | None = None,
+    fov_end: int | None = None,
+    batch_size: int = 2,
+    n_workers: int = 2,
+    *,
+    progress: Reporter | None = None,
+    services: Sequence[BaseProcessingService] = (),
+    cancel: threading.Event | None = None,
+) -> bool:
+    """Process a movie, or what is not yet done of it, with all that `pyama_dask.run` does.
+
+    ``processing_results.yaml`` in the output lists all FOVs that are done, also those of earlier runs.
+
+    Parameters
+    ----------
+    metadata
+        Of the movie, from `load_microscopy_file` or made by hand.
+    context
+        Output, channels and settings; channels that are not given are guessed. Its `results_paths` are filled in.
+    fov_start, fov_end
+        First and last FOV, the last one included; None or -1 for those of the movie.
+    batch_size
+        FOVs in flight at once.
+    n_workers
+        Processes on this machine; 1 for none but this one.
+    progress
+        Called with a dict ``step, fov, frame, total, message``, as in `pyama_dask.run`, and by services. When it
+        raises, this is logged once.
+    services
+        Steps of your own, run here, one after the other, for each of the FOVs that is complete; every time, as nothing
+        is recorded of them.
+    cancel
+        Set it to end the run early; the next one goes on.
+
+    Returns
+    -------
+    Whether all these FOVs are complete, and no service failed; if not, the log says why.
+
+    Warns
+    -----
+    SettingsWarning
+        Of each setting that has no meaning here.
+
+    Raises
+    ------
+    ConfigError, SourceError, OutputError, PlanError
+        If the run is refused before any work; the first and the last are ValueErrors, the others OSErrors.
+    """
+    movie = as_in_file(metadata)
+    fovs = fov_range(len(movie.fovs), fov_start, fov_end)
+    settings = translate(context.params)
+    for said in (*settings.left_out, *_unused(metadata, context)):
+        warnings.warn(said, SettingsWarning, stacklevel=2)
+    context.channels = context.channels or _guessed(movie)
+    config = _config(movie, context, context.channels, settings, fovs, _cluster(batch_size, n_workers))
+    report_to, cancel = kept_going(progress) if progress else None, cancel or threading.Event()
+    with nullcontext() if config.cluster.kind == "serial" else script_left_alone():
+        report = run(config, progress=report_to, cancel=cancel)
+    good, resolved = _ended_well(report), read_config(config.output) or config
+    mine = {fov.fov: paths_of(config.output, fov.fov) for fov in report.fovs if fov.status == "done"}
+    context.time_units = "min"
+    context.results_paths = {fov: of for fov, of in context.results_paths.items() if fov not in fovs} | mine
+    good &= run_services(services, metadata, context, mine, report_to, cancel)
+    return _recorded(resolved, {fov: context.results_paths.get(fov, of) for fov, of in mine.items()}) and good
+
+
+# ---------------------------------------------------------------------------------------------- before a run
+
+
+def _unused(metadata: MicroscopyMetadata, context: ProcessingContext) -> Iterator[str]:
+    """Say what else a script asks for that is otherwise here."""
+    if metadata.base_name != metadata.file_path.stem:
+        yield f"base_name {metadata.base_name!r} is not used: files are named by the movie, {metadata.file_path.stem!r}"
+    if context.time_units not in MINUTES:
+        yield f"time_units {context.time_units!r} is not used: times are in minutes"
+
+
+def _guessed(movie: Metadata) -> Channels:
+    """Channels as 'pyama-dask init' guesses them."""
+    guess = guess_channels(movie)
+    channels = Channels(guess["pc"] and guess["pc"]["channel"], [choice["channel"] for choice in guess["fl"]])
+    for note in (f"channels are guessed: pc={channels.pc}, fl={channels.fl}", *notes_on_channels(movie)):
+        log.warning("%s: %s", movie.path, note)
+    return channels
+
+
+def _cluster(batch_size: int, n_workers: int) -> dict[str, Any]:
+    for name, value in {"batch_size": batch_size, "n_workers": n_workers}.items():
+        if value < 1:
+            raise ConfigError(f"{name}: must be a whole number from 1, not {value}")
+    workers = {"kind": "serial"} if n_workers == 1 else {"kind": "local", "workers": n_workers}
+    return workers | {"batch_size": batch_size}
+
+
+def _config(
+    movie: Metadata, context: ProcessingContext, channels: Channels, settings: Translated, fovs: range,
+    cluster: Mapping[str, Any],
+) -> Config:  # fmt: skip
+    """Config with what a script says, and what 'pyama-dask init' would write where it says nothing."""
+    features = {"pc": list(SHAPE_FEATURES), "fl": list(INTENSITY_FEATURES)} | settings.features
+    pc = None if channels.pc is None else {"channel": channels.pc, "features": features["pc"]}
+    for place, value in fitting_params(movie).items():
+        if settings.put_if_unsaid(place, value):
+            log.warning("%s: params.%s is %s, as its default does not fit this movie", movie.path, place, value)
+    return parse_config(
+        {
+            "input": movie.path.absolute(),
+            "output": context.output_dir.absolute(),
+            "channels": {"pc": pc, "fl": [{"channel": k, "features": features["fl"]} for k in channels.fl]},
+            "params": settings.params | {"fovs": f"{fovs[0]}-{fovs[-1]}"},
+            "cluster": cluster,
+        },
+        source="run_complete_workflow",
+    )
+
+
+@contextmanager
+def script_left_alone() -> Iterator[None]:
+    """Have processes that are started inside the block not import the script, which would run it again in each.
+
+    Tasks need nothing of it, and scripts for the older API call `run_complete_workflow` at their top level.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+# ----------------------------------------------------------------------------------------------- after it
+
+
+def _ended_well(report: RunReport) -> bool:
+    """Log why FOVs are not complete, if some are not."""
+    for fov in report.failed:
+        log.error("FOV %d failed (%s): %s", fov.fov, fov.cause, fov.reason)
+    if report.cancelled or report.stopped:
+        left = [fov.fov for fov in report.fovs if fov.status != "done"]
+        log.error("%s; FOV %s are not complete", report.stopped or "the run was cancelled", as_ranges(left) or "none")
+    return report.exit_status == 0
+
+
+def _recorded(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> bool:
+    """Write ``processing_results.yaml``; log it if the disk takes no more."""
+    try:
+        write_results(config, mine)
+    except OSError as error:
+        log.error("%s could not be written: %s", config.output / RESULTS, error)  # noqa: TRY400  (no fault of the program)
+        return False
+    return True
