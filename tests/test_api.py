@@ -362,14 +362,14 @@ class TestMovie:
             raise Asked(config.cluster)
 
         monkeypatch.setattr(workflow, "run", asked)
-        metadata = load_microscopy_file(movie)
+        metadata, script = load_microscopy_file(movie), sys.modules["__main__"]
         for n_workers, kind in ((1, "serial"), (3, "local")):
             with pytest.raises(Asked) as found:
                 run_complete_workflow(metadata, ProcessingContext(tmp_path), batch_size=5, n_workers=n_workers)
             (cluster,) = found.value.args
             assert (cluster.kind, cluster.batch_size) == (kind, 5)
         assert cluster.workers == 3
-        assert hasattr(sys.modules["__main__"], "__file__")  # the script is back in its place
+        assert sys.modules["__main__"] is script  # back in its place
 
 
 # ----------------------------------------------------------------------------------------------- settings

@@ -35,7 +35,7 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
-    "distributed": {"deaths", "doctor", "launch", "pipeline", "pool", "walltime"},
+    "distributed": {"deaths", "doctor", "fits", "launch", "pipeline", "pool", "walltime"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pyarrow": {"tables"},
