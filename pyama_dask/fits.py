@@ -23,7 +23,7 @@ from pyama_dask.fitted import ERROR, GRADES, Fitted, fitted_columns, fitted_name
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
 from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
 from pyama_dask.pool import DaskPool, Pool, SerialPool
-from pyama_dask.tables import read_analysis_csv
+from pyama_dask.tables import by_cell, read_analysis_csv
 from pyama_dask.tasks import WORK
 
 if TYPE_CHECKING:
@@ -59,16 +59,9 @@ class Traces:
         TableError
             If a cell has two values at one time.
         """
-        fov, cell, time = (table[name].to_numpy() for name in ("fov", "cell", "time"))
-        order = np.lexsort([time, cell, fov])
-        fov, cell, time, value = fov[order], cell[order], time[order], table["value"].to_numpy(float)[order]
-        is_first = np.ones(len(fov), bool)
-        is_first[1:] = (fov[1:] != fov[:-1]) | (cell[1:] != cell[:-1])
-        if (twice := ~is_first[1:] & (time[1:] == time[:-1])).any():
-            at = int(np.argmax(twice))
-            raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at one time, {time[at]:g} h")
-        first = np.flatnonzero(is_first)
-        row = np.cumsum(is_first) - 1
+        ordered, first = by_cell(table)
+        fov, cell, time, value = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
+        row = np.repeat(np.arange(len(first)), np.diff([*first, len(ordered)]))
         column = np.arange(len(fov)) - first[row]
         shape = (len(first), int(column.max(initial=-1)) + 1)
         hours, values = np.full(shape, np.nan), np.full(shape, np.nan)

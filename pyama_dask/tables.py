@@ -253,6 +253,24 @@ def write_wide_csv(path: Path, wide: pd.DataFrame, units: str = "min") -> None:
     write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())
 
 
+def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """Sort a tidy table by FOV, cell and time; give it, and the row at which each cell begins.
+
+    Raises
+    ------
+    TableError
+        If a cell has two values at one time.
+    """
+    ordered = table.sort_values(["fov", "cell", "time"], kind="stable", ignore_index=True)
+    fov, cell, time = (ordered[name].to_numpy() for name in ("fov", "cell", "time"))
+    begins = np.ones(len(ordered), bool)
+    begins[1:] = (fov[1:] != fov[:-1]) | (cell[1:] != cell[:-1])
+    if (twice := ~begins[1:] & (time[1:] == time[:-1])).any():
+        at = int(np.argmax(twice))
+        raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at time {time[at]:g}; a table has one")
+    return ordered, np.flatnonzero(begins)
+
+
 def as_wide(table: pd.DataFrame) -> pd.DataFrame:
     """Put a tidy table into wide form: times down, pairs of FOV and cell across, both sorted; gaps are NaN.
 
@@ -261,13 +279,7 @@ def as_wide(table: pd.DataFrame) -> pd.DataFrame:
     TableError
         If a cell has two values at one time.
     """
-    twice = table[table.duplicated(["time", "fov", "cell"])]
-    if len(twice):
-        first = twice.iloc[0]
-        raise TableError(
-            f"FOV {first['fov']:.0f}, cell {first['cell']:.0f} has two values at time {first['time']}; a table of one "
-            "feature has one"
-        )
+    by_cell(table)
     wide = table.pivot(index="time", columns=["fov", "cell"], values="value").sort_index(axis="columns")
     return _wide_frame(wide.index.to_numpy(), _cells(wide), wide.to_numpy())
 

@@ -256,7 +256,7 @@ class TestRefused:
         path = tmp_path / "twice.csv"
         rows = tidy(truth(2))
         write_analysis_csv(path, pd.concat([rows, rows.iloc[[63]]]))
-        with pytest.raises(TableError, match=r"twice\.csv: FOV 0, cell 2 has two values at one time, 1 h"):
+        with pytest.raises(TableError, match=r"twice\.csv: FOV 0, cell 2 has two values at time 1;"):
             fit_traces([path])
 
     def test_a_bad_table_among_good_ones_loses_nothing(self, tmp_path, table):

@@ -15,7 +15,7 @@ LAYERS = [
     {"fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
-    {"store", "traces", "tables", "results", "fitted", "ledger", "lock", "scratch", "cells"},
+    {"store", "traces", "tables", "results", "fitted", "measures", "ledger", "lock", "scratch", "cells"},
     {"blocks"},
     {"resolve"},
     {"plan"},
