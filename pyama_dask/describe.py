@@ -21,6 +21,7 @@ from pyama_dask.verify import Verification
 
 if TYPE_CHECKING:
     from pyama_dask.fits import FitReport  # which loads what fits need
+    from pyama_dask.plots import Drawn
 
 WORTH_SHOWING = 1.0
 """Seconds of work from which on it is shown what they were spent on."""
@@ -206,6 +207,14 @@ def describe_fits(report: FitReport) -> str:
     ]
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def describe_plots(drawn: Drawn) -> str:
+    """Which figures there are."""
+    names = dict.fromkeys(path.stem for path in drawn.files)
+    kinds = " and ".join(dict.fromkeys(path.suffix[1:].upper() for path in drawn.files))
+    lines = [f"Figures, as {kinds}, in {drawn.files[0].parent}:", *(f"  {name}" for name in names)]
+    return "\n".join(lines + [f"warning: {warning}" for warning in drawn.warnings])
 
 
 def _costs(report: RunReport) -> list[str]:

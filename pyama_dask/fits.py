@@ -23,7 +23,8 @@ from pyama_dask.fitted import ERROR, GRADES, Fitted, fitted_columns, fitted_name
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
 from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
 from pyama_dask.pool import DaskPool, Pool, SerialPool
-from pyama_dask.tables import by_cell, read_analysis_csv
+from pyama_dask.stacked import Traces
+from pyama_dask.tables import read_analysis_csv
 from pyama_dask.tasks import WORK
 
 if TYPE_CHECKING:
@@ -37,48 +38,6 @@ SOON = 8
 Progress = Callable[[dict[str, Any]], None]
 Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Hours (cells or 1, times) and values (cells, times)."""
-
-
-@dataclass(frozen=True)
-class Traces:
-    """The traces of a table, a row a cell."""
-
-    fovs: npt.NDArray[np.int64]
-    cells: npt.NDArray[np.int64]
-    hours: npt.NDArray[np.float64]
-    """(cells or 1, times); NaN after a cell's last sample."""
-    values: npt.NDArray[np.float64]
-    """(cells, times)"""
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> Traces:
-        """Traces of a tidy table with times in hours, by FOV and cell.
-
-        Raises
-        ------
-        TableError
-            If a cell has two values at one time.
-        """
-        ordered, first = by_cell(table)
-        fov, cell, time, value = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
-        row = np.repeat(np.arange(len(first)), np.diff([*first, len(ordered)]))
-        column = np.arange(len(fov)) - first[row]
-        shape = (len(first), int(column.max(initial=-1)) + 1)
-        hours, values = np.full(shape, np.nan), np.full(shape, np.nan)
-        hours[row, column], values[row, column] = time, value
-        alike = len(hours) > 0 and bool((hours == hours[:1]).all())
-        return cls(fov[first], cell[first], hours[:1] if alike else hours, values)
-
-    def batches(self) -> Iterator[Batch]:
-        """Hours and values of some cells at a time."""
-        for first, last in pairwise(self.bounds):
-            yield self.hours if len(self.hours) == 1 else self.hours[first:last], self.values[first:last]
-
-    @property
-    def bounds(self) -> list[int]:
-        """Cells at which batches begin and end; they are the same wherever they are done, and by how many workers."""
-        step = max(1, SAMPLES // max(1, self.values.shape[1]))
-        return [*range(0, max(1, len(self.values)), step), len(self.values)]
 
 
 @dataclass(frozen=True)
@@ -190,7 +149,7 @@ def _read(path: Path, config: FitConfig) -> Traces:
 @contextmanager
 def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces], directory: Path) -> Iterator[Pool]:
     """Pool of workers, no more than there are batches; this process for what is done sooner than they start."""
-    batches = sum(len(traces.bounds) - 1 for traces in tables.values())
+    batches = sum(len(_bounds(traces)) - 1 for traces in tables.values())
     if client is not None:
         yield DaskPool(client)
     elif cluster.kind == "runner":
@@ -220,14 +179,26 @@ class _Fitter:
         return fit_cells(hours, values, self.config.chosen(), loss=self.config.loss, loss_scale=self.config.loss_scale)
 
 
+def _bounds(traces: Traces) -> list[int]:
+    """Cells at which batches begin and end; they are the same wherever they are done, and by how many workers."""
+    step = max(1, SAMPLES // max(1, traces.values.shape[1]))
+    return [*range(0, max(1, len(traces.values)), step), len(traces.values)]
+
+
+def _batches(traces: Traces) -> Iterator[Batch]:
+    """Hours and values of some cells at a time."""
+    for first, last in pairwise(_bounds(traces)):
+        yield traces.hours if len(traces.hours) == 1 else traces.hours[first:last], traces.values[first:last]
+
+
 def _fit_tables(
     pool: Pool, tables: Mapping[Path, Traces], config: FitConfig, progress: Progress | None, cancel: threading.Event
 ) -> Iterator[tuple[Path, Fits]]:
     """Fits of each table when it is through."""
-    places = [(path, k) for path, traces in tables.items() for k in range(len(traces.bounds) - 1)]
+    places = [(path, k) for path, traces in tables.items() for k in range(len(_bounds(traces)) - 1)]
     left, done = Counter(path for path, _ in places), dict[tuple[Path, int], Fits]()
     through, total = 0, sum(len(traces.cells) for traces in tables.values())
-    batches = (batch for traces in tables.values() for batch in traces.batches())
+    batches = (batch for traces in tables.values() for batch in _batches(traces))
     for number, fits in pool.each("fit", _Fitter(config), batches, cancel):
         path, k = places[number]
         done[path, k] = fits
@@ -296,6 +267,7 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
         "loss": config.loss or model.loss,
         **({"loss_scale": config.loss_scale} if config.loss_scale else {}),
         "time_units": "h",
+        **({"input_time_units": config.time_units} if config.time_units else {}),
         "parameters": {parameter.name: said(parameter) for parameter in model.parameters},
     }
 

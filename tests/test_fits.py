@@ -15,9 +15,10 @@ import pyama_dask
 from pyama_dask import cli, fits
 from pyama_dask.errors import CancelledError, ConfigError, OutputError, TableError
 from pyama_dask.fit_config import load_fit_config, parse_fit_config
-from pyama_dask.fits import Traces, fit_traces
+from pyama_dask.fits import fit_traces
 from pyama_dask.fitted import Fitted, fitted_columns, read_fitted, source_of, write_fitted
 from pyama_dask.fitting import MODELS
+from pyama_dask.stacked import Traces
 from pyama_dask.tables import as_wide, write_analysis_csv, write_wide_csv
 
 HOURS = np.arange(60) / 3

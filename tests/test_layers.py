@@ -15,7 +15,7 @@ LAYERS = [
     {"fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
-    {"store", "traces", "tables", "results", "fitted", "measures", "ledger", "lock", "scratch", "cells"},
+    {"store", "traces", "tables", "results", "fitted", "measures", "stacked", "ledger", "lock", "scratch", "cells"},
     {"blocks"},
     {"resolve"},
     {"plan"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"calibration", "report", "space", "verify"},
     {"workspace", "output", "samples"},
     {"grown", "fit_config"},
-    {"pipeline", "fits"},
+    {"pipeline", "fits", "plots"},
     {"calibrate", "doctor"},
     {"template", "describe", "progress"},
     {"api"},
@@ -36,6 +36,7 @@ LAYERS = [
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
     "distributed": {"deaths", "doctor", "fits", "launch", "pipeline", "pool", "walltime"},
+    "matplotlib": {"plots"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pyarrow": {"tables"},

@@ -49,3 +49,16 @@ def fit(
     with cancelled_by_signals() as cancel, FitDisplay(Console(stderr=True)) as display:
         report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel)
     print(describe_fits(report))
+
+
+@app.command()
+def plot(
+    files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the figures; plots")] = None,
+    cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1)] = 12,
+) -> None:
+    """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
+    from pyama_dask.describe import describe_plots
+    from pyama_dask.plots import plot_fits
+
+    print(describe_plots(plot_fits(files, to, cells=cells)))

@@ -1,0 +1,219 @@
+"""Figures: what is drawn, of which cells, and that the files are whole."""
+
+import sys
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection
+
+from pyama_dask import cli, plots
+from pyama_dask.errors import ConfigError, OutputError, TableError
+from pyama_dask.fits import fit_traces
+from pyama_dask.plots import plot_fits
+from pyama_dask.tables import write_analysis_csv
+
+MINUTES = np.arange(40) * 10.0
+NAMES = ("traces", "parameters", "quality")
+
+
+def write_table(path, cells=6, broken=0):
+    """Lines with noise, of which the last ones have too few points to be fitted."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for cell in range(1, cells + 1):
+        values = 3 * cell + cell * MINUTES / 60 + rng.normal(size=MINUTES.size) * cell**2 / 9
+        count = 1 if cell > cells - broken else MINUTES.size
+        parts.append(pd.DataFrame({"time": MINUTES, "fov": 2, "cell": cell, "value": values}).head(count))
+    write_analysis_csv(path, pd.concat(parts))
+    return path
+
+
+@pytest.fixture
+def fits(tmp_path):
+    """Files of fits of two samples."""
+    tables = [
+        write_table(tmp_path / "control_intensity_total_ch_1.csv"),
+        write_table(tmp_path / "treated_intensity_total_ch_1.csv", 5, broken=2),
+    ]
+    return [file.path for file in fit_traces(tables, {"model": "trivial"}).files]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures as they are drawn, by name, without being written."""
+    kept = {}
+
+    def keep(figure, path):
+        kept[path.stem] = figure
+        return path
+
+    monkeypatch.setattr(plots, "_save", keep)
+    return kept
+
+
+def test_each_file_has_its_traces_and_all_together_their_parameters_and_quality(fits):
+    drawn = plot_fits(fits)
+    names = {path.relative_to(fits[0].parent).as_posix() for path in drawn.files}
+    assert names == {
+        f"plots/{name}.{kind}"
+        for name in (
+            "control_intensity_total_ch_1_fitted_trivial_traces",
+            "treated_intensity_total_ch_1_fitted_trivial_traces",
+            "intensity_total_ch_1_trivial_parameters",
+            "intensity_total_ch_1_trivial_quality",
+        )
+        for kind in ("png", "svg")
+    }
+    assert drawn.warnings == ()
+    for path in drawn.files:
+        if path.suffix == ".svg":
+            assert ET.parse(path).getroot().tag.endswith("svg")
+        else:
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_files_give_the_same_bytes(fits):
+    first = {path.name: path.read_bytes() for path in plot_fits(fits[:1]).files}
+    assert {path.name: path.read_bytes() for path in plot_fits(fits[:1]).files} == first
+
+
+def test_cells_are_drawn_from_the_best_to_the_worst_with_their_curves(fits, figures):
+    plot_fits(fits[:1], cells=3)
+    overview, *cells = figures["control_intensity_total_ch_1_fitted_trivial_traces"].axes
+    assert overview.get_title() == "control: 6 cells"
+    assert overview.get_ylabel() == "intensity total, channel 1"
+    (lines,) = [one for one in overview.collections if isinstance(one, LineCollection)]
+    assert len(lines.get_segments()) == 6
+    quality = [float(axes.get_title().rpartition("= ")[2]) for axes in cells]
+    assert quality == sorted(quality, reverse=True)
+    table = plots.read_fitted(fits[0]).table
+    assert [quality[0], quality[-1]] == pytest.approx([table["r_squared"].max(), table["r_squared"].min()], abs=6e-4)
+    for axes in cells:
+        samples, curve = axes.lines
+        row = table[table["cell"] == int(axes.get_title().split("\n")[0].rpartition(" ")[2])].iloc[0]
+        assert len(samples.get_xdata()) == 40
+        np.testing.assert_allclose(curve.get_ydata(), row["intercept"] + row["slope"] * curve.get_xdata())
+
+
+def test_what_did_not_converge_is_said_and_has_no_curve(fits, figures):
+    plot_fits(fits)
+    axes = figures["treated_intensity_total_ch_1_fitted_trivial_traces"].axes[-1]
+    assert axes.get_title().endswith("not converged")
+    assert len(axes.lines) == 1
+
+
+def test_parameters_are_those_that_converged_by_sample(fits, figures):
+    plot_fits(fits)
+    intercept, slope = figures["intensity_total_ch_1_trivial_parameters"].axes
+    assert (intercept.get_title(), slope.get_title()) == ("intercept", "slope (1/h)")
+    assert [tick.get_text() for tick in slope.get_xticklabels()] == ["control\nn = 6", "treated\nn = 3"]
+
+
+def test_quality_adds_up(fits, figures):
+    plot_fits(fits)
+    (axes,) = figures["intensity_total_ch_1_trivial_quality"].axes
+    widths = np.array([[bar.get_width() for bar in bars] for bars in axes.containers])
+    np.testing.assert_allclose(widths.sum(0), 1)
+    assert widths[2, 1] == pytest.approx(2 / 5)
+
+
+def test_traces_without_fits(tmp_path, figures):
+    plot_fits([write_table(tmp_path / "some.csv", 30)], cells=5)
+    assert list(figures) == ["some_traces"]
+    overview, *cells = figures["some_traces"].axes
+    assert len(cells) == 5
+    assert overview.get_ylabel() == "value"
+
+
+def test_a_table_is_drawn_once_with_its_fits(fits, tmp_path, figures):
+    plot_fits([*fits, *tmp_path.glob("*_ch_1.csv")])
+    assert len([name for name in figures if name.endswith("traces")]) == 2
+
+
+def test_a_table_without_cells(tmp_path, figures):
+    table = tmp_path / "none.csv"
+    write_analysis_csv(table, pd.DataFrame({"time": [], "fov": [], "cell": [], "value": []}))
+    plot_fits([table, *[file.path for file in fit_traces([table]).files]])
+    assert list(figures) == ["none_fitted_maturation_traces"]
+
+
+def test_many_cells_are_drawn_in_part_and_it_is_said(tmp_path, figures, monkeypatch):
+    monkeypatch.setattr(plots, "DRAWN", 4)
+    plot_fits([write_table(tmp_path / "some.csv", 30)])
+    assert figures["some_traces"].axes[0].get_title() == "some: 4 of 30 cells"
+
+
+class TestModels:
+    @pytest.fixture
+    def of_a_file(self, tmp_path):
+        (tmp_path / "mine.py").write_text("from pyama_dask.fitting import MODELS\nLINE = MODELS['trivial']\n")
+        table = write_table(tmp_path / "a_area_ch_0.csv")
+        return [file.path for file in fit_traces([table], {"model": f"{tmp_path}/mine.py:LINE"}).files]
+
+    def test_a_model_that_was_changed_is_warned_of(self, of_a_file, tmp_path, figures):
+        assert plot_fits(of_a_file).warnings == ()
+        with (tmp_path / "mine.py").open("a") as file:
+            file.write("# more\n")
+        (said,) = plot_fits(of_a_file).warnings
+        assert "mine.py:LINE was changed since these fits were made" in said
+
+    def test_one_that_is_gone_leaves_its_curves_out(self, of_a_file, tmp_path, figures):
+        (tmp_path / "mine.py").unlink()
+        (said,) = plot_fits(of_a_file).warnings
+        assert "drawn without the curves of its fits" in said
+        assert len(figures["a_area_ch_0_fitted_trivial_traces"].axes[1].lines) == 1
+
+    def test_one_with_other_parameters_too(self, of_a_file, tmp_path, figures):
+        (tmp_path / "mine.py").write_text("from pyama_dask.fitting import MODELS\nLINE = MODELS['exponential_decay']\n")
+        assert "has other parameters now" in plot_fits(of_a_file).warnings[0]
+
+
+class TestRefused:
+    def test_a_table_of_traces_that_is_gone(self, fits, tmp_path):
+        (tmp_path / "control_intensity_total_ch_1.csv").unlink()
+        with pytest.raises(TableError, match="is not beside it any more"):
+            plot_fits(fits)
+        assert not (tmp_path / "plots").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"formats": ["jpg"]}, "'jpg' is no format"),
+            ({"cells": 0}, "one cell or more"),
+            ({"files": []}, "give a table"),
+        ],
+    )
+    def test_what_is_asked_for(self, fits, options, said):
+        with pytest.raises(ConfigError, match=said):
+            plot_fits(**{"files": fits} | options)
+
+    def test_a_folder_that_cannot_be_written(self, fits, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match="name another folder with -o"):
+            plot_fits(fits[:1], tmp_path / "file")
+
+
+def test_the_command(fits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["pyama-dask", "plot", str(fits[0]), "-o", str(tmp_path / "figures"), "--cells", "2"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert capsys.readouterr().out.splitlines()[0] == f"Figures, as PNG and SVG, in {tmp_path}/figures:"
+    assert len(list((tmp_path / "figures").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("stem", "parts"),
+    [
+        ("control_intensity_total_ch_1", ("control", "intensity_total_ch_1")),
+        ("my_drug_5nM_area_ch_0", ("my_drug_5nM", "area_ch_0")),
+        ("a_b_blur_ch_2", ("a_b", "blur_ch_2")),
+        ("something", ("something", "")),
+    ],
+)
+def test_names_are_taken_apart(stem, parts):
+    assert plots._parts(stem) == parts
