@@ -182,6 +182,7 @@ def describe_merge(report: MergeReport) -> str:
         f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, of FOV {as_ranges(sample.fovs)}"
         for sample in report.samples
     ]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import google_crc32c
 
-from pyama_dask.errors import DiskError
+from pyama_dask.errors import DiskError, OutputError, PyamaError
 
 PART = 2**18
 """Bytes that are read at once: few enough to stay in a core's cache."""
@@ -99,6 +99,19 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     if number not in TAKES_NO_MORE:
         return None
     return DiskError(f"{output}: cannot be written to any more: {os.strerror(number)}")
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[None]:
+    """Turn what goes wrong with writing to a place, within the block, into words for a person."""
+    try:
+        yield
+    except PyamaError:
+        raise
+    except OSError as error:
+        raise disk_error(error, place) or OutputError(
+            f"{place}: cannot be written to: {error.strerror}; name another folder"
+        ) from error
 
 
 def checksum(path: Path) -> tuple[int, int]:

@@ -24,7 +24,7 @@ LAYERS = [
     {"execute"},
     {"launch"},
     {"calibration", "report", "space", "verify"},
-    {"workspace", "output", "samples"},
+    {"workspace", "output", "samples", "sources", "overrides"},
     {"grown"},
     {"pipeline"},
     {"calibrate", "doctor"},
