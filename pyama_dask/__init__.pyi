@@ -5,6 +5,8 @@ from .output import Output as Output
 from .output import background_plane as background_plane
 from .output import open_output as open_output
 from .pipeline import run as run
+from .quality import QualityReport as QualityReport
+from .quality import inspect_traces as inspect_traces
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
 from .report import RunReport as RunReport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -210,6 +211,7 @@ class Sources:
         self.fovs = find_sources(output)
         self.overrides = load_overrides(output, good)
         self.warnings = list(self.overrides.unknown_fovs(self.fovs))
+        self.frames = known_frames(output)
         self.cells_set: set[tuple[int, int]] = set()
         """FOV and cell of what was read and an override has set."""
 
@@ -247,6 +249,10 @@ class Sources:
         self.say(said)
         self.cells_set.update((fov, cell) for cell in applied.cells)
         return applied.table
+
+    def shape(self, fov: int) -> tuple[int, int] | None:
+        """(H, W) of the images of a FOV in pixels, as far as it is known."""
+        return self.frames.shapes.get(fov) or _stored_shape(self.fovs[fov].directory / IMAGES)
 
     def say(self, warnings: Iterable[str]) -> None:
         """Add warnings that are not there yet."""
@@ -361,6 +367,17 @@ def known_frames(output: Path) -> Frames:
         metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
         shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}
         size = metadata.get("pixel_size_um")
+        return Frames(shapes, float(size) if size else None)
     except (PyamaError, LookupError, TypeError, ValueError, AttributeError):  # none, or of an older program
         return Frames()
-    return Frames(shapes, float(size) if size else None)
+
+
+def _stored_shape(images: Path) -> tuple[int, int] | None:
+    """(H, W) of the first array at full resolution that a FOV has."""
+    for document in sorted(images.glob("*/0/zarr.json")):
+        try:
+            _, height, width = json.loads(document.read_bytes())["shape"]
+        except (OSError, ValueError, LookupError, TypeError):  # damaged; the next one may not be
+            continue
+        return int(height), int(width)
+    return None

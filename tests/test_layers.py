@@ -24,7 +24,7 @@ LAYERS = [
     {"execute"},
     {"launch"},
     {"calibration", "report", "space", "verify"},
-    {"workspace", "output", "samples", "sources", "overrides"},
+    {"workspace", "output", "samples", "sources", "overrides", "quality"},
     {"grown"},
     {"pipeline"},
     {"calibrate", "doctor"},
