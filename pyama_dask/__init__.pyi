@@ -1,6 +1,8 @@
 from .config import Config as Config
 from .config import load_config as load_config
 from .errors import PyamaError as PyamaError
+from .export import ExportReport as ExportReport
+from .export import export_traces as export_traces
 from .output import Output as Output
 from .output import background_plane as background_plane
 from .output import open_output as open_output

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyama_dask.calibration import Prediction
+from pyama_dask.export import ExportReport
 from pyama_dask.plan import Plan
 from pyama_dask.quality import QualityReport
 from pyama_dask.quantities import as_ranges, clock_time
@@ -188,6 +189,13 @@ def describe_merge(report: MergeReport) -> str:
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def describe_export(report: ExportReport) -> str:
+    """What was exported, and what was not."""
+    lines = [f"Exported as {report.format}: FOV {as_ranges(report.fovs)}, to {report.directory}"]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
+    return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
 
 
 def quality_document(report: QualityReport) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,29 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`; at the end of the block it is on the disk, and takes the place of `path`.
+
+    What was there before is removed, but not before the new one is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, before = beside(path), beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        flush_below(temporary)
+        if path.exists():
+            path.rename(before)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if before.exists():
+            before.rename(path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

@@ -254,6 +254,13 @@ class Sources:
         """(H, W) of the images of a FOV in pixels, as far as it is known."""
         return self.frames.shapes.get(fov) or _stored_shape(self.fovs[fov].directory / IMAGES)
 
+    def pixel_size(self, fov: int) -> float | None:
+        """Micrometres a pixel, as far as it is known."""
+        images = self.fovs[fov].directory / IMAGES
+        if self.frames.pixel_size_um is not None or not (images / "zarr.json").exists():
+            return self.frames.pixel_size_um
+        return read_attributes(images).get("pixel_size_um") or None
+
     def say(self, warnings: Iterable[str]) -> None:
         """Add warnings that are not there yet."""
         self.warnings += [warning for warning in dict.fromkeys(warnings) if warning not in self.warnings]

@@ -49,3 +49,22 @@ def inspect_traces(
     thresholds = {name: value for name, value in given.items() if value is not None}
     report = inspect_all(output, to, good=good, write_good=write_good, **thresholds)
     print(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
+
+
+@app.command()
+def export(
+    output: Path,
+    to: Annotated[str, typer.Option("--to", help="parquet, csv-wide, geff or ctc", show_default=False)],
+    directory: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for it; OUTPUT_parquet, beside the output")
+    ] = None,
+    samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
+    good: Good = None,
+) -> None:
+    """Write traces and tracks in a format of other programs; the output stays as it is."""
+    from pyama_dask.describe import describe_export
+    from pyama_dask.export import export_traces
+
+    report = export_traces(output, to, directory, samples=samples, good=good)
+    print(describe_export(report))
+    raise typer.Exit(report.exit_status)
