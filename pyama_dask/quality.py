@@ -18,7 +18,7 @@ from pyama_dask.files import writable, write_bytes
 from pyama_dask.overrides import write_overrides
 from pyama_dask.quantities import Count, Whole, as_ranges
 from pyama_dask.samples import wanted_fovs
-from pyama_dask.sources import Sources
+from pyama_dask.sources import Sources, grouped
 from pyama_dask.tables import frame_numbers
 
 if TYPE_CHECKING:
@@ -123,17 +123,17 @@ def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.
     """Quality of the cells of some FOVs; says where something could not be looked for."""
     import pandas as pd  # noqa: PLC0415
 
-    found, unknown = [], defaultdict[str, list[int]](list)
+    found, unknown = [], list[tuple[int, str]]()
     for fov in fovs:
         traces, shape = sources.read(fov), sources.shape(fov)
         found.append(cell_quality(traces, shape, limits))
         if not set(_BOX) <= set(traces):
-            unknown["has no boxes; cells that touch the border or merge are not looked for"].append(fov)
+            unknown.append((fov, "has no boxes; cells that touch the border or merge are not looked for"))
         elif shape is None:
-            unknown["the size of its images is not known; cells that touch the border are not looked for"].append(fov)
+            unknown.append((fov, "the size of its images is not known; cells that touch the border are not looked for"))
         if _areas(traces) is None:
-            unknown["has no areas and no boxes; jumps are not looked for"].append(fov)
-    sources.say(f"FOV {as_ranges(of)}: {what}" for what, of in unknown.items())
+            unknown.append((fov, "has no areas and no boxes; jumps are not looked for"))
+    sources.say(grouped(unknown))
     return pd.concat(found, ignore_index=True)
 
 

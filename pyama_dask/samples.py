@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pyama_dask.config import Model, config_text, named_keys
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files import replacing, writable
 from pyama_dask.quantities import LONGEST_NAME, Selection, as_ranges, parse_selection
-from pyama_dask.sources import Sources
+from pyama_dask.sources import Sources, grouped
 from pyama_dask.tables import TIDY, ParquetFile, analysis_head, analysis_rows
 from pyama_dask.traces import BASE_COLUMNS
 from pyama_dask.yaml_text import parse_yaml
@@ -146,16 +146,19 @@ def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int
             raise OutputError(f"{sources.output}: {has} no traces at all: {'; '.join(sources.reasons(fovs))}")
     for name, fovs in wanted.items():
         sources.say(f"{f'sample {name!r}: ' if name else ''}left out: {reason}" for reason in sources.reasons(fovs))
-    shared = defaultdict[str, list[int]](list)
-    for fov in sorted(known):
-        names = [name for name, fovs in wanted.items() if fov in fovs]
-        if not names:
-            shared["in no sample"].append(fov)
-        elif len(names) > 1:
-            shared[f"in more than one sample, and in the tables of each: {', '.join(names)}"].append(fov)
-    sources.say(f"FOV {as_ranges(fovs)}: {what}" for what, fovs in shared.items())
+    sources.say(grouped(_not_in_one(wanted, sources)))
     sources.say(sources.look(sorted({fov for fovs in wanted.values() for fov in fovs})))
     return wanted
+
+
+def _not_in_one(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[tuple[int, str]]:
+    """FOVs that are in no sample, or in several."""
+    for fov in sorted(sources.fovs):
+        names = [name for name, fovs in wanted.items() if fov in fovs]
+        if not names:
+            yield fov, "in no sample"
+        elif len(names) > 1:
+            yield fov, f"in more than one sample, and in the tables of each: {', '.join(names)}"
 
 
 def merge_samples(

@@ -117,11 +117,11 @@ class Source:
     def _times(self, file: TraceFile) -> dict[int, float] | float:
         """Minutes of the frames, for traces that do not say them."""
         images = self.directory / IMAGES
-        if self.interval is not None and not images.exists():
-            return self.interval
         try:
             return dict(enumerate(read_attributes(images)["times_min"]))
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            if self.interval is not None:
+                return self.interval
             raise TableError(
                 f"{file.path}: has no column 'time', and {images} does not say the times of the frames either; "
                 f"{self.remedy}"
@@ -211,9 +211,13 @@ class Sources:
         self.fovs = find_sources(output)
         self.overrides = load_overrides(output, good)
         self.warnings = list(self.overrides.unknown_fovs(self.fovs))
-        self.frames = known_frames(output)
         self.cells_set: set[tuple[int, int]] = set()
         """FOV and cell of what was read and an override has set."""
+
+    @cached_property
+    def frames(self) -> Frames:
+        """What is known of the images of all FOVs."""
+        return known_frames(self.output)
 
     def problem(self, fov: int) -> str | None:
         """Why a FOV has no traces that can be used."""
@@ -223,11 +227,7 @@ class Sources:
 
     def reasons(self, fovs: Iterable[int]) -> Iterator[str]:
         """Why FOVs are left out, those of one reason together."""
-        by_reason = defaultdict[str, list[int]](list)
-        for fov in fovs:
-            if problem := self.problem(fov):
-                by_reason[problem].append(fov)
-        return (f"FOV {as_ranges(of)}: {reason}" for reason, of in by_reason.items())
+        return grouped((fov, problem) for fov in fovs if (problem := self.problem(fov)))
 
     def usable(self, fovs: Iterable[int]) -> list[int]:
         """Those of some FOVs whose traces can be used."""
@@ -267,18 +267,26 @@ class Sources:
 
     def look(self, fovs: Iterable[int]) -> Iterator[str]:
         """Words for what is not as one would expect of some FOVs whose traces can be used; reads no more than heads."""
-        chosen = self.usable(fovs)
-        features, said = self.features(chosen), defaultdict[str, list[int]](list)
-        for fov in chosen:
+        return grouped(self._look(self.usable(fovs)))
+
+    def _look(self, fovs: Sequence[int]) -> Iterator[tuple[int, str]]:
+        features = self.features(fovs)
+        for fov in fovs:
             source = self.fovs[fov]
-            for note in source.notes:
-                said[note].append(fov)
+            yield from ((fov, note) for note in source.notes)
             for column in [name for name in features if name not in source.columns]:
-                said[f"without {column}, which other FOVs have"].append(fov)
+                yield fov, f"without {column}, which other FOVs have"
             for column in source.others:
                 files = ", ".join(file.path.name for file in source.files if column in file.columns)
-                said[f"column {quoted(column)} of {files} is no feature, and left out"].append(fov)
-        return (f"FOV {as_ranges(of)}: {what}" for what, of in said.items())
+                yield fov, f"column {quoted(column)} of {files} is no feature, and left out"
+
+
+def grouped(said: Iterable[tuple[int, str]]) -> Iterator[str]:
+    """Put what is said of FOVs into words, those of which the same is said together."""
+    fovs = defaultdict[str, list[int]](list)
+    for fov, words in said:
+        fovs[words].append(fov)
+    return (f"FOV {as_ranges(of)}: {words}" for words, of in fovs.items())
 
 
 def find_sources(output: Path) -> dict[int, Source]:

@@ -18,7 +18,6 @@ import pyama_dask
 from pyama_dask import tables
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.export import FORMATS, ctc
-from pyama_dask.files import replacing_folder
 from pyama_dask.layout import ArraySpec
 from pyama_dask.store import create_array, write_block
 from pyama_dask.traces import BASE_COLUMNS
@@ -150,21 +149,6 @@ class TestPlace:
         (output.parent / "file").touch()
         with pytest.raises(OutputError, match="cannot be written to: "):
             pyama_dask.export_traces(output, "parquet", output.parent / "file" / "x")
-
-    def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(self, tmp_path, monkeypatch):
-        place, rename = tmp_path / "x", type(tmp_path).rename
-        place.mkdir()
-        (place / "old").touch()
-
-        def refusing(path, target):
-            if path.is_dir() and (path / "new").exists():
-                raise OSError(5, "no")
-            return rename(path, target)
-
-        monkeypatch.setattr(type(tmp_path), "rename", refusing)
-        with pytest.raises(OSError, match="no"), replacing_folder(place) as folder:
-            (folder / "new").touch()
-        assert listing(tmp_path) == {"x", "x/old"}
 
 
 class TestParquet:

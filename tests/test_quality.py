@@ -215,6 +215,19 @@ class TestInspectTraces:
             "FOV 0-2: the size of its images is not known; cells that touch the border are not looked for",
         )
 
+    def test_tables_without_boxes_and_areas(self, output):
+        bare = ["fov", "cell", "frame", "time", "good"]
+        traces = tables.read_traces_csv(traces_path(output, 2))
+        tables.write_traces_csv(traces_path(output, 2), traces[[*bare, "intensity_total_ch_1"]])
+        tables.write_traces_csv(traces_path(output, 0), traces.assign(fov=0)[[*bare, "area_ch_0"]])
+        report = pyama_dask.inspect_traces(output)
+        assert report.warnings[-3:] == (
+            "FOV 0, 2: has no boxes; cells that touch the border or merge are not looked for",
+            "FOV 1: the size of its images is not known; cells that touch the border are not looked for",
+            "FOV 2: has no areas and no boxes; jumps are not looked for",
+        )
+        assert report.table["largest_jump"].notna().tolist() == [True] * 6 + [False] * 3
+
     def test_fovs_without_traces_are_said(self, output):
         write_plan(output, 3, fov0={"problem": "is cut off"})
         report = pyama_dask.inspect_traces(output)

@@ -131,6 +131,15 @@ class TestTimes:
         output = self.without_times(older(tmp_path / "old", params={"frame_interval": 2.5}))
         assert read(output)["time"].tolist() == [0, 2.5, 5, 7.5] * 3
 
+    def test_images_know_better(self, tmp_path):
+        output = self.without_times(older(tmp_path / "old", params={"frame_interval": 2.5}))
+        images = output / "fov_000" / "images.zarr"
+        images.mkdir()
+        (images / "zarr.json").write_text('{"attributes": {"times_min": [0.5, 9, 20, 30]}}')
+        assert read(output)["time"].tolist() == [0.5, 9, 20, 30] * 3
+        (images / "zarr.json").write_text('{"attributes": {"times_min": null}}')
+        assert read(output)["time"].tolist() == [0, 2.5, 5, 7.5] * 3
+
     def test_units_of_the_column(self, tmp_path):
         output = older(tmp_path / "old", time_units="h", params={"frame_interval": 2.5})
         assert read(output)["time"].tolist() == [0, 600, 1200, 1800] * 3

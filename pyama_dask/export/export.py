@@ -14,7 +14,7 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files import replacing_folder, writable, write_bytes
 from pyama_dask.quantities import as_ranges, quoted
 from pyama_dask.samples import Samples, given_samples, wanted_fovs
-from pyama_dask.sources import Sources
+from pyama_dask.sources import Sources, grouped
 from pyama_dask.tables import ParquetFile
 from pyama_dask.traces import BASE_COLUMNS
 
@@ -97,7 +97,7 @@ def export_traces(
         refused = _write_parquet(sources, wanted, folder) if to == "parquet" else _write(to, sources, wanted, folder)
         everything = sorted({fov for fovs in wanted.values() for fov in fovs})
         exported = tuple(fov for fov in sources.usable(everything) if fov not in refused)
-        sources.say(f"left out: FOV {fov}: {reason}" for fov, reason in refused.items())
+        sources.say(f"left out: {reason}" for reason in grouped(refused.items()))
         if not exported:
             raise OutputError(f"{output}: has nothing to export as {to}: {'; '.join(sources.warnings)}")
         _record(folder, to, sources, exported)
