@@ -181,7 +181,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     }  # fmt: skip
     boxes = table[list(_BOX)].to_numpy(float) if set(_BOX) <= set(table) else None
     at_border = None if boxes is None or shape is None else _touching(boxes, shape)
-    merging = None if boxes is None else merging_rows(frame, boxes, follows, starts + frames - 1, limits.max_overlap)
+    merging = None if boxes is None else merging_rows(frame, boxes, follows, limits.max_overlap)
     for name, rows in (("border_frames", at_border), ("merging_frames", merging)):
         counted = [None] * len(cells) if rows is None else np.add.reduceat(rows.astype(np.int64), starts)
         found[name] = pd.array(counted, "Int64")
@@ -228,11 +228,11 @@ def _touching(boxes: Floats, shape: tuple[int, int]) -> Mask:
     return touching
 
 
-def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, last: Numbers, overlap: float) -> Mask:
+def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, overlap: float) -> Mask:
     """Rows in which cells may be merging.
 
-    That is so if boxes of two cells overlap in a frame by `overlap` of the smaller one; or if a cell is not seen any
-    more, and another one, which was there before, has in the next frame a box over `overlap` of where it was last.
+    That is so if boxes of two cells overlap in a frame by `overlap` of the smaller one; or if a cell is not seen in the
+    next frame, and another one, which was there before, has in that frame a box over `overlap` of where it was.
 
     Parameters
     ----------
@@ -242,21 +242,19 @@ def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, last: Numbers, ov
         (N, 4) boxes as (x0, y0, x1, y1).
     follows
         (N,) whether the row before is of the same cell in the frame before.
-    last
-        Index of the last row of every cell.
     overlap
         From 0 to 1.
     """
     n = len(frame)
     merging = np.zeros(n, bool)
-    gone = last[frame[last] < frame.max()] if n else last
-    rows = np.r_[np.arange(n), gone]  # a cell that ended stands once more, in the frame after
+    gone = np.flatnonzero(~np.r_[follows[1:], False][:n] & (frame < frame.max(initial=0)))
+    rows = np.r_[np.arange(n), gone]  # a cell that is not seen any more stands once more, in the frame after
     first, second = _overlapping(np.r_[frame, frame[gone] + 1], boxes[rows])
     shared, areas = _intersections(boxes[rows[first]], boxes[rows[second]]), _sizes(boxes[rows])
     ended = np.arange(len(rows)) >= n
     for a, b in ((first, second), (second, first)):
         of_two = ~ended[a] & ~ended[b] & (shared >= overlap * np.minimum(areas[a], areas[b]))
-        taken = ended[a] & ~ended[b] & (rows[a] != rows[b]) & (shared >= overlap * areas[a])
+        taken = ended[a] & ~ended[b] & (shared >= overlap * areas[a])
         taken[taken] &= follows[rows[b[taken]]]
         merging[rows[a[of_two | taken]]] = True
         merging[rows[b[of_two | taken]]] = True

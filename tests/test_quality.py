@@ -133,6 +133,11 @@ class TestMerging:
         assert found["merging_frames"].tolist() == [1, 1]
         assert flags(quality(grown, still(32, 40, range(5)), max_jump=9)) == {1: [], 2: []}
 
+    def test_a_cell_that_is_in_another_for_some_frames(self):
+        away = still(32, 10, [0, 1, 2, 6, 7, 8, 9])
+        found = quality(still(10, 10) | dict.fromkeys((3, 4, 5), (10, 10, 52, 30)), away, max_jump=9)
+        assert found["merging_frames"].tolist() == [1, 1]
+
     def test_a_track_that_goes_on_by_another_name_is_none(self):
         assert quality(still(10, 10, range(5)), still(10, 10, range(5, 10)))["merging_frames"].tolist() == [0, 0]
 
@@ -153,7 +158,6 @@ class TestMerging:
         )).sort_values(["cell", "frame"], ignore_index=True)  # fmt: skip
         rows = list(traces[["cell", "frame", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1"]].itertuples(index=False))
         expected, seen = set(), {(row.cell, row.frame): k for k, row in enumerate(rows)}
-        ends = {row.cell: max(t for c, t in seen if c == row.cell) for row in rows}
         for (i, a), (j, b) in itertools.permutations(enumerate(rows), 2):
             w = min(a.bbox_x1, b.bbox_x1) - max(a.bbox_x0, b.bbox_x0)
             h = min(a.bbox_y1, b.bbox_y1) - max(a.bbox_y0, b.bbox_y0)
@@ -162,12 +166,11 @@ class TestMerging:
                 continue
             if a.frame == b.frame and size <= (b.bbox_x1 - b.bbox_x0) ** 2:
                 expected |= {i, j}
-            if ends[a.cell] == a.frame == b.frame - 1 and (b.cell, a.frame) in seen:
+            if a.frame == b.frame - 1 and (a.cell, b.frame) not in seen and (b.cell, a.frame) in seen:
                 expected |= {i, j}
         follows = np.array([(row.cell, row.frame - 1) in seen for row in rows], bool)
-        last = np.array([seen[cell, end] for cell, end in ends.items()], np.int64)
         boxes = traces.iloc[:, 3:7].to_numpy(float)
-        found = merging_rows(traces["frame"].to_numpy(np.int64), boxes, follows, last, 0.5)
+        found = merging_rows(traces["frame"].to_numpy(np.int64), boxes, follows, 0.5)
         assert set(np.flatnonzero(found).tolist()) == expected
 
 
