@@ -62,7 +62,9 @@ class TestEveryFormat:
         assert (report.fovs, report.left_out, report.exit_status, report.warnings) == ((0, 1), (), 0, ())
         assert (file_bytes(copied, set()), listing(copied)) == before
         record = json.loads((report.directory / "pyama_dask_export.json").read_text())
-        assert record == {"format": to, "output": copied.name, "fovs": "0-1", "time_units": "min"}
+        files = {path.name for path in report.directory.iterdir()} - {"pyama_dask_export.json"}
+        said = {"format": to, "output": copied.name, "fovs": "0-1", "time_units": "min", "files": sorted(files)}
+        assert record == said
 
     @pytest.mark.parametrize("to", FORMATS)
     def test_the_same_bytes_every_time_in_place_of_what_was_there(self, copied, tmp_path, to):
@@ -70,8 +72,9 @@ class TestEveryFormat:
         for _ in range(2):
             report = pyama_dask.export_traces(copied, to, tmp_path / "x")
             found.append(file_bytes(report.directory))
-            (report.directory / "stale").touch()
         assert found[0] == found[1]
+        pyama_dask.export_traces(copied, to, tmp_path / "x", samples={"samples": [{"name": "a", "fovs": 0}]})
+        assert not [name for name in listing(tmp_path / "x") if "fov_001" in name or "01_RES" in name]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "x"]
 
     @pytest.mark.parametrize("to", FORMATS)
@@ -129,6 +132,18 @@ class TestPlace:
         self.refused(output, "is an export as parquet already", report.directory, "geff")
         (report.directory / "pyama_dask_export.json").write_text("[]")
         self.refused(output, "pyama_dask_export.json: is damaged", report.directory)
+
+    def test_an_export_that_a_person_has_put_something_into(self, output):
+        report = pyama_dask.export_traces(output, "parquet")
+        (report.directory / "notes.txt").touch()
+        self.refused(output, "notes.txt: is no part of the export that is there; move it", report.directory)
+
+    def test_a_link_to_an_export_stays_one(self, output):
+        report = pyama_dask.export_traces(output, "parquet")
+        (output.parent / "link").symlink_to(report.directory)
+        assert pyama_dask.export_traces(output, "parquet", output.parent / "link").exit_status == 0
+        assert (output.parent / "link").is_symlink()
+        assert sorted(path.name for path in output.parent.iterdir()) == ["link", "results", "results_parquet"]
 
     def test_the_output_and_what_is_around_it(self, output):
         (output / "inside").symlink_to(output / "fov_000")

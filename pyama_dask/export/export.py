@@ -112,21 +112,33 @@ def _place(output: Path, to: str, directory: str | Path | None) -> Path:
     there = Path(os.path.realpath(place))
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise OutputError(f"{place}: is part of the output, or holds it, which an export leaves as it is; name another")
-    try:
-        if (place / RECORD).exists():
-            found = json.loads((place / RECORD).read_bytes())["format"]
-            if found != to:
-                raise OutputError(f"{place}: is an export as {found} already; name another folder")
-        elif place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise OutputError(f"{place}: is something else than an export already; name another folder")
-    except (ValueError, LookupError, TypeError) as error:
-        raise OutputError(f"{place / RECORD}: is damaged; remove the folder, or name another one") from error
+    place = there if place.is_symlink() else place
+    if (place / RECORD).exists():
+        _check_replaceable(place, to)
+    elif place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise OutputError(f"{place}: is something else than an export already; name another folder")
     return place
 
 
+def _check_replaceable(place: Path, to: str) -> None:
+    """Refuse to replace an export of another format, or one that a person has put something into."""
+    try:
+        record = json.loads((place / RECORD).read_bytes())
+        found, files = record["format"], {RECORD, *record["files"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{place / RECORD}: is damaged; remove the folder, or name another one") from error
+    if found != to:
+        raise OutputError(f"{place}: is an export as {found} already; name another folder")
+    if more := sorted({path.name for path in place.iterdir()} - files):
+        raise OutputError(f"{place / more[0]}: is no part of the export that is there; move it, or name another folder")
+
+
 def _record(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) -> None:
-    """Say what an export is."""
-    document = {"format": to, "output": sources.output.name, "fovs": as_ranges(fovs), "time_units": "min"}
+    """Say what an export is, and what is in it."""
+    document = {
+        "format": to, "output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(fovs),
+        "time_units": "min", "files": sorted(path.name for path in folder.iterdir()),
+    }  # fmt: skip
     write_bytes(folder / RECORD, json.dumps(document, indent=1).encode())
 
 
