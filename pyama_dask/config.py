@@ -336,15 +336,15 @@ def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 @contextmanager
-def named_keys(source: str, prefix: str = "") -> Iterator[None]:
-    """Turn pydantic's errors inside the block into one `ConfigError` that names every key."""
+def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
+    """Turn pydantic's errors inside the block into one `ConfigError` that names every key, of a model."""
     try:
         yield
     except ValidationError as error:
         faults: dict[str, Any] = {}
         for fault in error.errors():  # the first says enough of a key that may be of several types
             faults.setdefault(_key(prefix, fault["loc"]), fault)
-        lines = [f"  {quoted_key(key)}: {_says(fault)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
+        lines = [f"  {quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
         more = [f"  ... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         raise ConfigError("\n".join([f"{source}:", *lines, *more])) from error
 
@@ -361,21 +361,16 @@ def _key(prefix: str, location: tuple[int | str, ...]) -> str:
     return ".".join([prefix, *parts] if prefix else parts) or "(top)"
 
 
-def _says(error: Any) -> str:
+def _says(error: Any, model: type[BaseModel]) -> str:
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
-        return "is not a key here" + _meant(str(error["loc"][-1]))
+        return "is not a key here" + did_you_mean(str(error["loc"][-1]), _dotted(model))
     if kind == "missing":
         return "is needed"
     if kind in ("model_type", "dict_type"):
         return f"must hold keys, not {quoted(given)}"
     text = str(error["msg"]).removeprefix("Value error, ")
     return text if isinstance(given, dict | Model) or quoted(given) in text else f"{text} (got {quoted(given)})"
-
-
-def _meant(key: str) -> str:
-    """Keys of the config that are like one that is not."""
-    return did_you_mean(key, _dotted(Config))
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
@@ -391,8 +386,9 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
 def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _dotted(field.annotation, f"{prefix}{name}.")
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _dotted(inner, f"{prefix}{name}.")
 
 
 # ------------------------------------------------------------------------------------ method parameters

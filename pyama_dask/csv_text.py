@@ -86,6 +86,8 @@ class CsvText:
 
     def flags(self, name: str) -> npt.NDArray[np.bool_]:
         """Values of a column of True and False."""
+        if self.table[name].dtype == bool:
+            return self.table[name].to_numpy(bool)
         said = self.table[name].astype(str).str.strip().str.lower()
         self.refuse_rows(~said.isin(list(_FLAGS)).to_numpy(), name, "is neither True nor False")
         return said.map(_FLAGS).to_numpy(bool)

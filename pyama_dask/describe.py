@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyama_dask.calibration import Prediction
+from pyama_dask.export import ExportReport
 from pyama_dask.plan import Plan
+from pyama_dask.quality import QualityReport
 from pyama_dask.quantities import as_ranges, clock_time
 from pyama_dask.readers import Metadata
 from pyama_dask.report import RunReport
@@ -186,9 +189,59 @@ def describe_merge(report: MergeReport) -> str:
         f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, of FOV {as_ranges(sample.fovs)}"
         for sample in report.samples
     ]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def describe_export(report: ExportReport) -> str:
+    """What was exported, and what was not."""
+    lines = [f"Exported as {report.format}: FOV {as_ranges(report.fovs)}, to {report.directory}"]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
+    return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
+
+
+def quality_document(report: QualityReport) -> dict[str, Any]:
+    """Quality of traces as plain values, for JSON."""
+    return {
+        "table": str(report.path),
+        "thresholds": report.thresholds.model_dump(),
+        "counts": report.counts,
+        "warnings": list(report.warnings),
+        "cells": json.loads(report.table.to_json(orient="records")),
+    }
+
+
+def describe_quality(report: QualityReport) -> str:
+    """How many cells are flagged and for what, and which."""
+    table, limits = report.table, report.thresholds
+    words = {
+        "short": f"seen in fewer than {limits.min_frames or 'half of the'} frames",
+        "gap": f"not seen in more than {many(limits.max_missing, 'frame')} in between",
+        "jump": f"area changed by more than {limits.max_jump:g} of it from a frame to the next",
+        "border": "box touches the border of the image",
+        "merging": f"box shares {limits.max_overlap:g} of it with that of another cell",
+    }
+    lines = [f"{many(len(table), 'cell')} of {many(table['fov'].nunique(), 'FOV')}, {len(report.flagged)} flagged"]
+    lines += [f"  {flag + ':':<9}{count:>6}   {words[flag]}" for flag, count in report.counts.items()]
+    if bad := int((~table["good"]).sum()):
+        lines.append(f"  {many(bad, 'cell')} not good, as was said by hand")
+    lines += _cut([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
+    lines.append(f"Table: {report.path}")
+    lines += [f"Overrides: {report.good_file}; go through it, then merge"] if report.good_file else []
+    return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
+
+
+def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
+    """What is odd about a cell."""
+    said = {
+        "short": f"{cell['frames']} frames", "gap": f"{cell['missing']} missing",
+        "jump": f"by {cell['largest_jump']:.2g}", "border": f"{cell['border_frames']} frames",
+        "merging": f"{cell['merging_frames']} frames",
+    }  # fmt: skip
+    found = ", ".join(f"{flag} ({said[flag]})" for flag in flags if cell[flag])
+    return f"FOV {cell['fov']}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
 
 
 def describe_fits(report: FitReport) -> str:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import google_crc32c
 
-from pyama_dask.errors import DiskError
+from pyama_dask.errors import DiskError, OutputError, PyamaError
 
 PART = 2**18
 """Bytes that are read at once: few enough to stay in a core's cache."""
@@ -47,6 +48,29 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`; at the end of the block it is on the disk, and takes the place of `path`.
+
+    What was there before is removed, but not before the new one is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, before = beside(path), beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        flush_below(temporary)
+        if path.exists():
+            path.rename(before)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if before.exists():
+            before.rename(path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
@@ -99,6 +123,19 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     if number not in TAKES_NO_MORE:
         return None
     return DiskError(f"{output}: cannot be written to any more: {os.strerror(number)}")
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[None]:
+    """Turn what goes wrong with writing to a place, within the block, into words for a person."""
+    try:
+        yield
+    except PyamaError:
+        raise
+    except OSError as error:
+        raise disk_error(error, place) or OutputError(
+            f"{place}: cannot be written to: {error.strerror}; name another folder"
+        ) from error
 
 
 def checksum(path: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.kernels import background
 from pyama_dask.layout import AXES, IMAGES
 from pyama_dask.report import read_status
-from pyama_dask.store import read_attributes
+from pyama_dask.store import missing_frames, read_attributes
 from pyama_dask.tasks import fov_name
 from pyama_dask.traces import read_traces
 
@@ -242,14 +242,6 @@ class Output:
                 stacklevel=2,
             )
         return pd.concat([fov.traces() for fov in fovs], ignore_index=True)
-
-
-def missing_frames(path: Path) -> list[int]:
-    """Frames of an array whose shards are not there; Zarr would give zeros for them."""
-    array = zarr.open_array(path, mode="r")
-    frames, block = array.shape[0], (array.shards or array.chunks)[0]
-    gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]
-    return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
 
 
 def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -71,10 +71,12 @@ class ProcessingResults:
 
     def traces(self, fov: int) -> tuple[tuple[int | None, Path], ...]:
         """Tables of traces of a FOV, each with its channel, or None for one of all; inspected copies are preferred."""
+        return tuple((channel, inspected(path)) for channel, path in self.originals(fov))
+
+    def originals(self, fov: int) -> tuple[tuple[int | None, Path], ...]:
+        """Tables of traces of a FOV as they were listed, each once."""
         files = self.files.get(fov, {})
-        return tuple(
-            (channel, inspected(path)) for name in ("traces", "traces_csv") for channel, path in files.get(name, ())
-        )
+        return tuple(dict.fromkeys(one for name in ("traces", "traces_csv") for one in files.get(name, ())))
 
 
 _ONE = ("pc", "seg", "seg_labeled")

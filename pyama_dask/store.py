@@ -210,6 +210,14 @@ def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
     return np.asarray(_opened(images / path, "r")[frame].read().result())
 
 
+def missing_frames(path: Path) -> list[int]:
+    """Frames of an array whose shards are not there; Zarr would give zeros for them."""
+    array = zarr.open_array(path, mode="r")
+    frames, block = array.shape[0], (array.shards or array.chunks)[0]
+    gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]
+    return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
+
+
 def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarray:
     """Read frames of one block.
 

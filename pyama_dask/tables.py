@@ -121,6 +121,13 @@ def read_columns(path: Path) -> list[str]:
     return [OLDER_NAMES.get(name, name) for name in split_names(head)]
 
 
+def frame_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Frames of the rows of a FOV's traces; of a table with times only, the frames in which any cell was seen."""
+    if "frame" in table:
+        return table["frame"].to_numpy(np.int64)
+    return np.unique(table["time"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
 def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
     """Values of a column in the type that is its own; text is left as it is in columns that are not known."""
     if name in _WHOLE:

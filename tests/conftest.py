@@ -88,6 +88,25 @@ def copied(tmp_path, finished):
     return Path(shutil.copytree(finished, tmp_path / "results"))
 
 
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the program in this process: gives exit status, standard output, standard error."""
+    import sys
+
+    from pyama_dask import cli
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pyama-dask", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        return (status, *capsys.readouterr())
+
+    return called
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """Two worker processes of one thread, which all tests leave as they are."""

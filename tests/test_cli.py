@@ -16,12 +16,11 @@ from support.movies import as_czi, as_nd2, config, differences, listing, product
 from support.write_nd2 import Nd2Channel
 
 import pyama_dask
-from pyama_dask import cli
 from pyama_dask.describe import MANY
 from pyama_dask.report import LEDGER
 
 PROGRAM = Path(sys.executable).with_name("pyama-dask")
-COMMANDS = ("inspect", "init", "plan", "run", "status", "merge", "demo")
+COMMANDS = ("inspect", "init", "plan", "run", "status", "merge", "inspect-traces", "demo")
 
 
 def command(*arguments, **options):
@@ -34,22 +33,6 @@ def command(*arguments, **options):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call `main` in this process: gives exit status, standard output, standard error."""
-
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pyama-dask", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return called
 
 
 @pytest.fixture

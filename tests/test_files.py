@@ -83,3 +83,28 @@ def test_a_file_system_that_cannot_be_flushed_is_an_error(tmp_path, monkeypatch)
 @pytest.mark.skipif(files._SYNCFS is None, reason="this system cannot flush a file system in one call")
 def test_the_systems_own_call_works(tmp_path):
     files.flush_below(tmp_path)
+
+
+def test_a_folder_takes_the_place_of_another_when_it_is_whole(tmp_path):
+    place = tmp_path / "x"
+    for name in ("old", "new"):
+        with files.replacing_folder(place) as folder:
+            (folder / name).touch()
+            assert not (place / name).exists()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/new"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    place, rename = tmp_path / "x", Path.rename
+    place.mkdir()
+    (place / "old").touch()
+
+    def refusing(path, target):
+        if (path / "new").exists():
+            raise OSError(5, "no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(OSError, match="no"), files.replacing_folder(place) as folder:
+        (folder / "new").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/old"]

@@ -24,8 +24,8 @@ LAYERS = [
     {"execute"},
     {"launch"},
     {"calibration", "report", "space", "verify"},
-    {"workspace", "output", "samples"},
-    {"grown", "fit_config"},
+    {"workspace", "output", "samples", "sources", "overrides", "quality"},
+    {"grown", "export", "fit_config"},
     {"pipeline", "fits", "plots"},
     {"calibrate", "doctor"},
     {"template", "describe", "progress"},
@@ -36,14 +36,16 @@ LAYERS = [
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
     "distributed": {"deaths", "doctor", "fits", "launch", "pipeline", "pool", "walltime"},
+    "geff_spec": {"export"},
     "matplotlib": {"plots"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pyarrow": {"tables"},
     "pylibCZIrw": {"readers", "demo"},
     "rich": {"cli", "progress"},
+    "tifffile": {"export"},
     "typer": {"cli"},
-    "zarr": {"store", "output"},
+    "zarr": {"store", "output", "export"},
 }
 """Packages that only some parts may import."""
 KERNELS_MAY = {"numpy", "scipy", "numba"}
@@ -126,7 +128,9 @@ def test_kernels_know_no_files_and_no_scheduler(path):
             assert top in KERNELS_MAY | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw"])
+@pytest.mark.parametrize(
+    "heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw", "tifffile"]
+)
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy(heavy):
     code = f"import sys, pyama_dask, pyama_dask.cli; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -170,7 +170,7 @@ class TestWhatIsSaid:
         ("change", "said"),
         [
             ({"problem": "frames are missing"}, "failed: frames are missing"),
-            (left("segment", "extract"), "is pending (left: segment, extract); run it to the end, then merge again"),
+            (left("segment", "extract"), "is pending (left: segment, extract); run it to the end, then try again"),
         ],
     )
     def test_fovs_that_failed_or_are_not_done(self, output, change, said):

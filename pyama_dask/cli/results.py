@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import ClusterKind, Set, app, parsed
+from pyama_dask.cli.app import AsJson, ClusterKind, Set, app, parsed
 from pyama_dask.cli.signals import cancelled_by_signals
+
+Good = Annotated[Path | None, typer.Option("--good", help="YAML of cells that are good, or not; OUTPUT/good.yaml")]
 
 
 @app.command()
@@ -16,13 +19,55 @@ def merge(
     output: Path,
     samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
     to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the tables; OUTPUT/merged")] = None,
+    good: Good = None,
 ) -> None:
     """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
     from pyama_dask.describe import describe_merge
     from pyama_dask.samples import merge_samples
 
-    report = merge_samples(output, samples, to)
+    report = merge_samples(output, samples, to, good)
     print(describe_merge(report))
+    raise typer.Exit(report.exit_status)
+
+
+@app.command()
+def inspect_traces(
+    output: Path,
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write; OUTPUT/quality.csv")] = None,
+    min_frames: Annotated[int | None, typer.Option(help="fewest frames of a cell; half of the FOV's")] = None,
+    max_missing: Annotated[int | None, typer.Option(help="most frames in between that it may lack; 0")] = None,
+    max_jump: Annotated[float | None, typer.Option(help="largest change of its area from frame to frame; 0.5")] = None,
+    max_overlap: Annotated[float | None, typer.Option(help="part of a box that may be in another one; 0.5")] = None,
+    good: Good = None,
+    write_good: Annotated[Path | None, typer.Option(help="write overrides that take out all that is flagged")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the cells of all traces with what is odd about them; writes a table, and edits no trace."""
+    from pyama_dask.describe import describe_quality, quality_document
+    from pyama_dask.quality import inspect_traces as inspect_all
+
+    given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
+    thresholds = {name: value for name, value in given.items() if value is not None}
+    report = inspect_all(output, to, good=good, write_good=write_good, **thresholds)
+    print(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
+
+
+@app.command()
+def export(
+    output: Path,
+    to: Annotated[str, typer.Option("--to", help="parquet, csv-wide, geff or ctc", show_default=False)],
+    directory: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for it; OUTPUT_parquet, beside the output")
+    ] = None,
+    samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
+    good: Good = None,
+) -> None:
+    """Write traces and tracks in a format of other programs; the output stays as it is."""
+    from pyama_dask.describe import describe_export
+    from pyama_dask.export import export_traces
+
+    report = export_traces(output, to, directory, samples=samples, good=good)
+    print(describe_export(report))
     raise typer.Exit(report.exit_status)
 
 

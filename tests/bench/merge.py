@@ -1,4 +1,4 @@
-"""What it takes to merge the traces of a whole experiment by sample, and to read the tables back."""
+"""What it takes to merge the traces of a whole experiment by sample, to export them, and to read the tables back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.traces import write_output
@@ -19,28 +20,37 @@ FEATURES = ("area_ch_0", "aspect_ratio_ch_0", "intensity_total_ch_1", "intensity
 def measure(directory: Path) -> list[Row]:
     """Rows of the table: figure, what was found, target."""
     write_output(directory / "results", FOVS, CELLS, FRAMES, FEATURES)
-    command = [sys.executable, "-m", "bench.merge", str(directory / "results")]
+    command = [sys.executable, "-m", "bench.merge", str(directory / "results"), str(directory / "exported")]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    name = f"merge and read back {FOVS} FOVs x {CELLS} cells x {FRAMES} frames, {len(FEATURES)} features, 4 samples"
-    return [(name, f"{said[0]} + {said[2]} s, at most {said[1]} and {said[3]} MiB", "under 30 s and 1024 MiB")]
+    name = (
+        f"merge, export to Parquet and read back {FOVS} FOVs x {CELLS} cells x {FRAMES} frames, "
+        f"{len(FEATURES)} features, 4 samples"
+    )
+    return [(name, f"{' + '.join(said[::2])} s, at most {' and '.join(said[1::2])} MiB", "under 30 s and 1024 MiB")]
 
 
-def run(output: str) -> tuple[str, int, str, int]:
-    """Merge and read back in this process, imports and all; gives the seconds and the peak in MiB of either."""
+def run(output: str, exported: str) -> Iterator[tuple[str, int]]:
+    """Merge, export and read back in this process, imports and all; gives the seconds of each and the peak in MiB."""
     started = time.perf_counter()
     import pandas as pd
 
+    from pyama_dask.export import export_traces
     from pyama_dask.samples import merge_samples
     from pyama_dask.tables import read_analysis_csv
 
     quarter = FOVS // 4
     samples = [{"name": f"s{k}", "fovs": f"{k * quarter}-{(k + 1) * quarter - 1}"} for k in range(4)]
     report = merge_samples(output, {"samples": samples})
-    merged, peak = time.perf_counter(), _peak()
+    yield f"{time.perf_counter() - started:.1f}", _peak()
+    started = time.perf_counter()
+    written = export_traces(output, "parquet", exported)
+    yield f"{time.perf_counter() - started:.1f}", _peak()
+    started = time.perf_counter()
     rows = [len(read_analysis_csv(path)) for path in report.files]
     assert sum(rows) == FOVS * CELLS * FRAMES * len(FEATURES)
-    assert len(pd.read_parquet(report.table)) == FOVS * CELLS * FRAMES
-    return f"{merged - started:.1f}", peak, f"{time.perf_counter() - merged:.1f}", _peak()
+    for table in (report.table, written.directory / "traces.parquet"):
+        assert len(pd.read_parquet(table)) == FOVS * CELLS * FRAMES
+    yield f"{time.perf_counter() - started:.1f}", _peak()
 
 
 def _peak() -> int:
@@ -48,4 +58,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    print(*run(*sys.argv[1:]))
+    print(*(value for part in run(*sys.argv[1:]) for value in part))
