@@ -55,16 +55,17 @@ def write_cells(output, fov, seen):
 
 class TestEveryFormat:
     @pytest.mark.parametrize("to", FORMATS)
-    def test_beside_the_output_which_stays_as_it_is(self, copied, to):
+    def test_what_is_in_the_output_stays_as_it_is(self, copied, tmp_path, to):
         before = file_bytes(copied, set()), listing(copied)
         report = pyama_dask.export_traces(copied, to)
-        assert report.directory == copied.with_name(f"{copied.name}_{to}")
+        assert report.directory == copied / "exported" / to
         assert (report.fovs, report.left_out, report.exit_status, report.warnings) == ((0, 1), (), 0, ())
-        assert (file_bytes(copied, set()), listing(copied)) == before
         record = json.loads((report.directory / "pyama_dask_export.json").read_text())
         files = {path.name for path in report.directory.iterdir()} - {"pyama_dask_export.json"}
         said = {"format": to, "output": copied.name, "fovs": "0-1", "time_units": "min", "files": sorted(files)}
         assert record == said
+        (copied / "exported").rename(tmp_path / "exported")
+        assert (file_bytes(copied, set()), listing(copied)) == before
 
     @pytest.mark.parametrize("to", FORMATS)
     def test_the_same_bytes_every_time_in_place_of_what_was_there(self, copied, tmp_path, to):
@@ -143,11 +144,11 @@ class TestPlace:
         (output.parent / "link").symlink_to(report.directory)
         assert pyama_dask.export_traces(output, "parquet", output.parent / "link").exit_status == 0
         assert (output.parent / "link").is_symlink()
-        assert sorted(path.name for path in output.parent.iterdir()) == ["link", "results", "results_parquet"]
+        assert sorted(path.name for path in output.parent.iterdir()) == ["link", "results"]
 
     def test_the_output_and_what_is_around_it(self, output):
         (output / "inside").symlink_to(output / "fov_000")
-        for place in (output, output / "x", output / "inside" / "x", output.parent):
+        for place in (output, output / "x", output / "inside" / "x", output.parent, output / "exported"):
             self.refused(output, "is part of the output, or holds it", place)
 
     def test_what_is_there_stays_when_an_export_fails(self, output):

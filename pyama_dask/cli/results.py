@@ -57,7 +57,7 @@ def export(
     output: Path,
     to: Annotated[str, typer.Option("--to", help="parquet, csv-wide, geff or ctc", show_default=False)],
     directory: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for it; OUTPUT_parquet, beside the output")
+        Path | None, typer.Option("-o", "--output", help="folder for it; OUTPUT/exported/FORMAT")
     ] = None,
     samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
     good: Good = None,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("parquet", "csv-wide", "geff", "ctc")
 """What an output can be exported as."""
+EXPORTED = "exported"
+"""Folder of the output for exports, a folder a format, unless another one is named."""
 RECORD = "pyama_dask_export.json"
 """File in an export that says what it is; a folder without it is not replaced."""
 TABLE = "traces.parquet"
@@ -65,13 +67,13 @@ def export_traces(
     Parameters
     ----------
     output
-        Output directory of a run, or of an older program; nothing is written to it.
+        Output directory of a run, or of an older program; what is there stays as it is.
     to
         ``parquet``: one table of all traces. ``csv-wide``: a CSV a FOV and feature, times down and cells across.
         ``geff``: tracks as graphs, one a FOV. ``ctc``: labels and tracks as in the Cell Tracking Challenge.
     directory
-        Folder for it; beside the output, such as ``movie_results_geff``, unless it is named. An export to the same
-        format that is there is replaced when the new one is whole.
+        Folder for it; such as ``exported/geff`` in the output, unless it is named. An export to the same format that is
+        there is replaced when the new one is whole.
     samples
         ``samples.yaml``, or what is in it: only their FOVs, with a column of the sample, or in a folder of each.
     good
@@ -108,9 +110,10 @@ def export_traces(
 def _place(output: Path, to: str, directory: str | Path | None) -> Path:
     """Folder for an export; refuses one that is something else, or has to do with the output."""
     here = Path(os.path.realpath(output))
-    place = Path(directory) if directory is not None else here.with_name(f"{here.name}_{to}")
+    place = Path(directory) if directory is not None else here / EXPORTED / to
     there = Path(os.path.realpath(place))
-    if there.is_relative_to(here) or here.is_relative_to(there):
+    is_of_output = there.is_relative_to(here) and (here / EXPORTED) not in there.parents
+    if is_of_output or here.is_relative_to(there):
         raise OutputError(f"{place}: is part of the output, or holds it, which an export leaves as it is; name another")
     place = there if place.is_symlink() else place
     if (place / RECORD).exists():
