@@ -32,10 +32,11 @@ class CsvText:
     table: pd.DataFrame
 
     @classmethod
-    def read(cls, path: Path, names: Mapping[str, str]) -> CsvText:
+    def read(cls, path: str | Path, names: Mapping[str, str]) -> CsvText:
         """Read a file whole; `names` gives columns another name."""
         import pandas as pd  # noqa: PLC0415
 
+        path = Path(path)
         text = read_text(path)
         lines = text.split("\n")
         head = next((k for k, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)

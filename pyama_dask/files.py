@@ -96,9 +96,9 @@ def flush_below(directory: Path) -> None:
         os.close(opened)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 

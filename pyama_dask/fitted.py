@@ -60,16 +60,16 @@ class Fitted:
         return np.select([r_squared >= least for least in GRADES.values()], list(GRADES), "poor")
 
 
-def is_fitted(path: Path) -> bool:
+def is_fitted(path: str | Path) -> bool:
     """Whether a file holds fits; one that cannot be read does not."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return file.read(len(MARK)) == MARK.encode()
     except OSError:
         return False
 
 
-def write_fitted(path: Path, fitted: Fitted) -> None:
+def write_fitted(path: str | Path, fitted: Fitted) -> None:
     """Write fits with every digit, so that `read_fitted` gives equal ones.
 
     Raises
@@ -77,7 +77,7 @@ def write_fitted(path: Path, fitted: Fitted) -> None:
     TableError
         If another file is there that does not hold fits.
     """
-    if path.exists() and not is_fitted(path):
+    if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
     about = yaml.safe_dump(
         dict(fitted.about), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
@@ -87,7 +87,7 @@ def write_fitted(path: Path, fitted: Fitted) -> None:
     write_bytes(path, f"{MARK}\n{head}{rows}".encode())
 
 
-def read_fitted(path: Path) -> Fitted:
+def read_fitted(path: str | Path) -> Fitted:
     """Read fits.
 
     Raises
@@ -95,7 +95,7 @@ def read_fitted(path: Path) -> Fitted:
     TableError
         If the file cannot be read, or holds no fits; names the line or column.
     """
-    if path.exists() and not is_fitted(path):
+    if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: holds no fits; 'pyama-dask fit' writes them")
     read = CsvText.read(path, {})
     comments = "\n".join(line[2:] for line in read.lines[1 : read.head])

@@ -19,7 +19,7 @@ from pyama_dask.tables import inspected
 from pyama_dask.yaml_text import parse_yaml
 
 
-def read_processing_config(path: Path) -> dict[str, Any]:
+def read_processing_config(path: str | Path) -> dict[str, Any]:
     """Read a ``processing_config.yaml``, of this program or an older one, with the paths that it has now.
 
     ``output`` becomes the folder in which the file lies. A movie at ``input`` that is not there any more is looked for
@@ -30,6 +30,7 @@ def read_processing_config(path: Path) -> dict[str, Any]:
     ConfigError, TableError
         If it cannot be read, is not YAML, or holds no keys.
     """
+    path = Path(path)
     document = _yaml(path)
     before = document.get("output")
     if isinstance(before, str):
@@ -43,7 +44,7 @@ def read_processing_config(path: Path) -> dict[str, Any]:
     return document
 
 
-def write_processing_config(path: Path, document: Mapping[str, Any]) -> None:
+def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a config as YAML, so that `read_processing_config` gives an equal one; keys stay in their order."""
     text = yaml.dump(dict(document), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(path, text.encode())
@@ -84,7 +85,7 @@ _ONE = ("pc", "seg", "seg_labeled")
 _KEYS = ("output_dir", "channels", "results_paths", "results", "params", "time_units")
 
 
-def read_processing_results(path: Path) -> ProcessingResults:
+def read_processing_results(path: str | Path) -> ProcessingResults:
     """Read a ``processing_results.yaml``, with the paths that its files have now.
 
     A folder may have been moved or copied, also from Windows: a file is taken from the folder of the YAML file when
@@ -99,6 +100,7 @@ def read_processing_results(path: Path) -> ProcessingResults:
     ConfigError, TableError
         If it cannot be read, is not YAML, or a key does not hold what it should.
     """
+    path = Path(path)
     document = _yaml(path)
     results = document.get("results_paths", document.get("results"))
     if not isinstance(results, dict):
@@ -126,7 +128,7 @@ def read_processing_results(path: Path) -> ProcessingResults:
     )  # fmt: skip
 
 
-def write_processing_results(path: Path, results: ProcessingResults) -> None:
+def write_processing_results(path: str | Path, results: ProcessingResults) -> None:
     """Write what older programs read as ``processing_results.yaml``.
 
     `read_processing_results` gives an equal one, if the file is in the folder `ProcessingResults.output_dir`.

@@ -57,7 +57,7 @@ def inspected(path: Path) -> Path:
 
 
 def read_traces_csv(
-    path: Path, *, channel: int | None = None, minutes: float | Mapping[int, float] | None = None
+    path: str | Path, *, channel: int | None = None, minutes: float | Mapping[int, float] | None = None
 ) -> pd.DataFrame:
     """Read a processing CSV: one row a cell and frame.
 
@@ -93,7 +93,7 @@ def read_traces_csv(
         read.refuse("has neither a column 'frame' nor 'time'; tables of traces have one of them at least")
     columns = {name: _column(read, name) for name in names}
     if "fov" not in columns:
-        columns["fov"] = np.full(len(read.table), _fov_of(path))
+        columns["fov"] = np.full(len(read.table), _fov_of(read.path))
     columns.setdefault("good", np.ones(len(read.table), bool))
     if "time" not in columns and minutes is not None:
         columns["time"] = _times(read, columns["frame"], minutes)
@@ -106,7 +106,7 @@ def read_traces_csv(
     return table
 
 
-def write_traces_csv(path: Path, table: pd.DataFrame) -> None:
+def write_traces_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table of traces with every digit, so that `read_traces_csv` gives an equal one."""
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
 
@@ -166,7 +166,7 @@ def _times(read: CsvText, frames: npt.NDArray[Any], minutes: float | Mapping[int
 # ------------------------------------------------------------------------------------- analysis tables
 
 
-def read_analysis_csv(path: Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
     """Read an analysis CSV, in tidy or in wide form, as a tidy table.
 
     A tidy file has the columns ``time,fov,cell,value``, a wide one is as `read_wide_csv` says. Lines in front that
@@ -200,7 +200,7 @@ def read_analysis_csv(path: Path, units: str = "min", unsaid: str | None = None)
     return _frame(columns)
 
 
-def write_analysis_csv(path: Path, table: pd.DataFrame, units: str = "min") -> None:
+def write_analysis_csv(path: str | Path, table: pd.DataFrame, units: str = "min") -> None:
     """Write a tidy table with a line of its units, so that `read_analysis_csv` gives an equal one.
 
     Parameters
@@ -231,7 +231,7 @@ def analysis_rows(table: pd.DataFrame) -> bytes:
     return held.getvalue()
 
 
-def read_wide_csv(path: Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
     """Read an analysis CSV in wide form: a row a time, a column a cell.
 
     Columns are called ``fov_003_cell_12`` or ``3_12``; one that is only a number is a cell of FOV 0. The first column
@@ -254,7 +254,7 @@ def read_wide_csv(path: Path, units: str = "min", unsaid: str | None = None) -> 
     return _wide(CsvText.read(path, {}), units, unsaid)
 
 
-def write_wide_csv(path: Path, wide: pd.DataFrame, units: str = "min") -> None:
+def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> None:
     """Write a table in wide form, as `as_wide` gives it, so that `read_wide_csv` gives an equal one."""
     named = wide.set_axis([f"fov_{fov:03d}_cell_{cell}" for fov, cell in _cells(wide)], axis="columns")
     write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())

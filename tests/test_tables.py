@@ -240,3 +240,8 @@ class TestAnalysis:
         table = pd.DataFrame({"time": [0.0, 0.0], "fov": [2, 2], "cell": [1, 1], "value": [1.0, 2.0]})
         with pytest.raises(TableError, match=r"FOV 2, cell 1 has two values at time 0"):
             tables.as_wide(table)
+
+
+def test_paths_may_be_text(tmp_path):
+    tables.write_analysis_csv(f"{tmp_path}/a.csv", pd.DataFrame({"time": [0.5], "fov": 1, "cell": 2, "value": 3.5}))
+    assert tables.read_analysis_csv(f"{tmp_path}/a.csv")["value"].tolist() == [3.5]

@@ -1,0 +1,74 @@
+"""What docs/example.md and docs/results.md show, done as they say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pyama_dask.fit_config import load_fit_config
+from pyama_dask.fitted import read_fitted
+from pyama_dask.fitting import find_model
+from pyama_dask.overrides import load_overrides
+from pyama_dask.samples import load_samples
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def blocks(name, *languages):
+    """Code of a document, with its language."""
+    return re.findall(rf"^```({'|'.join(languages)})\n(.*?)^```", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_example_is_what_happens(tmp_path):
+    """Each block is run, in its order; what it shows is found in what it prints and writes."""
+    said = []
+    program = Path(sys.executable).with_name("pyama-dask")
+    for language, code in blocks("example.md", "sh", "yaml", "python"):
+        if language == "yaml":
+            (tmp_path / "samples.yaml").write_text(code)
+            continue
+        commands = [[program, *line.split()[1:]] for line in code.splitlines()] if language == "sh" else []
+        for command in commands or [[sys.executable, "-c", code]]:
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stdout)
+    merged = tmp_path / "demo" / "results" / "merged"
+    said.append((merged / "control_intensity_total_ch_1.csv").read_text())
+    text_only = re.sub(r"^```.*?^```", "", (DOCS / "example.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    for shown in re.findall(r"(?:^    .*\n)+", text_only, re.MULTILINE):
+        text = re.sub("^    ", "", shown, flags=re.MULTILINE)
+        assert any(text in printed for printed in said), text
+    onsets = [read_fitted(path).table["t0"] for path in merged.glob("*_fitted_two_rate_onset.csv")]
+    assert 0.16 < np.concatenate(onsets).min() < np.concatenate(onsets).max() < 2.01
+    assert len(list((merged / "plots").iterdir())) == 8
+
+
+def test_the_yaml_of_the_results(tmp_path):
+    readers = {
+        "samples": load_samples,
+        "overrides": lambda path: load_overrides(tmp_path, path),
+        "model": load_fit_config,
+    }
+    shown = [code for _, code in blocks("results.md", "yaml")]
+    assert len(shown) == len(readers)
+    for code in shown:
+        (tmp_path / "shown.yaml").write_text(code)
+        (reader,) = [of for key, of in readers.items() if key in yaml.safe_load(code)]
+        reader(tmp_path / "shown.yaml")
+    assert load_fit_config(tmp_path / "shown.yaml").chosen().names[5] == "beta"
+
+
+def test_the_model_of_the_results(tmp_path):
+    (code,) = [code for _, code in blocks("results.md", "python") if "LOGISTIC" in code]
+    (tmp_path / "growth.py").write_text(code)
+    assert find_model(f"{tmp_path}/growth.py:LOGISTIC").names == ("top", "rate", "middle")
+
+
+def test_figures_are_there():
+    named = re.findall(r"\]\((figures/[^)]+)\)", (DOCS / "example.md").read_text())
+    assert {path.relative_to(DOCS).as_posix() for path in (DOCS / "figures").iterdir()} == set(named)
