@@ -374,3 +374,16 @@ def test_nothing_gives_no_rows_or_rows_that_say_so(shape):
 def test_shapes_and_losses_that_are_wrong_are_refused(times, values, more):
     with pytest.raises(ConfigError, match="must be"):
         fit_cells(times, values, MATURATION, **more)
+
+
+def test_parameters_that_make_up_for_each_other_are_found():
+    """Decays that are hardly begun: amplitude and rate are nearly their product, and a plain descent creeps."""
+    rng = np.random.default_rng(5)
+    truth = np.column_stack([10 ** rng.uniform(2, 5, 300), 10 ** rng.uniform(-3, 0.5, 300), rng.uniform(0, 100, 300)])
+    model = MODELS["exponential_decay"]
+    values = model.curve(HOURS[None], truth)
+    values += rng.normal(size=values.shape) * values.max(1)[:, None] * 0.02
+    fits = fit_cells(HOURS, values, model)
+    assert fits.success.mean() > 0.99
+    short = fit_cells(HOURS, values, model, limits=Limits(evaluations=30))
+    assert short.success.mean() > 0.95

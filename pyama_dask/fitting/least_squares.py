@@ -170,6 +170,16 @@ class _Problem:
     def highs(self) -> Array:
         return np.array([self.model.parameters[place].high for place in self.model.fitted])
 
+    @property
+    def linear(self) -> npt.NDArray[np.intp]:
+        """Which of the fitted parameters are linear."""
+        return np.flatnonzero([self.model.parameters[place].linear for place in self.model.fitted])
+
+    @property
+    def linear_places(self) -> npt.NDArray[np.intp]:
+        """Places of these among all parameters."""
+        return self.model.fitted[self.linear]
+
     def of(self, cells: npt.NDArray[np.intp]) -> _Problem:
         """Problem of some of the cells, which may occur repeatedly."""
         times = self.times if len(self.times) == 1 else self.times[cells]
@@ -247,23 +257,45 @@ def _candidates(problem: _Problem) -> list[Array]:
 
 def _with_linear(problem: _Problem, places: Array) -> tuple[Array, Array]:
     """Places with the linear parameters that fit least squares best, and their costs."""
-    model = problem.model
-    linear = np.flatnonzero([model.parameters[place].linear for place in model.fitted])
     cells = len(places)
     alike = len(problem.times) == 1  # then one curve is that of all cells
     seen = places[:1] if alike else places
     curves = problem.curves(seen).repeat(cells if alike else 1, axis=0)
-    slopes = problem.slopes(seen, model.fitted[linear]).repeat(cells if alike else 1, axis=0)
-    squares, gradients = problem.derivatives(curves, slopes, np.full(cells, np.inf))
-    found, gains = np.empty((cells, linear.size)), np.empty(cells)
+    slopes = problem.slopes(seen, problem.linear_places).repeat(cells if alike else 1, axis=0)
+    moved = _move_linear(problem, places, curves, slopes, np.full(cells, np.inf))
+    return moved, problem.costs(curves)
+
+
+def _move_linear(problem: _Problem, places: Array, curves: Array, slopes: Array, scales: Array) -> Array:
+    """Places with the linear parameters that fit best, with the weights of the residuals as they are; curves follow."""
+    linear = problem.linear
+    squares, gradients = problem.derivatives(curves, slopes, scales)
+    found, gains = np.empty((len(places), linear.size)), np.empty(len(places))
     before = np.ascontiguousarray(places[:, linear])
-    undamped = np.zeros(cells)
-    steps.bounded_steps(squares, gradients, before, problem.lows[linear], problem.highs[linear], undamped, found, gains)
+    lows, highs, undamped = problem.lows[linear], problem.highs[linear], np.zeros(len(places))
+    steps.bounded_steps(squares, gradients, before, lows, highs, undamped, found, gains)
     for k in range(linear.size):
         curves += (found[:, k] - before[:, k])[:, None] * slopes[:, k]
     moved = places.copy()
     moved[:, linear] = found
-    return moved, problem.costs(curves)
+    return moved
+
+
+def _tried(problem: _Problem, trials: Array) -> tuple[Array, Array, Array]:
+    """Trials with the linear parameters that fit best, their curves and their costs.
+
+    A step that leaves the linear parameters to themselves creeps where two parameters make up for each other, such as
+    an amplitude and a slow rate (variable projection: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201).
+    """
+    curves = problem.curves(trials)
+    costs = problem.costs(curves)
+    projected = curves.copy()
+    slopes = problem.slopes(trials, problem.linear_places)
+    moved = _move_linear(problem, trials, projected, slopes, problem.scales)
+    lower = problem.costs(projected)
+    is_lower = lower < costs
+    curves[is_lower] = projected[is_lower]
+    return np.where(is_lower[:, None], moved, trials), curves, np.where(is_lower, lower, costs)
 
 
 def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, Array, npt.NDArray[np.intp]]:
@@ -279,8 +311,7 @@ def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, A
             break
         ours = problem.of(going)
         trials, gains, sizes = ours.steps(squares[going], gradients[going], places[going], damping[going])
-        curves = ours.curves(trials)
-        tried = ours.costs(curves)
+        trials, curves, tried = _tried(ours, trials)
         falls = costs[going] - tried
         better = (falls > 0) & (gains > 0)
         ends[going] = _ends(ours, limits, costs[going], falls, gains, sizes)
