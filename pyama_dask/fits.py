@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config import Cluster
-from pyama_dask.errors import CancelledError, ConfigError, OutputError, PyamaError, TableError
-from pyama_dask.files import disk_error
+from pyama_dask.errors import CancelledError, ConfigError, TableError
+from pyama_dask.files import writable
 from pyama_dask.fit_config import FitConfig, load_fit_config, parse_fit_config
 from pyama_dask.fitted import ERROR, GRADES, Fitted, fitted_columns, fitted_name, is_fitted, write_fitted
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
@@ -216,14 +216,8 @@ def _fit_tables(
 def _write(source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model) -> FittedFile:
     """Write the fits of a table, and say what came of it."""
     fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
-    try:
+    with writable(path):
         write_fitted(path, fitted)
-    except PyamaError:
-        raise
-    except OSError as error:
-        raise disk_error(error, path.parent) or OutputError(
-            f"{path}: cannot be written: {error.strerror}; name another folder with -o"
-        ) from error
     grades = Counter(fitted.grades.tolist())
     found = fits.parameters[fits.success]
     at_bounds = {

@@ -18,8 +18,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pyama_dask.errors import ConfigError, OutputError, PyamaError
-from pyama_dask.files import disk_error, write_bytes
+from pyama_dask.errors import ConfigError
+from pyama_dask.files import writable, write_bytes
 from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.stacked import Traces
@@ -317,12 +317,6 @@ def _save(figure: Figure, path: Path) -> Path:
     held = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 150}
     figure.savefig(held, format=path.suffix[1:], **options)
-    try:
+    with writable(path):
         write_bytes(path, held.getvalue())
-    except PyamaError:
-        raise
-    except OSError as error:
-        raise disk_error(error, path.parent) or OutputError(
-            f"{path}: cannot be written: {error.strerror}; name another folder with -o"
-        ) from error
     return path

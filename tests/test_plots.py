@@ -191,7 +191,7 @@ class TestRefused:
 
     def test_a_folder_that_cannot_be_written(self, fits, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match="name another folder with -o"):
+        with pytest.raises(OutputError, match="cannot be written to: File exists"):
             plot_fits(fits[:1], tmp_path / "file")
 
 
