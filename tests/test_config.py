@@ -622,6 +622,14 @@ class TestMethods:
             (tmp_path / folder / "same.py").write_text(f"def f(x): return {value}")
         assert [find_method("segmenter", f"{tmp_path}/{folder}/same.py:f")(0) for folder in "aba"] == [1, 2, 1]
 
+    def test_copies_of_a_file_are_kept_apart(self, tmp_path):
+        for folder in "ab":
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "same.py").write_text("def f(x): return __file__")
+        assert [find_method("segmenter", f"{tmp_path}/{folder}/same.py:f")(0) for folder in "ab"] == [
+            f"{tmp_path}/{folder}/same.py" for folder in "ab"
+        ]
+
     def test_a_name_belongs_to_the_function_that_has_it(self):
         filled = method_parameters("params.tracking_params", {"min_frames": 2}, link, keep_cells)
         assert filled == {"min_iou": 0.1, "min_frames": 2, "border_margin": 50}

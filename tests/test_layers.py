@@ -19,6 +19,7 @@ LAYERS = [
     {"blocks"},
     {"resolve"},
     {"plan"},
+    {"trial"},
     {"deaths", "walltime"},
     {"pool"},
     {"execute"},
