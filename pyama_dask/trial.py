@@ -21,7 +21,7 @@ from pyama_dask.blocks.link import follow
 from pyama_dask.config import Config, parameter_model
 from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
 from pyama_dask.kernels.features import Intensities, Shapes
-from pyama_dask.kernels.methods import is_plugin, method_identity
+from pyama_dask.kernels.methods import is_plugin, method_identity, ready_method
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.plan import active_steps
 from pyama_dask.readers import Metadata
@@ -85,7 +85,7 @@ def try_methods(config: Config, metadata: Metadata) -> list[str]:
 
     That a method fails on made data does not prove that it is wrong, unless it would fail on all data: a name or a
     module that is not there, an attribute that a module or its data does not have, arguments that a function does not
-    take.
+    take. Ready plugins are right, and may take long to load, so that only what they need is looked for.
 
     Parameters
     ----------
@@ -101,7 +101,8 @@ def try_methods(config: Config, metadata: Metadata) -> list[str]:
     Raises
     ------
     ConfigError
-        If one gives something else than it must, or would fail on all data; names key, method, file and line.
+        If one gives something else than it must, would fail on all data, or has not what it needs; names key, method,
+        file and line.
     """
     trials = [trial for trial in _trials(config) if is_plugin(trial.kind, trial.name)]
     if not trials or config.channels.pc is None:
@@ -109,6 +110,12 @@ def try_methods(config: Config, metadata: Metadata) -> list[str]:
     made = Made.like(metadata.fovs[0].shape, metadata.channels[int(config.channels.pc.channel)].dtype)
     found = []
     for trial in trials:
+        if ready := ready_method(trial.kind, trial.name):
+            try:
+                ready.check(trial.parameters)
+            except ConfigError as error:
+                raise ConfigError(f"{trial.key}: {trial.kind} {trial.name!r}: {error}") from error
+            continue
         warning, made = trial.once(made)
         found += [warning] if warning else []
     return list(dict.fromkeys(found))

@@ -12,7 +12,7 @@ import pyama_dask
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
     {"errors", "files", "config", "plugins", "quantities", "yaml_text", "csv_text"},
-    {"fitting", "kernels", "readers"},
+    {"adapters", "fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
     {"store", "traces", "tables", "results", "fitted", "ledger", "lock", "scratch", "cells"},
@@ -36,12 +36,15 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
+    "btrack": {"adapters"},
+    "cellpose": {"adapters"},
     "distributed": {"deaths", "doctor", "launch", "pipeline", "pool", "walltime"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
     "pyarrow": {"tables"},
     "pylibCZIrw": {"readers", "demo"},
     "rich": {"cli", "progress"},
+    "torch": {"adapters"},
     "typer": {"cli"},
     "zarr": {"store", "output"},
 }
@@ -126,7 +129,9 @@ def test_kernels_know_no_files_and_no_scheduler(path):
             assert top in KERNELS_MAY | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw"])
+@pytest.mark.parametrize(
+    "heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw", "torch"]
+)
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy(heavy):
     code = f"import sys, pyama_dask, pyama_dask.cli; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
