@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import traceback
 import warnings
@@ -228,7 +229,8 @@ def _fails_always(error: BaseException | None) -> bool:
 
 def _line_of(error: BaseException | None, function: Any) -> str:
     """Say in which line of a method's own file an exception was raised."""
-    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    file = getattr(code, "co_filename", None)
     frames = traceback.extract_tb(error.__traceback__) if error else []
     lines = [frame.lineno for frame in frames if frame.filename == file]
     return f", in line {lines[-1]}" if lines else ""

@@ -110,7 +110,9 @@ class TestNames:
 
     def test_the_log_says_that_they_are_run(self, versions):
         said = plugins(plan_of(movie(), CELLPOSE | BTRACK).job.config)
-        assert [line.partition(" is run from ")[0] for line in said] == ["segmenter cellpose", "tracker btrack"]
+        for line, (kind, name) in zip(said, EVERY, strict=True):
+            assert line.startswith(f"{kind} {name} is run from ")
+            assert line.endswith(f"adapters/{name}.py, with {name} {versions[name]}")
 
 
 class TestMemory:

@@ -18,6 +18,7 @@ from pyama_dask.trial import LARGEST, PITCH, Made, try_methods
 
 HEAD = "import warnings\nimport numpy as np\nfrom pyama_dask.kernels.tracking import link\ncalls = []\n\n"
 LINE = HEAD.count("\n") + 1
+WRAPPER = "@functools.wraps(inner)\ndef f(frame):\n    try:\n        return inner(frame)\n    finally:\n        pass\n"
 KEYS = {
     "preprocessor": "params.preprocess",
     "segmenter": "params.segmentation_method",
@@ -138,6 +139,11 @@ class TestEveryKind:
     def test_what_ends_the_program_is_refused(self, tried, kind):
         with pytest.raises(ConfigError, match="ends the program"):
             tried(kind, "raise SystemExit(0)")
+
+    def test_the_line_is_that_of_the_function_within_a_wrapper(self, tried, kind):
+        code = f"import functools\n\ndef f(frame):\n    return 1 // 0\n\ninner = f\n{WRAPPER}"
+        (warning,) = tried(kind, "", code=code)
+        assert re.search(r"\(.*plug\.py, line 3\) failed: ZeroDivisionError: .*, in line 4;", warning)
 
     def test_it_is_tried_once(self, tried, kind, monkeypatch):
         ran = []
