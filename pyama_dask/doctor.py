@@ -37,9 +37,9 @@ from pyama_dask.walltime import room_of, too_long
 
 PACKAGES = (
     "pyama-dask", "dask", "distributed", "numpy", "numba", "zarr", "tensorstore", "numcodecs", "nd2", "pylibCZIrw",
-    "scipy", "pandas",
+    "scipy", "pandas", "btrack", "cellpose", "torch",
 )  # fmt: skip
-"""Whose versions must be equal on driver and workers."""
+"""Whose versions must be equal on driver and workers, where they are installed."""
 SCRATCH_BYTES = 2**30
 """Bytes that should be free where a worker has its own files."""
 SPARE_FILES = 1.2

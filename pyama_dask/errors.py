@@ -128,5 +128,9 @@ class AlgorithmError(PyamaError, RuntimeError):
     """A method that failed on a frame; names the FOV and the frame."""
 
 
+class WrongReturnError(AlgorithmError):
+    """A method that gave something else than it must, on whatever data; says what, and what it must give."""
+
+
 class CancelledError(PyamaError, InterruptedError):
     """The run was cancelled; what was finished is recorded and the next run goes on."""

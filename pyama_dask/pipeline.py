@@ -44,6 +44,7 @@ from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, repor
 from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
+from pyama_dask.trial import try_methods
 from pyama_dask.verify import Verification, check_damage, verify
 from pyama_dask.walltime import room_of, too_long
 from pyama_dask.workspace import (
@@ -216,7 +217,8 @@ def plan_run(config: Config, client: Client | None = None, *, extend: bool = Fal
     plan = make_plan(keep_layout(resolved), metadata, content, memory, first, pace)
     if measured:
         check_walltime(plan, measured)
-    return plan, metadata
+    noticed = try_methods(plan.job.config, metadata)
+    return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
 
 
 def check_walltime(plan: Plan, measured: Calibration) -> None:

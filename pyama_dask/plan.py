@@ -10,7 +10,7 @@ from typing import Any
 
 from pyama_dask.config import Config
 from pyama_dask.errors import PlanError
-from pyama_dask.kernels.methods import method_identity
+from pyama_dask.kernels.methods import method_identity, ready_method
 from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.quantities import parse_selection
@@ -348,11 +348,25 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
     """Peak memory of a worker that does a task on so many frames, all of them or some at once, in bytes."""
+    of_method = segmenter_bytes(config, shape) if kind == "ingest" else 0
+    return of_method + _memory_of_images(config, kind, shape, frames, at_once)
+
+
+def _memory_of_images(
+    config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None
+) -> int:
+    """Peak memory of a task, without what a ready segmenter needs."""
     if kind not in BLOCKED:
         return WORKER_BASE + GATHERING
     held = min(at_once or frames, frames)
     of_block = block_bytes(config, kind) + (added_bytes(config, kind) if held < frames else 0)
     return WORKER_BASE + int(prod(shape) * (held * pixel_bytes(config, kind) + frames * of_block))
+
+
+def segmenter_bytes(config: Config, shape: tuple[int, int]) -> int:
+    """Bytes that a ready segmenter's package needs besides; of other people's methods nothing is known."""
+    ready = ready_method("segmenter", config.params.segmentation_method)
+    return ready.memory + ready.pixel_bytes * prod(shape) if ready and "segment" in active_steps(config) else 0
 
 
 def pixel_bytes(config: Config, kind: Kind) -> float:
@@ -410,10 +424,10 @@ def automatic_block(
     config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
 ) -> int:
     """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
-    room = 0.6 * worker_memory
+    room = 0.6 * (worker_memory - segmenter_bytes(config, shape))
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
         room = min(room, WORKER_BASE + BLOCK_MEMORY)
-    one, two = (max(task_memory(config, kind, shape, n) for kind in BLOCKED) for n in (1, 2))
+    one, two = (max(_memory_of_images(config, kind, shape, n) for kind in BLOCKED) for n in (1, 2))
     fits = 1 + int(max(room - one, 0) // (two - one))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
     return ceil(n_frames / blocks)

@@ -101,7 +101,8 @@ def _module(module: str) -> Any:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     path = Path(module).resolve()
-    name = f"pyama_dask_file_{path.stem}_{_content(path)}"  # a worker that lives long loads what was edited anew
+    place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
+    name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # a worker that lives long loads anew what changed
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

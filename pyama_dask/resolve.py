@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pyama_dask.config import ChannelChoice, Config, method_parameters
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.methods import Method, find_method, is_plugin
+from pyama_dask.kernels.methods import Method, find_method, is_plugin, ready_method
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.quantities import as_ranges, parse_selection
 from pyama_dask.readers import Metadata
@@ -65,7 +65,14 @@ def plugins(config: Config) -> list[str]:
     named += [("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
     named += [("fluorescence feature", name) for choice in channels.fl for name in choice.features]
     outside = dict.fromkeys((kind, name) for kind, name in named if is_plugin(kind, name))
-    return [f"{kind} {name} is run from {_file_of(find_method(kind, name))}" for kind, name in outside]
+    return [
+        f"{kind} {name} is run from {_file_of(find_method(kind, name))}{_with(kind, name)}" for kind, name in outside
+    ]
+
+
+def _with(kind: str, name: str) -> str:
+    ready = ready_method(kind, name)
+    return f", with {ready.package} {ready.version}" if ready else ""
 
 
 def _file_of(method: Method) -> str:

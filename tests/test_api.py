@@ -432,7 +432,7 @@ class TestSettings:
         [
             ({"min_frames": 5, "tracking": {"min_frames": 6}}, "tracking_params.min_frames is given twice"),
             ({"fovs": "0-1"}, "by fov_start and fov_end"),
-            ({"segmentation": {"method": "cellpose"}}, "'cellpose' is not a segmenter; known are: logstd"),
+            ({"segmentation": {"method": "watershed"}}, "'watershed' is not a segmenter; known are: logstd"),
             ({"segmentation": {"min_size": -1}}, "params.segmentation_params.min_object_size"),
             ({"background_weight": 2}, "params.background_weight"),
             ({"tracking_params": {"max_distance": 20}}, "params.tracking_params.max_distance: is not a parameter here"),

@@ -369,7 +369,7 @@ class TestResolving:
             ("params__tracking_params", {"min_frames": "many"}, r"params\.tracking_params\.min_frames"),
             ("params__background_params", {"tile_size": 0}, r"params\.background_params\.tile_size"),
             ("params__segmentation_method", "unet", r"params: 'unet' is not a segmenter; known are: logstd"),
-            ("params__tracking_method", "btrack", "'btrack' is not a tracker; known are: iou"),
+            ("params__tracking_method", "bees", "'bees' is not a tracker; known are: iou, btrack"),
             ("params__preprocess", ["smooth"], "'smooth' is not a preprocessor; known are: none built in"),
         ],
     )  # fmt: skip
@@ -622,6 +622,14 @@ class TestMethods:
             (tmp_path / folder / "same.py").write_text(f"def f(x): return {value}")
         assert [find_method("segmenter", f"{tmp_path}/{folder}/same.py:f")(0) for folder in "aba"] == [1, 2, 1]
 
+    def test_copies_of_a_file_are_kept_apart(self, tmp_path):
+        for folder in "ab":
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "same.py").write_text("def f(x): return __file__")
+        assert [find_method("segmenter", f"{tmp_path}/{folder}/same.py:f")(0) for folder in "ab"] == [
+            f"{tmp_path}/{folder}/same.py" for folder in "ab"
+        ]
+
     def test_a_name_belongs_to_the_function_that_has_it(self):
         filled = method_parameters("params.tracking_params", {"min_frames": 2}, link, keep_cells)
         assert filled == {"min_iou": 0.1, "min_frames": 2, "border_margin": 50}
@@ -686,7 +694,7 @@ class TestInstalledMethods:
     def test_a_name_of_this_package_goes_before_theirs(self):
         assert find_method("segmenter", "logstd") is segment
         assert not is_plugin("segmenter", "logstd")
-        assert known_methods()["segmenter"] == {"logstd": "pyama_dask"}
+        assert known_methods()["segmenter"]["logstd"] == "pyama_dask"
 
     def test_what_is_in_their_file_is_part_of_their_identity(self, tmp_path):
         before = method_identity("preprocessor", "dim")

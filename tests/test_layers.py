@@ -12,13 +12,14 @@ import pyama_dask
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
     {"errors", "files", "config", "plugins", "quantities", "yaml_text", "csv_text"},
-    {"fitting", "kernels", "readers"},
+    {"adapters", "fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},
     {"store", "traces", "tables", "results", "fitted", "measures", "stacked", "ledger", "lock", "scratch", "cells"},
     {"blocks"},
     {"resolve"},
     {"plan"},
+    {"trial"},
     {"deaths", "walltime"},
     {"pool"},
     {"execute"},
@@ -35,6 +36,8 @@ LAYERS = [
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PLACES = {
+    "btrack": {"adapters"},
+    "cellpose": {"adapters"},
     "distributed": {"deaths", "doctor", "fits", "launch", "pipeline", "pool", "walltime"},
     "geff_spec": {"export"},
     "matplotlib": {"plots"},
@@ -44,6 +47,7 @@ PLACES = {
     "pylibCZIrw": {"readers", "demo"},
     "rich": {"cli", "progress"},
     "tifffile": {"export"},
+    "torch": {"adapters"},
     "typer": {"cli"},
     "zarr": {"store", "output", "export"},
 }
@@ -129,7 +133,20 @@ def test_kernels_know_no_files_and_no_scheduler(path):
 
 
 @pytest.mark.parametrize(
-    "heavy", ["dask", "distributed", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw", "tifffile"]
+    "heavy",
+    [
+        "dask",
+        "distributed",
+        "matplotlib",
+        "pandas",
+        "pyarrow",
+        "zarr",
+        "numba",
+        "nd2",
+        "pylibCZIrw",
+        "tifffile",
+        "torch",
+    ],
 )
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy(heavy):
     code = f"import sys, pyama_dask, pyama_dask.cli; sys.exit({heavy!r} in sys.modules)"

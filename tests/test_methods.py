@@ -53,6 +53,11 @@ def as_lists(per_frame):
     return (list(range(1, len(boxes) + 1)) for boxes in per_frame)
 
 
+def breaks_off(per_frame):
+    yield list(range(1, len(per_frame[0]) + 1))
+    yield 1 // 0
+
+
 def one_frame(per_frame):
     return ids(per_frame)[:1]
 
@@ -100,7 +105,8 @@ def bench():
 
 
 def refused(where, kind, name, what):
-    return pytest.raises(AlgorithmError, match=rf"^{where}: the {kind} '.*some_methods\.py:{name}' {what}")
+    place = r"\(.*some_methods\.py, line \d+\)"
+    return pytest.raises(AlgorithmError, match=rf"^{where}: the {kind} '.*some_methods\.py:{name}' {place} {what}")
 
 
 class TestSegmentation:
@@ -108,7 +114,7 @@ class TestSegmentation:
         ("name", "what"),
         [
             ("fails", "failed: ZeroDivisionError: "),
-            ("ragged", "failed: ValueError: "),
+            ("ragged", r"gave list \(.*\), but must give an array"),
             ("half", r"gave uint16 \(3, 8\), but must give uint8 or uint16 \(6, 8\)"),
             ("fractions", r"gave float64 \(6, 8\), but must give uint8"),
             ("nothing", r"gave object \(\), but must give uint8"),
@@ -142,7 +148,8 @@ class TestTracker:
         ("name", "given", "where", "what"),
         [
             ("fails", {}, "FOV 1", "failed: ZeroDivisionError: "),
-            ("nothing", {}, "FOV 1", "failed: TypeError: "),
+            ("nothing", {}, "FOV 1", r"gave NoneType \(.*\), but must give one array a frame"),
+            ("breaks_off", {}, "FOV 1", "failed: ZeroDivisionError: "),
             ("one_frame", {}, "FOV 1", "gave 1 arrays, but must give one for each of 3 frames"),
             ("odd_ids", {}, "0", r"gave float64 \(3,\), but must give one whole number for each of 3 boxes"),
             ("too_few", {}, "0", r"gave int64 \(2,\), but must give one whole number for each of 3 boxes"),
@@ -154,11 +161,11 @@ class TestTracker:
     def test_what_is_wrong_is_refused(self, bench, chosen, name, given, where, what):
         place = where if where == "FOV 1" else r"FOV 1, frame 0 \(frame 2 of the movie\)"
         with refused(place, "tracker", name, what):
-            follow(bench, chosen("tracker", name, **given), FOUND)
+            follow(chosen("tracker", name, **given), FOUND, "FOV 1", bench.at)
 
     @pytest.mark.parametrize("name", ["ids", "as_lists"])
     def test_what_is_right_is_taken(self, bench, chosen, name):
-        found = follow(bench, chosen("tracker", name), FOUND)
+        found = follow(chosen("tracker", name), FOUND, "FOV 1", bench.at)
         assert [ids.tolist() for ids in found] == [[1, 2, 3], [], [1, 2]]
         assert {ids.dtype for ids in found} == {np.dtype("int64")}
 

@@ -12,7 +12,6 @@ from pyama_dask import scratch
 from pyama_dask.blocks.bench import CORRECTED, Bench, levels_of
 from pyama_dask.blocks.chosen import Chosen
 from pyama_dask.blocks.parts import Part, go_through
-from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.background import background_plane, tile_grid
 from pyama_dask.kernels.levels import FineLevels, Histogram
 from pyama_dask.kernels.morphology import boxes
@@ -132,22 +131,29 @@ def segmented(
     """Run preprocessors and the segmenter on a frame, and check what comes out: labels and their boxes."""
     image = frame
     for method in preprocessors:
-        image = method.array(where, image)
-        if image.shape != frame.shape or image.dtype not in (np.uint8, np.uint16):
-            raise method.wrong(where, image, f"uint8 or uint16 {frame.shape}")
+        image = preprocessed(method, image, where)
     labels = segmenter.array(where, image)
     if labels.shape != frame.shape or labels.dtype.kind not in "iu":
         raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
-    return without_gaps(labels, where)
+    return without_gaps(labels, segmenter, where)
 
 
-def without_gaps(labels: np.ndarray, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
+    """Run a preprocessor on a frame, and check what comes out."""
+    image = method.array(where, frame)
+    if image.shape != frame.shape or image.dtype not in (np.uint8, np.uint16):
+        raise method.wrong(where, image, f"uint8 or uint16 {frame.shape}")
+    return image
+
+
+def without_gaps(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
     """Labels as they are stored, and their boxes: 0 for background, objects 1..N in the order of their numbers."""
     found = boxes(labels) if labels.dtype == np.uint16 else None
     if found is None or not found[:, 2].all():  # the box of a number that does not occur is empty
         values, places = np.unique(labels, return_inverse=True)
         if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
-            raise AlgorithmError(f"{where}: labels must be 0 for background and at most 65535 objects")
+            given = f"{np.count_nonzero(values)} labels of {values[0]} to {values[-1]}"
+            raise segmenter.wrong(where, given, "0 for background and at most 65535 objects")
         labels = np.where(labels == 0, 0, places.reshape(labels.shape) + (values[0] != 0))
         found = boxes(labels)
     return labels, found

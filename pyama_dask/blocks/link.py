@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +33,8 @@ def track_boxes(bench: Bench) -> None:
     kept_by = {name: value for name, value in given.items() if name in ("min_frames", "border_margin")}
     linked_by = {name: value for name, value in given.items() if name not in kept_by}
     found = [frame for file in bench.block_files("objects") for frame in scratch.by_frame(scratch.load(file), "boxes")]
-    ids = follow(bench, Chosen("tracker", bench.params.tracking_method, **linked_by), found)
+    tracker = Chosen("tracker", bench.params.tracking_method, **linked_by)
+    ids = follow(tracker, found, f"FOV {bench.task.fov}", bench.at)
     kept = keep_cells(found, ids, bench.task.shape, **kept_by)
     box, valid = _boxes_by_cell(found, ids, kept)
     tracks = int(max((frame.max(initial=0) for frame in ids), default=0))
@@ -42,20 +45,21 @@ def track_boxes(bench: Bench) -> None:
     bench.note(tracks=tracks, cells=len(kept))
 
 
-def follow(bench: Bench, tracker: Chosen, found: list[np.ndarray]) -> list[npt.NDArray[np.int64]]:
-    """Track ids of the boxes of every frame, checked."""
-    where = f"FOV {bench.task.fov}"
+def follow(
+    tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str]
+) -> list[npt.NDArray[np.int64]]:
+    """Track ids of the boxes of every frame, checked; `where` and `at`, of a frame, name them in messages."""
     ids = tracker.arrays(where, found)
     if len(ids) != len(found):
         raise tracker.wrong(where, f"{len(ids)} arrays", f"one for each of {len(found)} frames")
     for t, (given, boxes) in enumerate(zip(ids, found, strict=True)):
         if given.shape != (len(boxes),) or (given.size and given.dtype.kind not in "iu"):
-            raise tracker.wrong(bench.at(t), given, f"one whole number for each of {len(boxes)} boxes")
+            raise tracker.wrong(at(t), given, f"one whole number for each of {len(boxes)} boxes")
         values, times = np.unique(given, return_counts=True)
         if (times > 1).any():
-            raise tracker.wrong(bench.at(t), f"id {values[times.argmax()]} to several boxes", "every id once a frame")
+            raise tracker.wrong(at(t), f"id {values[times.argmax()]} to several boxes", "every id once a frame")
         if given.size and not 1 <= values[0] <= values[-1] <= LARGEST_ID:
-            raise tracker.wrong(bench.at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
+            raise tracker.wrong(at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
     return [given.astype(np.int64) for given in ids]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pyama_dask import plugins
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.kernels.ready import READY, Ready
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
 
@@ -34,7 +35,20 @@ GROUPS: Mapping[str, str] = {
 
 def known_methods() -> dict[str, dict[str, str]]:
     """Where each method that has a name comes from, by kind and name."""
-    return {kind: plugins.places(group, BUILT_IN[kind]) for kind, group in GROUPS.items()}
+    return {
+        kind: plugins.places(group, _of_here(kind)) | {name: ready.place for name, ready in READY.get(kind, {}).items()}
+        for kind, group in GROUPS.items()
+    }
+
+
+def _of_here(kind: str) -> tuple[str, ...]:
+    """Names of the methods of a kind that this package has, built in or ready."""
+    return (*BUILT_IN[kind], *READY.get(kind, ()))
+
+
+def ready_method(kind: str, name: str) -> Ready | None:
+    """Ready plugin of a name, if it is one."""
+    return READY.get(kind, {}).get(name)
 
 
 def find_method(kind: str, name: str) -> Method:
@@ -45,16 +59,23 @@ def find_method(kind: str, name: str) -> Method:
     kind
         A key of `BUILT_IN`.
     name
-        Name of a built-in or installed method, ``package.module:function``, or ``path/to/file.py:function``.
+        Name of a built-in, ready or installed method, ``package.module:function``, or ``path/to/file.py:function``.
 
     Raises
     ------
     ConfigError
-        If there is no such method, or it does not take what methods of its kind are given.
+        If there is no such method, it needs a package that is not installed, or it does not take what methods of its
+        kind are given.
     """
     if name in BUILT_IN[kind]:
         return BUILT_IN[kind][name]
-    found = plugins.load(kind, GROUPS[kind], name, BUILT_IN[kind])
+    if ready := ready_method(kind, name):
+        try:
+            of_ready: Method = ready.load()
+        except ConfigError as error:
+            raise ConfigError(f"{kind} {name!r} {error}") from error
+        return of_ready
+    found = plugins.load(kind, GROUPS[kind], name, _of_here(kind))
     if not callable(found):
         raise ConfigError(f"{kind} {name!r} is not a function")
     method: Method = found
@@ -83,5 +104,7 @@ def is_plugin(kind: str, name: str) -> bool:
 
 
 def method_identity(kind: str, name: str) -> str:
-    """Name of a method, with a digest of the file that it is defined in if it is not built in."""
-    return plugins.identity(kind, GROUPS[kind], name, BUILT_IN[kind])
+    """Name of a method, with a digest of its file if it is not built in; with its package's version if it is ready."""
+    if ready := ready_method(kind, name):
+        return f"{name}@{ready.version}"
+    return plugins.identity(kind, GROUPS[kind], name, _of_here(kind))
