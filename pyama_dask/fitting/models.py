@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask import plugins
 from pyama_dask.errors import ConfigError
 
 Array = npt.NDArray[np.float64]
@@ -96,6 +97,30 @@ class Model:
             raise ConfigError(f"{self.name} has no parameter {unknown[0]!r}; it has: {', '.join(self.names)}")
         parameters = tuple(replace(parameter, **changes.get(parameter.name, {})) for parameter in self.parameters)
         return replace(self, parameters=parameters)
+
+
+def result_of(where: str, function: Callable[..., Array], shape: tuple[int, ...], *given: object) -> Array:
+    """Give the array (float64) that a function of a model makes.
+
+    Parameters
+    ----------
+    where
+        What the function is, for messages.
+    function, shape, given
+        The function, what its result must be like, and what it is called with.
+
+    Raises
+    ------
+    ConfigError
+        If the function fails, or gives something else.
+    """
+    try:
+        found = np.asarray(function(*given)).astype(np.float64, order="C", casting="same_kind", copy=False)
+    except (Exception, SystemExit) as error:  # whatever other people's code does
+        raise ConfigError(f"{where}{plugins.defined_at(function)} fails: {type(error).__name__}: {error}") from error
+    if found.shape != shape:
+        raise ConfigError(f"{where}{plugins.defined_at(function)} gives an array {found.shape}, but must give {shape}")
+    return found
 
 
 @dataclass(frozen=True)
