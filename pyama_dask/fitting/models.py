@@ -41,8 +41,13 @@ class Parameter:
 
     def __post_init__(self) -> None:
         numbers = (self.low, self.default, self.high)
+        if self.low > self.high:
+            raise ConfigError(f"{self.name}: its low {self.low:g} is above its high {self.high:g}")
         if not all(map(math.isfinite, numbers)) or not self.low <= self.default <= self.high:
-            raise ConfigError(f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}")
+            raise ConfigError(
+                f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}; change its start "
+                "or the bounds"
+            )
         if not self.fixed and self.low == self.high:
             raise ConfigError(f"{self.name}: both bounds are {self.low:g}; fix it instead")
 
