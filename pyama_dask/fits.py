@@ -111,13 +111,13 @@ def fit_traces(
     tables = {path: _read(path, config) for path in sources}
     warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if path not in sources]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
-    written = []
+    written = dict[Path, FittedFile]()
     with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:
         for path, fits in _fit_tables(pool, tables, config, progress, cancel or threading.Event()):
-            written.append(_write(path, sources[path], tables[path], fits, config, model))
+            written[path] = _write(path, sources[path], tables[path], fits, config, model)
     if len(written) < len(tables):
         raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
-    return FitReport(model.name, tuple(written), tuple(warnings))
+    return FitReport(model.name, tuple(written[path] for path in tables), tuple(warnings))
 
 
 def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.files import writable, write_bytes
 from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
@@ -32,6 +32,8 @@ INK, PALE = "#0072b2", "#999999"
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pyama_dask"}
 DRAWN = 500
 """Traces of an overview at most; evenly chosen of those that there are."""
+MOST = 400
+"""Cells that a figure has room for, one by one."""
 WIDE = 30.0
 """Ratio of a parameter's values from which its axis is logarithmic."""
 Array = npt.NDArray[np.float64]
@@ -58,7 +60,7 @@ class _Table:
 
     @property
     def sample(self) -> str:
-        return _parts(self._stem)[0]
+        return _parts(self._stem)[0].replace("$", r"\$")  # which would begin a formula
 
     @property
     def measured(self) -> str:
@@ -110,9 +112,12 @@ def plot_fits(
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"{unknown[0]!r} is no format that figures are written in; choose of {', '.join(FORMATS)}")
-    if not files or cells < 1:
-        raise ConfigError("give a table of traces or fits at least, and one cell or more to draw")
+    if not files or not 1 <= cells <= MOST:
+        raise ConfigError(f"give a table of traces or fits at least, and from 1 cell to {MOST} to draw one by one")
     tables = _read(list(map(Path, files)))
+    stems = Counter(table.path.stem for table in tables)
+    if twice := next((stem for stem, count in stems.items() if count > 1), None):
+        raise ConfigError(f"two files are called {twice}, and their figures would be, too; draw them one by one")
     place = Path(directory) if directory is not None else tables[0].path.parent / "plots"
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figures = {f"{table.path.stem}_traces": _traces_figure(table, cells) for table in tables}
@@ -137,16 +142,24 @@ def _read(files: Sequence[Path]) -> list[_Table]:
             units = fits[path].about.get("input_time_units")
             traces = Traces.of(read_analysis_csv(sources[path], units="h", unsaid=units))
             model, warnings = _model_of(path, fits[path])
-            tables.append(_Table(path, traces, fits[path], model, warnings))
+            tables.append(_Table(path, traces, _by_cell(path, fits[path], traces), model, warnings))
         elif path.resolve() not in drawn_already:
             tables.append(_Table(path, Traces.of(read_analysis_csv(path, units="h"))))
     return tables
 
 
+def _by_cell(path: Path, fitted: Fitted, traces: Traces) -> Fitted:
+    """Fits in the order of the traces that they are of; refuses fits of other cells."""
+    ordered = fitted.table.sort_values(["fov", "cell"], kind="stable", ignore_index=True)
+    if not np.array_equal(ordered[["fov", "cell"]].to_numpy(), np.stack([traces.fovs, traces.cells], axis=1)):
+        raise TableError(f"{path}: is of other cells than {fitted.about['input']} has now; fit that again")
+    return replace(fitted, table=ordered)
+
+
 def _model_of(path: Path, fitted: Fitted) -> tuple[Model | None, list[str]]:
     """Model of fits, if it is there still, and what is to be said of it."""
     recorded = str(fitted.about["model"])
-    name = recorded.partition("@")[0]
+    name = recorded.rpartition("@")[0] or recorded
     try:
         model, now = find_model(name), model_identity(name)
     except ConfigError as error:
@@ -162,7 +175,10 @@ def _by_model(tables: Sequence[_Table]) -> dict[str, list[tuple[str, Fitted]]]:
     for table in tables:
         if table.fitted is not None and len(table.fitted.table):
             model = str(table.fitted.table["model"].iloc[0])
-            groups["_".join(filter(None, (table.measured, model)))].append((table.sample, table.fitted))
+            name = "_".join(filter(None, (table.measured, model)))
+            if any(of.parameters != table.fitted.parameters for _, of in groups[name]):
+                raise ConfigError(f"{table.path}: its {model} has other parameters than that of others; draw it alone")
+            groups[name].append((table.sample, table.fitted))
     return groups
 
 
@@ -309,7 +325,7 @@ def _quality_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
 
 
 def _label(measured: str) -> str:
-    return measured.replace("_ch_", ", channel ").replace("_", " ") or "value"
+    return measured.replace("_ch_", ", channel ").replace("_", " ").replace("$", r"\$") or "value"
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pyama_dask.config import Model, named_keys
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files import writable, write_bytes
 from pyama_dask.overrides import write_overrides
 from pyama_dask.quantities import Count, Whole, as_ranges
 from pyama_dask.samples import wanted_fovs
 from pyama_dask.sources import Sources, grouped
-from pyama_dask.tables import frame_numbers
+from pyama_dask.tables import frame_numbers, read_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ QUALITY = "quality.csv"
 """File in the output for the table, unless another one is named."""
 FLAGS = ("short", "gap", "jump", "border", "merging")
 """Columns that say what a person should look at."""
+_FIRST = ("fov", "cell", "first_frame", "last_frame")
 _BOX = ("bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
 
 Floats = npt.NDArray[np.float64]
@@ -100,7 +101,7 @@ def inspect_traces(
     ConfigError
         If a threshold or the overrides are not valid, or the file for overrides is there already.
     OutputError
-        If `output` is none of a run, has no traces at all, or the table cannot be written.
+        If `output` is none of a run, has no traces at all, or the table cannot be written, or would replace another.
     TableError
         If a table of traces cannot be read.
     """
@@ -110,6 +111,8 @@ def inspect_traces(
         raise ConfigError(f"{write_good}: is there already, and may be a person's work; name another file")
     sources = Sources(Path(output), Path(good) if good is not None else None)
     path = Path(to) if to is not None else sources.output / QUALITY
+    if path.is_file() and read_columns(path)[: len(_FIRST)] != list(_FIRST):
+        raise OutputError(f"{path}: is there already, and is no table of quality; name another file")
     table = _all_cells(sources, sources.usable(wanted_fovs(None, sources)[""]), limits)
     with writable(path):
         write_bytes(path, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())

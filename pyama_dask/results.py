@@ -117,6 +117,9 @@ def read_processing_results(path: str | Path) -> ProcessingResults:
             )
             for name, given in (products or {}).items()
         }
+    for name in ("channels", "params"):
+        if not isinstance(document.get(name) or {}, dict):
+            raise TableError(f"{path}: {name}: must hold keys, not {quoted(document[name])}")
     channels = document.get("channels") or {}
     chosen = _channels(channels, path)
     return ProcessingResults(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
 """Columns of traces that once had another name."""
-FEATURE = re.compile(r".+_ch_\d+")
-"""Columns of features: ``{feature}_ch_{channel}``."""
+FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
+"""Columns of features: ``{feature}_ch_{channel}``, of letters that names of files can have."""
 TIDY = ("time", "fov", "cell", "value")
 """Columns of an analysis table."""
 INSPECTED = "_inspected"
@@ -349,7 +349,12 @@ def _minutes_of(units: str) -> float:
 
 def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | None) -> npt.NDArray[np.float64]:
     said = next(
-        (found[1] for line in read.comments if (found := re.fullmatch(r"(?i)#\s*time units?:\s*(\S+)", line))), unsaid
+        (
+            found[1]
+            for line in read.comments
+            if (found := re.fullmatch(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*", line))
+        ),
+        unsaid,
     )
     if said is None:
         read.refuse("does not say what its times are in; put a line '# Time units: min' in front")

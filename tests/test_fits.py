@@ -18,6 +18,7 @@ from pyama_dask.fit_config import load_fit_config, parse_fit_config
 from pyama_dask.fits import fit_traces
 from pyama_dask.fitted import Fitted, fitted_columns, read_fitted, source_of, write_fitted
 from pyama_dask.fitting import MODELS
+from pyama_dask.pool import SerialPool
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import as_wide, write_analysis_csv, write_wide_csv
 
@@ -185,6 +186,13 @@ class TestWhereever:
         assert [content.partition(b"fov,")[2] for content in there] == [
             content.partition(b"fov,")[2] for content in here
         ]
+
+    def test_files_come_in_the_order_of_the_tables(self, two, monkeypatch):
+        def backwards(self, name, function, items, cancel):
+            yield from reversed([(number, function(item)) for number, item in enumerate(items)])
+
+        monkeypatch.setattr(SerialPool, "each", backwards)
+        assert [file.source for file in fit_traces(two, SERIAL).files] == list(two)
 
     @pytest.mark.slow
     def test_jobs_of_a_queue(self, slurm, two):

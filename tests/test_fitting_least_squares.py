@@ -298,7 +298,7 @@ def test_no_trace_raises(seed, name, loss):
     assert ((found >= low) & (found <= high)).all()
 
 
-@pytest.mark.parametrize("level", [0.0, 3.0, -250.0])
+@pytest.mark.parametrize("level", [0.0, 3.0, -250.0, 0.1, 12345.678])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_trace_that_never_changes_is_fitted(name, level):
     fits = fit_cells(HOURS, np.full((1, 180), level), MODELS[name])

@@ -76,6 +76,9 @@ def test_what_is_in_the_file_is_part_of_its_identity(file):
         ("def logistic(t, p): return np.full((2, 24), np.nan)", r"is not finite at its start values"),
         ("def by_hand(t, p, wanted): return np.zeros((2, len(wanted), 24))", r"its slopes .*line \d+\) by .top. are"),
         ("def by_hand(t, p, wanted): return np.zeros((2, 24))", r"its slopes .* gives an array \(2, 24\), but"),
+        ("def logistic(t, p): t += 1; return p[:, :1] * t", r"its curve .*line \d+\) changes the arrays that"),
+        ("def logistic(t, p): p[:] = 1; return p[:, :1] * t", r"its curve .* changes the arrays that it is given"),
+        ("def logistic(t, p): return p[:, :1] * t * 1j", r"its curve .* fails: TypeError"),
         ("PARAMETERS = ()", "cannot be loaded|its curve .* fails"),
         ("PARAMETERS = (PARAMETERS[0],) * 3", "cannot be loaded: ConfigError: .*two parameters have the same name"),
     ],
@@ -87,6 +90,23 @@ def test_what_is_no_model_is_refused_with_its_line(tmp_path, more, said):
     name = "BY_HAND" if "by_hand" in more else "LOGISTIC"
     with pytest.raises(ConfigError, match=said):
         find_model(f"{path}:{name}")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        ("raise ValueError('too hot')", r"fails: ValueError: too hot"),
+        ("raise SystemExit(5)", r"fails: SystemExit: 5"),
+        ("return times", r"gives an array \(1, 120\), but must give \(2, 120\)"),
+    ],
+)
+def test_one_that_breaks_while_it_fits_is_named_with_its_line(tmp_path, breaks, said):
+    path = tmp_path / "growth.py"
+    inner = f"    if times.shape[1] == 120:\n        {breaks}\n    top, rate"
+    path.write_text(LOGISTIC.replace("    top, rate", inner, 1))
+    model = find_model(f"{path}:LOGISTIC")
+    with pytest.raises(ConfigError, match=rf"'logistic': its curve \(.*growth\.py, line \d+\) {said}"):
+        fit_cells(HOURS, np.ones((2, 120)), model)
 
 
 def test_one_that_is_not_there():

@@ -1,6 +1,7 @@
 """Figures: what is drawn, of which cells, and that the files are whole."""
 
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.collections import LineCollection
 from pyama_dask import cli, plots
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.fits import fit_traces
+from pyama_dask.fitted import write_fitted
 from pyama_dask.plots import plot_fits
 from pyama_dask.tables import write_analysis_csv
 
@@ -145,6 +147,24 @@ def test_many_cells_are_drawn_in_part_and_it_is_said(tmp_path, figures, monkeypa
     assert figures["some_traces"].axes[0].get_title() == "some: 4 of 30 cells"
 
 
+def test_curves_are_those_of_the_cells_in_whatever_order_the_fits_are(fits, figures):
+    plot_fits(fits[:1], cells=6)
+    name = "control_intensity_total_ch_1_fitted_trivial_traces"
+
+    def curves():
+        return {axes.get_title(): axes.lines[1].get_ydata().tolist() for axes in figures[name].axes[1:]}
+
+    before = curves()
+    fitted = plots.read_fitted(fits[0])
+    write_fitted(fits[0], replace(fitted, table=fitted.table.iloc[::-1]))  # as a spreadsheet may sort them
+    plot_fits(fits[:1], cells=6)
+    assert curves() == before
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    assert plot_fits([write_table(tmp_path / r"5 % $\frac$ für_area_ch_0.csv")], formats=["svg"]).files[0].exists()
+
+
 class TestModels:
     @pytest.fixture
     def of_a_file(self, tmp_path):
@@ -169,8 +189,37 @@ class TestModels:
         (tmp_path / "mine.py").write_text("from pyama_dask.fitting import MODELS\nLINE = MODELS['exponential_decay']\n")
         assert "has other parameters now" in plot_fits(of_a_file).warnings[0]
 
+    def test_one_whose_name_holds_the_sign_before_its_digest(self, tmp_path, figures):
+        (tmp_path / "me@work").mkdir()
+        (tmp_path / "me@work" / "mine.py").write_text(
+            "from pyama_dask.fitting import MODELS\nLINE = MODELS['trivial']\n"
+        )
+        table = write_table(tmp_path / "a_area_ch_0.csv")
+        (file,) = fit_traces([table], {"model": f"{tmp_path}/me@work/mine.py:LINE"}).files
+        assert plot_fits([file.path]).warnings == ()
+
 
 class TestRefused:
+    def test_fits_of_other_cells_than_the_table_has_now(self, fits, tmp_path):
+        write_table(tmp_path / "control_intensity_total_ch_1.csv", 5)
+        with pytest.raises(TableError, match=r"of other cells than control_.*\.csv has now; fit that again"):
+            plot_fits(fits)
+
+    def test_two_files_of_one_name(self, fits, tmp_path):
+        (tmp_path / "more").mkdir()
+        for path in (fits[0], tmp_path / "control_intensity_total_ch_1.csv"):
+            (tmp_path / "more" / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(ConfigError, match="two files are called control_"):
+            plot_fits([fits[0], tmp_path / "more" / fits[0].name])
+
+    def test_models_of_one_name_with_other_parameters(self, fits):
+        fitted = plots.read_fitted(fits[1])
+        write_fitted(
+            fits[1], replace(fitted, table=fitted.table.rename(columns=lambda name: name.replace("slope", "k")))
+        )
+        with pytest.raises(ConfigError, match="its trivial has other parameters than that of others"):
+            plot_fits(fits)
+
     def test_a_table_of_traces_that_is_gone(self, fits, tmp_path):
         (tmp_path / "control_intensity_total_ch_1.csv").unlink()
         with pytest.raises(TableError, match="is not beside it any more"):
@@ -181,7 +230,8 @@ class TestRefused:
         ("options", "said"),
         [
             ({"formats": ["jpg"]}, "'jpg' is no format"),
-            ({"cells": 0}, "one cell or more"),
+            ({"cells": 0}, "from 1 cell to 400"),
+            ({"cells": 401}, "from 1 cell to 400"),
             ({"files": []}, "give a table"),
         ],
     )

@@ -274,6 +274,14 @@ class TestInspectTraces:
             pyama_dask.inspect_traces(output, **limits)
         assert not (output / "quality.csv").exists()
 
+    def test_another_table_is_not_replaced(self, output):
+        path = traces_path(output, 0)
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match="is there already, and is no table of quality"):
+            pyama_dask.inspect_traces(output, path)
+        assert path.read_bytes() == before
+        assert pyama_dask.inspect_traces(output).path == pyama_dask.inspect_traces(output).path  # its own is
+
     def test_a_place_that_cannot_be_written_to(self, output, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(OutputError, match=r"quality\.csv: cannot be written to: File exists"):

@@ -188,6 +188,8 @@ class TestResults:
             ({"results_paths": {"0": {"fl": [[1, 2]]}}}, "FOV 0, fl: must be a path, or channels with paths"),
             ({"channels": {"fl": ["GFP"]}}, "channels.fl: 'GFP' is no channel"),
             ({"channels": {"pc": {"features": []}}}, "channels.pc"),
+            ({"channels": [0, 1]}, "channels: must hold keys, not [0, 1]"),
+            ({"params": [1]}, "params: must hold keys, not [1]"),
         ],
     )
     def test_what_is_not_right_is_refused(self, tmp_path, changes, said):

@@ -221,6 +221,15 @@ class TestWhatIsSaid:
         merged = pd.read_parquet(report.table)
         assert merged.loc[merged["fov"] == 2, "area_ch_0"].isna().all()
 
+    @pytest.mark.parametrize("name", ["a/b_ch_1", "../../b_ch_1", "a:b_ch_1"])
+    def test_columns_that_no_file_can_be_named_by_are_left_out(self, output, name):
+        edit(output, 0, lambda traces: traces.assign(**{name: 1.0}))
+        report = pyama_dask.merge_samples(output, samples(a="0-3"))
+        (said,) = report.warnings
+        assert f"column {name} of" in said.replace("'", "")
+        assert {path.name for path in report.files} == {"a_area_ch_0.csv", "a_intensity_total_ch_1.csv"}
+        assert not list(output.rglob("*b_ch_1*"))
+
 
 class TestRefused:
     def refused(self, output, document, kind, said):

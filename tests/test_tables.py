@@ -207,6 +207,11 @@ class TestAnalysis:
         assert np.isnan(table["value"]).all()
         assert table["more"].tolist() == [5]
 
+    @pytest.mark.parametrize("said", ["min,,,", "min ,", "min"])
+    def test_units_in_a_head_that_a_spreadsheet_has_filled_up_with_commas(self, tmp_path, said):
+        path = written(tmp_path / "a.csv", f"# Time units: {said}\ntime,fov,cell,value\n1,0,1,2\n")
+        assert tables.read_analysis_csv(path)["time"].tolist() == [1]
+
     def test_units_that_a_file_does_not_say(self, tmp_path):
         path = written(tmp_path / "a.csv", "time,fov,cell,value\n1,0,1,2\n")
         assert tables.read_analysis_csv(path, unsaid="h")["time"].tolist() == [60]

@@ -100,7 +100,7 @@ def fit(
 def plot(
     files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
     to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the figures; plots")] = None,
-    cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1)] = 12,
+    cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1, max=400)] = 12,
 ) -> None:
     """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
     from pyama_dask.describe import describe_plots

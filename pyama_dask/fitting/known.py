@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pyama_dask import plugins
 from pyama_dask.errors import ConfigError
 from pyama_dask.fitting import curves, maturation
-from pyama_dask.fitting.models import Array, Model, NumericSlopes, Parameter
+from pyama_dask.fitting.models import Array, Model, NumericSlopes, Parameter, result_of
 
 GROUP = "pyama_dask.models"
 """Group of entry points."""
@@ -134,13 +136,15 @@ def check_model(model: Model, name: str) -> None:
         raise ConfigError(f"model {name!r}: its slopes{where} by {by!r} are not the derivative of its curve")
 
 
-def _tried(name: str, what: str, function: Callable[..., Array], shape: tuple[int, ...], *given: object) -> Array:
-    """Array that a function of a model gives."""
-    where = f"model {name!r}: its {what}{plugins.defined_at(function)}"
-    try:
-        found = np.asarray(function(*given), np.float64)
-    except Exception as error:
-        raise ConfigError(f"{where} fails: {type(error).__name__}: {error}") from error
-    if found.shape != shape:
-        raise ConfigError(f"{where} gives an array {found.shape}, but must give {shape}")
+def _tried(
+    name: str, what: str, function: Callable[..., Array], shape: tuple[int, ...], *given: npt.NDArray[Any]
+) -> Array:
+    """Array that a function of a model gives, which leaves what it is given as it is."""
+    where = f"model {name!r}: its {what}"
+    copies = [one.copy() for one in given]
+    found = result_of(where, function, shape, *copies)
+    if not all(map(np.array_equal, copies, given)):
+        raise ConfigError(
+            f"{where}{plugins.defined_at(function)} changes the arrays that it is given; let it copy them"
+        )
     return found

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pyama_dask.errors import ConfigError
 from pyama_dask.fitting import steps
-from pyama_dask.fitting.models import Array, Loss, Model
+from pyama_dask.fitting.models import Array, Loss, Model, result_of
 
 AT_ONCE = 256
 """Cells that are fitted together: what they need fits a cache. It has no influence on results."""
@@ -101,7 +101,8 @@ def fit_cells(
     Raises
     ------
     ConfigError
-        If the shapes do not fit each other, or the loss is not known. What a trace is like raises nothing.
+        If the shapes do not fit each other, the loss is not known, or the model fails. What a trace is like raises
+        nothing.
     """
     values = np.ascontiguousarray(values, np.float64)
     times = np.ascontiguousarray(np.atleast_2d(np.asarray(times, np.float64)))
@@ -192,12 +193,16 @@ class _Problem:
         return parameters
 
     def curves(self, places: Array) -> Array:
-        return self.model.curve(self.times, self.all_parameters(places))
+        shape = (len(places), self.times.shape[1])
+        return result_of(
+            f"model {self.model.name!r}: its curve", self.model.curve, shape, self.times, self.all_parameters(places)
+        )
 
     def slopes(self, places: Array, wanted: npt.NDArray[np.intp] | None = None) -> Array:
-        return self.model.slopes(
-            self.times, self.all_parameters(places), self.model.fitted if wanted is None else wanted
-        )
+        wanted = self.model.fitted if wanted is None else wanted
+        shape = (len(places), len(wanted), self.times.shape[1])
+        given = (self.times, self.all_parameters(places), wanted)
+        return result_of(f"model {self.model.name!r}: its slopes", self.model.slopes, shape, *given)
 
     def costs(self, curves: Array) -> Array:
         costs = np.empty(len(self.values))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask import plugins
 from pyama_dask.errors import ConfigError
 
 Array = npt.NDArray[np.float64]
@@ -40,8 +41,13 @@ class Parameter:
 
     def __post_init__(self) -> None:
         numbers = (self.low, self.default, self.high)
+        if self.low > self.high:
+            raise ConfigError(f"{self.name}: its low {self.low:g} is above its high {self.high:g}")
         if not all(map(math.isfinite, numbers)) or not self.low <= self.default <= self.high:
-            raise ConfigError(f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}")
+            raise ConfigError(
+                f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}; change its start "
+                "or the bounds"
+            )
         if not self.fixed and self.low == self.high:
             raise ConfigError(f"{self.name}: both bounds are {self.low:g}; fix it instead")
 
@@ -96,6 +102,30 @@ class Model:
             raise ConfigError(f"{self.name} has no parameter {unknown[0]!r}; it has: {', '.join(self.names)}")
         parameters = tuple(replace(parameter, **changes.get(parameter.name, {})) for parameter in self.parameters)
         return replace(self, parameters=parameters)
+
+
+def result_of(where: str, function: Callable[..., Array], shape: tuple[int, ...], *given: object) -> Array:
+    """Give the array (float64) that a function of a model makes.
+
+    Parameters
+    ----------
+    where
+        What the function is, for messages.
+    function, shape, given
+        The function, what its result must be like, and what it is called with.
+
+    Raises
+    ------
+    ConfigError
+        If the function fails, or gives something else.
+    """
+    try:
+        found = np.asarray(function(*given)).astype(np.float64, order="C", casting="same_kind", copy=False)
+    except (Exception, SystemExit) as error:  # whatever other people's code does
+        raise ConfigError(f"{where}{plugins.defined_at(function)} fails: {type(error).__name__}: {error}") from error
+    if found.shape != shape:
+        raise ConfigError(f"{where}{plugins.defined_at(function)} gives an array {found.shape}, but must give {shape}")
+    return found
 
 
 @dataclass(frozen=True)

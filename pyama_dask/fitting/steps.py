@@ -227,10 +227,10 @@ def sums(values: Any, curves: Any, scales: Any, out: Any) -> None:
     The last two are the sums of squares of the loss's derivative and of its second derivative.
     """
     for n in range(values.shape[0]):
-        points = total = 0.0
+        points = total = largest = 0.0
         for value in values[n]:
             if not math.isnan(value):
-                points, total = points + 1.0, total + value
+                points, total, largest = points + 1.0, total + value, max(largest, abs(value))
         mean = total / points if points else 0.0
         left = about = pulls = bends = 0.0
         for k in range(values.shape[1]):
@@ -239,6 +239,8 @@ def sums(values: Any, curves: Any, scales: Any, out: Any) -> None:
                 first = 1.0 / math.sqrt(1.0 + (residual / scales[n]) ** 2)
                 left, about = left + residual * residual, about + (values[n, k] - mean) ** 2
                 pulls, bends = pulls + (first * residual) ** 2, bends + first * first * first
+        if about <= points * (points * 2.3e-16 * largest) ** 2:  # all are the same, but for the mean's rounding
+            about = 0.0
         out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = points, left, about, pulls, bends
 
 
