@@ -47,7 +47,7 @@ class FitConfig(configs.Model):
     model: str = "maturation"
     parameters: Mapping[str, ParameterChoice] = {}
     loss: Literal["linear", "soft_l1"] | None = None
-    loss_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    loss_scale: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
     time_units: Annotated[str, AfterValidator(_unit)] | None = None
     """Of tables that do not say theirs."""
     cluster: Cluster = Cluster()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,11 +106,12 @@ def fit_traces(
     """
     config = _as_config(config)
     model = config.chosen()
-    sources = {path: _place(path, model, directory) for path in map(Path, files) if not is_fitted(path)}
+    once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # whatever it is called beside
+    sources = {path: _place(path, model, directory) for path in reversed(once.values()) if not is_fitted(path)}
     if len(set(sources.values())) < len(sources) or not sources:
         raise ConfigError("two tables of one name would have the same file of fits" if sources else "no table to fit")
     tables = {path: _read(path, config) for path in sources}
-    warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if path not in sources]
+    warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
     with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.errors import TableError
+from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.kernels.changes import cusum, noise
 from pyama_dask.tables import by_cell
 
@@ -47,9 +47,13 @@ def detect_events(
 
     Raises
     ------
+    ConfigError
+        If a number is not in its range.
     TableError
         If a cell has two values at one time.
     """
+    if not threshold > 0 or not drift >= 0 or baseline < 1:
+        raise ConfigError(f"threshold {threshold}, drift {drift}, baseline {baseline}: must be above 0, from 0, from 1")
     found = [
         (fov, cell, times[k], size, total)
         for fov, cell, times, values in _traces(table)
@@ -65,8 +69,8 @@ def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float
 
     Returns
     -------
-    One row a cell: ``fov``, ``cell``, ``area`` in the value's unit times that of the table's time, the ``time`` that it
-    spans, and the number of ``points``; the area is NaN where there are fewer than two.
+    One row a cell that has values: ``fov``, ``cell``, ``area`` in the value's unit times that of the table's time, the
+    ``time`` that it spans, and the number of ``points``; the area is NaN where there are fewer than two.
 
     Raises
     ------
@@ -97,14 +101,18 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
 
     Returns
     -------
-    One row a cell: ``fov``, ``cell``, ``time``, which is NaN where a trace does not rise or is too short, and the
-    ``level`` that it passes.
+    One row a cell that has values: ``fov``, ``cell``, ``time``, which is NaN where a trace does not rise or is too
+    short, and the ``level`` that it passes.
 
     Raises
     ------
+    ConfigError
+        If a number is not in its range.
     TableError
         If a cell has two values at one time.
     """
+    if baseline < 1 or hold < 1:
+        raise ConfigError(f"hold {hold}, baseline {baseline}: must be whole numbers from 1")
     found = []
     for fov, cell, times, values in _traces(table):
         if len(values) < baseline + hold:

@@ -13,7 +13,7 @@ from pydantic import StrictBool
 
 from pyama_dask.config import Model, config_text, named_keys
 from pyama_dask.errors import ConfigError
-from pyama_dask.files import write_bytes
+from pyama_dask.files import writable, write_bytes
 from pyama_dask.quantities import Selection, as_ranges, parse_selection
 from pyama_dask.tables import frame_numbers
 from pyama_dask.yaml_text import parse_yaml
@@ -130,16 +130,16 @@ def write_overrides(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises
     ------
     ConfigError
-        If there is such a file, which may be a person's work, or it cannot be written.
+        If there is such a file, which may be a person's work.
+    OutputError
+        If it cannot be written.
     """
     if path.exists():
         raise ConfigError(f"{path}: is there already, and may be a person's work; name another file")
     lines = [_line(row) for row in rows]
     text = "overrides:\n" + "".join(lines) if lines else "overrides: []\n"
-    try:
+    with writable(path):
         write_bytes(path, text.encode())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another place") from error
 
 
 def _line(row: Mapping[str, Any]) -> str:

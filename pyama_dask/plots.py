@@ -34,6 +34,8 @@ DRAWN = 500
 """Traces of an overview at most; evenly chosen of those that there are."""
 MOST = 400
 """Cells that a figure has room for, one by one."""
+FEW, SHORT = 6, 12
+"""Samples, and letters of their names, that have room beside each other."""
 WIDE = 30.0
 """Ratio of a parameter's values from which its axis is logarithmic."""
 Array = npt.NDArray[np.float64]
@@ -233,7 +235,7 @@ def _draw_all(axes: Axes, table: _Table) -> None:
 
 def _quartiles(hours: Array, values: Array) -> tuple[Array, Array, Array, Array]:
     """Middle of stretches of time, and median and quartiles of all samples in each."""
-    there = ~np.isnan(values) & ~np.isnan(hours)
+    there = np.isfinite(values) & np.isfinite(hours)
     times, samples = hours[there], values[there]
     stretches = min(60, hours.shape[1])
     if not samples.size:
@@ -272,16 +274,24 @@ def _parameters_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
     """Box and cells of each fitted parameter, by sample; of the fits that converged."""
     first = samples[0][1]
     names = [name for name in first.parameters if name not in first.fixed]
-    figure = Figure(figsize=(1.6 + len(names) * (0.8 + 0.5 * len(samples)), 3.2), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+    figure, grid, turned = _beside_or_below(len(names), [sample for sample, _ in samples])
+    for axes, name in zip(grid, names, strict=True):
         values = [of.table.loc[of.table["success"], name].to_numpy(float) for _, of in samples]
         _draw_distributions(axes, values)
-        axes.set_xticks(
-            range(len(samples)), [f"{sample}\nn = {len(v)}" for (sample, _), v in zip(samples, values, strict=True)]
-        )
+        counts = [f"{sample}\nn = {len(of)}" for (sample, _), of in zip(samples, values, strict=True)]
+        axes.set_xticks(range(len(samples)), counts, rotation=turned)
         unit = first.about["parameters"].get(name, {}).get("unit")
         axes.set_title(f"{name} ({unit})" if unit else name)
     return figure
+
+
+def _beside_or_below(count: int, samples: Sequence[str]) -> tuple[Figure, Sequence[Axes], int]:
+    """Figure with axes beside each other; below each other, names turned, where names are many or long."""
+    if len(samples) <= FEW and max(map(len, samples)) <= SHORT:
+        figure = Figure(figsize=(1.6 + count * (0.8 + 0.5 * len(samples)), 3.2), layout="constrained")
+        return figure, list(np.atleast_1d(figure.subplots(1, count))), 0
+    figure = Figure(figsize=(2.5 + 0.4 * len(samples), 1.5 + 2 * count), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(count, 1, sharex=True))), 90
 
 
 def _draw_distributions(axes: Axes, values: Sequence[Array]) -> None:

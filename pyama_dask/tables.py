@@ -195,7 +195,7 @@ def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None =
     if "value" not in read.table.columns:
         return as_tidy(_wide(read, units, unsaid))
     read.needs(*TIDY)
-    columns = {name: _column(read, name) for name in (*TIDY, *(set(read.table.columns) - set(TIDY)))}
+    columns = {name: _column(read, name) for name in dict.fromkeys((*TIDY, *read.table.columns))}
     columns["time"] = _in_units(read, columns["time"], units, unsaid)
     return _frame(columns)
 

@@ -29,15 +29,21 @@ from pathlib import Path
 
 
 def asleep(frame):
+    if not Path({output!r}).exists():  # it is only tried
+        return (frame > 99).astype(int)
     Path({flag!r}).touch()
     time.sleep(60)
 """
 
 
+def sleeper(tmp_path):
+    return ASLEEP.format(flag=str(tmp_path / "asleep"), output=str(tmp_path / "out"))
+
+
 @pytest.fixture
 def run_yaml(tmp_path, small_czi):
     """Gives the config of a run whose segmenter sleeps for a minute, once it has made the file ``asleep``."""
-    (tmp_path / "sleeper.py").write_text(ASLEEP.format(flag=str(tmp_path / "asleep")))
+    (tmp_path / "sleeper.py").write_text(sleeper(tmp_path))
 
     def write(kind):
         where = {"kind": kind, "dashboard": "127.0.0.1:0"} | ({"workers": 2} if kind == "local" else {})
@@ -171,7 +177,7 @@ def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_pat
     workers = set(client.scheduler_info(n_workers=-1)["workers"])
     cancel = threading.Event()
     document = yaml.safe_load(run_yaml("serial").read_text())
-    (tmp_path / "sleeper.py").write_text(ASLEEP.format(flag=str(tmp_path / "asleep")).replace("60", "4"))
+    (tmp_path / "sleeper.py").write_text(sleeper(tmp_path).replace("60", "4"))
     watcher = threading.Thread(target=lambda: (wait_until((tmp_path / "asleep").exists), cancel.set()))
     watcher.start()
     report = pyama_dask.run(document, client=client, cancel=cancel)

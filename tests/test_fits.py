@@ -139,6 +139,17 @@ class TestFits:
         assert [file.source for file in report.files] == [table]
         assert report.warnings == (f"{first.path}: holds fits, and is left out",)
 
+    def test_a_table_that_is_given_twice_is_fitted_once(self, table, monkeypatch):
+        monkeypatch.chdir(table.parent)
+        (table.parent / "link").symlink_to(table.parent)
+        assert len(fit_traces([table.name, table, table.parent / "link" / table.name]).files) == 1
+
+    def test_values_whose_squares_are_no_numbers_are_not_taken_for_exact(self, table):
+        rows = tidy(truth(3), noise=0.0)
+        write_analysis_csv(table, rows.assign(value=rows["value"] * 1e155))
+        found = read_fitted(fit_traces([table]).files[0].path).table
+        assert not found["success"].any()
+
     def test_progress_counts_cells(self, table, monkeypatch):
         monkeypatch.setattr(fits, "SAMPLES", 120)
         events = []

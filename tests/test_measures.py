@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
-from pyama_dask.errors import TableError
+from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.kernels.changes import cusum, noise
 from pyama_dask.measures import area_under_curve, detect_events, normalised_by_area, onset_times
 from pyama_dask.tables import write_analysis_csv
@@ -135,3 +135,12 @@ def test_a_file_is_read_with_its_units(tmp_path):
 
     write_analysis_csv(tmp_path / "a.csv", tidy([1.0, 1.0, 1.0]))
     assert area_under_curve(read_analysis_csv(tmp_path / "a.csv", units="h"))["area"][0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("measure", "given"),
+    [(detect_events, {"baseline": 0}), (detect_events, {"drift": -1}), (onset_times, {"hold": 0})],
+)
+def test_numbers_that_make_no_sense_are_refused(measure, given):
+    with pytest.raises(ConfigError, match=f"{next(iter(given))} {next(iter(given.values()))}"):
+        measure(tidy([1.0, 2.0]), **given)

@@ -113,6 +113,14 @@ def test_parameters_are_those_that_converged_by_sample(fits, figures):
     assert [tick.get_text() for tick in slope.get_xticklabels()] == ["control\nn = 6", "treated\nn = 3"]
 
 
+def test_many_samples_are_drawn_below_each_other(fits, figures, monkeypatch):
+    monkeypatch.setattr(plots, "FEW", 1)
+    plot_fits(fits)
+    intercept, slope = figures["intensity_total_ch_1_trivial_parameters"].axes
+    assert intercept.get_position().y0 > slope.get_position().y1
+    assert slope.get_xticklabels()[0].get_rotation() == 90
+
+
 def test_quality_adds_up(fits, figures):
     plot_fits(fits)
     (axes,) = figures["intensity_total_ch_1_trivial_quality"].axes

@@ -91,7 +91,8 @@ def fit(
 
     given = {"model": model, "cluster.workers": workers, "cluster.kind": cluster}
     chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
-    with cancelled_by_signals() as cancel, FitDisplay(Console(stderr=True)) as display:
+    stopping = "Stopping; tables that are fitted are written, and others would be fitted anew"
+    with cancelled_by_signals(stopping, "Ended at once") as cancel, FitDisplay(Console(stderr=True)) as display:
         report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel)
     print(describe_fits(report))
 

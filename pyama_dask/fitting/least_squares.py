@@ -337,12 +337,20 @@ def _ends(
     """How each descent ends with a step that lowers its cost by ``falls`` instead of ``gains``, or that it goes on."""
     slope, step, size = sizes.T
     conditions = [
-        costs <= 1e-30 * np.nansum(problem.values**2, axis=1),
+        np.sqrt(2 * costs) <= 1e-15 * _norms(problem.values),
         slope <= limits.gradient * np.sqrt(2 * costs),
         (np.abs(falls) <= limits.cost * costs) & (gains <= limits.cost * costs),
         step <= limits.step * size,
     ]
     return np.select(conditions, [_EXACT, _FLAT, _FALLS_NO_MORE, _MOVES_NO_MORE], _RUNNING)
+
+
+def _norms(values: Array) -> Array:
+    """(cells,) root of the sum of squares, of values whose squares may be too large for a number, too."""
+    largest = np.nanmax(np.abs(values), axis=1)
+    scaled = np.divide(values, largest[:, None], out=np.zeros_like(values), where=largest[:, None] > 0)
+    norms: Array = largest * np.sqrt(np.nansum(scaled**2, axis=1))
+    return norms
 
 
 def _next_damping(

@@ -405,12 +405,12 @@ class Jobs:
         name = f"{self._place.name}-{self._number}"
         job = Job(submit(make_job(self._cluster, self._place, name)), name, time.monotonic())
         self._jobs.append(job)
+        self._tell(job.number)  # before all else, as this process may be killed any time
         self._submitted += 1
         self._refused = 0
         log.info("job %s submitted, %s", job.number, name)
         with suppress(OSError), self._numbers.open("a") as file:
             file.write(f"{job.number}\n")
-        self._tell(job.number)
 
     def _tell(self, *told: str) -> None:
         """Tell the process that cancels of a job, with a minus that it is gone; if it has ended, another one of all."""
