@@ -189,7 +189,10 @@ class TestWhereever:
         config = {"model": f"{tmp_path}/deadly.py:DEADLY"}
         os.environ["DEADLY_FLAG"] = str(tmp_path / "flag")
         try:
-            with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+            with (
+                LocalCluster(2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+                Client(cluster) as client,
+            ):
                 there = self.fitted(two, "there", config, client=client)
         finally:
             del os.environ["DEADLY_FLAG"]
