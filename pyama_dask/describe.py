@@ -253,8 +253,8 @@ def describe_fits(report: FitReport) -> str:
     lines.append("(good: r_squared of 0.9 or more; fair: of 0.7; poor: less, or not converged)")
     lines += [f"Fits: {file.path}" for file in report.files]
     lines += [
-        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}, which has no error there; "
-        "see its bounds in the head of the fits"
+        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}; "
+        "look at its bounds, in the head of the fits"
         for file in report.files
         for name, count in file.at_bounds.items()
     ]

@@ -307,14 +307,19 @@ def test_a_trace_that_never_changes_is_fitted(name, level):
     assert np.isnan(fits.r_squared[0])
 
 
-def test_a_parameter_at_its_bound_has_no_error():
+def test_a_parameter_at_its_bound_has_the_error_that_it_would_have_without():
     model = MATURATION.changed({"delta": {"low": 0.2, "default": 0.3}})
     values, truth = maturation_traces(40, 0.02, seed=17)
     fits = fit_cells(HOURS, values, model)
     held = fits.parameters[:, 2] == 0.2
     assert held[truth[:, 2] < 0.15].all()
-    np.testing.assert_array_equal(np.isnan(fits.errors[:, 2]), held)
-    assert np.isfinite(fits.errors[:, 1]).all()
+    assert np.isfinite(fits.errors[:, 1:3]).all()
+    for n in np.flatnonzero(held)[:5]:
+        every = np.arange(7)
+        slopes = model.slopes(HOURS[None], fits.parameters[n : n + 1], every)[0, model.fitted]
+        left = values[n] - model.curve(HOURS[None], fits.parameters[n : n + 1])[0]
+        covariance = np.linalg.inv(slopes @ slopes.T) * (left**2).sum() / (180 - 4)
+        np.testing.assert_allclose(fits.errors[n, model.fitted], np.sqrt(np.diag(covariance)), rtol=1e-5)
 
 
 def test_a_fixed_parameter_keeps_its_value():

@@ -49,7 +49,10 @@ class Fits:
     parameters: Array
     """(cells, P) in the order of the model's; NaN for fitted ones where no fit was possible."""
     errors: Array
-    """(cells, P) standard errors; NaN for parameters that are fixed or at a bound, infinite where undetermined."""
+    """(cells, P) standard errors; NaN for parameters that are fixed, infinite where undetermined.
+
+    Of a parameter at a bound it is that which it would have without the bound.
+    """
     residual_rms: Array
     """(cells,)"""
     r_squared: Array
@@ -366,7 +369,7 @@ def _statistics(problem: _Problem, places: Array) -> tuple[Array, Array]:
     """Standard errors (cells, F); and residual RMS and r_squared (cells, 2).
 
     Errors are those of the linear model at the minimum; of a robust loss, after Huber, with the loss's derivatives. A
-    parameter at its bound has none itself, but is not taken for known in those of the others.
+    parameter at its bound is not taken for known: its error is that which it would have without the bound.
     """
     curves = problem.curves(places)
     found = np.empty((len(places), 5))

@@ -148,9 +148,10 @@ def measures(squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, t
 
 @compiled
 def inverse_diagonals(squares: Any, held: Any, out: Any) -> None:
-    """Diagonals (cells, F) of the inverses of ``squares``; NaN for those that are held.
+    """Diagonals (cells, F) of the inverses of ``squares``.
 
-    Where columns are not independent, without those that are held; infinite where that does not help.
+    Where columns are not independent, without those that are held, which are infinite then; all that this does not help
+    are infinite, too.
     """
     fitted = squares.shape[1]
     norms, step, unit = np.empty(fitted), np.empty(fitted), np.empty(fitted)
@@ -161,8 +162,8 @@ def inverse_diagonals(squares: Any, held: Any, out: Any) -> None:
         regular = _solve(squares[n], unit, norms, free, 0.0, step)
         without = free if regular else held[n]
         for i in range(fitted):
-            out[n, i] = math.nan
-            if not held[n, i]:
+            out[n, i] = math.inf
+            if not without[i]:
                 unit[:], unit[i] = 0.0, -norms[i]
                 step[:] = 0.0
                 regular = _solve(squares[n], unit, norms, without, 0.0, step)

@@ -72,15 +72,16 @@ def measure() -> list[Row]:
     above = (fits.residual_rms[:BESIDE] ** 2 * HOURS.size / 2 > costs * (1 + 1e-6)).sum()
     values, anywhere_truth = traces((-1.0, 1.0))
     anywhere = fit_cells(HOURS, values, MODEL)
-    held = float(np.isnan(anywhere.errors[:, FITTED]).any(1).mean())
+    lows, highs = ([getattr(MODEL.parameters[k], name) for k in FITTED] for name in ("low", "high"))
+    held = float(((anywhere.parameters[:, FITTED] <= lows) | (anywhere.parameters[:, FITTED] >= highs)).any(1).mean())
     what = f"{CELLS:,} maturation traces of {HOURS.size} points, noise {NOISE:.0%}"
     return [
         (f"{what}: fits that converge", f"{fits.success.mean():.2%}", "97 %"),
         ("of these, all true parameters within 3 standard errors", f"{right(fits, truth):.1%}", "95 %"),
         (
-            f"the same with onsets anywhere in the bounds; {held:.0%} end at a bound, have no error and count as wrong",
+            f"the same with onsets anywhere in their bounds; {held:.0%} of the fits end at a bound",
             f"{right(anywhere, anywhere_truth):.1%}",
-            "none",
+            "95 %",
         ),
         (
             f"a fit ({ours * 1e6:.0f} us) against scipy's with a numeric Jacobian ({theirs * 1e3:.1f} ms)",
