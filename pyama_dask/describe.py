@@ -290,7 +290,7 @@ def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
         lines.append(f"{kind}s:")
         lines += [f"  {name:<24}{place}" for name, place in names.items()] or ["  none"]
     lines.append(
-        "Each may also be 'package.module:function' or 'file.py:function'; docs/methods.md and, of models, docs/results.md say how"
+        "Each may also be 'package.module:name' or 'file.py:name'; docs/methods.md says how, of models docs/results.md"
     )
     return "\n".join(lines)
 
