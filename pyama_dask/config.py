@@ -287,13 +287,13 @@ def config_text(path: Path, hint: str = "") -> str:
         is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for who writes into it
         text = path.read_text(encoding="utf-8") if is_file and size <= LARGEST_CONFIG else ""
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read as a config: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a YAML config{hint}: it is not text in UTF-8: {error}") from error
     except ValueError as error:
         raise ConfigError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
     if not is_file:
-        raise ConfigError(f"{path}: cannot be read as a config: it is a directory, a pipe or a device")
+        raise ConfigError(f"{path}: cannot be read as a config: it is a directory, a pipe or a device{hint}")
     if size > LARGEST_CONFIG:
         raise ConfigError(f"{path}: is not a YAML config{hint}: it has {size} bytes, more than any config")
     return text
@@ -343,10 +343,17 @@ def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -
     except ValidationError as error:
         faults: dict[str, Any] = {}
         for fault in error.errors():  # the first says enough of a key that may be of several types
-            faults.setdefault(_key(prefix, fault["loc"]), fault)
+            if not _short_of_refused(fault, error.errors()):
+                faults.setdefault(_key(prefix, fault["loc"]), fault)
         lines = [f"  {quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
         more = [f"  ... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         raise ConfigError("\n".join([f"{source}:", *lines, *more])) from error
+
+
+def _short_of_refused(fault: Any, faults: Iterable[Any]) -> bool:
+    """Whether a list is called too short only as pydantic does not count its items that have faults of their own."""
+    place = fault["loc"]
+    return fault["type"] == "too_short" and any(other["loc"][: len(place)] == place != other["loc"] for other in faults)
 
 
 def quoted_key(key: str) -> str:
@@ -369,6 +376,8 @@ def _says(error: Any, model: type[BaseModel]) -> str:
         return "is needed"
     if kind in ("model_type", "dict_type"):
         return f"must hold keys, not {quoted(given)}"
+    if kind in ("tuple_type", "list_type"):
+        return f"must be a list, not {quoted(given)}"
     text = str(error["msg"]).removeprefix("Value error, ")
     return text if isinstance(given, dict | Model) or quoted(given) in text else f"{text} (got {quoted(given)})"
 
@@ -436,7 +445,10 @@ def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[.
     known = [name for model in models for name in model.model_fields]
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ConfigError(f"{key}.{unknown[0]}: is not a parameter here; known are: {', '.join(known)}")
+        raise ConfigError(
+            f"{key}.{unknown[0]}: is not a parameter here; known are: {', '.join(known) or 'none'}; if you named "
+            "another method, take out those of the one before"
+        )
     filled: dict[str, Any] = {}
     with named_keys("config", key):
         for model in models:

@@ -90,5 +90,5 @@ def load_fit_config(path: Path | None, overrides: Mapping[str, Any] | None = Non
 
 def parse_fit_config(document: Mapping[str, Any], source: str = "fit") -> FitConfig:
     """Check a mapping with the keys of `FitConfig`; see `load_fit_config`."""
-    with named_keys(source):
+    with named_keys(source, model=FitConfig):
         return FitConfig.model_validate(document)

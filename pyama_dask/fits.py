@@ -108,8 +108,11 @@ def fit_traces(
     model = config.chosen()
     once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # whatever it is called beside
     sources = {path: _place(path, model, directory) for path in reversed(once.values()) if not is_fitted(path)}
-    if len(set(sources.values())) < len(sources) or not sources:
-        raise ConfigError("two tables of one name would have the same file of fits" if sources else "no table to fit")
+    if not sources:
+        why = ": all files hold fits; give the tables that they are of" if files else ""
+        raise ConfigError(f"no table to fit{why}")
+    if len(set(sources.values())) < len(sources):
+        raise ConfigError("two tables of one name would have the same file of fits; fit them one by one")
     tables = {path: _read(path, config) for path in sources}
     warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]

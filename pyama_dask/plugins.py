@@ -8,6 +8,7 @@ Installed code is an entry point of another package, in a group such as ``pyama_
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -60,10 +61,13 @@ def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
     module, attribute = _place(kind, group, name, known)
     try:
         found = _module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
     except (Exception, SystemExit) as error:  # a script may end the program when it is imported
         raise ConfigError(f"{kind} {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may have a `__getattr__` of its own
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}") from error
     return found
 
 
@@ -89,7 +93,11 @@ def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[st
     module, colon, attribute = name.rpartition(":")
     if not colon:
         choices = ", ".join(places(group, known)) or "none built in"
-        raise ConfigError(f"{name!r} is not a {kind}; known are: {choices}; or name one as 'module:name'")
+        like = difflib.get_close_matches(name, places(group, known), n=1)
+        meant = f"; did you mean {like[0]}?" if like else ""
+        raise ConfigError(
+            f"{name!r} is not a {kind}; known are: {choices}; or name one as 'file.py:name' or 'module:name'{meant}"
+        )
     return module, attribute
 
 

@@ -151,7 +151,7 @@ def read_plan(output: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
         return {name: document[name] for name in PLAN_KEYS}
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(
             f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
         ) from error

@@ -27,6 +27,7 @@ MERGED = "merged"
 """Folder of the output for what is merged, unless another one is named."""
 TABLE = "all_samples.parquet"
 """File with everything that was merged."""
+_EXAMPLE = "must hold 'samples:', such as 'samples: [{name: control, fovs: 0-5}]'"
 _SPARE = 40
 """Bytes of a file's name that are kept for its ending, and for what it is called while it is written."""
 
@@ -79,9 +80,9 @@ def load_samples(path: Path) -> Samples:
     ConfigError
         If the file cannot be read, or a key or value is not valid; the message names every such key.
     """
-    document = parse_yaml(config_text(path), f"{path}: is not YAML")
+    document = parse_yaml(config_text(path, f"; {_EXAMPLE}"), f"{path}: is not YAML")
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must hold 'samples:', such as 'samples: [{{name: control, fovs: 0-5}}]'")
+        raise ConfigError(f"{path}: {_EXAMPLE}")
     return parse_samples(document, str(path))
 
 

@@ -308,7 +308,8 @@ def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
     first, *others = read.table.columns
     if first not in ("", "time", "Time"):
         read.refuse(
-            f"begins with a column {quoted(first)}; tables for analysis are 'time,fov,cell,value', or begin with 'time'"
+            f"begins with a column {quoted(first)}; tables for analysis are 'time,fov,cell,value', or begin with "
+            "'time'; 'pyama-dask merge' makes them from traces"
         )
     cells = []
     for name in others:
@@ -357,7 +358,7 @@ def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | 
         unsaid,
     )
     if said is None:
-        read.refuse("does not say what its times are in; put a line '# Time units: min' in front")
+        read.refuse("does not say what its times are in; put a line '# Time units: min' in front, if they are minutes")
     if said.lower() not in MINUTES:
         read.refuse(f"has times in {quoted(said)}, which is not known; known are ms, s, min, h, d")
     theirs, ours = MINUTES[said.lower()], _minutes_of(units)

@@ -264,6 +264,7 @@ class TestRefused:
             ({"parameters": {"t0": {"begin": 9.0}}}, r"parameters\.t0\.begin: is not a key here"),
             ({"parameters": {n: {"fixed": True} for n in MODELS["maturation"].names}}, "all of maturation are"),
             ({"parameters": {"t0": {"fixed": "no"}}}, r"parameters\.t0\.fixed"),
+            ({"params": {}}, r"params: is not a key here; did you mean parameters\?"),
             ({"loss": "huber"}, "loss: .*'linear' or 'soft_l1'"),
             ({"loss_scale": 0}, "loss_scale: .*greater than 0"),
             ({"time_units": "weeks"}, "time_units: is no unit of time"),
@@ -304,6 +305,8 @@ class TestRefused:
             fit_traces([table, other], None, tmp_path / "c")
         with pytest.raises(ConfigError, match="no table to fit"):
             fit_traces([])
+        with pytest.raises(ConfigError, match="all files hold fits"):
+            fit_traces([fit_traces([table], {"model": "trivial"}).files[0].path])
 
     def test_a_folder_that_cannot_be_written(self, table, tmp_path):
         (tmp_path / "file").write_text("")

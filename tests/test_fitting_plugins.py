@@ -70,7 +70,7 @@ def test_what_is_in_the_file_is_part_of_its_identity(file):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("LOGISTIC = 3", "is int, but must be a pyama_dask.fitting.Model"),
+        ("LOGISTIC = 3", "is of type int, but must be a pyama_dask.fitting.Model"),
         ("def logistic(t): return t", r"its curve \(.*growth\.py, line \d+\) fails: TypeError"),
         ("def logistic(t, p): return p", r"its curve .*line \d+\) gives an array \(2, 3\), but must"),
         ("def logistic(t, p): return np.full((2, 24), np.nan)", r"is not finite at its start values"),
@@ -112,6 +112,13 @@ def test_one_that_breaks_while_it_fits_is_named_with_its_line(tmp_path, breaks, 
 def test_one_that_is_not_there():
     with pytest.raises(ConfigError, match=r"'logistics' is not a model; known are: maturation, .*; or name one as"):
         find_model("logistics")
+    with pytest.raises(ConfigError, match=r"'two-rate-onset' is not .*; did you mean two_rate_onset\?"):
+        find_model("two-rate-onset")
+
+
+def test_one_that_is_not_in_its_file(file):
+    with pytest.raises(ConfigError, match=r"growth\.py:LOGISTICS' cannot be loaded: .*growth\.py has no 'LOGISTICS'$"):
+        find_model(f"{file}:LOGISTICS")
 
 
 def test_the_models_of_this_package_are_listed():

@@ -46,6 +46,7 @@ class TestSamplesYaml:
         ("document", "said"),
         [
             ({"samples": []}, "samples: "),
+            ({"samples": {"a": 0}}, "samples: must be a list, not {'a': 0}"),
             ({"sample": []}, "sample: is not a key here"),
             ({"samples": [{"name": "a"}]}, "samples.0.fovs: is needed"),
             ({"samples": [{"name": 5, "fovs": 0}]}, "samples.0.name: "),
@@ -59,6 +60,10 @@ class TestSamplesYaml:
         with pytest.raises(ConfigError, match=re.escape(said)):
             parse_samples(document)
 
+    def test_a_list_without_valid_items_is_not_called_short(self):
+        with pytest.raises(ConfigError, match=r"0-x'$"):
+            parse_samples(samples(a="0-x"))
+
     @pytest.mark.parametrize(
         "name", ["", " ", "a ", "a/b", "a\\b", "..", ".a", "a\n", "a\0", "a:b", "x" * 250, "ä" * 110]
     )
@@ -67,7 +72,12 @@ class TestSamplesYaml:
             parse_samples(samples(**{name: "0"}))
 
     @pytest.mark.parametrize(
-        ("text", "said"), [("- a", "must hold 'samples:'"), ("a: b: c", "is not YAML"), (None, "No such file")]
+        ("text", "said"),
+        [
+            ("- a", "must hold 'samples:'"),
+            ("a: b: c", "is not YAML"),
+            (None, "No such file or directory; must hold 'samples:'"),
+        ],
     )
     def test_what_is_no_such_file(self, tmp_path, text, said):
         path = tmp_path / "samples.yaml"

@@ -174,6 +174,14 @@ def test_a_damaged_plan_is_said(copied):
         read_status(copied)
 
 
+def test_a_file_is_no_output(tmp_path):
+    (tmp_path / "run.yaml").write_text("")
+    from pyama_dask.report import read_status
+
+    with pytest.raises(OutputError, match=r"run\.yaml: holds no run of pyama_dask .*; give the 'output' directory"):
+        read_status(tmp_path / "run.yaml")
+
+
 class TestCommand:
     def run(self, monkeypatch, capsys, *arguments):
         monkeypatch.setattr("sys.argv", ["pyama-dask", "verify", *map(str, arguments)])

@@ -205,7 +205,7 @@ def _load(
         return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
     except ConfigError as error:
         hints = [did_you_mean(key, COMMENTS) for key in overrides if key not in COMMENTS]
-        raise ConfigError(f"{error}{''.join(hints)}") from error
+        raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
 
 
 def _calibrate(config: Config, jobs: int | None) -> Prediction:

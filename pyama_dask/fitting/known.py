@@ -93,7 +93,7 @@ def find_model(name: str) -> Model:
         return MODELS[name]
     found = plugins.load("model", GROUP, name, MODELS)
     if not isinstance(found, Model):
-        raise ConfigError(f"model {name!r} is {type(found).__name__}, but must be a pyama_dask.fitting.Model")
+        raise ConfigError(f"model {name!r} is of type {type(found).__name__}, but must be a pyama_dask.fitting.Model")
     check_model(found, name)
     return found
 
