@@ -138,6 +138,8 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")  # spreadsheets put a mark in front
         return text.replace("\r\n", "\n").replace("\r", "\n")
+    except IsADirectoryError as error:
+        raise TableError(f"{path}: is a folder; give the tables in it") from error
     except OSError as error:
         raise TableError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyama_dask.calibration import Prediction
 from pyama_dask.export import ExportReport
+from pyama_dask.overrides import GOOD
 from pyama_dask.plan import Plan
 from pyama_dask.quality import QualityReport
 from pyama_dask.quantities import as_ranges, clock_time
@@ -229,8 +231,14 @@ def describe_quality(report: QualityReport) -> str:
         lines.append(f"  {many(bad, 'cell')} not good, as was said by hand")
     lines += _cut([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
     lines.append(f"Table: {report.path}")
-    lines += [f"Overrides: {report.good_file}; go through it, then merge"] if report.good_file else []
+    lines += [_next_with(report.good_file)] if report.good_file else []
     return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
+
+
+def _next_with(good: Path) -> str:
+    """What to do with overrides that were written."""
+    named = "" if good.name == GOOD else f" with --good {good}"
+    return f"Overrides: {good}; go through it, then merge{named}"
 
 
 def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
-from pyama_dask.files import writable
+from pyama_dask.files import identity, writable
 from pyama_dask.fit_config import FitConfig, load_fit_config, parse_fit_config
 from pyama_dask.fitted import ERROR, GRADES, Fitted, fitted_columns, fitted_name, is_fitted, write_fitted
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
@@ -261,6 +261,7 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
 
     return {
         "input": source.name,
+        "input_digest": identity(source),
         "model": model_identity(config.model),
         "source": model.source,
         "loss": config.loss or model.loss,

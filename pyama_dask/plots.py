@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pyama_dask.errors import ConfigError, TableError
-from pyama_dask.files import writable, write_bytes
+from pyama_dask.files import identity, writable, write_bytes
 from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.stacked import Traces
@@ -144,6 +144,8 @@ def _read(files: Sequence[Path]) -> list[_Table]:
             units = fits[path].about.get("input_time_units")
             traces = Traces.of(read_analysis_csv(sources[path], units="h", unsaid=units))
             model, warnings = _model_of(path, fits[path])
+            if fits[path].about.get("input_digest") != identity(sources[path]):
+                warnings.append(f"{path.name}: {sources[path].name} was made anew since it was fitted; fit it again")
             tables.append(_Table(path, traces, _by_cell(path, fits[path], traces), model, warnings))
         elif path.resolve() not in drawn_already:
             tables.append(_Table(path, Traces.of(read_analysis_csv(path, units="h"))))
@@ -234,7 +236,7 @@ def _draw_all(axes: Axes, table: _Table) -> None:
 
 
 def _quartiles(hours: Array, values: Array) -> tuple[Array, Array, Array, Array]:
-    """Middle of stretches of time, and median and quartiles of all samples in each."""
+    """Mean times of the samples in stretches of time, and median and quartiles of them."""
     there = np.isfinite(values) & np.isfinite(hours)
     times, samples = hours[there], values[there]
     stretches = min(60, hours.shape[1])
@@ -243,10 +245,11 @@ def _quartiles(hours: Array, values: Array) -> tuple[Array, Array, Array, Array]
     edges = np.linspace(times.min(), times.max(), stretches + 1)
     place = np.clip(np.searchsorted(edges, times, "right") - 1, 0, stretches - 1)
     order = np.argsort(place, kind="stable")
-    parts = np.split(samples[order], np.searchsorted(place[order], np.arange(1, stretches)))
-    found = [np.quantile(part, (0.25, 0.5, 0.75)) if part.size else np.full(3, np.nan) for part in parts]
-    low, median, high = np.array(found).T
-    return (edges[1:] + edges[:-1]) / 2, median, low, high
+    cuts = np.searchsorted(place[order], np.arange(1, stretches))
+    parts = zip(np.split(times[order], cuts), np.split(samples[order], cuts), strict=True)
+    found = [(at.mean(), *np.quantile(of, (0.25, 0.5, 0.75))) for at, of in parts if of.size]
+    middle, low, median, high = np.array(found).T
+    return middle, median, low, high
 
 
 def _draw_one(axes: Axes, table: _Table, cell: int) -> None:

@@ -60,7 +60,7 @@ class QualityReport:
     thresholds: Thresholds
     warnings: tuple[str, ...]
     good_file: Path | None = None
-    """Overrides that were written for a person to go on with."""
+    """Overrides that were written for a person to go on with; None if no cell is flagged."""
 
     @property
     def flagged(self) -> pd.DataFrame:
@@ -92,7 +92,8 @@ def inspect_traces(
     good
         YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
     write_good
-        File to write overrides to that say ``good: false`` of all cells that are flagged, for a person to go on with.
+        File to write overrides to that say ``good: false`` of all cells that are flagged, for a person to go on with;
+        none is written where no cell is.
     **thresholds
         See `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
 
@@ -116,9 +117,11 @@ def inspect_traces(
     table = _all_cells(sources, sources.usable(wanted_fovs(None, sources)[""]), limits)
     with writable(path):
         write_bytes(path, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
-    report = QualityReport(table, path, limits, tuple(sources.warnings), Path(write_good) if write_good else None)
+    overrides = list(_as_overrides(table[table["flagged"]]))
+    good_file = Path(write_good) if write_good is not None and overrides else None
+    report = QualityReport(table, path, limits, tuple(sources.warnings), good_file)
     if report.good_file:
-        write_overrides(report.good_file, _as_overrides(report.flagged))
+        write_overrides(report.good_file, overrides)
     return report
 
 

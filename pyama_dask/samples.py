@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import model_validator as validates_model
 from pyama_dask.config import Model, config_text, named_keys
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files import replacing, writable
+from pyama_dask.fitted import is_fitted
 from pyama_dask.quantities import LONGEST_NAME, Selection, as_ranges, parse_selection
 from pyama_dask.sources import Sources, grouped
 from pyama_dask.tables import TIDY, ParquetFile, analysis_head, analysis_rows
@@ -203,6 +204,7 @@ def merge_samples(
     files = _files(sources, wanted, place)
     with writable(place):
         merged = _write(sources, wanted, files, place / TABLE)
+    sources.say(_of_before(place, {path for of in files.values() for path in of.values()}))
     return MergeReport(
         tuple(path for of in files.values() for path in of.values()),
         place / TABLE,
@@ -210,6 +212,14 @@ def merge_samples(
         tuple(sources.warnings),
         len(sources.cells_set),
     )
+
+
+def _of_before(place: Path, files: Collection[Path]) -> Iterator[str]:
+    """Words for tables that are there, but not of this merge: of samples that had another name, for instance."""
+    others = [path.name for path in sorted(place.glob("*_ch_*.csv")) if path not in files and not is_fitted(path)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        yield f"{place}: has tables that are not of this merge: {', '.join(others[:3])}{more}; remove them"
 
 
 def given_samples(samples: str | Path | Samples | Mapping[str, Any]) -> Samples:

@@ -617,8 +617,9 @@ class TestServices:
         class Empty(BaseProcessingService):
             pass
 
-        assert serial(movie, tmp_path, 0, 0, services=[Empty()])[1] is False
-        assert "NotImplementedError: Empty has no process_fov" in caplog.text
+        with pytest.raises(ConfigError, match=r"services: Empty has no process_fov\(metadata, context"):
+            serial(movie, tmp_path / "out", 0, 0, services=[Empty()])
+        assert not (tmp_path / "out").exists()
 
     def test_the_step_of_the_documentation(self, movie, tmp_path, monkeypatch, capsys):
         text = (Path(__file__).parents[1] / "docs" / "older_api.md").read_text()

@@ -32,6 +32,7 @@ LAYERS = [
     {"template", "describe", "progress"},
     {"api"},
     {"demo", "cli", "__init__"},
+    {"__main__"},
 ]
 """From the bottom up."""
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -121,6 +121,21 @@ def test_many_samples_are_drawn_below_each_other(fits, figures, monkeypatch):
     assert slope.get_xticklabels()[0].get_rotation() == 90
 
 
+def test_the_median_stands_where_its_samples_are(fits, figures):
+    plot_fits(fits)
+    overview = figures["control_intensity_total_ch_1_fitted_trivial_traces"].axes[0]
+    (median,) = overview.lines
+    np.testing.assert_allclose(median.get_xdata(), MINUTES / 60)
+
+
+def test_fits_of_a_table_that_was_made_anew_are_warned_of(fits, tmp_path, figures):
+    table = tmp_path / "control_intensity_total_ch_1.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    assert plot_fits(fits).warnings == (
+        f"{fits[0].name}: {table.name} was made anew since it was fitted; fit it again",
+    )
+
+
 def test_quality_adds_up(fits, figures):
     plot_fits(fits)
     (axes,) = figures["intensity_total_ch_1_trivial_quality"].axes

@@ -17,7 +17,6 @@ import pyama_dask
 from pyama_dask import tables
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.quality import FLAGS, Thresholds, cell_quality, merging_rows
-from pyama_dask.sources import Sources
 
 SHAPE = (200, 300)
 
@@ -261,8 +260,10 @@ class TestInspectTraces:
         assert good.read_bytes() == before
 
     def test_a_starting_file_when_nothing_is_flagged(self, output, tmp_path):
-        pyama_dask.inspect_traces(output, write_good=tmp_path / "g.yaml", min_frames=1, max_missing=9, max_jump=9)
-        assert Sources(output, tmp_path / "g.yaml").overrides.items == ()
+        limits = {"min_frames": 1, "max_missing": 9, "max_jump": 9}
+        report = pyama_dask.inspect_traces(output, write_good=tmp_path / "g.yaml", **limits)
+        assert report.good_file is None
+        assert not (tmp_path / "g.yaml").exists()
 
     @pytest.mark.parametrize(
         ("limits", "said"),
@@ -309,7 +310,7 @@ class TestCommandLine:
         document = json.loads(out)
         assert (status, document["table"]) == (0, str(copied / "quality.csv"))
         assert len(document["cells"]) == len(pd.read_csv(copied / "quality.csv"))
-        assert (copied / "good.yaml").read_text() == "overrides: []\n"
+        assert not (copied / "good.yaml").exists()
 
     def test_merge_says_what_was_set_by_hand(self, call, copied, tmp_path):
         (tmp_path / "g.yaml").write_text("overrides: [{fov: 0, cells: all, frames: 0-1, good: false}]")

@@ -191,6 +191,14 @@ class TestWhatIsSaid:
         assert report.samples[0].left_out == (1, 2)
         assert report.exit_status == 3
 
+    def test_tables_of_a_merge_before_that_had_other_samples(self, output):
+        before = pyama_dask.merge_samples(output, samples(a="0-1"))
+        report = pyama_dask.merge_samples(output, samples(b="0-1"))
+        named = ", ".join(sorted(path.name for path in before.files)[:3])
+        (said,) = [warning for warning in report.warnings if "not of this merge" in warning]
+        assert said.startswith(f"{output}/merged: has tables that are not of this merge: {named}")
+        assert all(path.exists() for path in before.files)
+
     def test_fovs_that_there_are_not(self, output):
         traces_path(output, 2).unlink()
         report = pyama_dask.merge_samples(output, samples(a="0-5"))

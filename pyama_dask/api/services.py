@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.api.context import MicroscopyMetadata, ProcessingContext, fov_range
+from pyama_dask.errors import ConfigError
 
 log = logging.getLogger("pyama_dask")
 
@@ -54,6 +55,21 @@ class BaseProcessingService:
         """
         for fov in fov_range(metadata.n_fovs, fov_start, fov_end):
             self.process_fov(metadata, context, output_dir, fov)
+
+
+def check_services(services: Sequence[BaseProcessingService]) -> None:
+    """Refuse services that have nothing to do, before a run that they come after.
+
+    Raises
+    ------
+    ConfigError
+        If one has no ``process_fov`` of its own.
+    """
+    for service in services:
+        if getattr(service.process_fov, "__func__", None) is BaseProcessingService.process_fov:
+            raise ConfigError(
+                f"services: {type(service).__name__} has no process_fov(metadata, context, output_dir, fov)"
+            )
 
 
 def run_services(

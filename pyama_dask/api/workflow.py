@@ -20,7 +20,7 @@ from pyama_dask.api.context import (
     fov_range,
 )
 from pyama_dask.api.paths import RESULTS, paths_of, write_results
-from pyama_dask.api.services import BaseProcessingService, Reporter, kept_going, run_services
+from pyama_dask.api.services import BaseProcessingService, Reporter, check_services, kept_going, run_services
 from pyama_dask.api.settings import Translated, translate
 from pyama_dask.config import Config, parse_config
 from pyama_dask.errors import ConfigError, SettingsWarning
@@ -90,6 +90,7 @@ def run_complete_workflow(
     """
     movie = as_in_file(metadata)
     fovs = fov_range(len(movie.fovs), fov_start, fov_end)
+    check_services(services)
     settings = translate(context.params)
     for said in (*settings.left_out, *_unused(metadata, context)):
         warnings.warn(said, SettingsWarning, stacklevel=2)

@@ -100,7 +100,7 @@ def fit(
 @app.command()
 def plot(
     files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the figures; plots")] = None,
+    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for them; plots, beside the first")] = None,
     cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1, max=400)] = 12,
 ) -> None:
     """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
