@@ -355,6 +355,16 @@ class TestCtc:
         )
         assert sorted(path.name for path in report.directory.iterdir()) == ["00_RES", "pyama_dask_export.json"]
 
+    @pytest.mark.parametrize("name", ["c.0.0.0", "zarr.json"])
+    def test_labels_that_are_damaged(self, output, name):
+        for fov in (0, 1):
+            write_cells(output, fov, {1: range(3)})
+        (output / "fov_001" / "images.zarr" / "seg_tracked_ch_0" / "0" / name).write_bytes(b"{no")
+        report = pyama_dask.export_traces(output, "ctc", samples={"samples": [{"name": "a", "fovs": "0-1"}]})
+        assert (report.fovs, report.left_out) == ((0,), (1,))
+        assert [path.name for path in (report.directory / "a").iterdir()] == ["00_RES"]
+        assert any("FOV 1: its tracked labels cannot be read: " in said for said in report.warnings)
+
     def test_traces_that_go_on_beyond_the_labels(self, output):
         write_cells(output, 0, {2: range(3)})
         write_cells(output, 1, {2: range(5)})

@@ -72,6 +72,18 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
     stored = next(iter(sorted(images.glob("seg_tracked_ch_*/0"))), None)
     if stored is None:
         return "it has no tracked labels (seg_tracked)"
+    place = folder / f"{fov:0{max(2, len(str(max(sources.fovs))))}d}_RES"
+    try:
+        reason = _write(sources, fov, table, stored, place)
+    except ValueError as error:  # what readers of Zarr raise
+        reason = f"its tracked labels cannot be read: {str(error).splitlines()[0]}"
+    if reason:
+        shutil.rmtree(place, ignore_errors=True)
+    return reason
+
+
+def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place: Path) -> str | None:
+    """Write what a FOV has, of labels in an array and of traces; gives the reason if it cannot."""
     if gone := missing_frames(stored):
         return f"{len(gone)} frames of its tracked labels are not there"
     good = table[table["good"]]
@@ -80,10 +92,8 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
         if len(tracks.lines) > LARGEST:
             return f"it has {len(tracks.lines)} tracks, and the format has labels up to {LARGEST}"
         sources.say([f"FOV {fov}: its tracks have other labels than its cells, as these go beyond {LARGEST}"])
-    place = folder / f"{fov:0{max(2, len(str(max(sources.fovs))))}d}_RES"
     place.mkdir()
     if reason := _write_masks(place, stored, tracks):
-        shutil.rmtree(place)
         return reason
     (place / "res_track.txt").write_text("".join(f"{' '.join(map(str, line))}\n" for line in tracks.lines))
     return None
