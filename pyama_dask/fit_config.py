@@ -89,6 +89,9 @@ def load_fit_config(path: Path | None, overrides: Mapping[str, Any] | None = Non
 
 
 def parse_fit_config(document: Mapping[str, Any], source: str = "fit") -> FitConfig:
-    """Check a mapping with the keys of `FitConfig`; see `load_fit_config`."""
+    """Check a mapping with the keys of `FitConfig`; see `load_fit_config`.
+
+    A model in a file is taken from the folder of this process, as workers may have another one.
+    """
     with named_keys(source, model=FitConfig):
-        return FitConfig.model_validate(document)
+        return FitConfig.model_validate(beside(dict(document), Path()))

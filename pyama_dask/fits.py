@@ -36,6 +36,8 @@ SAMPLES = 360_000
 """Samples that a worker is given at a time: 2,000 cells of 180 frames."""
 SOON = 8
 """Batches that are done here before workers would have started."""
+WORK_OF_FITS = f"{WORK}_fits"
+"""Folder beside the fits for keys and logs of the jobs of a queue; of another name than a run's, whose folder says so."""
 Progress = Callable[[dict[str, Any]], None]
 Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Hours (cells or 1, times) and values (cells, times)."""
@@ -158,18 +160,18 @@ def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces]
     if client is not None:
         yield DaskPool(client)
     elif cluster.kind == "runner":
-        serve_allocation(cluster, directory / WORK)
-        with allocated(cluster, directory / WORK) as of_allocation:
+        serve_allocation(cluster, directory / WORK_OF_FITS)
+        with allocated(cluster, directory / WORK_OF_FITS) as of_allocation:
             yield DaskPool(of_allocation)
     elif cluster.kind == "local" and cluster.workers == "auto" and batches <= SOON:
         yield SerialPool()
     else:
         if cluster.of_queue:
             check_queue(cluster, directory)
-            (directory / WORK).mkdir(parents=True, exist_ok=True)
+            (directory / WORK_OF_FITS).mkdir(parents=True, exist_ok=True)
         elif cluster.kind == "local":
             cluster = cluster.model_copy(update={"workers": min(worker_count(cluster), batches)})
-        with launched(cluster, directory / WORK if cluster.of_queue else None, uuid4().hex[:12]) as (pool, _):
+        with launched(cluster, directory / WORK_OF_FITS if cluster.of_queue else None, uuid4().hex[:12]) as (pool, _):
             yield pool
 
 

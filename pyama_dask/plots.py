@@ -22,6 +22,7 @@ from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.files import identity, writable, write_bytes
 from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
+from pyama_dask.fitting.models import result_of
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import read_analysis_csv
 
@@ -265,7 +266,9 @@ def _draw_one(axes: Axes, table: _Table, cell: int) -> None:
         if table.model is not None and row["success"]:
             fine = np.linspace(np.nanmin(hours), np.nanmax(hours), 300)
             parameters = np.array([[float(row[name]) for name in table.model.names]])
-            axes.plot(fine, table.model.curve(fine[None], parameters)[0], color=colour, linewidth=1.2)
+            where = f"{table.path.name}: the curve of model {table.model.name!r}"
+            curve = result_of(where, table.model.curve, (1, fine.size), fine[None], parameters)
+            axes.plot(fine, curve[0], color=colour, linewidth=1.2)
     axes.set_title(title, fontsize=7, color=colour)
     axes.ticklabel_format(axis="y", scilimits=(-2, 4))
 

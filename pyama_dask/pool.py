@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, wait
 from distributed.client import FutureCancelledError
@@ -45,6 +46,10 @@ LOSSES = 10
 Outcome = Receipt | BaseException
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+
+class _LateError(Exception):
+    """What an item came to cannot be fetched yet."""
 
 
 class Pool(Protocol):
@@ -247,11 +252,13 @@ class DaskPool:
         self, name: str, function: Callable[[Item], Made], items: Iterable[Item], cancel: threading.Event
     ) -> Iterator[tuple[int, Made]]:
         """Do one thing with each item, on all workers; what is lost with a worker is done again."""
-        waiting, lost = enumerate(items), Counter[int]()
+        waiting, lost, call = enumerate(items), Counter[int](), uuid4().hex[:8]
         ended: queue.SimpleQueue[tuple[int, Item, str]] = queue.SimpleQueue()
 
         def hand_out(number: int, item: Item) -> None:
-            key = f"{name}-{number:04d}" + (f"-try{lost[number] + 1}" if lost[number] else "")
+            self.check()
+            # of this call alone: for a key that it knows already the scheduler would give what another one has made
+            key = f"{name}-{call}-{number:04d}" + (f"-try{lost[number] + 1}" if lost[number] else "")
             future = self._running[key] = self._client.submit(function, item, key=key, pure=False)
             future.add_done_callback(lambda _: ended.put((number, item, key)))
             self._crew.wake()
@@ -268,19 +275,42 @@ class DaskPool:
                     self.check()
                     continue
                 try:
-                    made: Made = self._running.pop(key).result()
+                    made: Made = self._made(self._running[key], f"{name} {number}")
                 except KilledWorker as error:
+                    del self._running[key]
                     lost[number] += 1
                     if lost[number] > LOSSES:
                         raise ClusterError(f"{name} {number}: {lost[number]} workers were lost that did it") from error
                     hand_out(number, item)
-                except FutureCancelledError as error:
-                    self.check()
-                    raise ClusterError(f"{name} {number}: another client has cancelled it") from error
+                except _LateError:
+                    ended.put((number, item, key))
                 else:
+                    del self._running[key]
                     yield number, made
         finally:
             self._running.clear()  # what is not wanted any more is not done either
+
+    def _made(self, future: Future[Made], what: str) -> Made:
+        """Fetch what came of an item, or raise what was raised.
+
+        Raises
+        ------
+        ClusterError
+            If it was cancelled, which a client does itself when it loses its scheduler.
+        _LateError
+            If it takes long: it was lost with its worker, and is made again.
+        """
+        try:
+            return future.result(timeout=FETCHING)
+        except FutureCancelledError as error:
+            self.check()
+            said = "it was cancelled: the Dask scheduler is gone, or another client took it back; run again"
+            raise ClusterError(f"{what}: {said}") from error
+        except TimeoutError as error:
+            if future.status == "error":  # it is the function's
+                raise
+            self.check()
+            raise _LateError from error
 
     def check(self) -> None:
         """Make sure that tasks can be done.

@@ -100,7 +100,7 @@ class Source:
         for file in self.files:
             table = self._read(file)
             tables.append((file.path, table))
-            if file.original and not _same_cells(table, read_traces_csv(file.original, minutes=0)):
+            if file.original and not _same_cells(table, self._in_minutes(read_traces_csv(file.original, minutes=0))):
                 said.append(
                     f"{file.path.name} has rows that the traces have not, which were made anew since; look through "
                     "them again"
@@ -112,7 +112,10 @@ class Source:
         table = read_traces_csv(file.path, channel=file.channel, minutes=None if has_times else self._times(file))
         if not (table["fov"] == self.fov).all():
             raise TableError(f"{file.path}: has rows of another FOV than {self.fov}; put it where it belongs")
-        return table.assign(time=table["time"] * self.units) if has_times and self.units != 1 else table
+        return self._in_minutes(table) if has_times else table
+
+    def _in_minutes(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(time=table["time"] * self.units) if self.units != 1 else table
 
     def _times(self, file: TraceFile) -> dict[int, float] | float:
         """Minutes of the frames, for traces that do not say them."""

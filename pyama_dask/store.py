@@ -206,8 +206,18 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
 
 
 def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
-    """Read one frame (H, W) of an array of which nothing but its path is known; its shard must be there."""
-    return np.asarray(_opened(images / path, "r")[frame].read().result())
+    """Read one frame (H, W) of an array of which nothing but its path is known; its shard must be there.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    array = _opened(images / path, "r")
+    try:
+        return np.asarray(array[frame].read().result())
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{images / path}: frame {frame} cannot be read: {error}") from error
 
 
 def missing_frames(path: Path) -> list[int]:

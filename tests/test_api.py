@@ -371,6 +371,16 @@ class TestMovie:
         assert cluster.workers == 3
         assert sys.modules["__main__"] is script  # back in its place
 
+    def test_a_script_is_back_when_the_last_of_its_threads_is_through(self):
+        script, first, second = sys.modules["__main__"], workflow.script_left_alone(), workflow.script_left_alone()
+        first.__enter__()
+        hidden = sys.modules["__main__"]
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert sys.modules["__main__"] is hidden is not script
+        assert second.__exit__(ValueError, ValueError("no"), None) is False
+        assert sys.modules["__main__"] is script
+
 
 # ----------------------------------------------------------------------------------------------- settings
 

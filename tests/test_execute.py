@@ -10,7 +10,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from distributed import KilledWorker
+from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
 from support.strategies import movie, plan_of
 
 from pyama_dask.deaths import Crew, Loss
@@ -27,7 +28,7 @@ from pyama_dask.errors import (
 from pyama_dask.execute import Watch, execute
 from pyama_dask.failures import LOST_JOBS, Failure
 from pyama_dask.ledger import Ledger
-from pyama_dask.pool import DaskPool, SerialPool
+from pyama_dask.pool import FETCHING, DaskPool, SerialPool
 from pyama_dask.tasks import KINDS, Receipt
 
 EVENT = {"step", "fov", "frame", "total", "message"}
@@ -477,3 +478,56 @@ def test_a_scheduler_that_is_gone_is_said(status):
         pool.next(timeout=0.01)
     with pytest.raises(ClusterError, match="scheduler is gone"):
         pool.submit(plan.fovs[0].tasks[:1], plan.job)
+
+
+class TestEach:
+    """One thing with each item, on the workers of a client."""
+
+    def test_two_at_a_time_on_one_scheduler_get_each_their_own(self, client, cluster):
+        with Client(cluster) as other:
+            mine, theirs = (DaskPool(one).each("say", str.upper, said, threading.Event()) for one, said in (
+                (client, "abcdef"), (other, "uvwxyz"),
+            ))  # fmt: skip
+            found = [next(mine)], [next(theirs)]  # what both have handed out is known to the scheduler
+            found[0].extend(mine)
+            found[1].extend(theirs)
+        assert [dict(of) for of in found] == [dict(enumerate("ABCDEF")), dict(enumerate("UVWXYZ"))]
+
+    def test_what_is_lost_when_it_is_done_is_asked_for_again(self, client, monkeypatch):
+        fetch, waited, cancel = Future.result, [], threading.Event()
+
+        def late(future, timeout):
+            waited.append(timeout)
+            if len(waited) == 3:
+                cancel.set()
+            if len(waited) < 5:
+                raise TimeoutError
+            return fetch(future, timeout)
+
+        monkeypatch.setattr(Future, "result", late)
+        assert list(DaskPool(client).each("say", str.upper, "a", cancel)) == []  # cancelled, though it is never there
+        assert list(DaskPool(client).each("say", str.upper, "a", threading.Event())) == [(0, "A")]
+        assert waited == [FETCHING] * 5
+
+    def test_a_function_that_times_out_has_failed(self, client):
+        with pytest.raises(TimeoutError, match="a link"):
+            list(DaskPool(client).each("say", timed_out, "a", threading.Event()))
+
+    def test_what_is_cancelled_ends_it_with_what_to_do(self, client, monkeypatch):
+        def cancelled(future, timeout):
+            raise FutureCancelledError(future.key, "lost", client)
+
+        monkeypatch.setattr(Future, "result", cancelled)
+        with pytest.raises(ClusterError, match="say 0: it was cancelled: the Dask scheduler is gone, or another"):
+            list(DaskPool(client).each("say", str.upper, "a", threading.Event()))
+
+    def test_nothing_is_handed_out_to_a_scheduler_that_is_gone(self, client):
+        going = DaskPool(client).each("say", str.upper, "abcdefghi", threading.Event())
+        next(going)
+        client.close()
+        with pytest.raises(ClusterError, match="scheduler is gone"):
+            list(going)
+
+
+def timed_out(item):
+    raise TimeoutError("a link")

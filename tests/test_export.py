@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 import weakref
 
 import geff_spec
@@ -260,6 +261,18 @@ class TestGeff:
         assert [axis.unit for axis in meta.axes] == ["minute", "pixel", "pixel"]
         assert set(props) == set(meta.node_props_metadata)
 
+    def test_places_that_are_not_known(self, output):
+        tables.write_traces_csv(
+            traces_path(output, 0), table(0, 3, 4).assign(position_x=[np.nan, *range(11)], position_y=np.nan)
+        )
+        group = pyama_dask.export_traces(output, "geff").directory / "fov_000.geff"
+        said = json.loads((group / ".zattrs").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+        pixel = zarr.open_group(group)["nodes/props/x/values"][:]
+        assert np.isnan(pixel[0])
+        _, y, x = GeffMetadata(**said["geff"]).axes
+        assert (y.min, y.max) == (None, None)
+        assert (x.min, x.max) == (np.nanmin(pixel), np.nanmax(pixel))
+
     def test_traces_without_places(self, output):
         bare = table(1, 3, 4)[["fov", "cell", "frame", "time", "good", *FEATURES]]
         tables.write_traces_csv(traces_path(output, 1), bare)
@@ -323,6 +336,15 @@ class TestCtc:
         assert np.array_equal(masks > 0, labels > 0)
         assert "FOV 0: its tracks have other labels than its cells, as these go beyond 65535" in report.warnings
 
+    def test_ids_that_are_large_take_no_more_memory(self, output):
+        write_cells(output, 0, {2**32 - 1: range(2)})
+        tracemalloc.start()
+        try:
+            pyama_dask.export_traces(output, "ctc")
+            assert tracemalloc.get_traced_memory()[1] < 2**28
+        finally:
+            tracemalloc.stop()
+
     def test_more_tracks_than_there_are_labels(self):
         cell, frame = np.repeat(np.arange(1, 40001), 2), np.tile([0, 2], 40000)
         tracks = ctc.Tracks.of(cell, frame)
@@ -354,6 +376,16 @@ class TestCtc:
             "left out: FOV 2: 3 frames of its tracked labels are not there",
         )
         assert sorted(path.name for path in report.directory.iterdir()) == ["00_RES", "pyama_dask_export.json"]
+
+    @pytest.mark.parametrize("name", ["c.0.0.0", "zarr.json"])
+    def test_labels_that_are_damaged(self, output, name):
+        for fov in (0, 1):
+            write_cells(output, fov, {1: range(3)})
+        (output / "fov_001" / "images.zarr" / "seg_tracked_ch_0" / "0" / name).write_bytes(b"{no")
+        report = pyama_dask.export_traces(output, "ctc", samples={"samples": [{"name": "a", "fovs": "0-1"}]})
+        assert (report.fovs, report.left_out) == ((0,), (1,))
+        assert [path.name for path in (report.directory / "a").iterdir()] == ["00_RES"]
+        assert any("FOV 1: its tracked labels cannot be read: " in said for said in report.warnings)
 
     def test_traces_that_go_on_beyond_the_labels(self, output):
         write_cells(output, 0, {2: range(3)})

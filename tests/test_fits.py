@@ -322,6 +322,19 @@ class TestConfig:
         assert config.chosen().parameters[1].default == 2
         assert config.chosen().parameters[1].high == 3.5
 
+    def test_a_model_in_a_file_is_found_by_workers_in_other_folders(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        where = str(tmp_path / "growth.py:LINE")
+        assert parse_fit_config({"model": "growth.py:LINE"}).model == where
+        assert load_fit_config(None, {"model": "growth.py:LINE"}).model == where
+
+    @pytest.mark.parametrize(
+        ("given", "meant"), [({"losss": "linear"}, "loss"), ({"cluster": {"worker": 2}}, "cluster.workers")]
+    )
+    def test_keys_that_are_meant_are_those_of_fits(self, given, meant):
+        with pytest.raises(ConfigError, match=rf"did you mean (\w+ or )*{meant}\?"):
+            parse_fit_config(given)
+
     @pytest.mark.parametrize(
         ("fixed", "expected"), [(True, (0.01, True)), (2.5, (2.5, True)), (3, (3, True)), (False, (0.01, False))]
     )

@@ -74,6 +74,15 @@ def twice(per_frame):
     return [np.minimum(part, 2) for part in ids(per_frame)]
 
 
+class OnDevice:
+    def __array__(self, *_, **__):
+        raise RuntimeError("requires grad")
+
+
+def on_device(frame):
+    return OnDevice()
+
+
 def one_number(shapes):
     return 7
 
@@ -115,6 +124,7 @@ class TestSegmentation:
         [
             ("fails", "failed: ZeroDivisionError: "),
             ("ragged", r"gave list \(.*\), but must give an array"),
+            ("on_device", r"gave OnDevice \(requires grad\), but must give an array"),
             ("half", r"gave uint16 \(3, 8\), but must give uint8 or uint16 \(6, 8\)"),
             ("fractions", r"gave float64 \(6, 8\), but must give uint8"),
             ("nothing", r"gave object \(\), but must give uint8"),

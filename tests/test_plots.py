@@ -13,6 +13,7 @@ from pyama_dask import cli, plots
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.fits import fit_traces
 from pyama_dask.fitted import write_fitted
+from pyama_dask.fitting import MODELS
 from pyama_dask.plots import plot_fits
 from pyama_dask.tables import write_analysis_csv
 
@@ -201,6 +202,15 @@ class TestModels:
             file.write("# more\n")
         (said,) = plot_fits(of_a_file).warnings
         assert "mine.py:LINE was changed since these fits were made" in said
+
+    def test_one_whose_curve_fails_is_named(self, fits, figures, monkeypatch):
+        def fails(times, parameters):
+            raise ZeroDivisionError("between samples")
+
+        monkeypatch.setattr(plots, "find_model", lambda name: replace(MODELS[name], curve=fails))
+        with pytest.raises(ConfigError, match=r"fitted_trivial\.csv: the curve of model 'trivial' \(.*ZeroDivision"):
+            plot_fits(fits)
+        assert not figures
 
     def test_one_that_is_gone_leaves_its_curves_out(self, of_a_file, tmp_path, figures):
         (tmp_path / "mine.py").unlink()

@@ -90,6 +90,17 @@ class TestOlder:
         assert set(found.loc[~found["good"], "cell"]) == {2}
         assert len(found) == 12
 
+    @pytest.mark.parametrize("units", ["min", "h"])
+    def test_an_inspected_copy_with_times_only(self, tmp_path, units):
+        output = older(tmp_path / "old", 1, time_units=units)
+        path = write_older(output, 0, None, lambda traces: traces.drop(columns="frame"))
+        copy = write_older(output, 0, None, lambda traces: traces.drop(columns="frame").query("cell != 2"))
+        copy.rename(path.with_stem(f"{path.stem}_inspected"))
+        write_older(output, 0, None, lambda traces: traces.drop(columns="frame"))
+        sources = Sources(output)
+        assert 2 not in set(sources.read(0)["cell"])
+        assert sources.warnings == []
+
     def test_a_folder_that_is_none(self, tmp_path):
         (tmp_path / "fov_a").mkdir()
         (tmp_path / "fov_a" / "m_traces.csv").touch()

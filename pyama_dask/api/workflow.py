@@ -161,14 +161,28 @@ def _config(
 def script_left_alone() -> Iterator[None]:
     """Have processes that are started inside the block not import the script, which would run it again in each.
 
-    Tasks need nothing of it, and scripts for the older API call `run_complete_workflow` at their top level.
+    Tasks need nothing of it, and scripts for the older API call `run_complete_workflow` at their top level. Threads may
+    be inside at the same time: the script is back when the last one has left.
     """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    with _HIDING:
+        if not _HIDDEN:
+            script = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+        else:
+            script = _HIDDEN[-1]
+        _HIDDEN.append(script)
     try:
         yield
     finally:
-        sys.modules["__main__"] = script
+        with _HIDING:
+            _HIDDEN.pop()
+            if not _HIDDEN:
+                sys.modules["__main__"] = script
+
+
+_HIDING = threading.Lock()
+_HIDDEN: list[ModuleType] = []
+"""The script, as often as there are runs for which it is hidden."""
 
 
 # ----------------------------------------------------------------------------------------------- after it

@@ -57,7 +57,9 @@ class Chosen:
             raise AlgorithmError(f"{where}: {self._title} failed: {type(error).__name__}: {error}") from error
         try:
             return convert(made)
-        except (TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # an array of another library says by any exception that it is none of NumPy
             raise self.wrong(where, f"{type(made).__name__} ({error})", wanted) from error
 
     def wrong(self, where: str, given: object, wanted: str) -> WrongReturnError:

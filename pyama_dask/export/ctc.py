@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from pyama_dask.errors import StoreError
 from pyama_dask.layout import IMAGES
 from pyama_dask.sources import Sources
 from pyama_dask.store import missing_frames, read_frame
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 LARGEST = int(np.iinfo(np.uint16).max)
 """Largest label that an image of the format holds."""
 Numbers = npt.NDArray[np.int64]
+Masks = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
     stored = next(iter(sorted(images.glob("seg_tracked_ch_*/0"))), None)
     if stored is None:
         return "it has no tracked labels (seg_tracked)"
+    place = folder / f"{fov:0{max(2, len(str(max(sources.fovs))))}d}_RES"
+    try:
+        reason = _write(sources, fov, table, stored, place)
+    except (StoreError, ValueError) as error:  # the latter of zarr
+        reason = f"its tracked labels cannot be read: {str(error).splitlines()[0]}"
+    if reason:
+        shutil.rmtree(place, ignore_errors=True)
+    return reason
+
+
+def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place: Path) -> str | None:
+    """Write what a FOV has, of labels in an array and of traces; gives the reason if it cannot."""
     if gone := missing_frames(stored):
         return f"{len(gone)} frames of its tracked labels are not there"
     good = table[table["good"]]
@@ -80,10 +94,8 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
         if len(tracks.lines) > LARGEST:
             return f"it has {len(tracks.lines)} tracks, and the format has labels up to {LARGEST}"
         sources.say([f"FOV {fov}: its tracks have other labels than its cells, as these go beyond {LARGEST}"])
-    place = folder / f"{fov:0{max(2, len(str(max(sources.fovs))))}d}_RES"
     place.mkdir()
     if reason := _write_masks(place, stored, tracks):
-        shutil.rmtree(place)
         return reason
     (place / "res_track.txt").write_text("".join(f"{' '.join(map(str, line))}\n" for line in tracks.lines))
     return None
@@ -97,19 +109,26 @@ def _write_masks(place: Path, stored: Path, tracks: Tracks) -> str | None:
     digits = max(3, len(str(count - 1)))
     for frame, (cells, labels) in enumerate(_by_frame(tracks, count)):
         found = read_frame(stored.parents[1], f"{stored.parent.name}/{stored.name}", frame)
-        table = np.zeros(max(int(found.max(initial=0)), int(cells.max(initial=0))) + 1, np.uint16)
-        table[cells] = labels
-        mask = table[found]
-        seen = np.zeros(len(table), bool)
-        seen[found] = True
-        if not seen[cells].all():
-            return f"cell {cells[~seen[cells]][0]} is in its traces of frame {frame}, but not in its tracked labels"
+        mask, gone = _mask(found, cells, labels)
+        if gone.size:
+            return f"cell {gone[0]} is in its traces of frame {frame}, but not in its tracked labels"
         tifffile.imwrite(place / f"mask{frame:0{digits}d}.tif", mask, compression="zlib", metadata=None)
     return None
 
 
+def _mask(found: npt.NDArray[np.unsignedinteger], cells: Numbers, labels: Numbers) -> tuple[Masks, Numbers]:
+    """Mask (H, W) with the labels of some cells, sorted, where `found` has their numbers; and those that it has not."""
+    inside = found > 0
+    numbers = found[inside]
+    places = np.searchsorted(cells, numbers)
+    is_of_one = np.append(cells, 0)[places] == numbers
+    mask = np.zeros(found.shape, np.uint16)
+    mask[inside] = np.where(is_of_one, np.append(labels, 0)[places], 0)
+    return mask, np.delete(cells, places[is_of_one])
+
+
 def _by_frame(tracks: Tracks, count: int) -> Iterator[tuple[Numbers, Numbers]]:
-    """Cells of every frame, and their labels."""
+    """Cells of every frame, sorted, and their labels."""
     order = np.argsort(tracks.frame, kind="stable")
     bounds = np.searchsorted(tracks.frame[order], np.arange(count + 1))
     for start, stop in pairwise(bounds.tolist()):

@@ -80,5 +80,6 @@ def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetada
 
 
 def _axis(name: str, values: npt.NDArray[np.float64], unit: str) -> Axis:
-    extent = {"min": float(values.min()), "max": float(values.max())} if len(values) else {}
+    known = values[np.isfinite(values)]
+    extent = {"min": float(known.min()), "max": float(known.max())} if len(known) else {}
     return Axis(name=name, type="time" if name == "t" else "space", unit=unit, **extent)
