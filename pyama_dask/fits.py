@@ -37,7 +37,7 @@ SAMPLES = 360_000
 SOON = 8
 """Batches that are done here before workers would have started."""
 WORK_OF_FITS = f"{WORK}_fits"
-"""Folder beside the fits for keys and logs of the jobs of a queue; of another name than a run's, whose folder says so."""
+"""Folder beside the fits for keys and logs of the jobs of a queue; not that by which an output is known."""
 Progress = Callable[[dict[str, Any]], None]
 Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Hours (cells or 1, times) and values (cells, times)."""
