@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, wait
@@ -252,65 +252,17 @@ class DaskPool:
         self, name: str, function: Callable[[Item], Made], items: Iterable[Item], cancel: threading.Event
     ) -> Iterator[tuple[int, Made]]:
         """Do one thing with each item, on all workers; what is lost with a worker is done again."""
-        waiting, lost, call = enumerate(items), Counter[int](), uuid4().hex[:8]
-        ended: queue.SimpleQueue[tuple[int, Item, str]] = queue.SimpleQueue()
-
-        def hand_out(number: int, item: Item) -> None:
-            self.check()
-            # of this call alone: for a key that it knows already the scheduler would give what another one has made
-            key = f"{name}-{call}-{number:04d}" + (f"-try{lost[number] + 1}" if lost[number] else "")
-            future = self._running[key] = self._client.submit(function, item, key=key, pure=False)
-            future.add_done_callback(lambda _: ended.put((number, item, key)))
-            self._crew.wake()
-
+        waiting, flight = enumerate(items), _Flight(self, name, function)
         try:
             while not cancel.is_set():
-                for number, item in itertools.islice(waiting, max(0, 2 * self.workers - len(self._running))):
-                    hand_out(number, item)
+                for number, item in itertools.islice(waiting, max(0, 2 * self.workers - self.in_flight)):
+                    flight.hand_out(number, item)
                 if not self._running:
                     return
-                try:
-                    number, item, key = ended.get(timeout=ONE_LOOK)
-                except queue.Empty:
-                    self.check()
-                    continue
-                try:
-                    made: Made = self._made(self._running[key], f"{name} {number}")
-                except KilledWorker as error:
-                    del self._running[key]
-                    lost[number] += 1
-                    if lost[number] > LOSSES:
-                        raise ClusterError(f"{name} {number}: {lost[number]} workers were lost that did it") from error
-                    hand_out(number, item)
-                except _LateError:
-                    ended.put((number, item, key))
-                else:
-                    del self._running[key]
-                    yield number, made
+                if made := flight.next():
+                    yield made
         finally:
             self._running.clear()  # what is not wanted any more is not done either
-
-    def _made(self, future: Future[Made], what: str) -> Made:
-        """Fetch what came of an item, or raise what was raised.
-
-        Raises
-        ------
-        ClusterError
-            If it was cancelled, which a client does itself when it loses its scheduler.
-        _LateError
-            If it takes long: it was lost with its worker, and is made again.
-        """
-        try:
-            return future.result(timeout=FETCHING)
-        except FutureCancelledError as error:
-            self.check()
-            said = "it was cancelled: the Dask scheduler is gone, or another client took it back; run again"
-            raise ClusterError(f"{what}: {said}") from error
-        except TimeoutError as error:
-            if future.status == "error":  # it is the function's
-                raise
-            self.check()
-            raise _LateError from error
 
     def check(self) -> None:
         """Make sure that tasks can be done.
@@ -353,6 +305,70 @@ class DaskPool:
             log.warning("%d tasks that still run will stop at their next frame", len(self._running))
         finally:
             self._running.clear()
+
+
+class _Flight(Generic[Item, Made]):
+    """Items that `DaskPool.each` has handed out, and what comes back of them."""
+
+    def __init__(self, pool: DaskPool, name: str, function: Callable[[Item], Made]) -> None:
+        self._pool, self._name, self._function = pool, name, function
+        self._call, self._lost = uuid4().hex[:8], Counter[int]()
+        self._ended: queue.SimpleQueue[tuple[int, Item, str]] = queue.SimpleQueue()
+
+    def hand_out(self, number: int, item: Item) -> None:
+        """Hand out an item, for the first time or again."""
+        self._pool.check()
+        # of this call alone: for a key that it knows already the scheduler would give what another one has made
+        again = f"-try{self._lost[number] + 1}" if self._lost[number] else ""
+        key = f"{self._name}-{self._call}-{number:04d}{again}"
+        future = self._pool.client.submit(self._function, item, key=key, pure=False)
+        self._pool._running[key] = future
+        future.add_done_callback(lambda _: self._ended.put((number, item, key)))
+        self._pool._crew.wake()
+
+    def next(self) -> tuple[int, Made] | None:
+        """Wait a moment for an item to end; its number and what was made of it, or None."""
+        try:
+            number, item, key = self._ended.get(timeout=ONE_LOOK)
+        except queue.Empty:
+            self._pool.check()
+            return None
+        future = self._pool._running.pop(key)
+        try:
+            return number, self._made(future, number)
+        except KilledWorker as error:
+            self._lost[number] += 1
+            if self._lost[number] > LOSSES:
+                raise ClusterError(
+                    f"{self._name} {number}: {self._lost[number]} workers were lost that did it"
+                ) from error
+            self.hand_out(number, item)
+        except _LateError:
+            self._pool._running[key] = future
+            self._ended.put((number, item, key))
+        return None
+
+    def _made(self, future: Future[Made], number: int) -> Made:
+        """Fetch what came of an item, or raise what was raised.
+
+        Raises
+        ------
+        ClusterError
+            If it was cancelled, which a client does itself when it loses its scheduler.
+        _LateError
+            If it takes long: it was lost with its worker, and is made again.
+        """
+        try:
+            return future.result(timeout=FETCHING)
+        except FutureCancelledError as error:
+            self._pool.check()
+            said = "it was cancelled: the Dask scheduler is gone, or another client took it back; run again"
+            raise ClusterError(f"{self._name} {number}: {said}") from error
+        except TimeoutError as error:
+            if future.status == "error":  # it is the function's
+                raise
+            self._pool.check()
+            raise _LateError from error
 
 
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
