@@ -521,7 +521,8 @@ class TestEach:
         with pytest.raises(ClusterError, match="say 0: it was cancelled: the Dask scheduler is gone, or another"):
             list(DaskPool(client).each("say", str.upper, "a", threading.Event()))
 
-    def test_nothing_is_handed_out_to_a_scheduler_that_is_gone(self, client):
+    def test_nothing_is_handed_out_to_a_scheduler_that_is_gone(self, cluster):
+        client = Client(cluster, set_as_default=False)  # closed once: a second time would leave Dask's settings changed
         going = DaskPool(client).each("say", str.upper, "abcdefghi", threading.Event())
         next(going)
         client.close()
