@@ -69,7 +69,7 @@ class FitConfig(configs.Model):
         return model
 
 
-def load_fit_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> FitConfig:
+def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> FitConfig:
     """Read what is to be fitted from YAML, with values by dotted key in place of the file's.
 
     Raises
@@ -79,6 +79,7 @@ def load_fit_config(path: Path | None, overrides: Mapping[str, Any] | None = Non
     """
     document: Any = {}
     if path is not None:
+        path = Path(path)
         document = parse_yaml(config_text(path), f"{path}: is not YAML") or {}
         if not isinstance(document, dict):
             raise ConfigError(f"{path}: must hold keys such as 'model:' and 'parameters:'")

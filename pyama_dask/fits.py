@@ -130,11 +130,7 @@ def fit_traces(
 def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:
     if isinstance(config, FitConfig):
         return config
-    return (
-        parse_fit_config(config)
-        if isinstance(config, Mapping)
-        else load_fit_config(None if config is None else Path(config))
-    )
+    return parse_fit_config(config) if isinstance(config, Mapping) else load_fit_config(config)
 
 
 def _place(path: Path, model: Model, directory: str | Path | None) -> Path:

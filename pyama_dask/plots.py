@@ -23,6 +23,7 @@ from pyama_dask.files import identity, writable, write_bytes
 from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.fitting.models import result_of
+from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import read_analysis_csv
 
@@ -76,7 +77,7 @@ class _Table:
 
 def _parts(stem: str) -> tuple[str, str]:
     """Sample, and feature with channel, of the name of a table of `merge_samples`; of others it is all sample."""
-    known = "area|aspect_ratio|circularity|eccentricity|intensity_(?:total|mean|max|variance)"
+    known = "|".join((*SHAPE_FEATURES, *INTENSITY_FEATURES))
     found = re.fullmatch(rf"(.+?)_((?:{known}|[^_]+)_ch_\d+)", stem)
     return (found[1], found[2]) if found else (stem, "")
 
