@@ -378,7 +378,7 @@ def _says(error: Any, model: type[BaseModel]) -> str:
         return f"must hold keys, not {quoted(given)}"
     if kind in ("tuple_type", "list_type"):
         return f"must be a list, not {quoted(given)}"
-    text = str(error["msg"]).removeprefix("Value error, ")
+    text = str(error["ctx"]["error"] if kind == "value_error" else error["msg"])
     return text if isinstance(given, dict | Model) or quoted(given) in text else f"{text} (got {quoted(given)})"
 
 

@@ -16,6 +16,7 @@ from pyama_dask.errors import ConfigError
 MOST_NODES = 100_000
 """Keys and values, counted as often as aliases repeat them."""
 DEEPEST = 50
+_TOO_DEEP = f"more than {DEEPEST} levels of keys or lists"
 LONGEST_TEXT = 10_000
 LONGEST_NUMBER = 100
 _TEXT = "tag:yaml.org,2002:str"
@@ -47,7 +48,7 @@ def _check_size(text: str) -> None:
     sizes: dict[str, int] = {}
     still_open: list[tuple[str | None, int]] = []
     count = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+    for event in _events(text):
         count += isinstance(event, yaml.NodeEvent)
         problem = _problem(event)
         if isinstance(event, yaml.AliasEvent):
@@ -63,9 +64,20 @@ def _check_size(text: str) -> None:
         if count > MOST_NODES:
             problem = f"more than {MOST_NODES:,} values, with those that aliases repeat"
         if len(still_open) > DEEPEST:
-            problem = f"more than {DEEPEST} levels of keys or lists"
+            problem = _TOO_DEEP
         if problem:
             raise ConfigError(problem + _at(event.start_mark))
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Yield the parser's events; brackets deeper than the parser reads are refused like those that it does read."""
+    try:
+        yield from yaml.parse(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:  # it reads up to a thousand characters ahead of its events
+        read = text[: error.problem_mark.index if error.problem_mark else 0]
+        if sum(read.count(bracket) for bracket in "[{") - sum(read.count(bracket) for bracket in "]}") > DEEPEST:
+            raise ConfigError(_TOO_DEEP + _at(error.problem_mark)) from error
+        raise
 
 
 def _problem(event: yaml.Event) -> str:

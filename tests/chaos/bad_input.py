@@ -253,6 +253,7 @@ CONFIGS = [
     BadInput("holds itself", _text("params: &p {tracking_params: *p}\n"), (YAML, "*p holds itself")),
     BadInput("file of 2 MiB", _text("# " + "x" * 2**21), (YAML, "2097154 bytes")),
     BadInput("deep brackets", _text("a: " + "[" * 200_000), (YAML, "50 levels")),
+    BadInput("deep braces", _text("a: " + "{a: " * 50_000), (YAML, "50 levels")),
     BadInput("deep keys", _text("\n".join(" " * k + "a:" for k in range(500))), (YAML, "50 levels")),
     BadInput("python object", _text("input: !!python/object/apply:os.getcwd []\n"), (YAML, "tag")),
     BadInput("other tag", _text("input: !movie a.nd2\n"), (YAML, "tag", "plain values")),
