@@ -15,6 +15,7 @@ from pyama_dask.layout import ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.quantities import parse_selection
 from pyama_dask.readers import FovInfo, Metadata
+from pyama_dask.readers.base import ChannelKind
 from pyama_dask.resolve import Times, frame_times
 from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, digest
 
@@ -36,6 +37,9 @@ SECONDS_A_MEGAPIXEL = 0.05
 """Of a task with all steps, for each channel, where nothing was measured."""
 BLOCKS_A_WORKER = 3
 """Blocks that there should be for each worker, so that all have something to do until the end."""
+
+USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
+"""What channels of a kind are for; those of other kinds may be for anything."""
 
 NEEDS: Mapping[tuple[Kind, Step], tuple[tuple[Kind, Step], ...]] = {
     ("ingest", "segment"): (("ingest", "copy"),),
@@ -201,7 +205,7 @@ def make_plan(
     fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
     specs = layout(config, largest, len(frames), block)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
-    warnings = [*_general_warnings(config), *(fov.times.warning for fov in fovs if fov.times.warning)]
+    warnings = [*_general_warnings(config, metadata), *(fov.times.warning for fov in fovs if fov.times.warning)]
     steps = active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 
@@ -220,7 +224,7 @@ def active_steps(config: Config) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if step not in off)
 
 
-def _general_warnings(config: Config) -> Iterator[str]:
+def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
     if config.channels.pc is None and not config.params.copy_only:
         yield (
             "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
@@ -232,6 +236,21 @@ def _general_warnings(config: Config) -> Iterator[str]:
             f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
             "will be kept; lower it"
         )
+    yield from _channel_warnings(config, metadata)
+
+
+def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
+    """Compare the use of each channel with its kind in the file."""
+    pc, fl = config.channels.pc, config.channels.fl
+    uses = {"channels.pc": ("phase contrast", pc)} if pc else {}
+    uses |= {f"channels.fl.{k}": ("fluorescence", choice) for k, choice in enumerate(fl)}
+    for key, (use, choice) in uses.items():
+        channel = metadata.channels[int(choice.channel)]
+        if (kind := USES.get(channel.kind, use)) != use:
+            yield (
+                f"{key}: channel {choice.channel} ({channel.name!r}) is used as {use}, but {metadata.path.name} "
+                f"describes it as {kind}. Fix: check 'channels'; 'pyama-dask inspect' lists the kinds"
+            )
 
 
 def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int) -> FovPlan:

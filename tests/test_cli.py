@@ -300,6 +300,18 @@ class TestRun:
         assert status == 0
         assert "warning: FOV 0: none of" in out
 
+    def test_swapped_channels_are_a_warning_of_plan_run_and_status(self, call, here, small_czi):
+        changes = {"channels": {"pc": {"channel": 1}, "fl": [{"channel": 0}]}, "params.frames": "0"}
+        path = write_config(here / "run.yaml", config(small_czi, here / "out", changes))
+        for command, place in (("plan", path), ("run", path), ("status", here / "out")):
+            _, out, _ = call(command, place)
+            assert re.search(
+                r"warning: channels.pc: channel 1 \('GFP'\) is used as phase .* as fluorescence\. Fix:", out
+            )
+            assert re.search(
+                r"warning: channels.fl.0: channel 0 \('Phase'\) is used as .* as phase contrast\. Fix:", out
+            )
+
     def test_a_signal_in_this_process_is_left_to_its_own_handler_afterwards(self, call, run_yaml):
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         call("run", run_yaml)

@@ -18,6 +18,7 @@ from pyama_dask.layout import layout
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
 from pyama_dask.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.readers.base import Channel
 from pyama_dask.report import LEDGER
 from pyama_dask.resolve import resolve
 from pyama_dask.tasks import KINDS, STEPS, Receipt
@@ -263,6 +264,14 @@ class TestSteps:
         plan = plan_of(movie(), {"copy_only": True}, channels=CHANNELS[name])
         assert plan.steps == ("copy", "cache")
         assert not plan.warnings
+
+    @pytest.mark.parametrize("params", [{}, {"copy_only": True}])
+    def test_a_channel_that_the_file_describes_otherwise_is_warned_of(self, params):
+        for kinds in itertools.product(["phase", "fluorescence", "other"], repeat=2):
+            channels = tuple(Channel(f"C{k}", "uint16", kind) for k, kind in enumerate(kinds))
+            keys = [warning.partition(":")[0] for warning in plan_of(movie(channels=channels), params).warnings]
+            wrong = {"channels.pc": kinds[0] == "fluorescence", "channels.fl.0": kinds[1] == "phase"}
+            assert keys == [key for key, is_wrong in wrong.items() if is_wrong]
 
 
 class TestMissingFrames:
