@@ -1,4 +1,4 @@
-"""CSV as checked values: what a person or another program wrote is refused by line and column where it is not right."""
+"""CSV files as checked values; a file that a user or another program damaged is refused by line and column."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,68 +15,87 @@ import numpy.typing as npt
 from pyama_dask.errors import TableError
 from pyama_dask.quantities import quoted
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
+_LARGEST_BLOCK = 2**30
+"""Bytes that the parser takes at once; a row must not be longer."""
 
 
 @dataclass(frozen=True)
 class CsvText:
-    """A CSV as it was read, for messages that name the line of a value."""
+    """A CSV file whose values are still text; each row is one line."""
 
     path: Path
-    lines: list[str]
-    head: int
-    """Index of the line that has the columns' names."""
-    table: pd.DataFrame
+    comments: tuple[str, ...]
+    """Lines in front of the names of the columns."""
+    line_numbers: tuple[int, ...]
+    """Line of each row in the file, from 1."""
+    table: Any
+    """`pyarrow.Table` of text; null where a value is missing."""
 
     @classmethod
     def read(cls, path: str | Path, names: Mapping[str, str]) -> CsvText:
-        """Read a file whole; `names` gives columns another name."""
-        import pandas as pd  # noqa: PLC0415
+        """Read a whole file.
 
+        Parameters
+        ----------
+        path
+            The file.
+        names
+            New names of columns, by their names in the file.
+
+        Raises
+        ------
+        TableError
+            If the file cannot be read, has no head, or has a row that is torn: with too few or too many values, with
+            quotes that do not match, or without the line break at its end.
+        """
         path = Path(path)
-        text = read_text(path)
-        lines = text.split("\n")
-        head = next((k for k, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+        lines = list(enumerate(read_text(path).split("\n"), 1))
+        head = next((k for k, (_, line) in enumerate(lines) if line.strip() and not line.startswith("#")), None)
         if head is None:
             raise TableError(f"{path}: is empty; not even the names of columns are there")
-        columns = [names.get(name, name) for name in split_names(lines[head])]
-        read = cls(path, lines, head, pd.DataFrame(columns=columns))
-        read._check_lines(columns, has_quotes='"' in text)
-        try:
-            table = pd.read_csv(
-                io.StringIO(text), skiprows=head + 1, header=None, names=list(range(len(columns))), index_col=False,
-                low_memory=False, **_exactly(pd.__version__),
-            )  # fmt: skip
-        except pd.errors.EmptyDataError:
-            return read
-        except pd.errors.ParserError as error:
-            raise TableError(f"{path}: is not a CSV that can be read: {error}") from error
-        return cls(path, lines, head, table.set_axis(columns, axis="columns"))
+        columns = [names.get(name, name) for name in split_names(lines[head][1])]
+        _check_names(path, columns)
+        rows = [(number, line) for number, line in lines[head + 1 :] if line.strip()]
+        for number, line in (lines[head], *rows):
+            if '"' in line:
+                _check_quotes(path, number, line)
+        table = _parse(path, columns, rows)
+        number, last = lines[-1]
+        if last.strip():
+            raise TableError(
+                f"{path}: line {number} has no line break at its end, so it may be cut off. Fix: write the file again, "
+                "or add the line break if the line is whole"
+            )
+        comments = tuple(line.strip() for _, line in lines[:head])
+        return cls(path, comments, tuple(number for number, _ in rows), table)
 
     @property
-    def comments(self) -> list[str]:
-        """Lines in front that begin with #."""
-        return [line.strip() for line in self.lines[: self.head] if line.strip()]
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        found: list[str] = self.table.column_names
+        return found
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.line_numbers)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise what is wrong with the whole file."""
+        """Raise an error about the whole file."""
         raise TableError(f"{self.path}: {what}")
 
     def refuse_rows(self, wrong: npt.NDArray[np.bool_], column: str, what: str) -> None:
-        """Raise what is wrong with the first row that is marked, if there is one."""
+        """Raise an error about the first row that is marked, if there is one."""
         if wrong.any():
             row = int(np.argmax(wrong))
-            value = self.table[column].iloc[row]
-            self.refuse(f"line {self._line(row)}, column {quoted(column)}: {quoted(str(value))} {what}")
+            value = quoted(self.table[column][row].as_py() or "")
+            self.refuse(f"line {self.line_numbers[row]}, column {quoted(column)}: {value} {what}")
 
     def needs(self, *columns: str) -> None:
         """Refuse a file without these columns."""
         for name in columns:
-            if name not in self.table.columns:
-                self.refuse(f"has no column {name!r}; it has {quoted(', '.join(self.table.columns))}")
+            if name not in self.names:
+                self.refuse(f"has no column {name!r}; it has {quoted(', '.join(self.names))}")
 
     def whole(self, name: str) -> npt.NDArray[np.int64]:
         """Values of a column of whole numbers from 0."""
@@ -87,47 +106,114 @@ class CsvText:
 
     def flags(self, name: str) -> npt.NDArray[np.bool_]:
         """Values of a column of True and False."""
-        if self.table[name].dtype == bool:
-            return self.table[name].to_numpy(bool)
-        said = self.table[name].astype(str).str.strip().str.lower()
-        self.refuse_rows(~said.isin(list(_FLAGS)).to_numpy(), name, "is neither True nor False")
-        return said.map(_FLAGS).to_numpy(bool)
+        is_true, is_false = self._flags(name)
+        self.refuse_rows(~(is_true | is_false), name, "is neither True nor False")
+        return is_true
 
     def numbers(self, name: str, *, empty: bool) -> npt.NDArray[np.float64]:
-        """Values of a column of numbers, NaN where there is none."""
-        import pandas as pd  # noqa: PLC0415
-
-        column = self.table[name]
-        values = pd.to_numeric(column, errors="coerce").to_numpy(float)
-        wrong = np.isnan(values) & column.notna().to_numpy() if empty else ~np.isfinite(values)
-        self.refuse_rows(wrong, name, "is not a number")
+        """Values of a column of numbers, NaN where a value is missing if `empty` allows that."""
+        values, wrong = self._numbers(name)
+        self.refuse_rows(wrong if empty else wrong | ~np.isfinite(values), name, "is not a number")
         return values
 
-    def _check_lines(self, columns: list[str], *, has_quotes: bool) -> None:
-        """Refuse what a parser would take with values in the wrong columns, or with none."""
-        if len(columns) == 1 and ";" in columns[0]:
-            self.refuse("has its columns apart by ';'; save it with commas, and with points in numbers")
-        if twice := [name for name in columns if columns.count(name) > 1]:
-            self.refuse(f"has the column {quoted(twice[0])} more than once; keep one")
-        commas = len(columns) - 1
-        for number, line in enumerate(() if has_quotes else self.lines[self.head + 1 :], self.head + 2):
-            if (found := line.count(",")) != commas and line.strip():
-                self.refuse(
-                    f"line {number} has {found + 1} values for {commas + 1} columns; the file is cut off or damaged"
-                )
+    def text(self, name: str) -> npt.NDArray[np.object_]:
+        """Values of a column of text, None where a value is missing."""
+        return np.array(self.table[name].to_pylist(), object)
 
-    def _line(self, row: int) -> int:
-        filled = (k for k, line in enumerate(self.lines[self.head + 1 :], self.head + 2) if line.strip())
-        return next(number for k, number in enumerate(filled) if k == row)
+    def plain(self, name: str) -> npt.NDArray[Any]:
+        """Values of a column of an unknown kind: numbers, or True and False as 1 and 0, else text."""
+        values, wrong = self._numbers(name)
+        if not wrong.any():
+            return values
+        is_true, is_false = self._flags(name)
+        return is_true.astype(float) if (is_true | is_false).all() else self.text(name)
+
+    def _flags(self, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Rows of a column that say True, and those that say False."""
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        words = pc.utf8_lower(pc.utf8_trim_whitespace(self.table[name]))
+        is_true, is_false = (pc.is_in(words, pa.array(of)).to_numpy() for of in (_TRUE, _FALSE))
+        return is_true, is_false
+
+    def _numbers(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Numbers of a column, and the rows whose text is not a number, or one beyond the largest float."""
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        text = pc.utf8_trim_whitespace(self.table[name].combine_chunks())
+        try:
+            values = text.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:  # which does not tell the row
+            values = np.array([_number(word) for word in text.to_pylist()])
+        wrong = np.isnan(values) & ~text.is_null().to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(np.isinf(values)):
+            wrong[row] |= "inf" not in text[int(row)].as_py().lower()
+        return values, wrong
 
 
-def _exactly(version: str) -> dict[str, Any]:
-    """Option by which pandas reads every digit of a number; from 3.1 on it does so anyway, and warns of it."""
-    return {} if tuple(map(int, version.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+def _number(word: str | None) -> float:
+    """Read a number as the parser does, which knows no underscores in one."""
+    try:
+        return float("nan" if word is None or "_" in word else word)
+    except ValueError:
+        return float("nan")
+
+
+def _check_names(path: Path, columns: list[str]) -> None:
+    if len(columns) == 1 and ";" in columns[0]:
+        raise TableError(f"{path}: uses semicolons. Fix: save it with commas, and with points in numbers")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise TableError(f"{path}: has the column {quoted(twice[0])} more than once; keep one")
+
+
+def _parse(path: Path, columns: list[str], rows: list[tuple[int, str]]) -> Any:
+    """Parse rows, each a line with its number, into a table of text."""
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+
+    types = pa.schema([(name, pa.string()) for name in columns])
+    if not rows:
+        return types.empty_table()
+    torn: list[Any] = []
+
+    def note(row: Any) -> str:
+        torn.append(row)
+        return "skip"
+
+    content = "\n".join(line for _, line in rows).encode()
+    missing = [*arrow_csv.ConvertOptions().null_values, "None", "<NA>"]
+    table = arrow_csv.read_csv(
+        io.BytesIO(content),
+        arrow_csv.ReadOptions(
+            use_threads=False, column_names=columns, block_size=min(len(content) + 1, _LARGEST_BLOCK)
+        ),
+        arrow_csv.ParseOptions(invalid_row_handler=note),
+        arrow_csv.ConvertOptions(column_types=types, null_values=missing, strings_can_be_null=True),
+    )
+    if torn:
+        number = rows[torn[0].number - 1][0]
+        raise TableError(
+            f"{path}: line {number} has {torn[0].actual_columns} values for {len(columns)} columns; the file is cut "
+            "off or damaged"
+        )
+    return table
+
+
+def _check_quotes(path: Path, number: int, line: str) -> None:
+    """Refuse a line in which a quote is not closed, or is closed inside a value."""
+    try:
+        next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise TableError(
+            f"{path}: line {number} has a '\"' that does not match ({error}); the file is cut off or damaged, or has "
+            "a line break inside a value"
+        ) from error
 
 
 def read_text(path: Path) -> str:
-    """Read a file whole, with lines that end in one way.
+    """Read a whole text file; each line ends with LF, whatever it ended with.
 
     Raises
     ------

@@ -95,23 +95,25 @@ def read_fitted(path: str | Path) -> Fitted:
     TableError
         If the file cannot be read, or holds no fits; names the line or column.
     """
+    import pandas as pd  # noqa: PLC0415
+
     if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: holds no fits; 'pyama-dask fit' writes them")
     read = CsvText.read(path, {})
-    comments = "\n".join(line[2:] for line in read.lines[1 : read.head])
+    comments = "\n".join(line[2:] for line in read.comments[1:])
     about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
     if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
         read.refuse("the comments in front are not whole, which say what was fitted")
     read.needs(*_FIRST, *_LAST)
-    table = read.table.copy()
-    for name in table.columns:
-        if name in ("fov", "cell", "points"):
-            table[name] = read.whole(name)
-        elif name == "success":
-            table[name] = read.flags(name)
-        elif name not in ("model", "message"):
-            table[name] = read.numbers(name, empty=True)
-    return Fitted(table, about)
+    return Fitted(pd.DataFrame({name: _column(read, name) for name in read.names}), about)
+
+
+def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
+    if name in ("fov", "cell", "points"):
+        return read.whole(name)
+    if name == "success":
+        return read.flags(name)
+    return read.text(name) if name in ("model", "message") else read.numbers(name, empty=True)
 
 
 def fitted_name(stem: str, model: str) -> str:

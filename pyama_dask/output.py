@@ -23,8 +23,8 @@ from pyama_dask.kernels import background
 from pyama_dask.layout import AXES, IMAGES
 from pyama_dask.report import read_status
 from pyama_dask.store import missing_frames, read_attributes
+from pyama_dask.tables import read_traces_csv
 from pyama_dask.tasks import fov_name
-from pyama_dask.traces import read_traces
 
 
 def open_output(directory: str | Path) -> Output:
@@ -148,7 +148,7 @@ class Fov:
         found = sorted(self.directory.glob("*_traces.csv"))
         if not found:
             raise OutputError(f"{self.directory}: has no traces; 'pyama-dask status' says how far the FOV is")
-        return read_traces(found[0])
+        return read_traces_csv(found[0])
 
     @cached_property
     def cells(self) -> tuple[int, ...]:

@@ -43,6 +43,7 @@ _NAMES = {
 }
 MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
 """Minutes of every unit of time."""
+_UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
 _WHOLE = ("fov", "cell", "frame")
 _CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 
@@ -87,14 +88,13 @@ def read_traces_csv(
         If the file cannot be read, or is no table of traces; names the line or column.
     """
     read = CsvText.read(path, OLDER_NAMES)
-    names = list(read.table.columns)
     read.needs("cell")
-    if not {"frame", "time"} & set(names):
+    if not {"frame", "time"} & set(read.names):
         read.refuse("has neither a column 'frame' nor 'time'; tables of traces have one of them at least")
-    columns = {name: _column(read, name) for name in names}
+    columns = {name: _column(read, name) for name in read.names}
     if "fov" not in columns:
-        columns["fov"] = np.full(len(read.table), _fov_of(read.path))
-    columns.setdefault("good", np.ones(len(read.table), bool))
+        columns["fov"] = np.full(len(read), _fov_of(read.path))
+    columns.setdefault("good", np.ones(len(read), bool))
     if "time" not in columns and minutes is not None:
         columns["time"] = _times(read, columns["frame"], minutes)
     if channel is not None:
@@ -135,9 +135,7 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
     if name == "good":
         return read.flags(name)
     is_known = name in BASE_COLUMNS or name in TIDY or FEATURE.fullmatch(name)
-    if not is_known and read.table[name].dtype.kind not in "iufb":
-        return read.table[name].to_numpy(object)
-    return read.numbers(name, empty=name != "time")
+    return read.numbers(name, empty=name != "time") if is_known else read.plain(name)
 
 
 def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
@@ -192,10 +190,10 @@ def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None =
         If the file cannot be read, says no units, or is no such table; names the line or column.
     """
     read = CsvText.read(path, {})
-    if "value" not in read.table.columns:
+    if "value" not in read.names:
         return as_tidy(_wide(read, units, unsaid))
     read.needs(*TIDY)
-    columns = {name: _column(read, name) for name in dict.fromkeys((*TIDY, *read.table.columns))}
+    columns = {name: _column(read, name) for name in dict.fromkeys((*TIDY, *read.names))}
     columns["time"] = _in_units(read, columns["time"], units, unsaid)
     return _frame(columns)
 
@@ -305,7 +303,7 @@ def as_tidy(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
-    first, *others = read.table.columns
+    first, *others = read.names
     if first not in ("", "time", "Time"):
         read.refuse(
             f"begins with a column {quoted(first)}; tables for analysis are 'time,fov,cell,value', or begin with "
@@ -349,19 +347,14 @@ def _minutes_of(units: str) -> float:
 
 
 def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | None) -> npt.NDArray[np.float64]:
-    said = next(
-        (
-            found[1]
-            for line in read.comments
-            if (found := re.fullmatch(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*", line))
-        ),
-        unsaid,
-    )
-    if said is None:
+    said = [found[1] for line in read.comments if (found := _UNITS.fullmatch(line))] or [unsaid or ""]
+    if not said[0]:
         read.refuse("does not say what its times are in; put a line '# Time units: min' in front, if they are minutes")
-    if said.lower() not in MINUTES:
-        read.refuse(f"has times in {quoted(said)}, which is not known; known are ms, s, min, h, d")
-    theirs, ours = MINUTES[said.lower()], _minutes_of(units)
+    if unknown := [name for name in said if name.lower() not in MINUTES]:
+        read.refuse(f"has times in {quoted(unknown[0])}, which is not known; known are ms, s, min, h, d")
+    if len({MINUTES[name.lower()] for name in said}) > 1:
+        read.refuse(f"has contradicting lines '# Time units: ...' in front: {', '.join(said)}. Fix: keep the right one")
+    theirs, ours = MINUTES[said[0].lower()], _minutes_of(units)
     return times if theirs == ours else times * (theirs / ours)
 
 

@@ -76,10 +76,3 @@ def write_traces(path: Path, table: pd.DataFrame) -> None:
     """Write a table of traces; floats keep ten digits."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-
-
-def read_traces(path: Path) -> pd.DataFrame:
-    """Read a table of traces."""
-    import pandas as pd  # noqa: PLC0415
-
-    return pd.read_csv(path)

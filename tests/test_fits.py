@@ -398,6 +398,8 @@ class TestTables:
             (lambda text: text.replace("# model:", "# name:", 1), "comments in front are not whole"),
             (lambda text: text.replace("True", "maybe", 1), "column 'success': 'maybe' is neither True nor False"),
             (lambda text: text.replace(",points", ",dots", 1), "has no column 'points'"),
+            (lambda text: text[:-2], "has no line break at its end"),
+            (lambda text: text.replace("converged", '"converged', 1), "a '\"' that does not match"),
         ],
     )
     def test_what_is_no_file_of_fits(self, table, change, said):

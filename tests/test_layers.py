@@ -44,7 +44,7 @@ PLACES = {
     "matplotlib": {"plots"},
     "nd2": {"readers", "demo"},
     "numba": {"kernels"},
-    "pyarrow": {"tables"},
+    "pyarrow": {"csv_text", "tables"},
     "pylibCZIrw": {"readers", "demo"},
     "rich": {"cli", "progress"},
     "tifffile": {"export"},

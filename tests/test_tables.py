@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pyama_dask import tables
 from pyama_dask.errors import TableError
-from pyama_dask.traces import BASE_COLUMNS, read_traces, write_traces
+from pyama_dask.traces import BASE_COLUMNS, write_traces
 
 HEAD = "fov,cell,frame,time,good,position_x,position_y,bbox_x0,bbox_y0,bbox_x1,bbox_y1,area_ch_0,intensity_total_ch_1"
 ROW = "3,7,0,0.0,True,100.5,200.5,85,165,116,236,450,1234.5"
@@ -68,7 +68,7 @@ class TestTraces:
     def test_of_a_run(self, finished, tmp_path):
         (path,) = (finished / "fov_000").glob("*_traces.csv")
         table = tables.read_traces_csv(path)
-        pd.testing.assert_frame_equal(table, read_traces(path), check_dtype=False)
+        pd.testing.assert_frame_equal(table, pd.read_csv(path), check_dtype=False)
         write_traces(tmp_path / "again.csv", table)
         assert tables.read_columns(path) == list(table.columns)
         pd.testing.assert_frame_equal(tables.read_traces_csv(tmp_path / "again.csv"), table)
@@ -80,7 +80,7 @@ class TestTraces:
         assert table.iloc[0].tolist() == [3, 7, 0, 0.0, True, 100.5, 200.5, 85, 165, 116, 236, 450, 1234.5]
 
     def test_a_table_without_rows_has_the_same_types(self, tmp_path):
-        table = tables.read_traces_csv(written(tmp_path / "t.csv", HEAD))
+        table = tables.read_traces_csv(written(tmp_path / "t.csv", f"{HEAD}\n"))
         assert len(table) == 0
         assert [dtype.kind for dtype in table.dtypes] == list("iiifb" + "f" * 8)
 
@@ -129,20 +129,37 @@ class TestTraces:
             ("fov,cell,frame\n0,1,0\n\n0,1,x\n", "line 4, column 'frame': 'x' is not a number"),
             ("fov,cell,frame\n0,1.5,0\n", "line 2, column 'cell': '1.5' is not a whole number from 0"),
             ("fov,cell,frame\n0,-1,0\n", "line 2, column 'cell': '-1' is not a whole number from 0"),
-            ("fov,cell,frame\n0,1,\n", "line 2, column 'frame': 'nan' is not a number"),
+            ("fov,cell,frame\n0,1,\n", "line 2, column 'frame': '' is not a number"),
             ("fov,cell,time\n0,1,inf\n", "line 2, column 'time': 'inf' is not a number"),
             ("fov,cell,frame,good\n0,1,0,True\n0,1,1,maybe\n", "line 3, column 'good': 'maybe' is neither"),
             ("fov,cell,frame,area_ch_0\n0,1,0,big\n", "line 2, column 'area_ch_0': 'big' is not a number"),
             ("fov,cell,frame\n0,1,0\n0,2,0\n0,1,0\n", "line 4, column 'frame': '0' stands there a second time"),
             ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1", "line 3 has 3 values for 4 columns; the file is cut off"),
             ("fov,cell,frame\n0,1,0,4\n", "line 2 has 4 values for 3 columns"),
-            ('fov,cell,frame\n0,1,0\n0,"1,0\n', "is not a CSV that can be read"),
+            ("fov,cell,frame\n0,1,0\n0,1,1", "line 3 has no line break at its end"),
+            ("fov,cell,frame", "line 1 has no line break at its end"),
+            ('fov,cell,frame\n0,1,0\n0,"1,0\n', "line 3 has a '\"' that does not match"),
+            ('fov,cell,frame,area_ch_0\n0,1,0,"1"2\n', "line 2 has a '\"' that does not match"),
+            ('fov,cell,frame,note\n0,1,"0\n1,1",0\n', "line 2 has a '\"' that does not match"),
+            ('fov,cell,frame,note,area_ch_0\n0,1,0,"a, b",5\n\n0,1,1\n', "line 4 has 3 values for 5 columns"),
+            ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1,1e999\n", "line 3, column 'area_ch_0': '1e999' is not a num"),
+            (f"fov,cell,frame\n0,{10**18},0\n", f"column 'cell': '{10**18}' is not a whole number from 0"),
+            ("fov,cell,time\n0,1,2024-01-01 10:00\n", "column 'time': '2024-01-01 10:00' is not a number"),
+            ("fov,cell,frame\n0,1,\0\0\n", "column 'frame': '\\x00\\x00' is not a number"),
         ],
     )
     def test_what_is_not_right_is_refused_by_line_and_column(self, tmp_path, text, said):
         with pytest.raises(TableError, match=re.escape(said)) as error:
             tables.read_traces_csv(written(tmp_path / "table.csv", text))
         assert str(error.value).startswith(str(tmp_path / "table.csv"))
+
+    def test_columns_that_are_not_known(self, tmp_path):
+        rows = '0,1,0,True,"a, ""b""",2024-01-01, 5 \n0,1,1,False,,NA,1e3\n'
+        table = tables.read_traces_csv(written(tmp_path / "t.csv", f"fov,cell,frame,seen,note,day,size\n{rows}"))
+        assert table["seen"].tolist() == [1.0, 0.0]
+        assert table["note"].fillna("").tolist() == ['a, "b"', ""]
+        assert table["day"].fillna("").tolist() == ["2024-01-01", ""]
+        assert table["size"].tolist() == [5.0, 1000.0]
 
     def test_a_frame_whose_time_is_not_known(self, tmp_path):
         path = written(tmp_path / "t.csv", "fov,cell,frame\n0,1,0\n0,1,5\n")
@@ -207,10 +224,22 @@ class TestAnalysis:
         assert np.isnan(table["value"]).all()
         assert table["more"].tolist() == [5]
 
-    @pytest.mark.parametrize("said", ["min,,,", "min ,", "min"])
+    @pytest.mark.parametrize("said", ["min,,,", "min ,", "min", "min\n# Time units: minutes"])
     def test_units_in_a_head_that_a_spreadsheet_has_filled_up_with_commas(self, tmp_path, said):
         path = written(tmp_path / "a.csv", f"# Time units: {said}\ntime,fov,cell,value\n1,0,1,2\n")
         assert tables.read_analysis_csv(path)["time"].tolist() == [1]
+
+    def test_a_file_that_is_cut_off_anywhere_in_a_row_is_refused(self, tmp_path):
+        table = pd.DataFrame({"time": [0, 10.25, 20.5], "fov": 0, "cell": 1, "value": [1.5, 1234.5678, 2345.678]})
+        tables.write_analysis_csv(tmp_path / "a.csv", table)
+        tables.write_wide_csv(tmp_path / "w.csv", tables.as_wide(table))
+        for path in (tmp_path / "a.csv", tmp_path / "w.csv"):
+            whole = path.read_text()
+            for length in range(whole.index("\n") + 1, len(whole)):
+                path.write_text(whole[:length])
+                if whole[length - 1] != "\n":
+                    with pytest.raises(TableError):
+                        tables.read_analysis_csv(path)
 
     def test_units_that_a_file_does_not_say(self, tmp_path):
         path = written(tmp_path / "a.csv", "time,fov,cell,value\n1,0,1,2\n")
@@ -222,6 +251,7 @@ class TestAnalysis:
         ("text", "said"),
         [
             ("# Time units: weeks\ntime,fov,cell,value\n1,0,1,2\n", "has times in 'weeks'"),
+            ("# Time units: h\n# time unit: min\ntime,fov,cell,value\n1,0,1,2\n", "contradicting lines '# Time units"),
             ("# Time units: min\ntime,cell,value\n1,1,2\n", "has no column 'fov'"),
             ("# Time units: min\ntime,fov,cell,value\n1,0,1,2\n,0,1,2\n", "line 4, column 'time'"),
             ("# Time units: min\ntime,fov,cell,value\n1,0,1,two\n", "line 3, column 'value': 'two' is not a number"),
