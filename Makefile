@@ -2,6 +2,9 @@
 # make test    all tests
 # make coverage   the same, and which lines they run; takes half as long again
 # make check   style and types
+# make latest  the tests with the newest release of every dependency
+# make oldest  the tests with the lower bounds of pyproject.toml
+# make constraints   pin the newest releases in constraints.txt, from which demo, test and check install
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
 # make chaos-slurm   a night on a real Slurm, which it starts: jobs, driver and controller are killed (15 min; as root)
@@ -9,8 +12,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
+UV := .venv-uv/bin/uv
+# pip reads these: exact versions of all packages, and of those that build this one
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test coverage check bench chaos chaos-slurm format clean
+.PHONY: demo test coverage check latest oldest constraints bench chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
@@ -25,6 +32,20 @@ check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+latest: RESOLUTION := highest
+oldest: RESOLUTION := lowest-direct
+latest oldest: $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$@
+	$(UV) pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) --editable '.[test]'
+	.venv-$@/bin/python -m pytest --numprocesses 2 $(TESTS)
+
+constraints: $(UV)
+	{ echo "# Exact versions with which this checkout was tested, for pip: it is at the top for 'pip install -c constraints.txt .'"; \
+	  echo "# 'make constraints' renews it."; \
+	  printf 'hatchling\neditables\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	    --extra test --extra check --no-annotate --no-header pyproject.toml -; } >.constraints
+	mv .constraints constraints.txt
 
 bench: .venv/development
 	$(BIN)/python -m pytest --quiet tests/bench/kernel_speed.py --benchmark-columns=min,rounds --benchmark-group-by=group
@@ -41,9 +62,9 @@ format: .venv/development
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-* demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-.venv/package: pyproject.toml
+.venv/package: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "pyama_dask needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -53,3 +74,7 @@ clean:
 .venv/development: .venv/package
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
 	@touch $@
+
+$(UV):
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support.movies import config, file_bytes, write_config
 
 import pyama_dask
@@ -104,13 +106,13 @@ def test_a_python_in_a_container_is_put_into_the_job_script_as_it_is():
 
 # --------------------------------------------------------------------------------------------- environments
 
-COPIED = {"pyproject.toml", "README.md", "LICENSE", "pyama_dask"}
+COPIED = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "pyama_dask"}
 
 
 def test_an_image_has_all_that_a_wheel_is_built_from():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], *packages} == COPIED
+    assert {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], *packages} <= COPIED
     assert all((ROOT / name).exists() for name in COPIED)
 
 
@@ -147,11 +149,34 @@ def test_the_conda_environment_installs_the_checkout():
     plain = [of for of in environment["dependencies"] if isinstance(of, str)]
     (pip,) = [of["pip"] for of in environment["dependencies"] if isinstance(of, dict)]
     assert "pip" in plain
-    assert [(path.parent / of).resolve() for of in pip] == [ROOT]
+    options, checkout = pip
+    assert shlex.split(options)[0] == "--constraint"
+    assert (path.parent / shlex.split(options)[1]).resolve() == ROOT / "constraints.txt"
+    assert (path.parent / checkout).resolve() == ROOT
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     minor = [int(re.search(r"3\.(\d+)", of)[1]) for of in (*plain, wanted, python_of_the_dockerfile()) if "3." in of]
     assert min(minor) == minor[1]  # no older than the project wants
     assert len(minor) == 3
+
+
+@pytest.mark.parametrize("python", ["3.11.7", "3.12.1", "3.13.0"])
+def test_every_dependency_is_pinned_within_its_range(python):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    named = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *extras["test"],
+        *extras["check"],
+    ]
+    lines = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    here = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    pins = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in lines if pin.marker is None or pin.marker.evaluate(here)
+    }  # fmt: skip
+    for wanted in map(Requirement, named):
+        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), wanted
 
 
 # -------------------------------------------------------------------------------------------- what is shown
