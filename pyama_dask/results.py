@@ -22,8 +22,8 @@ from pyama_dask.yaml_text import parse_yaml
 def read_processing_config(path: str | Path) -> dict[str, Any]:
     """Read a ``processing_config.yaml``, of this program or an older one, with the paths that it has now.
 
-    ``output`` becomes the folder in which the file lies. A movie at ``input`` that is not there any more is looked for
-    where it would be if both were moved together.
+    ``output`` becomes the folder in which the file lies. A movie at ``input`` that is not there any more, or whose path
+    counts from where a program was started, is looked for at the same place relative to the output.
 
     Raises
     ------
@@ -36,11 +36,11 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
     if isinstance(before, str):
         document["output"] = str(path.parent)
         given = document.get("input")
-        if isinstance(given, str) and not Path(given).exists() and _pure(given).is_absolute():
-            beside = Path(
-                os.path.normpath(path.parent / os.path.relpath(_pure(given).as_posix(), _pure(before).as_posix()))
-            )
-            document["input"] = str(beside) if beside.exists() else given
+        if isinstance(given, str) and _pure(given).is_absolute() == _pure(before).is_absolute():
+            stayed = _pure(given).is_absolute() and Path(given).exists()
+            way = os.path.relpath(_pure(given).as_posix(), _pure(before).as_posix())
+            beside = Path(os.path.normpath(path.parent / way))
+            document["input"] = given if stayed or not beside.exists() else str(beside)
     return document
 
 
@@ -88,8 +88,9 @@ _KEYS = ("output_dir", "channels", "results_paths", "results", "params", "time_u
 def read_processing_results(path: str | Path) -> ProcessingResults:
     """Read a ``processing_results.yaml``, with the paths that its files have now.
 
-    A folder may have been moved or copied, also from Windows: a file is taken from the folder of the YAML file when
-    it is there, at its place below ``output_dir``, or below its ``fov_003``; else it stays where it was.
+    The folder may have been moved or copied, also from Windows, and paths may be relative to where a program was
+    started. A file is looked for below the folder of the YAML file: at its place below ``output_dir``, or below its
+    ``fov_003``. Only an absolute path may name a file elsewhere.
 
     Understood are files by FOV as ``results_paths`` or ``results``, with ``traces`` or ``traces_csv``; channels as
     ``fl: [1]``, ``fl: [[1, [intensity_total]]]`` or ``fl: [{channel: 1, features: [...]}]``, and features in
@@ -213,13 +214,26 @@ def _pure(text: str) -> PurePath:
 
 
 def _moved(text: str, root: Any, directory: Path) -> Path:
-    """Where a file is now that once was at a path, in a folder that has moved since."""
-    recorded = _pure(text)
+    """Find a file whose recorded path counts from a folder that was moved, or from where a program was started.
+
+    Parameters
+    ----------
+    text
+        The recorded path.
+    root
+        The recorded path of the output, if there is one.
+    directory
+        The output as it is now.
+    """
+    recorded, parts = _pure(text), _pure(text).parts
+    below = []
+    if isinstance(root, str) and recorded.is_relative_to(root):
+        below.append(recorded.relative_to(root).parts)
     if not recorded.is_absolute():
-        return directory.joinpath(*recorded.parts)
-    places = []
-    if isinstance(root, str) and recorded.is_relative_to(_pure(root)):
-        places.append(directory.joinpath(*recorded.relative_to(_pure(root)).parts))
-    folders = [k for k, part in enumerate(recorded.parts[:-1]) if re.fullmatch(r"fov_?\d+", part)]
-    places += [directory.joinpath(*recorded.parts[k:]) for k in folders[-1:]]
-    return next((place for place in (*places, Path(text)) if place.exists()), places[0] if places else Path(text))
+        names = {directory.absolute().name, _pure(str(root)).name}
+        below = [parts, *below, *(parts[k + 1 :] for k, part in enumerate(parts[:-1]) if part in names)]
+    folders = [k for k, part in enumerate(parts[:-1]) if re.fullmatch(r"fov_?\d+", part)]
+    below += [parts[k:] for k in folders[-1:]]
+    places = [directory.joinpath(*of) for of in below]
+    stayed = [Path(text)] if recorded.is_absolute() else []
+    return next((place for place in (*places, *stayed) if place.exists()), (places or stayed)[0])

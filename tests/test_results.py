@@ -96,6 +96,17 @@ class TestConfig:
         read = results.read_processing_config(home / "results" / "processing_config.yaml")
         assert read["input"] == str(home / "movie.czi")
 
+    def test_paths_that_count_from_where_a_program_was_started(self, tmp_path, monkeypatch):
+        for folder in (tmp_path / "elsewhere", tmp_path / "data" / "results"):
+            folder.mkdir(parents=True)
+            (folder.parent / "movie.czi").touch()
+        path = tmp_path / "data" / "results" / "processing_config.yaml"
+        path.write_text("input: movie.czi\noutput: results\n")
+        monkeypatch.chdir(tmp_path)
+        assert results.read_processing_config(path)["input"] == str(tmp_path / "data" / "movie.czi")
+        (tmp_path / "data" / "movie.czi").unlink()
+        assert results.read_processing_config(path)["input"] == "movie.czi"
+
     @pytest.mark.parametrize(
         ("text", "error"), [("[1, 2]", TableError), ("a: b: c", ConfigError), ("a: 1\na: 2", ConfigError)]
     )
@@ -148,6 +159,24 @@ class TestResults:
         (folder / "processing_results.yaml").write_text(text)
         found = results.read_processing_results(folder / "processing_results.yaml")
         assert found.traces(0) == ((None, folder / "fov_000" / "movie_fov_000_traces_ch_1.csv"),)
+
+    @pytest.mark.parametrize("root", ["night1", "data\\night1", "/home/lab/data/night1", None])
+    def test_paths_that_count_from_where_a_program_was_started(self, tmp_path, monkeypatch, root):
+        files = ["fov_000/movie_fov_000_traces_ch_1.csv", "all.csv", "gone.csv"]
+        for listed, name in (("night1", "night1"), ("data/night1", "night1"), ("./night1", "renamed")):
+            if root is None and name == "renamed":
+                continue  # nothing tells then where the output was
+            pairs = [[k, f"{listed}/{file}"] for k, file in enumerate(files)]
+            if root and "\\" in root:
+                pairs = [[k, file.replace("/", "\\")] for k, file in pairs]
+            home = tmp_path / listed.replace("/", "_").replace(".", "_")
+            folder = older(home / name, output_dir=root, results_paths={"0": {"traces_csv": pairs}})
+            (folder / "all.csv").touch()
+            monkeypatch.chdir(home)
+            for output in (folder, Path(name)):
+                found = results.read_processing_results(output / "processing_results.yaml").traces(0)
+                assert [path for _, path in found if path.exists()] == [output / file for file in files[:2]]
+                assert len(found) == 3
 
     def test_what_stayed_where_it_was(self, tmp_path):
         (tmp_path / "elsewhere.csv").touch()
