@@ -92,8 +92,12 @@ def _fov_line(k: int, metadata: Metadata) -> str:
     line = f"  {k}: {fov.name}, {fov.shape[1]} x {fov.shape[0]} px"
     if fov.position_um is not None:
         line += f", at ({fov.position_um[0]:.1f}, {fov.position_um[1]:.1f}) um"
-    if fov.missing:
-        line += f", {len(fov.missing)} frames missing: {as_ranges(fov.missing)}"
+    incomplete = sorted(set().union(*(frames for _, _, frames in fov.partial)))
+    missing = sorted(set(fov.missing).difference(incomplete))
+    if missing:
+        line += f", {many(len(missing), 'frame')} missing: {as_ranges(missing)}"
+    if incomplete:
+        line += f", {many(len(incomplete), 'frame')} without some channels or planes: {as_ranges(incomplete)}"
     return line
 
 

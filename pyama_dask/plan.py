@@ -271,11 +271,17 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
 
 
 def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
-    missing = sorted(set(info.missing) & set(job.frames))
+    config = job.config
+    channels = [int(choice.channel) for choice in config.channels.all]
+    planes = range(metadata.z_planes) if config.params.z == "max" else [int(config.params.z or 0)]
+    lacking = info.lacking(channels, planes)
+    missing = sorted(lacking.intersection(job.frames))
     if not missing:
         return None
-    whole = next((f for f in range(metadata.n_frames) if f in info.missing), 0)
+    whole = min(lacking)
     remedy = f"take the frames that are whole with --frames 0-{whole - 1}" if whole else "leave it out with --fovs"
+    if info.partial:
+        remedy += "; 'pyama-dask inspect' lists the frames that lack only some channels or planes"
     return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}; {remedy}"
 
 

@@ -181,7 +181,7 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
         "time_source": sources[0] if len(sources) == 1 else sources,
         "channels": [asdict(channel) for channel in metadata.channels],
         "fovs": [
-            {"fov": k, **{name: list(v) if isinstance(v, tuple) else v for name, v in asdict(info).items()}}
+            {"fov": k, **json.loads(json.dumps(asdict(info)))}  # plain lists in place of tuples
             for k, info in enumerate(metadata.fovs)
         ],
     }

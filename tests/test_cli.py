@@ -189,6 +189,11 @@ class TestInspect:
         assert "3 frames missing: 6-7, 9" in out
         assert "none in the file" in out
 
+    def test_inspect_tells_incomplete_frames_from_missing_ones(self, call, here, small_pixels):
+        skip = {(0, t, c, 0) for t, c in [(3, 0), (3, 1), (5, 1), (8, 1)]}
+        _, out, _ = call("inspect", as_czi(here / "a.czi", small_pixels, skip=skip))
+        assert "1 frame missing: 3, 2 frames without some channels or planes: 5, 8" in out
+
     def test_json_has_null_for_what_is_not_a_number(self, call, tmp_path, small_pixels):
         skip = {(1, t, c, 0) for t in (6, 7, 9) for c in range(2)}
         movie = as_czi(tmp_path / "a.czi", small_pixels, skip=skip)

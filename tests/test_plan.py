@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pyama_dask.layout import layout
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
 from pyama_dask.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
-from pyama_dask.readers.base import Channel
+from pyama_dask.readers.base import Channel, FovInfo
 from pyama_dask.report import LEDGER
 from pyama_dask.resolve import resolve
 from pyama_dask.tasks import KINDS, STEPS, Receipt
@@ -286,6 +287,19 @@ class TestMissingFrames:
     def test_frames_that_are_not_chosen_may_be_missing(self):
         plan = plan_of(movie(missing={1: (6, 7)}), {"frames": "0-5"})
         assert plan.fovs[1].problem is None
+
+    def test_only_the_chosen_channels_and_planes_count(self):
+        """Of frame 3, channel 1 has only plane 1; channel 0 is whole."""
+        held = tuple((channel, z, (3,)) for channel, z in [(0, 0), (0, 1), (0, 2), (1, 1)])
+        fov = FovInfo("a", (200, 240), missing=(3,), partial=held)
+        metadata = replace(movie(fovs=1, z_planes=3), fovs=(fov,))
+        phase = CHANNELS["phase only"]
+        for z, channels, whole in [
+            (0, phase, True), (1, phase, True), ("max", phase, True), (0, None, False), (1, None, True),
+            ("max", None, False), (2, {"fl": [{"channel": 1}]}, False),
+        ]:  # fmt: skip
+            problem = plan_of(metadata, {"z": z}, channels=channels).fovs[0].problem
+            assert problem is None if whole else "1 of its frames are missing in movie.nd2, the first is 3; " in problem
 
     def test_with_the_first_frame_missing_the_fov_must_be_left_out(self):
         assert "leave it out with --fovs" in plan_of(movie(missing={1: (0,)})).fovs[1].problem

@@ -20,7 +20,7 @@ from support.write_nd2 import Nd2Channel, Nd2Period, Nd2Writer, write_nd2
 
 from pyama_dask.demo.write_czi import write_czi
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError, UnsupportedSourceError
-from pyama_dask.readers import CziReader, Metadata, Nd2Reader, Reader, open_reader
+from pyama_dask.readers import CziReader, Metadata, Nd2Reader, Reader, open_reader, read_metadata
 from pyama_dask.readers.czi_stamps import read_stamps
 from pyama_dask.readers.naming import channel_kind
 
@@ -421,19 +421,49 @@ class TestMissing:
             for fov in range(2):
                 gone = sorted({t for p, t, _ in gaps if p == fov})
                 assert list(info.fovs[fov].missing) == gone
-                assert np.flatnonzero(np.isnan(info.times_min[fov])).tolist() == gone
-                for t in range(5):
-                    if t in gone:
+                without_any_plane = [t for t in gone if {(fov, t, 0), (fov, t, 1)} <= gaps]
+                assert np.flatnonzero(np.isnan(info.times_min[fov])).tolist() == without_any_plane
+                for t, z in np.ndindex(5, 2):
+                    if (fov, t, z) in gaps:
                         with pytest.raises(MissingFrameError, match=rf"a\.{suffix}: FOV {fov} .*frame {t}"):
-                            reader.read_frame(fov, t)
+                            reader.read_frame(fov, t, z=z)
                     else:
-                        assert np.array_equal(reader.read_frame(fov, t, z=1), data[fov, t, :, 1])
+                        assert np.array_equal(reader.read_frame(fov, t, z=z), data[fov, t, :, z])
 
-    def test_one_channel_of_a_czi(self, tmp_path):
-        data = noise((1, 3, 2, 1, 6, 7))
-        write_czi(tmp_path / "a.czi", data, skip={(0, 1, 1, 0)})
-        with open_reader(tmp_path / "a.czi") as reader:
-            assert reader.metadata.fovs[0].missing == (1,)
+    def test_planes_of_a_frame_are_read_though_others_are_missing(self, tmp_path):
+        """Fluorescence of every second frame; one plane of a stack in one channel only; a plane of an ND2."""
+        sparse, stack = noise((1, 5, 2, 1, 6, 7)), noise((2, 3, 2, 3, 6, 7))
+        one_plane = {(p, t, 0, z) for p in range(2) for t in range(3) for z in (0, 2)}
+        every_second = {(0, t, 1, 0) for t in (1, 3)}
+        both_channels = {(1, 2, c, 1) for c in range(2)}
+        movies = [
+            (tmp_path / "sparse.czi", sparse, every_second),
+            (tmp_path / "stack.czi", stack, one_plane),
+            (tmp_path / "plane.czi", stack, both_channels),
+            (tmp_path / "plane.nd2", stack, both_channels),
+        ]
+        for path, data, absent in movies:
+            if path.suffix == ".czi":
+                write_czi(path, data, skip=absent)
+            else:
+                write_with_gaps(path, data, {(p, t, z) for p, t, _, z in absent})
+            told_by_guard = read_metadata(path)
+            with open_reader(path) as reader:
+                assert told(reader.metadata) == told(told_by_guard)
+                for fov, info in enumerate(reader.metadata.fovs):
+                    assert info.missing == tuple(sorted({t for p, t, _, _ in absent if p == fov}))
+                    for z in range(data.shape[3]):
+                        for channel in range(2):
+                            gone = {t for p, t, c, k in absent if (p, c, k) == (fov, channel, z)}
+                            assert info.lacking([channel], [z]) == gone
+                for p, t, c, z in np.ndindex(data.shape[:4]):
+                    if (p, t, c, z) not in absent:
+                        assert np.array_equal(reader.read_frame(p, t, channels=[c], z=z)[0], data[p, t, c, z])
+                    else:
+                        with pytest.raises(
+                            MissingFrameError, match=rf"frame {t}: .* in channels \[{c}\] and plane {z}"
+                        ):
+                            reader.read_frame(p, t, channels=[c], z=z)
 
     def test_a_tile_of_a_czi(self, tmp_path):
         data = noise((3, 6, 8))

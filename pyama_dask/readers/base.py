@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +35,36 @@ class FovInfo:
     position_um: tuple[float, float] | None = None
     """Stage position (x, y) of the centre in micrometres."""
     missing: tuple[int, ...] = ()
-    """Frames that the file announces but does not hold, or not in the size of the others, ascending."""
+    """Frames that the file announces, but of which it does not hold every plane in the usual size, ascending."""
+    partial: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    """Planes that the file does hold of the frames in `missing`: channel, z and frames."""
     plate: str | None = None
     well: str | None = None
     site: int | None = None
+
+    def lacking(self, channels: Iterable[int], planes: Iterable[int]) -> set[int]:
+        """Frames of which at least one plane of these channels and z planes is missing."""
+        held = {(channel, z): frames for channel, z, frames in self.partial}
+        needed = product(channels, planes)
+        return set().union(*(set(self.missing).difference(held.get(plane, ())) for plane in needed))
+
+
+def absent_planes(held: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Describe the planes that one FOV lacks.
+
+    Parameters
+    ----------
+    held
+        (T, C, Z) planes that the file holds in the usual size.
+
+    Returns
+    -------
+    `FovInfo.missing` and `FovInfo.partial`.
+    """
+    missing = np.flatnonzero(~held.all(axis=(1, 2)))
+    some = held[missing]
+    partial = [(c, z, tuple(missing[some[:, c, z]].tolist())) for c, z in np.ndindex(held.shape[1:])]
+    return {"missing": tuple(missing.tolist()), "partial": tuple(of for of in partial if of[2])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +121,7 @@ class Reader(Protocol):
         Raises
         ------
         MissingFrameError
-            If the file does not hold the frame (it is never replaced by zeros).
+            If the file does not hold the frame in these channels and this plane (it is never replaced by zeros).
         IndexError
             If FOV, frame, channel or plane are outside the file.
         """

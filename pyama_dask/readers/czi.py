@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pylibCZIrw import czi
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.czi_planes import CziPlanes, find_planes
 from pyama_dask.readers.czi_stamps import read_stamps
 from pyama_dask.readers.czi_xml import (
@@ -67,13 +67,13 @@ class CziReader(FileReader[CziMovie]):
             return CziMovie(document, root, planes, stack.pop_all())
 
     def _describe(self, movie: CziMovie) -> Metadata:
-        held = movie.planes.held_frames
+        held = np.asarray(movie.planes.whole.any(axis=(2, 3)))
         axis = read_time_axis(movie.root)
         times = self._times_min(axis, held)
         return Metadata(
             path=self.path,
             format="CZI",
-            fovs=_fovs(movie, held),
+            fovs=_fovs(movie),
             n_frames=held.shape[1],
             channels=_channels(movie),
             z_planes=movie.planes.tiles.shape[3],
@@ -142,7 +142,7 @@ class CziReader(FileReader[CziMovie]):
             pixels[place] = plane
 
 
-def _fovs(movie: CziMovie, held: npt.NDArray[np.bool_]) -> tuple[FovInfo, ...]:
+def _fovs(movie: CziMovie) -> tuple[FovInfo, ...]:
     texts = read_scenes(movie.root)
     in_well: Counter[str] = Counter()
     fovs = []
@@ -157,7 +157,7 @@ def _fovs(movie: CziMovie, held: npt.NDArray[np.bool_]) -> tuple[FovInfo, ...]:
                 name=text.name or fov_name(fov),
                 shape=(height, width),
                 position_um=text.position_um,
-                missing=tuple(int(frame) for frame in np.flatnonzero(~held[fov])),
+                **absent_planes(movie.planes.whole[fov]),
                 well=text.well,
                 site=None if text.well is None else in_well[text.well],
             )

@@ -34,11 +34,6 @@ class CziPlanes:
     """(S, T, C, Z) planes that are there, and as large as those of other time points: nothing in them is made up."""
 
     @property
-    def held_frames(self) -> npt.NDArray[np.bool_]:
-        """(S, T) frames of which every plane is there and whole."""
-        return np.asarray(np.all(self.whole, axis=(2, 3)))
-
-    @property
     def of_other_size(self) -> npt.NDArray[np.bool_]:
         """(S, C) channels whose planes are there, but none of them as large as those of other channels."""
         there, whole = (np.any(planes, axis=(1, 3)) for planes in (self.tiles > 0, self.whole))

@@ -104,6 +104,7 @@ def _answered(answer: dict[str, Any]) -> Metadata:
 
 def _fov(document: dict[str, Any]) -> FovInfo:
     lists = {name: tuple(value) for name, value in document.items() if isinstance(value, list)}
+    lists["partial"] = tuple((channel, z, tuple(frames)) for channel, z, frames in document["partial"])
     return FovInfo(**document | lists)
 
 

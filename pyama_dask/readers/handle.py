@@ -99,7 +99,7 @@ class FileReader(ABC, Generic[File]):
         Raises
         ------
         MissingFrameError
-            If the file does not hold the frame.
+            If the file does not hold the frame in these channels and this plane.
         IndexError
             If FOV, frame, channel or plane are outside the file.
         SourceError
@@ -108,10 +108,10 @@ class FileReader(ABC, Generic[File]):
         file, info = self._opened()
         picked = range(len(info.channels)) if channels is None else channels
         self._check_indices(info, fov, frame, picked, z)
-        if frame in info.fovs[fov].missing:
+        if frame in info.fovs[fov].missing and frame in info.fovs[fov].lacking(picked, [z]):
             raise MissingFrameError(
-                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file announces it but "
-                "does not hold it, or not in the size of the others; take the frames before it, or leave the FOV out"
+                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file does not hold it in "
+                f"channels {list(picked)} and plane {z}, or not in the size of the others. Fix: leave out frame or FOV"
             )
         dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
         with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read", MemoryError):

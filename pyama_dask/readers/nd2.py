@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.handle import FileReader
 from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
 from pyama_dask.readers.nd2_chunks import frame_chunks
@@ -67,11 +67,6 @@ class Nd2Movie:
         usual = self.frame_bytes if self.frame_bytes in sizes else max(sizes, key=sizes.__getitem__, default=0)
         return [number for number, size in self.chunks.items() if size == usual >= self.frame_bytes]
 
-    @property
-    def held_frames(self) -> npt.NDArray[np.bool_]:
-        """(P, T) frames of which the file holds every plane."""
-        return np.asarray(np.all(self.held, axis=2))
-
 
 class Nd2Reader(FileReader[Nd2Movie]):
     """Reads ND2 files with any nesting of time, position and z loops."""
@@ -97,13 +92,12 @@ class Nd2Reader(FileReader[Nd2Movie]):
         if announced > _MOST_PLANES:
             raise SourceError(f"{self.path}: is damaged, it announces {announced} planes; copy it again")
         self._check_kind(movie.file)
-        missing = ~movie.held_frames
         times = _times_min(movie)
         n_fovs, n_frames, z_planes = movie.sequence.shape
         return Metadata(
             path=self.path,
             format="ND2",
-            fovs=tuple(_fov(movie, fov, missing[fov]) for fov in range(n_fovs)),
+            fovs=tuple(_fov(movie, fov) for fov in range(n_fovs)),
             n_frames=n_frames,
             channels=_channels(movie.file),
             z_planes=z_planes,
@@ -149,8 +143,9 @@ def _decompressed_bytes(frame: np.ndarray) -> int | None:
     return len(memory) if isinstance(memory, bytes) else None
 
 
-def _fov(movie: Nd2Movie, fov: int, missing: npt.NDArray[np.bool_]) -> FovInfo:
+def _fov(movie: Nd2Movie, fov: int) -> FovInfo:
     attributes = movie.file.attributes
+    held = np.repeat(movie.held[fov][:, None], attributes.componentCount, axis=1)
     name = ""
     for loop in movie.file.experiment:
         if isinstance(loop, nd2.structures.XYPosLoop):
@@ -164,7 +159,7 @@ def _fov(movie: Nd2Movie, fov: int, missing: npt.NDArray[np.bool_]) -> FovInfo:
         name=name or fov_name(fov),
         shape=(attributes.heightPx, attributes.widthPx or 0),
         position_um=position,
-        missing=tuple(int(frame) for frame in np.flatnonzero(missing)),
+        **absent_planes(held),
     )
 
 
@@ -210,9 +205,10 @@ def _interval_min(file: nd2.ND2File) -> float | None:
 def _times_min(movie: Nd2Movie) -> npt.NDArray[np.float64] | None:
     """(P, T) minutes since the start of the acquisition, of the first plane of each frame."""
     recorded = _event_seconds(movie.file)
-    times = np.full(movie.held_frames.shape, np.nan)
-    for fov, frame in np.argwhere(movie.held_frames):
-        number = int(movie.sequence[fov, frame, 0])
+    first = np.argmax(movie.held, axis=2)
+    times = np.full(first.shape, np.nan)
+    for fov, frame in np.argwhere(movie.held.any(axis=2)):
+        number = int(movie.sequence[fov, frame, first[fov, frame]])
         seconds = recorded.get(number)
         if seconds is None:
             seconds = _frame_seconds(movie.file, number)
