@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
 from distributed.utils import get_ip
 
 from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.config import Cluster, Config
-from pyama_dask.errors import ClusterError, PyamaError
-from pyama_dask.files import write_bytes
-from pyama_dask.launch import launched
+from pyama_dask.errors import ClusterError, ConfigError, PyamaError
+from pyama_dask.files import folder_for, write_bytes
+from pyama_dask.launch import check_network, interfaces, launched, named
 from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run, script_of
 from pyama_dask.plan import Plan
@@ -80,8 +79,9 @@ def findings(config: Config, wait: float) -> Iterator[Finding]:
     cluster = plan.job.config.cluster
     measured = read_calibration(plan.job.config)
     yield memory(plan, measured)
-    if cluster.of_queue:
+    if cluster.of_queue or cluster.kind == "local":
         yield network(cluster)
+    if cluster.of_queue:
         yield walltime(plan, measured)
     yield from disk(plan.job.output)
     yield from room(plan)
@@ -105,18 +105,17 @@ def memory(plan: Plan, measured: Calibration | None) -> Finding:
 
 
 def network(cluster: Cluster) -> Finding:
-    """Look for the interface at which workers are to find the scheduler."""
-    there = {
-        name: [entry.address for entry in entries if entry.family == socket.AF_INET]
-        for name, entries in psutil.net_if_addrs().items()
-    }
-    known = ", ".join(f"{name} ({', '.join(of)})" for name, of in there.items() if of)
-    if cluster.interface and not there.get(cluster.interface):
-        said = f"cluster.interface: {cluster.interface!r} is not here; those are {known}"
-        return Finding("network", said, good=False)
+    """Check the addresses at which workers find the scheduler, and users the dashboard."""
+    known = interfaces()
+    try:
+        check_network(cluster)
+    except ConfigError as error:
+        return Finding("network", str(error), good=False)
+    if not cluster.of_queue:
+        return Finding("network", f"the dashboard listens at {cluster.dashboard}, or at the next free port")
     if cluster.interface:
-        return Finding("network", f"the scheduler listens at {there[cluster.interface][0]} ({cluster.interface})")
-    said = f"the scheduler listens at {get_ip()}, the machine's own choice of {known}"
+        return Finding("network", f"the scheduler listens at {known[cluster.interface]} ({cluster.interface})")
+    said = f"the scheduler listens at {get_ip()}, the machine's own choice of {named(known)}"
     if get_ip().startswith("127."):
         return Finding("network", f"{said}: no other machine reaches that; set cluster.interface", good=False)
     return Finding("network", f"{said}; set cluster.interface if workers do not find it")
@@ -220,23 +219,22 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
     trial = job.output / WORK / f"doctor-{uuid4().hex[:8]}"
     began = time.monotonic()
     try:
-        trial.mkdir(parents=True)
-        (note := trial / "note").write_text(trial.name)
-        with launched(cluster.model_copy(update=alone), trial, trial.name) as (pool, _):
-            assert isinstance(pool, DaskPool)
-            worker = first_worker(pool, wait)
-            seen = pool.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
+        with folder_for(trial.parent):
+            try:
+                trial.mkdir()
+                (note := trial / "note").write_text(trial.name)
+                with launched(cluster.model_copy(update=alone), trial, trial.name) as (pool, _):
+                    assert isinstance(pool, DaskPool)
+                    worker = first_worker(pool, wait)
+                    seen = pool.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
+            finally:
+                shutil.rmtree(trial, ignore_errors=True)
         yield Finding("worker", f"came to {seen['host']} and was back within {time.monotonic() - began:.0f} s")
         yield from compare(seen, trial.name, plan)
     except (PyamaError, OSError) as error:
         yield Finding("worker", str(error), good=False)
     except Exception as error:  # noqa: BLE001  (what a worker of another environment may say)
         yield Finding("worker", f"cannot do what it is told: {type(error).__name__}: {error}", good=False)
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
-        with suppress(OSError):  # they hold something of somebody else
-            trial.parent.rmdir()
-            job.output.rmdir()
 
 
 def first_worker(pool: DaskPool, wait: float) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -158,6 +158,19 @@ def files_below(directory: Path) -> Iterator[Path]:
     """Files in a directory and in those below it."""
     for folder, _, names in os.walk(directory):
         yield from (Path(folder, name) for name in names)
+
+
+@contextmanager
+def folder_for(folder: Path) -> Iterator[None]:
+    """Make a folder with its parents for the block; those that it made and that are empty at the end are removed."""
+    made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds anything
+            for place in made:
+                place.rmdir()
 
 
 def identity(path: Path, samples: int = 64, width: int = 65536) -> str:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from uuid import uuid4
 import psutil
 
 from pyama_dask.errors import CancelledError, OutputError, TakenOverError
-from pyama_dask.files import beside, disk_error
+from pyama_dask.files import beside, disk_error, folder_for
 from pyama_dask.tasks import WORK, Job
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -
     Parameters
     ----------
     output
-        The directory; is made.
+        The directory; is made, and removed again if it is empty at the end.
     run
         Name of the run, which its tasks carry (`Job.run`).
     cancel
@@ -112,22 +112,23 @@ def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -
         If a run that is alive, or may be, holds it; names it. If the directory cannot be written to.
     """
     path, over = _path(output), threading.Event()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(path, run or uuid4().hex[:12])
-    except OutputError:
-        raise
-    except OSError as error:
-        told = OutputError(f"{output}: cannot be written to: {error.strerror}; choose another 'output'")
-        raise disk_error(error, output) or told from error
-    keeper = threading.Thread(target=lock.keep, args=(cancel or threading.Event(), over), daemon=True)
-    keeper.start()
-    try:
-        yield lock
-    finally:
-        over.set()
-        keeper.join()
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_for(path.parent))
+            lock = _acquire(path, run or uuid4().hex[:12])
+        except OutputError:
+            raise
+        except OSError as error:
+            told = OutputError(f"{output}: cannot be written to: {error.strerror}; choose another 'output'")
+            raise disk_error(error, output) or told from error
+        keeper = threading.Thread(target=lock.keep, args=(cancel or threading.Event(), over), daemon=True)
+        keeper.start()
+        try:
+            yield lock
+        finally:
+            over.set()
+            keeper.join()
+            lock.release()
 
 
 def _path(output: Path) -> Path:
@@ -138,9 +139,10 @@ def _acquire(path: Path, run: str) -> Lock:
     """Make the lock, after that of a dead run was taken away."""
     until = time.monotonic() + TURN
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)  # another run may just have removed it, as it was empty
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
             pass
         else:
             return _sign(path, file, run)

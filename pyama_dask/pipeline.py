@@ -21,11 +21,12 @@ from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, OutputError, PlanError
-from pyama_dask.execute import Execution, Progress, execute
+from pyama_dask.execute import Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
 from pyama_dask.launch import (
     allocated,
+    check_network,
     check_queue,
     connected,
     dashboard_of,
@@ -38,7 +39,7 @@ from pyama_dask.launch import (
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
 from pyama_dask.plan import Plan, forced, make_plan, remaining
-from pyama_dask.pool import DaskPool, Pool
+from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, report_fov, write_report
 from pyama_dask.resolve import plugins, resolve
@@ -48,6 +49,7 @@ from pyama_dask.trial import try_methods
 from pyama_dask.verify import Verification, check_damage, verify
 from pyama_dask.walltime import room_of, too_long
 from pyama_dask.workspace import (
+    begun,
     check_output,
     is_there,
     keep_layout,
@@ -100,7 +102,7 @@ def run(
     Raises
     ------
     ConfigError, SourceError, OutputError, PlanError
-        If the run is refused; nothing was written, unless it is the queue that refuses the first job.
+        If the run is refused; nothing was written.
     """
     config, cancel = as_config(config), cancel or threading.Event()
     if config.cluster.kind == "runner" and client is None:
@@ -110,8 +112,10 @@ def run(
                 retry_failed=retry_failed, extend=extend, on_start=on_start,
             )  # fmt: skip
     started = time.monotonic()
-    if config.cluster.of_queue and client is None:
-        check_queue(config.cluster, config.output)
+    if client is None:
+        check_network(config.cluster)
+        if config.cluster.of_queue:
+            check_queue(config.cluster, config.output)
     plan, metadata = plan_run(config, client, extend=extend)
     plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
     output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
@@ -121,26 +125,25 @@ def run(
     with (
         amounts_told(left, recorded),
         locked(output, plan.job.run, cancel) as lock,
+        begun(output),
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
     ):
         warnings += check_damage(output, ledger, cancel)
-        ledger.belongs_to(plan.identity, plan.first_identity)
-        for said in plugins(plan.job.config):
-            log.info("%s", said)
-        for warning in warnings:
-            log.warning("%s", warning)
-        documents = write_records(plan, metadata, ledger)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
-        ended = Execution({})
-        if todo.tasks:
-            with pool_for(config, client, plan) as (pool, dashboard):
-                if on_start:
-                    on_start(todo, dashboard)
-                ended = execute(
-                    todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
-                    tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
-                )  # fmt: skip
+        with pool_for(config, client, todo) as (pool, dashboard):  # before anything is recorded, as it may be refused
+            ledger.belongs_to(plan.identity, plan.first_identity)
+            for said in plugins(plan.job.config):
+                log.info("%s", said)
+            for warning in warnings:
+                log.warning("%s", warning)
+            documents = write_records(plan, metadata, ledger)
+            if on_start and todo.tasks:
+                on_start(todo, dashboard)
+            ended = execute(
+                todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
+                tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
+            )  # fmt: skip
         lock.check()
         stopped = ended.stopped
         if isinstance(stopped, DiskError):
@@ -332,14 +335,16 @@ def client_memory(client: Client) -> int:
 
 @contextmanager
 def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tuple[Pool, str | None]]:
-    """Pool on the given client, or on what the config says."""
-    if client is not None:
+    """Pool on the given client, or on what the config says; in this process if nothing is to be done."""
+    if not plan.tasks:
+        yield SerialPool(), None
+    elif client is not None:
         of_allocation = config.cluster.kind == "runner"
         link = dashboard_of(config.cluster, client) if of_allocation else client.dashboard_link
         yield DaskPool(client, crew=Deaths(client)), link
-        return
-    with launched(config.cluster, plan.job.output / WORK, plan.job.run) as pool:
-        yield pool
+    else:
+        with launched(config.cluster, plan.job.output / WORK, plan.job.run) as pool:
+            yield pool
 
 
 def join_allocation(config: Config) -> None:

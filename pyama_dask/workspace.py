@@ -18,7 +18,7 @@ import yaml
 from pyama_dask import scratch
 from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import OutputError, PyamaError
 from pyama_dask.files import PARTIAL, write_bytes
 from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
@@ -32,6 +32,7 @@ from pyama_dask.tasks import WORK, Job, Task, digest, task_key
 log = logging.getLogger("pyama_dask")
 
 CONFIG = "processing_config.yaml"
+LOG = f"{WORK}/log.txt"
 UNFINISHED = (PARTIAL, ".__lock")
 """Endings of what is being written, by this package and by tensorstore."""
 MOST_ADDED = 4
@@ -115,8 +116,8 @@ class LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(output: Path) -> Iterator[None]:
-    """Write what the package logs to ``.pyama_dask/log.txt``."""
-    handler = LogFile(output / WORK / "log.txt", encoding="utf-8")
+    """Write what the package logs to `LOG`."""
+    handler = LogFile(output / LOG, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
@@ -128,6 +129,21 @@ def logging_to(output: Path) -> Iterator[None]:
         log.setLevel(level)
         with suppress(OSError):  # on a full disk
             handler.close()
+
+
+@contextmanager
+def begun(output: Path) -> Iterator[None]:
+    """Remove what a run has written to a new output if it is refused before it recorded anything there."""
+    try:
+        yield
+    except PyamaError:
+        ledger = Ledger(output / LEDGER)
+        if not (ledger.movie or ledger.done or ledger.damaged):
+            for file in (LEDGER, LOG):
+                (output / file).unlink(missing_ok=True)
+            with suppress(OSError):  # a job has written its log there
+                (output / WORK / "jobs").rmdir()
+        raise
 
 
 def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, dict[str, Any]]:

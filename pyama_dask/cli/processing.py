@@ -68,9 +68,11 @@ def plan(
 ) -> None:
     """Say what a run would do, and what it would need; writes nothing, unless it is to be calibrated."""
     from pyama_dask.describe import describe_plan
+    from pyama_dask.launch import check_network
     from pyama_dask.pipeline import plan_run, script_of, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
+    check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs) if calibrate else None
     made, _ = plan_run(loaded, extend=extend)
     left, script = what_is_left(made), script_of(made.job.config)

@@ -18,9 +18,9 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_ip
 
 from pyama_dask.config import NANNY_BYTES, Cluster
-from pyama_dask.errors import ClusterError, ConfigError
+from pyama_dask.errors import ClusterError, ConfigError, PyamaError
 from pyama_dask.launch.keys import keys, protocol, security_in
-from pyama_dask.launch.local import free_address
+from pyama_dask.launch.network import free_address, not_started
 from pyama_dask.launch.queues import dask_jobqueue_module
 from pyama_dask.launch.settings import DASK
 from pyama_dask.quantities import memory_bytes
@@ -41,7 +41,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
     Raises
     ------
     ConfigError
-        If this process was not started by ``srun``, or with too few others.
+        If this process was not started by ``srun``, or with too few others, or cannot start its part.
     SystemExit
         In the scheduler and the workers, at the end of the run.
     """
@@ -62,18 +62,23 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
             wait_for(file)
             security = security_in(cluster, keys_of(file))
         where = {"interface": cluster.interface, "security": security, "protocol": protocol(cluster)}
-        dask_jobqueue_module("slurm").SLURMRunner(
-            scheduler_file=str(file),
-            scheduler_options={
-                **where, "host": None if cluster.interface else get_ip(),
-                "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
-            },
-            worker_class="distributed.Nanny",
-            worker_options={
-                **where, "nthreads": 1, "memory_limit": share_of_node(cluster), "dashboard_address": "127.0.0.1:0",
-                "local_directory": cluster.local_directory, "silence_logs": logging.CRITICAL,
-            },
-        )  # fmt: skip
+        try:
+            dask_jobqueue_module("slurm").SLURMRunner(
+                scheduler_file=str(file),
+                scheduler_options={
+                    **where, "host": None if cluster.interface else get_ip(),
+                    "dashboard_address": free_address(cluster.dashboard), "idle_timeout": ABANDONED,
+                },
+                worker_class="distributed.Nanny",
+                worker_options={
+                    **where, "nthreads": 1, "memory_limit": share_of_node(cluster), "dashboard_address": "127.0.0.1:0",
+                    "local_directory": cluster.local_directory, "silence_logs": logging.CRITICAL,
+                },
+            )  # fmt: skip
+        except PyamaError:
+            raise
+        except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
+            raise ConfigError(not_started(cluster, error)) from error
 
 
 @contextmanager

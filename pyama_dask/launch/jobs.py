@@ -157,13 +157,13 @@ class Jobs:
         Raises
         ------
         ConfigError
-            If the queue does not take it.
+            If the queue refuses it for good, or for now and the run is to end with the first job that fails.
         """
         self._cancel_leftover()
         try:
             self._submit()
         except QueueError as error:
-            if not error.passing:
+            if not error.passing or self._cluster.failed_jobs == 1:
                 raise ConfigError(f"cluster: the queue takes no job: {error}") from error
             self._wait(error)
         self._thread.start()

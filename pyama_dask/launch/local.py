@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError
+from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import DASK, worker_count, worker_memory
 
 
@@ -77,22 +78,10 @@ def connected(address: str) -> Iterator[Client]:
     """Client of a scheduler that is running."""
     try:
         client = Client(address, timeout="15s")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each protocol of Dask has its own
         raise ConfigError(f"cluster.address: no Dask scheduler answers at {address}: {error}") from error
     with client:
         yield client
-
-
-def free_address(address: str) -> str:
-    """Address of the dashboard; with any free port where the wanted one is taken."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host or "127.0.0.1", int(port)))
-        except OSError:
-            return f"{host or '127.0.0.1'}:0"
-    return address
 
 
 def dashboard_of(cluster: Cluster, client: Client) -> str:

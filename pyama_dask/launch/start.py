@@ -10,7 +10,10 @@ from distributed import performance_report
 
 from pyama_dask.config import Cluster
 from pyama_dask.deaths import Deaths
+from pyama_dask.errors import ConfigError, PyamaError
+from pyama_dask.files import disk_error
 from pyama_dask.launch.local import connected, local_cluster
+from pyama_dask.launch.network import not_started
 from pyama_dask.launch.queued import queued
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 
@@ -28,24 +31,40 @@ def launched(cluster: Cluster, work: Path | None, run: str) -> Iterator[tuple[Po
         nothing is to be written.
     run
         Name of the run.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler, the workers or the first job cannot be started.
     """
     if cluster.kind == "serial":
         yield SerialPool(), None
         return
     with ExitStack() as stack:
-        if cluster.kind == "address":
-            client = stack.enter_context(connected(str(cluster.address)))
-            pool, link = DaskPool(client, crew=Deaths(client)), client.dashboard_link
-        elif cluster.of_queue:
-            if work is None:
-                raise ValueError("jobs of a queue need a directory for their logs")
-            pool, link = stack.enter_context(queued(cluster, work, run))
-        else:
-            client = stack.enter_context(local_cluster(cluster))
-            pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
-        if work is not None:
-            stack.enter_context(reported(work / "dask-report.html"))
-        yield pool, link
+        try:
+            started = _started(stack, cluster, work, run)
+        except PyamaError:
+            raise
+        except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
+            raise disk_error(error, work or Path()) or ConfigError(not_started(cluster, error)) from error
+        yield started
+
+
+def _started(stack: ExitStack, cluster: Cluster, work: Path | None, run: str) -> tuple[Pool, str | None]:
+    """Pool and address of the dashboard; the stack ends what was started."""
+    if cluster.kind == "address":
+        client = stack.enter_context(connected(str(cluster.address)))
+        pool, link = DaskPool(client, crew=Deaths(client)), client.dashboard_link
+    elif cluster.of_queue:
+        if work is None:
+            raise ValueError("jobs of a queue need a directory for their logs")
+        pool, link = stack.enter_context(queued(cluster, work, run))
+    else:
+        client = stack.enter_context(local_cluster(cluster))
+        pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
+    if work is not None:
+        stack.enter_context(reported(work / "dask-report.html"))
+    return pool, link
 
 
 @contextmanager

@@ -1,0 +1,74 @@
+"""Addresses of this machine at which a scheduler listens."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import psutil
+
+from pyama_dask.config import Cluster
+from pyama_dask.errors import ConfigError
+
+
+def check_network(cluster: Cluster) -> None:
+    """Make sure that a scheduler can listen where the config says.
+
+    Raises
+    ------
+    ConfigError
+        If this machine has no such interface, or no such address for the dashboard.
+    """
+    if cluster.of_queue and cluster.interface and cluster.interface not in (known := interfaces()):
+        raise ConfigError(
+            f"cluster.interface: this machine has no interface {cluster.interface!r} with an IPv4 address. "
+            f"Fix: set it to one of {named(known)}"
+        )
+    if cluster.of_queue or cluster.kind == "local":
+        free_address(cluster.dashboard)
+
+
+def not_started(cluster: Cluster, error: Exception) -> str:
+    """Message for an exception of Dask, dask-jobqueue or the system while the scheduler or workers are started."""
+    why = " ".join(str(error).removeprefix("Cluster failed to start: ").split()) or type(error).__name__
+    return (
+        f"cluster.kind: {cluster.kind}: the scheduler or its workers could not be started: {why[:500]}. "
+        "Fix: correct 'cluster' in the config; 'pyama-dask doctor' checks it"
+    )
+
+
+def interfaces() -> dict[str, str]:
+    """IPv4 address of each network interface of this machine that has one, by name."""
+    return {
+        name: entry.address
+        for name, entries in psutil.net_if_addrs().items()
+        for entry in reversed(entries)
+        if entry.family == socket.AF_INET
+    }
+
+
+def named(known: dict[str, str]) -> str:
+    """List interfaces with their addresses, for messages."""
+    return ", ".join(f"{name} ({address})" for name, address in known.items()) or "none"
+
+
+def free_address(address: str) -> str:
+    """Address of the dashboard; with any free port where the wanted one is taken.
+
+    Raises
+    ------
+    ConfigError
+        If this machine does not have its host.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host or "127.0.0.1", int(port)))
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(
+                    f"cluster.dashboard: {host!r} is no address of this machine. Fix: set it to 127.0.0.1:{port}"
+                ) from error
+            return f"{host or '127.0.0.1'}:0"
+    return address

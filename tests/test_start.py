@@ -1,0 +1,91 @@
+"""What cannot be started is refused in one message, exit status 2, and nothing is written."""
+
+import os
+
+import pytest
+from support.fake_slurm import FakeSlurm
+from support.movies import config, file_bytes, listing, write_config
+
+from pyama_dask import pipeline
+from pyama_dask.launch import local, network
+
+SLURM = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "01:00:00", "dashboard": "127.0.0.1:0"}
+LOCAL = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
+
+
+@pytest.fixture
+def refused(call, tmp_path, small_czi):
+    """Call commands with a part of the config; each must end with one line and status 2; gives the lines."""
+
+    def check(cluster, *commands):
+        output = tmp_path / "deep" / "out"
+        run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, output, {"cluster": cluster}))
+        before = listing(tmp_path)
+        lines = []
+        for command in commands:
+            status, out, error = call(command, run_yaml)
+            assert status == 2, (command, out, error)
+            told = (out if command == "doctor" else error).splitlines()
+            told = [line for line in told if "cluster" in line and not line.startswith("ok")]
+            assert command == "doctor" or len(error.splitlines()) == 1, error
+            assert listing(tmp_path) == before
+            lines += told[:1]
+        return lines
+
+    return check
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    fake = FakeSlurm(tmp_path / "queue")
+    monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
+    return fake
+
+
+def test_addresses_that_this_machine_does_not_have(refused, queue):
+    for line in refused(SLURM | {"interface": "ib7"}, "plan", "run", "doctor"):
+        assert "cluster.interface: this machine has no interface 'ib7'" in line
+        assert "lo (127.0.0.1)" in line
+    for kind in (SLURM, LOCAL):
+        for line in refused(kind | {"dashboard": "192.0.2.77:8787"}, "plan", "run"):
+            assert "cluster.dashboard: '192.0.2.77' is no address of this machine. Fix: set it to 127.0.0.1" in line
+
+
+def test_whatever_dask_raises_at_the_start(refused, monkeypatch, queue):
+    def fails(**_):
+        raise RuntimeError("Cluster failed to start: [Errno 11]\nResource temporarily unavailable") from OSError()
+
+    monkeypatch.setattr(local, "LocalCluster", fails)
+    for kind in (LOCAL, SLURM):
+        for line in refused(kind, "run", "doctor"):
+            assert (
+                f"cluster.kind: {kind['kind']}: the scheduler or its workers could not be started: [Errno 11] Res"
+                in line
+            )
+
+
+def test_a_first_job_that_the_queue_refuses(refused, queue):
+    (queue.folder / "refusal").write_text("sbatch: error: invalid partition specified: nowhere\n")
+    (line,) = refused(SLURM, "run")
+    assert "the queue takes no job: sbatch: error: invalid partition" in line
+    (queue.folder / "refusal").write_text("sbatch: error: Unable to contact slurm controller (connect failure)\n")
+    (line,) = refused(SLURM, "doctor")  # it does not wait for the next answer
+    assert "Unable to contact slurm controller" in line
+
+
+def test_an_output_with_results_stays_as_it_was(copied, small_czi, monkeypatch):
+    """The run would do a step with other settings, and cannot start."""
+    from pyama_dask.errors import ConfigError
+
+    before = file_bytes(copied, set())
+    monkeypatch.setattr(local, "LocalCluster", lambda **_: 1 / 0)
+    changes = {"cluster": LOCAL, "params.segmentation_params": {"morph_iterations": 2}}
+    with pytest.raises(ConfigError, match="could not be started: division by zero"):
+        pipeline.run(config(small_czi, copied, changes))
+    assert file_bytes(copied, set()) == before
+
+
+def test_interfaces_without_an_address_do_not_count(monkeypatch):
+    monkeypatch.setattr(network.psutil, "net_if_addrs", lambda: {"lo": [], "eth0": []})
+    assert network.interfaces() == {}
+    assert network.named({}) == "none"
