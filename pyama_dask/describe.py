@@ -13,6 +13,7 @@ import numpy as np
 
 from pyama_dask.calibration import Prediction
 from pyama_dask.export import ExportReport
+from pyama_dask.fitted import GRADES
 from pyama_dask.overrides import GOOD
 from pyama_dask.plan import Plan
 from pyama_dask.quality import QualityReport
@@ -258,11 +259,12 @@ def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
 
 def describe_fits(report: FitReport) -> str:
     """What was fitted, and how well."""
-    lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{'good':>7}{'fair':>7}{'poor':>7}"]
+    heads = "".join(f"{grade:>{len(grade) + 3}}" for grade in GRADES)
+    lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{heads}"]
     for file in report.files:
-        shares = "".join(f"{n / max(file.cells, 1):>7.0%}" for n in file.grades.values())
+        shares = "".join(f"{n / max(file.cells, 1):>{len(grade) + 3}.0%}" for grade, n in file.grades.items())
         lines.append(f"{file.source.stem:<40}{file.cells:>8}{file.converged / max(file.cells, 1):>11.1%}{shares}")
-    lines.append("(good: r_squared of 0.9 or more; fair: of 0.7; poor: less, or not converged)")
+    lines.append(f"({'; '.join(f'{grade}: {meaning}' for grade, meaning in GRADES.items())})")
     lines += [f"Fits: {file.path}" for file in report.files]
     lines += [
         f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}; "

@@ -20,7 +20,17 @@ from pyama_dask.config import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
 from pyama_dask.files import identity, writable
 from pyama_dask.fit_config import FitConfig, load_fit_config, parse_fit_config
-from pyama_dask.fitted import ERROR, GRADES, Fitted, fitted_columns, fitted_name, is_fitted, write_fitted
+from pyama_dask.fitted import (
+    ERROR,
+    GRADES,
+    Fitted,
+    at_bounds,
+    fitted_columns,
+    fitted_name,
+    grades,
+    is_fitted,
+    write_fitted,
+)  # fmt: skip
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
 from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
 from pyama_dask.pool import DaskPool, Pool, SerialPool
@@ -221,16 +231,11 @@ def _write(source: Path, path: Path, traces: Traces, fits: Fits, config: FitConf
     fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
     with writable(path):
         write_fitted(path, fitted)
-    grades = Counter(fitted.grades.tolist())
-    found = fits.parameters[fits.success]
-    at_bounds = {
-        parameter.name: int(((found[:, k] <= parameter.low) | (found[:, k] >= parameter.high)).sum())
-        for k, parameter in enumerate(model.parameters)
-        if not parameter.fixed
-    }
+    counts = Counter(fitted.grades.tolist())
+    bound = {name: int(cells.sum()) for name, cells in at_bounds(fitted.table, fitted.about["parameters"]).items()}
     return FittedFile(
-        source, path, len(fits.points), int(fits.success.sum()), {grade: grades[grade] for grade in GRADES},
-        {name: count for name, count in at_bounds.items() if count},
+        source, path, len(fits.points), int(fits.success.sum()), {grade: counts[grade] for grade in GRADES},
+        {name: count for name, count in bound.items() if count},
     )  # fmt: skip
 
 
@@ -245,18 +250,12 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
     }  # fmt: skip
     for k, name in enumerate(model.names):
         columns |= {name: fits.parameters[:, k], f"{name}{ERROR}": fits.errors[:, k]}
+    columns["grade"] = grades(pd.DataFrame(columns), _parameters(model))
     return pd.DataFrame({name: columns[name] for name in fitted_columns(model.names)})
 
 
 def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
     """What was fitted, for the head of the file."""
-
-    def said(parameter: Any) -> dict[str, Any]:
-        unit = {"unit": parameter.unit} if parameter.unit else {}
-        if parameter.fixed:
-            return {"fixed": float(parameter.default)} | unit
-        return {name: float(getattr(parameter, of)) for name, of in _SAID.items()} | unit
-
     return {
         "input": source.name,
         "input_digest": identity(source),
@@ -266,8 +265,20 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
         **({"loss_scale": config.loss_scale} if config.loss_scale else {}),
         "time_units": "h",
         **({"input_time_units": config.time_units} if config.time_units else {}),
-        "parameters": {parameter.name: said(parameter) for parameter in model.parameters},
+        "parameters": _parameters(model),
     }
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """Value of each fixed parameter of a model; start value and bounds of each other one."""
+
+    def said(parameter: Any) -> dict[str, Any]:
+        unit = {"unit": parameter.unit} if parameter.unit else {}
+        if parameter.fixed:
+            return {"fixed": float(parameter.default)} | unit
+        return {name: float(getattr(parameter, of)) for name, of in _SAID.items()} | unit
+
+    return {parameter.name: said(parameter) for parameter in model.parameters}
 
 
 _SAID = {"start": "default", "low": "low", "high": "high"}

@@ -24,10 +24,18 @@ MARK = "# Fitted by pyama_dask"
 """How the first line of a file of fits begins."""
 ERROR = "_error"
 """What the name of the column of a parameter's standard error ends with."""
-_FIRST = ("fov", "cell", "model", "success", "message", "r_squared")
+_FIRST = ("fov", "cell", "model", "success", "message", "grade", "r_squared")
 _LAST = ("residual_rms", "points")
-GRADES: Mapping[str, float] = {"good": 0.9, "fair": 0.7, "poor": -np.inf}
-"""Least r_squared of each grade; a fit that did not converge is poor."""
+GOOD, FAIR = 0.9, 0.7
+"""Least r_squared of fits of these grades."""
+AT_BOUND = "at bound"
+GRADES: Mapping[str, str] = {
+    "good": f"r_squared of {GOOD:g} or more",
+    "fair": f"{FAIR:g} or more",
+    "poor": "less, or not converged",
+    AT_BOUND: "converged with a parameter at one of its bounds",
+}
+"""Grades of fits, and what each means."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Fitted:
     """The fits of a table of traces."""
 
     table: pd.DataFrame
-    """One row a cell: ``fov,cell,model,success,message,r_squared``, each parameter and its ``_error``, then
+    """One row per cell: ``fov,cell,model,success,message,grade,r_squared``, each parameter and its ``_error``, then
     ``residual_rms,points``. NaN where there is nothing to say; infinite where an error is undetermined.
     """
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -54,10 +62,40 @@ class Fitted:
         return {name: said["fixed"] for name, said in of.items() if "fixed" in said}
 
     @property
-    def grades(self) -> npt.NDArray[np.str_]:
-        """(cells,) ``good``, ``fair`` or ``poor``, see `GRADES`."""
-        r_squared = np.where(self.table["success"], self.table["r_squared"], np.nan)
-        return np.select([r_squared >= least for least in GRADES.values()], list(GRADES), "poor")
+    def grades(self) -> npt.NDArray[np.object_]:
+        """(cells,) grade of each fit, see `GRADES`."""
+        return self.table["grade"].to_numpy(object)
+
+
+def at_bounds(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Cells whose fit converged with a parameter at one of its bounds.
+
+    Parameters
+    ----------
+    table
+        Fits, with at least ``success`` and the parameters.
+    parameters
+        ``low`` and ``high`` by parameter, as in `Fitted.about`; fixed parameters have none.
+
+    Returns
+    -------
+    (cells,) bool by name of each parameter that was fitted.
+    """
+    converged = table["success"].to_numpy(bool)
+    found = {}
+    for name, of in parameters.items():
+        if "fixed" not in of:
+            values = table[name].to_numpy(float)
+            found[name] = converged & ((values <= of["low"]) | (values >= of["high"]))
+    return found
+
+
+def grades(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> npt.NDArray[np.object_]:
+    """(cells,) grade of each fit, see `GRADES`; the parameters are those of `at_bounds`."""
+    r_squared = np.where(table["success"], table["r_squared"], -np.inf)
+    bound = np.any([np.zeros(len(table), bool), *at_bounds(table, parameters).values()], axis=0)
+    found = np.select([bound, r_squared >= GOOD, r_squared >= FAIR], [AT_BOUND, "good", "fair"], "poor")
+    return found.astype(object)
 
 
 def is_fitted(path: str | Path) -> bool:
@@ -104,8 +142,14 @@ def read_fitted(path: str | Path) -> Fitted:
     about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
     if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
         read.refuse("the comments in front are not whole, which say what was fitted")
-    read.needs(*_FIRST, *_LAST)
-    return Fitted(pd.DataFrame({name: _column(read, name) for name in read.names}), about)
+    read.needs(*(name for name in _FIRST if name != "grade"), *_LAST)
+    table = pd.DataFrame({name: _column(read, name) for name in read.names})
+    if "grade" not in table:  # which earlier versions did not write
+        try:
+            table.insert(_FIRST.index("grade"), "grade", grades(table, about["parameters"]))
+        except (LookupError, TypeError, AttributeError):
+            read.refuse("the comments in front do not give the bounds of each parameter; fit the table again")
+    return Fitted(table, about)
 
 
 def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
@@ -113,7 +157,7 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.whole(name)
     if name == "success":
         return read.flags(name)
-    return read.text(name) if name in ("model", "message") else read.numbers(name, empty=True)
+    return read.text(name) if name in ("model", "message", "grade") else read.numbers(name, empty=True)
 
 
 def fitted_name(stem: str, model: str) -> str:

@@ -20,7 +20,7 @@ from matplotlib.ticker import PercentFormatter
 
 from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.files import identity, writable, write_bytes
-from pyama_dask.fitted import GRADES, Fitted, is_fitted, read_fitted, source_of
+from pyama_dask.fitted import AT_BOUND, FAIR, GOOD, GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.fitting.models import result_of
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
@@ -28,7 +28,7 @@ from pyama_dask.stacked import Traces
 from pyama_dask.tables import read_analysis_csv
 
 FORMATS = ("png", "svg")
-COLOURS: Mapping[str, str] = {"good": "#009e73", "fair": "#e69f00", "poor": "#d55e00"}
+COLOURS: Mapping[str, str] = {"good": "#009e73", "fair": "#e69f00", "poor": "#d55e00", AT_BOUND: "#cc79a7"}
 """Of the grades of fits, told apart by colour-blind people too (Okabe and Ito 2008)."""
 INK, PALE = "#0072b2", "#999999"
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pyama_dask"}
@@ -94,7 +94,7 @@ def plot_fits(
     Of each file there is a figure ``{stem}_traces``: all traces, and some cells with their fits, evenly chosen from the
     best to the worst. Of all fits of one feature and model there are ``{feature}_{model}_parameters``, the
     distributions of the fitted parameters by sample, and ``{feature}_{model}_quality``, the shares of good, fair and
-    poor fits.
+    poor fits, and of those with a parameter at a bound.
 
     Parameters
     ----------
@@ -321,15 +321,15 @@ def _draw_distributions(axes: Axes, values: Sequence[Array]) -> None:
 
 
 def _quality_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
-    """Shares of good, fair and poor fits, by sample."""
+    """Shares of the grades of fits, by sample."""
     figure = Figure(figsize=(5, 1.2 + 0.35 * len(samples)), layout="constrained")
     axes = figure.subplots()
     names = [f"{sample} (n = {len(of.table)})" for sample, of in samples]
     before = np.zeros(len(samples))
-    for grade, least in GRADES.items():
+    least = {"good": f"good ($R^2$ ≥ {GOOD:g})", "fair": f"fair ($R^2$ ≥ {FAIR:g})"}
+    for grade in GRADES:
         shares = np.array([float((of.grades == grade).mean()) for _, of in samples])
-        said = f"{grade} ($R^2$ ≥ {least:g})" if np.isfinite(least) else grade
-        bars = axes.barh(names, shares, left=before, color=COLOURS[grade], label=said)
+        bars = axes.barh(names, shares, left=before, color=COLOURS[grade], label=least.get(grade, grade))
         axes.bar_label(
             bars, [f"{share:.0%}" if share > 0.05 else "" for share in shares], label_type="center", color="white"
         )
@@ -337,7 +337,7 @@ def _quality_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
     axes.set(xlim=(0, 1))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.invert_yaxis()
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(GRADES), frameon=False)
     return figure
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import pyama_dask
 from pyama_dask import cli, fits
+from pyama_dask.describe import describe_fits
 from pyama_dask.errors import CancelledError, ConfigError, OutputError, TableError
 from pyama_dask.fit_config import load_fit_config, parse_fit_config
 from pyama_dask.fits import fit_traces
@@ -61,7 +62,7 @@ class TestFits:
     def test_the_true_parameters_are_found_and_written_beside_the_table(self, table):
         (file,) = fit_traces([table]).files
         assert file.path == table.with_name("control_intensity_total_ch_1_fitted_maturation.csv")
-        assert (file.cells, file.converged, file.grades) == (7, 7, {"good": 7, "fair": 0, "poor": 0})
+        assert (file.cells, file.converged, file.grades) == (7, 7, {"good": 7, "fair": 0, "poor": 0, "at bound": 0})
         found = read_fitted(file.path)
         assert found.table[["fov", "cell"]].to_numpy().tolist() == [[k // 3, k % 3 + 1] for k in range(7)]
         assert list(found.table.columns) == fitted_columns(MODELS["maturation"].names)
@@ -117,7 +118,7 @@ class TestFits:
         assert found["points"].tolist() == [60, 4, 60, 0]
         assert found["message"][1] == "too few points: 4 for 4 parameters; at least 5 are needed"
         assert found["message"][2] == "a value or its time is infinite"
-        assert file.grades == {"good": 1, "fair": 0, "poor": 3}
+        assert file.grades == {"good": 1, "fair": 0, "poor": 3, "at bound": 0}
 
     def test_a_table_without_cells(self, tmp_path):
         path = tmp_path / "empty.csv"
@@ -127,11 +128,29 @@ class TestFits:
         assert report.warnings == (f"{path}: has no cells",)
         assert read_fitted(report.files[0].path).table.empty
 
-    def test_parameters_at_their_bounds_are_counted(self, table):
-        (file,) = fit_traces([table], {"parameters": {"delta": {"low": 0.4, "start": 0.5}}}).files
-        assert 0 < file.at_bounds["delta"] <= 7
+    def test_a_fit_with_a_parameter_at_its_bound_is_graded_as_such(self, table):
+        report = fit_traces([table], {"parameters": {"delta": {"low": 0.6, "start": 0.7}}})
+        (file,) = report.files
+        assert file.at_bounds["delta"] == file.converged == 7
+        assert file.grades == {"good": 0, "fair": 0, "poor": 0, "at bound": 7}
+        assert describe_fits(report).splitlines()[1].split()[1:] == ["7", "100.0%", "0%", "0%", "0%", "100%"]
         found = read_fitted(file.path).table
         assert (found["delta_error"] > 0).all()
+        assert (found["r_squared"] > 0.7).any()
+        assert found["grade"].tolist() == ["at bound"] * 7
+        assert found["grade"].tolist() == read_fitted(file.path).grades.tolist()
+
+    def test_fits_that_an_earlier_version_wrote_are_graded(self, table):
+        path = fit_traces([table], {"parameters": {"delta": {"low": 0.3, "start": 0.7}}}).files[0].path
+        found = read_fitted(path)
+        assert set(found.grades) == {"good", "at bound"}
+        older = path.with_name("older.csv")
+        write_fitted(older, Fitted(found.table.drop(columns="grade"), found.about))
+        pd.testing.assert_frame_equal(read_fitted(older).table, found.table)
+        about = dict(found.about, parameters={"delta": 5})
+        write_fitted(older, Fitted(found.table.drop(columns="grade"), about))
+        with pytest.raises(TableError, match="do not give the bounds of each parameter"):
+            read_fitted(older)
 
     def test_fits_among_the_tables_are_left_out(self, table):
         first = fit_traces([table]).files[0]
@@ -379,6 +398,7 @@ class TestTables:
         numbers["a_error"] = np.array([np.inf, np.nan, 1e-300])
         table = pd.DataFrame(numbers).assign(
             fov=[0, 1, 12], cell=[3, 4, 5], points=[9, 0, 7], model="m", success=[True, False, True],
+            grade=["good", "poor", "at bound"],
             message=["converged", 'too few points: 3 for 4, "all"', "so"],
         )  # fmt: skip
         written = Fitted(
