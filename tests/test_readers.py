@@ -282,6 +282,14 @@ class TestPixels:
         with open_reader(movie.path) as reader:
             assert np.array_equal(all_frames(reader), movie.data)
 
+    @pytest.mark.parametrize("compression", [None, "lossless"])
+    @pytest.mark.parametrize(("dtype", "channels", "width"), [(np.uint8, 3, 401), (np.uint16, 1, 1023)])
+    def test_nd2_large_frames_with_padded_rows(self, tmp_path, dtype, channels, width, compression):
+        data = noise((2, channels, 600, width), dtype)
+        write_nd2(tmp_path / "a.nd2", data, "TCYX", compression=compression)
+        with open_reader(tmp_path / "a.nd2") as reader:
+            assert np.array_equal(all_frames(reader)[0, :, :, 0], data)
+
     def test_float_pixels_come_as_they_are(self, tmp_path):
         data = noise((2, 2, 6, 7), np.float32) - 0.5
         write_nd2(tmp_path / "a.nd2", data, "TCYX")
@@ -337,6 +345,22 @@ class Colour(Nd2Writer):
 class Lossy(Nd2Writer):
     def _attributes(self, sequence_count):
         return super()._attributes(sequence_count) | {"eCompression": 1}
+
+
+class TestMemory:
+    @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell what is mapped")
+    def test_what_was_read_is_not_kept(self, tmp_path, suffix):
+        frames, mib = 12, 2**20
+        movie = write(tmp_path / f"a.{suffix}", np.full((1, frames, 1, 1, 2048, 2048), 7, np.uint16))
+        process = psutil.Process()
+        with open_reader(movie.path) as reader:
+            reader.read_frame(0, 0)
+            before = process.memory_info().rss
+            for frame in range(frames):
+                reader.read_frame(0, frame)
+            assert process.memory_info().rss - before < movie.path.stat().st_size / 2
+            mapped = [part.rss for part in process.memory_maps(grouped=False) if part.path == str(movie.path)]
+            assert sum(mapped) < mib
 
 
 class TestUnsupported:
@@ -593,6 +617,21 @@ class TestDamage:
         for path in tmp_path.iterdir():
             with open_reader(path) as reader, pytest.raises(SourceError, match=r"announces \d+ planes"):
                 _ = reader.metadata
+
+    def test_nd2_cut_off_or_overwritten_after_it_was_opened(self, tmp_path):
+        data = noise((4, 1, 300, 500))
+        write_nd2(tmp_path / "a.nd2", data, "TCYX")
+        with open_reader(tmp_path / "a.nd2") as reader:
+            assert np.array_equal(reader.read_frame(0, 1), data[1])
+            chunks = reader._opened()[0].chunks
+            with (tmp_path / "a.nd2").open("r+b") as file:
+                file.seek(chunks[1].offset)
+                file.write(bytes(40))
+                file.truncate(chunks[2].offset + 100_000)
+            assert np.array_equal(reader.read_frame(0, 0), data[0])
+            for frame, problem in {1: "is not where the file's map says", 2: "is cut off", 3: "is not where"}.items():
+                with pytest.raises(SourceError, match=rf"a\.nd2: FOV 0, frame {frame} {problem}.*copy"):
+                    reader.read_frame(0, frame)
 
     def test_nd2_frame_shorter_than_announced(self, tmp_path):
         movie = write(tmp_path / "a.nd2", noise((1, 2, 1, 1, 6, 8)))

@@ -8,19 +8,21 @@ import warnings
 import xml.etree.ElementTree as ET
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import BinaryIO
 
 import nd2
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files import PART
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.handle import FileReader
 from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
-from pyama_dask.readers.nd2_chunks import frame_chunks
+from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks
 
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 _TIME = "Time [s]"
@@ -33,12 +35,16 @@ class Nd2Movie:
     """An open ND2 file and where its frames are."""
 
     file: nd2.ND2File
-    chunks: dict[int, int]
-    """Bytes of pixels by sequence number, of the frames that the file holds."""
+    """For metadata; not for pixels, see `nd2_chunks`."""
+    stream: BinaryIO
+    """The open file that `file` reads from, too."""
+    chunks: dict[int, Chunk]
+    """Places of the frames that the file holds, by sequence number."""
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+        self.stream.close()
 
     @cached_property
     def sequence(self) -> npt.NDArray[np.int64]:
@@ -55,17 +61,50 @@ class Nd2Movie:
         return np.isin(self.sequence, np.array(sorted(self.whole_frames()), np.int64))
 
     @property
+    def row_shape(self) -> tuple[int, int]:
+        """Pixels in a row, and channels of each, which lie side by side."""
+        return self.file.attributes.widthPx or 0, self.file.attributes.componentCount
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, uncompressed, with what pads it."""
+        return int(self.file.attributes.widthBytes or math.prod(self.row_shape) * self.file.dtype.itemsize)
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of pixels of a frame, uncompressed."""
-        return int(self.file.attributes.heightPx * (self.file.attributes.widthBytes or 0))
+        return int(self.file.attributes.heightPx * self.row_bytes)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether frames are stored compressed, each for itself."""
+        return self.file.attributes.compressionType == "lossless"
 
     def whole_frames(self) -> list[int]:
         """Sequence numbers of the frames that are as large as they must be, or all larger by as much."""
-        if self.file.attributes.compressionType == "lossless":  # the size of each comes out when it is read
+        if self.is_compressed:  # the size of each comes out when it is read
             return list(self.chunks)
-        sizes = Counter(self.chunks.values())
+        sizes = Counter(chunk.size for chunk in self.chunks.values())
         usual = self.frame_bytes if self.frame_bytes in sizes else max(sizes, key=sizes.__getitem__, default=0)
-        return [number for number, size in self.chunks.items() if size == usual >= self.frame_bytes]
+        return [number for number, chunk in self.chunks.items() if chunk.size == usual >= self.frame_bytes]
+
+    def rows(self, number: int, where: str) -> Iterator[npt.NDArray[np.uint8]]:
+        """Read the (H, row_bytes) bytes of a frame: some rows at a time, few enough to stay in a core's cache."""
+        chunk = self.chunks[number]
+        stored = FrameBytes(self.stream, number, chunk, where)
+        if self.is_compressed:
+            data = zlib.decompress(stored.read(0, chunk.size))
+            if len(data) != self.frame_bytes:
+                raise SourceError(
+                    f"{where} is of another size: {len(data)} bytes, not {self.frame_bytes}; "
+                    "copy the file again, or leave the frame out"
+                )
+            yield np.frombuffer(data, np.uint8).reshape(-1, self.row_bytes)
+            return
+        part = max(1, PART // self.row_bytes) * self.row_bytes
+        for first in range(0, self.frame_bytes, part):
+            data = stored.read(first, min(part, self.frame_bytes - first))
+            yield np.frombuffer(data, np.uint8).reshape(-1, self.row_bytes)
 
 
 class Nd2Reader(FileReader[Nd2Movie]):
@@ -84,8 +123,13 @@ class Nd2Reader(FileReader[Nd2Movie]):
             raise UnsupportedSourceError(
                 f"{self.path}: is an ND2 file of the old kind (JPEG 2000); save it again in NIS-Elements"
             )
-        chunks = frame_chunks(self.path)
-        return Nd2Movie(nd2.ND2File(self.path), chunks)
+        stream = self.path.open("rb")
+        try:
+            chunks = frame_chunks(stream)
+            return Nd2Movie(nd2.ND2File(stream), stream, chunks)
+        except BaseException:
+            stream.close()
+            raise
 
     def _describe(self, movie: Nd2Movie) -> Metadata:
         announced = math.prod(loop.count for loop in movie.file.experiment)
@@ -122,25 +166,14 @@ class Nd2Reader(FileReader[Nd2Movie]):
 
     def _fill(self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         number = int(movie.sequence[fov, frame, z])
-        # A view of the file's memory map, or of what was decompressed, with all channels of every pixel side by side.
-        stored = movie.file.read_frame(number)
-        held = _decompressed_bytes(stored)
-        if held not in (None, movie.frame_bytes):
-            raise SourceError(
-                f"{self.path}: FOV {fov}, frame {frame} is of another size: {held} bytes, not {movie.frame_bytes}; "
-                "copy the file again, or leave the frame out"
-            )
-        stored = stored.reshape(-1, *pixels.shape[1:])
-        for place, channel in enumerate(channels):
-            pixels[place] = stored[channel]
-
-
-def _decompressed_bytes(frame: np.ndarray) -> int | None:
-    """Length of what a frame was made from, all of it; None where that is the whole file."""
-    memory: object = frame
-    while isinstance(memory, np.ndarray):
-        memory = memory.base
-    return len(memory) if isinstance(memory, bytes) else None
+        width, components = movie.row_shape
+        first = 0
+        for rows in movie.rows(number, f"{self.path}: FOV {fov}, frame {frame}"):
+            used = rows[:, : width * components * pixels.itemsize].view(pixels.dtype)
+            side_by_side = used.reshape(-1, width, components)
+            for place, channel in enumerate(channels):
+                pixels[place, first : first + len(rows)] = side_by_side[..., channel]
+            first += len(rows)
 
 
 def _fov(movie: Nd2Movie, fov: int) -> FovInfo:

@@ -1,20 +1,24 @@
-"""Which frames an ND2 file really holds.
+"""The frames that an ND2 file really holds: where they are, and reading them.
 
-`nd2` gives zeros for a frame that is not in the file and has no public way to ask. The answer is in the map
-at the end of the file: its last 40 bytes are ``ND2 CHUNK MAP SIGNATURE 0000001!`` and the offset of the map,
-which is a chunk (magic, length of its name, length of its data, name, data) of entries ``name! offset size``.
+`nd2` gives zeros for a frame that is not in the file, and maps the file into memory: pages that were read then count
+as memory of the process, and a file that is cut off while it is read ends the process.
+
+The map at the end of the file tells where the frames are: its last 40 bytes are ``ND2 CHUNK MAP SIGNATURE 0000001!``
+and the offset of the map, which is a chunk (magic, length of its name, length of its data, name, data) of entries
+``name! offset size``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import struct
-from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from pyama_dask.errors import SourceError
 
-_MAGIC = 0x0ABECEDA
-_HEADER = struct.Struct("<IIQ")
+_MAGIC = b"\xda\xce\xbe\x0a"
+_HEADER = struct.Struct("<4sIQ")
 _TAIL = struct.Struct("<32sQ")
 _SIGNATURE = b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _FRAME = re.compile(rb"ImageDataSeq\|(\d+)!(.{16})", re.DOTALL)
@@ -25,37 +29,92 @@ _STAMP = 8
 """Bytes of the time stamp in front of the pixels."""
 
 
-def frame_chunks(path: Path) -> dict[int, int]:
+class Chunk(NamedTuple):
+    """Place of a frame in the file."""
+
+    offset: int
+    """First byte of its chunk."""
+    size: int
+    """Bytes of pixels, as stored."""
+
+
+def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
     """Find the frames in a file.
 
     Returns
     -------
-    Bytes of pixels, as stored, by sequence number.
+    Places by sequence number.
 
     Raises
     ------
     SourceError
         If the file has no map, or the map names data beyond the end of the file.
     """
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        file.seek(max(0, end - _TAIL.size))
-        tail = file.read(_TAIL.size)
-        if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
-            raise SourceError(f"{path}: is cut off, its end is not that of an ND2 file; copy it again")
-        file.seek(_TAIL.unpack(tail)[1])
-        magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
-        if magic != _MAGIC:
-            raise SourceError(f"{path}: is damaged, its map of frames is not where it should be; copy it again")
-        entries = file.read(min(name_length + data_length, end))[name_length:]
-        sizes = {}
-        for number, place in _FRAME.findall(entries):
-            offset, size = _PLACE.unpack(place)
-            room = end - offset - _HEADER.size - _NAME_LENGTH
-            if size == offset and room > 0:  # written by old versions for "not known"
-                file.seek(offset)
-                size = _HEADER.unpack(file.read(_HEADER.size))[2]
-            if size > room:
-                raise SourceError(f"{path}: is damaged, frame {int(number)} lies beyond its end; copy it again")
-            sizes[int(number)] = size - _STAMP
-        return sizes
+    end = file.seek(0, 2)
+    file.seek(max(0, end - _TAIL.size))
+    tail = file.read(_TAIL.size)
+    if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
+        raise SourceError(f"{file.name}: is cut off, its end is not that of an ND2 file; copy it again")
+    file.seek(_TAIL.unpack(tail)[1])
+    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
+    if magic != _MAGIC:
+        raise SourceError(f"{file.name}: is damaged, its map of frames is not where it should be; copy it again")
+    entries = file.read(min(name_length + data_length, end))[name_length:]
+    chunks = {}
+    for number, place in _FRAME.findall(entries):
+        offset, size = _PLACE.unpack(place)
+        room = end - offset - _HEADER.size - _NAME_LENGTH
+        if size == offset and room > 0:  # written by old versions for "not known"
+            file.seek(offset)
+            size = _HEADER.unpack(file.read(_HEADER.size))[2]
+        if size > room:
+            raise SourceError(f"{file.name}: is damaged, frame {int(number)} lies beyond its end; copy it again")
+        chunks[int(number)] = Chunk(offset, size - _STAMP)
+    return chunks
+
+
+class FrameBytes:
+    """Bytes of a frame's pixels, as stored.
+
+    Reading neither uses nor changes the position of the file, so that threads can read at the same time.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    number
+        Sequence number of the frame.
+    chunk
+        Its place.
+    where
+        File and frame, for messages.
+
+    Raises
+    ------
+    SourceError
+        If the frame is not at its place.
+    """
+
+    def __init__(self, file: BinaryIO, number: int, chunk: Chunk, where: str) -> None:
+        self._file, self._where = file.fileno(), where
+        self._start = chunk.offset + _HEADER.size + _NAME_LENGTH + _STAMP
+        name = b"ImageDataSeq|%d!" % number
+        head = os.pread(self._file, _HEADER.size + len(name), chunk.offset)
+        if not head.startswith(_MAGIC) or not head.endswith(name):
+            raise SourceError(f"{where} is not where the file's map says; the file is damaged, copy it again")
+
+    def read(self, first: int, count: int) -> bytes:
+        """Read `count` bytes from the `first` on.
+
+        Raises
+        ------
+        SourceError
+            If the file ends before that.
+        """
+        data = b""
+        while len(data) < count:  # one call may give less
+            part = os.pread(self._file, count - len(data), self._start + first + len(data))
+            if not part:
+                raise SourceError(f"{self._where} is cut off; copy the file again")
+            data += part
+        return data
