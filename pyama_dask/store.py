@@ -135,8 +135,15 @@ def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[s
 
 @lru_cache(maxsize=1)
 def _context() -> tensorstore.Context:
-    """One thread for each kind of work: one task a core is the scheduler's business."""
-    return tensorstore.Context({"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}})
+    """One thread for each kind of work, as the scheduler has one task per core; no locks, as a shard has one writer.
+
+    Without locks, every write goes into a new file. A lock is a file of the shard's name that tensorstore writes into
+    as it finds it: what a killed process has left there would become the end of the next shard.
+    """
+    one = {"limit": 1}
+    return tensorstore.Context(
+        {"data_copy_concurrency": one, "file_io_concurrency": one, "file_io_locking": {"mode": "none"}}
+    )
 
 
 def _opened(path: Path, mode: Literal["r", "w"]) -> tensorstore.TensorStore:
@@ -158,8 +165,8 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     """Write frames of one block of an array and give the block's shard file.
 
     The file is written beside its place, flushed to the disk, and put there in one step; a worker that was taken for
-    dead and does a block once more, late, changes nothing. Where a block is written in pieces, a file that is there is
-    removed with the first of them: a torn one would be read, and refused. Frames after them are added to the file,
+    dead and does a block once more, late, changes nothing. Before frames are written that are not a whole shard, what
+    an earlier attempt has left of it is removed: tensorstore would read that. Frames after them are added to the file,
     which holds the same bytes in the end however many they were at once; while that is done, all of the file is in
     memory, as it is compressed.
 
@@ -188,18 +195,12 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
             f"{array.dtype.numpy_dtype} {spec.block_frames} x {spec.shape[1:]}, nor frames {start} to {stop - 1} of it"
         )
     file = spec.shard_file(images, block)
-    if not before and stop < end:
+    if not before and data.shape != (spec.shards or spec.chunks):
         file.unlink(missing_ok=True)
     elif before and not file.exists():
         raise StoreError(f"{file}: the shard is gone, with its frames before {start}; run again")
     try:
-        try:
-            array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
-        except ValueError:  # where the shard is larger than what is written, a torn one is read after all
-            if before:
-                raise
-            file.unlink()
-            array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
+        array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{file}: cannot be written: {error}") from error
     return file

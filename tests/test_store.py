@@ -198,6 +198,24 @@ class TestBlocks:
         write_block(images, spec, 0, block(spec))
         assert file.read_bytes() == whole
 
+    @pytest.mark.parametrize("start", [0, 2 * BLOCK])  # the last block is shorter than its shard
+    def test_what_killed_attempts_have_left_changes_nothing(self, images, spec, start):
+        file = write_block(images, spec, start, block(spec, start))
+        whole = file.read_bytes()
+        for left in (
+            file,
+            file.with_name(f"{file.name}.__lock"),
+            file.with_name(f"{file.name}_0123456789abcdef.__lock"),
+        ):
+            left.write_bytes(whole[:-9] + b"torn" * len(whole))
+            write_block(images, spec, start, block(spec, start))
+            assert file.read_bytes() == whole
+        frames = block(spec, start)
+        for k in range(len(frames)):
+            if spec.level != "tiles":
+                write_block(images, spec, start + k, frames[k : k + 1], start + k + 1)
+        assert file.read_bytes() == whole
+
     @pytest.mark.parametrize(
         ("start", "change"),
         [
