@@ -88,7 +88,8 @@ def test_the_workers_of_a_queue_have_a_process_a_core_and_its_memory(kind):
     words = worker.rstrip("'\"").split()
     after = {word: words[k + 1] for k, word in enumerate(words[:-1]) if word.startswith("--")}
     assert int(after["--nthreads"]) * int(after.get("--nworkers", "1")) == cluster.cores
-    assert int(after["--memory-limit"]) == cluster.worker_bytes  # the last of two is what counts
+    assert int(after["--memory-limit"]) == cluster.worker_bytes
+    assert words.count("--memory-limit") == 1
     assert after["--interface"] == cluster.interface
 
 

@@ -1,8 +1,10 @@
 """What jobs of each queue are made of, and what its commands say, read from commands that the tests write."""
 
+import os
 import shlex
 import shutil
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -104,13 +106,19 @@ def test_directives_of_htcondor(tmp_path):
     assert {"MY.DaskWorkerCores = 4", f"MY.DaskWorkerMemory = {8 * 2**30}", f"LogDirectory = {tmp_path}"} <= set(lines)
 
 
-def commands_of(text, kind):
-    """Lines that a job's shell does."""
+def for_shell(text, kind):
+    """What a job's shell is given."""
     if kind != "htcondor":
-        return [line for line in text.splitlines() if line and not line.startswith("#")]
+        return text
     (line,) = (line for line in text.splitlines() if line.startswith("Arguments"))
     quoted = line.removeprefix('Arguments = "-c ').removesuffix('"')
-    return quoted.replace('""', '"')[1:-1].replace("''", "'").split("; ")
+    return quoted.replace('""', '"')[1:-1].replace("''", "'")
+
+
+def commands_of(text, kind):
+    """Lines that a job's shell does."""
+    lines = for_shell(text, kind).split("; " if kind == "htcondor" else "\n")
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def test_the_environment_and_the_prologue_come_before_the_workers(kind, tmp_path):
@@ -128,6 +136,7 @@ def test_workers_are_told_all_that_they_need(kind, tmp_path):
     cluster = {"processes": 2, "interface": "ib0", "local_directory": "/scratch"}
     options = {**MORE.get(kind, {}).get("options", {}), "worker_extra_args": ["--resources", "GPU=1"]}
     words = shlex.split(commands_of(script(kind, tmp_path, **cluster, options=options), kind)[-1])
+    assert words.count("--memory-limit") == 1
     given = {word: words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith("--")}
     each = (8 * 2**30 - 200 * 2**20) // 2
     assert "tls://10.0.0.1:8786" in words
@@ -201,6 +210,69 @@ def test_an_option_that_a_run_sets_is_refused(option, tmp_path):
 def test_words_for_workers_must_be_a_list(tmp_path):
     with pytest.raises(ConfigError, match="worker_extra_args: must be a list"):
         script("slurm", tmp_path, options={"worker_extra_args": "--resources GPU=1"})
+
+
+ODD = """a b'c"d`touch BAD`;touch BAD|&<>(){}[]#!%\\ *?$"""
+"""What a shell reads otherwise than it is written, but for variables."""
+
+
+def test_a_shell_hands_on_every_word_as_it_is_written(kind, tmp_path):
+    """But for variables and ``~``, which are the node's."""
+    (recorder := tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\0" "$@" > words\n')
+    recorder.chmod(0o700)
+    call = "" if kind == "htcondor" else "$(touch BAD)"
+    options = MORE.get(kind, {}).get("options", {}) | {"python": str(recorder)}
+    options["worker_extra_args"] = ["--resources", f"{ODD}{call}", "~user", "~", "${UNSET_VARIABLE}"]
+    text = script(
+        kind, tmp_path, local_directory=f"~/{ODD}/$WHERE{call}", options=options, prologue=["WHERE='on node'"]
+    )
+    home = {"HOME": "/home/ann", "PATH": os.environ["PATH"]}
+    subprocess.run(["/bin/bash", "-c", for_shell(text, kind)], check=True, cwd=tmp_path, env=home)
+    words = (tmp_path / "words").read_text().split("\0")
+    after = {word: words[i + 1] for i, word in enumerate(words[:-1]) if word.startswith("--")}
+    assert after["--local-directory"] == f"/home/ann/{ODD}/on node{call}"
+    assert after["--resources"] == f"{ODD}{call}"
+    assert words[words.index("--resources") + 2 :][:3] == ["~user", "/home/ann", ""]
+    assert not (tmp_path / "BAD").exists()
+
+
+@pytest.mark.parametrize("odd", ["a b", "a\nb", "$(x)", "`x`", "a;b", "-x", "", "it's", 'a"b', "a#b"])
+def test_names_that_cannot_stand_in_a_script_are_refused(odd, kind, tmp_path):
+    for key in ("queue", "account", "interface") if kind != "htcondor" else ("interface",):
+        with pytest.raises(ConfigError, match=rf"^cluster\.{key}: .* cannot stand in a job script. Fix: "):
+            script(kind, tmp_path, **{key: odd})
+    with pytest.raises(ConfigError, match=r"^cluster\.options\.job_name: "):
+        script(kind, tmp_path, options=MORE.get(kind, {}).get("options", {}) | {"job_name": odd})
+
+
+def test_line_breaks_are_refused(kind, tmp_path):
+    options = MORE.get(kind, {}).get("options", {})
+    more = MORE.get(kind, {}).get("directives", [])
+    for key, keys in {
+        "directives": {"directives": [*more, "a = b\rc = d" if kind == "htcondor" else "a\nb"]},
+        "local_directory": {"local_directory": "/tmp\n/x"},
+        "options.shebang": {"options": options | {"shebang": "#!/bin/sh\nrm"}},
+        "options.worker_extra_args.1": {"options": options | {"worker_extra_args": ["--a", "b\r"]}},
+    }.items():
+        with pytest.raises(ConfigError, match=rf"^cluster\.{key}.*must be one line"):
+            script(kind, tmp_path, **keys)
+
+
+def test_what_htcondor_would_expand_is_refused(tmp_path):
+    for key, given in {
+        "prologue.0": {"prologue": ["export A=$(date)"]},
+        "prologue.1": {"prologue": ["a", "b\nc"]},
+        "local_directory": {"local_directory": "/x/$ENV(HOME)"},
+        "options.python": {"options": {"disk": "2GB", "python": "$(which python)"}},
+    }.items():
+        with pytest.raises(ConfigError, match=rf"^cluster\.{key}: .*htcondor takes one line"):
+            script("htcondor", tmp_path, **given)
+
+
+@pytest.mark.parametrize("word", ["--memory-limit", "--memory-limit=3GB", "--nworkers", "--name"])
+def test_words_for_workers_that_a_run_sets_are_refused(word, tmp_path):
+    with pytest.raises(ConfigError, match=r"worker_extra_args: --\S+ is set by the run. Fix: "):
+        script("slurm", tmp_path, options={"worker_extra_args": [word]})
 
 
 def test_htcondor_needs_a_disk(tmp_path):

@@ -53,6 +53,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
     file = scheduler_file(work)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the driver's log says what happens to them
+    local_directory = cluster.local_directory and expanded(cluster.local_directory)
     with dask.config.set(DASK), ExitStack() as stack:
         security = None
         if rank == 0:
@@ -72,7 +73,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
                 worker_class="distributed.Nanny",
                 worker_options={
                     **where, "nthreads": 1, "memory_limit": share_of_node(cluster), "dashboard_address": "127.0.0.1:0",
-                    "local_directory": cluster.local_directory, "silence_logs": logging.CRITICAL,
+                    "local_directory": local_directory, "silence_logs": logging.CRITICAL,
                 },
             )  # fmt: skip
         except PyamaError:
@@ -108,6 +109,11 @@ def allocation_rank() -> int:
             f"cluster.kind: runner needs 3 processes or more, for scheduler, driver and workers, not {tasks}"
         )
     return rank
+
+
+def expanded(directory: str) -> str:
+    """Expand variables and a leading ``~``, as the shell of a job does."""
+    return os.path.expandvars(os.path.expanduser(directory))  # noqa: PTH111  (it keeps what is no path of this machine)
 
 
 def scheduler_file(work: Path) -> Path:

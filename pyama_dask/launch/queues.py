@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import importlib
-import inspect
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +30,7 @@ from distributed.security import Security
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError, QueueError
+from pyama_dask.launch.script import check_folder, check_options, check_words, in_shell
 from pyama_dask.quantities import walltime_seconds
 from pyama_dask.walltime import JOB_ENDS, JOB_LASTS
 
@@ -205,13 +206,17 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
     Raises
     ------
     ConfigError
-        If ``cluster.options`` are not dask-jobqueue's, or something is missing that a job of this queue needs.
+        If ``cluster.options`` are not dask-jobqueue's, something cannot stand in a job script, or something is missing
+        that a job of this queue needs.
     """
     queue, job_class = KINDS[cluster.kind], _job_class(cluster.kind)
-    _check_options(cluster, job_class)
-    _check_folder(place.logs)
-    own = dict(cluster.options)
-    extra = [str(word) for word in own.pop("worker_extra_args", [])]
+    check_options(cluster, job_class)
+    check_words(cluster)
+    check_folder(place.logs)
+    own = {"python": shlex.quote(sys.executable)} | cluster.options
+    extra = [in_shell(str(word)) for word in own.pop("worker_extra_args", [])]
+    # dask-jobqueue would round the job's memory, and forget that of the nanny
+    job_class = type(job_class.__name__, (job_class,), {"worker_process_memory": str(cluster.worker_bytes)})
     options = {
         "job_name": place.name,
         "log_directory": str(place.logs),
@@ -219,13 +224,7 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
         "job_extra_directives": _directives(cluster, queue, place),
         "security": place.security,
         # workers would show their pages to all the network
-        "worker_extra_args": [
-            "--memory-limit",
-            str(cluster.worker_bytes),
-            "--dashboard-address",
-            "127.0.0.1:0",
-            *extra,
-        ],
+        "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *extra],
         **_options(cluster, queue),
         **own,
     }
@@ -265,7 +264,7 @@ def _options(cluster: Cluster, queue: Queue) -> dict[str, Any]:
         "processes": cluster.worker_processes,
         "memory": f"{cluster.job_bytes}B",
         "interface": cluster.interface,
-        "local_directory": cluster.local_directory,
+        "local_directory": cluster.local_directory and in_shell(cluster.local_directory),
         "death_timeout": DEATH_TIMEOUT,
         **queue.options(cluster),
     }
@@ -289,48 +288,6 @@ def _prologue(cluster: Cluster, place: Place) -> Iterator[str]:
         yield f"export {JOB_ENDS}=$(( $(date +%s) + {JOB_LASTS} ))"
     for name, value in place.environment.items():
         yield f"export {name}={shlex.quote(value)}"
-
-
-OF_THE_CONFIG: Mapping[str, str] = {
-    **{name: name for name in ("cores", "processes", "memory", "walltime", "queue", "interface", "local_directory")},
-    **dict.fromkeys(("account", "project"), "account"),
-    **dict.fromkeys(("job_extra_directives", "job_extra"), "directives"),
-    **dict.fromkeys(("job_script_prologue", "env_extra"), "prologue"),
-    **dict.fromkeys(("security", "protocol"), "tls"),
-}
-"""Options of dask-jobqueue that stand in the config by a name of their own, which other parts of a run go by, too."""
-OF_THE_RUN = {"scheduler", "name", "log_directory", "death_timeout", "nanny", "extra", "self"}
-"""Options of dask-jobqueue that a run sets."""
-
-
-def _check_options(cluster: Cluster, job_class: type[Any]) -> None:
-    """Refuse options that dask-jobqueue does not have, which it would tell in many lines, or that are set elsewhere."""
-    known = {
-        name
-        for base in job_class.__mro__
-        if "__init__" in vars(base)
-        for name, parameter in inspect.signature(base).parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    } - {*OF_THE_RUN, *OF_THE_CONFIG}
-    for name in cluster.options:
-        if name in OF_THE_CONFIG:
-            raise ConfigError(f"cluster.options.{name}: set cluster.{OF_THE_CONFIG[name]} instead")
-        if name not in known:
-            raise ConfigError(
-                f"cluster.options.{name}: is no option of {job_class.__name__} in dask-jobqueue that a config can set; "
-                f"those are {', '.join(sorted(known))}"
-            )
-    if not isinstance(cluster.options.get("worker_extra_args", []), list):
-        raise ConfigError("cluster.options.worker_extra_args: must be a list of words")
-
-
-def _check_folder(logs: Path) -> None:
-    """Refuse an output whose path would be read otherwise in a job script, where dask-jobqueue does not quote it."""
-    if odd := set(re.findall(r"""[\s'"`$&|;<>()*?[\]{}#~!%:,\\]""", str(logs))):
-        raise ConfigError(
-            f"output: with jobs of a queue, the path cannot hold {' '.join(map(repr, sorted(odd)))}: {logs}; "
-            "choose another"
-        )
 
 
 # -------------------------------------------------------------------------------------------- commands
@@ -474,7 +431,7 @@ def check_queue(cluster: Cluster, output: Path) -> None:
         If that is not so.
     """
     job_script(cluster, {})
-    _check_folder(output.absolute())
+    check_folder(output.absolute())
     job_class = _job_class(cluster.kind)
     commands = (job_class.submit_command, job_class.cancel_command, KINDS[cluster.kind].listing[0])
     for command in commands:
