@@ -7,8 +7,7 @@ import errno
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +20,8 @@ PART = 2**18
 """Bytes that are read at once: few enough to stay in a core's cache."""
 PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
+SPARE = 64
+"""Bytes of a path that are kept for names of files while they are written."""
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What the system says of a file system that is full, over a quota, or read-only."""
 
@@ -30,7 +31,62 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name 
 
 def beside(path: Path) -> Path:
     """Name beside a path that nobody else uses, for what is being written."""
-    return path.with_name(f"{path.name}.{uuid4().hex[:12]}{PARTIAL}")
+    ending = f".{uuid4().hex[:12]}{PARTIAL}"
+    return path.with_name(shortened(path.name, longest_name(path.parent) - len(ending)) + ending)
+
+
+def longest_name(folder: Path) -> int:
+    """Bytes of a name that the file system of a folder takes; the folder need not exist."""
+    return _limit(folder, "PC_NAME_MAX", 255)
+
+
+def _limit(folder: Path, name: str, usual: int) -> int:
+    exists = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110  (a name may be too long)
+    try:
+        limit = os.pathconf(exists, name)
+    except (OSError, ValueError):
+        return usual
+    return limit if limit > 0 else usual
+
+
+def shortened(name: str, longest: int) -> str:
+    """Cut a name that has more bytes than `longest`; a digest tells it from others that begin like it."""
+    raw = os.fsencode(name)
+    if len(raw) <= longest:
+        return name
+    ending = f"-{hashlib.blake2b(raw, digest_size=6).hexdigest()}"
+    return raw[: longest - len(ending)].decode(errors="ignore") + ending
+
+
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse files whose names or paths are longer than the file system takes, also while they are being written.
+
+    Parameters
+    ----------
+    folder
+        Need not exist.
+    names
+        Paths of the files in the folder.
+
+    Raises
+    ------
+    OutputError
+        If one is too long; says by how much.
+    """
+    name_limit, path_limit = longest_name(folder), _limit(folder, "PC_PATH_MAX", 4096) - 1 - SPARE
+    for name in names:
+        path = os.fsencode(folder.absolute() / name)
+        part = max(path.split(b"/"), key=len)
+        if len(part) > name_limit:
+            raise OutputError(
+                f"{os.fsdecode(part)}: the name has {len(part)} bytes, but the file system of {folder} takes "
+                f"{name_limit}. Fix: use a shorter name"
+            )
+        if len(path) > path_limit:
+            raise OutputError(
+                f"{folder / name}: the path has {len(path)} bytes, but the file system takes {path_limit}. "
+                "Fix: choose a folder with a shorter path"
+            )
 
 
 @contextmanager
@@ -48,29 +104,6 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder beside `path`; at the end of the block it is on the disk, and takes the place of `path`.
-
-    What was there before is removed, but not before the new one is whole.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, before = beside(path), beside(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        flush_below(temporary)
-        if path.exists():
-            path.rename(before)
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if before.exists():
-            before.rename(path)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
-from pyama_dask.files import identity, writable
+from pyama_dask.files import check_names, identity, writable
 from pyama_dask.fit_config import FitConfig, load_fit_config, parse_fit_config
 from pyama_dask.fitted import (
     ERROR,
@@ -33,6 +33,7 @@ from pyama_dask.fitted import (
 )  # fmt: skip
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
 from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
+from pyama_dask.manifest import check_free, writing_into
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import read_analysis_csv
@@ -84,6 +85,7 @@ def fit_traces(
     client: Client | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
+    force: bool = False,
 ) -> FitReport:
     """Fit a model to every cell of tables of traces.
 
@@ -106,13 +108,15 @@ def fit_traces(
         the frame their number.
     cancel
         Set it to end early; tables that are fitted by then are written.
+    force
+        Whether to overwrite files that no fit has written, or that were changed since.
 
     Raises
     ------
     ConfigError, TableError
         If the model or a table cannot be used; nothing was written.
     OutputError
-        If fits cannot be written.
+        If fits cannot be written, or would overwrite other files.
     CancelledError
         If `cancel` was set.
     """
@@ -125,13 +129,16 @@ def fit_traces(
         raise ConfigError(f"no table to fit{why}")
     if len(set(sources.values())) < len(sources):
         raise ConfigError("two tables of one name would have the same file of fits; fit them one by one")
+    for path in sources.values():
+        check_names(path.parent, [path.name])
+        check_free(path.parent, [path.name], force=force)
     tables = {path: _read(path, config) for path in sources}
     warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
     with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:
         for path, fits in _fit_tables(pool, tables, config, progress, cancel or threading.Event()):
-            written[path] = _write(path, sources[path], tables[path], fits, config, model)
+            written[path] = _write(path, sources[path], tables[path], fits, config, model, force)
     if len(written) < len(tables):
         raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
     return FitReport(model.name, tuple(written[path] for path in tables), tuple(warnings))
@@ -226,11 +233,13 @@ def _fit_tables(
 # --------------------------------------------------------------------------------------------- results
 
 
-def _write(source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model) -> FittedFile:
+def _write(
+    source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model, force: bool
+) -> FittedFile:
     """Write the fits of a table, and say what came of it."""
     fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
-    with writable(path):
-        write_fitted(path, fitted)
+    with writable(path), writing_into(path.parent, "fit", force=force) as folder:
+        write_fitted(folder / path.name, fitted)
     counts = Counter(fitted.grades.tolist())
     bound = {name: int(cells.sum()) for name, cells in at_bounds(fitted.table, fitted.about["parameters"]).items()}
     return FittedFile(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pyama_dask.errors import ConfigError, TableError
-from pyama_dask.files import identity, writable, write_bytes
+from pyama_dask.files import check_names, identity, writable, write_bytes
 from pyama_dask.fitted import AT_BOUND, FAIR, GOOD, GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.fitting.models import result_of
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.manifest import check_free, writing_into
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import read_analysis_csv
 
@@ -88,6 +90,7 @@ def plot_fits(
     *,
     cells: int = 12,
     formats: Sequence[str] = FORMATS,
+    force: bool = False,
 ) -> Drawn:
     """Draw traces with their fits, the parameters by sample, and how good the fits are.
 
@@ -106,13 +109,15 @@ def plot_fits(
         Cells that are drawn one by one, of each file.
     formats
         Some of ``png`` and ``svg``.
+    force
+        Whether to overwrite files that are not figures of an earlier call, or that were changed since.
 
     Raises
     ------
     ConfigError, TableError
         If a file cannot be drawn; nothing was written.
     OutputError
-        If a figure cannot be written.
+        If a figure cannot be written, or would overwrite another file.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ConfigError(f"{unknown[0]!r} is no format that figures are written in; choose of {', '.join(FORMATS)}")
@@ -123,13 +128,23 @@ def plot_fits(
     if twice := next((stem for stem, count in stems.items() if count > 1), None):
         raise ConfigError(f"two files are called {twice}, and their figures would be, too; draw them one by one")
     place = Path(directory) if directory is not None else tables[0].path.parent / "plots"
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figures = {f"{table.path.stem}_traces": _traces_figure(table, cells) for table in tables}
-        for name, of in _by_model(tables).items():
-            figures[f"{name}_parameters"] = _parameters_figure(of)
-            figures[f"{name}_quality"] = _quality_figure(of)
-        written = [_save(figure, place / f"{name}.{kind}") for name, figure in figures.items() for kind in formats]
-    return Drawn(tuple(written), tuple(said for table in tables for said in table.warnings))
+    figures: dict[str, Callable[[], Figure]] = {
+        f"{table.path.stem}_traces": partial(_traces_figure, table, cells) for table in tables
+    }
+    for name, of in _by_model(tables).items():
+        figures[f"{name}_parameters"] = partial(_parameters_figure, of)
+        figures[f"{name}_quality"] = partial(_quality_figure, of)
+    names = [f"{name}.{kind}" for name in figures for kind in formats]
+    check_names(place, names)
+    with mpl.rc_context(STYLE), writable(place):  # type: ignore[arg-type]
+        check_free(place, names, force=force)
+        with writing_into(place, "plot", force=force) as folder:
+            for name, draw in figures.items():
+                figure = draw()
+                for kind in formats:
+                    _save(figure, folder / f"{name}.{kind}")
+    written = tuple(place / name for name in names)
+    return Drawn(written, tuple(said for table in tables for said in table.warnings))
 
 
 # --------------------------------------------------------------------------------------------- reading
@@ -345,11 +360,9 @@ def _label(measured: str) -> str:
     return measured.replace("_ch_", ", channel ").replace("_", " ").replace("$", r"\$") or "value"
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> None:
     """Write a figure, the same bytes each time."""
     held = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 150}
     figure.savefig(held, format=path.suffix[1:], **options)
-    with writable(path):
-        write_bytes(path, held.getvalue())
-    return path
+    write_bytes(path, held.getvalue())

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pyama_dask.config import Model, named_keys
-from pyama_dask.errors import ConfigError, OutputError
-from pyama_dask.files import writable, write_bytes
+from pyama_dask.errors import ConfigError
+from pyama_dask.files import check_names, writable, write_bytes
+from pyama_dask.manifest import check_free, writing_into
 from pyama_dask.overrides import write_overrides
 from pyama_dask.quantities import Count, Whole, as_ranges
 from pyama_dask.samples import wanted_fovs
 from pyama_dask.sources import Sources, grouped
-from pyama_dask.tables import frame_numbers, read_columns
+from pyama_dask.tables import frame_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +80,7 @@ def inspect_traces(
     *,
     good: str | Path | None = None,
     write_good: str | Path | None = None,
+    force: bool = False,
     **thresholds: Any,
 ) -> QualityReport:
     """Look for cells whose traces a person should look at, and write a table of all cells.
@@ -93,7 +95,9 @@ def inspect_traces(
         YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
     write_good
         File to write overrides to that say ``good: false`` of all cells that are flagged, for a person to go on with;
-        none is written where no cell is.
+        none is written where no cell is. An existing file is never replaced.
+    force
+        Whether to overwrite a file that no `inspect_traces` has written, or that was changed since.
     **thresholds
         See `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
 
@@ -112,11 +116,11 @@ def inspect_traces(
         raise ConfigError(f"{write_good}: is there already, and may be a person's work; name another file")
     sources = Sources(Path(output), Path(good) if good is not None else None)
     path = Path(to) if to is not None else sources.output / QUALITY
-    if path.is_file() and read_columns(path)[: len(_FIRST)] != list(_FIRST):
-        raise OutputError(f"{path}: is there already, and is no table of quality; name another file")
+    check_names(path.parent, [path.name])
+    check_free(path.parent, [path.name], force=force)
     table = _all_cells(sources, sources.usable(wanted_fovs(None, sources)[""]), limits)
-    with writable(path):
-        write_bytes(path, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
+    with writable(path), writing_into(path.parent, "inspect-traces", force=force) as folder:
+        write_bytes(folder / path.name, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
     overrides = list(_as_overrides(table[table["flagged"]]))
     good_file = Path(write_good) if write_good is not None and overrides else None
     report = QualityReport(table, path, limits, tuple(sources.warnings), good_file)

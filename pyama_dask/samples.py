@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,8 +15,9 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.config import Model, config_text, named_keys
 from pyama_dask.errors import ConfigError, OutputError
-from pyama_dask.files import replacing, writable
+from pyama_dask.files import check_names, writable
 from pyama_dask.fitted import is_fitted
+from pyama_dask.manifest import check_free, writing_into
 from pyama_dask.quantities import LONGEST_NAME, Selection, as_ranges, parse_selection
 from pyama_dask.sources import Sources, grouped
 from pyama_dask.tables import TIDY, ParquetFile, analysis_head, analysis_rows
@@ -30,7 +30,7 @@ TABLE = "all_samples.parquet"
 """File with everything that was merged."""
 _EXAMPLE = "must hold 'samples:', such as 'samples: [{name: control, fovs: 0-5}]'"
 _SPARE = 40
-"""Bytes of a file's name that are kept for its ending, and for what it is called while it is written."""
+"""Bytes of a file's name that are kept for feature and channel."""
 
 
 # ------------------------------------------------------------------------------------------- samples.yaml
@@ -168,6 +168,8 @@ def merge_samples(
     samples: str | Path | Samples | Mapping[str, Any],
     directory: str | Path | None = None,
     good: str | Path | None = None,
+    *,
+    force: bool = False,
 ) -> MergeReport:
     """Put the traces of an output together by sample.
 
@@ -187,13 +189,16 @@ def merge_samples(
         Where the tables go; ``merged`` in the output unless it is named.
     good
         YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+    force
+        Whether to overwrite files that no merge has written, or that were changed since.
 
     Raises
     ------
     ConfigError
         If the samples or overrides are not valid, or two samples would have the same file.
     OutputError
-        If `output` is none of a run, a sample has no traces at all, or `directory` cannot be written to.
+        If `output` is none of a run, a sample has no traces at all, or `directory` cannot be written to, or has other
+        files of these names.
     TableError
         If a table of traces cannot be read.
     """
@@ -202,11 +207,16 @@ def merge_samples(
     wanted = wanted_fovs(chosen, sources)
     place = Path(directory) if directory is not None else sources.output / MERGED
     files = _files(sources, wanted, place)
+    paths = [path for of in files.values() for path in of.values()]
+    names = [TABLE, *(path.name for path in paths)]
+    check_names(place, names)
     with writable(place):
-        merged = _write(sources, wanted, files, place / TABLE)
-    sources.say(_of_before(place, {path for of in files.values() for path in of.values()}))
+        check_free(place, names, force=force)
+        with writing_into(place, "merge", force=force) as folder:
+            merged = _write(sources, wanted, files, folder)
+    sources.say(_of_before(place, paths))
     return MergeReport(
-        tuple(path for of in files.values() for path in of.values()),
+        tuple(paths),
         place / TABLE,
         tuple(merged),
         tuple(sources.warnings),
@@ -230,7 +240,7 @@ def given_samples(samples: str | Path | Samples | Mapping[str, Any]) -> Samples:
 
 
 def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> dict[str, dict[str, Path]]:
-    """File of every sample and column; refuses names that are the same, or longer than a disk takes."""
+    """File of every sample and column; refuses names that are the same."""
     found: dict[str, dict[str, Path]] = {}
     owners: dict[str, str] = {}
     for sample, fovs in wanted.items():
@@ -239,22 +249,19 @@ def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> di
             other = owners.setdefault(path.name.casefold(), sample)
             if other != sample:
                 raise ConfigError(f"samples {other!r} and {sample!r} would both have {path.name}; rename one")
-            if len(os.fsencode(path.name)) > LONGEST_NAME - _SPARE:
-                raise ConfigError(f"sample {sample!r}: {path.name} is too long for a file; shorten the name")
     return found
 
 
 def _write(
-    sources: Sources, wanted: Mapping[str, list[int]], files: Mapping[str, Mapping[str, Path]], table: Path
+    sources: Sources, wanted: Mapping[str, list[int]], files: Mapping[str, Mapping[str, Path]], folder: Path
 ) -> list[MergedSample]:
-    """Write all tables; they take their places when the last one is whole."""
+    """Write all tables to a folder."""
     fovs = sorted({fov for of in wanted.values() for fov in of})
     merged = []
-    with ExitStack() as stack:
-        columns = ("sample", *BASE_COLUMNS, *sources.features(fovs))
-        everything = stack.enter_context(ParquetFile.writing(table, columns))
+    columns = ("sample", *BASE_COLUMNS, *sources.features(fovs))
+    with ParquetFile.writing(folder / TABLE, columns) as everything:
         for sample, of in files.items():
-            paths = {column: stack.enter_context(replacing(path)) for column, path in of.items()}
+            paths = {column: folder / path.name for column, path in of.items()}
             merged.append(_merge_one(sources, sample, wanted[sample], paths, everything))
     return merged
 

@@ -45,7 +45,7 @@ def test_the_example_is_what_happens(tmp_path):
         assert any(text in printed for printed in said), text
     onsets = [read_fitted(path).table["t0"] for path in merged.glob("*_fitted_two_rate_onset.csv")]
     assert 0.16 < np.concatenate(onsets).min() < np.concatenate(onsets).max() < 2.01
-    assert len(list((merged / "plots").iterdir())) == 8
+    assert len(list((merged / "plots").iterdir())) == 8 + 1  # the record of them
 
 
 def test_the_yaml_of_the_results(tmp_path):

@@ -20,6 +20,7 @@ from pyama_dask import tables
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.export import FORMATS, ctc
 from pyama_dask.layout import ArraySpec
+from pyama_dask.manifest import MANIFEST, read_manifest
 from pyama_dask.store import create_array, write_block
 from pyama_dask.traces import BASE_COLUMNS
 
@@ -62,7 +63,7 @@ class TestEveryFormat:
         assert report.directory == copied / "exported" / to
         assert (report.fovs, report.left_out, report.exit_status, report.warnings) == ((0, 1), (), 0, ())
         record = json.loads((report.directory / "pyama_dask_export.json").read_text())
-        files = {path.name for path in report.directory.iterdir()} - {"pyama_dask_export.json"}
+        files = {path.name for path in report.directory.iterdir()} - {"pyama_dask_export.json", MANIFEST}
         said = {"format": to, "output": copied.name, "fovs": "0-1", "time_units": "min", "files": sorted(files)}
         assert record == said
         (copied / "exported").rename(tmp_path / "exported")
@@ -83,7 +84,7 @@ class TestEveryFormat:
     def test_samples(self, copied, tmp_path, to):
         report = pyama_dask.export_traces(copied, to, tmp_path / "x", samples=SAMPLES)
         names = {path.relative_to(report.directory).parts[0] for path in report.directory.rglob("*")}
-        assert names - {"pyama_dask_export.json"} == ({"traces.parquet"} if to == "parquet" else {"a", "b b"})
+        assert names - {"pyama_dask_export.json", MANIFEST} == ({"traces.parquet"} if to == "parquet" else {"a", "b b"})
         assert (
             all(name.startswith(("fov_001", "01_RES")) for name in listing(report.directory / "b b")) or to == "parquet"
         )
@@ -124,21 +125,35 @@ class TestPlace:
         place = output.parent / "thesis"
         place.mkdir()
         (place / "chapter.txt").touch()
-        self.refused(output, "is something else than an export already", place)
-        self.refused(output, "is something else than an export already", place / "chapter.txt")
-        (place / "chapter.txt").unlink()
-        assert pyama_dask.export_traces(output, "parquet", place).directory == place
+        self.refused(output, "holds files that are not of an export, such as chapter.txt", place)
+        self.refused(output, "chapter.txt: is not a folder", place / "chapter.txt")
+        report = pyama_dask.export_traces(output, "parquet", place, force=True)
+        assert listing(place) == {"chapter.txt", "traces.parquet", "pyama_dask_export.json", MANIFEST}
+        assert report.warnings[-1] == f"{place}: these files are not part of the export and were kept: chapter.txt"
 
     def test_an_export_of_another_format(self, output):
         report = pyama_dask.export_traces(output, "parquet")
-        self.refused(output, "is an export as parquet already", report.directory, "geff")
+        self.refused(output, "holds an export as parquet", report.directory, "geff")
         (report.directory / "pyama_dask_export.json").write_text("[]")
-        self.refused(output, "pyama_dask_export.json: is damaged", report.directory)
+        self.refused(output, "pyama_dask_export.json: was not written by pyama_dask, or was changed", report.directory)
 
-    def test_an_export_that_a_person_has_put_something_into(self, output):
-        report = pyama_dask.export_traces(output, "parquet")
-        (report.directory / "notes.txt").touch()
-        self.refused(output, "notes.txt: is no part of the export that is there; move it", report.directory)
+    @pytest.mark.parametrize("to", ["csv-wide", "geff", "ctc"])
+    def test_files_of_a_user_in_an_export_stay(self, copied, to):
+        samples = {"samples": [{"name": "a", "fovs": 0}, {"name": "b", "fovs": 1}]}
+        report = pyama_dask.export_traces(copied, to, samples=samples)
+        folders = [report.directory, *(path for path in report.directory.rglob("*") if path.is_dir())]
+        theirs = [folder / name for folder in folders for name in ("notes.txt", "mask999.tif", "x.partial")]
+        for path in theirs:
+            path.write_text(path.name)
+        again = pyama_dask.export_traces(copied, to, samples={"samples": samples["samples"][:1]})
+        assert all(path.read_text() == path.name for path in theirs)
+        assert f"{len(theirs) - 3} more" in again.warnings[-1]
+        known = {*read_manifest(report.directory), MANIFEST}
+        there = {
+            path.relative_to(report.directory).as_posix() for path in report.directory.rglob("*") if path.is_file()
+        }
+        assert there == known | {path.relative_to(report.directory).as_posix() for path in theirs}
+        assert not any(name.startswith("b/") for name in known)
 
     def test_a_link_to_an_export_stays_one(self, output):
         report = pyama_dask.export_traces(output, "parquet")
@@ -160,7 +175,7 @@ class TestPlace:
         with pytest.raises(TableError, match="line 13"):
             pyama_dask.export_traces(output, "csv-wide")
         assert file_bytes(output.parent, set()) == before
-        assert len(list(report.directory.iterdir())) == 7
+        assert len(list(report.directory.iterdir())) == 8
 
     def test_a_place_that_cannot_be_written_to(self, output):
         (output.parent / "file").touch()
@@ -190,7 +205,7 @@ class TestWide:
     def test_a_file_a_fov_and_feature(self, output):
         report = pyama_dask.export_traces(output, "csv-wide")
         assert listing(report.directory) == {
-            "pyama_dask_export.json", *(f"fov_{fov:03d}_{name}.csv" for fov in range(3) for name in FEATURES),
+            MANIFEST, "pyama_dask_export.json", *(f"fov_{fov:03d}_{name}.csv" for fov in range(3) for name in FEATURES),
         }  # fmt: skip
         read = tables.read_analysis_csv(report.directory / "fov_002_intensity_total_ch_1.csv")
         values = tables.read_traces_csv(traces_path(output, 2))[["time", "fov", "cell", "intensity_total_ch_1"]]
@@ -375,7 +390,7 @@ class TestCtc:
             "left out: FOV 1: cell 2 is in its traces of frame 1, but not in its tracked labels",
             "left out: FOV 2: 3 frames of its tracked labels are not there",
         )
-        assert sorted(path.name for path in report.directory.iterdir()) == ["00_RES", "pyama_dask_export.json"]
+        assert {path.name for path in report.directory.iterdir()} == {"00_RES", "pyama_dask_export.json", MANIFEST}
 
     @pytest.mark.parametrize("name", ["c.0.0.0", "zarr.json"])
     def test_labels_that_are_damaged(self, output, name):

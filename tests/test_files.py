@@ -8,6 +8,7 @@ import pytest
 
 from pyama_dask import files
 from pyama_dask.cells import CellsWriter
+from pyama_dask.errors import OutputError
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -85,26 +86,21 @@ def test_the_systems_own_call_works(tmp_path):
     files.flush_below(tmp_path)
 
 
-def test_a_folder_takes_the_place_of_another_when_it_is_whole(tmp_path):
-    place = tmp_path / "x"
-    for name in ("old", "new"):
-        with files.replacing_folder(place) as folder:
-            (folder / name).touch()
-            assert not (place / name).exists()
-    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/new"]
-
-
-def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
-    place, rename = tmp_path / "x", Path.rename
-    place.mkdir()
-    (place / "old").touch()
-
-    def refusing(path, target):
-        if (path / "new").exists():
-            raise OSError(5, "no")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refusing)
-    with pytest.raises(OSError, match="no"), files.replacing_folder(place) as folder:
-        (folder / "new").touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/old"]
+def test_long_names_are_shortened_while_they_are_written_and_refused_where_nothing_takes_them(tmp_path, monkeypatch):
+    longest = "é" * 125 + ".yaml"
+    files.write_bytes(tmp_path / longest, b"content")
+    assert [path.name for path in tmp_path.iterdir()] == [longest]
+    short = files.shortened("ab" * 90, 100)
+    assert (len(short), short[:80], short != files.shortened("ab" * 91, 100)) == (100, "ab" * 40, True)
+    files.check_names(tmp_path / "not" / "there", [longest, f"x/{longest}"])
+    for name, said in (
+        (longest + "x", "has 256 bytes, but the file system"),
+        ("x/" * 2100, "choose a folder with a shorter"),
+    ):
+        with pytest.raises(OutputError, match=said):
+            files.check_names(tmp_path, ["ordinary", name])
+    with pytest.raises(OutputError, match="use a shorter name"):
+        files.check_names(tmp_path / ("x" * 300), ["ordinary"])
+    monkeypatch.setattr(os, "pathconf", lambda path, name: {"PC_NAME_MAX": 143, "PC_PATH_MAX": 4096}[name])
+    with pytest.raises(OutputError, match="takes 143"):  # an encrypted disk
+        files.check_names(tmp_path, [longest])

@@ -17,8 +17,9 @@ from pyama_dask.describe import describe_fits
 from pyama_dask.errors import CancelledError, ConfigError, OutputError, TableError
 from pyama_dask.fit_config import load_fit_config, parse_fit_config
 from pyama_dask.fits import fit_traces
-from pyama_dask.fitted import Fitted, fitted_columns, read_fitted, source_of, write_fitted
+from pyama_dask.fitted import Fitted, fitted_columns, is_fitted, read_fitted, source_of, write_fitted
 from pyama_dask.fitting import MODELS
+from pyama_dask.manifest import MANIFEST
 from pyama_dask.pool import SerialPool
 from pyama_dask.stacked import Traces
 from pyama_dask.tables import as_wide, write_analysis_csv, write_wide_csv
@@ -243,9 +244,9 @@ class TestWhereever:
 
         with pytest.raises(CancelledError, match="1 of 2 tables are fitted, and written"):
             fit_traces(two, SERIAL, tmp_path / "some", progress=stop, cancel=cancel)
-        assert [path.name for path in (tmp_path / "some").iterdir()] == [
-            "control_intensity_total_ch_1_fitted_maturation.csv"
-        ]
+        assert {path.name for path in (tmp_path / "some").iterdir()} == {
+            "control_intensity_total_ch_1_fitted_maturation.csv", MANIFEST,
+        }  # fmt: skip
 
 
 DEADLY = """
@@ -312,9 +313,12 @@ class TestRefused:
     def test_a_file_of_another_kind_is_not_overwritten(self, table):
         place = table.with_name(f"{table.stem}_fitted_maturation.csv")
         place.write_text("mine")
-        with pytest.raises(TableError, match="is there already, and holds no fits"):
+        with pytest.raises(OutputError, match="was not written by pyama_dask, or was changed since"):
             fit_traces([table])
         assert place.read_text() == "mine"
+        fit_traces([table], force=True)
+        fit_traces([table])
+        assert is_fitted(place)
 
     def test_tables_whose_fits_would_be_one_file(self, tmp_path, table):
         (tmp_path / "b").mkdir()

@@ -11,7 +11,7 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"errors", "files", "config", "plugins", "quantities", "yaml_text", "csv_text"},
+    {"errors", "files", "manifest", "config", "plugins", "quantities", "yaml_text", "csv_text"},
     {"adapters", "fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},

@@ -286,7 +286,7 @@ def test_the_command(fits, tmp_path, monkeypatch, capsys):
         cli.main()
     assert not ended.value.code
     assert capsys.readouterr().out.splitlines()[0] == f"Figures, as PNG and SVG, in {tmp_path}/figures:"
-    assert len(list((tmp_path / "figures").iterdir())) == 6
+    assert len(list((tmp_path / "figures").iterdir())) == 6 + 1  # the record of them
 
 
 @pytest.mark.parametrize(

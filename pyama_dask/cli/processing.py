@@ -171,13 +171,16 @@ def demo(
     """Make a small movie with known truth, run everything on it, and compare."""
     from pyama_dask.demo import demo_config, judge, make_movie
     from pyama_dask.errors import OutputError
+    from pyama_dask.files import writable
+    from pyama_dask.manifest import writing_into
 
     if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
         raise OutputError(f"{directory}: holds something else; name another directory")
     movie = directory / "movie.czi"
     if not movie.exists():
         print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
-        make_movie(directory)
+        with writable(directory), writing_into(directory, "demo") as folder:
+            make_movie(folder)
     report = _run(demo_config(directory, workers))
     if not report.exit_status:
         print(judge(directory))

@@ -13,6 +13,8 @@ from pyama_dask.cli.signals import cancelled_by_signals
 
 Good = Annotated[Path | None, typer.Option("--good", help="YAML of cells that are good, or not; OUTPUT/good.yaml")]
 
+Force = Annotated[bool, typer.Option("--force", help="overwrite files that it has not written")]
+
 
 @app.command()
 def merge(
@@ -20,12 +22,13 @@ def merge(
     samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
     to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the tables; OUTPUT/merged")] = None,
     good: Good = None,
+    force: Force = False,
 ) -> None:
     """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
     from pyama_dask.describe import describe_merge
     from pyama_dask.samples import merge_samples
 
-    report = merge_samples(output, samples, to, good)
+    report = merge_samples(output, samples, to, good, force=force)
     print(describe_merge(report))
     raise typer.Exit(report.exit_status)
 
@@ -40,6 +43,7 @@ def inspect_traces(
     max_overlap: Annotated[float | None, typer.Option(help="part of a box that may be in another one; 0.5")] = None,
     good: Good = None,
     write_good: Annotated[Path | None, typer.Option(help="write overrides that take out all that is flagged")] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """List the cells of all traces with what is odd about them; writes a table, and edits no trace."""
@@ -48,7 +52,7 @@ def inspect_traces(
 
     given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
-    report = inspect_all(output, to, good=good, write_good=write_good, **thresholds)
+    report = inspect_all(output, to, good=good, write_good=write_good, force=force, **thresholds)
     print(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
 
 
@@ -61,12 +65,13 @@ def export(
     ] = None,
     samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
     good: Good = None,
+    force: Force = False,
 ) -> None:
     """Write traces and tracks in a format of other programs; the output stays as it is."""
     from pyama_dask.describe import describe_export
     from pyama_dask.export import export_traces
 
-    report = export_traces(output, to, directory, samples=samples, good=good)
+    report = export_traces(output, to, directory, samples=samples, good=good, force=force)
     print(describe_export(report))
     raise typer.Exit(report.exit_status)
 
@@ -80,6 +85,7 @@ def fit(
     workers: Annotated[int | None, typer.Option(help="local processes")] = None,
     cluster: ClusterKind = None,
     changes: Set = None,
+    force: Force = False,
 ) -> None:
     """Fit a model to every cell of tables of traces; writes one row a cell to {table}_fitted_{model}.csv."""
     from rich.console import Console
@@ -93,7 +99,7 @@ def fit(
     chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
     stopping = "Stopping; tables that are fitted are written, and others would be fitted anew"
     with cancelled_by_signals(stopping, "Ended at once") as cancel, FitDisplay(Console(stderr=True)) as display:
-        report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel)
+        report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel, force=force)
     print(describe_fits(report))
 
 
@@ -102,9 +108,10 @@ def plot(
     files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
     to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for them; plots, beside the first")] = None,
     cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1, max=400)] = 12,
+    force: Force = False,
 ) -> None:
     """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
     from pyama_dask.describe import describe_plots
     from pyama_dask.plots import plot_fits
 
-    print(describe_plots(plot_fits(files, to, cells=cells)))
+    print(describe_plots(plot_fits(files, to, cells=cells, force=force)))
