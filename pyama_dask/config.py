@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
@@ -248,7 +248,9 @@ LARGEST_CONFIG = 2**20
 _MOST_FAULTS = 20
 
 
-def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: Path, overrides: Mapping[str, Any] | None = None, shared: Mapping[str, Iterable[str]] | None = None
+) -> Config:
     """Read a YAML config; relative paths in it are taken from the file's own folder.
 
     Parameters
@@ -258,6 +260,10 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     overrides
         Values by dotted key, such as ``{"params.fovs": "0-5"}``, that take the place of the file's; paths among
         them are relative to the working directory.
+    shared
+        By kind of method, such as ``tracking``, the parameters that every method of the kind takes. If an override
+        names another method of such a kind than the file, the other parameters in the file, which belong to the
+        former method, are dropped.
 
     Raises
     ------
@@ -275,9 +281,21 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
     for part in ("params", "channels"):
         if part in document:
             document[part] = beside(document[part], path.parent)
+    for kind, kept in (shared or {}).items():
+        _drop_former(document.get("params"), kind, overrides or {}, set(kept))
     for dotted, value in (overrides or {}).items():
         set_key(document, dotted, value)
     return parse_config(document, source=str(path))
+
+
+def _drop_former(params: Any, kind: str, overrides: Mapping[str, Any], kept: Collection[str]) -> None:
+    """Drop parameters of the method that a file names, or has by default, if overrides name another one."""
+    method, given = f"{kind}_method", f"{kind}_params"
+    if not isinstance(params, dict) or not isinstance(params.get(given), dict):
+        return
+    former = params.get(method) or Params.model_fields[method].default
+    if overrides.get(f"params.{method}", former) != former:
+        params[given] = {name: value for name, value in params[given].items() if name in kept}
 
 
 def config_text(path: Path, hint: str = "") -> str:
@@ -337,7 +355,10 @@ def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
 
 @contextmanager
 def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
-    """Turn pydantic's errors inside the block into one `ConfigError` that names every key, of a model."""
+    """Turn pydantic's errors inside the block into one `ConfigError` that names every key of a model.
+
+    The keys stand below their `source`, such as the path of a file, if that is known.
+    """
     try:
         yield
     except ValidationError as error:
@@ -345,9 +366,11 @@ def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -
         for fault in error.errors():  # the first says enough of a key that may be of several types
             if not _short_of_refused(fault, error.errors()):
                 faults.setdefault(_key(prefix, fault["loc"]), fault)
-        lines = [f"  {quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
-        more = [f"  ... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
-        raise ConfigError("\n".join([f"{source}:", *lines, *more])) from error
+        lines = [f"{quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
+        lines += [f"... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+        if source:
+            lines = [f"{source}:", *(f"  {line}" for line in lines)]
+        raise ConfigError("\n".join(lines)) from error
 
 
 def _short_of_refused(fault: Any, faults: Iterable[Any]) -> bool:
@@ -450,7 +473,7 @@ def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[.
             "another method, take out those of the one before"
         )
     filled: dict[str, Any] = {}
-    with named_keys("config", key):
+    with named_keys("", key):
         for model in models:
             mine = {name: value for name, value in given.items() if name in model.model_fields}
             filled |= model.model_validate(mine).model_dump()

@@ -72,6 +72,8 @@ class FitConfig(configs.Model):
 def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> FitConfig:
     """Read what is to be fitted from YAML, with values by dotted key in place of the file's.
 
+    If these name another model, the file's ``parameters``, which belong to the former model, are dropped.
+
     Raises
     ------
     ConfigError
@@ -84,6 +86,9 @@ def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None
         if not isinstance(document, dict):
             raise ConfigError(f"{path}: must hold keys such as 'model:' and 'parameters:'")
         document = beside({name: value for name, value in document.items() if value is not None}, path.parent)
+    former = document.get("model", FitConfig.model_fields["model"].default)
+    if (overrides or {}).get("model", former) != former:
+        document.pop("parameters", None)  # which are the former model's
     for key, value in (overrides or {}).items():
         set_key(document, key, value)
     return parse_fit_config(document, str(path or "fit"))

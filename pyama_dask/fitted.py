@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from pyama_dask.csv_text import CsvText
 from pyama_dask.errors import TableError
 from pyama_dask.files import write_bytes
 from pyama_dask.quantities import quoted
-from pyama_dask.yaml_text import parse_yaml
+from pyama_dask.yaml_text import dump_yaml, parse_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,9 +116,7 @@ def write_fitted(path: str | Path, fitted: Fitted) -> None:
     """
     if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
-    about = yaml.safe_dump(
-        dict(fitted.about), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
-    )
+    about = dump_yaml(dict(fitted.about), width=10_000, default_flow_style=None)
     head = "".join(f"# {line}\n" for line in about.splitlines())
     rows = fitted.table.to_csv(index=False, lineterminator="\n", na_rep="")
     write_bytes(path, f"{MARK}\n{head}{rows}".encode())

@@ -19,6 +19,7 @@ from pyama_dask.store import read_attributes, read_frame
 from pyama_dask.tasks import fov_name, task_key
 from pyama_dask.verify import find_faults
 from pyama_dask.workspace import CONFIG
+from pyama_dask.yaml_text import load_yaml
 
 SAMPLES = 64
 """Frames of the output that are compared with the movie's, spread over all that are recorded."""
@@ -45,7 +46,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
         If it is another one; says in what.
     """
     try:
-        before = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)["metadata"]
+        before = load_yaml((output / CONFIG).read_bytes())["metadata"]
         difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(

@@ -13,7 +13,6 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
 import zarr
 from zarr.storage import ZipStore
 
@@ -25,6 +24,7 @@ from pyama_dask.report import read_status
 from pyama_dask.store import missing_frames, read_attributes
 from pyama_dask.tables import read_traces_csv
 from pyama_dask.tasks import fov_name
+from pyama_dask.yaml_text import load_yaml
 
 
 def open_output(directory: str | Path) -> Output:
@@ -212,7 +212,7 @@ class Output:
     def config(self) -> dict[str, Any]:
         """The config as it was resolved, and the ``metadata`` of the movie."""
         text = (self.directory / "processing_config.yaml").read_bytes()
-        document: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)
+        document: dict[str, Any] = load_yaml(text)
         return document
 
     @property

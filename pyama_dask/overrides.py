@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from pydantic import StrictBool
 
 from pyama_dask.config import Model, config_text, named_keys
@@ -16,7 +15,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.files import writable, write_bytes
 from pyama_dask.quantities import Selection, as_ranges, parse_selection
 from pyama_dask.tables import frame_numbers
-from pyama_dask.yaml_text import parse_yaml
+from pyama_dask.yaml_text import dump_yaml, parse_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,5 +142,5 @@ def write_overrides(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    inner = yaml.dump(dict(row), Dumper=yaml.CSafeDumper, default_flow_style=True, sort_keys=False, width=2**20)
+    inner = dump_yaml(dict(row), default_flow_style=True, width=2**20)
     return f"- {inner.strip()}\n"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config import ChannelChoice, Config, method_parameters
+from pyama_dask.config import ChannelChoice, Config, method_parameters, parameter_model
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.methods import Method, find_method, is_plugin, ready_method
@@ -55,6 +55,11 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     return config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
+
+
+def shared_parameters() -> dict[str, list[str]]:
+    """Parameters that every method of a kind takes, for `load_config`."""
+    return {"segmentation": [], "tracking": list(parameter_model(keep_cells).model_fields)}
 
 
 def plugins(config: Config) -> list[str]:

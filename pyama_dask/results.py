@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
 from pyama_dask.csv_text import read_text
 from pyama_dask.errors import TableError
 from pyama_dask.files import write_bytes
 from pyama_dask.quantities import quoted
 from pyama_dask.tables import inspected
-from pyama_dask.yaml_text import parse_yaml
+from pyama_dask.yaml_text import dump_yaml, parse_yaml
 
 
 def read_processing_config(path: str | Path) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
 
 def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a config as YAML, so that `read_processing_config` gives an equal one; keys stay in their order."""
-    text = yaml.dump(dict(document), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    text = dump_yaml(dict(document), width=120)
     write_bytes(path, text.encode())
 
 

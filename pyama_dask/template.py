@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pyama_dask.config import Cluster, Params, Storage, method_parameters
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.methods import BUILT_IN
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.readers import Metadata
+from pyama_dask.yaml_text import dump_yaml
 
 COMMENTS: Mapping[str, str] = {
     "input": "the movie: ND2 or CZI; paths count from this file's folder",
@@ -164,5 +163,5 @@ def _lines(document: Mapping[str, Any], prefix: str, indent: str = "") -> list[s
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    text = dump_yaml(value, default_flow_style=True, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...").strip()

@@ -28,6 +28,7 @@ from pyama_dask.readers import Metadata
 from pyama_dask.report import LEDGER, PLAN, read_plan
 from pyama_dask.store import create_array, create_images, write_groups
 from pyama_dask.tasks import WORK, Job, Task, digest, task_key
+from pyama_dask.yaml_text import dump_yaml, load_yaml
 
 log = logging.getLogger("pyama_dask")
 
@@ -80,7 +81,7 @@ def keep_layout(config: Config) -> Config:
 def read_config(output: Path) -> Config | None:
     """Config of the last run that wrote to an output; None if there is none that can be read."""
     try:
-        document = yaml.load((output / CONFIG).read_bytes(), Loader=yaml.CSafeLoader)
+        document = load_yaml((output / CONFIG).read_bytes())
         return Config.model_validate({key: value for key, value in document.items() if key != "metadata"})
     except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
         return None  # it is written anew, and tells nothing that the ledger's digests do not
@@ -159,7 +160,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, d
     remove_partial(output, output / WORK)
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
-    text = yaml.dump(written, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    text = dump_yaml(written, width=120)
     write_bytes(output / CONFIG, text.encode())
     try:
         before = read_plan(output)

@@ -6,6 +6,8 @@ The parser's events are counted first. What it would make of aliases ("billion l
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +23,9 @@ LONGEST_TEXT = 10_000
 LONGEST_NUMBER = 100
 _TEXT = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
+_FLOAT = "tag:yaml.org,2002:float"
+_FLOAT_1_2 = re.compile(r"[-+]?(\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
+"""Numbers of YAML 1.2 that PyYAML, which follows YAML 1.1, reads as text: ``5e8``, ``1.5e3``, ``-.5``."""
 
 
 def parse_yaml(text: str, problem: str) -> Any:
@@ -41,6 +46,31 @@ def parse_yaml(text: str, problem: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # also a date that no calendar has
         raise ConfigError(f"{problem}: {error}") from error
+
+
+def load_yaml(content: str | bytes) -> Any:
+    """Read YAML that this program wrote, with the same numbers as `parse_yaml`, but without its limits.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is not YAML.
+    """
+    return yaml.load(content, Loader=_Numbers)
+
+
+def dump_yaml(document: Any, **options: Any) -> str:
+    """Write plain values as YAML, keys in their order; `parse_yaml` and `load_yaml` read equal ones.
+
+    Parameters
+    ----------
+    document
+        Mappings, lists, text and numbers.
+    options
+        Of `yaml.dump`, such as ``width``.
+    """
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options)
+    return text
 
 
 def _check_size(text: str) -> None:
@@ -90,8 +120,29 @@ def _problem(event: yaml.Event) -> str:
     return ""
 
 
-class _Loader(yaml.CSafeLoader):
-    """The safe loader, which refuses a key that stands twice in one mapping."""
+class _Numbers(yaml.CSafeLoader):
+    """The safe loader, with the numbers of YAML 1.2; a number that no float can hold is refused."""
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value: float = super().construct_yaml_float(node)
+        if math.isinf(value) and "inf" not in node.value.lower():
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is beyond the largest number, 1.8e308", node.start_mark
+            )
+        return value
+
+
+class _Dumper(yaml.CSafeDumper):
+    """The safe dumper, which quotes text that `_Numbers` would read as a number."""
+
+
+_Numbers.add_constructor(_FLOAT, _Numbers.construct_yaml_float)
+for _kind in (_Numbers, _Dumper):
+    _kind.add_implicit_resolver(_FLOAT, _FLOAT_1_2, list("-+.0123456789"))
+
+
+class _Loader(_Numbers):
+    """The loader of what users write, which refuses a key that stands twice in one mapping."""
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()

@@ -30,8 +30,9 @@ from pyama_dask.kernels.tracking import keep_cells, link
 from pyama_dask.plugins import installed
 from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
 from pyama_dask.readers.base import Channel
-from pyama_dask.resolve import frame_times, plugins, resolve
+from pyama_dask.resolve import frame_times, plugins, resolve, shared_parameters
 from pyama_dask.template import COMMENTS, config_template, default_params
+from pyama_dask.yaml_text import dump_yaml, load_yaml, parse_yaml
 
 PLAIN = config("movie.nd2", "out")
 
@@ -187,6 +188,35 @@ class TestRefusals:
             parse_config(PLAIN).params.fovs = "0"
 
 
+class TestYaml:
+    """The one reader of YAML, and the one writer."""
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("5e8", 5e8), ("-1E-3", -1e-3), ("1.5e3", 1.5e3), ("-.5", -0.5), (".5e1", 5.0), ("+2.e+1", 20.0),
+            ("5", 5), ("1.5", 1.5), ("08", "08"), ("1e", "1e"), ("e8", "e8"), ("1e8x", "1e8x"), ("'5e8'", "5e8"),
+            ("-", [None]), ("5e8-6", "5e8-6"), (".inf", float("inf")),
+        ],
+    )  # fmt: skip
+    def test_numbers_are_those_of_yaml_1_2(self, text, value):
+        for found in (parse_yaml(text, "here"), load_yaml(text)):
+            assert (found, type(found)) == (value, type(value))
+            assert parse_yaml(dump_yaml({"a": found}), "here") == load_yaml(dump_yaml({"a": found})) == {"a": value}
+
+    def test_a_number_that_no_float_holds_is_refused_by_line(self):
+        with pytest.raises(ConfigError, match=r"here: 1e999 is beyond the largest number(.|\n)*line 2, column 4"):
+            parse_yaml("a: 5\nb: 1e999", "here")
+
+    def test_switches_may_be_those_of_yaml(self, tmp_path):
+        text = "input: a.nd2\noutput: o\nchannels: {pc: {channel: 0}}\nparams: {frame_interval: 5e-1}\n"
+        text += "storage: {cells: off, display: no}\ncluster: {tls: false}\n"
+        (tmp_path / "run.yaml").write_text(text)
+        found = load_config(tmp_path / "run.yaml")
+        assert (found.storage.cells, found.storage.display, found.cluster.tls) == ("off", "off", "off")
+        assert found.params.frame_interval == 0.5
+
+
 class TestFiles:
     def test_paths_count_from_the_folder_of_the_file(self, tmp_path):
         found = load_config(write_config(tmp_path / "run.yaml", config("data/a.nd2", "../out")))
@@ -203,6 +233,22 @@ class TestFiles:
         assert found.params.fovs == "0-2"
         assert found.params.tracking_params == {"min_frames": 3}
         assert str(found.output) == "here"  # from the command line: relative to where one stands
+
+    def test_an_override_that_names_another_method_drops_the_parameters_of_the_former_one(self, tmp_path):
+        params = {"segmentation_params": {"min_object_size": 9}, "tracking_params": {"min_frames": 3, "min_iou": 0.2}}
+        path = write_config(tmp_path / "run.yaml", PLAIN | {"params": params})
+
+        def found(**overrides):
+            changed = {f"params.{name}": value for name, value in overrides.items()}
+            loaded = load_config(path, changed, shared_parameters()).params
+            return loaded.segmentation_params, loaded.tracking_params
+
+        same = (params["segmentation_params"], params["tracking_params"])
+        assert found() == found(segmentation_method="logstd", tracking_method="iou") == same
+        assert found(segmentation_method="own.py:cut") == ({}, params["tracking_params"])
+        assert found(tracking_method="own.py:follow") == (params["segmentation_params"], {"min_frames": 3})
+        given = {"segmentation_params.level": 5, "segmentation_method": "own.py:cut"}
+        assert found(**given)[0] == {"level": 5}
 
     def test_an_override_below_a_value_is_refused(self, tmp_path):
         path = write_config(tmp_path / "run.yaml", PLAIN)

@@ -344,6 +344,8 @@ class TestConfig:
         config = load_fit_config(tmp_path / "fit.yaml", {"parameters.slope.high": 3.5})
         assert config.chosen().parameters[1].default == 2
         assert config.chosen().parameters[1].high == 3.5
+        other = load_fit_config(tmp_path / "fit.yaml", {"model": "maturation", "parameters.ktl.high": 1e7})
+        assert set(other.parameters) == {"ktl"}
 
     def test_a_model_in_a_file_is_found_by_workers_in_other_folders(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

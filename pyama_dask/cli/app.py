@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,19 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def naming_set(message: str, arguments: list[str]) -> str:
+    """Put ``--set`` in front of the lines of a message that are about keys which were set on the command line."""
+    given = [value for flag, value in pairwise(arguments) if flag == "--set"]
+    given += [argument.removeprefix("--set=") for argument in arguments if argument.startswith("--set=")]
+    keys = tuple(f"{change.partition('=')[0]}{end}" for change in given for end in ":.")
+    lines = message.split("\n")
+    ours = [line for line in lines if line.strip().startswith(keys)]
+    others = [line for line in lines if line not in ours]
+    if ours and len(others) == 1 and others[0].endswith(":"):  # the name of a file that has no part in it
+        others = []
+    return "\n".join([*others, *(f"--set {line.strip()}" for line in ours)])
+
+
 STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}
 """Exit status of errors that may end a run which has begun."""
 
@@ -60,5 +74,5 @@ def main() -> None:
     except PyamaError as error:
         if debug:
             raise
-        print(f"pyama-dask: {error}", file=sys.stderr)
+        print(f"pyama-dask: {naming_set(str(error), arguments)}", file=sys.stderr)
         sys.exit(STATUS.get(type(error), 2))

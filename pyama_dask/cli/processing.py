@@ -197,6 +197,7 @@ def _load(
     """Read the config, with what the command line says in place of its own."""
     from pyama_dask.config import did_you_mean, load_config
     from pyama_dask.errors import ConfigError
+    from pyama_dask.resolve import shared_parameters
     from pyama_dask.template import COMMENTS
 
     overrides = parsed(changes)
@@ -207,7 +208,8 @@ def _load(
         "cluster.kind": cluster,
     }
     try:
-        return load_config(path, overrides | {key: value for key, value in given.items() if value is not None})
+        given = {key: value for key, value in given.items() if value is not None}
+        return load_config(path, overrides | given, shared_parameters())
     except ConfigError as error:
         hints = [did_you_mean(key, COMMENTS) for key in overrides if key not in COMMENTS]
         raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
