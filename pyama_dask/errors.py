@@ -120,6 +120,25 @@ class StoreError(PyamaError, RuntimeError):
     """A stored array that is missing, or not as it was recorded."""
 
 
+class DamagedError(StoreError):
+    """A file of the output that a task reads and that is not as it was recorded; it can be regenerated.
+
+    Parameters
+    ----------
+    message
+        What was found.
+    path
+        The file, in the output.
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.path)
+
+
 class PlanError(PyamaError, ValueError):
     """A run that cannot work as configured, such as a task that does not fit a worker's memory."""
 

@@ -10,22 +10,24 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyama_dask.errors import (
     CancelledError,
     ClusterError,
+    DamagedError,
     DiskError,
     PyamaError,
+    StoreError,
     WalltimeError,
     WorkerLostError,
 )
 from pyama_dask.failures import Attempts, Failure
 from pyama_dask.files import disk_error
 from pyama_dask.ledger import Ledger
-from pyama_dask.plan import FovPlan, Plan
+from pyama_dask.plan import FovPlan, Plan, with_inputs
 from pyama_dask.pool import Outcome, Pool
 from pyama_dask.tasks import Kind, Receipt, Step, Task
 from pyama_dask.walltime import Pace
@@ -42,7 +44,12 @@ COMPLETES: Mapping[Step, Kind] = {
 
 SHORT_JOBS = 5
 """Young jobs that may have too little time for a task; old ones are as many as there are, and each leaves."""
+REPAIRS = 3
+"""Times that damaged files of a FOV are regenerated in one run; a disk that damages more is not to be trusted."""
 Progress = Callable[[dict[str, Any]], None]
+Prepare = Callable[[FovPlan], Sequence[str]]
+Tidy = Callable[[int], Sequence[str]]
+Repair = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
 
 
 # ------------------------------------------------------------------------------------------ one FOV, all
@@ -69,6 +76,8 @@ class FovRun:
     plan: FovPlan
     stages: list[tuple[Task, ...]] = field(init=False)
     out: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
+    """Files that its tasks were to read and that are not as recorded, by path in the output."""
 
     def __post_init__(self) -> None:
         self.stages = list(self.plan.stages)
@@ -92,8 +101,9 @@ def execute(
     pool: Pool,
     ledger: Ledger,
     *,
-    prepare: Callable[[FovPlan], None],
-    tidy: Callable[[int], None],
+    prepare: Prepare,
+    tidy: Tidy,
+    repair: Repair,
     progress: Progress,
     cancel: threading.Event,
 ) -> Execution:
@@ -108,9 +118,12 @@ def execute(
     ledger
         Open for writing; every receipt is recorded in it before anything is built on it.
     prepare
-        Called for every FOV before its first task: creates its arrays.
+        Called for every FOV before its first task: creates its arrays, and gives warnings.
     tidy
-        Called with every FOV when all that was to do of it is recorded: removes what is not needed any more.
+        Called with every FOV when all that was to do of it is recorded: removes what is not needed any more, and gives
+        warnings.
+    repair
+        Called with a FOV and its damaged files: takes them back and gives what is left to do, and warnings.
     progress
         Called with an event whenever a step of a FOV has come further.
     cancel
@@ -125,7 +138,7 @@ def execute(
     OutputError
         If the output is not this run's any more.
     """
-    return _Loop(plan, pool, ledger, prepare, tidy, progress, cancel).run()
+    return _Loop(plan, pool, ledger, prepare, tidy, repair, progress, cancel).run()
 
 
 class Watch:
@@ -168,11 +181,13 @@ class _Loop:
     """State of one execution."""
 
     def __init__(
-        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Callable[[FovPlan], None], tidy: Callable[[int], None],
+        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Prepare, tidy: Tidy, repair: Repair,
         progress: Progress, cancel: threading.Event,
     ) -> None:  # fmt: skip
         self.plan, self.pool, self.ledger = plan, pool, ledger
-        self.prepare, self.tidy, self.progress, self.cancel = prepare, tidy, progress, cancel
+        self.prepare, self.tidy, self.repair, self.progress, self.cancel = prepare, tidy, repair, progress, cancel
+        self.warnings: list[str] = []
+        self.repairs: Counter[int] = Counter()
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.attempts = Attempts(plan.job.config.cluster)
@@ -192,7 +207,7 @@ class _Loop:
             log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
         finally:
             self.pool.stop(self.plan.job)
-        return Execution(self.failed, stopped, self.watch.alarms, self.pool.account())
+        return Execution(self.failed, stopped, [*self.warnings, *self.watch.alarms], self.pool.account())
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
@@ -214,7 +229,7 @@ class _Loop:
         """Let FOVs into the window, until it is full or none are left."""
         while len(self.active) < window and not self.cancel.is_set() and (fov := next(waiting, None)) is not None:
             try:
-                self.prepare(fov)
+                self._warn(*self.prepare(fov))
             except Exception as error:  # noqa: BLE001  (one FOV harms no other)
                 self._stop_if_disk_is_full(error)
                 self._fail(fov.tasks[0], error)
@@ -224,16 +239,44 @@ class _Loop:
 
     def _hand_out(self, fov: int) -> None:
         run = self.active[fov]
+        if run.damaged and not run.out:
+            run = self.active[fov] = self._repaired(run)
         self._submit(run.ready())
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
-                self.tidy(fov)
+                self._warn(*self.tidy(fov))
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
+
+    def _repaired(self, run: FovRun) -> FovRun:
+        """Give a FOV with damaged files what is left to do of it; nothing if it has failed."""
+        fov, last = run.plan.fov, min(run.damaged)
+        nothing = replace(run.plan, tasks=())
+        if fov in self.failed:
+            return FovRun(nothing)
+        self.repairs[fov] += 1
+        if self.repairs[fov] > REPAIRS:
+            said = f"{last}: files are damaged again and again. Fix: check the disk and the memory of this machine"
+            self._fail(run.plan.tasks[0], StoreError(said))
+            return FovRun(nothing)
+        try:
+            todo, warnings = self.repair(fov, run.damaged)
+        except Exception as error:  # noqa: BLE001  (one FOV harms no other)
+            self._stop_if_disk_is_full(error)
+            self._fail(run.plan.tasks[0], error)
+            return FovRun(nothing)
+        self._warn(f"FOV {fov}: {last} was damaged; it is regenerated with everything that was made from it", *warnings)
+        self.frames_done = {key: done for key, done in self.frames_done.items() if key[0] != fov}
+        return FovRun(todo)
+
+    def _warn(self, *warnings: str) -> None:
+        for warning in warnings:
+            log.warning("%s", warning)
+            self.warnings.append(warning)
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         if tasks:
-            fitted = (self.attempts.fitted(task) for task in tasks)
+            fitted = (with_inputs(self.attempts.fitted(task), self.ledger) for task in tasks)
             self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in fitted], self.plan.job)
             self.in_flight += len(tasks)
 
@@ -248,6 +291,9 @@ class _Loop:
         elif isinstance(outcome, WalltimeError):
             self._have_another_job(task, outcome)
             return
+        elif isinstance(outcome, DamagedError):
+            log.warning("%s: %s", task.key, outcome)
+            self.active[task.fov].damaged.add(outcome.path)
         else:
             if isinstance(outcome, WorkerLostError) and outcome.ran:
                 self.pace.cut_off(task, outcome.ran)
@@ -259,7 +305,7 @@ class _Loop:
             self._fail(task, outcome)
         run = self.active[task.fov]
         run.out.discard(task.key)
-        if task.fov in self.failed:
+        if task.fov in self.failed or run.damaged:
             run.stages.clear()
         self._hand_out(task.fov)
 

@@ -15,6 +15,8 @@ from pyama_dask.kernels.background import grid_shape
 from pyama_dask.tasks import Kind, Step
 
 IMAGES = "images.zarr"
+DOCUMENT = "zarr.json"
+"""File that describes a group or an array."""
 FULL_CHUNK, DISPLAY_CHUNK = 1024, 256
 AXES = ("t", "y", "x")
 

@@ -1,27 +1,35 @@
 """The ledger: an append-only record of what is done, that only the driver writes.
 
-One JSON object a line. The first says which version wrote it; then ``done`` lines hold receipts, ``void`` lines take
-steps back before their files are overwritten, ``failed`` lines hold reasons, and a ``movie`` line says what it is of.
-A line counts when its newline is on disk. A line that cannot be read may have taken something back, so that what the
-lines before it say must be held against the files (see `Ledger.damaged`).
+One JSON object per line, sealed by its CRC-32C as the last key. The first line holds the version; ``done`` lines hold
+receipts, ``void`` lines take steps back before their files are overwritten, ``failed`` lines hold reasons,
+``documents`` lines hold checksums of the files that the driver writes, and a ``movie`` line names the movie.
+A line counts when its newline is on disk. A damaged line may have taken something back, so all files must then be
+compared with their checksums (see `Ledger.damaged`). Version 1 had no seals: its lines are read as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+import google_crc32c
+
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Failure
 from pyama_dask.files import beside, disk_error, write_bytes
-from pyama_dask.tasks import Receipt, Step, Task, fov_key
+from pyama_dask.tasks import Receipt, Step, Task, parse_key
 
-VERSION = 1
+VERSION = 2
+_SEALED = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"}')
+
+Checksum = tuple[int, int]
+"""Size in bytes and CRC-32C of a file."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Ledger:
         """What every recorded step has counted, by task key."""
         self.warnings: dict[str, dict[Step, list[str]]] = {}
         """What every recorded step had to say, by task key."""
-        self.files: dict[str, dict[Step, dict[str, tuple[int, int]]]] = {}
+        self.files: dict[str, dict[Step, dict[str, Checksum]]] = {}
         """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
         self.failed: dict[str, Failure] = {}
         """Why the tasks failed whose failed steps were not done since, by key."""
@@ -77,17 +85,33 @@ class Ledger:
         """What every recorded task took, in the order in which they were done."""
         self.movie: dict[str, str] = {}
         """Of which movie: ``identity`` of its content, and ``first``, the identity it had when the output was begun."""
+        self.documents: dict[str, tuple[Checksum, ...]] = {}
+        """Checksums of the files that the driver writes, by path in the output: the latest, and the one before it.
+
+        A document is recorded before it is written, so that after a crash the file may still be the one before.
+        """
         self.damaged: list[int] = []
-        """Numbers of the lines that are none of a ledger."""
+        """Numbers of the lines that cannot be read."""
+        self._is_sealed = False
         self.check = check
-        self._of_fov: dict[str, set[str]] = {}
+        self._of_fov: dict[int, set[str]] = {}
         self._failed_steps: dict[str, set[Step]] = {}
         self._file = -1
         for number, line in enumerate(self._whole_lines(), 1):
             try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                self._take(self._entry(line))
+            except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError):
                 self.damaged.append(number)
+
+    def _entry(self, line: bytes) -> dict[str, Any]:
+        """Parse a line after checking its seal; lines without one are from version 1, and come before all others."""
+        sealed = _SEALED.fullmatch(line)
+        if sealed:
+            self._is_sealed = True
+        entry: dict[str, Any] = json.loads(line)
+        if google_crc32c.value(sealed[1]) != int(sealed[2], 16) if sealed else self._is_sealed or _needs_seal(entry):
+            raise ValueError("the seal is broken")
+        return entry
 
     def _whole_lines(self) -> list[bytes]:
         """Lines of the file; a torn last one never counted."""
@@ -102,7 +126,7 @@ class Ledger:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             content = self.path.read_bytes()
             os.ftruncate(self._file, content.rfind(b"\n") + 1)
-            if b"\n" not in content:
+            if not self._is_sealed:
                 self._append({"ledger": VERSION})
         except OSError as error:
             told = disk_error(error, self.path)
@@ -114,7 +138,8 @@ class Ledger:
 
     def mend(self) -> None:
         """Leave out the damaged lines, when what the others say was held against the files; keep the file aside."""
-        kept = [line + b"\n" for number, line in enumerate(self._whole_lines(), 1) if number not in self.damaged]
+        lines = (line for number, line in enumerate(self._whole_lines(), 1) if number not in self.damaged)
+        kept = [line + b"\n" if _SEALED.fullmatch(line) else _line(json.loads(line)) for line in lines]
         shutil.copyfile(self.path, beside(self.path).with_suffix(".damaged"))
         write_bytes(self.path, b"".join([_line({"ledger": VERSION}), *kept]))
         os.close(self._file)
@@ -136,10 +161,14 @@ class Ledger:
         if taken := {key: of for key, of in recorded.items() if of}:
             self._append({"void": taken})
 
+    def keys_of(self, fov: int) -> Collection[str]:
+        """Keys of all tasks of a FOV that were ever recorded."""
+        return self._of_fov.get(fov, set())
+
     def outdated(self, fov: int, tasks: Iterable[Task]) -> dict[str, set[Step]]:
         """Steps of a FOV, by task key, that are recorded with other settings than its tasks now have."""
         wanted = {task.key: task.digests for task in tasks}
-        mine = self._of_fov.get(fov_key(fov), set())
+        mine = self.keys_of(fov)
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
@@ -147,6 +176,24 @@ class Ledger:
         """Record a failed attempt at a task."""
         said = {"cause": failure.cause, "reason": failure.reason}
         self._append({"failed": task.key, "steps": [*task.digests], **said})
+
+    def writes(self, documents: Mapping[str, Checksum | None]) -> None:
+        """Record files that the driver is about to write, or with None to remove, by path in the output."""
+        changed = {
+            path: checksum
+            for path, checksum in documents.items()
+            if (checksum,) != self.documents.get(path, (None,))[:1]
+        }
+        if changed:
+            self._append({"documents": changed})
+
+    def authors(self, paths: Collection[str]) -> dict[str, set[Step]]:
+        """Steps by task key that are recorded to have written any of these files."""
+        found: dict[str, set[Step]] = {}
+        for key, steps in self.files.items():
+            if mine := {step for step, files in steps.items() if not files.keys().isdisjoint(paths)}:
+                found[key] = mine
+        return found
 
     def belongs_to(self, identity: str, first: str) -> None:
         """Record of which movie the output is; see `movie`."""
@@ -188,6 +235,8 @@ class Ledger:
                 self.warnings.get(key, {}).pop(step, None)
                 self.files.get(key, {}).pop(step, None)
                 self.notes.get(key, {}).pop(step, None)
+        elif "documents" in entry:
+            self._take_documents(entry["documents"])
         elif "failed" in entry:
             key, failure, steps = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"])), {*entry["steps"]}
             self.failed[key], self._failed_steps[key] = failure, steps
@@ -197,6 +246,14 @@ class Ledger:
         else:
             raise KeyError("no kind of entry")
 
+    def _take_documents(self, documents: Mapping[str, Any]) -> None:
+        read = {_inside(path): None if of is None else (int(of[0]), int(of[1])) for path, of in documents.items()}
+        for path, checksum in read.items():
+            if checksum is None:
+                self.documents.pop(path, None)
+            else:
+                self.documents[path] = (checksum, *self.documents.get(path, ())[:1])
+
     def _take_receipt(self, receipt: Mapping[str, Any]) -> None:
         key, digests = str(receipt["key"]), dict(receipt["digests"])
         notes = {step: dict(counts) for step, counts in receipt["notes"].items()}
@@ -205,7 +262,7 @@ class Ledger:
             for step, of in receipt["files"].items()
         }
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
-        fov, cost = key.split("-")[1], Cost.of(receipt)
+        fov, cost = parse_key(key).fov, Cost.of(receipt)
         self.done.setdefault(key, {}).update(digests)
         self.notes.setdefault(key, {}).update(notes)
         self.warnings.setdefault(key, {}).update(said)
@@ -218,7 +275,13 @@ class Ledger:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    """Encode an entry, and seal it with the checksum of all that stands before the seal."""
+    content = json.dumps(entry, separators=(",", ":")).encode()[:-1]
+    return content + b',"crc":"%08x"}\n' % google_crc32c.value(content)
+
+
+def _needs_seal(entry: Mapping[str, Any]) -> bool:
+    return "crc" in entry or entry.get("ledger", 1) != 1
 
 
 def _inside(path: str) -> str:

@@ -20,7 +20,7 @@ from distributed.system import MEMORY_LIMIT
 from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
-from pyama_dask.errors import DiskError, OutputError, PlanError
+from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
 from pyama_dask.execute import Progress, execute
 from pyama_dask.files import identity
 from pyama_dask.grown import check_grown
@@ -38,7 +38,7 @@ from pyama_dask.launch import (
 )
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
-from pyama_dask.plan import Plan, forced, make_plan, remaining
+from pyama_dask.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.readers import Metadata, read_metadata
 from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, report_fov, write_report
@@ -51,7 +51,7 @@ from pyama_dask.walltime import room_of, too_long
 from pyama_dask.workspace import (
     begun,
     check_output,
-    is_there,
+    fault_of,
     keep_layout,
     logging_to,
     prepare,
@@ -131,24 +131,26 @@ def run(
     ):
         warnings += check_damage(output, ledger, cancel)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
+        rest = replace(plan, anew=frozenset())
         with pool_for(config, client, todo) as (pool, dashboard):  # before anything is recorded, as it may be refused
             ledger.belongs_to(plan.identity, plan.first_identity)
             for said in plugins(plan.job.config):
                 log.info("%s", said)
+            documents, restored = write_records(plan, metadata, ledger)
+            warnings += restored
             for warning in warnings:
                 log.warning("%s", warning)
-            documents = write_records(plan, metadata, ledger)
             if on_start and todo.tasks:
                 on_start(todo, dashboard)
             ended = execute(
                 todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
-                tidy=partial(tidy, plan, ledger), progress=progress or ignore, cancel=cancel,
+                tidy=partial(tidy, plan, metadata, ledger), repair=partial(repair, rest, metadata, ledger, steps),
+                progress=progress or ignore, cancel=cancel,
             )  # fmt: skip
         lock.check()
         stopped = ended.stopped
         if isinstance(stopped, DiskError):
-            done = replace(plan, anew=frozenset())
-            stopped = with_amounts(stopped, what_is_left(done, steps, chosen, ledger), ledger)
+            stopped = with_amounts(stopped, what_is_left(rest, steps, chosen, ledger), ledger)
         report = RunReport(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
@@ -163,6 +165,33 @@ def run(
         )
         write_report(report)
     return report
+
+
+def repair(
+    plan: Plan, metadata: Metadata, ledger: Ledger, steps: Sequence[Step] | None, fov: int, damaged: Collection[str]
+) -> tuple[FovPlan, list[str]]:
+    """Take back damaged files of a FOV with everything that is made from them, and make the FOV ready for what is left.
+
+    Parameters
+    ----------
+    damaged
+        Files by path in the output.
+
+    Returns
+    -------
+    What is left to do, and warnings of `prepare`.
+
+    Raises
+    ------
+    StoreError
+        If the files belong to a step that this run is not to do.
+    """
+    ledger.void(derived_from(ledger.authors(damaged), ledger))
+    try:
+        (todo,) = what_is_left(plan, steps, {fov}, ledger).fovs
+    except PlanError as error:
+        raise StoreError(f"{min(damaged)} is damaged, so that {error}") from error
+    return todo, prepare(plan, metadata, ledger, todo)
 
 
 def verify_output(output: Path, *, deep: bool = False) -> Verification:
@@ -180,7 +209,8 @@ def verify_output(output: Path, *, deep: bool = False) -> Verification:
     OutputError
         If it is no output of a run, or a run is writing to it.
     """
-    read_plan(output)
+    if not (output / LEDGER).exists():
+        read_plan(output)  # says that this is not an output
     if not os.access(output / WORK, os.W_OK):
         return verify(output, Ledger(output / LEDGER), deep=deep, take=False)
     with locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
@@ -296,7 +326,7 @@ def what_is_left(
     """
     recorded = ledger or Ledger(plan.job.output / LEDGER)
     of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
-    return remaining(of, recorded, steps, partial(is_there, plan.job, recorded))
+    return remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
 
 
 def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:

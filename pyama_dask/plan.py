@@ -10,14 +10,15 @@ from typing import Any
 
 from pyama_dask.config import Config
 from pyama_dask.errors import PlanError
+from pyama_dask.files import MISSING
 from pyama_dask.kernels.methods import method_identity, ready_method
-from pyama_dask.layout import ArraySpec, layout, products
-from pyama_dask.ledger import Ledger
+from pyama_dask.layout import DOCUMENT, IMAGES, ArraySpec, layout, products
+from pyama_dask.ledger import Checksum, Ledger
 from pyama_dask.quantities import parse_selection
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind
 from pyama_dask.resolve import Times, frame_times
-from pyama_dask.tasks import BLOCKED, KINDS, STEPS, Job, Kind, Step, Task, digest
+from pyama_dask.tasks import BLOCKED, KINDS, STEPS, WORK, Job, Kind, Step, Task, digest, fov_name, parse_key
 
 METHOD_VERSION = 1
 """Raised when a kernel's results change, so that results of older versions are made anew."""
@@ -41,7 +42,9 @@ BLOCKS_A_WORKER = 3
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
 """What channels of a kind are for; those of other kinds may be for anything."""
 
-NEEDS: Mapping[tuple[Kind, Step], tuple[tuple[Kind, Step], ...]] = {
+Part = tuple[Kind, Step]
+"""What a kind of task does of a step."""
+NEEDS: Mapping[Part, tuple[Part, ...]] = {
     ("ingest", "segment"): (("ingest", "copy"),),
     ("ingest", "background"): (("ingest", "copy"), ("ingest", "segment")),
     ("link", "track"): (("ingest", "segment"),),
@@ -474,10 +477,68 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
     return with_traces + (1 + 1 + 3 * 2 + products), products * (1 + 2 * levels)
 
 
+# ------------------------------------------------------------------------------------------- dependencies
+
+
+def with_inputs(task: Task, ledger: Ledger) -> Task:
+    """Task with the recorded checksums of the files that it may read.
+
+    A task of a whole FOV reads tables and no images, so it gets those only.
+    """
+    needed, files = _needed_for((task.kind, step) for step in task.digests), dict[str, Checksum]()
+    for key in _related(task.key, ledger):
+        for step, of in ledger.files.get(key, {}).items():
+            if (parse_key(key).kind, step) in needed:
+                files |= of
+    if task.block is None:
+        files = {path: recorded for path, recorded in files.items() if path.startswith(WORK)}
+    attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
+    files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
+    return replace(task, inputs=files)
+
+
+def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[str, set[Step]]:
+    """Recorded steps, by task key, that are made from any of the given ones, directly or not, and those themselves."""
+    found: dict[str, set[Step]] = {}
+    further = [(key, step) for key, of in steps.items() for step in of]
+    while further:
+        key, step = further.pop()
+        if step not in found.setdefault(key, set()):
+            found[key].add(step)
+            further += [
+                (other, made)
+                for other in _related(key, ledger)
+                for made in ledger.done.get(other, {})
+                if (parse_key(key).kind, step) in NEEDS.get((parse_key(other).kind, made), ())
+            ]
+    return found
+
+
+def _related(key: str, ledger: Ledger) -> list[str]:
+    """Recorded tasks of the same FOV, but for those of other blocks."""
+    _, fov, block = parse_key(key)
+    return [other for other in ledger.keys_of(fov) if None in (block, of := parse_key(other).block) or of == block]
+
+
+def _needed_for(parts: Iterable[Part]) -> set[Part]:
+    """Parts of steps that any of these need, directly or not."""
+    found, further = set[Part](), set(parts)
+    while further := {need for part in further for need in NEEDS.get(part, ())} - found:
+        found |= further
+    return found
+
+
 # ---------------------------------------------------------------------------------------------- resuming
 
 
-def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there: Callable[[Task, bool], bool]) -> Plan:
+FaultOf = Callable[[Task, bool], str | None]
+"""Gives what is wrong with the recorded files of a task, None if nothing; with True, parts of crops must be there too.
+
+The parts of crops are removed when the crops are done.
+"""
+
+
+def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of: FaultOf) -> Plan:
     """Plan of what is not yet recorded as done.
 
     Parameters
@@ -488,8 +549,8 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there
         What is recorded.
     steps
         The steps to do; None for all.
-    is_there
-        Whether what is recorded of a task is on disk; with True, its parts of crops too, which go when crops are done.
+    fault_of
+        Looks at the files that are recorded of a task.
 
     Raises
     ------
@@ -497,7 +558,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, is_there
         If a chosen step needs one that is neither done nor chosen.
     """
     wanted = known_steps(plan, plan.steps if steps is None else steps)
-    undone = [_undone(fov, ledger, is_there, plan.anew) for fov in plan.fovs]
+    undone = [_undone(fov, ledger, fault_of, plan.anew) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -532,7 +593,7 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
     return replace(plan, anew=frozenset(made_from(known_steps(plan, steps))))
 
 
-def made_from(steps: Collection[Step]) -> set[tuple[Kind, Step]]:
+def made_from(steps: Collection[Step]) -> set[Part]:
     """Parts of steps, and all that is made from them, directly or not."""
     found = {(kind, step) for kind, of in KINDS.items() for step in of if step in steps}
     while further := {part for part, needs in NEEDS.items() if found.intersection(needs)} - found:
@@ -540,15 +601,20 @@ def made_from(steps: Collection[Step]) -> set[tuple[Kind, Step]]:
     return found
 
 
-def _undone(
-    fov: FovPlan, ledger: Ledger, is_there: Callable[[Task, bool], bool], anew: Collection[tuple[Kind, Step]]
-) -> FovPlan:
-    """Leave what is not recorded, or not there; crops are gathered from parts, which may have to be cut again."""
+def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, anew: Collection[Part]) -> FovPlan:
+    """Leave what is not recorded, not there, or made from damaged files.
+
+    Crops are gathered from parts, which may have to be cut again.
+    """
+    faults = {task.key: found for task in fov.tasks if (found := fault_of(task, False))}
+    damaged = {key: ledger.done[key] for key, found in faults.items() if found != MISSING}
+    invalid = derived_from(damaged, ledger)
 
     def left(task: Task) -> Mapping[Step, str]:
-        if not is_there(task, False):
+        if task.key in faults:
             return task.digests
-        return {s: d for s, d in task.digests.items() if (task.kind, s) in anew or not ledger.has(task.key, s, d)}
+        again = {s for s in task.digests if (task.kind, s) in anew} | invalid.get(task.key, set())
+        return {s: d for s, d in task.digests.items() if s in again or not ledger.has(task.key, s, d)}
 
     undone = fov.only(left)
     if not any("crop" in task.digests for task in undone.stage("gather")):
@@ -556,7 +622,7 @@ def _undone(
     open_steps = {task.key: task.digests for task in undone.tasks}
 
     def recut(task: Task) -> Mapping[Step, str]:
-        again = task.kind == "finish" and not is_there(task, True)
+        again = task.kind == "finish" and fault_of(task, True) is not None
         return {s: d for s, d in task.digests.items() if s in open_steps.get(task.key, ()) or (again and s == "crop")}
 
     return fov.only(recut)

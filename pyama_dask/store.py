@@ -1,9 +1,10 @@
 """Zarr on disk: creating the arrays of a FOV, and reading and writing whole blocks.
 
-A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays (but the
-one of tracked labels, see `create_images`); tasks open them and write each shard in one assignment, or, where memory is
-short, some frames after the other. Documents come from zarr-python; pixels go through tensorstore, which takes half of
-its time (see docs/performance.md).
+A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays, except
+for tracked labels: how wide their ids must be is known when the tracks are. Tasks write each shard in one assignment,
+or, where memory is short, some frames after the other. They take an array's shape and type from its `ArraySpec`, so
+that a damaged document changes no pixel. Documents come from zarr-python; pixels go through tensorstore, which takes
+half the time (see docs/performance.md).
 """
 
 from __future__ import annotations
@@ -22,64 +23,48 @@ from zarr.storage import MemoryStore
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files import write_bytes
-from pyama_dask.layout import AXES, ArraySpec
+from pyama_dask.layout import AXES, DOCUMENT, ArraySpec
 
 # --------------------------------------------------------------------------------------------- creation
 
 
-def write_groups(
-    images: Path, specs: Mapping[str, ArraySpec], *, scale: tuple[float, float | None], attributes: Mapping[str, Any]
-) -> None:
-    """Write the groups of a FOV.
+def documents(
+    specs: Mapping[str, ArraySpec], *, scale: tuple[float, float | None], attributes: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Contents of all ``zarr.json`` files of a FOV's store, by path in the store.
 
     Parameters
     ----------
-    images
-        The store, ``fov_000/images.zarr``.
     specs
-        Its arrays.
+        Arrays of the store.
     scale
-        Minutes between frames, and micrometres a pixel; None if that is not known.
+        Minutes between frames, and micrometres per pixel; None if that is not known.
     attributes
         Attributes of the root group.
     """
-    write_group(images, attributes)
     raw = next(name for spec in specs.values() if not spec.is_labels and (name := spec.group))
+    found = {DOCUMENT: _group_document(attributes)}
     for group in dict.fromkeys(spec.group for spec in specs.values()):
         full = specs.get(f"{group}/0")
-        write_group(images / group, ngff(full, scale, raw) if full else {})
+        found[f"{group}/{DOCUMENT}"] = _group_document(ngff(full, scale, raw) if full else {})
+    return found | {f"{spec.path}/{DOCUMENT}": _array_document(spec) for spec in specs.values()}
 
 
-def create_images(images: Path, specs: Mapping[str, ArraySpec]) -> None:
-    """Create the arrays of a FOV; those that are there and as they should be are left alone.
-
-    Tracked labels are left to the task that finds the tracks: how wide their ids must be is known then.
-    """
-    for spec in specs.values():
-        if not spec.is_tracked:
-            create_array(images, spec)
-
-
-def create_array(images: Path, spec: ArraySpec) -> Path:
-    """Write the document of an array, if it is not there or another one, and give its path; data is left alone."""
-    document = images / spec.path / "zarr.json"
-    wanted = _array_document(spec)
-    if not document.exists() or document.read_bytes() != wanted:
-        write_bytes(document, wanted)
-    return document
-
-
-def write_group(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Create a group, or replace its attributes where they differ."""
+def _group_document(attributes: Mapping[str, Any]) -> bytes:
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    content, file = json.dumps(document, indent=1).encode(), path / "zarr.json"
-    if not file.exists() or file.read_bytes() != content:
-        write_bytes(file, content)
+    return json.dumps(document, indent=1).encode()
+
+
+def create_array(images: Path, spec: ArraySpec) -> None:
+    """Write the ``zarr.json`` of an array unless it is there and the same; data is left alone."""
+    path, wanted = images / spec.path / DOCUMENT, _array_document(spec)
+    if not path.exists() or path.read_bytes() != wanted:
+        write_bytes(path, wanted)
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """Attributes of a group or array."""
-    attributes: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    attributes: dict[str, Any] = json.loads((path / DOCUMENT).read_bytes())["attributes"]
     return attributes
 
 
@@ -146,19 +131,23 @@ def _context() -> tensorstore.Context:
     )
 
 
-def _opened(path: Path, mode: Literal["r", "w"]) -> tensorstore.TensorStore:
-    """Open an array that exists, to read or to write."""
+def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) -> tensorstore.TensorStore:
+    """Open an array that exists, to read or to write; as its document says where there is no spec."""
     # an all-zero shard must be a file too: a missing one means not done
     source = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path)},
         "store_data_equal_to_fill_value": True,
     }
+    if spec is not None:
+        source["metadata"] = json.loads(_array_document(spec))
     try:
-        return tensorstore.open(source, context=_context(), open=True, read=mode == "r", write=mode == "w").result()
+        return tensorstore.open(
+            source, context=_context(), open=True, read=mode == "r", write=mode == "w", assume_metadata=spec is not None
+        ).result()
     except (ValueError, RuntimeError, OSError) as error:
-        state = f"is damaged ({error})" if path.exists() else "is gone"
-        raise StoreError(f"{path}: the array {state}; remove the FOV's directory and run again") from error
+        state = f"is damaged ({error})" if path.exists() else "is missing"
+        raise StoreError(f"{path}: the array {state}. Fix: run again") from error
 
 
 def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:
@@ -188,7 +177,7 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     block, before = divmod(start, spec.block_frames)
     end = min(start - before + spec.block_frames, spec.shape[0])
     stop = end if stop is None else stop
-    array = _opened(images / spec.path, "w")
+    array = _opened(images / spec.path, "w", spec)
     if stop > end or data.shape != (stop - start, *spec.shape[1:]) or data.dtype != array.dtype.numpy_dtype:
         raise StoreError(
             f"{images / spec.path}: {data.dtype} {data.shape} at frame {start} is not one block of "
@@ -240,7 +229,7 @@ def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarr
     file = spec.shard_file(images, start // spec.block_frames)
     if not file.exists():
         raise StoreError(f"{file}: the shard is gone; 'pyama-dask run' with the step before makes it anew")
-    array = _opened(images / spec.path, "r")
+    array = _opened(images / spec.path, "r", spec)
     try:
         return np.asarray(array[start:stop].read().result())
     except (ValueError, RuntimeError, OSError) as error:

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, cast
 
 from pyama_dask.config import Config
 
@@ -58,6 +58,8 @@ class Task:
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
+    inputs: Mapping[str, tuple[int, int]] | None = None
+    """Size and CRC-32C of the recorded files that it may read, by path in the output; None to read without checks."""
     seconds: float = 0.0
     """Time that it may take, as far as tasks of its kind have shown; 0 if they have not."""
 
@@ -75,6 +77,29 @@ class Task:
 def task_key(kind: Kind, fov: int, block: int | None) -> str:
     """Name of a task, such as ``ingest-fov000-b003``."""
     return f"{kind}-{fov_key(fov)}" + ("" if block is None else f"-b{block:03d}")
+
+
+class TaskKey(NamedTuple):
+    """The parts of a task's name."""
+
+    kind: Kind
+    fov: int
+    block: int | None
+
+
+@lru_cache(maxsize=2**16)
+def parse_key(key: str) -> TaskKey:
+    """Take the name of a task apart.
+
+    Raises
+    ------
+    ValueError
+        If it is not the name of a task.
+    """
+    kind, fov, *block = key.split("-")
+    if kind not in KINDS:
+        raise ValueError(f"{key}: is not the name of a task")
+    return TaskKey(cast("Kind", kind), int(fov.removeprefix("fov")), int(block[0].removeprefix("b")) if block else None)
 
 
 def fov_key(fov: int) -> str:

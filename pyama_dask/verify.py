@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISDIR
 
 from pyama_dask.errors import CancelledError
-from pyama_dask.files import checksum, files_below
+from pyama_dask.files import MISSING, fault
 from pyama_dask.ledger import Ledger
+from pyama_dask.plan import derived_from
 from pyama_dask.scratch import is_part
 from pyama_dask.tasks import Step
-
-MISSING = "is missing"
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,9 @@ class Fault:
     path: str
     """In the output."""
     what: str
-    key: str
-    """Of the task that wrote it, whose step must be done again."""
-    step: Step
+    key: str | None = None
+    """Of the task that wrote it, whose step must be done again; None for a document of the driver."""
+    step: Step | None = None
 
 
 def find_faults(
@@ -59,42 +56,36 @@ def find_faults(
     faults = []
     for key in list(ledger.done) if keys is None else keys:
         if cancel is not None and cancel.is_set():
-            raise CancelledError(f"{output}: was not compared to the end; the next run begins anew with that")
+            raise CancelledError(f"{output}: the comparison was cancelled. Fix: run again, it starts over")
         for step in ledger.done.get(key, {}):
             for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
-                what = _fault(output / path, recorded, deep)
+                what = fault(output / path, recorded, deep=deep)
                 if what is not None and not (what == MISSING and is_part(path)):
                     faults.append(Fault(path, what, key, step))
     return faults
 
 
-def _fault(file: Path, recorded: tuple[int, int], deep: bool) -> str | None:
-    """What is wrong with a file or directory, of which size and CRC-32C are recorded."""
-    try:
-        size = size_of(file)
-        if size != recorded[0]:
-            return f"has {size} of {recorded[0]} bytes"
-        return "is not what was written: its checksum is another one" if deep and checksum(file) != recorded else None
-    except FileNotFoundError:
-        return MISSING
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a directory."""
-    state = os.stat(path)  # noqa: PTH116  (a large output has a quarter of a million)
-    if S_ISDIR(state.st_mode):
-        return sum(os.stat(file).st_size for file in files_below(path))  # noqa: PTH116
-    return state.st_size
+def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
+    """Compare the files that the driver writes with their recorded checksums; they are small, so always by content."""
+    faults = []
+    for path, accepted in ledger.documents.items():
+        found = [fault(output / path, recorded, deep=True) for recorded in accepted]
+        if all(found):
+            faults.append(Fault(path, str(found[0])))
+    return faults
 
 
 def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
-    """Record that steps whose files are at fault are not done, so that the next run does them again."""
-    steps: dict[str, set[Step]] = {}
-    for fault in faults:
-        steps.setdefault(fault.key, set()).add(fault.step)
-    ledger.void(steps)
+    """Record that steps whose files are at fault are not done, so that the next run does them again.
+
+    What was made from a damaged file may be wrong, and is done again, too; a missing file has misled nobody.
+    """
+    missing, damaged = dict[str, set[Step]](), dict[str, set[Step]]()
+    for found in faults:
+        if found.key is not None and found.step is not None:
+            (missing if found.what == MISSING else damaged).setdefault(found.key, set()).add(found.step)
+    invalid = derived_from(damaged, ledger)
+    ledger.void({key: missing.get(key, set()) | invalid.get(key, set()) for key in {**missing, **invalid}})
 
 
 def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[str]:
@@ -144,9 +135,9 @@ def verify(output: Path, ledger: Ledger, *, deep: bool = False, take: bool = Tru
         Whether to take back what is at fault.
     """
     lines = len(ledger.damaged)
-    files = sum(len(of) for steps in ledger.files.values() for of in steps.values())
+    files = len(ledger.documents) + sum(len(of) for steps in ledger.files.values() for of in steps.values())
     deep = deep or lines > 0
-    faults = tuple(find_faults(output, ledger, deep=deep))
+    faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep))
     if take:
         take_back(ledger, faults)
     if take and lines:

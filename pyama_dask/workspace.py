@@ -19,15 +19,15 @@ from pyama_dask import scratch
 from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, PyamaError
-from pyama_dask.files import PARTIAL, write_bytes
+from pyama_dask.files import MISSING, PARTIAL, checksum_of, write_bytes
 from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.quantities import parse_selection
 from pyama_dask.readers import Metadata
 from pyama_dask.report import LEDGER, PLAN, read_plan
-from pyama_dask.store import create_array, create_images, write_groups
-from pyama_dask.tasks import WORK, Job, Task, digest, task_key
+from pyama_dask.store import documents
+from pyama_dask.tasks import WORK, Job, Task, digest, fov_name, task_key
 from pyama_dask.yaml_text import dump_yaml, load_yaml
 
 log = logging.getLogger("pyama_dask")
@@ -87,14 +87,12 @@ def read_config(output: Path) -> Config | None:
         return None  # it is written anew, and tells nothing that the ledger's digests do not
 
 
-def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
-    """Whether the files that are recorded of a task are on disk, with their sizes; directories are only looked for.
+def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
+    """Look whether the recorded files of a task are there with their sizes; see `plan.FaultOf`.
 
-    Parameters
-    ----------
-    with_parts
-        Whether its parts of crops, which are removed when the crops are done, must be there too.
+    Directories are only looked for. `MISSING` is said only where no file has another size.
     """
+    missing = None
     for of in ledger.files.get(task.key, {}).values():
         for path, (size, _) in of.items():
             if scratch.is_part(path) and not with_parts:
@@ -102,10 +100,11 @@ def is_there(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> bool:
             try:
                 state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
             except OSError:
-                return False
+                missing = MISSING
+                continue
             if not S_ISDIR(state.st_mode) and state.st_size != size:
-                return False
-    return True
+                return f"{path}: has {state.st_size} bytes instead of {size}"
+    return missing
 
 
 class LogFile(logging.FileHandler):
@@ -147,21 +146,20 @@ def begun(output: Path) -> Iterator[None]:
         raise
 
 
-def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, dict[str, Any]]:
+def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
     """Write the resolved config with the movie's metadata, and the plan that a complete output fulfils.
 
     FOVs of earlier runs that this one leaves alone keep their part of the plan, and the settings it was made with.
 
     Returns
     -------
-    Part of the plan's document of every FOV, by its number.
+    Part of the plan's document of every FOV, by its number, and warnings: which documents were damaged.
     """
     output = plan.job.output
     remove_partial(output, output / WORK)
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
     text = dump_yaml(written, width=120)
-    write_bytes(output / CONFIG, text.encode())
     try:
         before = read_plan(output)
     except OutputError:
@@ -174,14 +172,43 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> dict[int, d
     used = {fov["settings"] for fov in fovs.values()}
     settings = {name: of for name, of in (before["settings"] | {current: what}).items() if name in used}
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
-    write_bytes(output / PLAN, json.dumps(document).encode())
+    warnings = write_documents(output, ledger, {CONFIG: text.encode(), PLAN: json.dumps(document).encode()})
     for planned in plan.fovs:
         outdated = ledger.outdated(planned.fov, planned.tasks)  # `prepare` makes them so, when these are taken back
         if planned.tasks and plan.job.fov_dir(planned.fov).exists() and not outdated:
-            describe_fov(plan, metadata, planned)
-            mend_arrays(plan, metadata, ledger, planned)
-            tidy(plan, ledger, planned.fov)
-    return mine
+            warnings += tidy(plan, metadata, ledger, planned.fov)
+    return mine, warnings
+
+
+def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -> list[str]:
+    """Write documents of an output where they are not as wanted, each recorded with its checksum before.
+
+    Parameters
+    ----------
+    wanted
+        Contents by path in the output.
+
+    Returns
+    -------
+    A warning if any of them was neither as wanted nor as recorded.
+    """
+    differing, damaged = dict[str, bytes](), []
+    for path, content in wanted.items():
+        try:
+            there = (output / path).read_bytes()
+        except OSError:
+            there = None
+        if there != content:
+            differing[path] = content
+            if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
+                damaged.append(path)
+    ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
+    for path, content in differing.items():
+        write_bytes(output / path, content)
+    if not damaged:
+        return []
+    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return [f"{output / damaged[0]}{more}: was damaged or missing, and has been written again"]
 
 
 def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
@@ -204,8 +231,13 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
     }
 
 
-def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> None:
-    """Make a FOV ready for its tasks: take back what is to be made anew, remove it, and create the arrays."""
+def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> list[str]:
+    """Make a FOV ready for its tasks: take back what is to be made anew, remove it, and create the arrays.
+
+    Returns
+    -------
+    Warnings, see `write_documents`.
+    """
     job, info = plan.job, metadata.fovs[todo.fov]
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
@@ -216,12 +248,16 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> No
         again.setdefault(task.key, set()).update(task.digests)
     ledger.void(again)
     discard(plan, ledger, fov, specs)
-    describe_fov(plan, metadata, fov)
-    create_images(job.fov_dir(fov.fov) / IMAGES, specs)
+    wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
+    ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
+    return write_documents(job.output, ledger, wanted)
 
 
-def describe_fov(plan: Plan, metadata: Metadata, fov: FovPlan) -> None:
-    """Write the groups of a FOV, with its place, its times and its scales, as far as they are not so already."""
+def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:
+    """Contents of all documents of a FOV's images, by path in the output.
+
+    The array of tracked labels is left out until the tracks are known: they decide how wide its ids are.
+    """
     job, info = plan.job, metadata.fovs[fov.fov]
     attributes = {
         "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(job.frames),
@@ -229,17 +265,15 @@ def describe_fov(plan: Plan, metadata: Metadata, fov: FovPlan) -> None:
         "pixel_size_um": metadata.pixel_size_um,
     }  # fmt: skip
     scale = (fov.times.interval, metadata.pixel_size_um)
+    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks")
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
-    write_groups(job.fov_dir(fov.fov) / IMAGES, specs, scale=scale, attributes=attributes)
-
-
-def mend_arrays(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> None:
-    """Write the documents of arrays anew that have data which is recorded, where they are damaged or gone."""
-    job = plan.job
-    specs = layout(job.config, metadata.fovs[fov.fov].shape, job.n_frames, job.block_frames)
-    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks", 0)
-    for spec in {spec for spec, _ in _recorded_shards(fov, ledger, specs)}:
-        create_array(job.fov_dir(fov.fov) / IMAGES, spec.for_tracks(tracks))
+    known = {
+        path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
+    }
+    store = f"{fov_name(fov.fov)}/{IMAGES}"
+    return {
+        f"{store}/{path}": content for path, content in documents(known, scale=scale, attributes=attributes).items()
+    }
 
 
 def _recorded_shards(fov: FovPlan, ledger: Ledger, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
@@ -295,8 +329,13 @@ def remove_partial(*directories: Path) -> None:
             leftover.unlink()
 
 
-def tidy(plan: Plan, ledger: Ledger, fov: int) -> None:
-    """Remove what a FOV does not need any more: parts of crops that are done, and what killed workers have left."""
+def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
+    """Remove what a FOV does not need any more, such as parts of crops that are done, and see to its documents.
+
+    Returns
+    -------
+    Warnings, see `write_documents`.
+    """
     job = plan.job
     (planned,) = (of for of in plan.fovs if of.fov == fov)
     if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in planned.stage("gather")):
@@ -304,3 +343,4 @@ def tidy(plan: Plan, ledger: Ledger, fov: int) -> None:
             part.unlink(missing_ok=True)
     specs = layout(job.config, planned.tasks[0].shape, job.n_frames, job.block_frames)
     remove_partial(job.fov_dir(fov), job.work_dir(fov), *folders(job.fov_dir(fov) / IMAGES, specs))
+    return write_documents(job.output, ledger, fov_documents(plan, metadata, ledger, planned))

@@ -18,6 +18,7 @@ from pyama_dask.deaths import Crew, Loss
 from pyama_dask.errors import (
     AlgorithmError,
     ClusterError,
+    DamagedError,
     DiskError,
     MissingFrameError,
     OutputError,
@@ -25,7 +26,7 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
-from pyama_dask.execute import Watch, execute
+from pyama_dask.execute import REPAIRS, Watch, execute
 from pyama_dask.failures import LOST_JOBS, Failure
 from pyama_dask.ledger import Ledger
 from pyama_dask.pool import FETCHING, DaskPool, SerialPool
@@ -59,17 +60,24 @@ class Run:
 
     def __init__(self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, check=lambda: None, **cluster):
         self.plan = plan_of(movie(fovs=fovs), storage={"block_frames": 4}, cluster={"kind": "serial"} | cluster)
-        self.events, self.prepared, self.tidied, self.script = [], [], [], script
+        self.events, self.prepared, self.tidied, self.repaired, self.script = [], [], [], [], script
         self.cancel = threading.Event()
         self.cancel_after = cancel_after
         with Ledger(tmp_path / "ledger.jsonl", check) as ledger:
             self.ledger = ledger
             pool = SerialPool(self.task)
             self.execution = execute(
-                self.plan, pool, ledger, prepare=prepare or self.prepared.append, tidy=self.tidied.append,
+                self.plan, pool, ledger, prepare=lambda fov: (prepare or self.prepared.append)(fov) or [],
+                tidy=lambda fov: self.tidied.append(fov) or [], repair=self.repair,
                 progress=self.events.append, cancel=self.cancel,
             )  # fmt: skip
             self.failed = self.execution.failed
+
+    def repair(self, fov, damaged):
+        """Take back all that a FOV has recorded."""
+        self.repaired.append((fov, set(damaged)))
+        self.ledger.void({key: [*self.ledger.done[key]] for key in self.ledger.keys_of(fov)})
+        return self.plan.fovs[fov], [f"FOV {fov} repaired"]
 
     def task(self, task, job):
         if len(self.script.calls) == self.cancel_after:
@@ -143,6 +151,26 @@ def test_what_would_fail_again_is_not_tried_again(tmp_path, error):
 def test_blocks_beside_a_failed_one_are_recorded_still(tmp_path):
     run = Run(tmp_path, Script(ingest_fov000_b000=[AlgorithmError("odd")]))
     assert "ingest-fov000-b002" in run.ledger.done
+
+
+def test_a_fov_with_damaged_files_is_repaired_when_all_of_its_tasks_have_ended(tmp_path):
+    script = Script(finish_fov001_b000=[DamagedError("bad", "a")], finish_fov001_b002=[DamagedError("bad", "b")])
+    run = Run(tmp_path, script)
+    assert run.repaired == [(1, {"a", "b"})]
+    assert run.failed == {}
+    assert run.calls.count("ingest-fov001-b000") == 2
+    assert run.calls.count("ingest-fov000-b000") == 1
+    assert all(run.ledger.has(t.key, s, d) for t in run.plan.tasks for s, d in t.digests.items())
+    assert run.execution.warnings == [
+        "FOV 1: a was damaged; it is regenerated with everything that was made from it", "FOV 1 repaired",
+    ]  # fmt: skip
+
+
+def test_a_fov_whose_files_are_damaged_again_and_again_fails(tmp_path):
+    run = Run(tmp_path, Script(gather_fov001=[DamagedError("bad", "a")] * 9))
+    assert len(run.repaired) == REPAIRS
+    assert run.failed.keys() == {1}
+    assert (run.failed[1].cause, "damaged again and again" in run.failed[1].reason) == ("storage", True)
 
 
 def test_a_fov_that_cannot_be_prepared_fails_alone(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 
+import google_crc32c
 import pytest
 
 from pyama_dask.errors import DiskError, OutputError
@@ -17,6 +18,15 @@ KEY = "ingest-fov000-b000"
 def receipt(key=KEY, digests=None, **more):
     values = {"files": {}, "seconds": 0.1, "bytes_read": 1, "bytes_written": 2, "peak_memory": 3}
     return Receipt(key=key, digests=digests or {"copy": "c1", "segment": "s1"}, **(values | more))
+
+
+def sealed(entry):
+    content = json.dumps(entry, separators=(",", ":"))[:-1]
+    return f'{content},"crc":"{google_crc32c.value(content.encode()):08x}"}}\n'.encode()
+
+
+def plain(entry):
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
 
 
 def task(block, digests, kind="ingest"):
@@ -157,7 +167,7 @@ class TestRecording:
             pass
         with Ledger(path):
             pass
-        assert path.read_bytes().splitlines() == [json.dumps({"ledger": VERSION}, separators=(",", ":")).encode()]
+        assert path.read_bytes() == sealed({"ledger": VERSION})
 
 
 class TestDamage:
@@ -195,14 +205,52 @@ class TestDamage:
 
     @pytest.mark.parametrize("line", GARBAGE)
     def test_a_line_that_is_none_of_a_ledger_is_told_by_number_and_takes_nothing_along(self, path, line):
-        with Ledger(path) as ledger:
-            ledger.record(receipt())
+        path.parent.mkdir()
+        path.write_bytes(plain({"ledger": 1}) + plain({"done": vars(receipt())}))
         before = state(Ledger(path))
         with path.open("ab") as file:
             file.write(line + b"\n")
         ledger = Ledger(path)
         assert ledger.damaged == [3]
         assert state(ledger) == before
+
+    def test_any_flipped_bit_is_noticed(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(files={"copy": {"a": (11, 22)}}))
+            ledger.writes({"processing_config.yaml": (3, 4)})
+            ledger.void({KEY: ["segment"]})
+            ledger.fail(FAILED, Failure("storage", "no disk"))
+        content = path.read_bytes()
+        for place in range(len(content) - 1):  # without the last newline the last line never counted
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            assert Ledger(path).damaged, (place, bytes(flipped[place - 20 : place + 20]))
+
+    def test_lines_of_version_1_are_read_and_sealed_when_the_ledger_is_repaired(self, path):
+        path.parent.mkdir()
+        path.write_bytes(plain({"ledger": 1}) + plain({"done": vars(receipt())}))
+        with Ledger(path) as ledger:
+            assert ledger.done == {KEY: {"copy": "c1", "segment": "s1"}}
+            ledger.void({KEY: ["segment"]})
+            before = state(Ledger(path))
+            ledger.mend()
+        assert state(Ledger(path)) == before
+        assert path.read_bytes().count(b',"crc":"') == len(path.read_bytes().splitlines())
+
+    def test_a_line_without_a_seal_among_sealed_ones_is_damaged(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        with path.open("ab") as file:
+            file.write(plain({"void": {KEY: ["copy"]}}))
+        assert Ledger(path).damaged == [3]
+
+    def test_numbers_that_no_file_can_have_are_damage(self, path):
+        for number in ("1e999", "-1e999", "NaN"):
+            path.parent.mkdir(exist_ok=True)
+            line = plain({"done": vars(receipt(files={"copy": {"a": (1, 2)}}))})
+            path.write_bytes(plain({"ledger": 1}) + line.replace(b"[1,2]", f"[{number},2]".encode()))
+            assert Ledger(path).damaged == [2]
 
     @pytest.mark.parametrize("number", [0, 1, 2])
     def test_mended_the_good_lines_are_kept_and_the_damaged_file_is_put_aside(self, path, number):
@@ -228,9 +276,34 @@ class TestDamage:
 
     def test_a_newer_version_is_refused(self, path):
         path.parent.mkdir()
-        path.write_text(json.dumps({"ledger": VERSION + 1}) + "\n")
+        path.write_bytes(sealed({"ledger": VERSION + 1}))
         with pytest.raises(OutputError, match=r"ledger\.jsonl: .*newer version"):
             Ledger(path)
+
+
+class TestDocuments:
+    def test_the_latest_and_the_one_before_are_accepted(self, path):
+        with Ledger(path) as ledger:
+            for size in (1, 2, 2, 3):
+                ledger.writes({"a": (size, 0), "b": (7, 7)})
+            lines = path.read_bytes().count(b"documents")
+            ledger.writes({"a": (3, 0)})
+            assert path.read_bytes().count(b"documents") == lines == 3  # nothing is recorded twice
+        assert Ledger(path).documents == ledger.documents == {"a": ((3, 0), (2, 0)), "b": ((7, 7),)}
+
+    def test_a_removed_document_is_forgotten(self, path):
+        with Ledger(path) as ledger:
+            ledger.writes({"a": (1, 1), "b": (2, 2)})
+            ledger.writes({"a": None, "c": None})
+        assert Ledger(path).documents == {"b": ((2, 2),)}
+
+
+def test_authors_are_the_steps_that_wrote_a_file(path):
+    with Ledger(path) as ledger:
+        ledger.record(receipt(files={"copy": {"a": (1, 2), "b": (1, 2)}, "segment": {"c": (3, 4)}}))
+        ledger.record(receipt("link-fov000", {"track": "t1"}, files={"track": {"d": (5, 6)}}))
+        assert ledger.authors({"b", "c", "x"}) == {KEY: {"copy", "segment"}}
+        assert ledger.authors({"x"}) == {}
 
 
 def test_a_full_disk_leaves_whole_lines_only(path, monkeypatch):

@@ -168,7 +168,7 @@ def test_a_fov_that_cannot_be_prepared_says_so(small_czi, tmp_path, monkeypatch)
     def refused(*_):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("pyama_dask.workspace.create_images", refused)
+    monkeypatch.setattr("pyama_dask.workspace.fov_documents", refused)
     assert run(small_czi, tmp_path).exit_status == 3
     assert all("Permission denied" in fov["reason"] for fov in read_status(tmp_path)["fovs"])
     assert {fov["cause"] for fov in read_status(tmp_path)["fovs"]} == {"storage"}

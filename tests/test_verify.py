@@ -47,7 +47,9 @@ def test_a_good_output_has_no_faults_and_is_left_alone(copied):
     for deep in (False, True):
         found = verify_output(copied, deep=deep)
         assert (found.faults, found.unreadable_lines, found.deep) == ((), 0, deep)
-        assert found.files == sum(len(of) for steps in Ledger(copied / LEDGER).files.values() for of in steps.values())
+        ledger = Ledger(copied / LEDGER)
+        written = sum(len(of) for steps in ledger.files.values() for of in steps.values())
+        assert found.files == written + len(ledger.documents)
     assert times_of_change(copied) == before
 
 
@@ -87,8 +89,13 @@ def test_a_cell_that_is_not_as_it_was_is_found(small_czi, finished, copied, harm
 def test_a_document_that_is_damaged_is_written_anew_and_no_pixel_is_lost(small_czi, finished, copied, array, content):
     document = copied / "fov_000/images.zarr" / array / "zarr.json"
     document.unlink() if content is None else document.write_bytes(content)
-    assert again(small_czi, copied).tasks == 0
+    (fault,) = verify_output(copied).faults
+    assert (fault.path, fault.step) == (document.relative_to(copied).as_posix(), None)
+    report = again(small_czi, copied)
+    assert report.tasks == 0
+    assert [str(document) in warning for warning in report.warnings] == [True]
     assert file_bytes(copied) == file_bytes(finished)
+    assert verify_output(copied).faults == ()
 
 
 def test_with_a_damaged_document_and_work_left_no_pixel_is_lost(small_czi, finished, copied):
@@ -96,6 +103,90 @@ def test_with_a_damaged_document_and_work_left_no_pixel_is_lost(small_czi, finis
     (copied / RAW.replace("fov_001", "fov_000")).unlink()
     assert again(small_czi, copied).tasks == 1
     assert file_bytes(copied) == file_bytes(finished)
+
+
+@pytest.mark.parametrize("name", ["processing_config.yaml", ".pyama_dask/plan.json"])
+def test_the_config_and_the_plan_are_verified_and_restored_with_a_warning(small_czi, finished, copied, name):
+    alter(copied / name)
+    assert [fault.path for fault in verify_output(copied).faults] == [name]
+    report = again(small_czi, copied)
+    assert [name in warning for warning in report.warnings] == [True]
+    assert again(small_czi, copied).warnings == ()
+    assert verify_output(copied, deep=True).faults == ()
+
+
+READ_AGAIN = [
+    "fov_000/images.zarr/pc_ch_0/0/c.1.0.0",
+    "fov_000/images.zarr/fl_ch_1/0/c.1.0.0",
+    "fov_000/images.zarr/seg_labeled_ch_0/0/c.1.0.0",
+    "fov_000/images.zarr/fl_background_ch_1/tiles/c.1.0.0",
+    ".pyama_dask/fov_000/objects_b001.npz",
+    ".pyama_dask/fov_000/levels_copy_b001.npz",
+    ".pyama_dask/fov_000/levels_background_ch_1_b001.npz",
+]
+
+
+class TestDamagedInput:
+    """A file that is altered after it was written, and before what is left of the run reads it."""
+
+    @pytest.fixture
+    def killed(self, tmp_path, small_czi):
+        """An output whose run has ended after `ingest`."""
+        output = tmp_path / "results"
+        pyama_dask.run(config(small_czi, output), steps=["copy", "segment", "background"])
+        return output
+
+    @pytest.mark.parametrize("name", READ_AGAIN)
+    def test_the_next_run_regenerates_it_and_what_was_made_from_it(self, small_czi, finished, killed, name):
+        alter(killed / name)
+        report = again(small_czi, killed)
+        assert [name in warning for warning in report.warnings] == [True]
+        assert file_bytes(killed) == file_bytes(finished)
+        assert verify_output(killed, deep=True).faults == ()
+
+    @pytest.mark.parametrize("name", ["tracks.npz", "cells.npz", "windows.npz"])
+    def test_so_does_a_run_that_is_killed_after_linking(self, small_czi, finished, copied, name):
+        with Ledger(copied / LEDGER) as ledger:
+            keys = [key for key in ledger.keys_of(0) if key.startswith(("finish", "gather"))]
+            ledger.void({key: [*ledger.done[key]] for key in keys})
+        alter(copied / ".pyama_dask/fov_000" / name)
+        report = again(small_czi, copied)
+        assert [name in warning for warning in report.warnings] == [True]
+        assert file_bytes(copied) == file_bytes(finished)
+
+    @pytest.mark.parametrize(
+        "pattern", ["rows_b001.npz", "crops_pc_ch_0_b001.npy", "../../fov_001/images.zarr/zarr.json"]
+    )
+    def test_a_file_that_is_damaged_during_the_run_is_regenerated_in_it(self, small_czi, finished, tmp_path, pattern):
+        output, damaged = tmp_path / "results", []
+
+        def damage(event):
+            file = output / ".pyama_dask" / "fov_001" / pattern
+            if event["step"] == "track" and event["fov"] == 1 and event["frame"] == event["total"] and not damaged:
+                damaged.append(file)
+                alter(file)
+
+        report = pyama_dask.run(config(small_czi, output), progress=damage)
+        assert report.exit_status == 0
+        assert len(damaged) == 1
+        assert any(damaged[0].name in warning for warning in report.warnings)
+        assert file_bytes(output) == file_bytes(finished)
+
+    def test_a_damaged_file_of_a_step_that_is_not_chosen_fails_the_fov(self, small_czi, killed):
+        alter(killed / "fov_000/images.zarr/seg_labeled_ch_0/0/c.1.0.0")
+        report = pyama_dask.run(config(small_czi, killed), steps=["track", "extract"])
+        (failed,) = report.failed
+        assert failed.fov == 0
+        assert failed.cause == "storage"
+        assert "seg_labeled_ch_0/0/c.1.0.0 is damaged" in failed.reason
+        assert "add it to --steps" in failed.reason
+
+    def test_verification_takes_back_what_was_made_from_it(self, small_czi, finished, copied):
+        alter(copied / "fov_000/images.zarr/pc_ch_0/0/c.1.0.0")
+        assert len(verify_output(copied, deep=True).faults) == 1
+        report = again(small_czi, copied)
+        assert report.tasks == 6  # block 1, link, all of finish, gather; neither blocks 0 and 2 nor FOV 1
+        assert file_bytes(copied) == file_bytes(finished)
 
 
 class TestDamagedLedger:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pyama_dask import scratch
-from pyama_dask.errors import PlanError
+from pyama_dask.errors import DamagedError, PlanError
+from pyama_dask.files import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, channel_of, layout, raw_name
 from pyama_dask.lock import check_wanted
@@ -50,6 +51,7 @@ class Bench:
         self.bytes_read = self.bytes_written = 0
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
+        self._verified: set[Path] = set()
         self._planes: dict[int, tuple[int, np.ndarray]] = {}
 
     @property
@@ -93,6 +95,7 @@ class Bench:
         """Piece of a group, from memory where the task has held it."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
+            self.verified(spec.shard_file(self.images, self.block))
             array = read_block(self.images, spec, self.frames.start, self.frames.stop)
             self.bytes_read += array.nbytes
             self._held[spec.path] = array
@@ -136,6 +139,26 @@ class Bench:
             self._planes[channel] = frame, background_plane(self.get(group, "tiles")[k], tiles.size, out)
         return out
 
+    def verified(self, path: Path) -> Path:
+        """Compare a file that is about to be read with its recorded checksum, and give its path.
+
+        Wrong bytes must not go into a result. What this task has written itself is not compared.
+
+        Raises
+        ------
+        DamagedError
+            If the file is not as it was recorded.
+        """
+        mine = path in self._verified or any(path in files for files in self.written.values())
+        if not mine and self.task.inputs is not None:
+            name = path.relative_to(self.job.output).as_posix()
+            recorded = self.task.inputs.get(name)
+            found = MISSING if recorded is None else fault(path, recorded, deep=True)
+            if found:
+                raise DamagedError(f"{path}: {found}. Fix: run again, it is regenerated", name)
+            self._verified.add(path)
+        return path
+
     def check(self) -> None:
         """See whether the task may go on; asked for every frame, and where cells are written for every cell.
 
@@ -168,21 +191,27 @@ class Bench:
     @cached_property
     def tracks(self) -> dict[str, np.ndarray]:
         """What `link` found: for every frame the ``boxes`` and track ``ids`` of its objects, and how many tracks."""
-        return scratch.load(self.work / "tracks.npz")
+        return scratch.load(self.verified(self.work / "tracks.npz"))
 
     @cached_property
     def cells(self) -> dict[str, np.ndarray]:
         """The kept cells: ``ids`` (N,), ``boxes`` (N, T, 4), and ``valid`` (N, T), the frames they were seen in."""
-        return scratch.load(self.work / "cells.npz")
+        return scratch.load(self.verified(self.work / "cells.npz"))
 
     @cached_property
     def windows(self) -> dict[str, np.ndarray]:
         """Grey levels (low, high) by product between which crops and displays are scaled."""
-        return scratch.load(self.work / "windows.npz")
+        return scratch.load(self.verified(self.work / "windows.npz"))
 
     def block_files(self, what: str) -> list[Path]:
-        """A table's files of all blocks."""
-        return [scratch.block_file(self.work, what, block) for block in range(len(self.job.blocks))]
+        """Files of a table of all blocks, to read."""
+        files = (scratch.block_file(self.work, what, block) for block in range(len(self.job.blocks)))
+        return [self.verified(file) for file in files]
+
+    def part_files(self, product: str) -> list[Path]:
+        """Files of all blocks with the parts of the crops of a product, to read."""
+        files = (scratch.part_file(self.work, product, block) for block in range(len(self.job.blocks)))
+        return [self.verified(file) for file in files]
 
     def at(self, frame: int) -> str:
         """Name a frame of the output in messages, with its number in the movie where that is another."""

@@ -12,6 +12,7 @@ from pyama_dask.blocks.bench import DISPLAY_FAULTS, Bench
 from pyama_dask.blocks.cutting import cells_to_cut, crop_scale
 from pyama_dask.cells import CellsWriter, cells_path
 from pyama_dask.kernels import crops, display
+from pyama_dask.layout import DOCUMENT
 from pyama_dask.store import read_attributes
 from pyama_dask.tasks import Job
 from pyama_dask.traces import feature_columns, traces_file, traces_table, write_traces
@@ -33,7 +34,7 @@ def gather(bench: Bench) -> None:
 def gather_traces(bench: Bench) -> None:
     """Write the traces of the FOV."""
     rows = [scratch.load(file) for file in bench.block_files("rows")]
-    times = np.array(read_attributes(bench.images)["times_min"])
+    times = np.array(read_attributes(bench.verified(bench.images / DOCUMENT).parent)["times_min"])
     table = traces_table(rows, bench.task.fov, times, feature_columns(bench.job.config))
     path = traces_file(bench.job.fov_dir(bench.task.fov), bench.job.source, bench.task.fov)
     write_traces(path, table)
@@ -65,8 +66,8 @@ def gather_crops(bench: Bench) -> None:
         writer.metadata(ids, bench.cells["boxes"], valid, attributes)
         for product, scale in products.items():
             writer.product(product, scale)
-            parts = [scratch.part_file(bench.work, product, block) for block in range(len(bench.job.blocks))]
-            for cell, crop in zip(ids.tolist(), _windows(parts, bench.job, sizes), strict=True):
+            windows = _windows(bench.part_files(product), bench.job, sizes)
+            for cell, crop in zip(ids.tolist(), windows, strict=True):
                 bench.check()
                 writer.crop(product, cell, (crop, *_shown(bench, crop)))
     bench.wrote(path)

@@ -19,11 +19,12 @@ from bench.table import Row
 from pyama_dask.cells import CellsWriter
 from pyama_dask.config import parse_config
 from pyama_dask.demo.movie import make_movie
+from pyama_dask.files import write_bytes
 from pyama_dask.launch import local_cluster
 from pyama_dask.layout import IMAGES, ArraySpec, layout
 from pyama_dask.pipeline import plan_run
 from pyama_dask.readers import open_reader
-from pyama_dask.store import create_array, write_block, write_groups
+from pyama_dask.store import documents, write_block
 
 REPEATS = 2
 """Runs in turns, of which the fastest count."""
@@ -103,9 +104,8 @@ def _floor(movie: Path, done: Path, output: Path, write: Callable[..., object]) 
     crops = _crops(done / "fov_000" / "cells.zarr")
     images = output / "fov_000" / IMAGES
     with spent() as found:
-        write_groups(images, specs, scale=(1.0, 1.0), attributes={})
-        for spec in specs.values():
-            create_array(images, spec)
+        for path, content in documents(specs, scale=(1.0, 1.0), attributes={}).items():
+            write_bytes(images / path, content)
         with open_reader(movie) as reader:
             for frame in range(job.n_frames):
                 reader.read_frame(0, frame, channels=[0, 1])
