@@ -99,7 +99,7 @@ class Params(Model):
     tracking_params: dict[str, Any] = {}
     background_params: dict[str, Any] = {}
     background_weight: Fraction = 1.0
-    frame_interval: Minutes = 10.0
+    frame_interval: Minutes | Literal["auto"] = "auto"
     time_mapping: dict[Whole, Moment] | None = None
     crop_padding: Annotated[Whole, Field(le=10_000)] = 0
 

@@ -62,6 +62,7 @@ def describe_movie(metadata: Metadata) -> str:
         + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
         f"pixel size: {pixel}",
         f"times: {_times(metadata)}",
+        *(f"note: {note}" for note in metadata.notes),
         "channels:",
         *(f"  {k}: {c.name} ({c.kind}, {c.dtype})" for k, c in enumerate(metadata.channels)),
         "FOVs:",
@@ -78,7 +79,8 @@ def _times(metadata: Metadata) -> str:
         )
     steps = np.diff(times, axis=1)
     known = steps[np.isfinite(steps)]
-    words = [str(metadata.time_source)]
+    source = metadata.time_source
+    words = [" or ".join(map(str, dict.fromkeys(source))) if isinstance(source, tuple) else str(source)]
     if known.size:
         words.append(f"{np.median(known):.4g} min between frames ({known.min():.4g} to {known.max():.4g})")
     if missing := int(np.isnan(times).sum()):
@@ -115,6 +117,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"input:   {job.source}",
         f"output:  {job.output}",
         f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
+        f"times:   {_sources(plan)}",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
         f"steps:   {', '.join(plan.steps)}",
         f"tasks:   {len(plan.tasks)} ({counts})" + (f", {len(left.tasks)} left" if left.tasks != plan.tasks else ""),
@@ -129,6 +132,14 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         *(["", "script of a job:", script] if script else ()),
     ]
     return "\n".join(lines)
+
+
+def _sources(plan: Plan) -> str:
+    """Where the times of the FOVs come from."""
+    fovs: dict[str, list[int]] = {}
+    for fov in plan.fovs:
+        fovs.setdefault(fov.times.source, []).append(fov.fov)
+    return "; ".join(source + (f" (FOVs {as_ranges(of)})" if len(fovs) > 1 else "") for source, of in fovs.items())
 
 
 def describe_prediction(predicted: Prediction) -> list[str]:

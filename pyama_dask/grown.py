@@ -112,8 +112,8 @@ def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int
 
 
 def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame: int) -> bool:
-    if recorded["time_source"] != now.time_source or now.times_min is None:
-        return False  # they were not, or are not, the movie's own
+    if recorded["time_source"] != now.source_of(fov) or now.times_min is None:
+        return False  # they were not, or are not, the movie's own, or some of them were estimated
     return bool(abs(recorded["times_min"][k] - now.times_min[fov, frame]) > 1e-6)
 
 

@@ -208,7 +208,8 @@ def make_plan(
     fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
     specs = layout(config, largest, len(frames), block)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
-    warnings = [*_general_warnings(config, metadata), *(fov.times.warning for fov in fovs if fov.times.warning)]
+    of_times = [fov.times.warning for fov in fovs if fov.times.warning]
+    warnings = [*metadata.notes, *_general_warnings(config, metadata), *of_times]
     steps = active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 

@@ -16,8 +16,11 @@ from pyama_dask.kernels.methods import Method, find_method, is_plugin, ready_met
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.quantities import as_ranges, parse_selection
 from pyama_dask.readers import Metadata
+from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 
 PIXEL_TYPES = ("uint8", "uint16")
+DEFAULT_INTERVAL = 10.0
+"""Minutes between frames if neither file nor config states them."""
 
 
 def resolve(config: Config, metadata: Metadata) -> Config:
@@ -184,7 +187,10 @@ class Times:
 
 
 def frame_times(config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...]) -> Times:
-    """Find the times of a FOV's frames: those given in the config, the file's stamps, or the nominal interval.
+    """Find the times of a FOV's frames.
+
+    Times given in the config come first, then the file's stamps, then ``frame_interval`` if it is given, then the
+    nominal interval of the file, then `DEFAULT_INTERVAL`.
 
     Parameters
     ----------
@@ -208,24 +214,57 @@ def frame_times(config: Config, metadata: Metadata, fov: int, frames: tuple[int,
             minutes[frames.index(frame)] = value
         if (np.diff(minutes) <= 0).any():
             raise ConfigError("params.time_mapping: with it the times of the frames do not increase; give all frames")
-        source = "time_mapping" if len(params.time_mapping) == len(frames) else f"time_mapping, else {source}"
+        if len(params.time_mapping) == len(frames):
+            return Times(minutes, "time_mapping")
+        source = f"time_mapping, else {source}"
     return Times(minutes, source, warning)
 
 
-def _stamps(
-    config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...]
-) -> tuple[npt.NDArray[np.float64], str, str | None]:
-    if metadata.times_min is not None and metadata.time_source is not None:
-        stamps = metadata.times_min[fov, list(frames)]
-        if np.isfinite(stamps).all() and (np.diff(stamps) > 0).all():
-            return stamps, metadata.time_source, None
-        missing = int((~np.isfinite(stamps)).sum())
-        fault = f"{missing} time stamps are missing" if missing else "the time stamps do not increase"
+Found = tuple[npt.NDArray[np.float64], str, str | None]
+"""Minutes of the chosen frames, their source, and a warning."""
+
+
+def _stamps(config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...]) -> Found:
+    """Take recorded stamps, and estimate those that are missing or out of order; without any, count intervals."""
+    source = metadata.source_of(fov)
+    if metadata.times_min is None or source in (None, NOMINAL):
+        minutes, counted, warning = _counted(config, metadata, fov, frames, "the file has no time stamps")
+        return minutes, counted, None if counted == NOMINAL else warning  # no stamps contradict what the file states
+    stamps = metadata.times_min[fov]
+    good = usable(stamps)
+    estimated = [frame for frame in frames if not good[frame]]
+    if not estimated:
+        return stamps[list(frames)], str(source), None
+    fault = _fault(stamps, estimated)
+    if good.sum() < min(2, len(stamps)):
+        return _counted(config, metadata, fov, frames, fault)
+    known = np.flatnonzero(good)
+    minutes = extended(np.array(frames), known, stamps[known], typical_step(stamps))
+    warning = f"FOV {fov}: {fault}; the times of these frames are estimated from the other stamps"
+    return minutes, f"{source}; estimated for {_frames(estimated)}", warning
+
+
+def _fault(stamps: npt.NDArray[np.float64], bad: list[int]) -> str:
+    """Problems with the stamps of some frames, in words."""
+    missing = [frame for frame in bad if not np.isfinite(stamps[frame])]
+    others = sorted(set(bad).difference(missing))
+    words = [f"{len(missing)} time stamps are missing ({_frames(missing)})"] if missing else []
+    return " and ".join(words + ([f"the time stamps do not increase ({_frames(others)})"] if others else []))
+
+
+def _frames(frames: list[int]) -> str:
+    return f"{'frame' if len(frames) == 1 else 'frames'} {as_ranges(frames)}"
+
+
+def _counted(config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...], fault: str) -> Found:
+    """Count intervals from the start of the movie: that of the config, else that of the file, else the default."""
+    given, nominal = config.params.frame_interval, metadata.interval_min
+    if nominal is not None and (given == "auto" or np.isclose(given, nominal)):
+        interval, source = nominal, NOMINAL
     else:
-        fault = "the file has no time stamps"
-    interval = config.params.frame_interval
-    nominal = ""
-    if metadata.interval_min is not None and not np.isclose(metadata.interval_min, interval):
-        nominal = f"; the file's own nominal interval is {metadata.interval_min:g} min"
-    warning = f"FOV {fov}: {fault}; times count from frame_interval, {interval:g} min{nominal}"
-    return np.array(frames) * interval, "frame_interval", warning if len(frames) > 1 else None
+        interval = DEFAULT_INTERVAL if given == "auto" else given
+        source = "frame_interval (default)" if given == "auto" else "frame_interval"
+    warning = f"FOV {fov}: {fault}; times count from {source}, {interval:g} min"
+    if source != NOMINAL and nominal is not None:
+        warning += f"; the file's own nominal interval is {nominal:g} min"
+    return np.array(frames) * interval, source, warning if len(frames) > 1 else None

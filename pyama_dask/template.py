@@ -40,7 +40,7 @@ COMMENTS: Mapping[str, str] = {
     "params.background_params.dilation": "pixels: cells are widened by this before background is measured",
     "params.background_params.min_fraction": "0 to 1: least free part of a tile that counts",
     "params.background_weight": "0 to 1: how much of the background is subtracted",
-    "params.frame_interval": "minutes, where the file has no usable time stamps",
+    "params.frame_interval": "minutes, without usable time stamps; auto: the file's nominal interval, else 10",
     "params.time_mapping": "{frame: minutes}: for these frames, in place of the file's stamps",
     "params.crop_padding": "pixels around the boxes of cropped cells",
     "storage.codec": "lz4 (fast), zstd (small) or none",
@@ -90,6 +90,8 @@ def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
     YAML text.
     """
     params = default_params()
+    if metadata.interval_min is not None:
+        params["frame_interval"] = metadata.interval_min
     for dotted, value in fitting_params(metadata).items():
         group, _, name = dotted.rpartition(".")
         (params[group] if group else params)[name] = value

@@ -30,6 +30,7 @@ from pyama_dask.kernels.tracking import keep_cells, link
 from pyama_dask.plugins import installed
 from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
 from pyama_dask.readers.base import Channel
+from pyama_dask.readers.times import NOMINAL
 from pyama_dask.resolve import frame_times, plugins, resolve, shared_parameters
 from pyama_dask.template import COMMENTS, config_template, default_params
 from pyama_dask.yaml_text import dump_yaml, load_yaml, parse_yaml
@@ -457,8 +458,8 @@ class TestTimes:
         ("stamps", "fault"),
         [
             (None, "no time stamps"),
-            ([0, 10, float("nan"), 30], "1 time stamps are missing"),
-            ([0, 10, 10, 30], "do not increase"),
+            ([30, 20, 10, 0], "do not increase"),
+            ([float("nan")] * 3 + [0], "3 time stamps are"),
         ],
     )
     def test_else_the_interval_with_a_warning(self, stamps, fault):
@@ -468,6 +469,32 @@ class TestTimes:
         assert found.source == "frame_interval"
         assert found.warning.startswith("FOV 0: ")
         assert fault in found.warning
+
+    @pytest.mark.parametrize(
+        ("stamps", "minutes", "frame"),
+        [
+            ([0, 12, float("nan"), 30], [0, 12, 21, 30], 2),
+            ([0, 10, 10, 30], [0, 10, 20, 30], 2),
+            ([float("nan"), 12, 22, 32], [2, 12, 22, 32], 0),
+            ([0, 12, 24, 6], [0, 12, 24, 36], 3),
+        ],
+    )
+    def test_a_bad_stamp_affects_its_own_frame_only(self, stamps, minutes, frame):
+        found = self.times(movie(frames=4, times_min=np.array([stamps] * 2)), params__frame_interval=5.0)
+        assert found.minutes.tolist() == minutes
+        assert found.source == f"stamps; estimated for frame {frame}"
+        fault = "the time stamps do not increase" if np.isfinite(stamps[frame]) else "1 time stamps are missing"
+        assert found.warning.startswith(f"FOV 0: {fault} (frame {frame}); the times of these frames are estimated")
+        others = [k for k in range(4) if k != frame]
+        chosen = self.times(movie(frames=4, times_min=np.array([stamps] * 2)), frames=tuple(others))
+        assert (chosen.minutes.tolist(), chosen.warning) == ([minutes[k] for k in others], None)
+
+    def test_the_nominal_interval_is_used_without_a_warning_if_no_stamps_contradict_it(self):
+        metadata = movie(frames=4, times_min=None, interval_min=7.0)
+        found = self.times(metadata)
+        assert (found.minutes.tolist(), found.source, found.warning) == ([0, 7, 14, 21], NOMINAL, None)
+        assert "nominal interval is 7 min" in self.times(metadata, params__frame_interval=5.0).warning
+        assert "frame_interval (default), 10 min" in self.times(movie(frames=4, times_min=None)).warning
 
     def test_chosen_frames_keep_their_own_times(self):
         assert self.times(frames=(1, 3)).minutes.tolist() == [10, 30]

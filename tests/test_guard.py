@@ -168,7 +168,7 @@ def test_stamps_that_jump_back_are_warned_of_by_plan(tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    assert "warning: FOV 0: the time stamps do not increase; times count from frame_interval" in capsys.readouterr().out
+    assert "warning: FOV 0: the time stamps do not increase (frame 2); the times of these" in capsys.readouterr().out
 
 
 def test_ctrl_c_of_a_terminal_never_reaches_the_process_that_reads(tmp_path):

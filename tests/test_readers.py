@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pylibCZIrw import czi
+from support.czi_stamps import attach_stamps
 from support.write_nd2 import Nd2Channel, Nd2Period, Nd2Writer, write_nd2
 
 from pyama_dask.demo.write_czi import write_czi
@@ -654,7 +655,7 @@ class TestTimes:
         write_nd2(tmp_path / "a.nd2", noise((6, 5, 6)), "TYX", frame_times_ms=stamps, period_ms=0)
         with open_reader(tmp_path / "a.nd2") as reader:
             info = reader.metadata
-        assert np.array_equal(info.times_min, [[0.5, 1.5, math.nan, 1, 1, 2]], equal_nan=True)
+        assert np.array_equal(info.times_min, [[0, 1, math.nan, 0.5, 0.5, 1.5]], equal_nan=True)
         assert info.time_source == "nd2 events (Time [s])"
         assert info.interval_min is None
 
@@ -719,22 +720,8 @@ class TestTimes:
         assert read_stamps(movie.path, "EventList") == ()
         with open_reader(movie.path) as reader:
             info = reader.metadata
-        assert np.array_equal(info.times_min, [[0.5, 1.5, math.nan]], equal_nan=True)
+        assert np.array_equal(info.times_min, [[0, 1, math.nan]], equal_nan=True)
         assert info.time_source == "czi attachment TimeStamps"
-
-
-def attach_stamps(path, seconds):
-    """Append an attachment with time stamps to a CZI file."""
-    content = bytearray(path.read_bytes())
-    place = len(content)
-    entry = struct.pack("<2s10xqi16s8s80s", b"A1", place, 0, bytes(16), b"CZTIMS", b"TimeStamps")
-    stamps = struct.pack(f"<ii{len(seconds)}d", 8 * len(seconds), len(seconds), *seconds)
-    data = struct.pack("<i12x128s112x", len(stamps), entry) + stamps
-    content += struct.pack("<16sqq", b"ZISRAWATTACH", len(data), len(data)) + data
-    content[104:112] = struct.pack("<q", len(content))
-    directory = struct.pack("<i252x", 1) + entry
-    content += struct.pack("<16sqq", b"ZISRAWATTDIR", len(directory), len(directory)) + directory
-    path.write_bytes(content)
 
 
 class TestDescription:

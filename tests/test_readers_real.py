@@ -8,51 +8,53 @@ import pytest
 from pylibCZIrw import czi
 
 from pyama_dask.readers import open_reader
+from pyama_dask.readers.times import NOMINAL
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not at hand")
 
-# FOVs, frames, planes, shape of the first FOV, pixel size in um, interval and first time stamps in minutes,
-# and the channels with their kinds.
+# FOVs, frames, planes, shape of the first FOV, pixel size in um, interval and first times in minutes, the channels with
+# their kinds. Times are from the first frame on, and of each plane where the file has them: the attachment of
+# CellDivision has 59.978 and 119.991 s, its XML 60.075 and 120.15 s.
 FACTS = {
     "real_nd2/example-timelapse.nd2": (
-        1, 53, 1, (64, 64), 0.325, None, [4.2272 / 60, 4.7274 / 60], {"GFP 488 nm": "fluorescence"},
+        1, 53, 1, (64, 64), 0.325, None, [0, 0.50016 / 60], {"GFP 488 nm": "fluorescence"},
     ),
     "real_nd2/example-multichannel.nd2": (
-        1, 1, 1, (256, 256), 0.32339, None, [249.177 / 60],
+        1, 1, 1, (256, 256), 0.32339, None, [0],
         {"Mono": "other", "DAPI": "fluorescence", "FITC BP": "fluorescence", "TRITC BP": "fluorescence"},
     ),
     "real_nd2/example-pbmc.nd2": (
-        1, 1, 1, (256, 256), 0.646781, None, [1117.639 / 60],
+        1, 1, 1, (256, 256), 0.646781, None, [0],
         {"Mono": "other", "DAPI": "fluorescence", "FITC BP": "fluorescence", "TRITC BP": "fluorescence"},
     ),
     "real_nd2/example-cerevisiae.nd2": (
-        1, 1, 1, (256, 256), 0.108333, None, [18.1123 / 60], {"DIC": "other", "FITC BP": "fluorescence"},
+        1, 1, 1, (256, 256), 0.108333, None, [0], {"DIC": "other", "FITC BP": "fluorescence"},
     ),
     "real_nd2/example-zstack.nd2": (
-        1, 1, 11, (128, 128), 0.32339, None, [26.2611 / 60], {"FITC BP": "fluorescence"},
+        1, 1, 11, (128, 128), 0.32339, None, [0], {"FITC BP": "fluorescence"},
     ),
     "real_nd2/cluster.nd2": (
-        1, 3, 10, (31, 38), 0.167809, None, [0.445083 / 60, 11.08618 / 60],
+        1, 3, 10, (31, 38), 0.167809, None, [0, 10.641097 / 60],
         {"5-FAM/pH 9.0": "fluorescence", "FM 4-64/2% CHAPS": "fluorescence"},
     ),
-    "real_nd2/t.nd2": (1, 1, 1, (250, 200), 1.840497, None, [822.9243 / 60], {"GFP": "fluorescence"}),
+    "real_nd2/t.nd2": (1, 1, 1, (250, 200), 1.840497, None, [0], {"GFP": "fluorescence"}),
     "real_czi/S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi": (
         3, 2, 3, (122, 295), 1.6, 33.412 / 60, [0, 33.412 / 60],
         {"DAPI": "fluorescence", "EGFP": "fluorescence"},
     ),
     "real_czi/CellDivision_T3_Z5_CH2_X240_Y170.czi": (
-        1, 3, 5, (170, 240), 0.0905767, None, [0, 60.075 / 60, 120.15 / 60],
+        1, 3, 5, (170, 240), 0.0905767, None, [0, 60.0254 / 60, 120.0909 / 60],
         {"LED555": "fluorescence", "LED470": "fluorescence"},
     ),
     "real_czi/WellD6-7_S2.czi": (
-        2, 1, 1, (440, 544), 0.1, None, [0.3825374 / 60], {"AF488": "fluorescence"},
+        2, 1, 1, (440, 544), 0.1, None, [0], {"AF488": "fluorescence"},
     ),
     "real_czi/xyz__multiple_images.czi": (
-        2, 1, 2, (251, 251), 0.195644, None, [7202.7475 / 60], {"ChA": "fluorescence"},
+        2, 1, 2, (251, 251), 0.195644, None, [0], {"ChA": "fluorescence"},
     ),
     "real_czi/Airyscan.czi": (
-        1, 3, 1, (480, 480), 0.0439294, None, [0, 0.523 / 60, 1.046 / 60],
+        1, 3, 1, (480, 480), 0.0439294, None, [0, 0.5233455 / 60, 1.0466909 / 60],
         {"ChA-T1": "fluorescence", "ChA-T2": "fluorescence"},
     ),
     "real_czi/LLS7_small.czi": (
@@ -66,6 +68,17 @@ FACTS = {
         2, 16, 1, (512, 512), 0.87, 10, [0, 10, 20], {"Phase": "phase", "GFP": "fluorescence"},
     ),
 }  # fmt: skip
+
+
+SOURCES = {
+    "CellDivision_T3_Z5_CH2_X240_Y170.czi": "czi AcquisitionTime of planes",
+    "S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi": "czi AcquisitionTime of planes",
+    "WellD6-7_S2.czi": "czi AcquisitionTime of planes",
+    "xyz__multiple_images.czi": "czi attachment TimeStamps",
+    "Airyscan.czi": "czi attachment TimeStamps",
+    "LLS7_small.czi": "czi T/Positions/List/Offsets",
+    "t98g.czi": NOMINAL,
+}
 
 
 def path_of(name):
@@ -107,6 +120,8 @@ def test_what_is_known(name):
     assert info.pixel_size_um == pytest.approx(pixel_size, rel=1e-5)
     assert info.interval_min == (None if interval is None else pytest.approx(interval))
     assert info.times_min.shape == (n_fovs, n_frames)
+    assert info.time_source == SOURCES.get(Path(name).name, "nd2 events (Time [s])")
+    assert info.notes == ()
     assert info.times_min[0, : len(times)] == pytest.approx(times, rel=1e-4)
 
 
@@ -144,6 +159,11 @@ def test_scenes_in_wells():
         fovs = reader.metadata.fovs
     assert [(fov.name, fov.well, fov.site) for fov in fovs] == [("D6", "D6", 1), ("D7", "D7", 1)]
     assert [fov.position_um for fov in fovs] == [(49500, 35500), (58500, 35500)]
+
+
+def test_scenes_recorded_one_after_the_other():
+    with open_reader(path_of("real_czi/WellD6-7_S2.czi")) as reader:
+        assert reader.metadata.times_min * 60 == pytest.approx(np.array([[0], [0.3858889]]))
 
 
 def test_the_same_movie_in_both_formats():

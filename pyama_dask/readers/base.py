@@ -84,9 +84,15 @@ class Metadata:
     interval_min: float | None = None
     """Nominal time between frames in minutes, where the file states one that is above 0."""
     times_min: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    """(FOVs, frames) minutes since the start of the acquisition; NaN where a stamp is missing."""
-    time_source: str | None = None
-    """Where `times_min` comes from, in the file's own words; None without times."""
+    """(FOVs, frames) minutes since the first frame of the movie, as recorded; NaN where a stamp is missing."""
+    time_source: str | tuple[str | None, ...] | None = None
+    """Where `times_min` comes from, in the file's own words; None without times. One for all FOVs, or one each."""
+    notes: tuple[str, ...] = ()
+    """Contradictions in the file, such as more images than it announces."""
+
+    def source_of(self, fov: int) -> str | None:
+        """Where the times of one FOV come from; None without times."""
+        return self.time_source[fov] if isinstance(self.time_source, tuple) else self.time_source
 
 
 @runtime_checkable

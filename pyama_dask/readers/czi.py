@@ -10,13 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from pylibCZIrw import czi
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.czi_planes import CziPlanes, find_planes
-from pyama_dask.readers.czi_stamps import read_stamps
+from pyama_dask.readers.czi_stamps import read_plane_times, read_stamps, stamps_of_frames
 from pyama_dask.readers.czi_xml import (
     SceneText,
     TimeAxis,
@@ -28,6 +27,7 @@ from pyama_dask.readers.czi_xml import (
 )
 from pyama_dask.readers.handle import FileReader
 from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
+from pyama_dask.readers.times import Stamps, choose_times
 
 _DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
 _OTHER_AXES = {"R": "rotation", "I": "illumination", "H": "phase", "V": "view", "B": "block"}
@@ -67,35 +67,48 @@ class CziReader(FileReader[CziMovie]):
             return CziMovie(document, root, planes, stack.pop_all())
 
     def _describe(self, movie: CziMovie) -> Metadata:
-        held = np.asarray(movie.planes.whole.any(axis=(2, 3)))
+        planes = movie.planes
         axis = read_time_axis(movie.root)
-        times = self._times_min(axis, held)
+        interval_min = axis.increment_s / 60 if axis.increment_s else None
+        stamps, notes = self._stamps(planes, axis)
         return Metadata(
             path=self.path,
             format="CZI",
             fovs=_fovs(movie),
-            n_frames=held.shape[1],
+            n_frames=planes.whole.shape[1],
             channels=_channels(movie),
-            z_planes=movie.planes.tiles.shape[3],
+            z_planes=planes.whole.shape[3],
             pixel_size_um=read_pixel_size_um(movie.root),
-            interval_min=axis.increment_s / 60 if axis.increment_s and axis.increment_s > 0 else None,
-            times_min=times,
-            time_source=None if times is None else axis.source,
+            interval_min=interval_min,
+            notes=tuple(notes),
+            **choose_times(stamps, np.asarray(planes.whole.any(axis=(2, 3))), interval_min),
         )
 
-    def _times_min(self, axis: TimeAxis, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
-        """(S, T) minutes since the start of the acquisition; the file has one stamp for all scenes."""
-        n_frames = held.shape[1]
-        seconds = np.full(n_frames, np.nan)
-        if axis.increment_s is not None:
-            seconds = axis.start_s + axis.increment_s * np.arange(n_frames)
-        else:
-            listed = axis.offsets_s
-            if axis.attachment is not None:
-                listed = read_stamps(self.path, axis.attachment)
-            seconds[: len(listed)] = listed[:n_frames]
-        times = np.where(held, seconds / 60, np.nan)
-        return None if np.isnan(times).all() else times
+    def _stamps(self, planes: CziPlanes, axis: TimeAxis) -> tuple[list[Stamps], list[str]]:
+        """Time stamps of each source, best first, and notes on stamps that cannot be used."""
+        found, notes = [], []
+        try:
+            of_planes = read_plane_times(self.path, planes.first_blocks)
+            if of_planes is not None:
+                found.append(Stamps("czi AcquisitionTime of planes", of_planes))
+        except TimeoutError:
+            notes.append(f"{self.path.name}: the time of each plane is not used, as reading them took too long")
+        lists = {
+            f"czi attachment {axis.attachment}": read_stamps(self.path, axis.attachment),
+            "czi T/Positions/List/Offsets": axis.offsets_s,
+        }
+        scenes, frames = planes.first_blocks.shape
+        for source, listed in lists.items():
+            if listed:
+                seconds = stamps_of_frames(listed, scenes, planes.first[0], frames, axis.increment_s)
+                if seconds is not None:
+                    found.append(Stamps(source, seconds))
+                elif frames > 1:
+                    notes.append(
+                        f"{self.path.name}: {source} has {len(listed)} time stamps for {scenes} FOVs of {frames} "
+                        "frames, in an order that is not certain; they are not used"
+                    )
+        return found, notes
 
     def _check_axes(self, document: czi.CziReader) -> None:
         for axis, (start, stop) in document.total_bounding_box.items():

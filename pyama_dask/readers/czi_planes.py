@@ -30,6 +30,8 @@ class CziPlanes:
     pixel_types: tuple[frozenset[str], ...]
     """Names of the pixel types that occur in each channel."""
 
+    first_blocks: npt.NDArray[np.int64]
+    """(S, T) subblock of the first plane that is there and whole, by its place in the directory; -1 for none."""
     whole: npt.NDArray[np.bool_]
     """(S, T, C, Z) planes that are there, and as large as those of other time points: nothing in them is made up."""
 
@@ -62,10 +64,10 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     rows: list[tuple[int, ...]] = []
     types: dict[int, set[str]] = {}
 
-    def note(_index: int, block: Any) -> bool:
+    def note(index: int, block: Any) -> bool:
         at, box = block.coordinate.to_dict(), block.logicalRect
         channel = at.get("C", 0)
-        rows.append((at.get("S", -1), at.get("T", 0), channel, at.get("Z", 0), box.x, box.y, box.w, box.h))
+        rows.append((at.get("S", -1), at.get("T", 0), channel, at.get("Z", 0), box.x, box.y, box.w, box.h, index))
         types.setdefault(channel, set()).add(block.pixelType.name)
         return True
 
@@ -89,16 +91,18 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     of_scene = [scene == place for place in range(len(scenes))]
     mosaic = tiles.max(axis=(1, 2, 3)) > 1
     boxes = tuple(
-        _around(table[rows, 4:]) if several else _usual(table[rows, 4:])
+        _around(table[rows, 4:8]) if several else _usual(table[rows, 4:8])
         for rows, several in zip(of_scene, mosaic, strict=True)
     )
+    whole = _whole(tiles, places, table[:, 4:8], np.array(boxes)[scene], mosaic)
     return CziPlanes(
         scenes=tuple(None if index < 0 else int(index) for index in scenes),
         boxes=boxes,
         channels=tuple(int(index) for index in channels),
         first=(start, int(z.min())),
         tiles=tiles,
-        whole=_whole(tiles, places, table[:, 4:], np.array(boxes)[scene], mosaic),
+        first_blocks=_first_blocks(whole, places, table[:, 8]),
+        whole=whole,
         pixel_types=tuple(frozenset(types[int(index)]) for index in channels),
     )
 
@@ -121,6 +125,18 @@ def _whole(
             values, counts = np.unique(covered[s, whole[s, :, c, z], c, z], return_counts=True)
             fits[s, :, c, z] = covered[s, :, c, z] == values[counts.argmax()] if len(values) else False
     return np.asarray(whole & fits)
+
+
+def _first_blocks(
+    whole: npt.NDArray[np.bool_], places: tuple[npt.NDArray[np.int64], ...], blocks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Find the subblock with the lowest z, then channel, of each scene and time point."""
+    _, _, channel, z = places
+    first = np.full(whole.shape[:2], -1)
+    order = np.lexsort((blocks, channel, z))[::-1]
+    scene, time = (axis[order][whole[places][order]] for axis in places[:2])
+    first[scene, time] = blocks[order][whole[places][order]]  # the last one assigned is the first in order
+    return first
 
 
 def _usual(rectangles: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:

@@ -1,22 +1,48 @@
-"""Time stamps that a CZI file holds as an attachment, which pylibCZIrw does not read.
+"""Time stamps in a CZI file that pylibCZIrw does not read: those of each plane, and lists in attachments.
 
 Layout after ZEISS' description of the format: every segment has a head of 32 bytes. The one at the start of
-the file says where the directory of attachments is, and its entries of 128 bytes say where each of them is.
-Stamps are two int32 (bytes, count) and then float64 seconds.
+the file says where the directories of subblocks and of attachments are. Entries of attachments have 128 bytes, those of
+subblocks 32 and 20 for each dimension. An attachment of stamps is two int32 (bytes, count) and then float64 seconds.
+A subblock has a copy of its entry and then XML, in which ZEN writes when the plane was recorded.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import struct
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
 _SEGMENT_HEAD = 32
-_DIRECTORY_PLACE = struct.Struct("<72x q")
+_DIRECTORY_PLACES = struct.Struct("<52x q 12x q")
 _COUNT = struct.Struct("<i 252x")
 _ENTRY = struct.Struct("<12x q 28x 80s")
 _ATTACHMENT_HEAD = 256
 _STAMPS = struct.Struct("<ii")
+
+_BLOCK_COUNT = struct.Struct("<i 124x")
+_BLOCK_PLACE, _BLOCK_DIMENSIONS = struct.Struct("<6x q"), struct.Struct("<28x i")
+_BLOCK_SIZES = struct.Struct("<i 12x")
+_RECORDED = re.compile(rb"<AcquisitionTime>\s*([^<]+?)\s*</AcquisitionTime>")
+
+READ_AT_ONCE = 4096
+"""Bytes that usually hold the head of a subblock and its XML."""
+PROBES = 32
+"""Planes that are looked at first: if none has a time, no other one is read."""
+THREADS = 16
+"""Reads at once, as a shared file system may take some milliseconds for each."""
+LONGEST_S = 60.0
+"""Seconds after which reading the times of planes is given up."""
 
 
 def read_stamps(path: Path, name: str) -> tuple[float, ...]:
@@ -36,9 +62,92 @@ def read_stamps(path: Path, name: str) -> tuple[float, ...]:
         return struct.unpack(f"<{len(data) // 8}d", data[: len(data) // 8 * 8])
 
 
+def read_plane_times(path: Path, blocks: npt.NDArray[np.int64], longest_s: float = LONGEST_S) -> Array | None:
+    """Read when planes were recorded.
+
+    Parameters
+    ----------
+    path
+        The file.
+    blocks
+        Subblocks by their place in the directory, in any shape; -1 for none.
+    longest_s
+        Seconds that reading may take.
+
+    Returns
+    -------
+    Seconds since 1970 in the shape of `blocks`, NaN where the file has no time; None if it has none at all.
+
+    Raises
+    ------
+    TimeoutError
+        If it takes too long.
+    """
+    seconds = np.full(blocks.size, np.nan)
+    wanted = np.flatnonzero(blocks.ravel() >= 0)
+    with path.open("rb") as file:
+        places = _block_places(file)[blocks.ravel()[wanted]]
+        end = time.monotonic() + longest_s
+
+        def read(chosen: npt.NDArray[np.intp]) -> None:
+            for k in chosen.tolist():
+                if time.monotonic() > end:
+                    raise TimeoutError
+                seconds[wanted[k]] = _recorded_at(file.fileno(), int(places[k]))
+
+        read(np.unique(np.linspace(0, len(wanted) - 1, PROBES).astype(int)) if len(wanted) else wanted)
+        if np.isnan(seconds).all():
+            return None
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(read, (np.arange(k, len(wanted), THREADS) for k in range(THREADS))))
+    return seconds.reshape(blocks.shape)
+
+
+def stamps_of_frames(
+    listed: Sequence[float], scenes: int, start: int, frames: int, interval_s: float | None
+) -> Array | None:
+    """Assign a list of stamps to scenes and frames.
+
+    Parameters
+    ----------
+    listed
+        Seconds.
+    scenes
+        Number of scenes.
+    start, frames
+        First time index in the file, above 0 in a part of a longer movie, and number of frames.
+    interval_s
+        Nominal interval, if known.
+
+    Returns
+    -------
+    (S, T) seconds, NaN beyond the end of the list; None if their order is not certain.
+    """
+    seconds = np.array(listed, np.float64)
+    if scenes == 1 or len(seconds) <= max(start + frames, scenes):
+        first = 0 if len(seconds) == frames else start
+        row = np.full(frames, np.nan)
+        row[: max(len(seconds) - first, 0)] = seconds[first : first + frames]
+        return np.tile(row, (scenes, 1))
+    options = [np.tile(seconds[start : start + frames], (scenes, 1))]
+    points, rest = divmod(len(seconds), scenes)
+    first = 0 if points == frames else start
+    if not rest and points >= first + frames:
+        options.append(seconds.reshape(points, scenes)[first : first + frames].T)
+        options.append(seconds.reshape(scenes, points)[:, first : first + frames])
+    even = [option for option in options if _is_even(option, interval_s)]
+    return even[0] if len(even) == 1 else None
+
+
+def _is_even(seconds: Array, interval_s: float | None) -> bool:
+    """True if most frames follow each other by the nominal interval, or by any one interval."""
+    steps = np.diff(seconds, axis=1)
+    usual = interval_s or np.median(steps)
+    return bool(np.mean(np.abs(steps - usual) <= 0.2 * usual) >= 0.75) if steps.size else False
+
+
 def _find(file: BinaryIO, name: str) -> int:
-    file.seek(_SEGMENT_HEAD)
-    (directory,) = _unpack(file, _DIRECTORY_PLACE)
+    _, directory = _directories(file)
     if directory <= 0:
         return 0
     file.seek(directory + _SEGMENT_HEAD)
@@ -48,6 +157,46 @@ def _find(file: BinaryIO, name: str) -> int:
         if label.rstrip(b"\0") == name.encode():
             return int(place)
     return 0
+
+
+def _block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
+    """Places of all subblocks in the file, in the order of the directory."""
+    directory, _ = _directories(file)
+    file.seek(directory)
+    (used,) = struct.unpack("<24x q", file.read(_SEGMENT_HEAD))
+    data = file.read(used)
+    (count,) = _BLOCK_COUNT.unpack_from(data)
+    places, at = np.empty(count, np.int64), _BLOCK_COUNT.size
+    for k in range(count):
+        (places[k],) = _BLOCK_PLACE.unpack_from(data, at)
+        at += _entry_size(data, at)
+    return places
+
+
+def _recorded_at(descriptor: int, place: int) -> float:
+    """Seconds since 1970; NaN if the subblock does not say it."""
+    data = os.pread(descriptor, READ_AT_ONCE, place + _SEGMENT_HEAD)
+    (size,) = _BLOCK_SIZES.unpack_from(data)
+    head = max(256, _BLOCK_SIZES.size + _entry_size(data, _BLOCK_SIZES.size))
+    if head + size > len(data):
+        data = os.pread(descriptor, head + size, place + _SEGMENT_HEAD)
+    found = _RECORDED.search(data, head, head + max(size, 0))
+    try:
+        moment = datetime.fromisoformat(found[1].decode()) if found else None
+    except ValueError:
+        return np.nan
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() if moment else np.nan
+
+
+def _entry_size(data: bytes, at: int) -> int:
+    return 32 + 20 * int(_BLOCK_DIMENSIONS.unpack_from(data, at)[0])
+
+
+def _directories(file: BinaryIO) -> tuple[int, int]:
+    """Places of the directories of subblocks and of attachments."""
+    file.seek(_SEGMENT_HEAD)
+    blocks, attachments = _unpack(file, _DIRECTORY_PLACES)
+    return blocks, attachments
 
 
 def _unpack(file: BinaryIO, layout: struct.Struct) -> tuple[Any, ...]:

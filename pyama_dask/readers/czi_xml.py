@@ -26,15 +26,12 @@ class SceneText:
 class TimeAxis:
     """The time axis as the XML describes it."""
 
-    source: str | None = None
-    """Where the stamps are, in the file's own words."""
     offsets_s: tuple[float, ...] = ()
-    """Stamps in seconds, where they are listed."""
-    start_s: float = 0.0
+    """Time stamps in seconds, where the XML lists them."""
     increment_s: float | None = None
-    """Seconds between frames, where the stamps follow from it."""
-    attachment: str | None = None
-    """Name of the attachment that holds the stamps."""
+    """Nominal seconds between frames, above 0."""
+    attachment: str = "TimeStamps"
+    """Name of the attachment that may hold recorded time stamps."""
 
 
 def read_channels(root: ET.Element) -> list[tuple[str, ChannelKind]]:
@@ -79,17 +76,13 @@ def read_time_axis(root: ET.Element) -> TimeAxis:
     positions = root.find(f"{_DIMENSIONS}/T/Positions")
     if positions is None:
         return TimeAxis()
-    words = positions.findtext("List/Offsets", "").split()
-    offsets = [_number(word) for word in words]
-    if words:
-        numbers = tuple(float("nan") if offset is None else offset for offset in offsets)
-        return TimeAxis("czi T/Positions/List/Offsets", offsets_s=numbers)
+    offsets = [_number(word) for word in positions.findtext("List/Offsets", "").split()]
     increment = _number(positions.findtext("Interval/Increment"))
-    if increment is not None:
-        start = _number(positions.findtext("Interval/Start")) or 0.0
-        return TimeAxis("czi T/Positions/Interval", start_s=start, increment_s=increment)
-    attachment = positions.findtext("BinaryList/AttachmentName")
-    return TimeAxis(f"czi attachment {attachment}", attachment=attachment) if attachment else TimeAxis()
+    return TimeAxis(
+        offsets_s=tuple(float("nan") if offset is None else offset for offset in offsets),
+        increment_s=increment if increment and increment > 0 else None,
+        attachment=positions.findtext("BinaryList/AttachmentName") or TimeAxis.attachment,
+    )
 
 
 def _position(scene: ET.Element) -> tuple[float, float] | None:

@@ -98,6 +98,8 @@ def _answered(answer: dict[str, Any]) -> Metadata:
         "fovs": tuple(_fov(fov) for fov in answer["fovs"]),
         "channels": tuple(Channel(**channel) for channel in answer["channels"]),
         "times_min": None if times is None else np.array(times, np.float64),
+        "time_source": tuple(source) if isinstance(source := answer["time_source"], list) else source,
+        "notes": tuple(answer["notes"]),
     }
     return Metadata(**answer | read)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import nd2
 import numpy as np
@@ -22,10 +22,11 @@ from pyama_dask.files import PART
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.handle import FileReader
 from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
-from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks
+from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks, recorded_values
+from pyama_dask.readers.times import Stamps, choose_times
 
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
-_TIME = "Time [s]"
+_TIME_SOURCE = "nd2 events (Time [s])"
 _MOST_PLANES = 10_000_000
 """More than any recording has; such a number comes from a damaged file, and would take hours to list."""
 
@@ -136,7 +137,6 @@ class Nd2Reader(FileReader[Nd2Movie]):
         if announced > _MOST_PLANES:
             raise SourceError(f"{self.path}: is damaged, it announces {announced} planes; copy it again")
         self._check_kind(movie.file)
-        times = _times_min(movie)
         n_fovs, n_frames, z_planes = movie.sequence.shape
         return Metadata(
             path=self.path,
@@ -147,8 +147,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
             z_planes=z_planes,
             pixel_size_um=_pixel_size_um(movie.file),
             interval_min=_interval_min(movie.file),
-            times_min=times,
-            time_source=None if times is None else f"nd2 events ({_TIME})",
+            **_times(movie, recorded_values(movie.stream, "AcqTimesCache")),
         )
 
     def _check_kind(self, file: nd2.ND2File) -> None:
@@ -235,37 +234,15 @@ def _interval_min(file: nd2.ND2File) -> float | None:
     return float(periods.pop()) / 60_000
 
 
-def _times_min(movie: Nd2Movie) -> npt.NDArray[np.float64] | None:
-    """(P, T) minutes since the start of the acquisition, of the first plane of each frame."""
-    recorded = _event_seconds(movie.file)
+def _times(movie: Nd2Movie, recorded_ms: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Take the time of a frame from the first of its planes that the file holds."""
     first = np.argmax(movie.held, axis=2)
-    times = np.full(first.shape, np.nan)
-    for fov, frame in np.argwhere(movie.held.any(axis=2)):
-        number = int(movie.sequence[fov, frame, first[fov, frame]])
-        seconds = recorded.get(number)
-        if seconds is None:
-            seconds = _frame_seconds(movie.file, number)
-        times[fov, frame] = seconds / 60
-    return None if np.isnan(times).all() else times
-
-
-def _event_seconds(file: nd2.ND2File) -> dict[int, float]:
-    """Stamps by sequence number, as far as nd2 can read the table of events."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of stamps that nd2 cannot read, which are then not in the table
-            columns = file.events(orient="list", null_value=np.nan)
-    except Nd2Reader.vendor_errors:
-        return {}  # a column of some device that nd2 does not know
-    rows = zip(columns.get("Index", ()), columns.get(_TIME, ()), strict=False)
-    # A row of something else than a frame has no index.
-    return {int(number): float(stamp) for number, stamp in rows if not math.isnan(number)}
-
-
-def _frame_seconds(file: nd2.ND2File, number: int) -> float:
-    # Slower than the table, and not for a stamp that is there but NaN: nd2 then gives the first frame's.
-    channel = _frame_channel(file, number)
-    return math.nan if channel is None else channel.time.relativeTimeMs / 1000
+    numbers = np.take_along_axis(movie.sequence, first[..., None], axis=2)[..., 0]
+    held = np.asarray(movie.held.any(axis=2))
+    has_stamp = held & (numbers < len(recorded_ms))
+    seconds = np.full(held.shape, np.nan)
+    seconds[has_stamp] = recorded_ms[numbers[has_stamp]] / 1000
+    return choose_times([Stamps(_TIME_SOURCE, seconds)], held, None)
 
 
 def _frame_channel(file: nd2.ND2File, number: int) -> nd2.structures.FrameChannel | None:

@@ -15,6 +15,9 @@ import re
 import struct
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from pyama_dask.errors import SourceError
 
 _MAGIC = b"\xda\xce\xbe\x0a"
@@ -50,16 +53,7 @@ def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
     SourceError
         If the file has no map, or the map names data beyond the end of the file.
     """
-    end = file.seek(0, 2)
-    file.seek(max(0, end - _TAIL.size))
-    tail = file.read(_TAIL.size)
-    if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
-        raise SourceError(f"{file.name}: is cut off, its end is not that of an ND2 file; copy it again")
-    file.seek(_TAIL.unpack(tail)[1])
-    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
-    if magic != _MAGIC:
-        raise SourceError(f"{file.name}: is damaged, its map of frames is not where it should be; copy it again")
-    entries = file.read(min(name_length + data_length, end))[name_length:]
+    entries, end = _read_map(file), file.seek(0, os.SEEK_END)
     chunks = {}
     for number, place in _FRAME.findall(entries):
         offset, size = _PLACE.unpack(place)
@@ -71,6 +65,45 @@ def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
             raise SourceError(f"{file.name}: is damaged, frame {int(number)} lies beyond its end; copy it again")
         chunks[int(number)] = Chunk(offset, size - _STAMP)
     return chunks
+
+
+def recorded_values(file: BinaryIO, name: str) -> npt.NDArray[np.float64]:
+    """Read what was recorded with every image.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    name
+        ``AcqTimesCache`` (milliseconds), ``X`` or ``Y`` (stage position in micrometres).
+
+    Returns
+    -------
+    Values by sequence number; none if the file has no such list.
+    """
+    place = re.search(re.escape(f"CustomData|{name}!".encode()) + rb"(.{16})", _read_map(file), re.DOTALL)
+    if place is None:
+        return np.empty(0)
+    file.seek(_PLACE.unpack(place[1])[0])
+    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
+    if magic != _MAGIC:
+        return np.empty(0)
+    file.seek(name_length, os.SEEK_CUR)
+    data = file.read(min(data_length, os.fstat(file.fileno()).st_size))
+    return np.frombuffer(data[: len(data) // 8 * 8], "<f8").astype(np.float64)
+
+
+def _read_map(file: BinaryIO) -> bytes:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - _TAIL.size))
+    tail = file.read(_TAIL.size)
+    if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
+        raise SourceError(f"{file.name}: is cut off, its end is not that of an ND2 file; copy it again")
+    file.seek(_TAIL.unpack(tail)[1])
+    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
+    if magic != _MAGIC:
+        raise SourceError(f"{file.name}: is damaged, its map of frames is not where it should be; copy it again")
+    return file.read(min(name_length + data_length, end))[name_length:]
 
 
 class FrameBytes:
