@@ -18,6 +18,7 @@ from support.movies import config, write_config
 
 import pyama_dask
 from pyama_dask import cli
+from pyama_dask.cli import signals
 from pyama_dask.config import Cluster
 from pyama_dask.launch import local_cluster
 from pyama_dask.report import LEDGER
@@ -152,10 +153,67 @@ def test_closing_the_terminal_cancels(tmp_path, run_yaml):
     assert_gone(family)
 
 
+AT_IMPORT = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["pyama-dask", "plan", {config!r}]
+from pyama_dask.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "distributed"])
+def test_ctrl_c_while_packages_are_imported_says_nothing(module, tmp_path, run_yaml):
+    code = AT_IMPORT.format(module=module, config=str(run_yaml("local")))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+LATE = """
+import atexit, os, signal, subprocess, sys, time
+from pyama_dask.cli import signals
+
+signals.LONGEST = 1.0
+subprocess.Popen(["sleep", "61.7"])
+subprocess.Popen(["sleep", "61.8"], start_new_session=True)
+print(*(process.pid for process in __import__("psutil").Process().children()), flush=True)
+atexit.register(time.sleep, 60)
+with signals.cancelled_by_signals():
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_the_time_limit_holds_until_the_program_has_ended():
+    """It kills what the program has started, but not what ends a run's jobs."""
+    began = time.monotonic()
+    program = subprocess.Popen([sys.executable, "-c", LATE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    mine, of_jobs = (psutil.Process(int(pid)) for pid in program.stdout.readline().split())
+    try:
+        assert program.wait(30) == 130
+        assert time.monotonic() - began < 20
+        assert_gone([mine])
+        assert of_jobs.is_running()
+    finally:
+        of_jobs.kill()
+        program.communicate()
+
+
 # --------------------------------------------------------------------------------------- within this process
 
 
-def test_a_first_signal_cancels(capsys):
+@pytest.fixture
+def no_deadline(monkeypatch):
+    """Keep the time limit, which holds until the program has ended, from the tests."""
+    monkeypatch.setattr(signals, "end_in_time", lambda *_: None)
+
+
+def test_a_first_signal_cancels(capsys, no_deadline):
     with cli.cancelled_by_signals() as cancel:
         os.kill(os.getpid(), signal.SIGTERM)
         assert cancel.is_set()

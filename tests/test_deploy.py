@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from support.movies import config, file_bytes, write_config
 
 import pyama_dask
-from pyama_dask.cli import app
+from pyama_dask.cli.commands import app
 from pyama_dask.config import QUEUES, Cluster, load_config
 from pyama_dask.launch.queues import job_script
 

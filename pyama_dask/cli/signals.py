@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-LONGEST = 9.0
-"""Seconds from a signal to the end, whatever a task is doing."""
+LONGEST = 8.0
+"""Seconds from a signal to the end, whatever still runs; a busy machine may take another second or two to end it."""
 
 
 @contextmanager
@@ -23,12 +22,11 @@ def cancelled_by_signals(
 
     What is said then are `stopping` and `ended`.
 
-    Signals that the program was started to ignore, as by ``nohup``, are ignored.
+    Signals that the program was started to ignore, as by ``nohup``, are ignored. The time limit that begins with the
+    first signal holds until the program has ended.
     """
     event = threading.Event()
     terminals = [number for number in (1, 2) if os.isatty(number)]
-    late = threading.Timer(LONGEST, end_at_once, [terminals, ended])
-    late.daemon = True
 
     def stop(number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
@@ -36,7 +34,7 @@ def cancelled_by_signals(
         if event.is_set():
             end_at_once(terminals, ended)
         event.set()
-        late.start()
+        end_in_time(terminals, ended)
         with suppress(OSError):
             print(stopping, file=sys.stderr)
 
@@ -47,7 +45,6 @@ def cancelled_by_signals(
     try:
         yield event
     finally:
-        late.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -60,10 +57,30 @@ def leave(terminals: list[int]) -> None:
     terminals.clear()
 
 
+def end_in_time(terminals: list[int], said: str) -> None:
+    """End the program after `LONGEST` if it has not ended by then."""
+    late = threading.Timer(LONGEST, end_at_once, [terminals, said])
+    late.daemon = True
+    late.start()
+
+
+def kill_family() -> None:
+    """Kill all processes that this one has started, and theirs.
+
+    Those in another session live: they cancel a run's jobs. So does the resource tracker, which clears up at the end.
+    """
+    import psutil  # is loaded long before, where there are processes to kill
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(OSError, psutil.Error):
+            tracker = "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+            if os.getsid(process.pid) == os.getsid(0) and not tracker:
+                process.kill()
+
+
 def end_at_once(terminals: list[int], said: str) -> None:
     """End without waiting for anything; the next run finds that this one is over, and goes on."""
-    for process in multiprocessing.active_children():
-        process.kill()
+    kill_family()
     shown = b"\x1b[?25h\n" if 2 in terminals else b""  # a cursor that a display has hidden
     with suppress(OSError):
         os.write(2, shown + said.encode() + b"\n")

@@ -1,0 +1,38 @@
+"""Start of the program: imports little itself, so that Ctrl-C ends it quietly from the first moment on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from pyama_dask.cli.signals import end_in_time
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with status 130 and no traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        from pyama_dask.cli import commands
+
+        commands.main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(_number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`; end at once during an import, where packages would report it as a fault of theirs."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    end_in_time([number for number in (1, 2) if os.isatty(number)], "Ended at once")
+    raise KeyboardInterrupt
