@@ -1,3 +1,5 @@
+__version__: str
+
 from .config import Config as Config
 from .config import load_config as load_config
 from .errors import PyamaError as PyamaError

@@ -67,8 +67,15 @@ class TestProgram:
         assert status.returncode == 0
         assert "2 FOVs done" in status.stdout
 
-    def test_run_on_local_workers(self, here, run_yaml, finished):
-        ran = command("run", run_yaml, "--cluster", "local", "--workers", 2, "--set", "cluster.dashboard=127.0.0.1:0")
+    def test_run_on_local_workers_whatever_the_environment_says(self, here, run_yaml, finished):
+        (here / "dask").mkdir()
+        (here / "dask" / "mine.yaml").write_text("distributed: {worker: {preload: [no_such_module]}}\n")
+        foreign = {
+            "HOME": "/dev/null/none", "DASK_CONFIG": str(here / "dask"), "MPLBACKEND": "no such backend",
+            "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True", "DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1",
+        }  # fmt: skip
+        options = ("--cluster", "local", "--workers", 2, "--set", "cluster.dashboard=127.0.0.1:0")
+        ran = command("run", run_yaml, *options, env=os.environ | foreign)
         assert ran.returncode == 0, ran.stderr
         assert "dashboard at http://127.0.0.1:" in ran.stderr
         assert "Traceback" not in ran.stderr
@@ -82,6 +89,23 @@ class TestProgram:
         assert told.stderr.startswith("pyama-dask: ")
         assert "none.czi: there is no such file" in told.stderr
         assert told.stderr.count("\n") == 1
+
+    def test_broken_settings_of_dask_are_one_message(self, here, run_yaml):
+        (here / "dask").mkdir()
+        (here / "dask" / "mine.yaml").write_text("distributed: [1\n")
+        told = command("plan", run_yaml, env=os.environ | {"DASK_CONFIG": str(here / "dask")})
+        assert told.returncode == 2
+        assert told.stderr.startswith("pyama-dask: Dask's own settings cannot be used: ")
+        assert "mine.yaml" in told.stderr
+        assert told.stderr.count("\n") == 1
+
+    def test_a_backend_of_a_notebook_does_not_keep_plot_from_drawing(self, here):
+        (here / "a_area_ch_0.csv").write_text("# Time units: min\ntime,fov,cell,value\n0,0,1,1\n10,0,1,2\n")
+        plotted = command("plot", "a_area_ch_0.csv", env=os.environ | {"MPLBACKEND": "module://no_such.backend"})
+        assert plotted.returncode == 0, plotted.stderr
+
+    def test_version(self, here):
+        assert command("--version").stdout == f"pyama-dask {pyama_dask.__version__}\n"
 
     def test_with_debug_it_has_a_traceback(self, here):
         told = command("inspect", "none.czi", "--debug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+import pyama_dask
 from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
 
 app = typer.Typer(
-    help="Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +26,21 @@ Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-9
 Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
 ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"pyama-dask {pyama_dask.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask."""
 
 
 def parsed(changes: list[str] | None) -> dict[str, Any]:
@@ -69,6 +85,7 @@ def main() -> None:
     """Run the command line; errors that a person can mend are one message, and exit status 2."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's backend may not exist here
     try:
         app([argument for argument in arguments if argument != "--debug"])
     except PyamaError as error:
@@ -76,3 +93,22 @@ def main() -> None:
             raise
         print(f"pyama-dask: {naming_set(str(error), arguments)}", file=sys.stderr)
         sys.exit(STATUS.get(type(error), 2))
+    except Exception:
+        problem = _dask_problem()
+        if debug or not problem:
+            raise
+        print(f"pyama-dask: {problem}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _dask_problem() -> str:
+    """Reason why Dask cannot be imported with the user's settings of it; '' if it can."""
+    try:
+        import pyama_dask.launch  # noqa: F401
+    except Exception as error:  # noqa: BLE001  (its settings are read at import, and may hold anything)
+        said = " ".join(str(error).split())
+        return (
+            f"Dask's own settings cannot be used: {type(error).__name__}: {said}. Fix: correct or remove them. They "
+            f"are in YAML files of {os.environ.get('DASK_CONFIG') or '~/.config/dask'} and in variables named DASK_..."
+        )
+    return ""

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def compiled(loop: Loop) -> Loop:
-    """Compile a function with numba at its first call; the machine code is cached beside the module."""
-    return cast("Loop", numba.njit(cache=True, nogil=True)(loop))
+    """Compile a function with numba at its first call.
+
+    The machine code is cached in the first writable one of ``NUMBA_CACHE_DIR``, the module's folder and the user's
+    cache folder. If none is writable, every process compiles for itself.
+    """
+    dispatcher: Any = numba.njit(nogil=True)(loop)
+    with suppress(RuntimeError):  # numba found no folder for it
+        dispatcher._cache = OptionalCache(loop)
+    return cast("Loop", dispatcher)
+
+
+class OptionalCache:
+    """Numba's cache of a function, without its errors for a full disk or a damaged file."""
+
+    def __init__(self, loop: Callable[..., object]) -> None:
+        self._cache: Any = FunctionCache(loop)
+        self.cache_path = self._cache.cache_path
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Load the machine code for a signature; None if it is not there or cannot be read."""
+        try:
+            return self._cache.load_overload(signature, target)
+        except Exception:  # noqa: BLE001  (a damaged pickle may raise anything)
+            with suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        """Save the machine code for a signature, if there is room."""
+        with suppress(OSError):
+            self._cache.save_overload(signature, code)

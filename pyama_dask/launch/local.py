@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import signal
@@ -13,19 +12,18 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
-import dask
 from distributed import Client, LocalCluster
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError
 from pyama_dask.launch.network import free_address
-from pyama_dask.launch.settings import DASK, worker_count, worker_memory
+from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
 
 
 @contextmanager
 def local_cluster(cluster: Cluster) -> Iterator[Client]:
     """Processes on this machine, one thread each; the dashboard is reached from this machine only."""
-    with dask.config.set(DASK):
+    with own_settings():
         with ctrl_c_blocked():
             processes = scheduler_here(
                 cluster,
@@ -90,6 +88,6 @@ def dashboard_of(cluster: Cluster, client: Client) -> str:
     host, machine = cluster.dashboard.rpartition(":")[0], client.run_on_scheduler(socket.gethostname)
     return (
         f"http://{host}:{port}/status\n"
-        f"From your own machine: ssh -N -L {port}:{host}:{port} {getpass.getuser()}@{machine}, "
+        f"From your own machine: ssh -N -L {port}:{host}:{port} {user_name()}@{machine}, "
         f"then http://localhost:{port}/status"
     )

@@ -7,7 +7,6 @@ a job is still there, which each queue tells in its own words.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import importlib
 import logging
 import os
@@ -31,6 +30,7 @@ from distributed.security import Security
 from pyama_dask.config import Cluster
 from pyama_dask.errors import ConfigError, QueueError
 from pyama_dask.launch.script import check_folder, check_options, check_words, in_shell
+from pyama_dask.launch.settings import user_name
 from pyama_dask.quantities import walltime_seconds
 from pyama_dask.walltime import JOB_ENDS, JOB_LASTS
 
@@ -357,7 +357,7 @@ def is_passing(said: str) -> bool:
 
 def listing_of(kind: str) -> list[str]:
     """Command that lists the jobs of this user."""
-    return [word.replace("{user}", getpass.getuser()) for word in KINDS[kind].listing]
+    return [word.replace("{user}", user_name()) for word in KINDS[kind].listing]
 
 
 def listed(kind: str) -> dict[str, Listed]:

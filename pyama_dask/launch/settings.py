@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
@@ -45,12 +51,35 @@ DASK = {
 """Settings of Dask for a cluster that is started here; its workers take them over."""
 
 
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Use Dask's defaults and `DASK`, whatever the user has set for other programs, here and in workers started here.
+
+    Variables are taken out of the environment, as a worker prefers them to the settings that it is given.
+    """
+    defaults = dask.config.merge(*dask.config.defaults)["distributed"]
+    foreign = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASK_DISTRIBUTED")}
+    try:
+        with dask.config.set({"distributed": defaults}), dask.config.set(DASK):
+            yield
+    finally:
+        os.environ |= foreign
+
+
 def job_environment() -> dict[str, str]:
     """Variables of a job by which its workers have the settings of `DASK`."""
     settings = {name: value for name, value in DASK.items() if name != "distributed.nanny.pre-spawn-environ"}
     return WORKER_ENVIRONMENT | {
         "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value) for name, value in settings.items()
     }
+
+
+def user_name() -> str:
+    """Name of the user of this process; in a container, where it may have none, that of the variable or the number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return os.environ.get("USER") or str(os.getuid())
 
 
 def worker_count(cluster: Cluster) -> int:
