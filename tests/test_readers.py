@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import re
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -507,6 +508,99 @@ class TestMissing:
         with open_reader(tmp_path / "a.nd2") as reader:
             assert reader.metadata.fovs[0].missing == (0, 1, 2)
             assert reader.metadata.times_min is None
+
+
+def announce(path, old, new):
+    """Let the only loop of `old` turns say that it has `new`."""
+    key = "uiCount\0".encode("utf-16-le")
+    content = path.read_bytes()
+    assert content.count(key + struct.pack("<I", old)) == 1
+    path.write_bytes(content.replace(key + struct.pack("<I", old), key + struct.pack("<I", new)))
+
+
+class TestAnnounced:
+    """Files that announce something else than they hold."""
+
+    @pytest.mark.parametrize("loops", ["TP", "PT"])
+    def test_time_points_of_an_nd2(self, tmp_path, loops):
+        """The number of images tells the time points; if positions are outermost, stage positions must agree."""
+        data = noise((3, 5, 1, 1, 6, 7))
+        for turns in (2, 4, 6, 9):
+            path = tmp_path / f"{turns}.nd2"
+            planes = data[:, :, :, 0]
+            write_nd2(path, planes if loops == "PT" else planes.swapaxes(0, 1), loops + "CYX")
+            announce(path, 5, turns)
+            with open_reader(path) as reader:
+                info = reader.metadata
+                whole = 5 if turns < 5 or loops == "PT" else turns
+                assert (len(info.fovs), info.n_frames) == (3, whole)
+                assert [fov.missing for fov in info.fovs] == [tuple(range(5, whole))] * 3
+                for fov, frame in np.ndindex(3, 5):
+                    assert np.array_equal(reader.read_frame(fov, frame)[0], data[fov, frame, 0, 0])
+            numbers = f"its loops announce {3 * turns} images, but it holds 15; all are used"
+            assert info.notes == (() if whole == turns else (f"{path.name}: {numbers}",))
+            assert read_metadata(path).notes == info.notes
+
+    def test_an_aborted_nd2_is_read_as_announced(self, tmp_path):
+        """With time outermost, and with positions outermost."""
+        data = noise((3, 5, 1, 1, 6, 7))
+        for loops in ("TP", "PT"):
+            path = tmp_path / f"{loops}.nd2"
+            with Nd2Writer(path, {**{axis: {"T": 5, "P": 3}[axis] for axis in loops}, "Y": 6, "X": 7}) as writer:
+                for number, at in enumerate(np.ndindex(*((5, 3) if loops == "TP" else (3, 5)))):
+                    place = dict(zip(loops, at, strict=True))
+                    if number < 8:
+                        writer.write(data[place["P"], place["T"], 0, 0], **place)
+            with open_reader(path) as reader:
+                info = reader.metadata
+                held = [5 - len(fov.missing) for fov in info.fovs]
+                assert (info.n_frames, held, info.notes) == (5, [3, 3, 2] if loops == "TP" else [5, 3, 0], ())
+                assert np.array_equal(reader.read_frame(1, 1)[0], data[1, 1, 0, 0])
+
+    @pytest.mark.parametrize("turns", [4, 7])
+    def test_an_nd2_whose_images_cannot_be_placed_is_refused_with_both_numbers(self, tmp_path, turns):
+        """Positions are outermost, and stage positions are not recorded, or are those of no FOV."""
+        path = tmp_path / "a.nd2"
+        for change in ("no list", "all 0"):
+            write_nd2(path, noise((3, 5, 1, 6, 7)), "PTCYX")
+            content = path.read_bytes()
+            name = b"CustomData|X!"
+            entry = content.rindex(name)
+            (place,) = struct.unpack_from("<Q", content, entry + len(name))
+            length, size = struct.unpack_from("<IQ", content, place + 4)
+            first = place + 16 + length
+            assert np.frombuffer(content[first : first + size]).tolist() == [0] * 5 + [1000] * 5 + [2000] * 5
+            if change == "no list":
+                path.write_bytes(content[:entry] + b"CustomData|?!" + content[entry + len(name) :])
+            else:
+                path.write_bytes(content[:first] + bytes(size) + content[first + size :])
+            announce(path, 5, turns)
+            numbers = f"its loops announce {3 * turns} images, but it holds 15, .* not certain"
+            with open_reader(path) as reader, pytest.raises(SourceError, match=numbers):
+                reader.read_frame(0, 0)
+
+    def test_a_czi(self, tmp_path):
+        """All that is held is used, and both numbers are named."""
+        with czi.create_czi(str(tmp_path / "a.czi")) as document:
+            for s, t in [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)]:
+                document.write(noise((6, 8, 1), seed=10 * s + t), plane={"T": t, "C": 0}, scene=s, location=(50 * s, 0))
+            document.write_metadata(channel_names={0: "Phase"})
+        with czi.edit_czi(str(tmp_path / "a.czi")) as editor:
+            text = editor.read_metadata_xml()
+            for axis, size in (("T", 2), ("S", 3), ("C", 2)):
+                assert f"</Size{axis}>" in text or axis == "S"
+                text = re.sub(rf"<Size{axis}>\d+</Size{axis}>", "", text)
+                text = text.replace("</Image>", f"<Size{axis}>{size}</Size{axis}></Image>", 1)
+            with editor.edit_session() as builder:
+                builder.set_xml(text)
+        with open_reader(tmp_path / "a.czi") as reader:
+            info = reader.metadata
+            assert [fov.missing for fov in info.fovs] == [(2,), ()]
+            assert np.array_equal(reader.read_frame(1, 2)[0], noise((6, 8), seed=22))
+        assert [note.partition(": ")[2] for note in info.notes] == [
+            f"announces {a} {what}, but holds {b}; all that it holds are used"
+            for a, what, b in ((3, "scenes", 2), (2, "time points", 3), (2, "channels", 1))
+        ]
 
 
 class TestDamage:

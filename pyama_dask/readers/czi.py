@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
 from pyama_dask.readers.times import Stamps, choose_times
 
 _DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}
+_AXES = {"S": "scenes", "T": "time points", "C": "channels", "Z": "z planes"}
 _OTHER_AXES = {"R": "rotation", "I": "illumination", "H": "phase", "V": "view", "B": "block"}
 
 
@@ -80,7 +81,7 @@ class CziReader(FileReader[CziMovie]):
             z_planes=planes.whole.shape[3],
             pixel_size_um=read_pixel_size_um(movie.root),
             interval_min=interval_min,
-            notes=tuple(notes),
+            notes=(*_size_notes(self.path.name, movie), *notes),
             **choose_times(stamps, np.asarray(planes.whole.any(axis=(2, 3))), interval_min),
         )
 
@@ -153,6 +154,14 @@ class CziReader(FileReader[CziMovie]):
                     f"{self.path}: FOV {fov}, frame {frame} is of another size: {plane.shape}, not {pixels.shape[1:]}"
                 )
             pixels[place] = plane
+
+
+def _size_notes(name: str, movie: CziMovie) -> Iterator[str]:
+    """Compare the sizes in the XML with the planes that the file holds."""
+    for (axis, what), held in zip(_AXES.items(), movie.planes.whole.shape, strict=True):
+        announced = read_size(movie.root, axis)
+        if announced not in (0, held):
+            yield f"{name}: announces {announced} {what}, but holds {held}; all that it holds are used"
 
 
 def _fovs(movie: CziMovie) -> tuple[FovInfo, ...]:

@@ -8,9 +8,10 @@ import warnings
 import xml.etree.ElementTree as ET
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import nd2
@@ -47,14 +48,83 @@ class Nd2Movie:
         self.file.close()
         self.stream.close()
 
+    @property
+    def images(self) -> int:
+        """Number of images that were recorded, by the last sequence number."""
+        return max(self.chunks, default=-1) + 1
+
+    @cached_property
+    def announced(self) -> dict[str, int]:
+        """Turns of each loop, by axis, from the outermost to the innermost."""
+        return {_AXES[loop.type]: loop.count for loop in self.file.experiment if loop.type in _AXES}
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Turns of each loop by the images that the file holds.
+
+        Raises
+        ------
+        SourceError
+            If their number contradicts the loops, so that the FOV of an image is not certain.
+        """
+        images, announced = self.images, math.prod(self.announced.values())
+        if images == announced:
+            return self.announced
+        for counts, is_usual in self._likely_counts():
+            fits = self._fits_positions(counts)
+            if fits or (fits is None and is_usual):
+                return counts
+        raise SourceError(
+            f"{self.stream.name}: its loops announce {announced} images, but it holds {images}, and which FOV and "
+            "frame they belong to is not certain. Fix: save it again in NIS-Elements, or split it"
+        )
+
+    def _likely_counts(self) -> Iterator[tuple[dict[str, int], bool]]:
+        """Yield turns of each loop, and whether they are likely without further evidence."""
+        images, announced = self.images, math.prod(self.announced.values())
+        by_time = next(iter(self.announced), "") == "T"  # so that the loops inside it tell the place of each image
+        if images < announced or "T" not in self.announced:
+            yield self.announced, by_time or self.announced.get("P", 1) == 1 or "T" not in self.announced
+        if "T" in self.announced:
+            of_each_frame = announced // self.announced["T"]
+            if by_time or images % of_each_frame == 0:
+                yield self.announced | {"T": -(-images // of_each_frame)}, by_time
+
+    def _fits_positions(self, counts: Mapping[str, int]) -> bool | None:
+        """Compare where images were recorded with the positions of their FOVs; None if this does not tell."""
+        places = [loop.parameters.points for loop in self.file.experiment if isinstance(loop, nd2.structures.XYPosLoop)]
+        points = np.array([point.stagePositionUm[:2] for of in places for point in of], np.float64).reshape(-1, 2)
+        if len(points) < 2:
+            return None
+        recorded = np.column_stack(_of_equal_length(*(recorded_values(self.stream, name) for name in "XY")))
+        sequence = _sequence(counts)
+        fovs = np.empty(sequence.size, np.int64)
+        fovs[sequence] = np.arange(len(points))[:, None, None]
+        numbers = np.array([k for k in self.chunks if k < min(len(recorded), len(fovs))], np.int64)
+        own = points[fovs[numbers]]
+        proven = len(numbers) == len(self.chunks)
+        for fov, point in enumerate(points):
+            other = fovs[numbers] != fov
+            near = np.linalg.norm(own[other] - point, axis=1) / 4  # a stage is never off by more
+            if (np.linalg.norm(recorded[numbers][other] - point, axis=1) < near).any():
+                return False
+            proven &= bool((np.linalg.norm((recorded[numbers] - own)[other], axis=1) < near).all())
+        return proven or None
+
     @cached_property
     def sequence(self) -> npt.NDArray[np.int64]:
         """(P, T, Z) sequence numbers of the planes, for whatever loops the file has in whatever nesting."""
-        counts = {_AXES[loop.type]: loop.count for loop in self.file.experiment if loop.type in _AXES}
-        numbers = np.arange(math.prod(counts.values())).reshape(tuple(counts.values()))
-        absent = [axis for axis in "PTZ" if axis not in counts]
-        order = [[*absent, *counts].index(axis) for axis in "PTZ"]
-        return np.expand_dims(numbers, tuple(range(len(absent)))).transpose(order)
+        return _sequence(self.counts)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Contradiction between the loops and the images that the file holds."""
+        images, announced, used = self.images, math.prod(self.announced.values()), self.sequence.size
+        if used == announced >= images:
+            return ()
+        which = "all are used" if used >= images else f"the first {used} are used"
+        name = Path(self.stream.name).name
+        return (f"{name}: its loops announce {announced} images, but it holds {images}; {which}",)
 
     @cached_property
     def held(self) -> npt.NDArray[np.bool_]:
@@ -133,9 +203,9 @@ class Nd2Reader(FileReader[Nd2Movie]):
             raise
 
     def _describe(self, movie: Nd2Movie) -> Metadata:
-        announced = math.prod(loop.count for loop in movie.file.experiment)
-        if announced > _MOST_PLANES:
-            raise SourceError(f"{self.path}: is damaged, it announces {announced} planes; copy it again")
+        planes = max(math.prod(loop.count for loop in movie.file.experiment), movie.images)
+        if planes > _MOST_PLANES:
+            raise SourceError(f"{self.path}: is damaged, it announces {planes} planes; copy it again")
         self._check_kind(movie.file)
         n_fovs, n_frames, z_planes = movie.sequence.shape
         return Metadata(
@@ -147,6 +217,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
             z_planes=z_planes,
             pixel_size_um=_pixel_size_um(movie.file),
             interval_min=_interval_min(movie.file),
+            notes=movie.notes,
             **_times(movie, recorded_values(movie.stream, "AcqTimesCache")),
         )
 
@@ -173,6 +244,18 @@ class Nd2Reader(FileReader[Nd2Movie]):
             for place, channel in enumerate(channels):
                 pixels[place, first : first + len(rows)] = side_by_side[..., channel]
             first += len(rows)
+
+
+def _sequence(counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """(P, T, Z) sequence numbers of planes, by the turns of each loop from the outermost to the innermost."""
+    numbers = np.arange(math.prod(counts.values())).reshape(tuple(counts.values()))
+    absent = [axis for axis in "PTZ" if axis not in counts]
+    order = [[*absent, *counts].index(axis) for axis in "PTZ"]
+    return np.expand_dims(numbers, tuple(range(len(absent)))).transpose(order)
+
+
+def _of_equal_length(*lists: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    return [of[: min(map(len, lists))] for of in lists]
 
 
 def _fov(movie: Nd2Movie, fov: int) -> FovInfo:
