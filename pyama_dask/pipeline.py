@@ -132,7 +132,10 @@ def run(
         warnings += check_damage(output, ledger, cancel)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
         rest = replace(plan, anew=frozenset())
-        with pool_for(config, client, todo) as (pool, dashboard):  # before anything is recorded, as it may be refused
+        with pool_for(config, client, todo, cancel) as (
+            pool,
+            dashboard,
+        ):  # before anything is recorded, as it may be refused
             ledger.belongs_to(plan.identity, plan.first_identity)
             for said in plugins(plan.job.config):
                 log.info("%s", said)
@@ -364,7 +367,9 @@ def client_memory(client: Client) -> int:
 
 
 @contextmanager
-def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tuple[Pool, str | None]]:
+def pool_for(
+    config: Config, client: Client | None, plan: Plan, cancel: threading.Event
+) -> Iterator[tuple[Pool, str | None]]:
     """Pool on the given client, or on what the config says; in this process if nothing is to be done."""
     if not plan.tasks:
         yield SerialPool(), None
@@ -373,7 +378,7 @@ def pool_for(config: Config, client: Client | None, plan: Plan) -> Iterator[tupl
         link = dashboard_of(config.cluster, client) if of_allocation else client.dashboard_link
         yield DaskPool(client, crew=Deaths(client)), link
     else:
-        with launched(config.cluster, plan.job.output / WORK, plan.job.run) as pool:
+        with launched(config.cluster, plan.job.output / WORK, plan.job.run, cancel) as pool:
             yield pool
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,9 @@ from pyama_dask.pool import DaskPool, Pool, SerialPool
 
 
 @contextmanager
-def launched(cluster: Cluster, work: Path | None, run: str) -> Iterator[tuple[Pool, str | None]]:
+def launched(
+    cluster: Cluster, work: Path | None, run: str, cancel: threading.Event | None = None
+) -> Iterator[tuple[Pool, str | None]]:
     """Start what a config asks for; yield the pool, and the address of the dashboard.
 
     Parameters
@@ -31,6 +34,8 @@ def launched(cluster: Cluster, work: Path | None, run: str) -> Iterator[tuple[Po
         nothing is to be written.
     run
         Name of the run.
+    cancel
+        If it is set in the end, Dask's report is left out, as it takes seconds.
 
     Raises
     ------
@@ -43,6 +48,8 @@ def launched(cluster: Cluster, work: Path | None, run: str) -> Iterator[tuple[Po
     with ExitStack() as stack:
         try:
             started = _started(stack, cluster, work, run)
+            if work is not None:
+                stack.enter_context(reported(work / "dask-report.html", cancel or threading.Event()))
         except PyamaError:
             raise
         except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
@@ -62,18 +69,17 @@ def _started(stack: ExitStack, cluster: Cluster, work: Path | None, run: str) ->
     else:
         client = stack.enter_context(local_cluster(cluster))
         pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
-    if work is not None:
-        stack.enter_context(reported(work / "dask-report.html"))
     return pool, link
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def reported(path: Path, cancel: threading.Event) -> Iterator[None]:
     """Have Dask write its report of what is done inside the block; a disk that is full has no room for it."""
     report = performance_report(path)
     report.__enter__()
     try:
         yield
     finally:
-        with suppress(OSError):
-            report.__exit__(None, None, None)
+        if not cancel.is_set():
+            with suppress(OSError):
+                report.__exit__(None, None, None)
