@@ -14,6 +14,7 @@ import numpy as np
 from pyama_dask.calibration import Prediction
 from pyama_dask.export import ExportReport
 from pyama_dask.fitted import GRADES
+from pyama_dask.movie_check import MovieCheck
 from pyama_dask.overrides import GOOD
 from pyama_dask.plan import Plan
 from pyama_dask.quality import QualityReport
@@ -198,7 +199,28 @@ def describe_verification(found: Verification) -> str:
         lines.append("The next run makes them anew" if found.taken_back else "They stay so: the output is read-only")
     else:
         lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
+    if found.movie:
+        lines += describe_movie_check(found.movie, found.taken_back)
     return "\n".join(lines)
+
+
+def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
+    """Frames of the movie that are not as they were read, as lines."""
+    lines = [f"{found.movie}: {many(found.frames - len(found.faults), 'frame')} as they were read"]
+    if found.faults:
+        lines.append(f"{many(len(found.faults), 'frame')} not as they were read:")
+        lines += _cut([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
+        lines.append(
+            "The next run reads these blocks again. If the movie is damaged, restore it before"
+            if taken_back
+            else "They are not read again, as the output is read-only"
+        )
+    if found.unknown:
+        lines.append(
+            f"{many(found.unknown, 'frame')} cannot be compared: an older version copied them and recorded no digests. "
+            "Fix: run with --force copy to read them again"
+        )
+    return lines
 
 
 def describe_merge(report: MergeReport) -> str:

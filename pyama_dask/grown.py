@@ -10,11 +10,12 @@ import numpy as np
 import yaml
 
 from pyama_dask.blocks.ingest import read_planes
+from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.layout import IMAGES, channel_of
 from pyama_dask.ledger import Ledger
-from pyama_dask.readers import Metadata, Reader, open_reader
-from pyama_dask.report import read_plan
+from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
+from pyama_dask.report import LEDGER, read_plan
 from pyama_dask.store import read_attributes, read_frame
 from pyama_dask.tasks import fov_name, task_key
 from pyama_dask.verify import find_faults
@@ -23,6 +24,47 @@ from pyama_dask.yaml_text import load_yaml
 
 SAMPLES = 64
 """Frames of the output that are compared with the movie's, spread over all that are recorded."""
+
+
+def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, extend: bool) -> str:
+    """Identity that the movie had when the output was begun, of which nothing may be recorded yet.
+
+    Raises
+    ------
+    OutputError
+        If it is another movie, or has grown and is not to be gone on with.
+    """
+    recorded = recorded_movie(config.output) or {"identity": movie.identity, "first": movie.identity}
+    if movie.has_identity(recorded["identity"]):
+        return recorded["first"]
+    if not extend:
+        raise OutputError(
+            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed; choose "
+            "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
+            "it with --extend"
+        )
+    check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
+    return recorded["first"]
+
+
+def recorded_movie(output: Path) -> dict[str, str]:
+    """Of which movie an output is; empty if nothing is done yet.
+
+    Raises
+    ------
+    OutputError
+        If something is done, and damage has left nothing that says of what.
+    """
+    ledger = Ledger(output / LEDGER)
+    if ledger.movie or not ledger.done:
+        return ledger.movie
+    try:
+        plan = read_plan(output)
+    except OutputError as error:
+        raise OutputError(
+            f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
+        ) from error
+    return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
 
 
 def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -> None:

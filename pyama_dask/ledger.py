@@ -2,7 +2,8 @@
 
 One JSON object per line, sealed by its CRC-32C as the last key. The first line holds the version; ``done`` lines hold
 receipts, ``void`` lines take steps back before their files are overwritten, ``failed`` lines hold reasons,
-``documents`` lines hold checksums of the files that the driver writes, and a ``movie`` line names the movie.
+``documents`` lines hold checksums of the files that the driver writes, a ``movie`` line names the movie, and a
+``doubt`` line tells that the movie changed while it was read.
 A line counts when its newline is on disk. A damaged line may have taken something back, so all files must then be
 compared with their checksums (see `Ledger.damaged`). Version 1 had no seals: its lines are read as they are.
 """
@@ -90,6 +91,10 @@ class Ledger:
 
         A document is recorded before it is written, so that after a crash the file may still be the one before.
         """
+        self.frames_read: dict[str, list[int]] = {}
+        """CRC-32C of every frame that a recorded block was copied from, by task key; older versions have none."""
+        self.doubts: dict[int, str] = {}
+        """FOVs of which frames were read while the movie changed, and what happened, until a run finds it unchanged."""
         self.damaged: list[int] = []
         """Numbers of the lines that cannot be read."""
         self._is_sealed = False
@@ -196,9 +201,13 @@ class Ledger:
         return found
 
     def belongs_to(self, identity: str, first: str) -> None:
-        """Record of which movie the output is; see `movie`."""
-        if self.movie != (movie := {"identity": identity, "first": first}):
+        """Record of which movie the output is; see `movie`. There are no more doubts then."""
+        if self.movie != (movie := {"identity": identity, "first": first}) or self.doubts:
             self._append({"movie": movie})
+
+    def doubt(self, fovs: Iterable[int], reason: str) -> None:
+        """Record FOVs of which frames were read from a movie that is another one when the run ends."""
+        self._append({"doubt": [*fovs], "reason": reason})
 
     def _append(self, *entries: Mapping[str, Any]) -> None:
         """Append lines; on disk when this returns, all of them or none.
@@ -229,12 +238,7 @@ class Ledger:
         elif "done" in entry:
             self._take_receipt(entry["done"])
         elif "void" in entry:
-            taken_back = [(str(key), step) for key, steps in entry["void"].items() for step in [*steps]]
-            for key, step in taken_back:
-                self.done.get(key, {}).pop(step, None)
-                self.warnings.get(key, {}).pop(step, None)
-                self.files.get(key, {}).pop(step, None)
-                self.notes.get(key, {}).pop(step, None)
+            self._take_back(entry["void"])
         elif "documents" in entry:
             self._take_documents(entry["documents"])
         elif "failed" in entry:
@@ -243,8 +247,20 @@ class Ledger:
             self.attempts[key] = self.attempts.get(key, 0) + 1
         elif "movie" in entry:
             self.movie = {name: str(entry["movie"][name]) for name in ("identity", "first")}
+            self.doubts = {}
+        elif "doubt" in entry:
+            self.doubts |= dict.fromkeys(map(int, entry["doubt"]), str(entry["reason"]))
         else:
             raise KeyError("no kind of entry")
+
+    def _take_back(self, void: Mapping[str, Any]) -> None:
+        for key, step in [(str(key), step) for key, steps in void.items() for step in [*steps]]:
+            self.done.get(key, {}).pop(step, None)
+            self.warnings.get(key, {}).pop(step, None)
+            self.files.get(key, {}).pop(step, None)
+            self.notes.get(key, {}).pop(step, None)
+            if step == "copy":
+                self.frames_read.pop(key, None)
 
     def _take_documents(self, documents: Mapping[str, Any]) -> None:
         read = {_inside(path): None if of is None else (int(of[0]), int(of[1])) for path, of in documents.items()}
@@ -263,11 +279,14 @@ class Ledger:
         }
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
         fov, cost = parse_key(key).fov, Cost.of(receipt)
+        frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
         self.done.setdefault(key, {}).update(digests)
         self.notes.setdefault(key, {}).update(notes)
         self.warnings.setdefault(key, {}).update(said)
         self.files.setdefault(key, {}).update(files)
         self._of_fov.setdefault(fov, set()).add(key)
+        if "copy" in digests:
+            self.frames_read[key] = frames_read
         self.costs.append(cost)
         if self._failed_steps.get(key, set()) <= digests.keys():
             self.failed.pop(key, None)

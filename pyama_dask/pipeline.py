@@ -20,10 +20,9 @@ from distributed.system import MEMORY_LIMIT
 from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
-from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
+from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute import Progress, execute
-from pyama_dask.files import identity
-from pyama_dask.grown import check_grown
+from pyama_dask.grown import first_identity
 from pyama_dask.launch import (
     allocated,
     check_network,
@@ -38,9 +37,10 @@ from pyama_dask.launch import (
 )
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
+from pyama_dask.movie_check import check_after_run, check_movie, read_again
 from pyama_dask.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool, SerialPool
-from pyama_dask.readers import Metadata, read_metadata
+from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
 from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, report_fov, write_report
 from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
@@ -95,7 +95,7 @@ def run(
     retry_failed
         Take up only the FOVs that failed.
     extend
-        Go on with a movie that has more frames than when the output was begun; see `check_grown`.
+        Go on with a movie that has more frames than when the output was begun; see `grown`.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
 
@@ -151,13 +151,14 @@ def run(
                 progress=progress or ignore, cancel=cancel,
             )  # fmt: skip
         lock.check()
+        grown = check_after_run(plan, ledger, ledger.costs[before:])
         stopped = ended.stopped
         if isinstance(stopped, DiskError):
             stopped = with_amounts(stopped, what_is_left(rest, steps, chosen, ledger), ledger)
         report = RunReport(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
-            warnings=(*warnings, *ended.warnings),
+            warnings=(*warnings, *ended.warnings, *grown),
             tasks=len(todo.tasks),
             tasks_done=len(ledger.costs) - before,
             seconds=time.monotonic() - started,
@@ -197,8 +198,11 @@ def repair(
     return todo, prepare(plan, metadata, ledger, todo)
 
 
-def verify_output(output: Path, *, deep: bool = False) -> Verification:
-    """Hold the files of an output against its ledger; what is not as recorded is done again by the next run.
+def verify_output(
+    output: Path, *, deep: bool = False, source: bool = False, movie: Path | None = None,
+    cancel: threading.Event | None = None,
+) -> Verification:  # fmt: skip
+    """Compare the files of an output with its ledger; the next run regenerates what is not as recorded.
 
     Parameters
     ----------
@@ -206,18 +210,36 @@ def verify_output(output: Path, *, deep: bool = False) -> Verification:
         Output directory of a run.
     deep
         Whether to read every file and compare checksums, not only sizes.
+    source
+        Whether to read the frames of the movie again, and compare them with what was read.
+    movie
+        The movie, if it is not any more where the last run read it.
+    cancel
+        Set it to end this early.
 
     Raises
     ------
     OutputError
         If it is no output of a run, or a run is writing to it.
+    SourceError
+        If the movie is to be read and cannot be opened.
+    CancelledError
+        If it was ended early.
     """
     if not (output / LEDGER).exists():
         read_plan(output)  # says that this is not an output
+
+    def verified(ledger: Ledger, take: bool) -> Verification:
+        compared = check_movie(output, ledger, movie, cancel=cancel) if source else None
+        found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
+        if take and compared:
+            read_again(ledger, compared.faults)
+        return replace(found, movie=compared)
+
     if not os.access(output / WORK, os.W_OK):
-        return verify(output, Ledger(output / LEDGER), deep=deep, take=False)
+        return verified(Ledger(output / LEDGER), False)
     with locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
-        return verify(output, ledger, deep=deep)
+        return verified(ledger, True)
 
 
 def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
@@ -242,19 +264,34 @@ def plan_run(config: Config, client: Client | None = None, *, extend: bool = Fal
     ConfigError, SourceError, OutputError, PlanError
         If the run cannot be done as configured.
     """
-    metadata = read_metadata(config.input)
+    snapshot, metadata = look_at(config.input)
     resolved = resolve(config, metadata)
     memory = available_memory(config, client)
-    content = identity(config.input)
     check_output(config.output)
-    first = first_identity(config, metadata, content, extend=extend)
+    first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
     pace = measured.seconds if measured else None
-    plan = make_plan(keep_layout(resolved), metadata, content, memory, first, pace)
+    plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace)
+    plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
     if measured:
         check_walltime(plan, measured)
     noticed = try_methods(plan.job.config, metadata)
     return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
+
+
+def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
+    """Take a snapshot of a movie and read its metadata, both of the same file.
+
+    Raises
+    ------
+    SourceError
+        If the movie cannot be read, or changes at this moment.
+    """
+    before = State.of(movie) if movie.exists() else None  # reading metadata says what is wrong
+    metadata, snapshot = read_metadata(movie), take_snapshot(movie.absolute())
+    if before and (difference := before.difference(snapshot.state)):
+        raise changed(movie, difference)
+    return snapshot, metadata
 
 
 def check_walltime(plan: Plan, measured: Calibration) -> None:
@@ -269,47 +306,6 @@ def check_walltime(plan: Plan, measured: Calibration) -> None:
     longest = max(plan.tasks, key=measured.of, default=None)
     if longest and (room := room_of(cluster)) and measured.of(longest) > room:
         raise PlanError(too_long(cluster, measured.of(longest), longest))
-
-
-def first_identity(config: Config, metadata: Metadata, content: str, *, extend: bool) -> str:
-    """Identity that the movie had when the output was begun, of which nothing may be recorded yet.
-
-    Raises
-    ------
-    OutputError
-        If it is another movie, or has grown and is not to be gone on with.
-    """
-    recorded = recorded_movie(config.output) or {"identity": content, "first": content}
-    if recorded["identity"] == content:
-        return recorded["first"]
-    if not extend:
-        raise OutputError(
-            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed; choose "
-            "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
-            "it with --extend"
-        )
-    check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
-    return recorded["first"]
-
-
-def recorded_movie(output: Path) -> dict[str, str]:
-    """Of which movie an output is; empty if nothing is done yet.
-
-    Raises
-    ------
-    OutputError
-        If something is done, and damage has left nothing that says of what.
-    """
-    ledger = Ledger(output / LEDGER)
-    if ledger.movie or not ledger.done:
-        return ledger.movie
-    try:
-        plan = read_plan(output)
-    except OutputError as error:
-        raise OutputError(
-            f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
-        ) from error
-    return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
 
 
 def script_of(config: Config) -> str:

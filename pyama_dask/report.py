@@ -110,6 +110,8 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     number: int = fov["fov"]
     if fov["problem"]:
         failure = Failure("input", fov["problem"])
+    elif number in ledger.doubts and not failure:
+        failure = Failure("input", ledger.doubts[number])
     if failure:
         return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from pyama_dask.config import Config
+from pyama_dask.readers import Snapshot
 
 WORK = ".pyama_dask"
 """Directory in the output for all that is not a result."""
@@ -125,6 +126,8 @@ class Job:
     block_frames: int
     run: str = ""
     """Name of this run, by which tasks and receipts of an earlier one are told apart."""
+    snapshot: Snapshot | None = None
+    """The movie when the run was planned; tasks that read frames need it."""
 
     @property
     def n_frames(self) -> int:
@@ -166,6 +169,8 @@ class Receipt:
     """Counts for the report by step, such as cells and rows."""
     spent: Mapping[Step, float] = field(default_factory=dict)
     """Seconds of work for each step."""
+    frames_read: tuple[int, ...] = ()
+    """CRC-32C of the chosen channels of every frame of the block, as they were read from the movie."""
 
 
 def digest(*parts: object) -> str:

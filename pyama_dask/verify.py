@@ -10,6 +10,7 @@ from pathlib import Path
 from pyama_dask.errors import CancelledError
 from pyama_dask.files import MISSING, fault
 from pyama_dask.ledger import Ledger
+from pyama_dask.movie_check import MovieCheck
 from pyama_dask.plan import derived_from
 from pyama_dask.scratch import is_part
 from pyama_dask.tasks import Step
@@ -120,9 +121,18 @@ class Verification:
     """Of the ledger."""
     taken_back: bool
     """Whether the next run makes anew what is at fault; not where the output cannot be written to."""
+    movie: MovieCheck | None = None
+    """Comparison with the movie, if it was read again."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything that was looked at is as recorded."""
+        return not self.faults and not self.unreadable_lines and (self.movie is None or self.movie.is_good)
 
 
-def verify(output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True) -> Verification:
+def verify(
+    output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True, cancel: threading.Event | None = None
+) -> Verification:
     """Hold an output against its ledger, and take back what is not as recorded, so that the next run does it again.
 
     Parameters
@@ -133,11 +143,13 @@ def verify(output: Path, ledger: Ledger, *, deep: bool = False, take: bool = Tru
         Whether to compare checksums of contents, not only sizes; always, when lines of the ledger cannot be read.
     take
         Whether to take back what is at fault.
+    cancel
+        Set it to end this early.
     """
     lines = len(ledger.damaged)
     files = len(ledger.documents) + sum(len(of) for steps in ledger.files.values() for of in steps.values())
     deep = deep or lines > 0
-    faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep))
+    faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep, cancel=cancel))
     if take:
         take_back(ledger, faults)
     if take and lines:

@@ -15,6 +15,7 @@ from pyama_dask.files import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, channel_of, layout, raw_name
 from pyama_dask.lock import check_wanted
+from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.store import read_block, write_block
 from pyama_dask.tasks import Job, Step, Task
 
@@ -49,6 +50,8 @@ class Bench:
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[Step, dict[str, int]] = {}
         self.bytes_read = self.bytes_written = 0
+        self.frames_read: list[int] = []
+        """CRC-32C of every frame that was read from the movie."""
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
         self._verified: set[Path] = set()
@@ -60,6 +63,13 @@ class Bench:
         if self.pc is None:
             raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
         return self.pc
+
+    @property
+    def movie(self) -> SharedMovie:
+        """The movie, open, and the one that the run was planned for."""
+        if self.job.snapshot is None:
+            raise PlanError(f"{self.task.key}: needs a snapshot of the movie to read frames")
+        return shared_movie(self.job.snapshot)
 
     @property
     def step(self) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +18,7 @@ from pyama_dask.kernels.levels import FineLevels, Histogram
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.layout import background_name, labels_name, raw_name
 from pyama_dask.quantities import as_ranges
-from pyama_dask.readers import Reader, shared_reader
+from pyama_dask.readers import Reader
 
 
 def ingest(bench: Bench) -> None:
@@ -48,7 +49,7 @@ class Copy(Part):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
-        self._reader = shared_reader(bench.job.source)
+        self._movie = bench.movie
         self._channels = [*([] if bench.pc is None else [bench.pc]), *bench.fl]
         self._levels: dict[str, list[Histogram]] = {group: [] for group in bench.raw_groups}
 
@@ -56,13 +57,15 @@ class Copy(Part):
         """Read the piece's frame k."""
         bench = self._bench
         number = bench.job.frames[bench.frames[k]]
-        planes = read_planes(self._reader, bench.task.fov, number, self._channels, bench.params.z)
+        planes = read_planes(self._movie.reader, bench.task.fov, number, self._channels, bench.params.z)
         bench.bytes_read += planes.nbytes
+        bench.frames_read.append(digest_of(planes))
         for group, plane in zip(bench.raw_groups, planes, strict=True):
             bench.room(group)[k] = plane
 
     def piece(self) -> None:
-        """Write and count the raw channels."""
+        """Write and count the raw channels, if they are still those of the movie that the run was planned for."""
+        self._movie.check()
         for group, levels in self._levels.items():
             raw = self._bench.room(group)
             self._bench.put(group, raw)
@@ -81,6 +84,11 @@ def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: in
     for plane in range(1, reader.metadata.z_planes):
         np.maximum(highest, reader.read_frame(fov, frame, channels=channels, z=plane), out=highest)
     return highest
+
+
+def digest_of(planes: np.ndarray) -> int:
+    """CRC-32C of the channels (C, H, W) of a frame as they were read."""
+    return int(google_crc32c.value(np.ascontiguousarray(planes)))
 
 
 # -------------------------------------------------------------------------------------------- segmentation

@@ -61,6 +61,7 @@ def run_task(task: Task, job: Job) -> Receipt:
         run=job.run,
         notes=bench.notes,
         spent=bench.spent,
+        frames_read=tuple(bench.frames_read),
     )
 
 

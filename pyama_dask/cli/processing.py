@@ -149,18 +149,23 @@ def status(output: Path, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    output: Path, deep: Annotated[bool, typer.Option("--deep", help="read every file and compare checksums")] = False
+    output: Path,
+    deep: Annotated[bool, typer.Option("--deep", help="read every file and compare checksums")] = False,
+    source: Annotated[bool, typer.Option("--source", help="read the movie again and compare its frames")] = False,
+    movie: Annotated[Path | None, typer.Option(help="with --source, the movie if it was moved")] = None,
 ) -> None:
-    """Hold the files of an output against what is recorded of them; the next run makes anew what is not right."""
+    """Compare the files of an output with what is recorded; the next run regenerates what differs."""
     from rich.console import Console
 
     from pyama_dask.describe import describe_verification
     from pyama_dask.pipeline import verify_output
 
-    with Console(stderr=True).status("Reading every file" if deep else "Looking at every file"):
-        found = verify_output(output, deep=deep)
+    reading = "Reading the movie" if source or movie else "Reading every file" if deep else "Looking at every file"
+    signals = cancelled_by_signals("Stopping; the output is as it was", "Ended at once; the output is as it was")
+    with signals as cancel, Console(stderr=True).status(reading):
+        found = verify_output(output, deep=deep, source=source or movie is not None, movie=movie, cancel=cancel)
     print(describe_verification(found))
-    raise typer.Exit(3 if found.faults or found.unreadable_lines else 0)
+    raise typer.Exit(0 if found.is_good else 3)
 
 
 @app.command()

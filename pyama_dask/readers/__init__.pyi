@@ -5,6 +5,11 @@ from .base import Reader as Reader
 from .czi import CziReader as CziReader
 from .guard import read_metadata as read_metadata
 from .nd2 import Nd2Reader as Nd2Reader
-from .registry import close_shared_readers as close_shared_readers
 from .registry import open_reader as open_reader
-from .registry import shared_reader as shared_reader
+from .shared import SharedMovie as SharedMovie
+from .shared import Snapshot as Snapshot
+from .shared import close_shared_readers as close_shared_readers
+from .shared import shared_movie as shared_movie
+from .shared import take_snapshot as take_snapshot
+from .state import State as State
+from .state import changed as changed

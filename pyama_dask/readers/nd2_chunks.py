@@ -2,10 +2,6 @@
 
 `nd2` gives zeros for a frame that is not in the file, and maps the file into memory: pages that were read then count
 as memory of the process, and a file that is cut off while it is read ends the process.
-
-The map at the end of the file tells where the frames are: its last 40 bytes are ``ND2 CHUNK MAP SIGNATURE 0000001!``
-and the offset of the map, which is a chunk (magic, length of its name, length of its data, name, data) of entries
-``name! offset size``.
 """
 
 from __future__ import annotations
@@ -19,11 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
+from pyama_dask.readers.nd2_map import HEADER, MAGIC, read_map
 
-_MAGIC = b"\xda\xce\xbe\x0a"
-_HEADER = struct.Struct("<4sIQ")
-_TAIL = struct.Struct("<32sQ")
-_SIGNATURE = b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _FRAME = re.compile(rb"ImageDataSeq\|(\d+)!(.{16})", re.DOTALL)
 _PLACE = struct.Struct("<QQ")
 _NAME_LENGTH = 4072
@@ -53,14 +46,14 @@ def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
     SourceError
         If the file has no map, or the map names data beyond the end of the file.
     """
-    entries, end = _read_map(file), file.seek(0, os.SEEK_END)
+    entries, end = read_map(file)[0], file.seek(0, os.SEEK_END)
     chunks = {}
     for number, place in _FRAME.findall(entries):
         offset, size = _PLACE.unpack(place)
-        room = end - offset - _HEADER.size - _NAME_LENGTH
+        room = end - offset - HEADER.size - _NAME_LENGTH
         if size == offset and room > 0:  # written by old versions for "not known"
             file.seek(offset)
-            size = _HEADER.unpack(file.read(_HEADER.size))[2]
+            size = HEADER.unpack(file.read(HEADER.size))[2]
         if size > room:
             raise SourceError(f"{file.name}: is damaged, frame {int(number)} lies beyond its end; copy it again")
         chunks[int(number)] = Chunk(offset, size - _STAMP)
@@ -81,29 +74,16 @@ def recorded_values(file: BinaryIO, name: str) -> npt.NDArray[np.float64]:
     -------
     Values by sequence number; none if the file has no such list.
     """
-    place = re.search(re.escape(f"CustomData|{name}!".encode()) + rb"(.{16})", _read_map(file), re.DOTALL)
+    place = re.search(re.escape(f"CustomData|{name}!".encode()) + rb"(.{16})", read_map(file)[0], re.DOTALL)
     if place is None:
         return np.empty(0)
     file.seek(_PLACE.unpack(place[1])[0])
-    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
-    if magic != _MAGIC:
+    magic, name_length, data_length = HEADER.unpack(file.read(HEADER.size))
+    if magic != MAGIC:
         return np.empty(0)
     file.seek(name_length, os.SEEK_CUR)
     data = file.read(min(data_length, os.fstat(file.fileno()).st_size))
     return np.frombuffer(data[: len(data) // 8 * 8], "<f8").astype(np.float64)
-
-
-def _read_map(file: BinaryIO) -> bytes:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - _TAIL.size))
-    tail = file.read(_TAIL.size)
-    if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
-        raise SourceError(f"{file.name}: is cut off, its end is not that of an ND2 file; copy it again")
-    file.seek(_TAIL.unpack(tail)[1])
-    magic, name_length, data_length = _HEADER.unpack(file.read(_HEADER.size))
-    if magic != _MAGIC:
-        raise SourceError(f"{file.name}: is damaged, its map of frames is not where it should be; copy it again")
-    return file.read(min(name_length + data_length, end))[name_length:]
 
 
 class FrameBytes:
@@ -130,10 +110,10 @@ class FrameBytes:
 
     def __init__(self, file: BinaryIO, number: int, chunk: Chunk, where: str) -> None:
         self._file, self._where = file.fileno(), where
-        self._start = chunk.offset + _HEADER.size + _NAME_LENGTH + _STAMP
+        self._start = chunk.offset + HEADER.size + _NAME_LENGTH + _STAMP
         name = b"ImageDataSeq|%d!" % number
-        head = os.pread(self._file, _HEADER.size + len(name), chunk.offset)
-        if not head.startswith(_MAGIC) or not head.endswith(name):
+        head = os.pread(self._file, HEADER.size + len(name), chunk.offset)
+        if not head.startswith(MAGIC) or not head.endswith(name):
             raise SourceError(f"{where} is not where the file's map says; the file is damaged, copy it again")
 
     def read(self, first: int, count: int) -> bytes:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.base import Reader
+from pyama_dask.readers.content import Places
 from pyama_dask.readers.handle import FileReader
 
 # Names, so that a vendor's package is imported only for a file of its format.
 READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}
 """Module and class that read the files with a suffix."""
+PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
+"""Module with a function ``places``, for the identity of files with a suffix; none loads a vendor's package."""
 
 
 def open_reader(path: str | os.PathLike[str]) -> Reader:
@@ -48,24 +51,8 @@ def check_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
     return place
 
 
-_SHARED: dict[Path, tuple[tuple[int, int], Reader]] = {}
-
-
-def shared_reader(path: Path) -> Reader:
-    """Give this process's one reader of a movie, so that the tasks of a run find the file open and its index read.
-
-    It stays open until `close_shared_readers`, or the end of the process; a file that has changed is opened anew.
-    """
-    state = path.stat()
-    version = (state.st_mtime_ns, state.st_size)
-    if path not in _SHARED or _SHARED[path][0] != version:
-        close_shared_readers()
-        _SHARED[path] = (version, open_reader(path))
-    return _SHARED[path][1]
-
-
-@atexit.register  # a worker ends with the movie open, which nd2 complains about
-def close_shared_readers() -> None:
-    """Close the readers that `shared_reader` has left open."""
-    while _SHARED:
-        _SHARED.popitem()[1][1].close()
+def find_places(path: Path) -> Callable[[BinaryIO], Places]:
+    """Give the function that finds, in an open movie file, what its identity depends on."""
+    check_suffix(path)
+    found: Callable[[BinaryIO], Places] = importlib.import_module(PLACES[path.suffix.lower()]).places
+    return found
