@@ -6,7 +6,7 @@ The short form of ``make chaos``, with the same functions.
 import sys
 
 import pytest
-from chaos import disk, kills
+from chaos import disk, flips, kills
 from chaos.cases import CASES
 
 pytestmark = [
@@ -38,6 +38,13 @@ def test_chosen_moments_of_a_serial_run(tmp_path):
 
 def test_between_taking_back_and_removing(tmp_path):
     under("changed", tmp_path, [kills.aimed("void"), kills.aimed("discard", 2)])
+
+
+@pytest.mark.parametrize("case", ["serial", "czi"])
+def test_flipped_bits(tmp_path, case):
+    found = flips.Flips(CASE[case], tmp_path / "flips", seed=7).run(between=8, during=4)
+    assert found.problems == []
+    assert sum(counts["flips"] for counts in found.found.values()) >= 10
 
 
 def test_a_full_disk(tmp_path):

@@ -12,11 +12,17 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def main() -> None:
-    """Do all parts, or those that are named: kills, disk, input, fuzz; print their tables."""
-    from chaos import bad_input, disk, fuzz, kills
+    """Do all parts, or those that are named: kills, disk, flips, input, fuzz; print their tables."""
+    from chaos import bad_input, disk, flips, fuzz, kills
     from chaos.table import print_tables
 
-    parts = {"kills": kills.measure, "disk": disk.measure, "input": bad_input.measure, "fuzz": fuzz.measure}
+    parts = {
+        "kills": kills.measure,
+        "disk": disk.measure,
+        "flips": flips.measure,
+        "input": bad_input.measure,
+        "fuzz": fuzz.measure,
+    }
     tables = []
     for part in sys.argv[1:] or parts:
         print(f"{part} ...", file=sys.stderr, flush=True)
