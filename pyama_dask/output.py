@@ -18,9 +18,11 @@ from zarr.storage import ZipStore
 
 from pyama_dask.cells import CELLS
 from pyama_dask.errors import OutputError, ResultsWarning
+from pyama_dask.files import MISSING, fault
 from pyama_dask.kernels import background
 from pyama_dask.layout import AXES, IMAGES
-from pyama_dask.report import read_status
+from pyama_dask.ledger import Ledger
+from pyama_dask.report import LEDGER, read_status, recorded_traces
 from pyama_dask.store import missing_frames, read_attributes
 from pyama_dask.tables import read_traces_csv
 from pyama_dask.tasks import fov_name
@@ -145,10 +147,8 @@ class Fov:
 
     def traces(self) -> pd.DataFrame:
         """Read the traces: one row a cell and frame."""
-        found = sorted(self.directory.glob("*_traces.csv"))
-        if not found:
-            raise OutputError(f"{self.directory}: has no traces; 'pyama-dask status' says how far the FOV is")
-        return read_traces_csv(found[0])
+        output = self.directory.parent
+        return _traces(output, Ledger(output / LEDGER), int(self.directory.name[4:]))
 
     @cached_property
     def cells(self) -> tuple[int, ...]:
@@ -232,7 +232,8 @@ class Output:
 
     def traces(self) -> pd.DataFrame:
         """Read the traces of all FOVs that have them, as one table."""
-        fovs = [Fov(path.parent) for path in sorted(self.directory.glob("fov_*/*_traces.csv"))]
+        ledger = Ledger(self.directory / LEDGER)
+        fovs = [fov for fov in self.fovs if recorded_traces(ledger, fov)]
         if not fovs:
             raise OutputError(f"{self.directory}: has no traces yet; 'pyama-dask status' says how far it is")
         if any(fov["other_settings"] for fov in self.status()["fovs"]):
@@ -241,7 +242,21 @@ class Output:
                 ResultsWarning,
                 stacklevel=2,
             )
-        return pd.concat([fov.traces() for fov in fovs], ignore_index=True)
+        return pd.concat([_traces(self.directory, ledger, fov) for fov in fovs], ignore_index=True)
+
+
+def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
+    """Read the traces of a FOV that a run has recorded, and warn if they have changed since."""
+    recorded = recorded_traces(ledger, fov)
+    if recorded is None:
+        raise OutputError(f"{output}: FOV {fov} has no traces; 'pyama-dask status' says how far it is")
+    path = output / recorded[0]
+    if found := fault(path, recorded[1], deep=True):
+        said = f"{path}: {found}. Fix: run 'pyama-dask verify --deep', then run again"
+        if found == MISSING:
+            raise OutputError(said)
+        warnings.warn(said, ResultsWarning, stacklevel=3)
+    return read_traces_csv(path)
 
 
 def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

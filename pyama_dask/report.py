@@ -14,7 +14,7 @@ from typing import Any
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Cause, Failure
 from pyama_dask.files import write_bytes
-from pyama_dask.ledger import Cost, Ledger
+from pyama_dask.ledger import Checksum, Cost, Ledger
 from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, Step, task_key
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,15 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
     cause, reason = (failure.cause, failure.reason) if failure else (None, None)
     return FovReport(number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings)
+
+
+def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
+    """Path in the output and checksum of the traces that a run wrote of a FOV; None if there are none.
+
+    Other tables in the folder are not the run's, whatever their names.
+    """
+    files = ledger.files.get(task_key("gather", fov, None), {}).get("extract", {})
+    return next(iter(files.items()), None)
 
 
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:

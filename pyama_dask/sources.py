@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyama_dask.errors import PyamaError, TableError
+from pyama_dask.files import MISSING, fault
 from pyama_dask.layout import IMAGES
+from pyama_dask.ledger import Ledger
 from pyama_dask.overrides import load_overrides
 from pyama_dask.quantities import as_ranges, quoted
-from pyama_dask.report import read_status
+from pyama_dask.report import LEDGER, read_status, recorded_traces
 from pyama_dask.results import read_processing_config, read_processing_results
 from pyama_dask.tables import FEATURE, MINUTES, inspected, read_columns, read_traces_csv
 from pyama_dask.tasks import WORK, fov_name
@@ -310,10 +312,11 @@ def find_sources(output: Path) -> dict[int, Source]:
 
 
 def _of_run(output: Path) -> list[Source]:
-    return [_of_fov(output, state) for state in read_status(output)["fovs"]]
+    states, ledger = read_status(output)["fovs"], Ledger(output / LEDGER)
+    return [_of_fov(output, state, ledger) for state in states]
 
 
-def _of_fov(output: Path, state: Mapping[str, Any]) -> Source:
+def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
     """Traces of a FOV of a run, by how it stands."""
     fov, left = state["fov"], state["left"]
     directory = output / fov_name(fov)
@@ -322,13 +325,15 @@ def _of_fov(output: Path, state: Mapping[str, Any]) -> Source:
     if "extract" in left:
         problem = f"is {state['status']} (left: {', '.join(left)}); run it to the end, then try again"
         return Source(fov, directory, problem=problem)
-    files = sorted(directory.glob("*_traces.csv"))
-    if not files:
-        problem = "its traces CSV is not there; 'pyama-dask verify' says what is gone"
-        return Source(fov, directory, problem=problem)
-    notes = ["processed with other settings than the last run"] if state["other_settings"] else []
+    recorded = recorded_traces(ledger, fov)
+    found = MISSING if recorded is None else fault(output / recorded[0], recorded[1], deep=True)
+    if recorded is None or found == MISSING:
+        return Source(fov, directory, problem="its traces CSV is missing. Fix: run 'pyama-dask verify', then run again")
+    remedy = "to restore it, run 'pyama-dask verify --deep', then run again"
+    notes = [f"its traces CSV is not as the run wrote it: {found}; {remedy}"] if found else []
+    notes += ["processed with other settings than the last run"] if state["other_settings"] else []
     notes += [f"has its traces, but is not complete (left: {', '.join(left)})"] if left else []
-    return Source(fov, directory, (TraceFile.of(files[0]),), notes=tuple(notes))
+    return Source(fov, directory, (TraceFile.of(output / recorded[0]),), notes=tuple(notes))
 
 
 def _of_older(output: Path) -> list[Source]:

@@ -8,7 +8,7 @@ from dask_image import ndmeasure
 from support.movies import as_nd2, config, data_files
 
 import pyama_dask
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import OutputError, ResultsWarning
 
 GROUPS = ("fl_background_ch_1", "fl_ch_1", "pc_ch_0", "seg_labeled_ch_0", "seg_tracked_ch_0")
 
@@ -106,20 +106,28 @@ class TestFov:
         with pytest.raises(OutputError, match=r"fov_000: has no cell 999"):
             fov.cell(999)
 
-    @pytest.mark.parametrize(
-        ("gone", "read"), [("*.csv", lambda fov: fov.traces()), ("cells.zarr", lambda fov: fov.cells)]
-    )
-    def test_what_is_not_there_yet_is_said_to_be_so(self, copied, gone, read):
-        for path in (copied / "fov_000").glob(gone):
-            path.rename(path.with_name("gone"))
-        with pytest.raises(OutputError, match="'pyama-dask status' says how far the FOV is"):
-            read(pyama_dask.open_output(copied)[0])
-
-    def test_an_output_without_any_traces(self, copied):
-        for path in copied.glob("fov_*/*.csv"):
-            path.unlink()
+    def test_products_that_are_not_made_yet(self, small_czi, tmp_path):
+        pyama_dask.run(config(small_czi, tmp_path / "out"), steps=["copy"])
+        output = pyama_dask.open_output(tmp_path / "out")
+        for read in (output[0].traces, lambda: output[0].cells):
+            with pytest.raises(OutputError, match="'pyama-dask status' says how far"):
+                read()
         with pytest.raises(OutputError, match="has no traces yet"):
-            pyama_dask.open_output(copied).traces()
+            output.traces()
+
+    def test_traces_that_have_changed_since_they_were_recorded(self, copied):
+        path = copied / "fov_001" / "movie_fov_001_traces.csv"
+        content = path.read_bytes()
+        (copied / "fov_001" / "a_traces.csv").write_bytes(content)  # not the run's
+        path.write_bytes(content.replace(b"\n", b"\n\n", 1))
+        output = pyama_dask.open_output(copied)
+        for read in (output.traces, output[1].traces):
+            with pytest.warns(ResultsWarning, match=r"movie_fov_001_traces.csv: has \d+ bytes instead of"):
+                read()
+        path.unlink()
+        for read in (output.traces, output[1].traces):
+            with pytest.raises(OutputError, match=r"movie_fov_001_traces.csv: is missing"):
+                read()
 
 
 class TestByDaskImage:

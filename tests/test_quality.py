@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.movies import file_bytes
-from support.traces import table, traces_path, write_output, write_plan
+from support.traces import record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
 from pyama_dask import tables
@@ -188,6 +188,7 @@ class TestInspectTraces:
                 traces.loc[(traces["cell"] == 2) & (traces["frame"] > 6), "area_ch_0"] = 900.0
                 traces = traces[(traces["cell"] != 3) | ((traces["frame"] < 5) & (traces["frame"] != 2))]
             tables.write_traces_csv(traces_path(output, fov), traces)
+        record_traces(output)
         return output
 
     def test_a_table_of_all_cells(self, output):
@@ -223,6 +224,7 @@ class TestInspectTraces:
         traces = tables.read_traces_csv(traces_path(output, 2))
         tables.write_traces_csv(traces_path(output, 2), traces[[*bare, "intensity_total_ch_1"]])
         tables.write_traces_csv(traces_path(output, 0), traces.assign(fov=0)[[*bare, "area_ch_0"]])
+        record_traces(output)
         report = pyama_dask.inspect_traces(output)
         assert report.warnings[-3:] == (
             "FOV 0, 2: has no boxes; cells that touch the border or merge are not looked for",

@@ -205,7 +205,7 @@ class TestWhatIsSaid:
         traces_path(output, 2).unlink()
         report = pyama_dask.merge_samples(output, samples(a="0-5"))
         assert report.warnings == (
-            "sample 'a': left out: FOV 2: its traces CSV is not there; 'pyama-dask verify' says what is gone",
+            "sample 'a': left out: FOV 2: its traces CSV is missing. Fix: run 'pyama-dask verify', then run again",
             "sample 'a': left out: FOV 4-5: the output has no such FOV, but 0-3",
         )
         assert report.samples[0].left_out == (2, 4, 5)

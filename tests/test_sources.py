@@ -1,12 +1,13 @@
 """Traces of outputs of any kind: found, joined, in minutes, and never taken for something else."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support.traces import FEATURES, table, traces_path, write_output, write_plan
+from support.traces import FEATURES, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
 from pyama_dask import tables
@@ -59,8 +60,7 @@ class TestOlder:
     def test_tables_without_a_list_of_them(self, tmp_path):
         output = write_output(tmp_path / "run", 3)
         as_run = pyama_dask.merge_samples(output, ALL, tmp_path / "a")
-        (output / ".pyama_dask" / "plan.json").unlink()
-        (output / ".pyama_dask").rmdir()
+        shutil.rmtree(output / ".pyama_dask")
         as_tables = pyama_dask.merge_samples(output, ALL, tmp_path / "b")
         assert [p.read_bytes() for p in as_tables.files] == [p.read_bytes() for p in as_run.files]
         assert as_tables.samples == as_run.samples
@@ -218,6 +218,7 @@ class TestOverrides:
     def test_what_is_named_and_not_there_is_said(self, output):
         traces = table(0, 3, 4)
         tables.write_traces_csv(traces_path(output, 0), traces[(traces["cell"] != 3) | (traces["frame"] > 1)])
+        record_traces(output)
         self.said(
             output,
             {"fov": "1, 7-8", "cells": 1, "good": False},
