@@ -386,7 +386,7 @@ def quoted_key(key: str) -> str:
 
 def _key(prefix: str, location: tuple[int | str, ...]) -> str:
     """Dotted key without the parts by which pydantic tells the members of a union apart."""
-    union = re.compile(r"constrained-.*|literal\[.*|function-.*|int|str")
+    union = re.compile(r"constrained-.*|literal\[.*|function-.*|int|str|\[key\]")
     parts = [str(part) for part in location if not union.fullmatch(str(part))]
     return ".".join([prefix, *parts] if prefix else parts) or "(top)"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config import Model, config_text, named_keys
@@ -28,7 +28,7 @@ MERGED = "merged"
 """Folder of the output for what is merged, unless another one is named."""
 TABLE = "all_samples.parquet"
 """File with everything that was merged."""
-_EXAMPLE = "must hold 'samples:', such as 'samples: [{name: control, fovs: 0-5}]'"
+_EXAMPLE = "must name samples and their FOVs, such as 'control: 0-5'"
 _SPARE = 40
 """Bytes of a file's name that are kept for feature and channel."""
 
@@ -49,10 +49,13 @@ def _file_name(name: str) -> str:
     return name
 
 
+Name = Annotated[str, AfterValidator(_file_name)]
+
+
 class Sample(Model):
     """Some FOVs that belong together."""
 
-    name: Annotated[str, AfterValidator(_file_name)]
+    name: Name
     fovs: Selection
 
     def numbers(self, known: Iterable[int]) -> list[int]:
@@ -74,7 +77,10 @@ class Samples(Model):
 
 
 def load_samples(path: Path) -> Samples:
-    """Read ``samples.yaml``: ``samples: [{name: control, fovs: "0-5, 7"}, {name: treated, fovs: [6, 8]}]``.
+    """Read ``samples.yaml``.
+
+    It maps names of samples to their FOVs, ``{control: "0-5, 7", treated: [6, 8]}``, or has a list of them,
+    ``samples: [{name: control, fovs: "0-5, 7"}, {name: treated, fovs: [6, 8]}]``.
 
     Raises
     ------
@@ -88,8 +94,11 @@ def load_samples(path: Path) -> Samples:
 
 
 def parse_samples(document: Mapping[str, Any], source: str = "samples") -> Samples:
-    """Check a mapping with the keys of ``samples.yaml``; see `load_samples`."""
+    """Check a mapping of one of the forms of ``samples.yaml``; see `load_samples`."""
     with named_keys(source, model=Samples):
+        if "samples" not in document:
+            fovs = TypeAdapter(dict[Name, Selection]).validate_python(document)
+            document = {"samples": [{"name": name, "fovs": fovs[name]} for name in fovs]}
         return Samples.model_validate(document)
 
 

@@ -44,12 +44,25 @@ class TestSamplesYaml:
             ("control", [0, 1, 2, 3, 4, 5, 7]), ("b", [6, 8]),
         ]  # fmt: skip
 
+    def test_names_with_their_fovs_are_the_same_as_a_list_of_samples(self, tmp_path):
+        (tmp_path / "samples.yaml").write_text("control: 0-1\nb: [8, 6]\nc: 7\nrest: all\n")
+        assert load_samples(tmp_path / "samples.yaml") == parse_samples(
+            samples(control="0-1", b=[8, 6], c=7, rest="all")
+        )
+
     @pytest.mark.parametrize(
         ("document", "said"),
         [
             ({"samples": []}, "samples: "),
             ({"samples": {"a": 0}}, "samples: must be a list, not {'a': 0}"),
-            ({"sample": []}, "sample: is not a key here"),
+            ({"sample": []}, "sample: must select at least one"),
+            ({"sample": [{"name": "a", "fovs": 0}]}, "sample: must be 'all', or numbers and ranges"),
+            ({"a": "0-1", "b": "5-2"}, "b: range '5-2' runs backwards"),
+            ({"a": 0, "A": 1}, "2 samples are called 'a'"),
+            ({"a/b": 0}, "a/b: holds '/'"),
+            ({5: 0}, "5: "),
+            ({"samples": [{"name": "a", "fovs": 0}], "b": 1}, "b: is not a key here"),
+            ({}, "samples: "),
             ({"samples": [{"name": "a"}]}, "samples.0.fovs: is needed"),
             ({"samples": [{"name": 5, "fovs": 0}]}, "samples.0.name: "),
             (samples(a="5-2"), "samples.0.fovs: range '5-2' runs backwards"),
@@ -76,9 +89,9 @@ class TestSamplesYaml:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("- a", "must hold 'samples:'"),
+            ("- a", "must name samples and their FOVs"),
             ("a: b: c", "is not YAML"),
-            (None, "No such file or directory; must hold 'samples:'"),
+            (None, "No such file or directory; must name samples and their FOVs"),
         ],
     )
     def test_what_is_no_such_file(self, tmp_path, text, said):
