@@ -1,5 +1,6 @@
 """Times of frames: from which stamps, at which index, from when on, and what one bad stamp does."""
 
+import re
 import struct
 from itertools import combinations
 
@@ -141,6 +142,20 @@ class TestCzi:
         more = "</AcquisitionTime>" + "<x/>" * 2000 + "<AcquisitionTime>"
         put_plane_times(path, lambda at: f"2024-01-01T0{2 + at['T']}:0{at['Z']}:0{at['C']}+02:00{more}")
         assert read_metadata(path).times_min[0].tolist() == pytest.approx([0, 60 + 1 / 60, 121])
+
+    def test_a_damaged_plane_affects_its_frame_only(self, tmp_path):
+        """Absurd numbers in the heads of three planes; the XML that follows the second one is still found."""
+        path = as_czi(tmp_path / "a.czi", noise(1, 5, 1, 20, 24))
+        put_plane_times(path, lambda at: 60.0 * at["T"])
+        content = bytearray(path.read_bytes())
+        heads = [found.end() + 16 + 2 for found in re.finditer(b"ZISRAWSUBBLOCK", content)]
+        struct.pack_into("<i", content, heads[1], -5)
+        struct.pack_into("<i", content, heads[2], 2**31 - 1)
+        struct.pack_into("<i", content, heads[3] + 16 + 28, 2**24)
+        path.write_bytes(content)
+        seconds = read_plane_times(path, np.arange(5))
+        assert np.isnan(seconds).tolist() == [False, True, False, True, False]
+        assert (seconds - seconds[0])[[2, 4]].tolist() == [120, 240]
 
     def test_no_more_is_read_than_is_needed(self, tmp_path, monkeypatch):
         path = as_czi(tmp_path / "a.czi", noise(2, 40, 2, 20, 24))

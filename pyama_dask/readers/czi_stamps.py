@@ -37,6 +37,8 @@ _RECORDED = re.compile(rb"<AcquisitionTime>\s*([^<]+?)\s*</AcquisitionTime>")
 
 READ_AT_ONCE = 4096
 """Bytes that usually hold the head of a subblock and its XML."""
+LARGEST_XML = 2**20
+"""Bytes of a subblock's XML that are searched; it usually has less than 1000."""
 PROBES = 32
 """Planes that are looked at first: if none has a time, no other one is read."""
 THREADS = 16
@@ -174,16 +176,17 @@ def _block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
 
 
 def _recorded_at(descriptor: int, place: int) -> float:
-    """Seconds since 1970; NaN if the subblock does not say it."""
-    data = os.pread(descriptor, READ_AT_ONCE, place + _SEGMENT_HEAD)
-    (size,) = _BLOCK_SIZES.unpack_from(data)
-    head = max(256, _BLOCK_SIZES.size + _entry_size(data, _BLOCK_SIZES.size))
-    if head + size > len(data):
-        data = os.pread(descriptor, head + size, place + _SEGMENT_HEAD)
-    found = _RECORDED.search(data, head, head + max(size, 0))
+    """Seconds since 1970; NaN if the subblock does not say it, or is damaged."""
     try:
+        data = os.pread(descriptor, READ_AT_ONCE, place + _SEGMENT_HEAD)
+        (size,) = _BLOCK_SIZES.unpack_from(data)
+        head = max(256, _BLOCK_SIZES.size + _entry_size(data, _BLOCK_SIZES.size))
+        end = head + min(max(size, 0), LARGEST_XML)
+        if end > len(data):
+            data = os.pread(descriptor, end, place + _SEGMENT_HEAD)
+        found = _RECORDED.search(data, head, end)
         moment = datetime.fromisoformat(found[1].decode()) if found else None
-    except ValueError:
+    except (ValueError, struct.error):
         return np.nan
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() if moment else np.nan
 
