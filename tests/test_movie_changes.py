@@ -172,9 +172,15 @@ def recorded_frames(output, data=None):
     return found
 
 
-@pytest.mark.parametrize("when", [3, 4, None], ids=["during a task", "between tasks", "after the last task"])
+@pytest.mark.parametrize("when", ["before a task", "during a task", "between tasks", "after the last task"])
 def test_a_movie_that_only_grew_is_valid_and_the_report_says_so(tmp_path, data, movie, moments, when):
-    moments.at_end(grown) if when is None else moments.at(when, grown)
+    if when == "before a task":
+        prepare = pipeline.prepare  # no reader is open yet
+        moments.patch.setattr(pipeline, "prepare", lambda *of: grown(movie) or prepare(*of))
+    elif when == "after the last task":
+        moments.at_end(grown)
+    else:
+        moments.at({"during a task": 3, "between tasks": 4}[when], grown)
     report = copied(movie, tmp_path / "out")
     assert report.exit_status == 0
     (said,) = [warning for warning in report.warnings if "grew from" in warning]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import stat
@@ -51,15 +52,17 @@ class FileReader(ABC, Generic[File]):
     vendor_errors: tuple[type[Exception], ...] = ()
     """What the vendor's package raises on damaged files; while one is opened, also `MemoryError`."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], size: int | None = None) -> None:
         self.path = Path(path).absolute()
+        self.size = size
+        """Bytes that belong to the movie, of a file that has grown since; None for all."""
         self._metadata: Metadata | None = None
         self._file: File | None = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, int | None]]:
+        return type(self), (self.path, self.size)
 
     def __enter__(self) -> Self:
         return self
@@ -210,6 +213,18 @@ def _without_nonsense(info: Metadata) -> Metadata:
         times_min=None if no_times else times,
         time_source=None if no_times else info.time_source,
     )
+
+
+class FirstBytes(io.FileIO):
+    """A file that seems to end after its first bytes, for readers that look for something at its end."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(path)
+        self._end = size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset from the start, the current position, or the end."""
+        return super().seek(self._end + offset) if whence == os.SEEK_END else super().seek(offset, whence)
 
 
 def check_file(path: Path) -> bytes:

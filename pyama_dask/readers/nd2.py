@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import warnings
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.files import PART
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
-from pyama_dask.readers.handle import FileReader
+from pyama_dask.readers.handle import FileReader, FirstBytes
 from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
 from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks, recorded_values
 from pyama_dask.readers.times import Stamps, choose_times
@@ -194,7 +195,8 @@ class Nd2Reader(FileReader[Nd2Movie]):
             raise UnsupportedSourceError(
                 f"{self.path}: is an ND2 file of the old kind (JPEG 2000); save it again in NIS-Elements"
             )
-        stream = self.path.open("rb")
+        # The map of the frames is at the end.
+        stream = self.path.open("rb") if self.size is None else io.BufferedReader(FirstBytes(self.path, self.size))
         try:
             chunks = frame_chunks(stream)
             return Nd2Movie(nd2.ND2File(stream), stream, chunks)

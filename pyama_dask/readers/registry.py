@@ -20,10 +20,17 @@ PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_
 """Module with a function ``places``, for the identity of files with a suffix; none loads a vendor's package."""
 
 
-def open_reader(path: str | os.PathLike[str]) -> Reader:
+def open_reader(path: str | os.PathLike[str], size: int | None = None) -> Reader:
     """Choose the reader for a movie file by its suffix.
 
     Checks that the file is there and begins as its format does; the rest of it is read at first need.
+
+    Parameters
+    ----------
+    path
+        The movie file.
+    size
+        Bytes that belong to the movie, of a file that has grown since; by default all.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def open_reader(path: str | os.PathLike[str]) -> Reader:
         If there is no such file, or it is not a movie of a known format.
     """
     module, name = check_suffix(path)
-    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path)
+    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path, size)
     reader.check()
     return reader
 
