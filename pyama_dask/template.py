@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.config import Cluster, Params, Storage, method_parameters
+from pyama_dask.config import QUEUES, Cluster, Params, Storage, method_parameters, named_keys
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.methods import BUILT_IN
@@ -75,7 +75,43 @@ COMMENTS: Mapping[str, str] = {
 """What each key means, in one line."""
 
 
-def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
+_ALWAYS = {"kind", "memory", "batch_size", "retries", "lost_workers", "alarm"}
+_ALLOCATED = {"dashboard", "interface", "local_directory", "tls"}
+_QUEUED = {
+    "jobs", "adaptive", "cores", "processes", "walltime", "queue", "account", "prologue", "directives", "options",
+    "failed_jobs",
+}  # fmt: skip
+_USED: Mapping[str, set[str]] = {
+    "serial": _ALWAYS,
+    "local": _ALWAYS | {"workers", "dashboard"},
+    "address": _ALWAYS | {"address"},
+    "runner": _ALWAYS | _ALLOCATED,
+    **dict.fromkeys(QUEUES, _ALWAYS | _ALLOCATED | _QUEUED),
+}
+"""Keys of `Cluster` that each kind uses."""
+
+
+def cluster_keys(kind: str) -> dict[str, Any]:
+    """Keys of `Cluster` that a kind uses: defaults, or an example where the kind needs a value.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind.
+    """
+    needed: dict[str, Any] = {}
+    if kind == "address":
+        needed = {"address": "tcp://HOST:8786"}
+    elif kind == "htcondor":
+        needed = {"jobs": 4, "memory": "4GiB", "options": {"disk": "2GiB"}}
+    elif kind in QUEUES:
+        needed = {"jobs": 4, "memory": "4GiB", "walltime": "04:00:00"}
+    with named_keys("config", "cluster", Cluster):
+        keys = Cluster.model_validate({"kind": kind} | needed).model_dump(mode="json")
+    return {key: value for key, value in keys.items() if key in _USED[kind]}
+
+
+def config_template(metadata: Metadata, movie: Path, output: Path, cluster: str = "local") -> str:
     """Write a config with every default.
 
     Parameters
@@ -84,6 +120,8 @@ def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
         Of the movie, from which channels are guessed.
     movie, output
         Paths to put in.
+    cluster
+        ``cluster.kind``; only keys that it uses are written.
 
     Returns
     -------
@@ -101,7 +139,7 @@ def config_template(metadata: Metadata, movie: Path, output: Path) -> str:
         "channels": guess_channels(metadata),
         "params": params,
         "storage": Storage().model_dump(mode="json"),
-        "cluster": Cluster().model_dump(mode="json"),
+        "cluster": cluster_keys(cluster),
     }
     return "\n".join(_lines(document, "")) + "\n"
 

@@ -243,6 +243,9 @@ class TestInit:
         assert [choice["channel"] for choice in document["channels"]["fl"]] == [0]
         assert Path(document["input"]) == movie
         assert call("plan", "run.yaml")[0] == 0
+        assert call("init", movie, "-o", "slurm.yaml", "--cluster", "slurm")[0] == 0
+        assert "walltime" in yaml.safe_load((here / "slurm.yaml").read_text())["cluster"]
+        assert "walltime" not in document["cluster"]
 
     def test_a_config_that_is_there_is_kept(self, call, here, small_czi):
         (here / "run.yaml").write_text("mine")

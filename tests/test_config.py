@@ -13,6 +13,7 @@ from support.movies import config, write_config
 from support.strategies import movie, selections
 
 from pyama_dask.config import (
+    QUEUES,
     Cluster,
     Config,
     Params,
@@ -316,8 +317,22 @@ class TestTemplate:
     def test_it_has_every_key(self, text):
         document = yaml.safe_load(text)
         assert document.keys() == Config.model_fields.keys()
-        for name, model in (("params", Params), ("storage", Storage), ("cluster", Cluster)):
+        for name, model in (("params", Params), ("storage", Storage)):
             assert document[name].keys() == model.model_fields.keys()
+
+    def test_it_has_the_keys_that_the_kind_of_cluster_uses(self, text, tmp_path):
+        assert yaml.safe_load(text)["cluster"] == {
+            "kind": "local", "workers": "auto", "memory": "auto", "dashboard": "127.0.0.1:8787", "batch_size": "auto",
+            "retries": 1, "lost_workers": 3, "alarm": 10.0,
+        }  # fmt: skip
+        seen = set()
+        for kind in ("serial", "local", "address", "runner", *QUEUES):
+            document = yaml.safe_load(config_template(movie(), tmp_path / "a.nd2", tmp_path / "out", kind))
+            assert parse_config(document).cluster.kind == kind
+            seen |= document["cluster"].keys()
+        assert seen == Cluster.model_fields.keys()
+        with pytest.raises(ConfigError, match=r"cluster\.kind: .*got 'cloud'"):
+            config_template(movie(), tmp_path / "a.nd2", tmp_path / "out", "cloud")
 
     @pytest.mark.parametrize(
         ("key", "functions"),

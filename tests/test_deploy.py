@@ -20,6 +20,7 @@ import pyama_dask
 from pyama_dask.cli.commands import app
 from pyama_dask.config import QUEUES, Cluster, load_config
 from pyama_dask.launch.queues import job_script
+from pyama_dask.template import cluster_keys
 
 ROOT = Path(pyama_dask.__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -69,6 +70,8 @@ def no_site(monkeypatch, tmp_path):
 def test_every_kind_of_cluster_that_is_not_this_machine_has_a_config():
     assert {path.stem for path in CONFIGS} == {*QUEUES, "runner", "address"}
     assert {load_config(path).cluster.kind for path in CONFIGS} == {path.stem for path in CONFIGS}
+    for path in CONFIGS:
+        assert load_config(path).cluster.model_fields_set <= cluster_keys(path.stem).keys()
 
 
 @pytest.mark.parametrize("kind", QUEUES)

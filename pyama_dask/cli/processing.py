@@ -34,6 +34,7 @@ def init(
     movie: Path,
     to: Annotated[Path, typer.Option("-o", "--output", help="the config to write")] = Path("run.yaml"),
     force: Annotated[bool, typer.Option("--force", help="overwrite it")] = False,
+    cluster: Annotated[str, typer.Option(help="cluster.kind; only keys that it uses are written")] = "local",
 ) -> None:
     """Write a config with every default, its channels guessed from the movie's metadata."""
     from pyama_dask.errors import ConfigError
@@ -42,7 +43,7 @@ def init(
     from pyama_dask.template import config_template, notes_on_channels
 
     metadata = read_metadata(movie)
-    text = config_template(metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"))
+    text = config_template(metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"), cluster)
     if to.exists() and not force:
         raise ConfigError(f"{to}: is there already; --force overwrites it")
     try:
