@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pyama_dask.config import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
-from pyama_dask.files import check_names, identity, writable
+from pyama_dask.files import check_names, content_digest, writable
 from pyama_dask.fit_config import FitConfig, load_fit_config, parse_fit_config
 from pyama_dask.fitted import (
     ERROR,
@@ -267,7 +267,7 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
     """What was fitted, for the head of the file."""
     return {
         "input": source.name,
-        "input_digest": identity(source),
+        "input_digest": content_digest(source),
         "model": model_identity(config.model),
         "source": model.source,
         "loss": config.loss or model.loss,

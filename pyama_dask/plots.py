@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pyama_dask.errors import ConfigError, TableError
-from pyama_dask.files import check_names, identity, writable, write_bytes
+from pyama_dask.files import check_names, has_content, writable, write_bytes
 from pyama_dask.fitted import AT_BOUND, FAIR, GOOD, GRADES, Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.fitting import Model, find_model, model_identity
 from pyama_dask.fitting.models import result_of
@@ -161,7 +161,7 @@ def _read(files: Sequence[Path]) -> list[_Table]:
             units = fits[path].about.get("input_time_units")
             traces = Traces.of(read_analysis_csv(sources[path], units="h", unsaid=units))
             model, warnings = _model_of(path, fits[path])
-            if fits[path].about.get("input_digest") != identity(sources[path]):
+            if not has_content(sources[path], str(fits[path].about.get("input_digest"))):
                 warnings.append(f"{path.name}: {sources[path].name} was made anew since it was fitted; fit it again")
             tables.append(_Table(path, traces, _by_cell(path, fits[path], traces), model, warnings))
         elif path.resolve() not in drawn_already:

@@ -104,3 +104,15 @@ def test_long_names_are_shortened_while_they_are_written_and_refused_where_nothi
     monkeypatch.setattr(os, "pathconf", lambda path, name: {"PC_NAME_MAX": 143, "PC_PATH_MAX": 4096}[name])
     with pytest.raises(OutputError, match="takes 143"):  # an encrypted disk
         files.check_names(tmp_path, [longest])
+
+
+def test_a_change_anywhere_in_a_large_table_is_seen(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes(bytes(8 * 2**20))
+    now, older = files.content_digest(table), files.identity(table)
+    assert files.has_content(table, now)
+    assert files.has_content(table, older)
+    with table.open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"1")
+    assert not files.has_content(table, now)
