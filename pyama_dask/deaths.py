@@ -15,6 +15,8 @@ from typing import Any
 from distributed import Client
 from distributed.diagnostics.plugin import NannyPlugin
 
+from pyama_dask.at_work import take_note
+
 log = logging.getLogger(__name__)
 
 EXITS = "pyama-dask-worker-exit"
@@ -51,7 +53,8 @@ class ExitStatus(NannyPlugin):
             for_memory = status == -signal.SIGKILL and killed > killed_before
             killed_before = killed
             how = MEMORY if for_memory else described(status)
-            nanny.loop.add_callback(tell, nanny, {"worker": process.worker_address, "why": how})
+            note = take_note(process.worker_address or "")
+            nanny.loop.add_callback(tell, nanny, {"worker": process.worker_address, "why": how, "doing": note})
             go_on(status)
 
         process.on_exit = say
@@ -87,6 +90,8 @@ class Loss:
     where nobody says, as of a machine that is gone."""
     with_job: bool = False
     """Whether its whole job is gone, which is no fault of a task unless it was for memory."""
+    doing: str = ""
+    """FOV, frame and method that it was at when it ended; empty if that is not known."""
     ran: Mapping[str, float] = field(default_factory=dict)
     """Seconds that its tasks had run when the job came to its end, by key on the scheduler."""
 
@@ -163,7 +168,7 @@ class Deaths(Crew):
             return Loss(MEMORY)
         if cut_off := self._said(EXITS, worker, WALLTIME):
             return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
-        return Loss(str(said["why"]), with_job=said["why"] == RETIRED)
+        return Loss(str(said["why"]), with_job=said["why"] == RETIRED, doing=str(said.get("doing", "")))
 
     def _said(self, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
         """Newest event of a topic about a worker, of all or of one kind."""

@@ -17,6 +17,7 @@ from pyama_dask.errors import (
     UnsupportedSourceError,
     WorkerLostError,
 )
+from pyama_dask.quantities import exception_text
 from pyama_dask.tasks import BLOCKED, Kind, Task
 
 Cause = Literal["input", "algorithm", "memory", "worker lost", "storage"]
@@ -43,7 +44,7 @@ class Failure:
     @classmethod
     def of(cls, task: Task, error: BaseException) -> Failure:
         """Put into words what a task has raised, or what became of its worker."""
-        said = str(error) if isinstance(error, PyamaError) else f"{type(error).__name__}: {error}"
+        said = str(error) if isinstance(error, PyamaError) else exception_text(error)
         return cls(cause_of(error), said if f"FOV {task.fov}" in said else f"{place_of(task)}: {said}")
 
 

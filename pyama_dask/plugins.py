@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.errors import ConfigError
+from pyama_dask.quantities import exception_text
 
 
 @cache
@@ -61,8 +62,8 @@ def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
     module, attribute = _place(kind, group, name, known)
     try:
         found = _module(module)
-    except (Exception, SystemExit) as error:  # a script may end the program when it is imported
-        raise ConfigError(f"{kind} {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit, GeneratorExit) as error:  # a script may end the program when it is imported
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {exception_text(error)}") from error
     try:
         for part in attribute.split("."):
             found = getattr(found, part)

@@ -18,9 +18,10 @@ from functools import lru_cache, partial
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, get_worker, wait
 from distributed.client import FutureCancelledError
 
+from pyama_dask.at_work import open_note
 from pyama_dask.blocks import run_task
 from pyama_dask.deaths import MEMORY, Crew, Loss
 from pyama_dask.errors import ClusterError, WorkerLostError
@@ -246,6 +247,7 @@ class DaskPool:
             )  # fmt: skip
         why = loss.why or ("its job is gone" if loss.with_job else "it is not known why")
         said = f"the worker {worker.address} was lost while it did this ({why})"
+        said = f"{loss.doing}: {said}" if loss.doing else said
         return WorkerLostError(said, with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0))
 
     def each(
@@ -374,6 +376,7 @@ class _Flight(Generic[Item, Made]):
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
     """Do a task on a worker, if its job lasts for it."""
     check_time(task)
+    open_note(get_worker().address)
     receipt = function(task, _job(job))
     note_time(task, receipt)
     return receipt

@@ -134,6 +134,16 @@ def quoted(value: Any, longest: int = 200) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
+def exception_text(error: BaseException, longest: int = 1000) -> str:
+    """Write an exception for a message: its type and what it says, cut where that is long."""
+    try:
+        said = str(error)
+    except Exception as wrong:  # noqa: BLE001  (of other people's classes)
+        said = f"its message fails: {type(wrong).__name__}"
+    cut = said if len(said) <= longest else f"{said[:longest]}... ({len(said)} characters)"
+    return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
+
+
 def _text(value: Any, write: Callable[[Any], str] = str) -> str:
     try:
         return write(value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ from pyama_dask.kernels.features import Intensities, Shapes
 from pyama_dask.kernels.methods import is_plugin, method_identity, ready_method
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.plan import active_steps
+from pyama_dask.quantities import exception_text
 from pyama_dask.readers import Metadata
 from pyama_dask.tasks import digest
 
@@ -145,19 +148,35 @@ class Trial:
         where = f"{self.key}, tried on made data"
         method = Chosen(self.kind, self.name, **self.parameters)
         try:
-            with warnings.catch_warnings(action="ignore"):  # of a frame that nobody took
+            # of a frame that nobody took
+            with warnings.catch_warnings(action="ignore"), exit_raises():
                 return "", self.run(method, made, where)
         except WrongReturnError as error:
             raise ConfigError(str(error)) from error
-        except SystemExit as error:
-            raise ConfigError(f"{where}: the {self.kind} {self.name!r} ends the program") from error
         except MemoryError as error:
-            said = f"the {self.kind} {self.name!r} failed: MemoryError: {error}"
+            said = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
         except AlgorithmError as error:
             said = str(error).removeprefix(f"{where}: ") + _line_of(error.__cause__, method.function)
             if _fails_always(error.__cause__):
                 raise ConfigError(f"{where}: {said}") from error
         return f"{self.key}: could not be tried on made data: {said}; if it fails on the movie, too, FOVs fail", made
+
+
+@contextmanager
+def exit_raises() -> Iterator[None]:
+    """Have ``os._exit`` raise `SystemExit` in this process, which a method would end without a word."""
+    here, leave = os.getpid(), os._exit
+
+    def raising(status: int) -> NoReturn:
+        if os.getpid() != here:  # a process that the method has forked
+            leave(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = raising
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 _TRIED: dict[str, tuple[str, Made]] = {}
@@ -220,6 +239,8 @@ GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities)
 
 def _fails_always(error: BaseException | None) -> bool:
     """Whether an exception of a method says that it would fail on all data."""
+    if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+        return True
     if isinstance(error, AttributeError):
         return isinstance(error.obj, GIVEN)
     if isinstance(error, TypeError):

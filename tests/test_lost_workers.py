@@ -1,6 +1,7 @@
 """Workers that are lost: by a task that crashes them, by memory, or by no fault of its own."""
 
 import os
+import re
 import signal
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_a_task_that_crashes_its_workers_is_given_up_and_harms_no_other_fov(
     report = pyama_dask.run(config(small_czi, tmp_path / "out", changes))
     assert report.exit_status == 3
     assert [(fov.status, fov.cause) for fov in report.fovs] == [("failed", "worker lost"), ("done", None)]
-    assert "FOV 0, frames 4-7, ingest" in report.fovs[0].reason
+    assert re.search(r"FOV 0, frame 5\b.*, in the segmenter '\S+:deadly'", report.fovs[0].reason)
     assert "signal 11" in report.fovs[0].reason
     assert len(deaths.read_text()) == 2
     assert Ledger(tmp_path / "out" / LEDGER).attempts["ingest-fov000-b001"] == 2

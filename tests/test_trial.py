@@ -1,6 +1,7 @@
 """Methods of other people, tried on made data when a run is planned: what is wrong is refused, with name and line."""
 
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -137,7 +138,7 @@ class TestEveryKind:
         assert ("in line" in warning) == ("MemoryError" not in error)
 
     def test_what_ends_the_program_is_refused(self, tried, kind):
-        with pytest.raises(ConfigError, match="ends the program"):
+        with pytest.raises(ConfigError, match="failed: SystemExit"):
             tried(kind, "raise SystemExit(0)")
 
     def test_the_line_is_that_of_the_function_within_a_wrapper(self, tried, kind):
@@ -263,3 +264,24 @@ class TestRuns:
         assert warning in report.warnings
         assert [fov.status for fov in report.fovs] == ["failed", "failed"]
         assert warning in (tmp_path / "out" / ".pyama_dask" / "log.txt").read_text()
+
+
+ENDINGS = {
+    "raise SystemExit('x' * 5_000_000)": "SystemExit: xxx",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise GeneratorExit": "GeneratorExit",
+    "import os; os._exit(7)": r"SystemExit: os\._exit\(7\)",
+}
+
+
+@pytest.mark.parametrize("body", ENDINGS)
+def test_a_method_that_ends_the_program_is_named(body, tried, monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)  # as in a run, where Ctrl-C raises nothing
+    with pytest.raises(ConfigError, match=f"segmenter '.*plug.py:f' .*failed: {ENDINGS[body]}") as error:
+        tried("segmenter", body)
+    assert len(str(error.value)) < 2000
+
+
+def test_ctrl_c_in_a_trial_is_the_users(tried):
+    with pytest.raises(KeyboardInterrupt):
+        tried("segmenter", "raise KeyboardInterrupt")

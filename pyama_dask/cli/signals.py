@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import _exit  # the trial of a method takes it out of `os` for a moment
 
 LONGEST = 8.0
 """Seconds from a signal to the end, whatever still runs; a busy machine may take another second or two to end it."""
@@ -84,4 +85,4 @@ def end_at_once(terminals: list[int], said: str) -> None:
     shown = b"\x1b[?25h\n" if 2 in terminals else b""  # a cursor that a display has hidden
     with suppress(OSError):
         os.write(2, shown + said.encode() + b"\n")
-    os._exit(130)
+    _exit(130)

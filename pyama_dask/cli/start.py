@@ -35,4 +35,5 @@ def interrupt(_number: int, frame: FrameType | None) -> None:
             os._exit(INTERRUPTED)
         frame = frame.f_back
     end_in_time([number for number in (1, 2) if os.isatty(number)], "Ended at once")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     raise KeyboardInterrupt
