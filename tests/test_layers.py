@@ -11,7 +11,7 @@ import pyama_dask
 
 ROOT = Path(pyama_dask.__file__).parent
 LAYERS = [
-    {"at_work", "errors", "files", "manifest", "config", "plugins", "quantities", "yaml_text", "csv_text"},
+    {"at_work", "errors", "files", "manifest", "config", "plugins", "quantities", "yaml_text", "csv_text", "streams"},
     {"adapters", "fitting", "kernels", "readers"},
     {"tasks"},
     {"layout", "failures"},

@@ -19,7 +19,8 @@ from pyama_dask.blocks.finish import finish
 from pyama_dask.blocks.gather import gather
 from pyama_dask.blocks.ingest import ingest
 from pyama_dask.blocks.link import link
-from pyama_dask.files import checksum
+from pyama_dask.files import checksum, disk_error
+from pyama_dask.streams import unfailing
 from pyama_dask.tasks import Job, Kind, Receipt, Task
 
 TASKS: Mapping[Kind, Callable[[Bench], None]] = {
@@ -37,9 +38,21 @@ def run_task(task: Task, job: Job) -> Receipt:
     ------
     PyamaError
         If it cannot be done; the message names the FOV, and the frame where one is at fault.
+    DiskError
+        If a file system takes nothing more.
     CancelledError
         If its run was cancelled, or is over.
     """
+    try:
+        with unfailing():  # a method may print
+            return _receipt(task, job)
+    except Exception as error:
+        if full := disk_error(error, job.output):
+            raise full from error
+        raise  # what led to an error does not come along from a worker
+
+
+def _receipt(task: Task, job: Job) -> Receipt:
     started = time.perf_counter()
     forget_peak()
     bench = Bench(task, job)

@@ -12,6 +12,7 @@ import typer
 
 import pyama_dask
 from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
+from pyama_dask.streams import unfailing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,7 +92,8 @@ def main() -> None:
     except PyamaError as error:
         if debug:
             raise
-        print(f"pyama-dask: {naming_set(str(error), arguments)}", file=sys.stderr)
+        with unfailing():
+            print(f"pyama-dask: {naming_set(str(error), arguments)}", file=sys.stderr)
         sys.exit(STATUS.get(type(error), 2))
     except Exception:
         problem = _dask_problem()

@@ -12,6 +12,7 @@ import typer
 
 from pyama_dask.cli.app import AsJson, ClusterKind, ConfigFile, Extend, Fovs, Frames, Set, app, parsed
 from pyama_dask.cli.signals import cancelled_by_signals
+from pyama_dask.streams import unfailing
 
 if TYPE_CHECKING:
     from pyama_dask.calibration import Prediction
@@ -183,13 +184,14 @@ def demo(
     if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
         raise OutputError(f"{directory}: holds something else; name another directory")
     movie = directory / "movie.czi"
-    if not movie.exists():
-        print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
-        with writable(directory), writing_into(directory, "demo") as folder:
-            make_movie(folder)
-    report = _run(demo_config(directory, workers))
-    if not report.exit_status:
-        print(judge(directory))
+    with unfailing():
+        if not movie.exists():
+            print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
+            with writable(directory), writing_into(directory, "demo") as folder:
+                make_movie(folder)
+        report = _run(demo_config(directory, workers))
+        if not report.exit_status:
+            print(judge(directory))
     raise typer.Exit(report.exit_status)
 
 
@@ -243,9 +245,10 @@ def _run(config: Config, **options: Any) -> RunReport:
     from pyama_dask.progress import RunDisplay
 
     join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows
-    with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
-        report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
-    print(describe_report(report))
-    if report.stopped:
-        print(f"pyama-dask: {report.stopped}", file=sys.stderr)
+    with unfailing():
+        with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
+            report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
+        print(describe_report(report))
+        if report.stopped:
+            print(f"pyama-dask: {report.stopped}", file=sys.stderr)
     return report

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import _exit  # the trial of a method takes it out of `os` for a moment
 
+from pyama_dask.streams import write_nowhere
+
 LONGEST = 8.0
 """Seconds from a signal to the end, whatever still runs; a busy machine may take another second or two to end it."""
 
@@ -31,7 +33,8 @@ def cancelled_by_signals(
 
     def stop(number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
-            leave(terminals)
+            write_nowhere(terminals)  # they are gone, and writing would fail
+            terminals.clear()
         if event.is_set():
             end_at_once(terminals, ended)
         event.set()
@@ -48,14 +51,6 @@ def cancelled_by_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def leave(terminals: list[int]) -> None:
-    """Write no more to a terminal that is gone, which would fail."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in terminals:
-        os.dup2(nowhere, number)
-    terminals.clear()
 
 
 def end_in_time(terminals: list[int], said: str) -> None:

@@ -1,0 +1,43 @@
+"""Standard streams that take no more end no run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.movies import config, write_config
+
+from pyama_dask.streams import unfailing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_what_a_stream_does_not_take_is_lost(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe, open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", pipe)
+        monkeypatch.setattr(sys, "stderr", full)
+        for _ in range(3):
+            with unfailing():
+                for stream in (sys.stdout, sys.stderr):
+                    print("more than is held back " * 1000, file=stream)
+                    print("a line", file=stream, flush=True)
+                    print("held back to the end", file=stream)
+            assert (sys.stdout, sys.stderr) == (pipe, full)
+
+
+@pytest.mark.parametrize(
+    ("kind", "streams"),
+    [("serial", "0<&- 1>&- 2>&-"), ("serial", ">/dev/full 2>/dev/full"), ("local", "2>&1 | head -c 1")],
+)
+def test_a_run_ends_as_it_would_whatever_becomes_of_its_output(small_czi, tmp_path, kind, streams):
+    noisy = tmp_path / "noisy.py"
+    noisy.write_text("def same(frame):\n    print('x' * 9000)\n    return frame\n")
+    changes = {"params": {"preprocess": [f"{noisy}:same"]}, "cluster": {"kind": kind, "workers": 1}}
+    run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", changes))
+    command = f"{sys.executable} -m pyama_dask run {run_yaml} --frames 0-2 --fovs 0 {streams}; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+    lines = (tmp_path / "out" / ".pyama_dask" / "ledger.jsonl").read_text().splitlines()
+    assert all(json.loads(line) for line in lines)
