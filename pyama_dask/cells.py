@@ -51,11 +51,12 @@ class CellsWriter:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        self._store.close()
-        if error is None:
-            _remove(self.path)
-            self._building.rename(self.path)
-        else:
+        try:
+            self._store.close()
+            if error is None:
+                _remove(self.path)
+                self._building.rename(self.path)
+        finally:
             _remove(self._building)
 
     def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
@@ -126,9 +127,9 @@ class ZipFile:
 
     def close(self) -> None:
         """Write the directory of members, and wait until all is on the disk."""
-        self._zip.close()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._file:
+            self._zip.close()
+            os.fsync(self._file.fileno())
 
 
 def _remove(path: Path) -> None:

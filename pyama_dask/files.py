@@ -23,8 +23,8 @@ PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
 SPARE = 64
 """Bytes of a path that are kept for names of files while they are written."""
-TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""What the system says of a file system that is full, over a quota, or read-only."""
+TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Errors of a file system that is full, over a quota or read-only, and of files over the limit on their size."""
 
 COMPLETE = "2-"
 """Start of every `content_digest`; digests of older versions have none."""
@@ -145,21 +145,32 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     Parameters
     ----------
     error
-        What a write, or tensorstore, has raised.
+        What a write, or tensorstore, has raised, or what was raised because of that.
     output
-        Output directory, for the message.
+        Output directory, for the message; a file elsewhere is named itself.
 
     Returns
     -------
     The error that ends a run; None if it is of another kind, and may be of one file only.
     """
-    if isinstance(error, DiskError):
-        return error
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DiskError):
+            return cause
+        if (number := _system_error(cause)) in TAKES_NO_MORE:
+            file = cause.filename if isinstance(cause, OSError) else None
+            place = Path(file) if isinstance(file, str) and not Path(file).is_relative_to(output.parent) else output
+            return DiskError(f"{place}: cannot be written to any more: {os.strerror(number)}")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _system_error(error: BaseException) -> int:
+    """Number of the system's error; 0 if it is none."""
+    if isinstance(error, OSError):
+        return error.errno or 0
     found = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's errors are no OSError
-    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
-    if number not in TAKES_NO_MORE:
-        return None
-    return DiskError(f"{output}: cannot be written to any more: {os.strerror(number)}")
+    return int(found[1]) if found else 0
 
 
 @contextmanager

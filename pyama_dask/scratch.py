@@ -70,9 +70,10 @@ def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
 
 
 def save_part(path: Path, part: np.ndarray) -> Path:
-    """Write one array, the file whole or not at all."""
+    """Write one flat array, the file whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, part)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(part))
+        file.write(part.data)  # on a full disk, `np.save` does not say why it fails
     return path
 
 

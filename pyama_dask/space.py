@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -30,9 +31,12 @@ class Room:
     about: int
     """What movies of cells take, but for their crops, whose number is not known."""
     free: int
+    takes_files: bool
+    """Whether there may be more files."""
 
     def __str__(self) -> str:
-        return f"about {gib(self.about)} are still to be written, and {gib(self.free)} are free"
+        files = "" if self.takes_files else ", but no further file (its inodes are used up)"
+        return f"about {gib(self.about)} are still to be written, and {gib(self.free)} are free{files}"
 
 
 def room(plan: Plan, ledger: Ledger) -> Room:
@@ -52,7 +56,8 @@ def room(plan: Plan, ledger: Ledger) -> Room:
     least, about = (int(sum(n * _stored(spec, part) for spec, n in written.items())) for part in (LEAST, USUAL))
     disk = shutil.disk_usage(exists)
     free = disk.free if disk.total else sys.maxsize  # some file systems do not say
-    return Room(least, about, free + replaced)
+    inodes = os.statvfs(exists)
+    return Room(least, about, free + replaced, inodes.f_favail > 0 or not inodes.f_files)
 
 
 def check_room(plan: Plan, ledger: Ledger) -> list[str]:

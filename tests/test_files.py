@@ -1,14 +1,18 @@
 """Files are on the disk before they take their place: a name that is there after a power cut has its content."""
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.movies import config, differences, products
 
+import pyama_dask
 from pyama_dask import files
 from pyama_dask.cells import CellsWriter
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import AlgorithmError, OutputError, StoreError
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -116,3 +120,54 @@ def test_a_change_anywhere_in_a_large_table_is_seen(tmp_path):
         file.seek(100_000)
         file.write(b"1")
     assert not files.has_content(table, now)
+
+
+# ------------------------------------------------------------------------------------ disks that take no more
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full"), "out: cannot be written to any more: No space left on device"),
+        (OSError(errno.EFBIG, "large", "/data/out/a"), "out: cannot be written to any more: File too large"),
+        (OSError(errno.EDQUOT, "much", "/tmp/cache"), "/tmp/cache: cannot be written to any more: Disk quota exceeded"),
+        (StoreError("a: cannot be written: UNKNOWN [os_error_code='30']"), "out: .*Read-only file system"),
+        (caused(ValueError("writing handle"), OSError(errno.ENOSPC, "full")), "out: .*No space left"),
+        (caused(AlgorithmError("method"), OSError(errno.ENOSPC, "full", "/var/x")), "/var/x: .*No space left"),
+        (FileNotFoundError(errno.ENOENT, "gone"), None),
+        (ValueError("28"), None),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_told_from_all_else(error, said):
+    found = files.disk_error(error, Path("/data/out"))
+    if said is None:
+        assert found is None
+    else:
+        with pytest.raises(files.DiskError, match=said):
+            raise found
+
+
+@pytest.mark.parametrize("cells", ["directory", "zip"])
+def test_a_limit_on_the_size_of_files_ends_the_run_and_fails_no_fov(small_czi, finished, tmp_path, cells):
+    """It stands for a full disk, which needs one that may be filled: shards, parts of crops, and cells reach it."""
+    settings = config(small_czi, tmp_path / "out", {"storage": {"cells": cells}})
+    largest = max(file.stat().st_size for file in finished.rglob("*") if file.is_file())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for share in (0.05, 0.2, 0.6, 0.95):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * largest), before[1]))
+        try:
+            report = pyama_dask.run(settings)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert "out: cannot be written to any more: File too large" in report.stopped
+        assert [fov.status for fov in report.fovs if fov.status == "failed"] == []
+        assert report.exit_status == 4
+        assert not [*(tmp_path / "out").glob("fov_*/cells*.partial")]
+    assert pyama_dask.run(settings).exit_status == 0
+    if cells == "directory":
+        assert differences(products(tmp_path / "out"), products(finished)) == []

@@ -19,6 +19,7 @@ from pyama_dask.blocks.finish import finish
 from pyama_dask.blocks.gather import gather
 from pyama_dask.blocks.ingest import ingest
 from pyama_dask.blocks.link import link
+from pyama_dask.errors import DiskError
 from pyama_dask.files import checksum, disk_error
 from pyama_dask.streams import unfailing
 from pyama_dask.tasks import Job, Kind, Receipt, Task
@@ -48,8 +49,8 @@ def run_task(task: Task, job: Job) -> Receipt:
             return _receipt(task, job)
     except Exception as error:
         if full := disk_error(error, job.output):
-            raise full from error
-        raise  # what led to an error does not come along from a worker
+            raise DiskError(str(full)) from error  # what led to an error does not come along from a worker
+        raise
 
 
 def _receipt(task: Task, job: Job) -> Receipt:

@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 
 from pyama_dask.cli.signals import end_in_time
+from pyama_dask.streams import open_closed
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -15,6 +16,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it with status 130 and no traceback."""
+    open_closed()
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
