@@ -20,7 +20,7 @@ def main() -> None:
         "kernels": lambda _: kernels.measure(),
         "fits": lambda _: fits.measure(),
         "runs": lambda directory: [*runs.against_the_floor(directory), *runs.on_two_workers(directory)],
-        "memory": memory.against_length,
+        "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
         "scale": scale.measure,
         "startup": startup.measure,
         "merge": merge.measure,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from support.write_nd2 import Nd2Writer
 
 import pyama_dask
 from bench.runs import config
@@ -17,6 +20,8 @@ from pyama_dask.pipeline import plan_run
 from pyama_dask.report import LEDGER
 
 LENGTHS = (32, 256)
+LONG = (96, 288, 600, 2400)
+"""Frames of ND2 movies that are read by workers of 1 GiB."""
 
 
 class BackAndForth:
@@ -52,6 +57,26 @@ def against_length(directory: Path) -> list[Row]:
         (name, f"{mib[0]} and {mib[1]} MiB, {abs(peaks[1] / peaks[0] - 1):.0%} apart", "at most 1 GiB, 10 % apart"),
         ("what `plan` says of it", f"{max(errors):.0%} off", "at most 25 % off"),
     ]
+
+
+def of_long_movies(directory: Path, lengths: Sequence[int] = LONG) -> list[Row]:
+    """Peak of two workers of 1 GiB on ND2 movies of 1024 x 1024, two channels; none may be lost at any length."""
+    short, peaks, failed = DemoMovie(fovs=1, frames=8, shape=(1024, 1024), cells=50), [], 0
+    for frames in lengths:
+        planes = BackAndForth(short, frames)
+        movie, output = directory / f"movie{frames}.nd2", directory / f"long{frames}"
+        with Nd2Writer(movie, {"T": frames, "C": 2, "Y": 1024, "X": 1024}) as writer:
+            for frame in range(frames):
+                writer.write(np.stack([planes[0, frame, channel] for channel in range(2)]), T=frame)
+        pyama_dask.run(config(movie, output, cluster={"workers": 2, "memory": "1GiB"}))
+        peaks.append(_peak(output))
+        failed += (output / LEDGER).read_text().count('{"failed"')
+        movie.unlink()
+        shutil.rmtree(output)
+    mib = [peak / 2**20 for peak in peaks]
+    name = f"peak memory of workers of 1 GiB, ND2 of 1024 x 1024, {', '.join(map(str, lengths))} frames"
+    found = f"{', '.join(f'{peak:.0f}' for peak in mib)} MiB, {max(mib) - min(mib):.0f} apart, {failed} tasks failed"
+    return [(name, found, "at most 60 MiB apart, 0 failed")]
 
 
 def _peak(output: Path) -> int:
