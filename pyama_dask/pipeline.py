@@ -18,6 +18,7 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.calibration import Calibration, read_calibration
+from pyama_dask.compiling import compile_kernels
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, PlanError, StoreError
@@ -85,7 +86,8 @@ def run(
     progress
         Called with a dict ``step, fov, frame, total, message`` whenever a step of a FOV has come further; ``step`` is
         one of the seven, or ``done`` or ``failed`` at the end of a FOV; or of no FOV (-1) ``jobs``, when it stands
-        otherwise with the jobs of a queue, and ``alarm``, when nothing moves.
+        otherwise with the jobs of a queue, ``alarm``, when nothing moves, and ``compile``, when the kernels are
+        compiled first.
     cancel
         Set it to end the run early; the next one goes on.
     steps
@@ -132,10 +134,10 @@ def run(
         warnings += check_damage(output, ledger, cancel)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
         rest = replace(plan, anew=frozenset())
-        with pool_for(config, client, todo, cancel) as (
-            pool,
-            dashboard,
-        ):  # before anything is recorded, as it may be refused
+        if todo.tasks and client is None and config.cluster.kind not in ("serial", "address"):
+            compile_first(metadata, progress or ignore, cancel)
+        # before anything is recorded, as it may be refused
+        with pool_for(config, client, todo, cancel) as (pool, dashboard):
             ledger.belongs_to(plan.identity, plan.first_identity)
             for said in plugins(plan.job.config):
                 log.info("%s", said)
@@ -196,6 +198,16 @@ def repair(
     except PlanError as error:
         raise StoreError(f"{min(damaged)} is damaged, so that {error}") from error
     return todo, prepare(plan, metadata, ledger, todo)
+
+
+def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
+    """Compile the kernels for the movie's types of pixels before workers start, and report that as an event."""
+
+    def say(message: str) -> None:
+        log.info("%s", message)
+        progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
+
+    compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
 
 
 def verify_output(

@@ -83,6 +83,9 @@ class RunDisplay:
         if step == "alarm":
             self._console.print(f"ALARM: {event['message']}", markup=False, soft_wrap=True)
             return
+        if step == "compile":
+            self._console.print(event["message"], markup=False, soft_wrap=True)
+            return
         if step == "jobs":
             self._show_jobs(str(event["message"]))
             return

@@ -20,7 +20,7 @@ LAYERS = [
     {"resolve"},
     {"plan"},
     {"trial"},
-    {"deaths", "walltime"},
+    {"compiling", "deaths", "walltime"},
     {"pool"},
     {"execute"},
     {"launch"},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.registry import cpu_target
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
@@ -22,6 +24,18 @@ def compiled(loop: Loop) -> Loop:
     with suppress(RuntimeError):  # numba found no folder for it
         dispatcher._cache = OptionalCache(loop)
     return cast("Loop", dispatcher)
+
+
+def cache_folder() -> Path | None:
+    """Folder in which the machine code of this package is kept; None if there is none."""
+    with suppress(RuntimeError):
+        return Path(FunctionCache(compiled).cache_path)
+    return None
+
+
+def target() -> str:
+    """Version of numba and kind of processor, which machine code is for."""
+    return f"{numba.__version__} {cpu_target.target_context.codegen().magic_tuple()}"
 
 
 class OptionalCache:

@@ -1,0 +1,56 @@
+"""Compile the kernels by running everything on a small made movie: ``python -m pyama_dask.demo.first_run uint16``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from pyama_dask.config import parse_config
+from pyama_dask.demo.movie import DemoMovie
+from pyama_dask.demo.write_czi import write_czi
+from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.pipeline import run
+
+
+def first_run(dtype: str) -> None:
+    """Run every step on a movie of a type of pixels, in this process.
+
+    Raises
+    ------
+    RuntimeError
+        If the run fails.
+    """
+    movie = DemoMovie(fovs=1, frames=6, shape=(200, 240), cells=4, border_margin=20)
+    pixels = np.reshape([movie[index] for index in np.ndindex(*movie.shape[:3])], movie.shape)
+    if dtype == "uint8":
+        pixels = pixels >> 8
+    with TemporaryDirectory() as folder:
+        write_czi(file := Path(folder, "movie.czi"), pixels.astype(dtype))
+        for background in ("full", "grid"):
+            document = {
+                "input": file,
+                "output": Path(folder, background),
+                "channels": {
+                    "pc": {"channel": 0, "features": list(SHAPE_FEATURES)},
+                    "fl": [{"channel": 1, "features": list(INTENSITY_FEATURES)}],
+                },
+                "params": {"tracking_params": {"min_frames": 2, "border_margin": 0}},
+                "storage": {"block_frames": 3, "background": background},
+                "cluster": {"kind": "serial"},
+            }
+            if (report := run(parse_config(document))).exit_status:
+                raise RuntimeError(f"the run on made data failed: {report}")
+
+
+def main(types: Sequence[str]) -> None:
+    """Compile for each of some types."""
+    for dtype in types:
+        first_run(dtype)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
