@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from pyama_dask.config import Config
-from pyama_dask.files import write_bytes
+from pyama_dask.files import read_file, write_bytes
 from pyama_dask.ledger import Cost
 from pyama_dask.plan import Plan
 from pyama_dask.tasks import BLOCKED, KINDS, WORK, Job, Kind, Task, digest
@@ -121,7 +121,7 @@ def write_calibration(output: Path, measured: Calibration) -> None:
 def read_calibration(config: Config) -> Calibration | None:
     """What was measured for the output of a resolved config, with the same settings; None where that is not so."""
     with suppress(OSError, ValueError, TypeError):
-        document: dict[str, Any] = json.loads((config.output / CALIBRATION).read_bytes())
+        document: dict[str, Any] = json.loads(read_file(config.output / CALIBRATION))
         measured = Calibration(**document)
         if measured.settings == settings_of(config):
             return measured

@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import TableError
+from pyama_dask.files import read_file
 from pyama_dask.quantities import quoted
 
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
+LARGEST = 2**31 - 1
+"""Largest number of a FOV, cell or frame, and of a pixel along an axis."""
 _LARGEST_BLOCK = 2**30
 """Bytes that the parser takes at once; a row must not be longer."""
 
@@ -100,8 +103,8 @@ class CsvText:
     def whole(self, name: str) -> npt.NDArray[np.int64]:
         """Values of a column of whole numbers from 0."""
         values = self.numbers(name, empty=False)
-        wrong = (values != np.floor(values)) | (values < 0) | (values > 2**53)
-        self.refuse_rows(wrong, name, "is not a whole number from 0")
+        wrong = (values != np.floor(values)) | (values < 0) | (values > LARGEST)
+        self.refuse_rows(wrong, name, f"is not a whole number from 0 to {LARGEST}")
         return values.astype(np.int64)
 
     def flags(self, name: str) -> npt.NDArray[np.bool_]:
@@ -221,7 +224,7 @@ def read_text(path: Path) -> str:
         If it cannot be read, or is not text in UTF-8.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         text = content.decode("utf-8-sig")  # spreadsheets put a mark in front
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except IsADirectoryError as error:

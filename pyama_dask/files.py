@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO
 from uuid import uuid4
 
 import google_crc32c
@@ -131,6 +132,27 @@ def flush_below(directory: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(directory))
     finally:
         os.close(opened)
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a pipe or a device, whose reader would wait for a writer.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Is a pipe or a device, not a file", str(path))
+    return file
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a whole regular file; see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyama_dask.csv_text import CsvText
 from pyama_dask.errors import TableError
-from pyama_dask.files import write_bytes
+from pyama_dask.files import open_file, write_bytes
 from pyama_dask.quantities import quoted
 from pyama_dask.yaml_text import dump_yaml, parse_yaml
 
@@ -100,7 +100,7 @@ def grades(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> 
 def is_fitted(path: str | Path) -> bool:
     """Whether a file holds fits; one that cannot be read does not."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             return file.read(len(MARK)) == MARK.encode()
     except OSError:
         return False

@@ -12,6 +12,7 @@ import yaml
 from pyama_dask.blocks.ingest import read_planes
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, StoreError
+from pyama_dask.files import read_file
 from pyama_dask.layout import IMAGES, channel_of
 from pyama_dask.ledger import Ledger
 from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
@@ -88,7 +89,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
         If it is another one; says in what.
     """
     try:
-        before = load_yaml((output / CONFIG).read_bytes())["metadata"]
+        before = load_yaml(read_file(output / CONFIG))["metadata"]
         difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(

@@ -23,7 +23,7 @@ import google_crc32c
 
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Failure
-from pyama_dask.files import beside, disk_error, write_bytes
+from pyama_dask.files import beside, disk_error, read_file, write_bytes
 from pyama_dask.tasks import Receipt, Step, Task, parse_key
 
 VERSION = 2
@@ -121,7 +121,7 @@ class Ledger:
     def _whole_lines(self) -> list[bytes]:
         """Lines of the file; a torn last one never counted."""
         try:
-            return self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
+            return read_file(self.path).split(b"\n")[:-1] if self.path.exists() else []
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
 

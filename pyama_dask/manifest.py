@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from pyama_dask.errors import OutputError
-from pyama_dask.files import PARTIAL, checksum, files_below, flush_below, write_bytes
+from pyama_dask.files import PARTIAL, checksum, files_below, flush_below, read_file, write_bytes
 
 MANIFEST = ".pyama_dask_files.json"
 """Record in a folder of the files that were written there."""
@@ -100,13 +100,13 @@ def check_free(folder: Path, names: Iterable[str] | None = None, *, force: bool 
 def read_manifest(folder: Path) -> dict[str, Entry]:
     """Files that are recorded in a folder, by path in it; empty if the record is missing or damaged."""
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        files = json.loads(read_file(folder / MANIFEST))["files"]
         return {
             name: Entry(str(of["by"]), tuple((int(size), int(crc)) for size, crc in of["contents"]))
             for name, of in files.items()
             if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
         }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -18,7 +18,7 @@ from zarr.storage import ZipStore
 
 from pyama_dask.cells import CELLS
 from pyama_dask.errors import OutputError, ResultsWarning
-from pyama_dask.files import MISSING, fault
+from pyama_dask.files import MISSING, fault, read_file
 from pyama_dask.kernels import background
 from pyama_dask.layout import AXES, IMAGES
 from pyama_dask.ledger import Ledger
@@ -211,7 +211,7 @@ class Output:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The config as it was resolved, and the ``metadata`` of the movie."""
-        text = (self.directory / "processing_config.yaml").read_bytes()
+        text = read_file(self.directory / "processing_config.yaml")
         document: dict[str, Any] = load_yaml(text)
         return document
 

@@ -110,6 +110,8 @@ def _module(module: str) -> Any:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     path = Path(module).resolve()
+    if path.exists() and not path.is_file():  # loading a pipe would wait for a writer
+        raise ImportError(f"{path} is not a file")
     place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
     name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # a worker that lives long loads anew what changed
     if name in sys.modules:

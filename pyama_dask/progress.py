@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,7 +21,7 @@ from rich.progress import (
 
 from pyama_dask.describe import LABELS, describe_replaced, many
 from pyama_dask.plan import Plan
-from pyama_dask.quantities import clock_time
+from pyama_dask.quantities import clock_time, printable
 from pyama_dask.tasks import STEPS
 
 SELDOM = 30.0
@@ -66,9 +67,9 @@ class RunDisplay:
             many(n, what)
             for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
         )
-        self._console.print(counts + where, soft_wrap=True)  # lines to be copied stay whole
+        self._say(counts + where)
         for line in describe_replaced(plan):
-            self._console.print(f"Replaces {line}")
+            self._say(f"Replaces {line}")
         if self._plain:
             return
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
@@ -77,11 +78,15 @@ class RunDisplay:
                 self._tasks[step] = self._bars.add_task(LABELS[step], total=frames, unit="frames", rate="")
         self._bars.start()
 
+    def _say(self, text: str) -> None:
+        """Print a line, which stays whole, so that it can be copied; names from files may stand in it."""
+        self._console.print(printable(text), markup=False, soft_wrap=True)
+
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
         step, fov = event["step"], event["fov"]
         if step == "alarm":
-            self._console.print(f"ALARM: {event['message']}", markup=False, soft_wrap=True)
+            self._say(f"ALARM: {event['message']}")
             return
         if step == "compile":
             self._console.print(event["message"], markup=False, soft_wrap=True)
@@ -93,9 +98,7 @@ class RunDisplay:
             self._ended += 1
             self._failed += step == "failed"
             if self._plain or step == "failed":
-                self._console.print(
-                    f"[{self._ended}/{self._total}] {event['message']} ({self.pace})", markup=False, soft_wrap=True
-                )
+                self._say(f"[{self._ended}/{self._total}] {event['message']} ({self.pace})")
             if not self._plain:
                 self._bars.update(self._tasks["fovs"], completed=self._ended)
             return
@@ -110,10 +113,10 @@ class RunDisplay:
         if not self._plain:
             if "jobs" not in self._tasks:
                 self._tasks["jobs"] = self._bars.add_task("jobs", total=None, unit="", rate="")
-            self._bars.update(self._tasks["jobs"], rate=said.removeprefix("jobs: "))
+            self._bars.update(self._tasks["jobs"], rate=escape(printable(said.removeprefix("jobs: "))))
         elif ";" in said or time.monotonic() - self._jobs_shown > SELDOM:
             self._jobs_shown = time.monotonic()
-            self._console.print(said, markup=False, soft_wrap=True)
+            self._say(said)
 
     @property
     def pace(self) -> str:

@@ -291,7 +291,8 @@ def _overlapping(frame: Numbers, boxes: Floats) -> tuple[Numbers, Numbers]:
     if not len(known):
         return known, known
     x0, x1 = boxes[known, 0], boxes[known, 2]
-    shift = frame[known] * (x1.max() - x0.min() + 1)
+    number = np.unique(frame[known], return_inverse=True)[1]
+    shift = number * (x1.max() - x0.min() + 1)
     order = np.argsort(x0 + shift, kind="stable")
     begin, end, known = (x0 + shift)[order], (x1 + shift)[order], known[order]
     counts = np.searchsorted(begin, end, side="left") - np.arange(len(begin)) - 1

@@ -16,6 +16,7 @@ LONGEST_NAME = 255
 """Bytes of a name in a path."""
 _LARGEST = 2**31 - 1
 _LONGEST_PATH = 4095
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _number(value: Any) -> Any:
@@ -142,6 +143,11 @@ def exception_text(error: BaseException, longest: int = 1000) -> str:
         said = f"its message fails: {type(wrong).__name__}"
     cut = said if len(said) <= longest else f"{said[:longest]}... ({len(said)} characters)"
     return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Escape what would command a terminal, reorder text or not be encoded; line breaks and tabs stay."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _text(value: Any, write: Callable[[Any], str] = str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Cause, Failure
-from pyama_dask.files import write_bytes
+from pyama_dask.files import read_file, write_bytes
 from pyama_dask.ledger import Checksum, Cost, Ledger
 from pyama_dask.tasks import BLOCKED, STEPS, WORK, Kind, Step, task_key
 
@@ -160,7 +160,7 @@ def read_plan(output: Path) -> dict[str, Any]:
     """
     path = output / PLAN
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        document: dict[str, Any] = json.loads(read_file(path))
         return {name: document[name] for name in PLAN_KEYS}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyama_dask.errors import PyamaError, TableError
-from pyama_dask.files import MISSING, fault
+from pyama_dask.files import MISSING, fault, read_file
 from pyama_dask.layout import IMAGES
 from pyama_dask.ledger import Ledger
 from pyama_dask.overrides import load_overrides
@@ -399,7 +399,7 @@ def _stored_shape(images: Path) -> tuple[int, int] | None:
     """(H, W) of the first array at full resolution that a FOV has."""
     for document in sorted(images.glob("*/0/zarr.json")):
         try:
-            _, height, width = json.loads(document.read_bytes())["shape"]
+            _, height, width = json.loads(read_file(document))["shape"]
         except (OSError, ValueError, LookupError, TypeError):  # damaged; the next one may not be
             continue
         return int(height), int(width)

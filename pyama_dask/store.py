@@ -22,7 +22,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from pyama_dask.errors import StoreError
-from pyama_dask.files import write_bytes
+from pyama_dask.files import read_file, write_bytes
 from pyama_dask.layout import AXES, DOCUMENT, ArraySpec
 
 # --------------------------------------------------------------------------------------------- creation
@@ -64,7 +64,7 @@ def create_array(images: Path, spec: ArraySpec) -> None:
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """Attributes of a group or array."""
-    attributes: dict[str, Any] = json.loads((path / DOCUMENT).read_bytes())["attributes"]
+    attributes: dict[str, Any] = json.loads(read_file(path / DOCUMENT))["attributes"]
     return attributes
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.csv_text import CsvText, split_names
+from pyama_dask.csv_text import LARGEST, CsvText, split_names
 from pyama_dask.errors import TableError
-from pyama_dask.files import replacing, write_bytes
+from pyama_dask.files import open_file, replacing, write_bytes
 from pyama_dask.quantities import quoted
 from pyama_dask.traces import BASE_COLUMNS
 
@@ -45,6 +45,8 @@ MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
 """Minutes of every unit of time."""
 _UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
 _WHOLE = ("fov", "cell", "frame")
+_PLACES = BASE_COLUMNS[5:]
+"""Columns of pixels along an axis."""
 _CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 
 
@@ -114,7 +116,7 @@ def write_traces_csv(path: str | Path, table: pd.DataFrame) -> None:
 def read_columns(path: Path) -> list[str]:
     """Names of the columns of a CSV, older ones as they are now; reads no more than its head."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
             head = next((line for line in file if line.strip() and not line.startswith("#")), "")
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read: {error}") from error
@@ -135,7 +137,12 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
     if name == "good":
         return read.flags(name)
     is_known = name in BASE_COLUMNS or name in TIDY or FEATURE.fullmatch(name)
-    return read.numbers(name, empty=name != "time") if is_known else read.plain(name)
+    if not is_known:
+        return read.plain(name)
+    values = read.numbers(name, empty=name != "time")
+    if name in _PLACES:
+        read.refuse_rows(np.abs(values) > LARGEST, name, "is not a place in an image")
+    return values
 
 
 def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:

@@ -19,11 +19,11 @@ from pyama_dask import scratch
 from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, PyamaError
-from pyama_dask.files import MISSING, PARTIAL, checksum_of, write_bytes
+from pyama_dask.files import MISSING, PARTIAL, checksum_of, read_file, write_bytes
 from pyama_dask.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.ledger import Ledger
 from pyama_dask.plan import FovPlan, Plan
-from pyama_dask.quantities import parse_selection
+from pyama_dask.quantities import parse_selection, printable
 from pyama_dask.readers import Metadata
 from pyama_dask.report import LEDGER, PLAN, read_plan
 from pyama_dask.store import documents
@@ -81,7 +81,7 @@ def keep_layout(config: Config) -> Config:
 def read_config(output: Path) -> Config | None:
     """Config of the last run that wrote to an output; None if there is none that can be read."""
     try:
-        document = load_yaml((output / CONFIG).read_bytes())
+        document = load_yaml(read_file(output / CONFIG))
         return Config.model_validate({key: value for key, value in document.items() if key != "metadata"})
     except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
         return None  # it is written anew, and tells nothing that the ledger's digests do not
@@ -109,6 +109,10 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
 
 class LogFile(logging.FileHandler):
     """A log that is not worth a word, nor the run, where the disk takes no more of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, in which names from files may stand, for a terminal."""
+        return printable(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (its name in `logging`)
         """Leave out what cannot be written."""

@@ -1,23 +1,29 @@
 """The command line: run as people run it, and refused as they are best served."""
 
+import io
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 from support.movies import as_czi, as_nd2, config, differences, listing, products, write_config
 from support.write_nd2 import Nd2Channel
 
 import pyama_dask
 from pyama_dask.describe import MANY
+from pyama_dask.progress import RunDisplay
 from pyama_dask.report import LEDGER
+from pyama_dask.workspace import LOG, logging_to
 
 PROGRAM = Path(sys.executable).with_name("pyama-dask")
 COMMANDS = ("inspect", "init", "plan", "run", "status", "merge", "inspect-traces", "demo")
@@ -496,3 +502,78 @@ class TestDemo:
         assert status == 2
         assert "holds something else" in error
         assert listing(here) == {"demo", "demo/thesis.tex"}
+
+
+class TestPipes:
+    """Files that are pipes: opening one would wait until somebody writes into it."""
+
+    @pytest.fixture
+    def pipe(self, here, run_yaml):
+        """Put a pipe in the place of a file."""
+
+        def made(name):
+            path = here / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            os.mkfifo(path)
+            return path
+
+        return made
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("pipe.yaml", ["plan", "pipe.yaml"]),
+            ("samples.yaml", ["merge", "old", "samples.yaml"]),
+            ("old/good.yaml", ["inspect-traces", "old"]),
+            ("good.yaml", ["inspect-traces", "old", "--good", "good.yaml"]),
+            ("old/fov_000/m_traces.csv", ["inspect-traces", "old"]),
+            ("old/processing_results.yaml", ["inspect-traces", "old"]),
+            ("old/.pyama_dask/plan.json", ["status", "old"]),
+            ("table.csv", ["fit", "table.csv"]),
+            ("fit.yaml", ["fit", "table.csv", "-c", "fit.yaml"]),
+            ("fits.csv", ["plot", "fits.csv"]),
+            ("own.py", ["plan", "run.yaml", "--set", "params.segmentation_method=own.py:cut"]),
+            ("movie.nd2", ["inspect", "movie.nd2"]),
+        ],
+    )
+    def test_each_is_one_message(self, call, here, pipe, name, arguments):
+        (here / "old" / "fov_000").mkdir(parents=True)
+        (here / "old" / "fov_000" / "m_traces.csv").write_text("fov,cell,frame,time\n0,1,0,0\n")
+        (here / "table.csv").write_text("# Time units: h\ntime,fov,cell,value\n0,0,1,1\n")
+        pipe(name)
+        status, out, error = call(*arguments)
+        assert (status, out) == (2, "")
+        assert error.startswith("pyama-dask: ")
+        assert Path(name).name in error
+        assert "Traceback" not in error
+
+
+def test_names_that_command_a_terminal_are_printed_as_text(call, here):
+    status, _, error = call("inspect", "a\x1b[2J\x9b\r.nd2")
+    assert (status, error) == (2, "pyama-dask: a\\x1b[2J\\x9b\\r.nd2: there is no such file; check the path\n")
+    for module in (Path(pyama_dask.__file__).parent / "cli").glob("*.py"):
+        assert not re.search(r"\bprint\(", module.read_text()) or module.name in ("app.py", "signals.py")
+    (here / LOG).parent.mkdir()
+    with logging_to(here):
+        logging.getLogger("pyama_dask").warning("FOV %s\nnext", "\x1b]0;x\x07")
+    assert "FOV \\x1b]0;x\\x07\nnext" in (here / LOG).read_text()
+    shown = io.StringIO()
+    RunDisplay(Console(file=shown, width=80)).event(
+        {"step": "failed", "fov": 0, "frame": 0, "message": "[bold]\x1b[31mred"}
+    )
+    assert "[bold]\\x1b[31mred" in shown.getvalue()
+
+
+@pytest.mark.parametrize("name", ["run", "fit"])
+def test_a_system_without_threads_is_one_message(call, here, run_yaml, monkeypatch, name):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    (here / "table.csv").write_text("# Time units: h\ntime,fov,cell,value\n0,0,1,1\n")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    status, out, error = call(name, "run.yaml" if name == "run" else "table.csv")
+    assert (status, out) == (2, "")
+    assert error.startswith("pyama-dask: the system starts no more threads for this user. Fix: ")
+    assert error.count("\n") == 1
+    assert listing(here) == {"run.yaml", "table.csv"}

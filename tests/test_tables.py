@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyama_dask import tables
+from pyama_dask.csv_text import LARGEST
 from pyama_dask.errors import TableError
 from pyama_dask.traces import BASE_COLUMNS, write_traces
 
@@ -16,6 +17,7 @@ HEAD = "fov,cell,frame,time,good,position_x,position_y,bbox_x0,bbox_y0,bbox_x1,b
 ROW = "3,7,0,0.0,True,100.5,200.5,85,165,116,236,450,1234.5"
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.floats() | st.integers(-(10**6), 10**6).map(float)
+PIXELS = st.floats(-LARGEST, LARGEST) | st.just(np.nan)
 CELLS = st.tuples(st.integers(0, 5000), st.integers(0, 10**6))
 
 
@@ -33,7 +35,7 @@ def folder(tmp_path_factory):
 @st.composite
 def traces(draw):
     """Tables of traces: some base columns, and features."""
-    places = draw(st.lists(st.tuples(*[st.integers(0, 2**40)] * 3), unique=True, max_size=6))
+    places = draw(st.lists(st.tuples(*[st.integers(0, LARGEST)] * 3), unique=True, max_size=6))
     fov, cell, frame = np.array(places, np.int64).reshape(-1, 3).T
     columns = {"fov": fov, "cell": cell, "frame": frame}
     if draw(st.booleans()):
@@ -41,8 +43,8 @@ def traces(draw):
     columns["good"] = np.array(draw(st.lists(st.booleans(), min_size=len(places), max_size=len(places))), bool)
     features = draw(st.lists(st.from_regex(r"[a-z_]{1,9}_ch_\d{1,2}", fullmatch=True), unique=True, max_size=3))
     base = [name for name in BASE_COLUMNS[5:] if draw(st.booleans())]
-    for name in (*base, *features):
-        columns[name] = draw(many(VALUES, len(places)))
+    columns |= {name: draw(many(PIXELS, len(places))) for name in base}
+    columns |= {name: draw(many(VALUES, len(places))) for name in features}
     return pd.DataFrame(columns)
 
 
@@ -143,7 +145,9 @@ class TestTraces:
             ('fov,cell,frame,note\n0,1,"0\n1,1",0\n', "line 2 has a '\"' that does not match"),
             ('fov,cell,frame,note,area_ch_0\n0,1,0,"a, b",5\n\n0,1,1\n', "line 4 has 3 values for 5 columns"),
             ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1,1e999\n", "line 3, column 'area_ch_0': '1e999' is not a num"),
-            (f"fov,cell,frame\n0,{10**18},0\n", f"column 'cell': '{10**18}' is not a whole number from 0"),
+            (f"fov,cell,frame\n0,{10**18},0\n", f"'{10**18}' is not a whole number from 0 to 2147483647"),
+            ("fov,cell,frame,bbox_x1\n0,1,0,\n0,1,1,1e18\n", "line 3, column 'bbox_x1': '1e18' is not a place in an"),
+            ("fov,cell,frame,position_y\n0,1,1,-inf\n", "column 'position_y': '-inf' is not a place in an image"),
             ("fov,cell,time\n0,1,2024-01-01 10:00\n", "column 'time': '2024-01-01 10:00' is not a number"),
             ("fov,cell,frame\n0,1,\0\0\n", "column 'frame': '\\x00\\x00' is not a number"),
         ],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -65,6 +66,13 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print text, in which names from files may stand; everything that commands print goes through here."""
+    from pyama_dask.quantities import printable
+
+    print(printable(text), file=file, flush=True)
+
+
 def naming_set(message: str, arguments: list[str]) -> str:
     """Put ``--set`` in front of the lines of a message that are about keys which were set on the command line."""
     given = [value for flag, value in pairwise(arguments) if flag == "--set"]
@@ -78,6 +86,23 @@ def naming_set(message: str, arguments: list[str]) -> str:
     return "\n".join([*others, *(f"--set {line.strip()}" for line in ours)])
 
 
+def check_threads() -> None:
+    """Start as many threads as a small run has, so that it ends here, and not halfway, if the system refuses them.
+
+    Raises
+    ------
+    RuntimeError
+        If it does; `main` reports it.
+    """
+    over = threading.Event()
+    try:
+        for _ in range(THREADS):
+            threading.Thread(target=over.wait, daemon=True).start()
+    finally:
+        over.set()
+
+
+THREADS = 16
 STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}
 """Exit status of errors that may end a run which has begun."""
 
@@ -93,14 +118,20 @@ def main() -> None:
         if debug:
             raise
         with unfailing():
-            print(f"pyama-dask: {naming_set(str(error), arguments)}", file=sys.stderr)
+            say(f"pyama-dask: {naming_set(str(error), arguments)}", sys.stderr)
         sys.exit(STATUS.get(type(error), 2))
-    except Exception:
-        problem = _dask_problem()
+    except Exception as error:
+        problem = _NO_THREADS if str(error) == "can't start new thread" else _dask_problem()
         if debug or not problem:
             raise
-        print(f"pyama-dask: {problem}", file=sys.stderr)
+        say(f"pyama-dask: {problem}", sys.stderr)
         sys.exit(2)
+
+
+_NO_THREADS = (
+    "the system starts no more threads for this user. Fix: use fewer workers, or raise the limit of processes "
+    "('ulimit -u', or that of the container or job)"
+)
 
 
 def _dask_problem() -> str:

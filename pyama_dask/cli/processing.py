@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, ConfigFile, Extend, Fovs, Frames, Set, app, parsed
+from pyama_dask.cli.app import (
+    AsJson,
+    ClusterKind,
+    ConfigFile,
+    Extend,
+    Fovs,
+    Frames,
+    Set,
+    app,
+    check_threads,
+    parsed,
+    say,
+)
 from pyama_dask.cli.signals import cancelled_by_signals
 from pyama_dask.streams import unfailing
 
@@ -27,7 +39,7 @@ def inspect(movie: Path, as_json: AsJson = False) -> None:
     from pyama_dask.readers import read_metadata
 
     metadata = read_metadata(movie)
-    print(json.dumps(movie_document(metadata), indent=1) if as_json else describe_movie(metadata))
+    say(json.dumps(movie_document(metadata), indent=1) if as_json else describe_movie(metadata))
 
 
 @app.command()
@@ -52,8 +64,8 @@ def init(
     except OSError as error:
         raise ConfigError(f"{to}: cannot be written: {error.strerror}; choose another place with -o") from error
     for note in notes_on_channels(metadata):
-        print(note)
-    print(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
+        say(note)
+    say(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
 
 
 @app.command()
@@ -80,9 +92,9 @@ def plan(
     left, script = what_is_left(made), script_of(made.job.config)
     if as_json:
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
-        print(json.dumps(made.document() | more, indent=1))
+        say(json.dumps(made.document() | more, indent=1))
     else:
-        print(describe_plan(made, left, predicted, script))
+        say(describe_plan(made, left, predicted, script))
 
 
 @app.command()
@@ -121,10 +133,10 @@ def doctor(
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
     for finding in findings(loaded, wait):
-        print(f"{'ok' if finding.good else 'MEND':<6}{finding.about + ':':<10}{finding.said}", flush=True)
+        say(f"{'ok' if finding.good else 'MEND':<6}{finding.about + ':':<10}{finding.said}")
         found.append(finding)
     if script := script_of(loaded):
-        print(f"\nscript of a job:\n{script}")
+        say(f"\nscript of a job:\n{script}")
     raise typer.Exit(0 if all(finding.good for finding in found) else 2)
 
 
@@ -136,7 +148,7 @@ def plugins(as_json: AsJson = False) -> None:
     from pyama_dask.kernels.methods import known_methods
 
     found = known_methods() | {"model": known_models()}
-    print(json.dumps(found, indent=1) if as_json else describe_methods(found))
+    say(json.dumps(found, indent=1) if as_json else describe_methods(found))
 
 
 @app.command()
@@ -146,7 +158,7 @@ def status(output: Path, as_json: AsJson = False) -> None:
     from pyama_dask.report import read_status
 
     found = read_status(output)
-    print(json.dumps(found, indent=1) if as_json else describe_status(found))
+    say(json.dumps(found, indent=1) if as_json else describe_status(found))
 
 
 @app.command()
@@ -166,7 +178,7 @@ def verify(
     signals = cancelled_by_signals("Stopping; the output is as it was", "Ended at once; the output is as it was")
     with signals as cancel, Console(stderr=True).status(reading):
         found = verify_output(output, deep=deep, source=source or movie is not None, movie=movie, cancel=cancel)
-    print(describe_verification(found))
+    say(describe_verification(found))
     raise typer.Exit(0 if found.is_good else 3)
 
 
@@ -186,12 +198,12 @@ def demo(
     movie = directory / "movie.czi"
     with unfailing():
         if not movie.exists():
-            print(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
+            say(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
             with writable(directory), writing_into(directory, "demo") as folder:
                 make_movie(folder)
         report = _run(demo_config(directory, workers))
         if not report.exit_status:
-            print(judge(directory))
+            say(judge(directory))
     raise typer.Exit(report.exit_status)
 
 
@@ -244,11 +256,12 @@ def _run(config: Config, **options: Any) -> RunReport:
     from pyama_dask.pipeline import join_allocation, run
     from pyama_dask.progress import RunDisplay
 
+    check_threads()
     join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows
     with unfailing():
         with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
             report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
-        print(describe_report(report))
+        say(describe_report(report))
         if report.stopped:
-            print(f"pyama-dask: {report.stopped}", file=sys.stderr)
+            say(f"pyama-dask: {report.stopped}", sys.stderr)
     return report

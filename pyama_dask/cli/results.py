@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, Set, app, parsed
+from pyama_dask.cli.app import AsJson, ClusterKind, Set, app, check_threads, parsed, say
 from pyama_dask.cli.signals import cancelled_by_signals
 
 Good = Annotated[Path | None, typer.Option("--good", help="YAML of cells that are good, or not; OUTPUT/good.yaml")]
@@ -29,7 +29,7 @@ def merge(
     from pyama_dask.samples import merge_samples
 
     report = merge_samples(output, samples, to, good, force=force)
-    print(describe_merge(report))
+    say(describe_merge(report))
     raise typer.Exit(report.exit_status)
 
 
@@ -53,7 +53,7 @@ def inspect_traces(
     given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
     report = inspect_all(output, to, good=good, write_good=write_good, force=force, **thresholds)
-    print(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
+    say(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
 
 
 @app.command()
@@ -72,7 +72,7 @@ def export(
     from pyama_dask.export import export_traces
 
     report = export_traces(output, to, directory, samples=samples, good=good, force=force)
-    print(describe_export(report))
+    say(describe_export(report))
     raise typer.Exit(report.exit_status)
 
 
@@ -95,12 +95,13 @@ def fit(
     from pyama_dask.fits import fit_traces
     from pyama_dask.progress import FitDisplay
 
+    check_threads()
     given = {"model": model, "cluster.workers": workers, "cluster.kind": cluster}
     chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
     stopping = "Stopping; tables that are fitted are written, and others would be fitted anew"
     with cancelled_by_signals(stopping, "Ended at once") as cancel, FitDisplay(Console(stderr=True)) as display:
         report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel, force=force)
-    print(describe_fits(report))
+    say(describe_fits(report))
 
 
 @app.command()
@@ -114,4 +115,4 @@ def plot(
     from pyama_dask.describe import describe_plots
     from pyama_dask.plots import plot_fits
 
-    print(describe_plots(plot_fits(files, to, cells=cells, force=force)))
+    say(describe_plots(plot_fits(files, to, cells=cells, force=force)))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import tifffile
 
 from pyama_dask.errors import StoreError
+from pyama_dask.files import read_file
 from pyama_dask.layout import IMAGES
 from pyama_dask.sources import Sources
 from pyama_dask.store import missing_frames, read_frame
@@ -103,7 +104,7 @@ def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place:
 
 def _write_masks(place: Path, stored: Path, tracks: Tracks) -> str | None:
     """Write an image a frame, one frame in memory at a time; gives the reason if labels and traces do not agree."""
-    count = json.loads((stored / "zarr.json").read_bytes())["shape"][0]
+    count = json.loads(read_file(stored / "zarr.json"))["shape"][0]
     if beyond := tracks.frame[tracks.frame >= count].tolist():
         return f"its traces have frame {beyond[0]}, and its tracked labels end before"
     digits = max(3, len(str(count - 1)))
