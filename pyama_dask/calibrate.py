@@ -25,7 +25,7 @@ TRIAL = Path(WORK) / "calibration"
 """Directory in the output for the trial; removed when it is over."""
 
 
-def calibrate(config: Config, *, cancel: threading.Event | None = None) -> tuple[Plan, Calibration]:
+def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bool = False) -> tuple[Plan, Calibration]:
     """Do the first block of some FOVs where the run would do it, and measure: two a worker, as its first is slow.
 
     On a queue this is one job. What is done goes to a directory of its own within the output and is removed again;
@@ -37,6 +37,8 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None) -> tuple
         Of the whole run.
     cancel
         Set it to end early.
+    into
+        Whether the output may be a folder that holds other files.
 
     Returns
     -------
@@ -47,9 +49,9 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None) -> tuple
     ConfigError, SourceError, OutputError, PlanError
         If the run cannot be done as configured, or the trial failed.
     """
-    plan, _ = plan_run(config)
+    plan, _ = plan_run(config, into=into)
     trial = trial_of(plan)
-    shutil.rmtree(trial.output, ignore_errors=True)
+    _remove_trial(trial.output)
     began, moments = time.monotonic(), list[float]()
 
     def see(event: Mapping[str, Any]) -> None:
@@ -66,13 +68,19 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None) -> tuple
         costs = Ledger(trial.output / LEDGER).costs
         size = sum(path.stat().st_size for fov in trial.output.glob("fov_*") for path in files_below(fov))
     finally:
-        shutil.rmtree(trial.output, ignore_errors=True)
+        _remove_trial(trial.output)
     fovs, frames = len(report.fovs), len(parse_selection(trial.params.frames))
     around = (moments[0] - began - costs[0].seconds) + (ended - moments[-1])
     cells = sum(fov.cells or 0 for fov in report.fovs) / fovs
     measured = summed_up(plan.job, frames, costs, around, size / fovs / frames, cells)
     write_calibration(plan.job.output, measured)
     return plan, measured
+
+
+def _remove_trial(output: Path) -> None:
+    """Remove the output of a trial; a folder of another kind stays, and the trial is refused."""
+    if (output / LEDGER).exists():
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def trial_of(plan: Plan) -> Config:

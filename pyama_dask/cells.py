@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -20,12 +21,16 @@ import numpy as np
 from numcodecs.blosc import Blosc
 
 from pyama_dask.config import Config
-from pyama_dask.files import beside, flush_below
+from pyama_dask.files import beside, files_below, flush_below, remove_below
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.layout import AXES
 
 CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
 """Name of the store of a FOV's cells, by ``storage.cells``."""
+_MEMBER = re.compile(
+    r"((metadata|metadata/(cell_ids|bboxes|valid_frames)|((pc|fl)_ch_\d+|mask)(/\d+(/[01])?)?)/)?(zarr\.json|c(\.0)+)"
+)
+"""Names of the files in a store."""
 
 
 def cells_path(config: Config, fov_dir: Path) -> Path:
@@ -54,10 +59,20 @@ class CellsWriter:
         try:
             self._store.close()
             if error is None:
-                _remove(self.path)
-                self._building.rename(self.path)
+                remove_cells(self.path)
+                self._put()
         finally:
             _remove(self._building)
+
+    def _put(self) -> None:
+        """Put the store in its place; where files of the user are, file by file."""
+        if not self.path.is_dir():
+            self._building.rename(self.path)
+            return
+        for file in files_below(self._building):
+            place = self.path / file.relative_to(self._building)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
     def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
         """Write the root group and ``metadata``: (N,) ids, (N, T, 4) boxes y0, x0, y1, x1, (N, T) frames seen."""
@@ -130,6 +145,15 @@ class ZipFile:
         with self._file:
             self._zip.close()
             os.fsync(self._file.fileno())
+
+
+def remove_cells(path: Path) -> None:
+    """Remove a store of cells; other files in its folder stay."""
+    if path.is_dir():
+        names = (file.relative_to(path).as_posix() for file in files_below(path))
+        remove_below(path, [name for name in names if _MEMBER.fullmatch(name)])
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

@@ -56,7 +56,7 @@ class Finding:
     good: bool = True
 
 
-def findings(config: Config, wait: float) -> Iterator[Finding]:
+def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Finding]:
     """Do one check after the other, the cheap ones first; the last starts a worker where the run would have them.
 
     Parameters
@@ -65,9 +65,11 @@ def findings(config: Config, wait: float) -> Iterator[Finding]:
         Of the run.
     wait
         Seconds to wait for the worker.
+    into
+        Whether the output may be a folder that holds other files.
     """
     try:
-        plan, _ = plan_run(config)
+        plan, _ = plan_run(config, into=into)
         script_of(plan.job.config)
     except PyamaError as error:
         yield Finding("plan", str(error), good=False)

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,10 @@ PART = 2**18
 """Bytes that are read at once: few enough to stay in a core's cache."""
 PARTIAL = ".partial"
 """Ending of files that are being written; one that is found later is left over from a killed process."""
+TEMPORARY = len(f".{'0' * 12}{PARTIAL}")
+"""Bytes by which the name of a file is longer while it is written."""
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{12}" + re.escape(PARTIAL), re.DOTALL)
+"""Names that `beside` gives."""
 SPARE = 64
 """Bytes of a path that are kept for names of files while they are written."""
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -38,6 +43,38 @@ def beside(path: Path) -> Path:
     """Name beside a path that nobody else uses, for what is being written."""
     ending = f".{uuid4().hex[:12]}{PARTIAL}"
     return path.with_name(shortened(path.name, longest_name(path.parent) - len(ending)) + ending)
+
+
+def remove_partial(folder: Path, names: str = "*") -> None:
+    """Remove what killed processes have left half written in a folder; none may be at work there.
+
+    Parameters
+    ----------
+    names
+        Pattern of the names of the complete files.
+    """
+    for leftover in folder.glob(f"{names}.*{PARTIAL}"):
+        if not _TEMPORARY.fullmatch(leftover.name):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def remove_below(folder: Path, names: Iterable[str]) -> None:
+    """Remove files in a folder by path in it, then the folders that are empty without them, and `folder` if it is.
+
+    Names that are not there are passed over.
+    """
+    emptied = set[Path]()
+    for name in names:
+        path = folder / name
+        path.unlink(missing_ok=True)
+        emptied.update(list(path.parents)[: name.count("/") + 1])
+    for parent in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # it holds other files
+            parent.rmdir()
 
 
 def longest_name(folder: Path) -> int:

@@ -13,7 +13,7 @@ from pyama_dask.blocks.ingest import read_planes
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.files import read_file
-from pyama_dask.layout import IMAGES, channel_of
+from pyama_dask.layout import IMAGES, channel_of, is_raw_group
 from pyama_dask.ledger import Ledger
 from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
 from pyama_dask.report import LEDGER, read_plan
@@ -161,7 +161,7 @@ def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame
 
 
 def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str) -> bool:
-    groups = [group.name for group in images.iterdir() if group.name.startswith(("pc_ch_", "fl_ch_"))]
+    groups = [group.name for group in images.iterdir() if is_raw_group(group.name)]
     planes = read_planes(reader, fov, frame, [channel_of(group) for group in groups], z)
     stored = [read_frame(images, f"{group}/0", k) for group in groups]
     return any(not np.array_equal(a, b) for a, b in zip(planes, stored, strict=True))

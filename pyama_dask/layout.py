@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -154,6 +155,16 @@ def channel_indices(config: Config) -> tuple[int | None, tuple[int, ...]]:
     """Indices of the phase channel and the fluorescence channels of a resolved config."""
     pc = config.channels.pc
     return (None if pc is None else int(pc.channel)), tuple(int(choice.channel) for choice in config.channels.fl)
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is that of a group with a channel or product."""
+    return re.fullmatch(r"(pc|fl|seg_labeled|seg_tracked|fl_background)_ch_\d+", name) is not None
+
+
+def is_raw_group(name: str) -> bool:
+    """Whether a name is that of a group with a channel of the movie."""
+    return is_group(name) and name.startswith(("pc_ch_", "fl_ch_"))
 
 
 def channel_of(group: str) -> int:

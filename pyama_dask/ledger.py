@@ -1,9 +1,9 @@
 """The ledger: an append-only record of what is done, that only the driver writes.
 
-One JSON object per line, sealed by its CRC-32C as the last key. The first line holds the version; ``done`` lines hold
-receipts, ``void`` lines take steps back before their files are overwritten, ``failed`` lines hold reasons,
-``documents`` lines hold checksums of the files that the driver writes, a ``movie`` line names the movie, and a
-``doubt`` line tells that the movie changed while it was read.
+One JSON object per line, sealed by its CRC-32C as the last key. The first line holds the version; ``claim`` lines hold
+names before they are created, ``done`` lines hold receipts, ``void`` lines take steps back before their files are
+overwritten, ``failed`` lines hold reasons, ``documents`` lines hold checksums of the files that the driver writes, a
+``movie`` line names the movie, and a ``doubt`` line tells that the movie changed while it was read.
 A line counts when its newline is on disk. A damaged line may have taken something back, so all files must then be
 compared with their checksums (see `Ledger.damaged`). Version 1 had no seals: its lines are read as they are.
 """
@@ -95,6 +95,8 @@ class Ledger:
         """CRC-32C of every frame that a recorded block was copied from, by task key; older versions have none."""
         self.doubts: dict[int, str] = {}
         """FOVs of which frames were read while the movie changed, and what happened, until a run finds it unchanged."""
+        self.claimed: dict[str, set[str]] = {}
+        """Names in the output that runs have created, or were about to, by their first part; see `claim`."""
         self.damaged: list[int] = []
         """Numbers of the lines that cannot be read."""
         self._is_sealed = False
@@ -177,6 +179,15 @@ class Ledger:
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
+    def has_fov(self, fov: int) -> bool:
+        """Whether anything was ever recorded as done of a FOV."""
+        return fov in self._of_fov
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Record names in the output that a run is about to create: they belong to it, whenever it ends."""
+        if new := sorted(name for name in names if name not in self.claimed.get(_first(name), ())):
+            self._append({"claim": new})
+
     def fail(self, task: Task, failure: Failure) -> None:
         """Record a failed attempt at a task."""
         said = {"cause": failure.cause, "reason": failure.reason}
@@ -245,6 +256,8 @@ class Ledger:
             key, failure, steps = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"])), {*entry["steps"]}
             self.failed[key], self._failed_steps[key] = failure, steps
             self.attempts[key] = self.attempts.get(key, 0) + 1
+        elif "claim" in entry:
+            self._take_names([_inside(str(name)) for name in entry["claim"]])
         elif "movie" in entry:
             self.movie = {name: str(entry["movie"][name]) for name in ("identity", "first")}
             self.doubts = {}
@@ -270,6 +283,10 @@ class Ledger:
             else:
                 self.documents[path] = (checksum, *self.documents.get(path, ())[:1])
 
+    def _take_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.claimed.setdefault(_first(name), set()).add(name)
+
     def _take_receipt(self, receipt: Mapping[str, Any]) -> None:
         key, digests = str(receipt["key"]), dict(receipt["digests"])
         notes = {step: dict(counts) for step, counts in receipt["notes"].items()}
@@ -277,6 +294,7 @@ class Ledger:
             step: {_inside(path): (int(size), int(crc)) for path, (size, crc) in of.items()}
             for step, of in receipt["files"].items()
         }
+        self._take_names(_owner(path) for of in files.values() for path in of)
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
         fov, cost = parse_key(key).fov, Cost.of(receipt)
         frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
@@ -291,6 +309,16 @@ class Ledger:
         if self._failed_steps.get(key, set()) <= digests.keys():
             self.failed.pop(key, None)
             self.attempts.pop(key, None)
+
+
+def _owner(path: str) -> str:
+    """Name that a recorded file claims: the array of a shard, else its own."""
+    folder, _, name = path.rpartition("/")
+    return folder if name.startswith("c.") else path
+
+
+def _first(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

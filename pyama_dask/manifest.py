@@ -19,7 +19,16 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from pyama_dask.errors import OutputError
-from pyama_dask.files import PARTIAL, checksum, files_below, flush_below, read_file, write_bytes
+from pyama_dask.files import (
+    PARTIAL,
+    checksum,
+    files_below,
+    flush_below,
+    folder_for,
+    read_file,
+    remove_below,
+    write_bytes,
+)
 
 MANIFEST = ".pyama_dask_files.json"
 """Record in a folder of the files that were written there."""
@@ -61,18 +70,11 @@ def writing_into(folder: Path, by: str, *, force: bool = False, replace_all: boo
     OutputError
         If a file is in the way; nothing is written then.
     """
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _stage(folder) as stage:
-            yield stage
-            flush_below(stage)
-            with _locked(folder):
-                _place(stage, folder, by, force, replace_all)
-    finally:
-        for path in created:
-            with suppress(OSError):  # it is in use
-                path.rmdir()
+    with folder_for(folder), _stage(folder) as stage:
+        yield stage
+        flush_below(stage)
+        with _locked(folder):
+            _place(stage, folder, by, force, replace_all)
 
 
 def check_free(folder: Path, names: Iterable[str] | None = None, *, force: bool = False) -> None:
@@ -137,9 +139,7 @@ def _place(stage: Path, folder: Path, by: str, force: bool, replace_all: bool) -
         if there[name] != new[name]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (stage / name).replace(folder / name)
-    for name in stale:
-        if _content(folder, name) in known[name].contents:
-            _remove(folder, name)
+    remove_below(folder, [name for name in stale if _content(folder, name) in known[name].contents])
     kept = {name: of for name, of in known.items() if name not in stale}
     _record(folder, kept | {name: Entry(by, (new[name],)) for name in mine})
 
@@ -166,15 +166,6 @@ def _record(folder: Path, files: Mapping[str, Entry]) -> None:
     path = folder / MANIFEST
     if not path.exists() or path.read_bytes() != content:
         write_bytes(path, content)
-
-
-def _remove(folder: Path, name: str) -> None:
-    """Remove a file, and the folders below `folder` that are empty then."""
-    path = folder / name
-    path.unlink()
-    for parent in list(path.parents)[: name.count("/")]:
-        with suppress(OSError):  # it holds other files
-            parent.rmdir()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pyama_dask.cells import CELLS
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files import MISSING, fault, read_file
 from pyama_dask.kernels import background
-from pyama_dask.layout import AXES, IMAGES
+from pyama_dask.layout import AXES, IMAGES, is_group
 from pyama_dask.ledger import Ledger
 from pyama_dask.report import LEDGER, read_status, recorded_traces
 from pyama_dask.store import missing_frames, read_attributes
@@ -101,7 +102,7 @@ class Fov:
         """Channels and products, such as ``pc_ch_0``."""
         images = self.directory / IMAGES
         found = (*images.glob("*/0/zarr.json"), *images.glob("*/tiles/zarr.json"))
-        return tuple(sorted({path.parent.parent.name for path in found}))
+        return tuple(sorted({group for path in found if is_group(group := path.parent.parent.name)}))
 
     def image(self, channel: str, level: int = 0) -> Image:
         """Open one channel or product.
@@ -167,7 +168,9 @@ class Fov:
             raise OutputError(f"{self.directory}: has no cell {cell}; it has {len(self.cells)} others")
         row = self.cells.index(cell)
         products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
-        crops = {name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name != "metadata"}
+        crops = {
+            name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
+        }
         return Cell(cell, self._cell_metadata("bboxes")[row], self._cell_metadata("valid_frames")[row], crops)
 
     @property
@@ -224,7 +227,9 @@ class Output:
     @property
     def fovs(self) -> tuple[int, ...]:
         """Numbers of the FOVs that have been begun."""
-        return tuple(sorted(int(path.name[4:]) for path in self.directory.glob("fov_*") if path.name[4:].isdigit()))
+        return tuple(
+            sorted(int(p.name[4:]) for p in self.directory.glob("fov_*") if re.fullmatch(r"fov_\d{3,}", p.name))
+        )
 
     def status(self) -> dict[str, Any]:
         """How far every FOV is, as ``pyama-dask status --json`` says."""

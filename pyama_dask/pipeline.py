@@ -23,6 +23,7 @@ from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute import Progress, execute
+from pyama_dask.files import check_names
 from pyama_dask.grown import first_identity
 from pyama_dask.launch import (
     allocated,
@@ -39,6 +40,7 @@ from pyama_dask.launch import (
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
 from pyama_dask.movie_check import check_after_run, check_movie, read_again
+from pyama_dask.owned import check_free_names, longest_names
 from pyama_dask.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
@@ -73,6 +75,7 @@ def run(
     force: Sequence[Step] = (),
     retry_failed: bool = False,
     extend: bool = False,
+    into: bool = False,
     on_start: Callable[[Plan, str | None], None] | None = None,
 ) -> RunReport:
     """Process a movie as a config says; what is recorded as done in the output already is not done again.
@@ -98,6 +101,8 @@ def run(
         Take up only the FOVs that failed.
     extend
         Go on with a movie that has more frames than when the output was begun; see `grown`.
+    into
+        Whether to begin an output in a directory that holds other files; these stay as they are.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
 
@@ -111,16 +116,17 @@ def run(
         with in_allocation(config) as of_allocation:
             return run(
                 config, client=of_allocation, progress=progress, cancel=cancel, steps=steps, force=force,
-                retry_failed=retry_failed, extend=extend, on_start=on_start,
+                retry_failed=retry_failed, extend=extend, into=into, on_start=on_start,
             )  # fmt: skip
     started = time.monotonic()
     if client is None:
         check_network(config.cluster)
         if config.cluster.of_queue:
             check_queue(config.cluster, config.output)
-    plan, metadata = plan_run(config, client, extend=extend)
+    plan, metadata = plan_run(config, client, extend=extend, into=into)
     plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
     output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
+    check_free_names(plan, recorded)
     chosen = failed_fovs(plan, recorded) if retry_failed else None
     left = what_is_left(plan, steps, chosen, recorded)
     warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
@@ -268,7 +274,9 @@ def ignore(event: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------- before any writing
 
 
-def plan_run(config: Config, client: Client | None = None, *, extend: bool = False) -> tuple[Plan, Metadata]:
+def plan_run(
+    config: Config, client: Client | None = None, *, extend: bool = False, into: bool = False
+) -> tuple[Plan, Metadata]:
     """Open the movie and plan a run of it; writes nothing.
 
     Raises
@@ -279,12 +287,13 @@ def plan_run(config: Config, client: Client | None = None, *, extend: bool = Fal
     snapshot, metadata = look_at(config.input)
     resolved = resolve(config, metadata)
     memory = available_memory(config, client)
-    check_output(config.output)
+    check_output(config.output, into=into)
     first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
     pace = measured.seconds if measured else None
     plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace)
     plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
+    check_names(plan.job.output, longest_names(plan))
     if measured:
         check_walltime(plan, measured)
     noticed = try_methods(plan.job.config, metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,9 @@ import numpy as np
 from pyama_dask.errors import StoreError
 from pyama_dask.files import replacing
 from pyama_dask.kernels.levels import Histogram
+
+_PART = re.compile(r"crops_((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy")
+"""Names that `part_file` gives."""
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
@@ -27,7 +31,7 @@ def part_file(work: Path, product: str, block: int) -> Path:
 
 def part_files(work: Path) -> list[Path]:
     """All parts of crops of a FOV."""
-    return sorted(work.glob("crops_*.npy"))
+    return sorted(file for file in work.glob("crops_*.npy") if _PART.fullmatch(file.name))
 
 
 def is_part(path: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyama_dask.errors import PyamaError, TableError
 from pyama_dask.files import MISSING, fault, read_file
-from pyama_dask.layout import IMAGES
+from pyama_dask.layout import IMAGES, is_group
 from pyama_dask.ledger import Ledger
 from pyama_dask.overrides import load_overrides
 from pyama_dask.quantities import as_ranges, quoted
@@ -398,6 +398,8 @@ def known_frames(output: Path) -> Frames:
 def _stored_shape(images: Path) -> tuple[int, int] | None:
     """(H, W) of the first array at full resolution that a FOV has."""
     for document in sorted(images.glob("*/0/zarr.json")):
+        if not is_group(document.parents[1].name):
+            continue
         try:
             _, height, width = json.loads(read_file(document))["shape"]
         except (OSError, ValueError, LookupError, TypeError):  # damaged; the next one may not be

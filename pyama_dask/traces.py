@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyama_dask.config import Config
-from pyama_dask.files import replacing
+from pyama_dask.files import TEMPORARY, longest_name, replacing, shortened
 from pyama_dask.tasks import fov_name
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ BASE_COLUMNS = (
     "fov", "cell", "frame", "time", "good",
     "position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1",
 )  # fmt: skip
+
+TRACES = "_traces.csv"
+"""Ending of the names of tables of traces."""
 
 
 def feature_columns(config: Config) -> list[str]:
@@ -68,8 +71,9 @@ def traces_table(
 
 
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:
-    """Path of the CSV of a FOV."""
-    return fov_dir / f"{source.stem}_{fov_name(fov)}_traces.csv"
+    """Path of the CSV of a FOV; the name of a movie that is too long for the file system is cut."""
+    ending = f"_{fov_name(fov)}{TRACES}"
+    return fov_dir / (shortened(source.stem, longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 
 
 def write_traces(path: Path, table: pd.DataFrame) -> None:

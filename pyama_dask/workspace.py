@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -16,12 +15,12 @@ from typing import Any
 import yaml
 
 from pyama_dask import scratch
-from pyama_dask.cells import CELLS
 from pyama_dask.config import Config
 from pyama_dask.errors import OutputError, PyamaError
-from pyama_dask.files import MISSING, PARTIAL, checksum_of, read_file, write_bytes
-from pyama_dask.layout import IMAGES, ArraySpec, layout, products
+from pyama_dask.files import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
+from pyama_dask.layout import IMAGES, layout
 from pyama_dask.ledger import Ledger
+from pyama_dask.owned import check_output_is_ours, discard, names_of, remove_parts, sweep
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.quantities import parse_selection, printable
 from pyama_dask.readers import Metadata
@@ -34,25 +33,26 @@ log = logging.getLogger("pyama_dask")
 
 CONFIG = "processing_config.yaml"
 LOG = f"{WORK}/log.txt"
-UNFINISHED = (PARTIAL, ".__lock")
-"""Endings of what is being written, by this package and by tensorstore."""
 MOST_ADDED = 4
 """Times as many frames as before, up to which a run that adds frames keeps the length of blocks."""
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, *, into: bool = False) -> None:
     """Refuse an output directory that cannot be written, or that holds what no run has recorded.
 
     Parameters
     ----------
     output
         The directory; need not exist.
+    into
+        Whether a new output may be written beside other files.
 
     Raises
     ------
     OutputError
         If it cannot be used; says what to do.
     """
+    check_names(output, [LEDGER])
     exists = next(parent for parent in (output, *output.absolute().parents) if parent.exists())
     if not exists.is_dir():
         raise OutputError(f"{output}: cannot be made, as {exists} is a file; choose another 'output'")
@@ -60,8 +60,7 @@ def check_output(output: Path) -> None:
         raise OutputError(
             f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions"
         )
-    if not (output / LEDGER).exists() and (any(output.glob("fov_*")) or (output / CONFIG).exists()):
-        raise OutputError(f"{output}: holds results that are not recorded in {WORK}; choose an empty 'output'")
+    check_output_is_ours(output, CONFIG, into=into)
 
 
 def keep_layout(config: Config) -> Config:
@@ -160,7 +159,8 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     Part of the plan's document of every FOV, by its number, and warnings: which documents were damaged.
     """
     output = plan.job.output
-    remove_partial(output, output / WORK)
+    remove_partial(output, "processing_*.yaml")  # other commands write to this folder, too
+    remove_partial(output / WORK)
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
     text = dump_yaml(written, width=120)
@@ -242,8 +242,7 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     -------
     Warnings, see `write_documents`.
     """
-    job, info = plan.job, metadata.fovs[todo.fov]
-    specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
+    job = plan.job
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
     again = ledger.outdated(fov.fov, fov.tasks)
     for task in fov.tasks:
@@ -251,7 +250,8 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
     ledger.void(again)
-    discard(plan, ledger, fov, specs)
+    ledger.claim(names_of(plan, fov))
+    discard(plan, ledger, fov)
     wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
     ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
     return write_documents(job.output, ledger, wanted)
@@ -280,59 +280,6 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
     }
 
 
-def _recorded_shards(fov: FovPlan, ledger: Ledger, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
-    """Yield array and block of all shards that are recorded as done for this plan."""
-    for task in fov.tasks:
-        for step, wanted in task.digests.items():
-            if task.block is not None and ledger.has(task.key, step, wanted):
-                yield from ((spec, task.block) for spec in products(specs, task.kind, step))
-
-
-def discard(plan: Plan, ledger: Ledger, fov: FovPlan, specs: Mapping[str, ArraySpec]) -> None:
-    """Remove all of a FOV that is not recorded as done for this plan, so that what is there is right."""
-    job, directory = plan.job, plan.job.fov_dir(fov.fov)
-    done = {(t.kind, step) for t in fov.tasks for step, d in t.digests.items() if ledger.has(t.key, step, d)}
-    if ("gather", "crop") not in done:
-        shutil.rmtree(directory / CELLS["directory"], ignore_errors=True)
-        (directory / CELLS["zip"]).unlink(missing_ok=True)
-    if ("gather", "extract") not in done:
-        for traces in directory.glob("*_traces.csv"):
-            traces.unlink()
-    images = directory / IMAGES
-    kept = {spec.shard_file(images, block) for spec, block in _recorded_shards(fov, ledger, specs)}
-    for spec in specs.values():
-        for file in (images / spec.path).glob("c.*"):  # shards, and what was to become one
-            if file not in kept:
-                file.unlink()
-    sweep(directory, job.work_dir(fov.fov), specs)
-
-
-def sweep(directory: Path, work: Path, specs: Mapping[str, ArraySpec]) -> None:
-    """Remove arrays that are not chosen any more, and what killed processes have left half written."""
-    images = directory / IMAGES
-    wanted = {*specs, *(spec.group for spec in specs.values())}
-    for document in (*images.glob("*/zarr.json"), *images.glob("*/*/zarr.json")):
-        if document.parent.relative_to(images).as_posix() not in wanted:
-            shutil.rmtree(document.parent, ignore_errors=True)
-    remove_partial(directory, work, *folders(images, specs))
-
-
-def folders(images: Path, specs: Mapping[str, ArraySpec]) -> set[Path]:
-    """Directories of the store of a FOV's images."""
-    return {images, *(images / name for spec in specs.values() for name in (spec.group, spec.path))}
-
-
-def remove_partial(*directories: Path) -> None:
-    """Remove what killed processes have left half written; none may be at work there."""
-    for leftover in (
-        file for directory in directories for ending in UNFINISHED for file in directory.glob(f"*{ending}")
-    ):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
-
-
 def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
     """Remove what a FOV does not need any more, such as parts of crops that are done, and see to its documents.
 
@@ -340,11 +287,7 @@ def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
     -------
     Warnings, see `write_documents`.
     """
-    job = plan.job
     (planned,) = (of for of in plan.fovs if of.fov == fov)
-    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in planned.stage("gather")):
-        for part in scratch.part_files(job.work_dir(fov)):
-            part.unlink(missing_ok=True)
-    specs = layout(job.config, planned.tasks[0].shape, job.n_frames, job.block_frames)
-    remove_partial(job.fov_dir(fov), job.work_dir(fov), *folders(job.fov_dir(fov) / IMAGES, specs))
-    return write_documents(job.output, ledger, fov_documents(plan, metadata, ledger, planned))
+    remove_parts(plan, ledger, planned)
+    sweep(plan, planned)
+    return write_documents(plan.job.output, ledger, fov_documents(plan, metadata, ledger, planned))

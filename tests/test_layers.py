@@ -26,7 +26,7 @@ LAYERS = [
     {"launch"},
     {"calibration", "report", "space"},
     {"movie_check"},
-    {"verify"},
+    {"verify", "owned"},
     {"workspace", "output", "samples", "sources", "overrides", "quality"},
     {"grown", "export", "fit_config"},
     {"pipeline", "fits", "plots"},

@@ -11,8 +11,9 @@ from pyama_dask.api.context import ResultsPathsPerFOV
 from pyama_dask.config import Config
 from pyama_dask.errors import PyamaError
 from pyama_dask.layout import IMAGES, channel_indices, channel_of
+from pyama_dask.ledger import Ledger
 from pyama_dask.output import Fov
-from pyama_dask.report import read_status
+from pyama_dask.report import LEDGER, read_status, recorded_traces
 from pyama_dask.results import Files, ProcessingResults, read_processing_results, write_processing_results
 from pyama_dask.tasks import fov_name
 
@@ -21,9 +22,9 @@ log = logging.getLogger("pyama_dask")
 RESULTS = "processing_results.yaml"
 
 
-def paths_of(output: Path, fov: int) -> ResultsPathsPerFOV:
-    """Find the results of a FOV, as far as there are any."""
-    directory = output.absolute() / fov_name(fov)
+def paths_of(output: Path, fov: int, ledger: Ledger) -> ResultsPathsPerFOV:
+    """Find the results of a FOV, as far as there are any; the ledger is that of the output."""
+    directory, traces = output.absolute() / fov_name(fov), recorded_traces(ledger, fov)
     groups = sorted(Fov(directory).channels, key=channel_of)
 
     def arrays(kind: str) -> list[tuple[int, Path]]:
@@ -39,7 +40,7 @@ def paths_of(output: Path, fov: int) -> ResultsPathsPerFOV:
         seg=array("seg_labeled_ch_"),
         seg_labeled=array("seg_tracked_ch_"),
         fl_background=arrays("fl_background_ch_"),
-        traces_csv=[(None, path) for path in directory.glob("*_traces.csv")],
+        traces_csv=[(None, output.absolute() / traces[0])] if traces else [],
     )
 
 
@@ -62,7 +63,9 @@ def write_results(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> Non
     before = _earlier(path)
     done = [fov["fov"] for fov in read_status(output)["fovs"] if fov["status"] == "done"]
     listed = {fov: files for fov, files in before.files.items() if fov not in mine and _are_there(files)}
-    found = {fov: _as_files(mine[fov] if fov in mine else paths_of(output, fov)) for fov in done if fov not in listed}
+    ledger = Ledger(output / LEDGER)
+    missing = [fov for fov in done if fov not in listed]
+    found = {fov: _as_files(mine[fov] if fov in mine else paths_of(output, fov, ledger)) for fov in missing}
     pc, fl = channel_indices(config)
     params = config.model_dump(mode="json", exclude={"params": {"fovs"}})["params"]
     files = {fov: found.get(fov) or listed[fov] for fov in done}

@@ -25,10 +25,11 @@ from pyama_dask.api.settings import Translated, translate
 from pyama_dask.config import Config, parse_config
 from pyama_dask.errors import ConfigError, SettingsWarning
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import run
 from pyama_dask.quantities import as_ranges
 from pyama_dask.readers import Metadata
-from pyama_dask.report import RunReport
+from pyama_dask.report import LEDGER, RunReport
 from pyama_dask.template import fitting_params, guess_channels, notes_on_channels
 from pyama_dask.workspace import read_config
 
@@ -100,7 +101,8 @@ def run_complete_workflow(
     with nullcontext() if config.cluster.kind == "serial" else script_left_alone():
         report = run(config, progress=report_to, cancel=cancel)
     good, resolved = _ended_well(report), read_config(config.output) or config
-    mine = {fov.fov: paths_of(config.output, fov.fov) for fov in report.fovs if fov.status == "done"}
+    ledger = Ledger(config.output / LEDGER)
+    mine = {fov.fov: paths_of(config.output, fov.fov, ledger) for fov in report.fovs if fov.status == "done"}
     context.time_units = "min"
     context.results_paths = {fov: of for fov, of in context.results_paths.items() if fov not in fovs} | mine
     good &= run_services(services, metadata, context, mine, report_to, cancel)

@@ -25,6 +25,7 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config; 'p
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
 Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
+Into = Annotated[bool, typer.Option("--into", help="begin an output in a folder that holds other files; they stay")]
 Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
 ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]

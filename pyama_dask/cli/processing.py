@@ -17,6 +17,7 @@ from pyama_dask.cli.app import (
     Extend,
     Fovs,
     Frames,
+    Into,
     Set,
     app,
     check_threads,
@@ -75,6 +76,7 @@ def plan(
     fovs: Fovs = None,
     frames: Frames = None,
     extend: Extend = False,
+    into: Into = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="do a block for real, and predict the run")] = False,
     jobs: Annotated[int | None, typer.Option(help="predict for so many jobs of a queue, or workers", min=1)] = None,
     cluster: ClusterKind = None,
@@ -87,8 +89,8 @@ def plan(
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
-    predicted = _calibrate(loaded, jobs) if calibrate else None
-    made, _ = plan_run(loaded, extend=extend)
+    predicted = _calibrate(loaded, jobs, into) if calibrate else None
+    made, _ = plan_run(loaded, extend=extend, into=into)
     left, script = what_is_left(made), script_of(made.job.config)
     if as_json:
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
@@ -100,6 +102,7 @@ def plan(
 @app.command()
 def run(
     config: ConfigFile,
+    *,
     fovs: Fovs = None,
     frames: Frames = None,
     steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
@@ -108,13 +111,14 @@ def run(
     force: Annotated[str | None, typer.Option(help="do these steps anew, and what is made from them")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="only the FOVs that failed")] = False,
     extend: Extend = False,
+    into: Into = False,
     changes: Set = None,
 ) -> None:
     """Process a movie, or what is left of it."""
     loaded = _load(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
     report = _run(
         loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
-        retry_failed=retry_failed, extend=extend,
+        retry_failed=retry_failed, extend=extend, into=into,
     )  # fmt: skip
     raise typer.Exit(report.exit_status)
 
@@ -123,6 +127,7 @@ def run(
 def doctor(
     config: ConfigFile,
     wait: Annotated[float, typer.Option(help="seconds to wait for a worker")] = 300.0,
+    into: Into = False,
     cluster: ClusterKind = None,
     changes: Set = None,
 ) -> None:
@@ -132,7 +137,7 @@ def doctor(
 
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
-    for finding in findings(loaded, wait):
+    for finding in findings(loaded, wait, into=into):
         say(f"{'ok' if finding.good else 'MEND':<6}{finding.about + ':':<10}{finding.said}")
         found.append(finding)
     if script := script_of(loaded):
@@ -235,7 +240,7 @@ def _load(
         raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
 
 
-def _calibrate(config: Config, jobs: int | None) -> Prediction:
+def _calibrate(config: Config, jobs: int | None, into: bool) -> Prediction:
     """Do a block, and predict the run: for as many workers as it would have, or for so many jobs."""
     from rich.console import Console
 
@@ -244,7 +249,7 @@ def _calibrate(config: Config, jobs: int | None) -> Prediction:
     from pyama_dask.launch import most_jobs, workers_in
 
     with cancelled_by_signals() as cancel, Console(stderr=True).status("Doing a block for real"):
-        made, measured = calibrate(config, cancel=cancel)
+        made, measured = calibrate(config, cancel=cancel, into=into)
     return predict(made, measured, workers_in(config.cluster, jobs or most_jobs(config.cluster)))
 
 

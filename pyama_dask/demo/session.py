@@ -9,7 +9,9 @@ import pandas as pd
 from pyama_dask.config import Config, parse_config
 from pyama_dask.demo.compare import compare
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.ledger import Ledger
 from pyama_dask.output import open_output
+from pyama_dask.report import LEDGER, recorded_traces
 
 
 def demo_config(directory: Path, workers: int | None = None) -> Config:
@@ -38,5 +40,7 @@ def judge(directory: Path) -> str:
         shape=tuple(movie["fovs"][0]["shape"]),
         border_margin=output.config["params"]["tracking_params"]["border_margin"],
     )
-    first = next(output.directory.glob("fov_*/*_traces.csv"))
+    recorded = recorded_traces(Ledger(output.directory / LEDGER), output.fovs[0])
+    assert recorded is not None
+    first = output.directory / recorded[0]
     return f"{verdict}\nTraces: {first} and so on; truth: {directory / 'truth.csv'}"

@@ -19,7 +19,7 @@ import tifffile
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files import read_file
-from pyama_dask.layout import IMAGES
+from pyama_dask.layout import IMAGES, is_group
 from pyama_dask.sources import Sources
 from pyama_dask.store import missing_frames, read_frame
 from pyama_dask.tables import frame_numbers
@@ -72,7 +72,7 @@ class Tracks:
 def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> str | None:
     """Write the labels and tracks of a FOV to a folder such as ``03_RES``; gives the reason if it cannot."""
     images = sources.fovs[fov].directory / IMAGES
-    stored = next(iter(sorted(images.glob("seg_tracked_ch_*/0"))), None)
+    stored = next((path for path in sorted(images.glob("seg_tracked_ch_*/0")) if is_group(path.parent.name)), None)
     if stored is None:
         return "it has no tracked labels (seg_tracked)"
     place = folder / f"{fov:0{max(2, len(str(max(sources.fovs))))}d}_RES"

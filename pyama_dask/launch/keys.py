@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distributed.security import Security
 
 from pyama_dask.config import Cluster
+from pyama_dask.files import remove_below
 
 KEYS = ("ca_file", "cert", "key")
 """What is in the folder of keys: whom to trust, who one is, and the key that proves it."""
@@ -42,7 +43,8 @@ def keys(cluster: Cluster, folder: Path) -> Iterator[tuple[Security | None, Secu
 def forget_keys(work: Path) -> None:
     """Remove the keys of runs that were killed; for who holds the output's lock, as they may be of one that lives."""
     for old in work.glob("keys-*"):
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            remove_below(old, [f"{name}.pem" for name in KEYS])
 
 
 def security_in(cluster: Cluster, folder: Path) -> Security | None:
