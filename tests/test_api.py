@@ -553,9 +553,10 @@ class TestResults:
             serial(movie, tmp_path)
 
     def test_results_that_cannot_be_written_are_false_and_in_the_log(self, movie, tmp_path, caplog):
-        (tmp_path / "processing_results.yaml").mkdir()
-        _, good = serial(movie, tmp_path, 0, 0, params={"copy_only": True})
-        assert good is False
+        assert serial(movie, tmp_path / "out", 0, 0, params={"copy_only": True})[1] is True
+        (tmp_path / "out" / "processing_results.yaml").unlink()
+        (tmp_path / "out" / "processing_results.yaml").mkdir()
+        assert serial(movie, tmp_path / "out", 0, 0, params={"copy_only": True})[1] is False
         assert "processing_results.yaml could not be written" in caplog.text
 
 

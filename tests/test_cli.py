@@ -247,7 +247,13 @@ class TestInit:
         document = yaml.safe_load((here / "run.yaml").read_text())
         assert document["channels"]["pc"]["channel"] == 1
         assert [choice["channel"] for choice in document["channels"]["fl"]] == [0]
-        assert Path(document["input"]) == movie
+        assert (document["input"], document["output"]) == ("a.nd2", "a_results")
+        assert f"The output will be {here / 'a_results'}" in out
+        (here / "configs").mkdir()
+        assert call("init", movie, "-o", "configs/run.yaml")[0] == 0
+        document = yaml.safe_load((here / "configs" / "run.yaml").read_text())
+        assert (document["input"], document["output"]) == ("../a.nd2", "a_results")
+        assert call("plan", "configs/run.yaml")[0] == 0
         assert call("plan", "run.yaml")[0] == 0
         assert call("init", movie, "-o", "slurm.yaml", "--cluster", "slurm")[0] == 0
         assert "walltime" in yaml.safe_load((here / "slurm.yaml").read_text())["cluster"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,12 +53,14 @@ def init(
 ) -> None:
     """Write a config with every default, its channels guessed from the movie's metadata."""
     from pyama_dask.errors import ConfigError
-    from pyama_dask.files import write_bytes
+    from pyama_dask.files import longest_name, shortened, write_bytes
     from pyama_dask.readers import read_metadata
     from pyama_dask.template import config_template, notes_on_channels
 
     metadata = read_metadata(movie)
-    text = config_template(metadata, movie.resolve(), movie.resolve().with_name(f"{movie.stem}_results"), cluster)
+    folder, ending = to.absolute().parent.resolve(), "_results"
+    output = f"{shortened(movie.stem, longest_name(folder) - len(ending))}{ending}"
+    text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster)
     if to.exists() and not force:
         raise ConfigError(f"{to}: is there already; --force overwrites it")
     try:
@@ -66,6 +69,7 @@ def init(
         raise ConfigError(f"{to}: cannot be written: {error.strerror}; choose another place with -o") from error
     for note in notes_on_channels(metadata):
         say(note)
+    say(f"The output will be {folder / output}")
     say(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
 
 
