@@ -155,13 +155,15 @@ def describe_prediction(predicted: Prediction) -> list[str]:
 
 
 def describe_replaced(plan: Plan) -> list[str]:
-    """Results that a run makes anew, as they were made with other settings."""
-    by_steps: dict[tuple[str, ...], list[int]] = {}
+    """Results that a run regenerates, as they were made with other settings or from other frames."""
+    alike: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for fov, steps in plan.replaces.items():
-        by_steps.setdefault(steps, []).append(fov)
+        frames = plan.frames_before.get(fov)
+        how = f"from frames {frames}" if frames else "with other settings"
+        alike.setdefault((steps, how), []).append(fov)
     return [
-        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, which were made with other settings"
-        for steps, fovs in by_steps.items()
+        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, which were made {how}"
+        for (steps, how), fovs in alike.items()
     ]
 
 
@@ -175,6 +177,9 @@ def describe_status(document: Mapping[str, Any]) -> str:
         if fov["status"] != "failed":
             left = f" (left: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
             other = ", with other settings than the last run" if fov["other_settings"] else ""
+            other = (
+                f", from frames {fov['other_frames']} and not those of the last run" if fov["other_frames"] else other
+            )
             alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
     failed = [fov for fov in fovs if fov["status"] == "failed"]

@@ -21,7 +21,7 @@ from pyama_dask.calibration import Calibration, read_calibration
 from pyama_dask.compiling import compile_kernels
 from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
-from pyama_dask.errors import DiskError, PlanError, StoreError
+from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
 from pyama_dask.execute import Progress, execute
 from pyama_dask.files import check_names
 from pyama_dask.grown import first_identity
@@ -44,7 +44,16 @@ from pyama_dask.owned import check_free_names, longest_names
 from pyama_dask.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
-from pyama_dask.report import LEDGER, RunReport, costs_by_step, read_plan, report_fov, write_report
+from pyama_dask.report import (
+    LEDGER,
+    RunReport,
+    costs_by_step,
+    other_frames,
+    read_plan,
+    report_fov,
+    settings_of,
+    write_report,
+)
 from pyama_dask.resolve import plugins, resolve
 from pyama_dask.space import amounts_told, check_room, with_amounts
 from pyama_dask.tasks import WORK, Step
@@ -346,7 +355,19 @@ def what_is_left(
     """
     recorded = ledger or Ledger(plan.job.output / LEDGER)
     of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
-    return remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
+    left = remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
+    return replace(left, frames_before=frames_before(plan)) if left.replaces else left
+
+
+def frames_before(plan: Plan) -> dict[int, str]:
+    """Frames by FOV of the last run, where its settings differ in nothing else; see `report.other_frames`."""
+    try:
+        before = read_plan(plan.job.output)
+    except OutputError:
+        return {}
+    now = settings_of(plan.job.config)
+    found = {fov["fov"]: other_frames(before["settings"].get(fov["settings"]), now) for fov in before["fovs"]}
+    return {fov: frames for fov, frames in found.items() if frames}
 
 
 def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:

@@ -109,6 +109,8 @@ class Plan:
     """Parts of steps that are done anew, whatever is recorded of them."""
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
     """Steps by FOV whose results in the output were made with other settings, and are made anew."""
+    frames_before: Mapping[int, str] = field(default_factory=dict)
+    """Frames by FOV that these results were made from, where no other setting differs."""
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

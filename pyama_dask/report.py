@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pyama_dask.config import Config
 from pyama_dask.errors import OutputError
 from pyama_dask.failures import Cause, Failure
 from pyama_dask.files import read_file, write_bytes
@@ -170,6 +171,22 @@ def read_plan(output: Path) -> dict[str, Any]:
         raise OutputError(f"{path}: is damaged; the next run writes it anew") from error
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed."""
+    resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
+    del resolved["params"]["fovs"]
+    return resolved
+
+
+def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
+    """Frames of earlier settings, if these differ from the present ones in nothing else; None otherwise."""
+    if not before or not now or before == now:
+        return None
+    only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
+    alike = [{**of, **{part: of[part] | new for part, new in only_frames.items()}} for of in (before, now)]
+    return str(before["params"]["frames"]) if alike[0] == alike[1] else None
+
+
 def read_status(output: Path) -> dict[str, Any]:
     """How the FOVs of an output stand, from its plan and ledger; writes nothing.
 
@@ -180,10 +197,15 @@ def read_status(output: Path) -> dict[str, Any]:
     """
     document = read_plan(output)
     ledger = Ledger(output / LEDGER)
-    fovs = [
-        asdict(report_fov(ledger, fov)) | {"other_settings": fov["settings"] != document["current"]}
-        for fov in document["fovs"]
-    ]
+    settings, now = document["settings"], document["current"]
+    fovs: list[dict[str, Any]] = []
+    for fov in document["fovs"]:
+        of = fov["settings"]
+        differs: dict[str, Any] = {
+            "other_settings": of != now,
+            "other_frames": other_frames(settings.get(of), settings.get(now)),
+        }
+        fovs.append(asdict(report_fov(ledger, fov)) | differs)
     warnings = list(document["warnings"])
     if ledger.damaged:
         warnings.append(f"{len(ledger.damaged)} lines of {ledger.path} cannot be read; 'run' or 'verify' again")

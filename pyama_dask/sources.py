@@ -331,7 +331,10 @@ def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
         return Source(fov, directory, problem="its traces CSV is missing. Fix: run 'pyama-dask verify', then run again")
     remedy = "to restore it, run 'pyama-dask verify --deep', then run again"
     notes = [f"its traces CSV is not as the run wrote it: {found}; {remedy}"] if found else []
-    notes += ["processed with other settings than the last run"] if state["other_settings"] else []
+    if state["other_frames"]:
+        notes.append(f"processed from frames {state['other_frames']}, and not those of the last run")
+    elif state["other_settings"]:
+        notes.append("processed with other settings than the last run")
     notes += [f"has its traces, but is not complete (left: {', '.join(left)})"] if left else []
     return Source(fov, directory, (TraceFile.of(output / recorded[0]),), notes=tuple(notes))
 

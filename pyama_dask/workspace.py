@@ -24,7 +24,7 @@ from pyama_dask.owned import check_output_is_ours, discard, names_of, remove_par
 from pyama_dask.plan import FovPlan, Plan
 from pyama_dask.quantities import parse_selection, printable
 from pyama_dask.readers import Metadata
-from pyama_dask.report import LEDGER, PLAN, read_plan
+from pyama_dask.report import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.store import documents
 from pyama_dask.tasks import WORK, Job, Task, digest, fov_name, task_key
 from pyama_dask.yaml_text import dump_yaml, load_yaml
@@ -168,8 +168,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
         before = read_plan(output)
     except OutputError:
         before = {"fovs": [], "settings": {}}
-    what = {name: resolved[name] for name in ("channels", "params", "storage")}
-    what["params"] = {name: value for name, value in what["params"].items() if name != "fovs"}
+    what = settings_of(plan.job.config)
     document, current = plan.document(), digest(what)
     mine = {fov["fov"]: fov | {"settings": current} for fov in document["fovs"]}
     fovs = {fov["fov"]: fov for fov in before["fovs"]} | mine

@@ -7,7 +7,10 @@ import pytest
 from support.movies import as_czi, as_nd2, config, differences, file_bytes, products, times_of_change
 
 import pyama_dask
+from pyama_dask.config import parse_config
+from pyama_dask.describe import describe_plan, describe_status
 from pyama_dask.errors import OutputError
+from pyama_dask.pipeline import plan_run, what_is_left
 
 FRAMES = 10
 
@@ -96,6 +99,22 @@ def test_other_times_are_another_movie(tmp_path, data):
     as_nd2(movie, data, frame_times_ms=601_000.0 * np.arange(20))
     with pytest.raises(OutputError, match="was taken at another time"):
         pyama_dask.run(config(movie, output), extend=True)
+
+
+def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(tmp_path, data):
+    movie, output = begun(as_czi, tmp_path, data, 8)
+    as_czi(movie, data)
+    longer = parse_config(config(movie, output, {"params.fovs": "0"}))
+    plan, _ = plan_run(longer, extend=True)
+    said = describe_plan(plan, what_is_left(plan))
+    assert "in FOV 0, which were made from frames 0-7" in said
+    assert "other settings" not in said
+    pyama_dask.run(longer, extend=True)
+    status = describe_status(pyama_dask.open_output(output).status())
+    assert "done, from frames 0-7 and not those of the last run: FOV 1" in status
+    assert [fov["fov"] for fov in pyama_dask.open_output(output).metadata["fovs"]] == [0, 1]
+    plan, _ = plan_run(parse_config(config(movie, output, {"params.crop_padding": 1})))
+    assert "crop in FOV 0, which were made with other settings" in describe_plan(plan, what_is_left(plan))
 
 
 def test_to_extend_what_has_not_changed_does_nothing(small_czi, copied):
