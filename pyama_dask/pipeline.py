@@ -151,7 +151,7 @@ def run(
         rest = replace(plan, anew=frozenset())
         if todo.tasks and client is None and config.cluster.kind not in ("serial", "address"):
             compile_first(metadata, progress or ignore, cancel)
-        # before anything is recorded, as it may be refused
+        # the pool comes before anything is recorded, as it may be refused
         with pool_for(config, client, todo, cancel) as (pool, dashboard):
             ledger.belongs_to(plan.identity, plan.first_identity)
             for said in plugins(plan.job.config):
