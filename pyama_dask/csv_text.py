@@ -17,8 +17,8 @@ from pyama_dask.files import read_file
 from pyama_dask.quantities import quoted
 
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
-LARGEST = 2**31 - 1
-"""Largest number of a FOV, cell or frame, and of a pixel along an axis."""
+LARGEST = 2**32 - 1
+"""Largest number of a FOV, cell or frame, and of a pixel along an axis: ids of tracks have 32 bits."""
 _LARGEST_BLOCK = 2**30
 """Bytes that the parser takes at once; a row must not be longer."""
 

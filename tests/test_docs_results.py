@@ -50,7 +50,7 @@ def test_the_example_is_what_happens(tmp_path):
 
 def test_the_yaml_of_the_results(tmp_path):
     readers = {
-        "samples": load_samples,
+        "control": load_samples,
         "overrides": lambda path: load_overrides(tmp_path, path),
         "model": load_fit_config,
     }

@@ -124,7 +124,7 @@ class TestSegmentation:
         [
             ("fails", "failed: ZeroDivisionError: "),
             ("ragged", r"gave list \(.*\), but must give an array"),
-            ("on_device", r"gave OnDevice \(requires grad\), but must give an array"),
+            ("on_device", r"gave OnDevice \(RuntimeError: requires grad\), but must give an array"),
             ("half", r"gave uint16 \(3, 8\), but must give uint8 or uint16 \(6, 8\)"),
             ("fractions", r"gave float64 \(6, 8\), but must give uint8"),
             ("nothing", r"gave object \(\), but must give uint8"),

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from distributed.security import Security
@@ -399,7 +400,7 @@ def test_reasons_are_taken_as_a_queue_says_them(command):
 
 
 def test_the_user_is_asked_for(kind, command, tmp_path, monkeypatch):
-    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: SimpleNamespace(pw_name="ann"))
     command(KINDS[kind].listing[0], does=f'printf "%s\\n" "$@" > {tmp_path}/words')
     listed(kind)
     assert ("ann" in (tmp_path / "words").read_text()) == (kind != "pbs")

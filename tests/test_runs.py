@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 import pytest
@@ -1019,7 +1020,8 @@ class TestRefusals:
 
     def test_a_ledger_of_a_newer_version(self, small_czi, copied, refuses):
         with (copied / LEDGER).open("a") as file:
-            file.write('{"ledger":99}\n')
+            content = '{"ledger":99'
+            file.write(f'{content},"crc":"{google_crc32c.value(content.encode()):08x}"}}\n')
         refuses(OutputError, "newer version", small_czi, copied)
 
     @pytest.mark.parametrize(

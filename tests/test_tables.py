@@ -145,7 +145,7 @@ class TestTraces:
             ('fov,cell,frame,note\n0,1,"0\n1,1",0\n', "line 2 has a '\"' that does not match"),
             ('fov,cell,frame,note,area_ch_0\n0,1,0,"a, b",5\n\n0,1,1\n', "line 4 has 3 values for 5 columns"),
             ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1,1e999\n", "line 3, column 'area_ch_0': '1e999' is not a num"),
-            (f"fov,cell,frame\n0,{10**18},0\n", f"'{10**18}' is not a whole number from 0 to 2147483647"),
+            (f"fov,cell,frame\n0,{10**18},0\n", f"'{10**18}' is not a whole number from 0 to 4294967295"),
             ("fov,cell,frame,bbox_x1\n0,1,0,\n0,1,1,1e18\n", "line 3, column 'bbox_x1': '1e18' is not a place in an"),
             ("fov,cell,frame,position_y\n0,1,1,-inf\n", "column 'position_y': '-inf' is not a place in an image"),
             ("fov,cell,time\n0,1,2024-01-01 10:00\n", "column 'time': '2024-01-01 10:00' is not a number"),
