@@ -215,11 +215,14 @@ def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
     if found.faults:
         lines.append(f"{many(len(found.faults), 'frame')} not as they were read:")
         lines += _cut([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
-        lines.append(
-            "The next run reads these blocks again. If the movie is damaged, restore it before"
-            if taken_back
-            else "They are not read again, as the output is read-only"
-        )
+        if not found.is_recorded:
+            lines.append("This is not the movie that the output was made from, so the output is left as it is")
+        elif not taken_back:
+            lines.append("They are not read again, as the output is read-only")
+        elif found.to_read_again:
+            lines.append(
+                "The next run reads the blocks with other pixels again. If the movie is damaged, restore it first"
+            )
     if found.unknown:
         lines.append(
             f"{many(found.unknown, 'frame')} cannot be compared: an older version copied them and recorded no digests. "

@@ -12,7 +12,7 @@ from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, So
 from pyama_dask.ledger import Cost, Ledger
 from pyama_dask.plan import Plan, derived_from
 from pyama_dask.quantities import parse_selection
-from pyama_dask.readers import Reader, State, changed, open_reader
+from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
 from pyama_dask.report import read_plan
 from pyama_dask.tasks import task_key
 
@@ -77,6 +77,8 @@ class FrameFault:
     what: str
     key: str
     """Of the task that read it."""
+    has_other_pixels: bool = True
+    """False if it cannot be read now, which says nothing about what was read before."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,16 @@ class MovieCheck:
     faults: tuple[FrameFault, ...]
     unknown: int
     """Frames that were copied by an older version, which recorded no digests."""
+    is_recorded: bool = True
+    """Whether the movie has the identity of the one that the output was made from."""
+
+    @property
+    def to_read_again(self) -> tuple[FrameFault, ...]:
+        """Frames that the next run must read again.
+
+        A frame that cannot be read now, or that differs in another movie, takes back no result.
+        """
+        return tuple(fault for fault in self.faults if self.is_recorded and fault.has_other_pixels)
 
     @property
     def is_good(self) -> bool:
@@ -134,7 +146,9 @@ def check_movie(
             faults += _frame_faults(reader, block)
         if difference := before.difference(State.of(path)):
             raise changed(path, difference)
-    return MovieCheck(path, sum(len(block.frames) for block in known), tuple(faults), unknown)
+    recorded = ledger.movie.get("identity", "")
+    is_recorded = not recorded or take_snapshot(path).has_identity(recorded)
+    return MovieCheck(path, sum(len(block.frames) for block in known), tuple(faults), unknown, is_recorded)
 
 
 def _open(path: Path, is_recorded: bool) -> Reader:
@@ -172,11 +186,11 @@ def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
     for frame, recorded in zip(block.frames, block.digests, strict=True):
         try:
             same = digest_of(read_planes(reader, block.fov, frame, block.channels, block.z)) == recorded
-            what = "" if same else "has other pixels than were read"
         except (SourceError, MissingFrameError, IndexError) as error:
-            what = f"cannot be read: {error}"
-        if what:
-            yield FrameFault(block.fov, frame, what, block.key)
+            yield FrameFault(block.fov, frame, f"cannot be read: {error}", block.key, has_other_pixels=False)
+        else:
+            if not same:
+                yield FrameFault(block.fov, frame, "has other pixels than were read", block.key)
 
 
 def read_again(ledger: Ledger, faults: Iterable[FrameFault]) -> None:

@@ -260,7 +260,7 @@ def verify_output(
         compared = check_movie(output, ledger, movie, cancel=cancel) if source else None
         found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
         if take and compared:
-            read_again(ledger, compared.faults)
+            read_again(ledger, compared.to_read_again)
         return replace(found, movie=compared)
 
     if not os.access(output / WORK, os.W_OK):
@@ -317,7 +317,7 @@ def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
     SourceError
         If the movie cannot be read, or changes at this moment.
     """
-    before = State.of(movie) if movie.exists() else None  # reading metadata says what is wrong
+    before = State.of(movie) if movie.is_file() else None  # reading metadata says what is wrong
     metadata, snapshot = read_metadata(movie), take_snapshot(movie.absolute())
     if before and (difference := before.difference(snapshot.state)):
         raise changed(movie, difference)

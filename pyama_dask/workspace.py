@@ -16,7 +16,7 @@ import yaml
 
 from pyama_dask import scratch
 from pyama_dask.config import Config
-from pyama_dask.errors import OutputError, PyamaError
+from pyama_dask.errors import OutputError, PyamaError, TakenOverError
 from pyama_dask.files import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
 from pyama_dask.layout import IMAGES, layout
 from pyama_dask.ledger import Ledger
@@ -137,11 +137,14 @@ def logging_to(output: Path) -> Iterator[None]:
 @contextmanager
 def begun(output: Path) -> Iterator[None]:
     """Remove what a run has written to a new output if it is refused before it recorded anything there."""
+    is_new = not (output / LEDGER).exists()
     try:
         yield
+    except TakenOverError:
+        raise  # the files are another run's now
     except PyamaError:
         ledger = Ledger(output / LEDGER)
-        if not (ledger.movie or ledger.done or ledger.damaged):
+        if is_new and not (ledger.movie or ledger.done or ledger.damaged):
             for file in (LEDGER, LOG):
                 (output / file).unlink(missing_ok=True)
             with suppress(OSError):  # a job has written its log there

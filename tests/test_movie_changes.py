@@ -321,6 +321,22 @@ class TestReadingAgain:
         assert differences(products(output), products(tmp_path / "reference")) == []
         assert verify_output(output, source=True).is_good
 
+    def test_another_movie_or_one_that_cannot_be_read_takes_back_nothing(self, tmp_path, data, movie, monkeypatch):
+        output, other = tmp_path / "out", tmp_path / f"other{movie.suffix}"
+        copied(movie, output)
+        (as_czi if movie.suffix == ".czi" else as_nd2)(other, data + 1)
+        before = Ledger(output / LEDGER).done
+        found = verify_output(output, source=True, movie=other)
+        assert (len(found.movie.faults), found.movie.is_recorded) == (12, False)
+
+        def unreadable(*_):
+            raise SourceError("the disk does not answer")
+
+        monkeypatch.setattr("pyama_dask.movie_check.read_planes", unreadable)
+        found = verify_output(output, source=True)
+        assert (len(found.movie.faults), found.movie.is_recorded, found.is_good) == (12, True, False)
+        assert Ledger(output / LEDGER).done == before
+
     def test_outputs_of_older_versions_have_no_digests(self, tmp_path, movie, call, monkeypatch):
         monkeypatch.setattr(Copy, "frame", without_digest(Copy.frame))
         copied(movie, tmp_path / "out")
@@ -343,3 +359,12 @@ def without_digest(frame):
         part._bench.frames_read.clear()
 
     return reading
+
+
+def test_a_pipe_in_place_of_a_movie_is_refused_before_it_is_waited_for(tmp_path):
+    pipe = tmp_path / "movie.nd2"
+    os.mkfifo(pipe)
+    with pytest.raises(SourceError, match="pipe"):
+        State.of(pipe)
+    with pytest.raises(SourceError, match="pipe or a device"):
+        pyama_dask.run(config(pipe, tmp_path / "out"))

@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from pyama_dask.errors import SourceError
 
@@ -48,13 +49,15 @@ class State:
             If it cannot be opened.
         """
         try:
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))  # a pipe would wait
             try:
                 found = os.fstat(file)
             finally:
                 os.close(file)
         except OSError as error:
             raise changed(path, f"it cannot be opened any more ({error.strerror})") from error
+        if not S_ISREG(found.st_mode):
+            raise changed(path, "it is a pipe, a device or a folder now")
         return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino, found.st_ctime_ns)
 
     def is_same_file(self, now: State) -> bool:
