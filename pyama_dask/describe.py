@@ -201,9 +201,14 @@ def describe_verification(found: Verification) -> str:
     if found.faults:
         lines.append(f"By their {how}, {len(found.faults)} of {found.files} files are not as they were recorded:")
         lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
-        lines.append("The next run makes them anew" if found.taken_back else "They stay so: the output is read-only")
+        lines.append("The next run regenerates them" if found.taken_back else "They stay so: the output is read-only")
     else:
         lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
+    if found.unrecorded:
+        lines.append(
+            "The ledger does not know of these results, so it has lost lines. Fix: restore it, or run elsewhere:"
+        )
+        lines += _cut([f"  {path}" for path in found.unrecorded])
     if found.movie:
         lines += describe_movie_check(found.movie, found.taken_back)
     return "\n".join(lines)

@@ -144,7 +144,7 @@ class Ledger:
         os.close(self._file)
 
     def mend(self) -> None:
-        """Leave out the damaged lines, when what the others say was held against the files; keep the file aside."""
+        """Leave out the damaged lines, after all files were compared; the damaged ledger is kept aside."""
         lines = (line for number, line in enumerate(self._whole_lines(), 1) if number not in self.damaged)
         kept = [line + b"\n" if _SEALED.fullmatch(line) else _line(json.loads(line)) for line in lines]
         shutil.copyfile(self.path, beside(self.path).with_suffix(".damaged"))
@@ -277,6 +277,7 @@ class Ledger:
 
     def _take_documents(self, documents: Mapping[str, Any]) -> None:
         read = {_inside(path): None if of is None else (int(of[0]), int(of[1])) for path, of in documents.items()}
+        self._take_names(folder for path in read if (folder := path.rpartition("/")[0]))
         for path, checksum in read.items():
             if checksum is None:
                 self.documents.pop(path, None)
@@ -294,10 +295,10 @@ class Ledger:
             step: {_inside(path): (int(size), int(crc)) for path, (size, crc) in of.items()}
             for step, of in receipt["files"].items()
         }
-        self._take_names(_owner(path) for of in files.values() for path in of)
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
         fov, cost = parse_key(key).fov, Cost.of(receipt)
         frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
+        self._take_names(_owner(path) for of in files.values() for path in of)
         self.done.setdefault(key, {}).update(digests)
         self.notes.setdefault(key, {}).update(notes)
         self.warnings.setdefault(key, {}).update(said)

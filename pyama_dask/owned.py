@@ -28,7 +28,7 @@ _CELL = 10**9
 
 
 def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
-    """Refuse an output directory without a ledger that holds other files.
+    """Refuse an output directory that holds other files, and no ledger that records anything.
 
     Parameters
     ----------
@@ -45,11 +45,17 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     OutputError
         If it does.
     """
-    if (output / LEDGER).exists() or not output.is_dir():
+    if not output.is_dir():
+        return
+    ledger = Ledger(output / LEDGER)
+    if ledger.movie or ledger.done:
         return
     others = sorted(path.name for path in output.iterdir() if path.name != WORK)
     if any(name == config or re.fullmatch(r"fov_\d{3,}", name) for name in others):
-        raise OutputError(f"{output}: holds results that are not recorded in {WORK}. Fix: choose an empty 'output'")
+        raise OutputError(
+            f"{output}: holds results that are not recorded in {LEDGER}, which is missing or has lost its lines. "
+            "Fix: choose an empty 'output', or restore the ledger"
+        )
     if others and not into:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         raise OutputError(
@@ -84,7 +90,22 @@ def check_free_names(plan: Plan, ledger: Ledger) -> None:
             continue  # recorded before names were claimed
         for name, path in names_of(plan, fov).items():
             if name not in claimed and (path.exists() or path.is_symlink()):
-                raise OutputError(f"{path}: was not written by a run. Fix: move it, or choose another 'output'")
+                raise OutputError(
+                    f"{path}: was not written by a run, or {LEDGER} has lost the line that says so. "
+                    "Fix: move it, or choose another 'output'"
+                )
+
+
+def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:
+    """Stores of images in an output of which the ledger knows nothing: it may have lost lines."""
+    stores = (path.relative_to(output) for path in sorted(output.glob(f"fov_*/{IMAGES}")))
+    return [
+        store.as_posix()
+        for store in stores
+        if (found := re.fullmatch(r"fov_(\d{3,})", store.parts[0]))
+        and store.as_posix() not in ledger.claimed.get(store.parts[0], ())
+        and not ledger.has_fov(int(found[1]))
+    ]
 
 
 def longest_names(plan: Plan) -> Iterator[str]:
@@ -131,7 +152,8 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     wanted = folders(images, specs)
     others = [path for path in mine - wanted if path.is_relative_to(images) and path != images and path.is_dir()]
     for path in sorted(others, reverse=True):  # arrays before their groups
-        remove_below(path, ["zarr.json", *(file.name for file in _shards(path))])
+        shards = _shards(path) if path.parent.parent == images else ()  # groups have none
+        remove_below(path, ["zarr.json", *(file.name for file in shards)])
     sweep(plan, fov)
 
 

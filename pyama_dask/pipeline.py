@@ -40,7 +40,7 @@ from pyama_dask.launch import (
 from pyama_dask.ledger import Ledger
 from pyama_dask.lock import locked
 from pyama_dask.movie_check import check_after_run, check_movie, read_again
-from pyama_dask.owned import check_free_names, longest_names
+from pyama_dask.owned import check_free_names, longest_names, unrecorded_images
 from pyama_dask.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
 from pyama_dask.pool import DaskPool, Pool, SerialPool
 from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
@@ -135,7 +135,6 @@ def run(
     plan, metadata = plan_run(config, client, extend=extend, into=into)
     plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
     output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
-    check_free_names(plan, recorded)
     chosen = failed_fovs(plan, recorded) if retry_failed else None
     left = what_is_left(plan, steps, chosen, recorded)
     warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
@@ -146,6 +145,7 @@ def run(
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
     ):
+        check_free_names(plan, ledger)
         warnings += check_damage(output, ledger, cancel)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
         rest = replace(plan, anew=frozenset())
@@ -261,7 +261,7 @@ def verify_output(
         found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
         if take and compared:
             read_again(ledger, compared.to_read_again)
-        return replace(found, movie=compared)
+        return replace(found, movie=compared, unrecorded=tuple(unrecorded_images(output, ledger)))
 
     if not os.access(output / WORK, os.W_OK):
         return verified(Ledger(output / LEDGER), False)

@@ -180,7 +180,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
     """Frames of earlier settings, if these differ from the present ones in nothing else; None otherwise."""
-    if not before or not now or before == now:
+    if not before or not now or before["params"]["frames"] == now["params"]["frames"]:
         return None
     only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
     alike = [{**of, **{part: of[part] | new for part, new in only_frames.items()}} for of in (before, now)]

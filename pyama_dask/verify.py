@@ -90,7 +90,7 @@ def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
 
 
 def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[str]:
-    """Hold all files against a ledger of which some lines cannot be read: one may have taken something back.
+    """Compare all files with a ledger that has damaged lines: one may have taken something back.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[
     take_back(ledger, faults)
     said = (
         f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
-        f"all files were compared with their checksums, and {len(faults)} that are not as recorded are made anew"
+        f"all files were compared with their checksums, and {len(faults)} that are not as recorded are regenerated"
     )
     ledger.mend()
     return [said]
@@ -123,11 +123,14 @@ class Verification:
     """Whether the next run makes anew what is at fault; not where the output cannot be written to."""
     movie: MovieCheck | None = None
     """Comparison with the movie, if it was read again."""
+    unrecorded: tuple[str, ...] = ()
+    """Stores of images, by path in the output, of which the ledger knows nothing: it has lost lines."""
 
     @property
     def is_good(self) -> bool:
         """Whether everything that was looked at is as recorded."""
-        return not self.faults and not self.unreadable_lines and (self.movie is None or self.movie.is_good)
+        found = self.faults or self.unreadable_lines or self.unrecorded
+        return not found and (self.movie is None or self.movie.is_good)
 
 
 def verify(

@@ -16,7 +16,7 @@ from pyama_dask.config import parse_config
 from pyama_dask.describe import describe_plan, describe_status
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
 from pyama_dask.pipeline import plan_run, what_is_left
-from pyama_dask.report import read_status
+from pyama_dask.report import other_frames, read_status
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}
 
@@ -186,3 +186,11 @@ def test_after_a_cancelled_run_on_a_client_of_ones_own_nothing_writes(small_czi,
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     time.sleep(2)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_frames_are_named_only_where_they_and_nothing_else_differ():
+    now = {"channels": {}, "params": {"frames": "0-9", "z": 0}, "storage": {"block_frames": 4, "codec": "lz4"}}
+    fewer = now | {"params": now["params"] | {"frames": "0-7"}, "storage": now["storage"] | {"block_frames": 3}}
+    assert other_frames(fewer, now) == "0-7"
+    assert other_frames(now | {"storage": now["storage"] | {"block_frames": 5}}, now) is None
+    assert other_frames(fewer | {"params": fewer["params"] | {"z": 1}}, now) is None

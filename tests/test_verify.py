@@ -217,6 +217,32 @@ class TestDamagedLedger:
         assert found.unreadable_lines == 1
         assert [fault.path for fault in found.faults] == [RAW]
 
+    @pytest.mark.parametrize("kept", [0, 1, 4])
+    def test_a_ledger_that_lost_its_lines_is_not_taken_for_a_good_one(self, small_czi, copied, kept):
+        path = copied / LEDGER
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:kept]))
+        before = file_bytes(copied, set())
+        found = verify_output(copied, deep=True)
+        assert not found.is_good
+        assert "fov_001/images.zarr" in found.unrecorded
+        with pytest.raises(OutputError, match="lost"):
+            pyama_dask.run(config(small_czi, copied))
+        left_alone = {name: content for name, content in before.items() if not name.startswith(".pyama_dask/l")}
+        assert left_alone.items() <= file_bytes(copied, set()).items()
+
+    def test_a_claim_that_is_damaged_is_known_from_the_documents(self, small_czi, finished, copied):
+        path = copied / LEDGER
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if b'"fov001-' not in line and b"-fov001" not in line]
+        (claim,) = (k for k, line in enumerate(kept) if line.startswith(b'{"claim":["fov_001'))
+        kept[claim] = kept[claim].replace(b"c", b"b", 1)
+        path.write_bytes(b"".join(kept))
+        shutil.rmtree(copied / "fov_001/cells.zarr")
+        next((copied / "fov_001").glob("*.csv")).unlink()
+        again(small_czi, copied)
+        assert file_bytes(copied) == file_bytes(finished)
+
     def test_status_can_be_asked(self, damaged):
         assert pyama_dask.open_output(damaged)
         from pyama_dask.report import read_status
@@ -292,7 +318,7 @@ class TestCommand:
         status, said = self.run(monkeypatch, capsys, copied)
         assert status == 3
         assert f"  {RAW}: has " in said.out
-        assert "The next run makes them anew" in said.out
+        assert "The next run regenerates them" in said.out
 
     def test_refuses_what_is_no_output(self, monkeypatch, capsys, tmp_path):
         status, said = self.run(monkeypatch, capsys, tmp_path)
