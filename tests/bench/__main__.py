@@ -12,7 +12,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def main() -> None:
-    """Measure everything, or what is named: kernels, fits, runs, memory, scale, startup, merge; print the table."""
+    """Measure everything, or the parts that are named, and print the table."""
     from bench import fits, kernels, memory, merge, runs, scale, startup
     from bench.table import print_table
 
@@ -20,6 +20,7 @@ def main() -> None:
         "kernels": lambda _: kernels.measure(),
         "fits": lambda _: fits.measure(),
         "runs": lambda directory: [*runs.against_the_floor(directory), *runs.on_two_workers(directory)],
+        "checksums": runs.of_checksums,
         "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
         "scale": scale.measure,
         "startup": startup.measure,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import zarr
@@ -22,9 +23,12 @@ from pyama_dask.demo.movie import make_movie
 from pyama_dask.files import write_bytes
 from pyama_dask.launch import local_cluster
 from pyama_dask.layout import IMAGES, ArraySpec, layout
+from pyama_dask.ledger import Ledger
 from pyama_dask.pipeline import plan_run
+from pyama_dask.plan import with_inputs
 from pyama_dask.readers import open_reader
 from pyama_dask.store import documents, write_block
+from pyama_dask.tasks import Task
 
 REPEATS = 2
 """Runs in turns, of which the fastest count."""
@@ -88,6 +92,27 @@ def against_the_floor(directory: Path) -> list[Row]:
         (f"{against}: the same bytes read and written ({least:.0f} ms)", f"{ms / least:.2f} times", "at most 2.0"),
         (f"the same, where zarr-python writes the floor ({usual:.0f} ms)", f"{ms / usual:.2f} times", ""),
     ]
+
+
+def of_checksums(directory: Path) -> list[Row]:
+    """CPU of a run in blocks of 8 frames that compares its inputs with their checksums, against one that does not."""
+    movie, frames = directory / "checked" / "movie.czi", 48
+    make_movie(movie.parent, fovs=1, frames=frames, shape=(2048, 2048), cells=200)
+    spent_by = {with_inputs: list[float](), trusting: list[float]()}
+    for repeat in range(2 * REPEATS + 1):  # the first compiles
+        for given_inputs, cpu in spent_by.items():
+            with patch("pyama_dask.execute.with_inputs", given_inputs), spent() as run:
+                pyama_dask.run(config(movie, directory / "out", storage={"block_frames": 8}))
+            shutil.rmtree(directory / "out")
+            cpu.extend([run.cpu] * (repeat > 0))
+    checked, unchecked = map(min, spent_by.values())
+    what = f"CPU of checking what tasks read, against a run that does not ({unchecked / frames * 1e3:.0f} ms a frame)"
+    return [(what, f"{checked / unchecked - 1:+.1%}", "at most +3 %")]
+
+
+def trusting(task: Task, ledger: Ledger) -> Task:
+    """Leave a task without the checksums of its inputs."""
+    return task
 
 
 def write_with_zarr(images: Path, spec: ArraySpec, start: int, data: np.ndarray) -> None:
