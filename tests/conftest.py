@@ -21,6 +21,10 @@ settings.register_profile("ci", parent=settings.get_profile("local"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--pin", action="store_true", help="renew the pins of test_pinned.py")
+
+
 @pytest.fixture(autouse=True)
 def metadata_is_read_here(request, monkeypatch):
     """Spare runs within the tests the process that reads metadata, but where bad input could crash this one."""
