@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ LONGEST = 1000
 """Bytes of a note."""
 
 _file = -1
+_lock, _doing = threading.Lock(), dict[object, str]()
 
 
 def open_note(worker: str) -> None:
@@ -39,11 +41,12 @@ def at_work(what: str) -> Iterator[None]:
     if _file < 0:
         yield
         return
-    _write(what.encode(errors="replace")[:LONGEST])
+    mine = object()
+    _note(mine, what)
     try:
         yield
     finally:
-        _write(b"")
+        _note(mine, None)
 
 
 def take_note(worker: str) -> str:
@@ -56,10 +59,17 @@ def take_note(worker: str) -> str:
     return text
 
 
-def _write(note: bytes) -> None:
-    with suppress(OSError):  # on a full disk
-        os.ftruncate(_file, 0)
-        os.pwrite(_file, note, 0)
+def _note(key: object, what: str | None) -> None:
+    """Write what all threads of this process do, after one of them began or ended."""
+    with _lock:
+        if what is None:
+            del _doing[key]
+        else:
+            _doing[key] = what
+        note = "; or ".join(_doing.values()).encode(errors="replace")[:LONGEST]
+        with suppress(OSError):  # on a full disk
+            os.ftruncate(_file, 0)
+            os.pwrite(_file, note, 0)
 
 
 def _path(worker: str) -> Path:

@@ -234,14 +234,23 @@ def _system_error(error: BaseException) -> int:
 
 @contextmanager
 def writable(place: Path) -> Iterator[None]:
-    """Turn what goes wrong with writing to a place, within the block, into words for a person."""
+    """Turn an error of the file system within the block into a message for users.
+
+    Raises
+    ------
+    DiskError
+        If the file system is full, over a quota, or read-only.
+    OutputError
+        If something else is wrong with `place`, or with a file that the system's error names.
+    """
     try:
         yield
-    except PyamaError:
+    except PyamaError:  # some are an OSError
         raise
     except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else place
         raise disk_error(error, place) or OutputError(
-            f"{place}: cannot be written to: {error.strerror}; name another folder"
+            f"{where}: {error.strerror or error}. Fix: check its permissions and the disk, or choose another folder"
         ) from error
 
 

@@ -149,8 +149,8 @@ class Ledger:
         kept = [line + b"\n" if _SEALED.fullmatch(line) else _line(json.loads(line)) for line in lines]
         shutil.copyfile(self.path, beside(self.path).with_suffix(".damaged"))
         write_bytes(self.path, b"".join([_line({"ledger": VERSION}), *kept]))
-        os.close(self._file)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        replaced, self._file = self._file, os.open(self.path, os.O_RDWR | os.O_APPEND)
+        os.close(replaced)
         self.damaged = []
 
     def has(self, key: str, step: Step, digest: str) -> bool:

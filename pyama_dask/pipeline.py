@@ -23,7 +23,7 @@ from pyama_dask.config import Config, load_config, parse_config
 from pyama_dask.deaths import Deaths
 from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
 from pyama_dask.execute import Progress, execute
-from pyama_dask.files import check_names
+from pyama_dask.files import check_names, writable
 from pyama_dask.grown import first_identity
 from pyama_dask.launch import (
     allocated,
@@ -139,6 +139,7 @@ def run(
     left = what_is_left(plan, steps, chosen, recorded)
     warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
     with (
+        writable(output),
         amounts_told(left, recorded),
         locked(output, plan.job.run, cancel) as lock,
         begun(output),
@@ -265,7 +266,7 @@ def verify_output(
 
     if not os.access(output / WORK, os.W_OK):
         return verified(Ledger(output / LEDGER), False)
-    with locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
+    with writable(output), locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
         return verified(ledger, True)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 
@@ -30,14 +31,30 @@ def write_nowhere(numbers: Iterable[int]) -> None:
 
 @contextmanager
 def unfailing() -> Iterator[None]:
-    """Lose what the standard streams do not take, within the block: their reader has gone, or a disk is full."""
-    streams = [_Unfailing(sys.stdout), _Unfailing(sys.stderr)]
-    with redirect_stdout(cast("TextIO", streams[0])), redirect_stderr(cast("TextIO", streams[1])):
-        try:
-            yield
-        finally:
-            for stream in streams:
+    """Lose what the standard streams do not accept, within the block: their reader has gone, or a disk is full.
+
+    The streams belong to the process. Blocks that overlap, in one thread or in several, share one replacement, which
+    the last of them takes away.
+    """
+    global _users  # noqa: PLW0603  (a process has one pair of streams)
+    with _streams_lock:
+        if not _users:
+            _replaced[:] = sys.stdout, sys.stderr
+            sys.stdout, sys.stderr = (cast("TextIO", _Unfailing(stream)) for stream in _replaced)
+        _users += 1
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Unfailing):  # a method may have put another one there
                 stream.flush()
+        with _streams_lock:
+            _users -= 1
+            if not _users:
+                sys.stdout, sys.stderr = _replaced
+
+
+_streams_lock, _users, _replaced = threading.Lock(), 0, list[TextIO]()
 
 
 class _Unfailing:

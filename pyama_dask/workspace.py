@@ -21,12 +21,12 @@ from pyama_dask.files import MISSING, check_names, checksum_of, read_file, remov
 from pyama_dask.layout import IMAGES, layout
 from pyama_dask.ledger import Ledger
 from pyama_dask.owned import check_output_is_ours, discard, names_of, remove_parts, sweep
-from pyama_dask.plan import FovPlan, Plan
+from pyama_dask.plan import FovPlan, Plan, derived_from
 from pyama_dask.quantities import parse_selection, printable
 from pyama_dask.readers import Metadata
 from pyama_dask.report import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.store import documents
-from pyama_dask.tasks import WORK, Job, Task, digest, fov_name, task_key
+from pyama_dask.tasks import WORK, Job, Step, Task, digest, fov_name, task_key
 from pyama_dask.yaml_text import dump_yaml, load_yaml
 
 log = logging.getLogger("pyama_dask")
@@ -104,6 +104,12 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
             if not S_ISDIR(state.st_mode) and state.st_size != size:
                 return f"{path}: has {state.st_size} bytes instead of {size}"
     return missing
+
+
+def damaged_steps(job: Job, ledger: Ledger, fov: FovPlan) -> dict[str, set[Step]]:
+    """Recorded steps of a FOV, by task key, whose files have other sizes than recorded."""
+    keys = [task.key for task in fov.tasks if fault_of(job, ledger, task, with_parts=False) not in (None, MISSING)]
+    return {key: set(ledger.done[key]) for key in keys}
 
 
 class LogFile(logging.FileHandler):
@@ -251,6 +257,8 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
         again.setdefault(task.key, set()).update(step for step in task.digests if (task.kind, step) in plan.anew)
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
+    for key, steps in derived_from(damaged_steps(job, ledger, fov), ledger).items():
+        again.setdefault(key, set()).update(steps)  # also of steps that this run leaves out
     ledger.void(again)
     ledger.claim(names_of(plan, fov))
     discard(plan, ledger, fov)

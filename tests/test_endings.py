@@ -10,7 +10,7 @@ from support.movies import config
 import pyama_dask
 from pyama_dask import at_work
 from pyama_dask.at_work import open_note, take_note
-from pyama_dask.blocks.chosen import Chosen
+from pyama_dask.blocks.chosen import Chosen, threads_watched
 from pyama_dask.errors import AlgorithmError
 
 IN_THREAD = "t = threading.Thread(target=lambda: {}); t.start(); t.join(); return frame"
@@ -68,8 +68,25 @@ def test_a_note_is_there_while_a_method_is_at_work(monkeypatch, tmp_path):
             assert note.read_text() == "FOV 0, frame 3"
             assert oct(note.stat().st_mode & 0o777) == "0o600"
         assert note.read_text() == ""
+        with at_work.at_work("FOV 0, frame 4"), at_work.at_work("FOV 1, frame 2"):  # two tasks of a worker
+            assert note.read_text() == "FOV 0, frame 4; or FOV 1, frame 2"
         with at_work.at_work("x" * 5000):
             assert take_note("tcp://here:1") == "x" * 1000
         assert take_note("tcp://here:1") == ""
     finally:
         os.close(at_work._file)
+
+
+def test_methods_of_two_tasks_at_once_are_watched_and_the_hook_comes_back(capsys):
+    hook = threading.excepthook
+    first, second = threads_watched(), threads_watched()
+    first.__enter__()
+    second.__enter__()
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    for watch in (first, second):  # ends in the order in which they began, as those of two threads may
+        with pytest.raises(ZeroDivisionError):
+            watch.__exit__(None, None, None)
+    assert threading.excepthook is hook
+    assert capsys.readouterr().err == ""

@@ -333,7 +333,7 @@ class TestRefused:
 
     def test_a_folder_that_cannot_be_written(self, table, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match=r"cannot be written to: File exists; name another folder"):
+        with pytest.raises(OutputError, match=r"File exists. Fix: .* choose another folder"):
             fit_traces([table], None, tmp_path / "file")
 
 

@@ -28,6 +28,28 @@ def test_what_a_stream_does_not_take_is_lost(monkeypatch):
             assert (sys.stdout, sys.stderr) == (pipe, full)
 
 
+def test_blocks_that_overlap_leave_the_streams_as_they_were():
+    before = sys.stdout, sys.stderr
+    first, second = unfailing(), unfailing()
+    for block in (first, second):
+        block.__enter__()
+    for block in (first, second):  # as those of two threads of a worker
+        assert sys.stdout is not before[0]
+        block.__exit__(None, None, None)
+    assert (sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize("command", ["plugins", "--help", "--version", "inspect MOVIE"])
+def test_a_full_disk_behind_the_output_is_one_message(small_czi, command):
+    words = command.replace("MOVIE", str(small_czi)).split()
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pyama_dask", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 4
+    assert ended.stderr == "pyama-dask: standard output: cannot be written to: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     ("kind", "streams"),
     [("serial", "0<&- 1>&- 2>&-"), ("serial", ">/dev/full 2>/dev/full"), ("local", "2>&1 | head -c 1")],

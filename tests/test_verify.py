@@ -65,6 +65,25 @@ def test_a_file_that_is_cut_or_gone_is_found_and_made_anew(small_czi, finished, 
     assert verify_output(copied, deep=True).faults == ()
 
 
+def test_what_was_made_from_a_cut_file_does_not_count_after_a_run_of_one_step(small_czi, finished, copied):
+    cut(copied / RAW)
+    report = pyama_dask.run(config(small_czi, copied), steps=["copy"])
+    assert [fov.status for fov in report.fovs] == ["done", "partial"]
+    done = Ledger(copied / LEDGER).done
+    assert done["ingest-fov001-b001"].keys() == {"copy"}
+    assert not any(step in done["gather-fov001"] for step in ("crop", "extract"))
+    again(small_czi, copied)
+    assert differences(products(copied), products(finished)) == []
+
+
+def test_an_error_of_the_file_system_is_one_message(small_czi, copied):
+    document = copied / "fov_000/images.zarr/pc_ch_0/0/zarr.json"
+    document.unlink()
+    document.mkdir()
+    with pytest.raises(OutputError, match=r"zarr.json\S*: Is a directory. Fix: check its permissions"):
+        pyama_dask.run(config(small_czi, copied))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_altered_is_found_by_reading_it(small_czi, finished, copied, name):
     alter(copied / name)

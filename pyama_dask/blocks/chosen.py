@@ -77,24 +77,48 @@ class Chosen:
         return WrongReturnError(f"{where}: {self._title} gave {what}, but must give {wanted}")
 
 
-@contextmanager
-def threads_watched() -> Iterator[None]:
-    """Raise what a thread raises that was started in the block, as its work is missing then."""
-    before, hook, failed = set(threading.enumerate()), threading.excepthook, list[BaseException]()
+class _ThreadWatch:
+    """Exceptions of the threads that methods start, for the methods that are at work.
 
-    def see(ended: threading.ExceptHookArgs) -> None:
-        if ended.thread in before or ended.exc_value is None:
-            hook(ended)
+    Python reports them through one hook per process, and a worker may run several tasks at once. The hook is therefore
+    replaced once, while any method is at work, and a thread that fails counts for every method that may have started
+    it: all that began before the thread was first seen.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watching: dict[int, tuple[set[threading.Thread], list[BaseException]]] = {}
+        self._hook: Callable[[threading.ExceptHookArgs], Any] = threading.excepthook
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Raise the exception of a thread that was started in the block, because its work is missing."""
+        failed = list[BaseException]()
+        with self._lock:
+            if not self._watching:
+                self._hook, threading.excepthook = threading.excepthook, self._see
+            self._watching[id(failed)] = {*threading.enumerate()}, failed
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._watching[id(failed)]
+                if not self._watching:
+                    threading.excepthook = self._hook
+        if failed:
+            raise failed[0]
+
+    def _see(self, ended: threading.ExceptHookArgs) -> None:
+        with self._lock:
+            started_in = [failed for before, failed in self._watching.values() if ended.thread not in before]
+        if not started_in or ended.exc_value is None:
+            self._hook(ended)
         else:
-            failed.append(ended.exc_value)
+            for failed in started_in:
+                failed.append(ended.exc_value)
 
-    threading.excepthook = see
-    try:
-        yield
-    finally:
-        threading.excepthook = hook
-    if failed:
-        raise failed[0]
+
+threads_watched = _ThreadWatch().watch
 
 
 def ctrl_c_raises() -> bool:

@@ -13,7 +13,8 @@ import typer
 
 import pyama_dask
 from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
-from pyama_dask.streams import unfailing
+from pyama_dask.files import TAKES_NO_MORE
+from pyama_dask.streams import unfailing, write_nowhere
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,17 +123,27 @@ def main() -> None:
             say(f"pyama-dask: {naming_set(str(error), arguments)}", sys.stderr)
         sys.exit(STATUS.get(type(error), 2))
     except Exception as error:
-        problem = _NO_THREADS if str(error) == "can't start new thread" else _dask_problem()
+        full = _output_problem(error)
+        problem = full or (_NO_THREADS if str(error) == "can't start new thread" else _dask_problem())
         if debug or not problem:
             raise
-        say(f"pyama-dask: {problem}", sys.stderr)
-        sys.exit(2)
+        with unfailing():
+            say(f"pyama-dask: {problem}", sys.stderr)
+        sys.exit(STATUS[DiskError] if full else 2)
 
 
 _NO_THREADS = (
     "the system starts no more threads for this user. Fix: use fewer workers, or raise the limit of processes "
     "('ulimit -u', or that of the container or job)"
 )
+
+
+def _output_problem(error: Exception) -> str:
+    """Reason why the standard output cannot be written to, if that is the error; '' if it is another one."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in TAKES_NO_MORE:
+        return ""
+    write_nowhere([1])  # Python would flush it once more at exit
+    return f"standard output: cannot be written to: {error.strerror}"
 
 
 def _dask_problem() -> str:

@@ -87,7 +87,9 @@ class CziReader(FileReader[CziMovie]):
 
     def _stamps(self, planes: CziPlanes, axis: TimeAxis) -> tuple[list[Stamps], list[str]]:
         """Time stamps of each source, best first, and notes on stamps that cannot be used."""
-        found, notes = [], []
+        found, notes = list[Stamps](), list[str]()
+        if not self.times:
+            return found, notes
         try:
             of_planes = read_plane_times(self.path, planes.first_blocks)
             if of_planes is not None:

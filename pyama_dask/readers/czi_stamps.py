@@ -43,8 +43,8 @@ PROBES = 32
 """Planes that are looked at first: if none has a time, no other one is read."""
 THREADS = 16
 """Reads at once, as a shared file system may take some milliseconds for each."""
-LONGEST_S = 60.0
-"""Seconds after which reading the times of planes is given up."""
+LONGEST_S = 200.0
+"""Seconds after which the driver stops reading the times of planes, and reports it; workers do not read them."""
 
 
 def read_stamps(path: Path, name: str) -> tuple[float, ...]:

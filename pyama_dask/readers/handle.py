@@ -52,17 +52,19 @@ class FileReader(ABC, Generic[File]):
     vendor_errors: tuple[type[Exception], ...] = ()
     """What the vendor's package raises on damaged files; while one is opened, also `MemoryError`."""
 
-    def __init__(self, path: str | os.PathLike[str], size: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], size: int | None = None, times: bool = True) -> None:
         self.path = Path(path).absolute()
         self.size = size
         """Bytes that belong to the movie, of a file that has grown since; None for all."""
+        self.times = times
+        """Whether to read the times of frames."""
         self._metadata: Metadata | None = None
         self._file: File | None = None
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, int | None]]:
-        return type(self), (self.path, self.size)
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, int | None, bool]]:
+        return type(self), (self.path, self.size, self.times)
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_
 """Module with a function ``places``, for the identity of files with a suffix; none loads a vendor's package."""
 
 
-def open_reader(path: str | os.PathLike[str], size: int | None = None) -> Reader:
+def open_reader(path: str | os.PathLike[str], size: int | None = None, *, times: bool = True) -> Reader:
     """Choose the reader for a movie file by its suffix.
 
     Checks that the file is there and begins as its format does; the rest of it is read at first need.
@@ -31,6 +31,8 @@ def open_reader(path: str | os.PathLike[str], size: int | None = None) -> Reader
         The movie file.
     size
         Bytes that belong to the movie, of a file that has grown since; by default all.
+    times
+        Whether its metadata has the times of frames, which some files keep with each frame.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def open_reader(path: str | os.PathLike[str], size: int | None = None) -> Reader
         If there is no such file, or it is not a movie of a known format.
     """
     module, name = check_suffix(path)
-    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path, size)
+    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path, size, times)
     reader.check()
     return reader
 

@@ -99,7 +99,7 @@ class SharedMovie:
 
     def __init__(self, planned: Snapshot, now: State) -> None:
         self.planned, self.state = planned, now
-        self.reader = open_reader(planned.path, planned.state.size)
+        self.reader = open_reader(planned.path, planned.state.size, times=False)  # tasks need none
         try:
             _ = self.reader.metadata  # which opens the file
             self.check()
