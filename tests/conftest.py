@@ -29,13 +29,14 @@ def pytest_addoption(parser):
 def metadata_is_read_here(request, monkeypatch):
     """Spare runs within the tests the process that reads metadata, but where bad input could crash this one."""
     if request.node.get_closest_marker("guarded") is None:
-        from pyama_dask import pipeline, readers
+        from pyama_dask import readers
+        from pyama_dask.runs import driver
 
         def read(path):
             with readers.open_reader(path) as reader:
                 return reader.metadata
 
-        monkeypatch.setattr(pipeline, "read_metadata", read)
+        monkeypatch.setattr(driver, "read_metadata", read)
 
 
 # ------------------------------------------------------------------ small movies, and what a run makes of them

@@ -14,15 +14,15 @@ from support.movies import config
 from support.strategies import movie, plan_of
 
 import pyama_dask
-from pyama_dask.adapters import btrack as our_btrack
-from pyama_dask.adapters import cellpose as our_cellpose
 from pyama_dask.errors import ConfigError, PlanError
-from pyama_dask.kernels import ready
-from pyama_dask.kernels.methods import BUILT_IN, find_method, is_plugin, known_methods, method_identity
-from pyama_dask.kernels.ready import READY
-from pyama_dask.plan import BLOCK_MEMORY, WORKER_BASE, automatic_block, task_memory
-from pyama_dask.resolve import plugins
-from pyama_dask.trial import try_methods
+from pyama_dask.methods import optional
+from pyama_dask.methods.adapters import btrack as our_btrack
+from pyama_dask.methods.adapters import cellpose as our_cellpose
+from pyama_dask.methods.optional import READY
+from pyama_dask.methods.registry import BUILT_IN, find_method, is_plugin, known_methods, method_identity
+from pyama_dask.plan.plan import BLOCK_MEMORY, WORKER_BASE, automatic_block, task_memory
+from pyama_dask.plan.resolve import plugins
+from pyama_dask.runs.method_trial import try_methods
 
 CELLPOSE = {"segmentation_method": "cellpose", "segmentation_params": {}}
 BTRACK = {"tracking_method": "btrack"}
@@ -34,7 +34,7 @@ GIB = 2**30
 def versions(monkeypatch):
     """Versions of packages, as if they were installed."""
     found = {"cellpose": "4.2.1", "btrack": "0.7.0"}
-    monkeypatch.setattr(ready, "installed_version", lambda package: found.get(package, ""))
+    monkeypatch.setattr(optional, "installed_version", lambda package: found.get(package, ""))
     return found
 
 

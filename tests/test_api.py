@@ -19,7 +19,7 @@ import zarr
 from support.movies import as_czi, as_nd2, differences, pixels, products, times_of_change
 
 import pyama_dask
-from pyama_dask import results
+from pyama_dask.analysis import pyama_files
 from pyama_dask.api import (
     BaseProcessingService,
     Channels,
@@ -32,7 +32,7 @@ from pyama_dask.api import (
 from pyama_dask.api.settings import translate
 from pyama_dask.errors import ConfigError, OutputError, SettingsWarning, SourceError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.tasks import STEPS
+from pyama_dask.workflow.task import STEPS
 
 FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 300, 320
 
@@ -173,10 +173,10 @@ def executed(script, **names):
 
 @pytest.fixture(autouse=True)
 def metadata_is_read_here_too(metadata_is_read_here, monkeypatch):
-    from pyama_dask import pipeline
     from pyama_dask.api import context
+    from pyama_dask.runs import driver
 
-    monkeypatch.setattr(context, "read_metadata", pipeline.read_metadata)
+    monkeypatch.setattr(context, "read_metadata", driver.read_metadata)
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +484,7 @@ class TestResults:
         assert times_of_change(output / "fov_000") | times_of_change(output / "fov_001") == before
         assert_same(output, expected, *range(FOVS))
         assert (list(context.results_paths), list(again.results_paths)) == ([0, 1], [2, 3])
-        read = results.read_processing_results(output / "processing_results.yaml")
+        read = pyama_files.read_processing_results(output / "processing_results.yaml")
         assert (read.pc, read.fl, read.time_units, sorted(read.files)) == (0, (1, 2), "min", [0, 1, 2, 3])
         assert read.params["tracking_params"]["min_frames"] == FRAMES // 2
         for fov in range(FOVS):
@@ -511,12 +511,12 @@ class TestResults:
         file.write_text("[1, 2]")
         serial(movie, tmp_path, 1, 1)
         assert "it is written anew" in caplog.text
-        assert sorted(results.read_processing_results(file).files) == [0, 1]
+        assert sorted(pyama_files.read_processing_results(file).files) == [0, 1]
 
     def test_what_a_run_removes_is_listed_no_more(self, movie, tmp_path):
         serial(movie, tmp_path, 0, 1)
         serial(movie, tmp_path, 0, 0, channels=Channels(0, [1]))
-        files = results.read_processing_results(tmp_path / "processing_results.yaml").files
+        files = pyama_files.read_processing_results(tmp_path / "processing_results.yaml").files
         assert [[channel for channel, _ in files[fov]["fl"]] for fov in (0, 1)] == [[1], [1, 2]]
 
     def test_a_movie_without_phase_contrast_is_copied(self, movie, tmp_path):
@@ -533,7 +533,7 @@ class TestResults:
         assert good is False
         assert re.search(r"FOV 1 failed \(input\): .*2 of its frames are missing in aborted\.czi", caplog.text)
         assert list(context.results_paths) == seen.fovs == [0, 2]
-        assert sorted(results.read_processing_results(tmp_path / "out" / "processing_results.yaml").files) == [0, 2]
+        assert sorted(pyama_files.read_processing_results(tmp_path / "out" / "processing_results.yaml").files) == [0, 2]
 
     def test_a_run_that_is_cancelled_is_false_and_goes_on_later(self, movie, expected, tmp_path, caplog):
         cancel = threading.Event()
@@ -607,10 +607,10 @@ class TestServices:
         assert seen.fovs == [1, 2]
         assert events[-1] == {"step": "Recorder", "fov": 2, "frame": FRAMES, "total": FRAMES, "message": "noted"}
         assert [event["step"] for event in events[-3:]] == ["done", "Recorder", "Recorder"]
-        read = results.read_processing_results(tmp_path / "processing_results.yaml")
+        read = pyama_files.read_processing_results(tmp_path / "processing_results.yaml")
         assert read.traces(1) == ((1, tmp_path / "twice_1.csv"),)
         serial(movie, tmp_path, 0, 0)
-        read = results.read_processing_results(tmp_path / "processing_results.yaml")
+        read = pyama_files.read_processing_results(tmp_path / "processing_results.yaml")
         assert read.traces(1) == ((1, tmp_path / "twice_1.csv"),)  # a run of other FOVs leaves it so
         assert [channel for channel, _ in read.traces(0)] == [None]
 

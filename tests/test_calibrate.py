@@ -10,8 +10,11 @@ from support.movies import as_czi, config, pixels, write_config
 
 import pyama_dask
 from pyama_dask import cli
-from pyama_dask.calibrate import TRIAL, calibrate
-from pyama_dask.calibration import (
+from pyama_dask.config.models import parse_config
+from pyama_dask.errors import CancelledError, PlanError
+from pyama_dask.runs.calibrate import TRIAL, calibrate
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.timings import (
     CALIBRATION,
     Calibration,
     predict,
@@ -20,10 +23,7 @@ from pyama_dask.calibration import (
     summed_up,
     write_calibration,
 )
-from pyama_dask.config import parse_config
-from pyama_dask.errors import CancelledError, PlanError
-from pyama_dask.ledger import Cost
-from pyama_dask.pipeline import plan_run
+from pyama_dask.store.ledger import Cost
 
 TWO_WORKERS = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
 NEAR = 0.3
@@ -86,7 +86,7 @@ def test_what_was_measured_counts_for_the_same_settings_only(tmp_path, small_czi
 def test_a_single_fov_is_tried_on_two_blocks(tmp_path, small_czi, monkeypatch):
     ran = []
     monkeypatch.setattr(
-        "pyama_dask.calibrate.run", lambda trial, **options: ran.append(trial) or pyama_dask.run(trial, **options)
+        "pyama_dask.runs.calibrate.run", lambda trial, **options: ran.append(trial) or pyama_dask.run(trial, **options)
     )
     calibrate(parse_config(config(small_czi, tmp_path / "out", {"params.fovs": "1"})))
     (trial,) = ran

@@ -20,10 +20,10 @@ from support.movies import as_czi, as_nd2, config, differences, listing, product
 from support.write_nd2 import Nd2Channel
 
 import pyama_dask
-from pyama_dask.describe import MANY
-from pyama_dask.progress import RunDisplay
-from pyama_dask.report import LEDGER
-from pyama_dask.workspace import LOG, logging_to
+from pyama_dask.cli.progress import RunDisplay
+from pyama_dask.cli.text import MANY
+from pyama_dask.runs.output_dir import LOG, logging_to
+from pyama_dask.runs.status import LEDGER
 
 PROGRAM = Path(sys.executable).with_name("pyama-dask")
 COMMANDS = ("inspect", "init", "plan", "run", "status", "merge", "inspect-traces", "demo")

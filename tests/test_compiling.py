@@ -8,8 +8,8 @@ import pytest
 from support.movies import config
 
 import pyama_dask
-from pyama_dask import compiling, pipeline
-from pyama_dask.compiling import compile_kernels
+from pyama_dask.runs import compilation, driver
+from pyama_dask.runs.compilation import compile_kernels
 
 SIGNATURES = """
 import sys
@@ -33,11 +33,11 @@ assert compiled() - before == set(), compiled() - before
 def compiler(tmp_path, monkeypatch):
     """Compiles into a folder by a command that only counts; gives the folder, and sets what the command does."""
     (folder := tmp_path / "cache").mkdir()
-    monkeypatch.setattr(compiling.compiled, "cache_folder", lambda: folder)
+    monkeypatch.setattr(compilation.compiled, "cache_folder", lambda: folder)
 
     def does(body="pass"):
         code = f"import sys, time; open({str(tmp_path / 'calls')!r}, 'a').write(f'{{sys.argv[1:]}}'); {body}"
-        monkeypatch.setattr(compiling, "COMMAND", (sys.executable, "-c", code))
+        monkeypatch.setattr(compilation, "COMMAND", (sys.executable, "-c", code))
         return tmp_path / "calls"
 
     return does
@@ -73,7 +73,7 @@ def test_what_goes_wrong_ends_no_run(compiler, caplog, monkeypatch):
     assert len(told({"uint16"})) == 1
     assert "no compiler" in caplog.text
     assert len(told({"uint16"})) == 1  # it is tried again
-    monkeypatch.setattr(compiling.compiled, "cache_folder", lambda: None)
+    monkeypatch.setattr(compilation.compiled, "cache_folder", lambda: None)
     (said,) = told({"uint16"})
     assert said.startswith("No folder can keep compiled code")
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_cancelled_does_not_wait(compiler):
 
 def test_a_run_with_workers_reports_it(tmp_path, small_czi, monkeypatch):
     """It is one event, before the first task."""
-    monkeypatch.setattr(pipeline, "compile_kernels", lambda types, say, _: say(f"compiling {types}"))
+    monkeypatch.setattr(driver, "compile_kernels", lambda types, say, _: say(f"compiling {types}"))
     events, local = [], {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
     report = pyama_dask.run(config(small_czi, tmp_path / "out", {"cluster": local}), progress=events.append)
     assert report.exit_status == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.movies import config, write_config
 from support.strategies import movie, selections
 
-from pyama_dask.config import (
+from pyama_dask.config.models import (
     QUEUES,
     Cluster,
     Config,
@@ -23,18 +23,18 @@ from pyama_dask.config import (
     parameter_model,
     parse_config,
 )
+from pyama_dask.config.units import as_ranges, memory_bytes, parse_selection
+from pyama_dask.config.yaml_text import dump_yaml, load_yaml, parse_yaml
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.methods import find_method, is_plugin, known_methods, method_identity
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
-from pyama_dask.plugins import installed
-from pyama_dask.quantities import as_ranges, memory_bytes, parse_selection
+from pyama_dask.methods.entry_points import installed
+from pyama_dask.methods.registry import find_method, is_plugin, known_methods, method_identity
+from pyama_dask.plan.resolve import frame_times, plugins, resolve, shared_parameters
 from pyama_dask.readers.base import Channel
 from pyama_dask.readers.times import NOMINAL
-from pyama_dask.resolve import frame_times, plugins, resolve, shared_parameters
-from pyama_dask.template import COMMENTS, config_template, default_params
-from pyama_dask.yaml_text import dump_yaml, load_yaml, parse_yaml
+from pyama_dask.runs.template import COMMENTS, config_template, default_params
 
 PLAIN = config("movie.nd2", "out")
 

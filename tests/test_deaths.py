@@ -15,8 +15,8 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
-from pyama_dask.config import Cluster
-from pyama_dask.deaths import EXITS, MEMORY, RETIRED, Deaths, Loss, described, oom_kills, tell
+from pyama_dask.config.models import Cluster
+from pyama_dask.execute.worker_loss import EXITS, MEMORY, RETIRED, Deaths, Loss, described, oom_kills, tell
 from pyama_dask.launch.queued import JobCrew
 
 LIMIT = 500 * 2**20
@@ -129,7 +129,7 @@ def test_the_kernels_count_of_kills(tmp_path):
 
 
 def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
-    from pyama_dask import deaths
+    from pyama_dask.execute.loop import worker_loss
 
     class Process:
         worker_address = "tcp://127.0.0.1:1"
@@ -143,13 +143,13 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
             self.process, self.loop, self.logged = Process(), self, []
 
         def add_callback(self, function, nanny, event):
-            assert (function, nanny) == (deaths.tell, self)
+            assert (function, nanny) == (worker_loss.tell, self)
             self.logged.append(event["why"])
 
     counts = iter([3, 3, 4, 5])
-    monkeypatch.setattr(deaths, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(worker_loss, "oom_kills", lambda: next(counts))
     nanny = Nanny()
-    deaths.ExitStatus().setup(nanny)
+    worker_loss.ExitStatus().setup(nanny)
     for status in (-9, -9, -11):
         nanny.process.on_exit(status)
     assert nanny.logged == ["signal 9", MEMORY, "signal 11"]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from pyama_dask.fit_config import load_fit_config
-from pyama_dask.fitted import read_fitted
+from pyama_dask.analysis.fit_config import load_fit_config
+from pyama_dask.analysis.fit_tables import read_fitted
+from pyama_dask.analysis.overrides import load_overrides
+from pyama_dask.analysis.samples import load_samples
 from pyama_dask.fitting import find_model
-from pyama_dask.overrides import load_overrides
-from pyama_dask.samples import load_samples
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -8,10 +8,11 @@ import psutil
 import pytest
 from support.movies import config, listing, write_config
 
-from pyama_dask import cli, doctor
-from pyama_dask.calibration import Calibration, settings_of, write_calibration
-from pyama_dask.config import Cluster, parse_config
-from pyama_dask.pipeline import plan_run
+from pyama_dask import cli
+from pyama_dask.config.models import Cluster, parse_config
+from pyama_dask.runs import doctor
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.timings import Calibration, settings_of, write_calibration
 
 QUEUE = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "00:01:00"}
 

@@ -8,10 +8,10 @@ import pytest
 from support.movies import config
 
 import pyama_dask
-from pyama_dask import at_work
-from pyama_dask.at_work import open_note, take_note
-from pyama_dask.blocks.chosen import Chosen, threads_watched
 from pyama_dask.errors import AlgorithmError
+from pyama_dask.methods import current_call
+from pyama_dask.methods.call import Chosen, threads_watched
+from pyama_dask.methods.current_call import open_note, take_note
 
 IN_THREAD = "t = threading.Thread(target=lambda: {}); t.start(); t.join(); return frame"
 ENDINGS = {
@@ -59,22 +59,22 @@ def test_a_run_goes_on_with_its_other_fovs(tmp_path, small_czi, small_pixels, ct
 
 
 def test_a_note_is_there_while_a_method_is_at_work(monkeypatch, tmp_path):
-    monkeypatch.setattr(at_work.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(at_work, "_file", -1)
+    monkeypatch.setattr(current_call.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(current_call, "_file", -1)
     open_note("tcp://here:1")
     try:
-        with at_work.at_work("FOV 0, frame 3"):
+        with current_call.at_work("FOV 0, frame 3"):
             (note,) = tmp_path.iterdir()
             assert note.read_text() == "FOV 0, frame 3"
             assert oct(note.stat().st_mode & 0o777) == "0o600"
         assert note.read_text() == ""
-        with at_work.at_work("FOV 0, frame 4"), at_work.at_work("FOV 1, frame 2"):  # two tasks of a worker
+        with current_call.at_work("FOV 0, frame 4"), current_call.at_work("FOV 1, frame 2"):  # two tasks of a worker
             assert note.read_text() == "FOV 0, frame 4; or FOV 1, frame 2"
-        with at_work.at_work("x" * 5000):
+        with current_call.at_work("x" * 5000):
             assert take_note("tcp://here:1") == "x" * 1000
         assert take_note("tcp://here:1") == ""
     finally:
-        os.close(at_work._file)
+        os.close(current_call._file)
 
 
 def test_methods_of_two_tasks_at_once_are_watched_and_the_hook_comes_back(capsys):

@@ -14,7 +14,6 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 from support.strategies import movie, plan_of
 
-from pyama_dask.deaths import Crew, Loss
 from pyama_dask.errors import (
     AlgorithmError,
     ClusterError,
@@ -26,11 +25,12 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
-from pyama_dask.execute import REPAIRS, Watch, execute
-from pyama_dask.failures import LOST_JOBS, Failure
-from pyama_dask.ledger import Ledger
-from pyama_dask.pool import FETCHING, DaskPool, SerialPool
-from pyama_dask.tasks import KINDS, Receipt
+from pyama_dask.execute.loop import REPAIRS, Watch, execute
+from pyama_dask.execute.pool import FETCHING, DaskPool, SerialPool
+from pyama_dask.execute.worker_loss import Crew, Loss
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.failure import LOST_JOBS, Failure
+from pyama_dask.workflow.task import KINDS, Receipt
 
 EVENT = {"step", "fov", "frame", "total", "message"}
 
@@ -322,7 +322,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("pyama_dask.execute.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("pyama_dask.execute.loop.time", SimpleNamespace(monotonic=lambda: self.now))
 
     def after(self, seconds):
         self.now += seconds
@@ -371,7 +371,7 @@ def test_alarms_reach_the_report(tmp_path, monkeypatch):
             return super().next(timeout) if self.asked % 2 else []
 
     monkeypatch.setattr(sys.modules[__name__], "SerialPool", Slow)
-    monkeypatch.setattr("pyama_dask.execute.WATCHING", 0.0)
+    monkeypatch.setattr("pyama_dask.execute.loop.WATCHING", 0.0)
     run = Run(tmp_path, Script(), alarm=1e-9)
     assert run.execution.warnings
     assert all(words.startswith("nothing has moved for") for words in run.execution.warnings)

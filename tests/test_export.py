@@ -17,13 +17,13 @@ from support.movies import file_bytes, listing
 from support.traces import FEATURES, left, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask import tables
+from pyama_dask.analysis import tables
+from pyama_dask.analysis.export import FORMATS, ctc
 from pyama_dask.errors import ConfigError, OutputError, TableError
-from pyama_dask.export import FORMATS, ctc
-from pyama_dask.layout import ArraySpec
-from pyama_dask.manifest import MANIFEST, read_manifest
-from pyama_dask.store import create_array, write_block
-from pyama_dask.traces import BASE_COLUMNS
+from pyama_dask.files.manifest import MANIFEST, read_manifest
+from pyama_dask.store.arrays import create_array, write_block
+from pyama_dask.store.layout import ArraySpec
+from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 SAMPLES = {"samples": [{"name": "a", "fovs": "0"}, {"name": "b b", "fovs": "1"}]}
 

@@ -10,9 +10,9 @@ import pytest
 from support.movies import config, differences, products
 
 import pyama_dask
-from pyama_dask import files
-from pyama_dask.cells import CellsWriter
 from pyama_dask.errors import AlgorithmError, OutputError, StoreError
+from pyama_dask.files import atomic
+from pyama_dask.store.crops import CellsWriter
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -40,11 +40,13 @@ def events(monkeypatch):
 def test_a_file_is_flushed_with_its_content_before_it_takes_its_place(tmp_path, events, monkeypatch):
     path, seen = tmp_path / "table", []
     path.write_bytes(b"old")
-    flush = files.flush
-    monkeypatch.setattr(files, "flush", lambda file: (seen.append((file.read_bytes(), path.read_bytes())), flush(file)))
-    files.write_bytes(path, b"new")
+    flush = atomic.flush
+    monkeypatch.setattr(
+        atomic, "flush", lambda file: (seen.append((file.read_bytes(), path.read_bytes())), flush(file))
+    )
+    atomic.write_bytes(path, b"new")
     assert seen == [(b"new", b"old")]
-    assert [name.endswith(files.PARTIAL) for name in events] == [True]
+    assert [name.endswith(atomic.PARTIAL) for name in events] == [True]
     assert path.read_bytes() == b"new"
 
 
@@ -56,7 +58,7 @@ def test_what_cannot_be_flushed_does_not_take_the_place(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk is gone"):
-        files.write_bytes(path, b"new")
+        atomic.write_bytes(path, b"new")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("table", b"old")]
 
 
@@ -64,9 +66,9 @@ def test_what_cannot_be_flushed_does_not_take_the_place(tmp_path, monkeypatch):
 def test_a_store_of_cells_is_flushed_before_it_takes_its_place(tmp_path, events, monkeypatch, one_call):
     path, flushed = tmp_path / "cells.zarr", []
     if one_call:
-        monkeypatch.setattr(files, "_SYNCFS", lambda opened: flushed.append(name_of(opened)))
+        monkeypatch.setattr(atomic, "_SYNCFS", lambda opened: flushed.append(name_of(opened)))
     else:
-        monkeypatch.setattr(files, "_SYNCFS", None)
+        monkeypatch.setattr(atomic, "_SYNCFS", None)
     with CellsWriter(path) as writer:
         writer.metadata(np.zeros(0), np.zeros((0, 3, 4)), np.zeros((0, 3), bool), {})
         building = next(tmp_path.iterdir())
@@ -79,47 +81,47 @@ def test_a_store_of_cells_is_flushed_before_it_takes_its_place(tmp_path, events,
 
 
 def test_a_file_system_that_cannot_be_flushed_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_SYNCFS", lambda _: -1)
+    monkeypatch.setattr(atomic, "_SYNCFS", lambda _: -1)
     with pytest.raises(OSError, match=r".*") as raised:
-        files.flush_below(tmp_path)
+        atomic.flush_below(tmp_path)
     assert raised.value.filename == str(tmp_path)
 
 
-@pytest.mark.skipif(files._SYNCFS is None, reason="this system cannot flush a file system in one call")
+@pytest.mark.skipif(atomic._SYNCFS is None, reason="this system cannot flush a file system in one call")
 def test_the_systems_own_call_works(tmp_path):
-    files.flush_below(tmp_path)
+    atomic.flush_below(tmp_path)
 
 
 def test_long_names_are_shortened_while_they_are_written_and_refused_where_nothing_takes_them(tmp_path, monkeypatch):
     longest = "é" * 125 + ".yaml"
-    files.write_bytes(tmp_path / longest, b"content")
+    atomic.write_bytes(tmp_path / longest, b"content")
     assert [path.name for path in tmp_path.iterdir()] == [longest]
-    short = files.shortened("ab" * 90, 100)
-    assert (len(short), short[:80], short != files.shortened("ab" * 91, 100)) == (100, "ab" * 40, True)
-    files.check_names(tmp_path / "not" / "there", [longest, f"x/{longest}"])
+    short = atomic.shortened("ab" * 90, 100)
+    assert (len(short), short[:80], short != atomic.shortened("ab" * 91, 100)) == (100, "ab" * 40, True)
+    atomic.check_names(tmp_path / "not" / "there", [longest, f"x/{longest}"])
     for name, said in (
         (longest + "x", "has 256 bytes, but the file system"),
         ("x/" * 2100, "choose a folder with a shorter"),
     ):
         with pytest.raises(OutputError, match=said):
-            files.check_names(tmp_path, ["ordinary", name])
+            atomic.check_names(tmp_path, ["ordinary", name])
     with pytest.raises(OutputError, match="use a shorter name"):
-        files.check_names(tmp_path / ("x" * 300), ["ordinary"])
+        atomic.check_names(tmp_path / ("x" * 300), ["ordinary"])
     monkeypatch.setattr(os, "pathconf", lambda path, name: {"PC_NAME_MAX": 143, "PC_PATH_MAX": 4096}[name])
     with pytest.raises(OutputError, match="takes 143"):  # an encrypted disk
-        files.check_names(tmp_path, [longest])
+        atomic.check_names(tmp_path, [longest])
 
 
 def test_a_change_anywhere_in_a_large_table_is_seen(tmp_path):
     table = tmp_path / "table.csv"
     table.write_bytes(bytes(8 * 2**20))
-    now, older = files.content_digest(table), files.identity(table)
-    assert files.has_content(table, now)
-    assert files.has_content(table, older)
+    now, older = atomic.content_digest(table), atomic.identity(table)
+    assert atomic.has_content(table, now)
+    assert atomic.has_content(table, older)
     with table.open("r+b") as file:
         file.seek(100_000)
         file.write(b"1")
-    assert not files.has_content(table, now)
+    assert not atomic.has_content(table, now)
 
 
 # ------------------------------------------------------------------------------------ disks that take no more
@@ -144,11 +146,11 @@ def caused(error, cause):
     ],
 )
 def test_a_disk_that_takes_no_more_is_told_from_all_else(error, said):
-    found = files.disk_error(error, Path("/data/out"))
+    found = atomic.disk_error(error, Path("/data/out"))
     if said is None:
         assert found is None
     else:
-        with pytest.raises(files.DiskError, match=said):
+        with pytest.raises(atomic.DiskError, match=said):
             raise found
 
 

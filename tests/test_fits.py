@@ -12,17 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyama_dask
-from pyama_dask import cli, fits
-from pyama_dask.describe import describe_fits
+from pyama_dask import cli
+from pyama_dask.analysis import fit
+from pyama_dask.analysis.fit import fit_traces
+from pyama_dask.analysis.fit_config import load_fit_config, parse_fit_config
+from pyama_dask.analysis.fit_data import Traces
+from pyama_dask.analysis.fit_tables import Fitted, fitted_columns, is_fitted, read_fitted, source_of, write_fitted
+from pyama_dask.analysis.tables import as_wide, write_analysis_csv, write_wide_csv
+from pyama_dask.cli.text import describe_fits
 from pyama_dask.errors import CancelledError, ConfigError, OutputError, TableError
-from pyama_dask.fit_config import load_fit_config, parse_fit_config
-from pyama_dask.fits import fit_traces
-from pyama_dask.fitted import Fitted, fitted_columns, is_fitted, read_fitted, source_of, write_fitted
+from pyama_dask.execute.pool import SerialPool
+from pyama_dask.files.manifest import MANIFEST
 from pyama_dask.fitting import MODELS
-from pyama_dask.manifest import MANIFEST
-from pyama_dask.pool import SerialPool
-from pyama_dask.stacked import Traces
-from pyama_dask.tables import as_wide, write_analysis_csv, write_wide_csv
 
 HOURS = np.arange(60) / 3
 SERIAL = {"cluster": {"kind": "serial"}}
@@ -171,7 +172,7 @@ class TestFits:
         assert not found["success"].any()
 
     def test_progress_counts_cells(self, table, monkeypatch):
-        monkeypatch.setattr(fits, "SAMPLES", 120)
+        monkeypatch.setattr(fit, "SAMPLES", 120)
         events = []
         fit_traces([table], SERIAL, progress=events.append)
         assert [event["frame"] for event in events] == [2, 4, 6, 7]
@@ -184,7 +185,7 @@ class TestWhereever:
     @pytest.fixture
     def two(self, tmp_path, table, monkeypatch):
         """Two tables, in which FOVs have times of their own, in batches of 5 cells."""
-        monkeypatch.setattr(fits, "SAMPLES", 300)
+        monkeypatch.setattr(fit, "SAMPLES", 300)
         moved = tidy(truth(19, seed=2))
         moved["time"] += moved["fov"] * 0.37
         other = tmp_path / "treated.csv"
@@ -200,7 +201,7 @@ class TestWhereever:
         for workers in (1, 2):
             local = {"kind": "local", "workers": workers, "dashboard": "127.0.0.1:0"}
             assert self.fitted(two, f"by {workers}", {"cluster": local}) == here
-        monkeypatch.setattr(fits, "SAMPLES", 10**6)
+        monkeypatch.setattr(fit, "SAMPLES", 10**6)
         assert self.fitted(two, "at once", SERIAL) == here
 
     def test_a_worker_that_is_lost_costs_time_only(self, two, tmp_path):

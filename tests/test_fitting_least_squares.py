@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.fitting.known import MODELS
+from pyama_dask.fitting.catalog import MODELS
 from pyama_dask.fitting.least_squares import AT_ONCE, Limits, fit_cells
 from pyama_dask.fitting.models import Model, Parameter
 

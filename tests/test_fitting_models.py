@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.fitting.known import MODELS, find_model
+from pyama_dask.fitting.catalog import MODELS, find_model
 from pyama_dask.fitting.maturation import mean3, mean4
 from pyama_dask.fitting.models import Parameter
 

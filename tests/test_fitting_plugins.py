@@ -5,7 +5,7 @@ import pytest
 
 from pyama_dask.errors import ConfigError
 from pyama_dask.fitting import MODELS, Model, NumericSlopes, Parameter, find_model, fit_cells, known_models
-from pyama_dask.fitting.known import model_identity
+from pyama_dask.fitting.catalog import model_identity
 
 LOGISTIC = """
 import numpy as np

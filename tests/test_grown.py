@@ -7,10 +7,10 @@ import pytest
 from support.movies import as_czi, as_nd2, config, differences, file_bytes, products, times_of_change
 
 import pyama_dask
-from pyama_dask.config import parse_config
-from pyama_dask.describe import describe_plan, describe_status
+from pyama_dask.cli.text import describe_plan, describe_status
+from pyama_dask.config.models import parse_config
 from pyama_dask.errors import OutputError
-from pyama_dask.pipeline import plan_run, what_is_left
+from pyama_dask.runs.driver import plan_run, what_is_left
 
 FRAMES = 10
 

@@ -17,7 +17,7 @@ from support.write_nd2 import write_nd2
 
 from pyama_dask import cli, errors
 from pyama_dask.errors import MissingFrameError, SourceError
-from pyama_dask.readers import guard, open_reader, read_metadata
+from pyama_dask.readers import isolated, open_reader, read_metadata
 
 pytestmark = pytest.mark.guarded
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_a_path_is_refused(name):
 @pytest.mark.parametrize("kind", ["SourceError", "UnsupportedSourceError"])
 def test_errors_keep_their_class_and_message(kind):
     with pytest.raises(getattr(errors, kind), match=r"^said$"):
-        guard._answered({"error": kind, "message": "said"})
+        isolated._answered({"error": kind, "message": "said"})
 
 
 class TestFramesOfAnotherSize:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.fake_slurm import FakeSlurm
 
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
 from pyama_dask.errors import ConfigError
 from pyama_dask.launch import jobs as module
 from pyama_dask.launch.jobs import Jobs, pause_after
@@ -660,7 +660,7 @@ def test_a_job_that_the_queue_takes_after_the_end_is_cancelled(run, queue):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
 from pyama_dask.launch import jobs
 jobs.LOOKING = 0.02
 cluster = Cluster(kind="slurm", jobs=3, memory="1GiB", walltime="01:00:00")

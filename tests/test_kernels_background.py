@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import background as kernel
-from pyama_dask.kernels.bits import pack
+from pyama_dask.kernels.bitmask import pack
 
 SHAPES = [
     # (H, W), tile size: from a single pixel to several tiles, elongated, and where tiles are barely exceeded

@@ -8,7 +8,7 @@ from scipy import ndimage as ndi
 from skimage.morphology import disk as plain_disk
 from support import frames
 
-from pyama_dask.kernels.bits import Bits, dilate, erode, pack, unpack
+from pyama_dask.kernels.bitmask import Bits, dilate, erode, pack, unpack
 from pyama_dask.kernels.morphology import disk
 
 masks = st.builds(frames.mask, frames.mask_shapes, frames.seeds, st.floats(0, 1))

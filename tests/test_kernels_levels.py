@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import crops, display
-from pyama_dask.kernels.levels import FINE, FineLevels, Histogram
+from pyama_dask.kernels.histogram import FINE, FineLevels, Histogram
 
 PERCENTS = (0, 0.1, 1, 25, 50, 73.3, 99, 99.9, 100)
 STACKS = ((1, 1, 1), (1, 2, 2), (3, 5, 7), (2, 1, 9), (2, 9, 1), (4, 32, 48), (3, 31, 44), (5, 64, 33))

@@ -9,8 +9,8 @@ from skimage.measure import label
 from skimage.morphology import disk as plain_disk
 from support import frames, reference
 
-from pyama_dask.kernels import morphology, runs, segmentation
-from pyama_dask.kernels.bits import pack, unpack
+from pyama_dask.kernels import morphology, runlength, segmentation
+from pyama_dask.kernels.bitmask import pack, unpack
 from pyama_dask.kernels.logstd import LocalDeviation
 
 MODES = ("valley", "mode")
@@ -241,14 +241,14 @@ def test_outside_of_the_frame_never_counts():
 @given(masks, st.integers(0, 30))
 def test_solid_is_the_plain_definition(mask, smallest):
     kept = reference.keep_sizes(label(mask, connectivity=1), smallest, None) > 0
-    np.testing.assert_array_equal(unpack(runs.solid(pack(mask), smallest)), ndi.binary_fill_holes(kept))
+    np.testing.assert_array_equal(unpack(runlength.solid(pack(mask), smallest)), ndi.binary_fill_holes(kept))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_runs_are_the_stretches_of_a_row(width):
     for seed in range(20):
         mask = np.random.default_rng(seed).random((5, width)) < seed / 19
-        first, begins, ends = runs.find_runs(pack(mask))
+        first, begins, ends = runlength.find_runs(pack(mask))
         drawn = np.zeros_like(mask)
         for y in range(5):
             for k in range(first[y], first[y + 1]):
@@ -264,17 +264,17 @@ def test_fill_holes_of_rings():
     mask[2:9, 12:20], mask[4:7, 14:20] = 1, 0  # open to the border
     mask[12:17, 3:8], mask[13:16, 4:7] = 1, 0
     mask[12, 3] = 0  # open at a corner only, which is no way out
-    filled = unpack(runs.solid(pack(mask), 0))
+    filled = unpack(runlength.solid(pack(mask), 0))
     assert filled[4:7, 4:7].all()
     assert filled[13:16, 4:7].all()
     assert filled.sum() == mask.sum() + 18
     for simple in (np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.eye(1, dtype=np.uint8)):
-        np.testing.assert_array_equal(unpack(runs.solid(pack(simple), 0)), simple)
+        np.testing.assert_array_equal(unpack(runlength.solid(pack(simple), 0)), simple)
 
 
 @given(masks, st.integers(0, 30), st.integers(1, 30))
 def test_label_is_the_plain_definition(mask, smallest, largest):
-    found, count, _ = runs.label(pack(mask), smallest, largest)
+    found, count, _ = runlength.label(pack(mask), smallest, largest)
     np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
     assert count == found.max(initial=0)
 
@@ -286,11 +286,11 @@ def test_label_keeps_the_limits_and_numbers_in_raster_order():
     mask[2, 6] = 1  # 1 pixel
     mask[6, 0:5] = 1  # 5 pixels, last
     mask[5, 5] = 1  # touches the last at a corner only
-    labels, *_ = runs.label(pack(mask), 3, 5)
+    labels, *_ = runlength.label(pack(mask), 3, 5)
     assert labels[0, 10] == 1
     assert labels[6, 2] == 2
     assert np.unique(labels, return_counts=True)[1].tolist() == [84 - 8, 3, 5]
-    assert runs.label(pack(mask), 0, 99)[1] == 5
+    assert runlength.label(pack(mask), 0, 99)[1] == 5
 
 
 @given(st.builds(frames.label_image, frames.shapes(largest=40), frames.seeds, st.integers(1, 20)))
@@ -395,5 +395,5 @@ def test_as_many_objects_as_16_bits_can_count():
     assert labels[-2, -3] == 65535
     with pytest.raises(OverflowError, match="65536 objects"):
         segmentation.segment(frames.specks(256, 256), **rules)
-    assert runs.label(pack(frames.specks(256, 256)), 0, 9)[1] == 65536
+    assert runlength.label(pack(frames.specks(256, 256)), 0, 9)[1] == 65536
     assert segmentation.segment(frames.specks(256, 256), min_object_size=10, morph_iterations=0).max() == 0

@@ -8,9 +8,9 @@ import google_crc32c
 import pytest
 
 from pyama_dask.errors import DiskError, OutputError
-from pyama_dask.failures import Failure
-from pyama_dask.ledger import VERSION, Ledger
-from pyama_dask.tasks import Receipt, Task, task_key
+from pyama_dask.store.ledger import VERSION, Ledger
+from pyama_dask.workflow.failure import Failure
+from pyama_dask.workflow.task import Receipt, Task, task_key
 
 KEY = "ingest-fov000-b000"
 

@@ -15,11 +15,11 @@ from dataclasses import replace
 import pytest
 from support.strategies import movie, plan_of
 
-from pyama_dask import lock as locks
-from pyama_dask.blocks import run_task
 from pyama_dask.errors import CancelledError, DiskError, OutputError
-from pyama_dask.lock import check_wanted, locked, stop_tasks
-from pyama_dask.tasks import WORK
+from pyama_dask.steps import run_task
+from pyama_dask.store import lock as locks
+from pyama_dask.store.lock import check_wanted, locked, stop_tasks
+from pyama_dask.workflow.task import WORK
 
 ELSEWHERE = {"host": "elsewhere", "boot": "another", "namespace": "pid:[1]", "started": 5.0}
 
@@ -219,7 +219,7 @@ def test_a_disk_where_turns_cannot_be_taken(tmp_path, path, monkeypatch, gone):
 CONTEND = """
 import os, sys, time
 from pathlib import Path
-from pyama_dask import lock
+from pyama_dask.store import lock
 from pyama_dask.errors import OutputError
 
 output, record = Path(sys.argv[1]), os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)

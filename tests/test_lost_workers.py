@@ -10,10 +10,10 @@ import pytest
 from support.movies import as_czi, config, differences, pixels, products
 
 import pyama_dask
-from pyama_dask import plan as planning
 from pyama_dask.errors import PlanError
-from pyama_dask.ledger import Ledger
-from pyama_dask.report import LEDGER
+from pyama_dask.plan import plan as planning
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

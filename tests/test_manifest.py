@@ -10,7 +10,7 @@ import pytest
 from support.movies import file_bytes, listing
 
 from pyama_dask.errors import OutputError
-from pyama_dask.manifest import MANIFEST, check_free, read_manifest, writing_into
+from pyama_dask.files.manifest import MANIFEST, check_free, read_manifest, writing_into
 
 
 def write(folder, files, by="merge", **options):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
+from pyama_dask.analysis.tables import write_analysis_csv
+from pyama_dask.analysis.trace_features import area_under_curve, detect_events, normalised_by_area, onset_times
 from pyama_dask.errors import ConfigError, TableError
-from pyama_dask.kernels.changes import cusum, noise
-from pyama_dask.measures import area_under_curve, detect_events, normalised_by_area, onset_times
-from pyama_dask.tables import write_analysis_csv
+from pyama_dask.kernels.cusum import cusum, noise
 
 
 def tidy(*traces, step=10.0):
@@ -131,7 +131,7 @@ def test_two_values_at_one_time_are_refused():
 
 
 def test_a_file_is_read_with_its_units(tmp_path):
-    from pyama_dask.tables import read_analysis_csv
+    from pyama_dask.analysis.tables import read_analysis_csv
 
     write_analysis_csv(tmp_path / "a.csv", tidy([1.0, 1.0, 1.0]))
     assert area_under_curve(read_analysis_csv(tmp_path / "a.csv", units="h"))["area"][0] == pytest.approx(1 / 3)

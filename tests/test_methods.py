@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from support.strategies import movie, plan_of
 
-from pyama_dask.blocks.bench import Bench
-from pyama_dask.blocks.chosen import Chosen
-from pyama_dask.blocks.finish import measured_columns
-from pyama_dask.blocks.ingest import segmented
-from pyama_dask.blocks.link import follow
 from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.features import measure_shapes
 from pyama_dask.kernels.morphology import boxes
+from pyama_dask.methods.call import Chosen
+from pyama_dask.steps.context import Bench
+from pyama_dask.steps.finish import measured_columns
+from pyama_dask.steps.ingest import segmented
+from pyama_dask.steps.link import follow
 
 METHODS = """
 import numpy as np

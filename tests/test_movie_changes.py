@@ -13,15 +13,16 @@ import zarr
 from support.movies import as_czi, as_nd2, config, differences, products
 
 import pyama_dask
-from pyama_dask import files, pipeline
-from pyama_dask.blocks import ingest
-from pyama_dask.blocks.ingest import Copy
 from pyama_dask.errors import CancelledError, OutputError, SourceError
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import verify_output
+from pyama_dask.files import atomic
 from pyama_dask.readers import Snapshot, State, content, take_snapshot
 from pyama_dask.readers.registry import find_places
-from pyama_dask.report import LEDGER, read_status
+from pyama_dask.runs import driver
+from pyama_dask.runs.driver import verify_output
+from pyama_dask.runs.status import LEDGER, read_status
+from pyama_dask.steps import ingest
+from pyama_dask.steps.ingest import Copy
+from pyama_dask.store.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +121,14 @@ class Moments:
         self.patch.setattr(ingest, "read_planes", reading)
 
     def at_end(self, change):
-        execute = pipeline.execute
+        execute = driver.execute
 
         def executing(*arguments, **options):
             ended = execute(*arguments, **options)
             change(self.path)
             return ended
 
-        self.patch.setattr(pipeline, "execute", executing)
+        self.patch.setattr(driver, "execute", executing)
 
 
 @pytest.fixture
@@ -175,8 +176,8 @@ def recorded_frames(output, data=None):
 @pytest.mark.parametrize("when", ["before a task", "during a task", "between tasks", "after the last task"])
 def test_a_movie_that_only_grew_is_valid_and_the_report_says_so(tmp_path, data, movie, moments, when):
     if when == "before a task":
-        prepare = pipeline.prepare  # no reader is open yet
-        moments.patch.setattr(pipeline, "prepare", lambda *of: grown(movie) or prepare(*of))
+        prepare = driver.prepare  # no reader is open yet
+        moments.patch.setattr(driver, "prepare", lambda *of: grown(movie) or prepare(*of))
     elif when == "after the last task":
         moments.at_end(grown)
     else:
@@ -203,14 +204,14 @@ def test_a_changed_movie_is_right_again_when_it_is_put_back(tmp_path, data, movi
 
 
 def test_a_movie_that_changes_while_a_run_is_planned_is_refused(tmp_path, movie, monkeypatch):
-    read_metadata = pipeline.read_metadata
+    read_metadata = driver.read_metadata
 
     def read(path):
         metadata = read_metadata(path)
         replaced(path)
         return metadata
 
-    monkeypatch.setattr(pipeline, "read_metadata", read)
+    monkeypatch.setattr(driver, "read_metadata", read)
     with pytest.raises(SourceError, match=r"changed while it was read: it was replaced by another file\. Fix: "):
         copied(movie, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -254,9 +255,9 @@ class TestIdentity:
             assert cell <= frame / 2 + 1
 
     def test_an_output_of_an_older_version_is_resumed(self, tmp_path, movie, monkeypatch):
-        output, older = tmp_path / "out", files.identity(movie)
+        output, older = tmp_path / "out", atomic.identity(movie)
         with monkeypatch.context() as patch:
-            patch.setattr(Snapshot, "identity", property(lambda self: files.identity(self.path)))
+            patch.setattr(Snapshot, "identity", property(lambda self: atomic.identity(self.path)))
             copied(movie, output)
         assert Ledger(output / LEDGER).movie == {"identity": older, "first": older}
         assert copied(movie, output).tasks == 0
@@ -332,7 +333,7 @@ class TestReadingAgain:
         def unreadable(*_):
             raise SourceError("the disk does not answer")
 
-        monkeypatch.setattr("pyama_dask.movie_check.read_planes", unreadable)
+        monkeypatch.setattr("pyama_dask.runs.source_check.read_planes", unreadable)
         found = verify_output(output, source=True)
         assert (len(found.movie.faults), found.movie.is_recorded, found.is_good) == (12, True, False)
         assert Ledger(output / LEDGER).done == before

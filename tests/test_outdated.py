@@ -12,11 +12,11 @@ import pytest
 from support.movies import config
 
 import pyama_dask
-from pyama_dask.config import parse_config
-from pyama_dask.describe import describe_plan, describe_status
+from pyama_dask.cli.text import describe_plan, describe_status
+from pyama_dask.config.models import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
-from pyama_dask.pipeline import plan_run, what_is_left
-from pyama_dask.report import other_frames, read_status
+from pyama_dask.runs.driver import plan_run, what_is_left
+from pyama_dask.runs.status import other_frames, read_status
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}
 
@@ -168,7 +168,7 @@ def test_a_fov_that_cannot_be_prepared_says_so(small_czi, tmp_path, monkeypatch)
     def refused(*_):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("pyama_dask.workspace.fov_documents", refused)
+    monkeypatch.setattr("pyama_dask.runs.output_dir.fov_documents", refused)
     assert run(small_czi, tmp_path).exit_status == 3
     assert all("Permission denied" in fov["reason"] for fov in read_status(tmp_path)["fovs"])
     assert {fov["cause"] for fov in read_status(tmp_path)["fovs"]} == {"storage"}

@@ -9,11 +9,11 @@ import pytest
 from support.movies import as_czi, config, file_bytes, listing, pixels, write_config
 
 import pyama_dask
-from pyama_dask import pipeline
 from pyama_dask.errors import OutputError
-from pyama_dask.ledger import Ledger
-from pyama_dask.manifest import MANIFEST
-from pyama_dask.report import LEDGER
+from pyama_dask.files.manifest import MANIFEST
+from pyama_dask.runs import driver
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.ledger import Ledger
 
 LIKE_OURS = (
     "x.partial", "notes.0123456789.partial", "notes_traces.csv", "mine_fov_000_traces.csv", "c.mine", "c.0.0.0.mine",
@@ -111,7 +111,7 @@ def killed_when_prepared(document):
         prepare(todo.fovs[0])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    pipeline.execute = die_prepared
+    driver.execute = die_prepared
     pyama_dask.run(document)
 
 

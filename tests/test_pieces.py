@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from support.movies import INTENSITIES, as_czi, config, file_bytes, pixels
 
 import pyama_dask
-from pyama_dask.blocks import run_task
-from pyama_dask.blocks.bench import Bench
 from pyama_dask.errors import CancelledError
+from pyama_dask.execute.pool import SerialPool
 from pyama_dask.kernels import display
 from pyama_dask.launch import start
-from pyama_dask.ledger import Ledger
-from pyama_dask.lock import locked, stop_tasks
-from pyama_dask.pipeline import plan_run
-from pyama_dask.pool import SerialPool
 from pyama_dask.readers.czi import CziReader
-from pyama_dask.report import LEDGER
-from pyama_dask.tasks import STEPS
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps import run_task
+from pyama_dask.steps.context import Bench
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.lock import locked, stop_tasks
+from pyama_dask.workflow.task import STEPS
 
 FRAMES, BLOCK = 5, 3
 WARNS = """

@@ -33,13 +33,13 @@ from support.movies import INTENSITIES, SHAPES, as_czi, config
 from support.write_nd2 import Nd2Channel, Nd2Writer
 
 import pyama_dask
-from pyama_dask.blocks import run_task
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.demo.session import demo_config
+from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
-from pyama_dask.pipeline import plan_run
-from pyama_dask.pool import SerialPool
-from pyama_dask.report import PLAN
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.status import PLAN
+from pyama_dask.steps import run_task
 
 PINNED = Path(__file__).with_name("pinned.json")
 PLUGINS = """

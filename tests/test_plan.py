@@ -13,17 +13,17 @@ from support.movies import config, data_files, listing
 from support.strategies import CHANNELS, movie, plan_of, plans
 
 import pyama_dask
-from pyama_dask.config import parse_config
+from pyama_dask.config.models import parse_config
 from pyama_dask.errors import PlanError
-from pyama_dask.files import MISSING
-from pyama_dask.layout import layout
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import plan_run
-from pyama_dask.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.files.atomic import MISSING
+from pyama_dask.plan.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers.base import Channel, FovInfo
-from pyama_dask.report import LEDGER
-from pyama_dask.resolve import resolve
-from pyama_dask.tasks import KINDS, STEPS, Receipt
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.layout import layout
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import KINDS, STEPS, Receipt
 
 MIB = 2**20
 

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from pyama_dask import cli, plots
+from pyama_dask import cli
+from pyama_dask.analysis import plots
+from pyama_dask.analysis.fit import fit_traces
+from pyama_dask.analysis.fit_tables import write_fitted
+from pyama_dask.analysis.plots import plot_fits
+from pyama_dask.analysis.tables import write_analysis_csv
 from pyama_dask.errors import ConfigError, OutputError, TableError
-from pyama_dask.fits import fit_traces
-from pyama_dask.fitted import write_fitted
 from pyama_dask.fitting import MODELS
-from pyama_dask.plots import plot_fits
-from pyama_dask.tables import write_analysis_csv
 
 MINUTES = np.arange(40) * 10.0
 NAMES = ("traces", "parameters", "quality")

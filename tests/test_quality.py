@@ -14,10 +14,10 @@ from support.movies import file_bytes
 from support.traces import record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask import tables
+from pyama_dask.analysis import tables
+from pyama_dask.analysis.quality import FLAGS, Thresholds, cell_quality, merging_rows
 from pyama_dask.errors import ConfigError, OutputError
-from pyama_dask.manifest import MANIFEST
-from pyama_dask.quality import FLAGS, Thresholds, cell_quality, merging_rows
+from pyama_dask.files.manifest import MANIFEST
 
 SHAPE = (200, 300)
 

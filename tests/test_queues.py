@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from distributed.security import Security
 
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
 from pyama_dask.errors import ConfigError, QueueError
 from pyama_dask.launch import queues
 from pyama_dask.launch.queues import (

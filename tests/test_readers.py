@@ -23,8 +23,8 @@ from support.write_nd2 import Nd2Channel, Nd2Period, Nd2Writer, write_nd2
 from pyama_dask.demo.write_czi import write_czi
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError, UnsupportedSourceError
 from pyama_dask.readers import CziReader, Metadata, Nd2Reader, Reader, open_reader, read_metadata
+from pyama_dask.readers.channel_kinds import channel_kind
 from pyama_dask.readers.czi_stamps import read_stamps
-from pyama_dask.readers.naming import channel_kind
 
 FORMATS = ["nd2", "czi"]
 FORKS = pytest.mark.filterwarnings(  # the child only reads, and ends

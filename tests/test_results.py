@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyama_dask import results
+from pyama_dask.analysis import pyama_files
 from pyama_dask.errors import ConfigError, TableError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -77,23 +77,23 @@ class TestConfig:
     def test_what_is_written_is_read_back_equal(self, folder, document):
         document = {name: value for name, value in document.items() if name not in ("input", "output")}
         document["output"] = str(folder)
-        results.write_processing_config(folder / "processing_config.yaml", document)
-        read = results.read_processing_config(folder / "processing_config.yaml")
+        pyama_files.write_processing_config(folder / "processing_config.yaml", document)
+        read = pyama_files.read_processing_config(folder / "processing_config.yaml")
         assert read == document
         assert list(read) == list(document)
 
     def test_of_a_run_that_was_moved_with_its_movie(self, copied, tmp_path):
         home = tmp_path / "new"
         home.mkdir()
-        before = results.read_processing_config(copied / "processing_config.yaml")
+        before = pyama_files.read_processing_config(copied / "processing_config.yaml")
         assert before["metadata"]["file"] == "movie.czi"
         text = yaml.safe_dump(before | {"input": "/gone/data/movie.czi", "output": "/gone/data/results"})
         shutil.move(copied, home / "results")
         (home / "results" / "processing_config.yaml").write_text(text)
-        read = results.read_processing_config(home / "results" / "processing_config.yaml")
+        read = pyama_files.read_processing_config(home / "results" / "processing_config.yaml")
         assert (read["input"], read["output"]) == ("/gone/data/movie.czi", str(home / "results"))
         (home / "movie.czi").touch()
-        read = results.read_processing_config(home / "results" / "processing_config.yaml")
+        read = pyama_files.read_processing_config(home / "results" / "processing_config.yaml")
         assert read["input"] == str(home / "movie.czi")
 
     def test_paths_that_count_from_where_a_program_was_started(self, tmp_path, monkeypatch):
@@ -103,9 +103,9 @@ class TestConfig:
         path = tmp_path / "data" / "results" / "processing_config.yaml"
         path.write_text("input: movie.czi\noutput: results\n")
         monkeypatch.chdir(tmp_path)
-        assert results.read_processing_config(path)["input"] == str(tmp_path / "data" / "movie.czi")
+        assert pyama_files.read_processing_config(path)["input"] == str(tmp_path / "data" / "movie.czi")
         (tmp_path / "data" / "movie.czi").unlink()
-        assert results.read_processing_config(path)["input"] == "movie.czi"
+        assert pyama_files.read_processing_config(path)["input"] == "movie.czi"
 
     @pytest.mark.parametrize(
         ("text", "error"), [("[1, 2]", TableError), ("a: b: c", ConfigError), ("a: 1\na: 2", ConfigError)]
@@ -114,7 +114,7 @@ class TestConfig:
         path = tmp_path / "processing_config.yaml"
         path.write_text(text)
         with pytest.raises(error, match=re.escape(str(path))):
-            results.read_processing_config(path)
+            pyama_files.read_processing_config(path)
 
 
 class TestResults:
@@ -127,13 +127,13 @@ class TestResults:
             }
             for fov, products in given["files"].items()
         }
-        found = results.ProcessingResults(folder, **(given | {"files": files}))
-        results.write_processing_results(folder / "processing_results.yaml", found)
-        assert results.read_processing_results(folder / "processing_results.yaml") == found
+        found = pyama_files.ProcessingResults(folder, **(given | {"files": files}))
+        pyama_files.write_processing_results(folder / "processing_results.yaml", found)
+        assert pyama_files.read_processing_results(folder / "processing_results.yaml") == found
 
     def test_as_older_programs_wrote_it(self, tmp_path):
         folder = older(tmp_path / "old")
-        found = results.read_processing_results(folder / "processing_results.yaml")
+        found = pyama_files.read_processing_results(folder / "processing_results.yaml")
         assert (found.pc, found.fl, found.time_units) == (0, (1, 2), "min")
         assert found.params == {"segmentation": {"min_size": 50}}
         assert found.files[0]["seg"] == ()
@@ -142,13 +142,13 @@ class TestResults:
 
     def test_a_folder_that_was_moved(self, tmp_path):
         older(tmp_path / "old").rename(tmp_path / "new")
-        found = results.read_processing_results(tmp_path / "new" / "processing_results.yaml")
+        found = pyama_files.read_processing_results(tmp_path / "new" / "processing_results.yaml")
         assert found.output_dir == tmp_path / "new"
         assert all(path.parent == tmp_path / "new" / "fov_000" and path.exists() for _, path in found.traces(0))
 
     def test_of_a_folder_that_was_copied_the_copy_counts(self, tmp_path):
         shutil.copytree(older(tmp_path / "old"), tmp_path / "new")
-        found = results.read_processing_results(tmp_path / "new" / "processing_results.yaml")
+        found = pyama_files.read_processing_results(tmp_path / "new" / "processing_results.yaml")
         assert {path.parent.parent for _, path in found.traces(0)} == {tmp_path / "new"}
 
     def test_a_folder_from_windows_without_its_root(self, tmp_path):
@@ -157,7 +157,7 @@ class TestResults:
         folder = older(tmp_path / "new", **changes)
         text = (folder / "processing_results.yaml").read_text().replace("results_paths: null\n", "")
         (folder / "processing_results.yaml").write_text(text)
-        found = results.read_processing_results(folder / "processing_results.yaml")
+        found = pyama_files.read_processing_results(folder / "processing_results.yaml")
         assert found.traces(0) == ((None, folder / "fov_000" / "movie_fov_000_traces_ch_1.csv"),)
 
     @pytest.mark.parametrize("root", ["night1", "data\\night1", "/home/lab/data/night1", None])
@@ -174,7 +174,7 @@ class TestResults:
             (folder / "all.csv").touch()
             monkeypatch.chdir(home)
             for output in (folder, Path(name)):
-                found = results.read_processing_results(output / "processing_results.yaml").traces(0)
+                found = pyama_files.read_processing_results(output / "processing_results.yaml").traces(0)
                 assert [path for _, path in found if path.exists()] == [output / file for file in files[:2]]
                 assert len(found) == 3
 
@@ -182,7 +182,7 @@ class TestResults:
         (tmp_path / "elsewhere.csv").touch()
         changes = {"results_paths": {"0": {"traces": str(tmp_path / "elsewhere.csv"), "more": "beside.npy"}}}
         folder = older(tmp_path / "old", **changes)
-        found = results.read_processing_results(folder / "processing_results.yaml")
+        found = pyama_files.read_processing_results(folder / "processing_results.yaml")
         assert found.files[0] == {
             "traces": ((None, tmp_path / "elsewhere.csv"),),
             "more": ((None, folder / "beside.npy"),),
@@ -192,7 +192,7 @@ class TestResults:
         folder = older(tmp_path / "old")
         copy = folder / "fov_000" / "movie_fov_000_traces_ch_2_inspected.csv"
         copy.touch()
-        assert results.read_processing_results(folder / "processing_results.yaml").traces(0)[1] == (2, copy)
+        assert pyama_files.read_processing_results(folder / "processing_results.yaml").traces(0)[1] == (2, copy)
 
     @pytest.mark.parametrize(
         "channels",
@@ -204,7 +204,9 @@ class TestResults:
         ],
     )
     def test_every_way_to_write_channels(self, tmp_path, channels):
-        found = results.read_processing_results(older(tmp_path / "old", channels=channels) / "processing_results.yaml")
+        found = pyama_files.read_processing_results(
+            older(tmp_path / "old", channels=channels) / "processing_results.yaml"
+        )
         assert (found.pc, found.fl) == (0, (1,))
         assert found.features == {0: ("area",), 1: ("intensity_total",)}
 
@@ -224,9 +226,9 @@ class TestResults:
     def test_what_is_not_right_is_refused(self, tmp_path, changes, said):
         path = older(tmp_path / "old", **changes) / "processing_results.yaml"
         with pytest.raises(TableError, match=re.escape(said)) as error:
-            results.read_processing_results(path)
+            pyama_files.read_processing_results(path)
         assert str(error.value).startswith(str(path))
 
     def test_one_that_is_not_there(self, tmp_path):
         with pytest.raises(TableError, match="No such file"):
-            results.read_processing_results(Path(tmp_path / "processing_results.yaml"))
+            pyama_files.read_processing_results(Path(tmp_path / "processing_results.yaml"))

@@ -34,14 +34,14 @@ from support.movies import (
 )
 
 import pyama_dask
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.kernels import display
 from pyama_dask.launch import local_cluster
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import plan_run
-from pyama_dask.report import LEDGER
-from pyama_dask.tasks import STEPS
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import STEPS
 
 COMPOSITE = Path(__file__).parents[2] / "shared" / "data" / "composite"
 AGREE = Path(__file__).parent / "support" / "agree.py"
@@ -521,7 +521,7 @@ class TestPlugins:
         assert differences(products(tmp_path / "out"), products(tmp_path / "whole")) == []
 
     def test_tracked_spec_widens_only_where_it_must(self):
-        from pyama_dask.layout import ArraySpec
+        from pyama_dask.store.layout import ArraySpec
 
         spec = ArraySpec("seg_tracked_ch_0", 0, (5, 10, 10), "uint16", 4, "lz4")
         assert spec.for_tracks(65535) == spec

@@ -10,11 +10,11 @@ import yaml
 from support.traces import FEATURES, left, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask import tables
+from pyama_dask.analysis import tables
+from pyama_dask.analysis.samples import load_samples, parse_samples
 from pyama_dask.errors import ConfigError, OutputError, PyamaError, TableError
-from pyama_dask.manifest import MANIFEST
-from pyama_dask.samples import load_samples, parse_samples
-from pyama_dask.traces import BASE_COLUMNS
+from pyama_dask.files.manifest import MANIFEST
+from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 
 def samples(**fovs):

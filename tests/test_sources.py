@@ -10,9 +10,9 @@ import yaml
 from support.traces import FEATURES, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask import tables
+from pyama_dask.analysis import tables
+from pyama_dask.analysis.trace_sources import Sources, known_frames
 from pyama_dask.errors import ConfigError, OutputError, TableError
-from pyama_dask.sources import Sources, known_frames
 
 ALL = {"samples": [{"name": "a", "fovs": "all"}]}
 

@@ -6,8 +6,8 @@ import pytest
 from support.fake_slurm import FakeSlurm
 from support.movies import config, file_bytes, listing, write_config
 
-from pyama_dask import pipeline
 from pyama_dask.launch import local, network
+from pyama_dask.runs import driver
 
 SLURM = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "01:00:00", "dashboard": "127.0.0.1:0"}
 LOCAL = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
@@ -81,7 +81,7 @@ def test_an_output_with_results_stays_as_it_was(copied, small_czi, monkeypatch):
     monkeypatch.setattr(local, "LocalCluster", lambda **_: 1 / 0)
     changes = {"cluster": LOCAL, "params.segmentation_params": {"morph_iterations": 2}}
     with pytest.raises(ConfigError, match="could not be started: division by zero"):
-        pipeline.run(config(small_czi, copied, changes))
+        driver.run(config(small_czi, copied, changes))
     assert file_bytes(copied, set()) == before
 
 

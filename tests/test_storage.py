@@ -8,11 +8,11 @@ import tensorstore
 from support.movies import config, differences, listing, products
 
 import pyama_dask
-from pyama_dask.blocks import bench
 from pyama_dask.errors import OutputError
-from pyama_dask.layout import layout
-from pyama_dask.pipeline import plan_run
 from pyama_dask.readers.czi import CziReader
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.steps import context
+from pyama_dask.store.layout import layout
 
 SMALL = {"storage.background": "grid", "storage.cells": "zip", "storage.display": "off"}
 
@@ -133,8 +133,8 @@ def test_every_frame_is_read_once_and_every_shard_written_once(small_czi, tmp_pa
         CziReader, "read_frame", _counting(CziReader.read_frame, frames, lambda _, fov, t, **k: (fov, t))
     )
     name = lambda images, spec, start, *_: (images.parent.name, spec.path, start)  # noqa: E731
-    monkeypatch.setattr(bench, "write_block", _counting(bench.write_block, written, name))
-    monkeypatch.setattr(bench, "read_block", _counting(bench.read_block, read, name))
+    monkeypatch.setattr(context, "write_block", _counting(context.write_block, written, name))
+    monkeypatch.setattr(context, "read_block", _counting(context.read_block, read, name))
     before = file_writes()
     assert pyama_dask.run(document).exit_status == 0
     job = plan.job

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from support.movies import data_files, times_of_change
 from zarr.storage import ZipStore
 
-from pyama_dask import scratch
-from pyama_dask.cells import CellsWriter
-from pyama_dask.config import parse_config
+from pyama_dask.config.models import parse_config
 from pyama_dask.errors import StoreError
 from pyama_dask.kernels.crops import Scale
-from pyama_dask.kernels.levels import Histogram
-from pyama_dask.layout import ArraySpec, layout
-from pyama_dask.store import create_array, documents, read_block, write_block
+from pyama_dask.kernels.histogram import Histogram
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import create_array, documents, read_block, write_block
+from pyama_dask.store.crops import CellsWriter
+from pyama_dask.store.layout import ArraySpec, layout
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
 CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
@@ -431,31 +431,31 @@ class TestScratch:
     def test_lists_of_arrays_read_back(self, tmp_path_factory, lengths):
         arrays = [np.arange(4 * n).reshape(n, 4) for n in lengths]
         ids = [np.arange(n) for n in lengths]
-        path = scratch.save(tmp_path_factory.mktemp("s") / "a.npz", **scratch.ragged(boxes=arrays, ids=ids))
-        held = scratch.load(path)
+        path = intermediate.save(tmp_path_factory.mktemp("s") / "a.npz", **intermediate.ragged(boxes=arrays, ids=ids))
+        held = intermediate.load(path)
         for name, given_arrays in (("boxes", arrays), ("ids", ids)):
-            found = scratch.by_frame(held, name)
+            found = intermediate.by_frame(held, name)
             assert len(found) == len(lengths)
             assert all(np.array_equal(a, b) for a, b in zip(found, given_arrays, strict=True))
 
     @pytest.mark.parametrize("size", [0, 1, 1000])
     def test_parts_read_back(self, tmp_path, size):
         part = np.arange(size, dtype="float32")
-        path = scratch.save_part(tmp_path / "p.npy", part)
+        path = intermediate.save_part(tmp_path / "p.npy", part)
         for first, count in ((0, size), (size // 3, size // 2), (size, 0)):
-            found = scratch.load_part(path, first, count)
+            found = intermediate.load_part(path, first, count)
             assert found.dtype == part.dtype
             assert np.array_equal(found, part[first : first + count])
 
     def test_a_part_that_ends_too_early_is_named(self, tmp_path):
-        path = scratch.save_part(tmp_path / "p.npy", np.arange(9, dtype="float32"))
+        path = intermediate.save_part(tmp_path / "p.npy", np.arange(9, dtype="float32"))
         with pytest.raises(StoreError, match=r"p\.npy: ends too early"):
-            scratch.load_part(path, 5, 5)
+            intermediate.load_part(path, 5, 5)
         path.write_bytes(b"torn")
         with pytest.raises(StoreError, match=r"p\.npy: is gone or damaged"):
-            scratch.load_part(path, 0, 1)
+            intermediate.load_part(path, 0, 1)
 
-    @pytest.mark.parametrize("load", [scratch.load, lambda path: scratch.load_part(path, 0, 1)])
+    @pytest.mark.parametrize("load", [intermediate.load, lambda path: intermediate.load_part(path, 0, 1)])
     def test_a_file_that_is_gone_is_named(self, tmp_path, load):
         with pytest.raises(StoreError, match=r"gone\.npz: is gone"):
             load(tmp_path / "gone.npz")
@@ -463,6 +463,6 @@ class TestScratch:
     def test_histograms_of_several_products_share_a_file(self, tmp_path):
         path = tmp_path / "levels.npz"
         a, b = (np.random.default_rng(k).integers(0, 1000, (2, 5, 5)).astype("uint16") for k in range(2))
-        scratch.save_levels(path, {"a": Histogram.of_integers(a), "b": Histogram.of_integers(b)})
+        intermediate.save_levels(path, {"a": Histogram.of_integers(a), "b": Histogram.of_integers(b)})
         for name, stack in (("a", a), ("b", b)):
-            assert scratch.load_levels([path], name).window() == Histogram.of_integers(stack).window()
+            assert intermediate.load_levels([path], name).window() == Histogram.of_integers(stack).window()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.movies import config, write_config
 
-from pyama_dask.streams import unfailing
+from pyama_dask.files.streams import unfailing
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

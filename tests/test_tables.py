@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyama_dask import tables
-from pyama_dask.csv_text import LARGEST
+from pyama_dask.analysis import tables
 from pyama_dask.errors import TableError
-from pyama_dask.traces import BASE_COLUMNS, write_traces
+from pyama_dask.files.checked_csv import LARGEST
+from pyama_dask.store.trace_csv import BASE_COLUMNS, write_traces
 
 HEAD = "fov,cell,frame,time,good,position_x,position_y,bbox_x0,bbox_y0,bbox_x1,bbox_y1,area_ch_0,intensity_total_ch_1"
 ROW = "3,7,0,0.0,True,100.5,200.5,85,165,116,236,450,1234.5"

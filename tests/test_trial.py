@@ -10,12 +10,12 @@ from support.movies import config
 from support.strategies import movie, plan_of
 
 import pyama_dask
-from pyama_dask import trial
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.kernels.segmentation import segment
-from pyama_dask.pipeline import as_config, plan_run
-from pyama_dask.trial import LARGEST, PITCH, Made, try_methods
+from pyama_dask.runs import method_trial
+from pyama_dask.runs.driver import as_config, plan_run
+from pyama_dask.runs.method_trial import LARGEST, PITCH, Made, try_methods
 
 HEAD = "import warnings\nimport numpy as np\nfrom pyama_dask.kernels.tracking import link\ncalls = []\n\n"
 LINE = HEAD.count("\n") + 1
@@ -38,7 +38,7 @@ RIGHT = {
 
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch):
-    monkeypatch.setattr(trial, "_TRIED", {})
+    monkeypatch.setattr(method_trial, "_TRIED", {})
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ class TestEveryKind:
 
     def test_it_is_tried_once(self, tried, kind, monkeypatch):
         ran = []
-        real = trial.Chosen
-        monkeypatch.setattr(trial, "Chosen", lambda *a, **k: ran.append(a) or real(*a, **k))
+        real = method_trial.Chosen
+        monkeypatch.setattr(method_trial, "Chosen", lambda *a, **k: ran.append(a) or real(*a, **k))
         for _ in range(2):
             tried(kind, RIGHT[kind])
         assert len(ran) == 1
@@ -230,7 +230,7 @@ class TestFeature:
 
 class TestNothing:
     def test_is_tried_of_built_in_methods(self, monkeypatch):
-        monkeypatch.setattr(trial.Made, "like", None)
+        monkeypatch.setattr(method_trial.Made, "like", None)
         assert try_methods(plan_of(movie()).job.config, movie()) == []
 
     def test_is_tried_that_the_run_does_not_use(self, tried, tmp_path):

@@ -10,9 +10,9 @@ from support.movies import as_czi, config, differences, file_bytes, products, ti
 import pyama_dask
 from pyama_dask.cli import main
 from pyama_dask.errors import OutputError
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import verify_output
-from pyama_dask.report import LEDGER
+from pyama_dask.runs.driver import verify_output
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.ledger import Ledger
 
 RAW = "fov_001/images.zarr/pc_ch_0/0/c.1.0.0"
 FILES = [
@@ -264,7 +264,7 @@ class TestDamagedLedger:
 
     def test_status_can_be_asked(self, damaged):
         assert pyama_dask.open_output(damaged)
-        from pyama_dask.report import read_status
+        from pyama_dask.runs.status import read_status
 
         found = read_status(damaged)
         assert {fov["status"] for fov in found["fovs"]} == {"done", "partial"}
@@ -274,7 +274,7 @@ class TestDamagedLedger:
         def killed(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("pyama_dask.verify.find_faults", killed)
+        monkeypatch.setattr("pyama_dask.runs.verify.find_faults", killed)
         with pytest.raises(KeyboardInterrupt):
             again(small_czi, damaged)
         monkeypatch.undo()
@@ -306,7 +306,7 @@ def test_a_config_of_the_output_that_is_damaged_is_written_anew(small_czi, finis
 
 def test_a_damaged_plan_is_said(copied):
     (copied / ".pyama_dask/plan.json").write_text(json.dumps({"fovs": []}))
-    from pyama_dask.report import read_status
+    from pyama_dask.runs.status import read_status
 
     with pytest.raises(OutputError, match=r"plan\.json: is damaged; the next run writes it anew"):
         read_status(copied)
@@ -314,7 +314,7 @@ def test_a_damaged_plan_is_said(copied):
 
 def test_a_file_is_no_output(tmp_path):
     (tmp_path / "run.yaml").write_text("")
-    from pyama_dask.report import read_status
+    from pyama_dask.runs.status import read_status
 
     with pytest.raises(OutputError, match=r"run\.yaml: holds no run of pyama_dask .*; give the 'output' directory"):
         read_status(tmp_path / "run.yaml")

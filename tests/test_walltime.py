@@ -11,12 +11,9 @@ from distributed import Client, LocalCluster
 from support.movies import config
 from test_plan import movie, plan_of
 
-from pyama_dask.config import Cluster, parse_config
-from pyama_dask.deaths import RETIRED, WALLTIME, Deaths
+from pyama_dask.config.models import Cluster, parse_config
 from pyama_dask.errors import ClusterError, WalltimeError
-from pyama_dask.launch.settings import DASK
-from pyama_dask.tasks import Receipt
-from pyama_dask.walltime import (
+from pyama_dask.execute.walltime import (
     JOB_ENDS,
     JOB_LASTS,
     SPARE,
@@ -29,6 +26,9 @@ from pyama_dask.walltime import (
     time_left,
     too_long,
 )
+from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, Deaths
+from pyama_dask.launch.settings import DASK
+from pyama_dask.workflow.task import Receipt
 
 QUEUE = Cluster(kind="slurm", jobs=2, memory="2GiB", walltime="00:01:40")
 """Of whose 100 s a job has 80 for tasks."""

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.pyama_files import Files, ProcessingResults, read_processing_results, write_processing_results
 from pyama_dask.api.context import ResultsPathsPerFOV
-from pyama_dask.config import Config
+from pyama_dask.config.models import Config
 from pyama_dask.errors import PyamaError
-from pyama_dask.layout import IMAGES, channel_indices, channel_of
-from pyama_dask.ledger import Ledger
-from pyama_dask.output import Fov
-from pyama_dask.report import LEDGER, read_status, recorded_traces
-from pyama_dask.results import Files, ProcessingResults, read_processing_results, write_processing_results
-from pyama_dask.tasks import fov_name
+from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.store.layout import IMAGES, channel_indices, channel_of
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import fov_name
 
 log = logging.getLogger("pyama_dask")
 

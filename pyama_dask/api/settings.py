@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyama_dask.config import Params
+from pyama_dask.config.models import Params
+from pyama_dask.config.units import quoted
 from pyama_dask.errors import ConfigError
-from pyama_dask.kernels.methods import BUILT_IN
-from pyama_dask.quantities import quoted
-from pyama_dask.template import default_params
+from pyama_dask.methods.registry import BUILT_IN
+from pyama_dask.runs.template import default_params
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "": ("extraction", "extraction_params"),

@@ -22,16 +22,16 @@ from pyama_dask.api.context import (
 from pyama_dask.api.paths import RESULTS, paths_of, write_results
 from pyama_dask.api.services import BaseProcessingService, Reporter, check_services, kept_going, run_services
 from pyama_dask.api.settings import Translated, translate
-from pyama_dask.config import Config, parse_config
+from pyama_dask.config.models import Config, parse_config
+from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import ConfigError, SettingsWarning
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import run
-from pyama_dask.quantities import as_ranges
 from pyama_dask.readers import Metadata
-from pyama_dask.report import LEDGER, RunReport
-from pyama_dask.template import fitting_params, guess_channels, notes_on_channels
-from pyama_dask.workspace import read_config
+from pyama_dask.runs.driver import run
+from pyama_dask.runs.output_dir import read_config
+from pyama_dask.runs.status import LEDGER, RunReport
+from pyama_dask.runs.template import fitting_params, guess_channels, notes_on_channels
+from pyama_dask.store.ledger import Ledger
 
 log = logging.getLogger("pyama_dask")
 

@@ -13,8 +13,8 @@ import typer
 
 import pyama_dask
 from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
-from pyama_dask.files import TAKES_NO_MORE
-from pyama_dask.streams import unfailing, write_nowhere
+from pyama_dask.files.atomic import TAKES_NO_MORE
+from pyama_dask.files.streams import unfailing, write_nowhere
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,9 +55,9 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     ConfigError
         If one is not of this form, or its value is not YAML.
     """
-    from pyama_dask.config import quoted_key
-    from pyama_dask.quantities import quoted
-    from pyama_dask.yaml_text import parse_yaml
+    from pyama_dask.config.models import quoted_key
+    from pyama_dask.config.units import quoted
+    from pyama_dask.config.yaml_text import parse_yaml
 
     found: dict[str, Any] = {}
     for change in changes or []:
@@ -70,7 +70,7 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
 
 def say(text: str, file: TextIO | None = None) -> None:
     """Print text, in which names from files may stand; everything that commands print goes through here."""
-    from pyama_dask.quantities import printable
+    from pyama_dask.config.units import printable
 
     print(printable(text), file=file, flush=True)
 

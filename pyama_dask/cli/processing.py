@@ -26,18 +26,18 @@ from pyama_dask.cli.app import (
     say,
 )
 from pyama_dask.cli.signals import cancelled_by_signals
-from pyama_dask.streams import unfailing
+from pyama_dask.files.streams import unfailing
 
 if TYPE_CHECKING:
-    from pyama_dask.calibration import Prediction
-    from pyama_dask.config import Config
-    from pyama_dask.report import RunReport
+    from pyama_dask.config.models import Config
+    from pyama_dask.runs.status import RunReport
+    from pyama_dask.runs.timings import Prediction
 
 
 @app.command()
 def inspect(movie: Path, as_json: AsJson = False) -> None:
     """Say what a movie file holds: FOVs, frames, channels, sizes, times, and what is missing."""
-    from pyama_dask.describe import describe_movie, movie_document
+    from pyama_dask.cli.text import describe_movie, movie_document
     from pyama_dask.readers import read_metadata
 
     metadata = read_metadata(movie)
@@ -53,9 +53,9 @@ def init(
 ) -> None:
     """Write a config with every default, its channels guessed from the movie's metadata."""
     from pyama_dask.errors import ConfigError
-    from pyama_dask.files import longest_name, shortened, write_bytes
+    from pyama_dask.files.atomic import longest_name, shortened, write_bytes
     from pyama_dask.readers import read_metadata
-    from pyama_dask.template import config_template, notes_on_channels
+    from pyama_dask.runs.template import config_template, notes_on_channels
 
     metadata = read_metadata(movie)
     folder, ending = to.absolute().parent.resolve(), "_results"
@@ -87,9 +87,9 @@ def plan(
     changes: Set = None,
 ) -> None:
     """Say what a run would do, and what it would need; writes nothing, unless it is to be calibrated."""
-    from pyama_dask.describe import describe_plan
+    from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network
-    from pyama_dask.pipeline import plan_run, script_of, what_is_left
+    from pyama_dask.runs.driver import plan_run, script_of, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
@@ -136,8 +136,8 @@ def doctor(
     changes: Set = None,
 ) -> None:
     """Check before the night what usually goes wrong in it; starts one worker where the run would have them."""
-    from pyama_dask.doctor import Finding, findings
-    from pyama_dask.pipeline import script_of
+    from pyama_dask.runs.doctor import Finding, findings
+    from pyama_dask.runs.driver import script_of
 
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
@@ -152,9 +152,9 @@ def doctor(
 @app.command()
 def plugins(as_json: AsJson = False) -> None:
     """List the methods and models that can be named: built in, and of other packages that are installed."""
-    from pyama_dask.describe import describe_methods
+    from pyama_dask.cli.text import describe_methods
     from pyama_dask.fitting import known_models
-    from pyama_dask.kernels.methods import known_methods
+    from pyama_dask.methods.registry import known_methods
 
     found = known_methods() | {"model": known_models()}
     say(json.dumps(found, indent=1) if as_json else describe_methods(found))
@@ -163,8 +163,8 @@ def plugins(as_json: AsJson = False) -> None:
 @app.command()
 def status(output: Path, as_json: AsJson = False) -> None:
     """Say how far every FOV of an output is: done, partial, failed with the reason, or pending."""
-    from pyama_dask.describe import describe_status
-    from pyama_dask.report import read_status
+    from pyama_dask.cli.text import describe_status
+    from pyama_dask.runs.status import read_status
 
     found = read_status(output)
     say(json.dumps(found, indent=1) if as_json else describe_status(found))
@@ -180,8 +180,8 @@ def verify(
     """Compare the files of an output with what is recorded; the next run regenerates what differs."""
     from rich.console import Console
 
-    from pyama_dask.describe import describe_verification
-    from pyama_dask.pipeline import verify_output
+    from pyama_dask.cli.text import describe_verification
+    from pyama_dask.runs.driver import verify_output
 
     reading = "Reading the movie" if source or movie else "Reading every file" if deep else "Looking at every file"
     signals = cancelled_by_signals("Stopping; the output is as it was", "Ended at once; the output is as it was")
@@ -199,8 +199,8 @@ def demo(
     """Make a small movie with known truth, run everything on it, and compare."""
     from pyama_dask.demo import demo_config, judge, make_movie
     from pyama_dask.errors import OutputError
-    from pyama_dask.files import writable
-    from pyama_dask.manifest import writing_into
+    from pyama_dask.files.atomic import writable
+    from pyama_dask.files.manifest import writing_into
 
     if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
         raise OutputError(f"{directory}: holds something else; name another directory")
@@ -224,10 +224,10 @@ def _load(
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config, with what the command line says in place of its own."""
-    from pyama_dask.config import did_you_mean, load_config
+    from pyama_dask.config.models import did_you_mean, load_config
     from pyama_dask.errors import ConfigError
-    from pyama_dask.resolve import shared_parameters
-    from pyama_dask.template import COMMENTS
+    from pyama_dask.plan.resolve import shared_parameters
+    from pyama_dask.runs.template import COMMENTS
 
     overrides = parsed(changes)
     given = {
@@ -248,9 +248,9 @@ def _calibrate(config: Config, jobs: int | None, into: bool) -> Prediction:
     """Do a block, and predict the run: for as many workers as it would have, or for so many jobs."""
     from rich.console import Console
 
-    from pyama_dask.calibrate import calibrate
-    from pyama_dask.calibration import predict
     from pyama_dask.launch import most_jobs, workers_in
+    from pyama_dask.runs.calibrate import calibrate
+    from pyama_dask.runs.timings import predict
 
     with cancelled_by_signals() as cancel, Console(stderr=True).status("Doing a block for real"):
         made, measured = calibrate(config, cancel=cancel, into=into)
@@ -261,9 +261,9 @@ def _run(config: Config, **options: Any) -> RunReport:
     """Run with a display, and say how it ended; unknown steps are refused with the names of all."""
     from rich.console import Console
 
-    from pyama_dask.describe import describe_report
-    from pyama_dask.pipeline import join_allocation, run
-    from pyama_dask.progress import RunDisplay
+    from pyama_dask.cli.progress import RunDisplay
+    from pyama_dask.cli.text import describe_report
+    from pyama_dask.runs.driver import join_allocation, run
 
     check_threads()
     join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows

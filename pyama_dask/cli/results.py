@@ -25,8 +25,8 @@ def merge(
     force: Force = False,
 ) -> None:
     """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
-    from pyama_dask.describe import describe_merge
-    from pyama_dask.samples import merge_samples
+    from pyama_dask.analysis.samples import merge_samples
+    from pyama_dask.cli.text import describe_merge
 
     report = merge_samples(output, samples, to, good, force=force)
     say(describe_merge(report))
@@ -47,8 +47,8 @@ def inspect_traces(
     as_json: AsJson = False,
 ) -> None:
     """List the cells of all traces with what is odd about them; writes a table, and edits no trace."""
-    from pyama_dask.describe import describe_quality, quality_document
-    from pyama_dask.quality import inspect_traces as inspect_all
+    from pyama_dask.analysis.quality import inspect_traces as inspect_all
+    from pyama_dask.cli.text import describe_quality, quality_document
 
     given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
@@ -68,8 +68,8 @@ def export(
     force: Force = False,
 ) -> None:
     """Write traces and tracks in a format of other programs; the output stays as it is."""
-    from pyama_dask.describe import describe_export
-    from pyama_dask.export import export_traces
+    from pyama_dask.analysis.export import export_traces
+    from pyama_dask.cli.text import describe_export
 
     report = export_traces(output, to, directory, samples=samples, good=good, force=force)
     say(describe_export(report))
@@ -90,10 +90,10 @@ def fit(
     """Fit a model to every cell of tables of traces; writes one row a cell to {table}_fitted_{model}.csv."""
     from rich.console import Console
 
-    from pyama_dask.describe import describe_fits
-    from pyama_dask.fit_config import load_fit_config
-    from pyama_dask.fits import fit_traces
-    from pyama_dask.progress import FitDisplay
+    from pyama_dask.analysis.fit import fit_traces
+    from pyama_dask.analysis.fit_config import load_fit_config
+    from pyama_dask.cli.progress import FitDisplay
+    from pyama_dask.cli.text import describe_fits
 
     check_threads()
     given = {"model": model, "cluster.workers": workers, "cluster.kind": cluster}
@@ -112,7 +112,7 @@ def plot(
     force: Force = False,
 ) -> None:
     """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
-    from pyama_dask.describe import describe_plots
-    from pyama_dask.plots import plot_fits
+    from pyama_dask.analysis.plots import plot_fits
+    from pyama_dask.cli.text import describe_plots
 
     say(describe_plots(plot_fits(files, to, cells=cells, force=force)))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import _exit  # the trial of a method takes it out of `os` for a moment
 
-from pyama_dask.streams import write_nowhere
+from pyama_dask.files.streams import write_nowhere
 
 LONGEST = 8.0
 """Seconds from a signal to the end, whatever still runs; a busy machine may take another second or two to end it."""

@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 
 from pyama_dask.cli.signals import end_in_time
-from pyama_dask.streams import open_closed
+from pyama_dask.files.streams import open_closed
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""

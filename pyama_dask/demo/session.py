@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from pyama_dask.config import Config, parse_config
+from pyama_dask.analysis.output import open_output
+from pyama_dask.config.models import Config, parse_config
 from pyama_dask.demo.compare import compare
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.ledger import Ledger
-from pyama_dask.output import open_output
-from pyama_dask.report import LEDGER, recorded_traces
+from pyama_dask.runs.status import LEDGER, recorded_traces
+from pyama_dask.store.ledger import Ledger
 
 
 def demo_config(directory: Path, workers: int | None = None) -> Config:

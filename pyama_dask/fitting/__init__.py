@@ -1,6 +1,6 @@
 """Models of traces and their fits: arrays in, arrays out; no files, no scheduler."""
 
-from pyama_dask.fitting.known import MODELS, check_model, find_model, known_models, model_identity
+from pyama_dask.fitting.catalog import MODELS, check_model, find_model, known_models, model_identity
 from pyama_dask.fitting.least_squares import Fits, Limits, fit_cells
 from pyama_dask.fitting.models import Loss, Model, NumericSlopes, Parameter
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.fitting import steps
+from pyama_dask.fitting import lm_steps
 from pyama_dask.fitting.models import Array, Loss, Model, result_of
 
 AT_ONCE = 256
@@ -125,7 +125,7 @@ def fit_cells(
 def _scales(values: Array, loss: Loss, scale: float | None) -> Array:
     scales = np.full(len(values), np.inf if loss == "linear" else scale or np.nan)
     if np.isnan(scales).any():
-        steps.noise(values, scales)
+        lm_steps.noise(values, scales)
     return scales
 
 
@@ -209,14 +209,14 @@ class _Problem:
 
     def costs(self, curves: Array) -> Array:
         costs = np.empty(len(self.values))
-        steps.costs(self.values, curves, self.scales, costs)
+        lm_steps.costs(self.values, curves, self.scales, costs)
         return costs
 
     def derivatives(self, curves: Array, slopes: Array, scales: Array | None = None) -> tuple[Array, Array]:
         """Normal equations (cells, F, F) and (cells, F)."""
         cells, fitted, _ = slopes.shape
         squares, gradients = np.empty((cells, fitted, fitted)), np.empty((cells, fitted))
-        steps.normal_equations(
+        lm_steps.normal_equations(
             self.values, curves, slopes, self.scales if scales is None else scales, squares, gradients
         )
         return squares, gradients
@@ -224,8 +224,8 @@ class _Problem:
     def steps(self, squares: Array, gradients: Array, places: Array, damping: Array) -> tuple[Array, Array, Array]:
         """Parameters to try next (cells, F), what they should gain, and the sizes of `steps.measures`."""
         trials, gains, sizes = np.empty_like(places), np.empty(len(places)), np.empty((len(places), 3))
-        steps.bounded_steps(squares, gradients, places, self.lows, self.highs, damping, trials, gains)
-        steps.measures(squares, gradients, places, self.lows, self.highs, trials, sizes)
+        lm_steps.bounded_steps(squares, gradients, places, self.lows, self.highs, damping, trials, gains)
+        lm_steps.measures(squares, gradients, places, self.lows, self.highs, trials, sizes)
         return trials, gains, sizes
 
 
@@ -281,7 +281,7 @@ def _move_linear(problem: _Problem, places: Array, curves: Array, slopes: Array,
     found, gains = np.empty((len(places), linear.size)), np.empty(len(places))
     before = np.ascontiguousarray(places[:, linear])
     lows, highs, undamped = problem.lows[linear], problem.highs[linear], np.zeros(len(places))
-    steps.bounded_steps(squares, gradients, before, lows, highs, undamped, found, gains)
+    lm_steps.bounded_steps(squares, gradients, before, lows, highs, undamped, found, gains)
     for k in range(linear.size):
         curves += (found[:, k] - before[:, k])[:, None] * slopes[:, k]
     moved = places.copy()
@@ -373,12 +373,12 @@ def _statistics(problem: _Problem, places: Array) -> tuple[Array, Array]:
     """
     curves = problem.curves(places)
     found = np.empty((len(places), 5))
-    steps.sums(problem.values, curves, problem.scales, found)
+    lm_steps.sums(problem.values, curves, problem.scales, found)
     points, left, about, pulls, bends = found.T
     squares, _ = problem.derivatives(curves, problem.slopes(places), np.full(len(places), np.inf))
     held = (places <= problem.lows) | (places >= problem.highs)
     inverse = np.empty_like(places)
-    steps.inverse_diagonals(squares, held, inverse)
+    lm_steps.inverse_diagonals(squares, held, inverse)
     free = points - places.shape[1]
     errors = np.sqrt(inverse * (pulls / free / (bends / points) ** 2)[:, None])
     r_squared = np.where(about > 0, 1 - left / about, np.nan)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask import plugins
+from pyama_dask.config.units import exception_text
 from pyama_dask.errors import ConfigError
-from pyama_dask.quantities import exception_text
+from pyama_dask.methods import entry_points
 
 Array = npt.NDArray[np.float64]
 Curve = Callable[[Array, Array], Array]
@@ -123,9 +123,11 @@ def result_of(where: str, function: Callable[..., Array], shape: tuple[int, ...]
     try:
         found = np.asarray(function(*given)).astype(np.float64, order="C", casting="same_kind", copy=False)
     except (Exception, SystemExit, GeneratorExit) as error:  # whatever other people's code does
-        raise ConfigError(f"{where}{plugins.defined_at(function)} fails: {exception_text(error)}") from error
+        raise ConfigError(f"{where}{entry_points.defined_at(function)} fails: {exception_text(error)}") from error
     if found.shape != shape:
-        raise ConfigError(f"{where}{plugins.defined_at(function)} gives an array {found.shape}, but must give {shape}")
+        raise ConfigError(
+            f"{where}{entry_points.defined_at(function)} gives an array {found.shape}, but must give {shape}"
+        )
     return found
 
 

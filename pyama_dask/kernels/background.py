@@ -14,11 +14,11 @@ import numpy.typing as npt
 from scipy.interpolate import BSpline, make_interp_spline
 from scipy.ndimage import convolve
 
-from pyama_dask.kernels.bits import Bits, dilate, pack, unpack
+from pyama_dask.config.units import Count, Fraction, Whole
+from pyama_dask.kernels.bitmask import Bits, dilate, pack, unpack
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.morphology import disk
-from pyama_dask.kernels.runs import find_runs
-from pyama_dask.quantities import Count, Fraction, Whole
+from pyama_dask.kernels.runlength import find_runs
 
 Grid = npt.NDArray[np.float64]
 """(gy, gx) one value for every tile."""

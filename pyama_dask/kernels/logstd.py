@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.kernels.bits import Bits, empty_words, pack_row
+from pyama_dask.kernels.bitmask import Bits, empty_words, pack_row
 from pyama_dask.kernels.compiled import compiled
 
 MANTISSA_BITS = 9

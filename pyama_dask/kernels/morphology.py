@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.kernels.bits import Bits, Reach, dilate, erode, pack
+from pyama_dask.kernels.bitmask import Bits, Reach, dilate, erode, pack
 from pyama_dask.kernels.compiled import compiled
-from pyama_dask.kernels.runs import find_runs
+from pyama_dask.kernels.runlength import find_runs
 
 
 def disk(radius: int) -> Reach:

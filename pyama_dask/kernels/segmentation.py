@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
+from pyama_dask.config.units import OddSize, OddWindow, Whole
 from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.logstd import LocalDeviation
 from pyama_dask.kernels.morphology import closing, disk, opening, repeated
-from pyama_dask.kernels.runs import label, solid
-from pyama_dask.quantities import OddSize, OddWindow, Whole
+from pyama_dask.kernels.runlength import label, solid
 
 HISTOGRAM_BINS = 200
 LARGE_LOSS = 0.1

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from pyama_dask.config.units import Count, Fraction, Whole
 from pyama_dask.kernels.compiled import compiled
-from pyama_dask.quantities import Count, Fraction, Whole
 
 Boxes = npt.NDArray[np.integer]
 """(N, 4) half-open boxes (y0, x0, y1, x1) in pixels."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
+from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ClusterError, ConfigError, QueueError
 from pyama_dask.launch.queues import (
     ANSWERS,
@@ -34,7 +35,6 @@ from pyama_dask.launch.queues import (
     more_of,
     submit,
 )
-from pyama_dask.quantities import walltime_seconds
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from pyama_dask.config import Cluster
-from pyama_dask.files import remove_below
+from pyama_dask.config.models import Cluster
+from pyama_dask.files.atomic import remove_below
 
 KEYS = ("ca_file", "cert", "key")
 """What is in the folder of keys: whom to trust, who one is, and the key that proves it."""

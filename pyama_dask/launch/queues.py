@@ -27,12 +27,12 @@ from typing import Any, Literal
 import dask
 from distributed.security import Security
 
-from pyama_dask.config import Cluster
+from pyama_dask.config.models import Cluster
+from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ConfigError, QueueError
+from pyama_dask.execute.walltime import JOB_ENDS, JOB_LASTS
 from pyama_dask.launch.script import check_folder, check_options, check_words, in_shell
 from pyama_dask.launch.settings import user_name
-from pyama_dask.quantities import walltime_seconds
-from pyama_dask.walltime import JOB_ENDS, JOB_LASTS
 
 log = logging.getLogger(__name__)
 

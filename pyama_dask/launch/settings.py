@@ -11,8 +11,8 @@ import dask
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
-from pyama_dask.config import Cluster
-from pyama_dask.quantities import memory_bytes
+from pyama_dask.config.models import Cluster
+from pyama_dask.config.units import memory_bytes
 
 WORKER_ENVIRONMENT = {
     **dict.fromkeys(

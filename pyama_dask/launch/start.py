@@ -9,14 +9,14 @@ from pathlib import Path
 
 from distributed import performance_report
 
-from pyama_dask.config import Cluster
-from pyama_dask.deaths import Deaths
+from pyama_dask.config.models import Cluster
 from pyama_dask.errors import ConfigError, PyamaError
-from pyama_dask.files import disk_error
+from pyama_dask.execute.pool import DaskPool, Pool, SerialPool
+from pyama_dask.execute.worker_loss import Deaths
+from pyama_dask.files.atomic import disk_error
 from pyama_dask.launch.local import connected, local_cluster
 from pyama_dask.launch.network import not_started
 from pyama_dask.launch.queued import queued
-from pyama_dask.pool import DaskPool, Pool, SerialPool
 
 
 @contextmanager

@@ -3,7 +3,7 @@ from .base import FovInfo as FovInfo
 from .base import Metadata as Metadata
 from .base import Reader as Reader
 from .czi import CziReader as CziReader
-from .guard import read_metadata as read_metadata
+from .isolated import read_metadata as read_metadata
 from .nd2 import Nd2Reader as Nd2Reader
 from .registry import open_reader as open_reader
 from .shared import SharedMovie as SharedMovie

@@ -14,6 +14,7 @@ from pylibCZIrw import czi
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
+from pyama_dask.readers.channel_kinds import channel_kind, channel_name, fov_name
 from pyama_dask.readers.czi_planes import CziPlanes, find_planes
 from pyama_dask.readers.czi_stamps import read_plane_times, read_stamps, stamps_of_frames
 from pyama_dask.readers.czi_xml import (
@@ -25,8 +26,7 @@ from pyama_dask.readers.czi_xml import (
     read_size,
     read_time_axis,
 )
-from pyama_dask.readers.handle import FileReader
-from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
+from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.times import Stamps, choose_times
 
 _DTYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32"}

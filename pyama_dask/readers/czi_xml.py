@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 from pyama_dask.readers.base import ChannelKind
-from pyama_dask.readers.naming import channel_kind
+from pyama_dask.readers.channel_kinds import channel_kind
 
 _IMAGE = "Metadata/Information/Image"
 _DIMENSIONS = f"{_IMAGE}/Dimensions"

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.files import PART
+from pyama_dask.files.atomic import PART
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
-from pyama_dask.readers.handle import FileReader, FirstBytes
-from pyama_dask.readers.naming import channel_kind, channel_name, fov_name
+from pyama_dask.readers.channel_kinds import channel_kind, channel_name, fov_name
+from pyama_dask.readers.file_reader import FileReader, FirstBytes
 from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks, recorded_values
 from pyama_dask.readers.times import Stamps, choose_times
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.base import Reader
 from pyama_dask.readers.content import Places
-from pyama_dask.readers.handle import FileReader
+from pyama_dask.readers.file_reader import FileReader
 
 # Names, so that a vendor's package is imported only for a file of its format.
 READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}

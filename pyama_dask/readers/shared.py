@@ -10,8 +10,8 @@ import atexit
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyama_dask import files
 from pyama_dask.errors import SourceError
+from pyama_dask.files import atomic
 from pyama_dask.readers.content import FORM, Content
 from pyama_dask.readers.registry import find_places, open_reader
 from pyama_dask.readers.state import State, changed, wait_for_clock
@@ -33,7 +33,7 @@ class Snapshot:
 
     def has_identity(self, identity: str) -> bool:
         """Whether an identity, which may have the form of older versions, is the one of this movie."""
-        return identity == (self.identity if identity.startswith(FORM) else files.identity(self.path))
+        return identity == (self.identity if identity.startswith(FORM) else atomic.identity(self.path))
 
     def check(self, difference: str, now: State) -> bool:
         """See whether a movie that differs from the snapshot has only grown.

@@ -15,10 +15,10 @@ import numpy as np
 
 from bench.kernels import frame_of_200_cells
 from bench.runs import spent, write_with_zarr
-from pyama_dask import store
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.segmentation import segment
-from pyama_dask.layout import ArraySpec
+from pyama_dask.store import arrays
+from pyama_dask.store.layout import ArraySpec
 
 FRAMES, REPEATS = 12, 5
 CODECS = ("lz4", "zstd", "none")
@@ -43,14 +43,14 @@ def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) ->
     writing, reading, size = [], [], 0
     for _ in range(REPEATS):
         images = Path(tempfile.mkdtemp(prefix="pyama-codecs-"))
-        store.create_array(images, spec)
+        arrays.create_array(images, spec)
         starts = range(0, FRAMES, spec.block_frames)
         with spent() as written:
             for start in starts:
                 write(images, spec, start, data[start : start + spec.block_frames])
         with spent() as read:
             for start in starts:
-                store.read_block(images, spec, start, start + spec.block_frames)
+                arrays.read_block(images, spec, start, start + spec.block_frames)
         size = sum(file.stat().st_size for file in (images / spec.path).glob("c.*"))
         writing.append(written.cpu)
         reading.append(read.cpu)
@@ -67,12 +67,12 @@ def main() -> None:
         for codec in CODECS:
             one = replace(spec, codec=codec)
             plain, _, _ = measured(one, data, write_with_zarr)
-            write, read, smaller = measured(one, data, store.write_block)
+            write, read, smaller = measured(one, data, arrays.write_block)
             print(f"| {spec.group} | {codec} | {plain:.1f} | {write:.1f} | {read:.1f} | {smaller:.2f} |", flush=True)
     print("\n| frames a shard | " + " | ".join(f"write {spec.group}" for spec, _ in everything) + " |")
     print("| --- |" + " --- |" * len(everything))
     for length in (1, 3, 6, 12):
-        found = [measured(replace(spec, block_frames=length), data, store.write_block)[0] for spec, data in everything]
+        found = [measured(replace(spec, block_frames=length), data, arrays.write_block)[0] for spec, data in everything]
         print(f"| {length} | " + " | ".join(f"{ms:.1f}" for ms in found) + " |", flush=True)
 
 

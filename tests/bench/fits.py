@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from bench.table import Row
-from pyama_dask.fitting.known import MODELS
+from pyama_dask.fitting.catalog import MODELS
 from pyama_dask.fitting.least_squares import Fits, fit_cells
 
 HOURS = np.linspace(0.0, 30.0, 180)

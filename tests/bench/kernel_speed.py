@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 from support import reference
 
 from bench.kernels import frame_of_200_cells
-from pyama_dask.kernels import background, crops, display, features, levels, morphology, segmentation, tracking
+from pyama_dask.kernels import background, crops, display, features, histogram, morphology, segmentation, tracking
 
 
 @cache
@@ -51,11 +51,11 @@ KERNELS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, An
         None,
     ),
     "grey levels, raw": (
-        lambda f: levels.Histogram.of_integers(f["phase"]),
+        lambda f: histogram.Histogram.of_integers(f["phase"]),
         lambda f: np.percentile(f["phase"], [1, 99]),
     ),
     "grey levels, above background": (
-        lambda f: levels.FineLevels().add_corrected(f["fluorescence"], f["plane"], 1.0),
+        lambda f: histogram.FineLevels().add_corrected(f["fluorescence"], f["plane"], 1.0),
         lambda f: np.percentile(f["fluorescence"] - f["plane"], [1, 99]),
     ),
     "crops": (_crops, None),

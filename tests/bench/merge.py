@@ -34,9 +34,9 @@ def run(output: str, exported: str) -> Iterator[tuple[str, int]]:
     started = time.perf_counter()
     import pandas as pd
 
-    from pyama_dask.export import export_traces
-    from pyama_dask.samples import merge_samples
-    from pyama_dask.tables import read_analysis_csv
+    from pyama_dask.analysis.export import export_traces
+    from pyama_dask.analysis.samples import merge_samples
+    from pyama_dask.analysis.tables import read_analysis_csv
 
     quarter = FOVS // 4
     samples = [{"name": f"s{k}", "fovs": f"{k * quarter}-{(k + 1) * quarter - 1}"} for k in range(4)]

@@ -17,18 +17,18 @@ import zarr
 
 import pyama_dask
 from bench.table import Row
-from pyama_dask.cells import CellsWriter
-from pyama_dask.config import parse_config
+from pyama_dask.config.models import parse_config
 from pyama_dask.demo.movie import make_movie
-from pyama_dask.files import write_bytes
+from pyama_dask.files.atomic import write_bytes
 from pyama_dask.launch import local_cluster
-from pyama_dask.layout import IMAGES, ArraySpec, layout
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import plan_run
-from pyama_dask.plan import with_inputs
+from pyama_dask.plan.plan import with_inputs
 from pyama_dask.readers import open_reader
-from pyama_dask.store import documents, write_block
-from pyama_dask.tasks import Task
+from pyama_dask.runs.driver import plan_run
+from pyama_dask.store.arrays import documents, write_block
+from pyama_dask.store.crops import CellsWriter
+from pyama_dask.store.layout import IMAGES, ArraySpec, layout
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import Task
 
 REPEATS = 2
 """Runs in turns, of which the fastest count."""
@@ -101,7 +101,7 @@ def of_checksums(directory: Path) -> list[Row]:
     spent_by = {with_inputs: list[float](), trusting: list[float]()}
     for repeat in range(2 * REPEATS + 1):  # the first compiles
         for given_inputs, cpu in spent_by.items():
-            with patch("pyama_dask.execute.with_inputs", given_inputs), spent() as run:
+            with patch("pyama_dask.execute.loop.with_inputs", given_inputs), spent() as run:
                 pyama_dask.run(config(movie, directory / "out", storage={"block_frames": 8}))
             shutil.rmtree(directory / "out")
             cpu.extend([run.cpu] * (repeat > 0))

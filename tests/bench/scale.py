@@ -19,15 +19,15 @@ from distributed import wait
 from support.strategies import movie, plan_of
 
 from bench.table import Row
-from pyama_dask.config import Cluster
-from pyama_dask.describe import describe_plan
-from pyama_dask.execute import execute
+from pyama_dask.cli.text import describe_plan
+from pyama_dask.config.models import Cluster
+from pyama_dask.execute.loop import execute
+from pyama_dask.execute.pool import DaskPool
 from pyama_dask.launch import local_cluster
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import what_is_left
-from pyama_dask.plan import Plan, remaining
-from pyama_dask.pool import DaskPool
-from pyama_dask.tasks import Job, Receipt, Task
+from pyama_dask.plan.plan import Plan, remaining
+from pyama_dask.runs.driver import what_is_left
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import Job, Receipt, Task
 
 FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)
 SIZE = f"{FOVS} FOVs x {FRAMES} frames"

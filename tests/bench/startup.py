@@ -53,7 +53,7 @@ def run(movie: str, output: str) -> tuple[float, float]:
         "cluster": {"workers": 2},
     }
     started = time.perf_counter()
-    from pyama_dask.pipeline import run as run_all
+    from pyama_dask.runs.driver import run as run_all
 
     run_all(config, progress=lambda _: ended.append(time.perf_counter()))
     return ended[0] - started, time.perf_counter() - started

@@ -11,12 +11,12 @@ import yaml
 import zarr
 from support.movies import differences, file_bytes, listing, products
 
-from pyama_dask.config import load_config
-from pyama_dask.files import checksum
-from pyama_dask.ledger import Ledger
-from pyama_dask.pipeline import plan_run, what_is_left
-from pyama_dask.report import LEDGER, PLAN, read_status
-from pyama_dask.tasks import WORK
+from pyama_dask.config.models import load_config
+from pyama_dask.files.atomic import checksum
+from pyama_dask.runs.driver import plan_run, what_is_left
+from pyama_dask.runs.status import LEDGER, PLAN, read_status
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import WORK
 
 OWN = {f"{WORK}/log.txt", f"{WORK}/dask-report.html", LEDGER}
 """Files that tell of single runs."""

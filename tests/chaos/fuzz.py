@@ -25,11 +25,11 @@ from support.strategies import movie
 
 from chaos.read_frames import REFUSED
 from chaos.table import Table
-from pyama_dask.config import load_config
+from pyama_dask.config.models import load_config
 from pyama_dask.errors import PyamaError
-from pyama_dask.plan import make_plan
+from pyama_dask.plan.plan import make_plan
+from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import read_metadata
-from pyama_dask.resolve import resolve
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 LARGEST = 2**20

@@ -27,7 +27,7 @@ import pyama_dask
 from chaos.compare import wrong_records
 from chaos.processes import Start
 from chaos.table import Table, print_tables
-from pyama_dask.report import LEDGER
+from pyama_dask.runs.status import LEDGER
 
 COLUMNS = ("on Slurm, 4 nodes", "what was done to it", "seconds", "tasks", "attempts", "replaced within", "differences")
 JOBS = {

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from pyama_dask.config import parse_config
-from pyama_dask.plan import Plan, make_plan
+from pyama_dask.config.models import parse_config
+from pyama_dask.plan.plan import Plan, make_plan
+from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.base import Channel, FovInfo
-from pyama_dask.resolve import resolve
 
 selections = st.sets(st.integers(0, 200), min_size=1, max_size=40)
 """Sets of FOVs or frames."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyama_dask.files import checksum
-from pyama_dask.ledger import Ledger
-from pyama_dask.report import LEDGER, PLAN
-from pyama_dask.tasks import Receipt
-from pyama_dask.traces import traces_table, write_traces
+from pyama_dask.files.atomic import checksum
+from pyama_dask.runs.status import LEDGER, PLAN
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.trace_csv import traces_table, write_traces
+from pyama_dask.workflow.task import Receipt
 
 FEATURES = ("area_ch_0", "intensity_total_ch_1")
 

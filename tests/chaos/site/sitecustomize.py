@@ -41,9 +41,9 @@ WRITTEN = {
     "cancel": "the run was interrupted, and gives up its lock",
 }
 CALLED = {
-    "shard": ("pyama_dask.store", "write_block"),
-    "torn": ("pyama_dask.store", "write_block"),
-    "crop": ("pyama_dask.cells", "CellsWriter.crop"),
+    "shard": ("pyama_dask.store.arrays", "write_block"),
+    "torn": ("pyama_dask.store.arrays", "write_block"),
+    "crop": ("pyama_dask.store.crops", "CellsWriter.crop"),
 }
 """In the middle of a shard's write, with half a shard in its place, and between two cells of a store."""
 MOMENTS = {*RENAMED, *REMOVED, *OPENED, *WRITTEN, *CALLED}

@@ -1,0 +1,1 @@
+"""Results wherever they are: traces, merging, quality, fits, figures, export."""

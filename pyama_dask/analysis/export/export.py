@@ -1,0 +1,192 @@
+"""One export, from an output to a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyama_dask.analysis.samples import Samples, given_samples, wanted_fovs
+from pyama_dask.analysis.tables import ParquetFile
+from pyama_dask.analysis.trace_sources import Sources, grouped
+from pyama_dask.config.units import as_ranges, quoted
+from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.files.atomic import check_names, files_below, writable, write_bytes
+from pyama_dask.files.manifest import MANIFEST, check_free, read_manifest, writing_into
+from pyama_dask.store.trace_csv import BASE_COLUMNS
+from pyama_dask.workflow.task import fov_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("parquet", "csv-wide", "geff", "ctc")
+"""What an output can be exported as."""
+EXPORTED = "exported"
+"""Folder of the output for exports, a folder a format, unless another one is named."""
+RECORD = "pyama_dask_export.json"
+"""File in an export that says what it is."""
+TABLE = "traces.parquet"
+"""File of all traces in an export to Parquet."""
+_MODULES: Mapping[str, str] = {"csv-wide": "wide", "geff": "geff", "ctc": "ctc"}
+
+WriteFov = Callable[[Sources, int, "pd.DataFrame", Path], str | None]
+"""Writes the traces of a FOV to a folder; gives the reason if it cannot."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and what was not."""
+
+    directory: Path
+    format: str
+    fovs: tuple[int, ...]
+    left_out: tuple[int, ...]
+    """FOVs that it should have had; the warnings say why."""
+    warnings: tuple[str, ...]
+    cells_set: int = 0
+    """Cells of which overrides have set rows good or not."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 complete, 3 some FOVs were left out."""
+        return 3 if self.left_out else 0
+
+
+def export_traces(
+    output: str | Path,
+    to: str,
+    directory: str | Path | None = None,
+    *,
+    samples: str | Path | Samples | Mapping[str, Any] | None = None,
+    good: str | Path | None = None,
+    force: bool = False,
+) -> ExportReport:
+    """Write the traces of an output in a format of other programs; one FOV is in memory at a time.
+
+    Parameters
+    ----------
+    output
+        Output directory of a run, or of an older program; what is there stays as it is.
+    to
+        ``parquet``: one table of all traces. ``csv-wide``: a CSV a FOV and feature, times down and cells across.
+        ``geff``: tracks as graphs, one a FOV. ``ctc``: labels and tracks as in the Cell Tracking Challenge.
+    directory
+        Folder for it; by default a folder in the output, such as ``exported/geff``. The files of an earlier export to
+        the same format are replaced when the new ones are complete; other files stay, and the warnings name them.
+    samples
+        ``samples.yaml``, or what is in it: only their FOVs, with a column of the sample, or in a folder of each.
+    good
+        YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+    force
+        Whether to export to a folder that holds other files, and to overwrite files that were changed since.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format, or the samples or overrides are not valid.
+    OutputError
+        If `output` is none of a run or has nothing to export, or `directory` holds something else, is part of the
+        output, or cannot be written to.
+    TableError
+        If a table of traces cannot be read.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"{quoted(to)}: is no format that is known; known are {', '.join(FORMATS)}")
+    chosen = given_samples(samples) if samples is not None else None
+    sources = Sources(Path(output), Path(good) if good is not None else None)
+    wanted = wanted_fovs(chosen, sources)
+    place, by = _place(sources.output, to, directory), f"export {to}"
+    _check_place(place, by, force)
+    check_names(place, _longest_names(wanted, sources))
+    with writable(place), writing_into(place, by, force=force, replace_all=True) as folder:
+        refused = _write_parquet(sources, wanted, folder) if to == "parquet" else _write(to, sources, wanted, folder)
+        everything = sorted({fov for fovs in wanted.values() for fov in fovs})
+        exported = tuple(fov for fov in sources.usable(everything) if fov not in refused)
+        sources.say(f"left out: {reason}" for reason in grouped(refused.items()))
+        if not exported:
+            raise OutputError(f"{output}: has nothing to export as {to}: {'; '.join(sources.warnings)}")
+        _describe(folder, to, sources, exported)
+    sources.say(_other_files(place))
+    left_out = tuple(fov for fov in everything if fov not in exported)
+    return ExportReport(place, to, exported, left_out, tuple(sources.warnings), len(sources.cells_set))
+
+
+def _place(output: Path, to: str, directory: str | Path | None) -> Path:
+    """Folder for an export; refuses one that is something else, or has to do with the output."""
+    here = Path(os.path.realpath(output))
+    place = Path(directory) if directory is not None else here / EXPORTED / to
+    there = Path(os.path.realpath(place))
+    is_of_output = there.is_relative_to(here) and (here / EXPORTED) not in there.parents
+    if is_of_output or here.is_relative_to(there):
+        raise OutputError(f"{place}: is part of the output, or holds it, which an export leaves as it is; name another")
+    return there if place.is_symlink() else place
+
+
+def _check_place(place: Path, by: str, force: bool) -> None:
+    """Refuse a folder that holds something else than an earlier export to the same format, or a changed one."""
+    if place.exists() and not place.is_dir():
+        raise OutputError(f"{place}: is not a folder. Fix: choose another one")
+    exports = {entry.by for entry in read_manifest(place).values() if entry.by.startswith("export ")}
+    if other := sorted(exports - {by}):
+        raise OutputError(f"{place}: holds an {other[0].replace(' ', ' as ')}. Fix: choose another folder")
+    if not exports and not force and place.is_dir() and (files := sorted(path.name for path in place.iterdir())):
+        raise OutputError(
+            f"{place}: holds files that are not of an export, such as {files[0]}. "
+            "Fix: choose another folder, or add the export to them with --force (force=True)"
+        )
+    check_free(place, force=force)
+
+
+def _longest_names(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[str]:
+    """Names of files that an export may write, none longer than those that it does write."""
+    fovs = [fov for of in wanted.values() for fov in of]
+    feature = max(sources.features(fovs), key=lambda name: len(os.fsencode(name)), default="")
+    for sample in wanted:
+        yield f"{sample}/{fov_name(max(fovs))}.geff/nodes/props/{feature}.csv/values/.zarray"
+
+
+def _other_files(place: Path) -> Iterator[str]:
+    """Words for files in the folder of an export that are not part of it."""
+    known = {MANIFEST, *read_manifest(place)}
+    others = sorted({file.relative_to(place).as_posix() for file in files_below(place)} - known)
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        yield f"{place}: these files are not part of the export and were kept: {', '.join(others[:3])}{more}"
+
+
+def _describe(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) -> None:
+    """Say what an export is, and what is in it."""
+    document = {
+        "format": to, "output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(fovs),
+        "time_units": "min", "files": sorted(path.name for path in folder.iterdir()),
+    }  # fmt: skip
+    write_bytes(folder / RECORD, json.dumps(document, indent=1).encode())
+
+
+def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
+    """Write FOV by FOV, in a folder of each sample; gives those that could not be written, with the reason."""
+    write_fov: WriteFov = import_module(f"pyama_dask.analysis.export.{_MODULES[to]}").write_fov
+    refused: dict[int, str] = {}
+    for sample, fovs in wanted.items():
+        (folder / sample).mkdir(exist_ok=True)
+        for fov in sources.usable(fovs):
+            if reason := write_fov(sources, fov, sources.read(fov), folder / sample):
+                refused[fov] = reason
+    return refused
+
+
+def _write_parquet(sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
+    """Write one table of all FOVs, with a column of the sample if there are any."""
+    fovs = [fov for of in wanted.values() for fov in of]
+    columns = (*BASE_COLUMNS, *sources.features(fovs))
+    has_samples = list(wanted) != [""]
+    with ParquetFile.writing(folder / TABLE, ("sample", *columns) if has_samples else columns) as file:
+        for sample, of in wanted.items():
+            for fov in sources.usable(of):
+                table = sources.read(fov)
+                file.add(table.assign(sample=sample) if has_samples else table)
+    return {}

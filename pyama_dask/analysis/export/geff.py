@@ -1,0 +1,85 @@
+"""GEFF, the Graph Exchange File Format: a node a row of the traces, an edge from each row of a cell to its next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from geff_spec import Axis, DisplayHint, GeffMetadata, PropMetadata
+
+from pyama_dask.analysis.tables import FEATURE, frame_numbers
+from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.workflow.task import fov_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_AXES = ("t", "y", "x")
+_CORNERS = ("bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
+
+
+def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> str | None:
+    """Write the tracks of a FOV as a group such as ``fov_003.geff``; gives the reason if it cannot."""
+    table = table.assign(frame=frame_numbers(table)).sort_values(["cell", "frame"], ignore_index=True)
+    centres = _centres(table)
+    if centres is None:
+        return "its traces have neither positions nor boxes"
+    pixel = sources.pixel_size(fov)
+    y, x = centres * (pixel or 1.0)
+    props: dict[str, npt.NDArray[Any]] = {"t": table["time"].to_numpy(float), "y": y, "x": x}
+    others = [name for name in table if name in ("cell", "frame", "good", *_CORNERS) or FEATURE.fullmatch(str(name))]
+    props |= {str(name): table[name].to_numpy() for name in others}
+    follows = np.flatnonzero(np.diff(table["cell"].to_numpy()) == 0)
+    edges = np.stack([follows, follows + 1], axis=1)
+    _write_graph(folder / f"{fov_name(fov)}.geff", props, edges, "pixel" if pixel is None else "micrometer")
+    return None
+
+
+def _centres(table: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    """(2, N) y and x of the rows in pixels: as the traces say, or the middle of the boxes."""
+    if {"position_x", "position_y"} <= set(table):
+        return table[["position_y", "position_x"]].to_numpy(float).T
+    if not set(_CORNERS) <= set(table):
+        return None
+    x0, y0, x1, y1 = table[list(_CORNERS)].to_numpy(float).T
+    return np.stack([y0 + y1, x0 + x1]) / 2
+
+
+def _write_graph(path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.int64], space_unit: str) -> None:
+    """Write nodes with properties, and directed edges between them by index."""
+    group = zarr.create_group(path, zarr_format=2)  # what readers of GEFF in all languages know
+    count = len(props["t"])
+    for name, data in (
+        ("nodes/ids", np.arange(count, dtype=np.uint64)),
+        ("edges/ids", edges.astype(np.uint64)),
+        *((f"nodes/props/{name}/values", values) for name, values in props.items()),
+    ):
+        group.create_array(name, data=data, chunks=tuple(max(1, n) for n in data.shape))
+    group.require_group("edges/props")
+    group.attrs["geff"] = _metadata(props, space_unit).model_dump(mode="json")
+
+
+def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetadata:
+    """What is said of a graph: its axes with units, and its properties."""
+    units = {"t": "minute", "y": space_unit, "x": space_unit} | dict.fromkeys(_CORNERS, "pixel")
+    known = {
+        name: PropMetadata(identifier=name, dtype=values.dtype.name, unit=units.get(name))
+        for name, values in props.items()
+    }
+    return GeffMetadata(
+        directed=True,
+        axes=[_axis(name, props[name], units[name]) for name in _AXES],
+        node_props_metadata=known,
+        edge_props_metadata={},
+        track_node_props={"tracklet": "cell", "lineage": "cell"},
+        display_hints=DisplayHint(display_horizontal="x", display_vertical="y", display_time="t"),
+    )
+
+
+def _axis(name: str, values: npt.NDArray[np.float64], unit: str) -> Axis:
+    known = values[np.isfinite(values)]
+    extent = {"min": float(known.min()), "max": float(known.max())} if len(known) else {}
+    return Axis(name=name, type="time" if name == "t" else "space", unit=unit, **extent)

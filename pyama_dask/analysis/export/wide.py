@@ -1,0 +1,21 @@
+"""Wide CSV: a file a FOV and feature, times down and cells across, of the rows that are good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyama_dask.analysis.tables import TIDY, as_wide, write_wide_csv
+from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.workflow.task import fov_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> None:
+    """Write a file of every feature that the FOV has, such as ``fov_003_intensity_total_ch_1.csv``."""
+    good = table[table["good"]]
+    for column in sources.fovs[fov].features:
+        values = good[[*TIDY[:3], column]].set_axis(TIDY, axis="columns")
+        write_wide_csv(folder / f"{fov_name(fov)}_{column}.csv", as_wide(values))

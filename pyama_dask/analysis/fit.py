@@ -1,0 +1,293 @@
+"""Fitting tables of traces: thousands of cells at a time, here or on the workers that a run would have."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.analysis.fit_config import FitConfig, load_fit_config, parse_fit_config
+from pyama_dask.analysis.fit_data import Traces
+from pyama_dask.analysis.fit_tables import (
+    ERROR,
+    GRADES,
+    Fitted,
+    at_bounds,
+    fitted_columns,
+    fitted_name,
+    grades,
+    is_fitted,
+    write_fitted,
+)  # fmt: skip
+from pyama_dask.analysis.tables import read_analysis_csv
+from pyama_dask.config.models import Cluster
+from pyama_dask.errors import CancelledError, ConfigError, TableError
+from pyama_dask.execute.pool import DaskPool, Pool, SerialPool
+from pyama_dask.files.atomic import check_names, content_digest, writable
+from pyama_dask.files.manifest import check_free, writing_into
+from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
+from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
+from pyama_dask.workflow.task import WORK
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+SAMPLES = 360_000
+"""Samples that a worker is given at a time: 2,000 cells of 180 frames."""
+SOON = 8
+"""Batches that are done here before workers would have started."""
+WORK_OF_FITS = f"{WORK}_fits"
+"""Folder beside the fits for keys and logs of the jobs of a queue; not that by which an output is known."""
+Progress = Callable[[dict[str, Any]], None]
+Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Hours (cells or 1, times) and values (cells, times)."""
+
+
+@dataclass(frozen=True)
+class FittedFile:
+    """What came of a table."""
+
+    source: Path
+    path: Path
+    cells: int
+    converged: int
+    grades: Mapping[str, int]
+    """Cells by grade."""
+    at_bounds: Mapping[str, int]
+    """Cells whose fit has a parameter at one of its bounds, by its name."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What was fitted."""
+
+    model: str
+    files: tuple[FittedFile, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def fit_traces(
+    files: Sequence[str | Path],
+    config: FitConfig | Mapping[str, Any] | str | Path | None = None,
+    directory: str | Path | None = None,
+    *,
+    client: Client | None = None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    force: bool = False,
+) -> FitReport:
+    """Fit a model to every cell of tables of traces.
+
+    Of each table ``{stem}.csv`` the fits are written as ``{stem}_fitted_{model}.csv`` beside it: one row a cell,
+    whether its fit converged or not. They are the same wherever, and by however many workers, they are done.
+
+    Parameters
+    ----------
+    files
+        Analysis CSVs, tidy or wide, such as those of `merge_samples`; their heads say the units of their times. Files
+        of fits among them are left out.
+    config
+        A `FitConfig`, a mapping with its keys, or the path of a YAML file.
+    directory
+        Where the fits go, if not beside the tables.
+    client
+        Dask client to fit on, in place of what ``cluster`` says.
+    progress
+        Called with a dict ``step, fov, frame, total, message`` when cells have been fitted: the step is ``fit``, and
+        the frame their number.
+    cancel
+        Set it to end early; tables that are fitted by then are written.
+    force
+        Whether to overwrite files that no fit has written, or that were changed since.
+
+    Raises
+    ------
+    ConfigError, TableError
+        If the model or a table cannot be used; nothing was written.
+    OutputError
+        If fits cannot be written, or would overwrite other files.
+    CancelledError
+        If `cancel` was set.
+    """
+    config = _as_config(config)
+    model = config.chosen()
+    once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # whatever it is called beside
+    sources = {path: _place(path, model, directory) for path in reversed(once.values()) if not is_fitted(path)}
+    if not sources:
+        why = ": all files hold fits; give the tables that they are of" if files else ""
+        raise ConfigError(f"no table to fit{why}")
+    if len(set(sources.values())) < len(sources):
+        raise ConfigError("two tables of one name would have the same file of fits; fit them one by one")
+    for path in sources.values():
+        check_names(path.parent, [path.name])
+        check_free(path.parent, [path.name], force=force)
+    tables = {path: _read(path, config) for path in sources}
+    warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
+    warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
+    written = dict[Path, FittedFile]()
+    with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:
+        for path, fits in _fit_tables(pool, tables, config, progress, cancel or threading.Event()):
+            written[path] = _write(path, sources[path], tables[path], fits, config, model, force)
+    if len(written) < len(tables):
+        raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
+    return FitReport(model.name, tuple(written[path] for path in tables), tuple(warnings))
+
+
+def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:
+    if isinstance(config, FitConfig):
+        return config
+    return parse_fit_config(config) if isinstance(config, Mapping) else load_fit_config(config)
+
+
+def _place(path: Path, model: Model, directory: str | Path | None) -> Path:
+    return (path.parent if directory is None else Path(directory)) / fitted_name(path.stem, model.name)
+
+
+def _read(path: Path, config: FitConfig) -> Traces:
+    """Traces of a table, with times in hours."""
+    table = read_analysis_csv(path, units="h", unsaid=config.time_units)
+    try:
+        return Traces.of(table)
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from error
+
+
+# ------------------------------------------------------------------------------------------ where, how
+
+
+@contextmanager
+def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces], directory: Path) -> Iterator[Pool]:
+    """Pool of workers, no more than there are batches; this process for what is done sooner than they start."""
+    batches = sum(len(_bounds(traces)) - 1 for traces in tables.values())
+    if client is not None:
+        yield DaskPool(client)
+    elif cluster.kind == "runner":
+        serve_allocation(cluster, directory / WORK_OF_FITS)
+        with allocated(cluster, directory / WORK_OF_FITS) as of_allocation:
+            yield DaskPool(of_allocation)
+    elif cluster.kind == "local" and cluster.workers == "auto" and batches <= SOON:
+        yield SerialPool()
+    else:
+        if cluster.of_queue:
+            check_queue(cluster, directory)
+            (directory / WORK_OF_FITS).mkdir(parents=True, exist_ok=True)
+        elif cluster.kind == "local":
+            cluster = cluster.model_copy(update={"workers": min(worker_count(cluster), batches)})
+        with launched(cluster, directory / WORK_OF_FITS if cluster.of_queue else None, uuid4().hex[:12]) as (pool, _):
+            yield pool
+
+
+@dataclass(frozen=True)
+class _Fitter:
+    """Fits some cells; travels to workers, which find the model there."""
+
+    config: FitConfig
+
+    def __call__(self, batch: Batch) -> Fits:
+        hours, values = batch
+        return fit_cells(hours, values, self.config.chosen(), loss=self.config.loss, loss_scale=self.config.loss_scale)
+
+
+def _bounds(traces: Traces) -> list[int]:
+    """Cells at which batches begin and end; they are the same wherever they are done, and by how many workers."""
+    step = max(1, SAMPLES // max(1, traces.values.shape[1]))
+    return [*range(0, max(1, len(traces.values)), step), len(traces.values)]
+
+
+def _batches(traces: Traces) -> Iterator[Batch]:
+    """Hours and values of some cells at a time."""
+    for first, last in pairwise(_bounds(traces)):
+        yield traces.hours if len(traces.hours) == 1 else traces.hours[first:last], traces.values[first:last]
+
+
+def _fit_tables(
+    pool: Pool, tables: Mapping[Path, Traces], config: FitConfig, progress: Progress | None, cancel: threading.Event
+) -> Iterator[tuple[Path, Fits]]:
+    """Fits of each table when it is through."""
+    places = [(path, k) for path, traces in tables.items() for k in range(len(_bounds(traces)) - 1)]
+    left, done = Counter(path for path, _ in places), dict[tuple[Path, int], Fits]()
+    through, total = 0, sum(len(traces.cells) for traces in tables.values())
+    batches = (batch for traces in tables.values() for batch in _batches(traces))
+    for number, fits in pool.each("fit", _Fitter(config), batches, cancel):
+        path, k = places[number]
+        done[path, k] = fits
+        left[path] -= 1
+        through += len(fits.points)
+        if progress:
+            progress({"step": "fit", "fov": -1, "frame": through, "total": total, "message": path.name})
+        if not left[path]:
+            yield path, Fits.joined([done.pop(place) for place in places if place[0] == path])
+
+
+# --------------------------------------------------------------------------------------------- results
+
+
+def _write(
+    source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model, force: bool
+) -> FittedFile:
+    """Write the fits of a table, and say what came of it."""
+    fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
+    with writable(path), writing_into(path.parent, "fit", force=force) as folder:
+        write_fitted(folder / path.name, fitted)
+    counts = Counter(fitted.grades.tolist())
+    bound = {name: int(cells.sum()) for name, cells in at_bounds(fitted.table, fitted.about["parameters"]).items()}
+    return FittedFile(
+        source, path, len(fits.points), int(fits.success.sum()), {grade: counts[grade] for grade in GRADES},
+        {name: count for name, count in bound.items() if count},
+    )  # fmt: skip
+
+
+def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
+    """Table of fits, one row a cell; see `Fitted.table`."""
+    import pandas as pd  # noqa: PLC0415
+
+    columns = {
+        "fov": traces.fovs, "cell": traces.cells, "model": np.full(len(traces.cells), model.name),
+        "success": fits.success, "message": fits.message, "r_squared": fits.r_squared,
+        "residual_rms": fits.residual_rms, "points": fits.points,
+    }  # fmt: skip
+    for k, name in enumerate(model.names):
+        columns |= {name: fits.parameters[:, k], f"{name}{ERROR}": fits.errors[:, k]}
+    columns["grade"] = grades(pd.DataFrame(columns), _parameters(model))
+    return pd.DataFrame({name: columns[name] for name in fitted_columns(model.names)})
+
+
+def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
+    """What was fitted, for the head of the file."""
+    return {
+        "input": source.name,
+        "input_digest": content_digest(source),
+        "model": model_identity(config.model),
+        "source": model.source,
+        "loss": config.loss or model.loss,
+        **({"loss_scale": config.loss_scale} if config.loss_scale else {}),
+        "time_units": "h",
+        **({"input_time_units": config.time_units} if config.time_units else {}),
+        "parameters": _parameters(model),
+    }
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """Value of each fixed parameter of a model; start value and bounds of each other one."""
+
+    def said(parameter: Any) -> dict[str, Any]:
+        unit = {"unit": parameter.unit} if parameter.unit else {}
+        if parameter.fixed:
+            return {"fixed": float(parameter.default)} | unit
+        return {name: float(getattr(parameter, of)) for name, of in _SAID.items()} | unit
+
+    return {parameter.name: said(parameter) for parameter in model.parameters}
+
+
+_SAID = {"start": "default", "low": "low", "high": "high"}

@@ -1,0 +1,103 @@
+"""What is fitted: the config of ``pyama-dask fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StrictBool
+
+from pyama_dask.analysis.tables import MINUTES
+from pyama_dask.config import models as configs
+from pyama_dask.config.models import Cluster, beside, config_text, named_keys, set_key
+from pyama_dask.config.yaml_text import parse_yaml
+from pyama_dask.errors import ConfigError
+from pyama_dask.fitting import Model, find_model
+
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+
+
+def _unit(name: str) -> str:
+    if name.lower() not in MINUTES:
+        raise ValueError("is no unit of time that is known; use one of ms, s, min, h, d")
+    return name
+
+
+class ParameterChoice(configs.Model):
+    """What is to be different about a parameter."""
+
+    start: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    fixed: StrictBool | Number | None = None
+    """Whether it is fixed at its start value, or the value that it is fixed at."""
+
+    def changes(self) -> dict[str, Any]:
+        """Changes for `Model.changed`."""
+        is_number = self.fixed is not None and not isinstance(self.fixed, bool)
+        value = self.fixed if is_number else self.start
+        given = {"default": value, "low": self.low, "high": self.high, "fixed": True if is_number else self.fixed}
+        return {name: one for name, one in given.items() if one is not None}
+
+
+class FitConfig(configs.Model):
+    """What is fitted, and where."""
+
+    model: str = "maturation"
+    parameters: Mapping[str, ParameterChoice] = {}
+    loss: Literal["linear", "soft_l1"] | None = None
+    loss_scale: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
+    time_units: Annotated[str, AfterValidator(_unit)] | None = None
+    """Of tables that do not say theirs."""
+    cluster: Cluster = Cluster()
+
+    def chosen(self) -> Model:
+        """Find the model, with its parameters as they are wanted.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such model or parameter, or nothing is left to fit.
+        """
+        changes = {name: choice.changes() for name, choice in self.parameters.items()}
+        model = find_model(self.model).changed(changes)
+        if not model.fitted.size:
+            raise ConfigError(
+                f"parameters: all of {model.name} are fixed ({', '.join(model.names)}); let one be fitted"
+            )
+        return model
+
+
+def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> FitConfig:
+    """Read what is to be fitted from YAML, with values by dotted key in place of the file's.
+
+    If these name another model, the file's ``parameters``, which belong to the former model, are dropped.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key or value is not valid; the message names every such key.
+    """
+    document: Any = {}
+    if path is not None:
+        path = Path(path)
+        document = parse_yaml(config_text(path), f"{path}: is not YAML") or {}
+        if not isinstance(document, dict):
+            raise ConfigError(f"{path}: must hold keys such as 'model:' and 'parameters:'")
+        document = beside({name: value for name, value in document.items() if value is not None}, path.parent)
+    former = document.get("model", FitConfig.model_fields["model"].default)
+    if (overrides or {}).get("model", former) != former:
+        document.pop("parameters", None)  # which are the former model's
+    for key, value in (overrides or {}).items():
+        set_key(document, key, value)
+    return parse_fit_config(document, str(path or "fit"))
+
+
+def parse_fit_config(document: Mapping[str, Any], source: str = "fit") -> FitConfig:
+    """Check a mapping with the keys of `FitConfig`; see `load_fit_config`.
+
+    A model in a file is taken from the folder of this process, as workers may have another one.
+    """
+    with named_keys(source, model=FitConfig):
+        return FitConfig.model_validate(beside(dict(document), Path()))

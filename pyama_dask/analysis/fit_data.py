@@ -1,0 +1,45 @@
+"""Traces stacked as arrays, a row a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.analysis.tables import by_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The traces of a table, a row a cell."""
+
+    fovs: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
+    hours: npt.NDArray[np.float64]
+    """(cells or 1, times); NaN after a cell's last sample."""
+    values: npt.NDArray[np.float64]
+    """(cells, times)"""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Traces:
+        """Traces of a tidy table with times in hours, by FOV and cell.
+
+        Raises
+        ------
+        TableError
+            If a cell has two values at one time.
+        """
+        ordered, first = by_cell(table)
+        fov, cell, time, value = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
+        row = np.repeat(np.arange(len(first)), np.diff([*first, len(ordered)]))
+        column = np.arange(len(fov)) - first[row]
+        shape = (len(first), int(column.max(initial=-1)) + 1)
+        hours, values = np.full(shape, np.nan), np.full(shape, np.nan)
+        hours[row, column], values[row, column] = time, value
+        alike = len(hours) > 0 and bool((hours == hours[:1]).all())
+        return cls(fov[first], cell[first], hours[:1] if alike else hours, values)

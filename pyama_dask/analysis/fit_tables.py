@@ -1,0 +1,181 @@
+"""Fitted results: one row a cell, and in front of the table what was fitted, in comments that are YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config.units import quoted
+from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
+from pyama_dask.errors import TableError
+from pyama_dask.files.atomic import open_file, write_bytes
+from pyama_dask.files.checked_csv import CsvText
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARK = "# Fitted by pyama_dask"
+"""How the first line of a file of fits begins."""
+ERROR = "_error"
+"""What the name of the column of a parameter's standard error ends with."""
+_FIRST = ("fov", "cell", "model", "success", "message", "grade", "r_squared")
+_LAST = ("residual_rms", "points")
+GOOD, FAIR = 0.9, 0.7
+"""Least r_squared of fits of these grades."""
+AT_BOUND = "at bound"
+GRADES: Mapping[str, str] = {
+    "good": f"r_squared of {GOOD:g} or more",
+    "fair": f"{FAIR:g} or more",
+    "poor": "less, or not converged",
+    AT_BOUND: "converged with a parameter at one of its bounds",
+}
+"""Grades of fits, and what each means."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The fits of a table of traces."""
+
+    table: pd.DataFrame
+    """One row per cell: ``fov,cell,model,success,message,grade,r_squared``, each parameter and its ``_error``, then
+    ``residual_rms,points``. NaN where there is nothing to say; infinite where an error is undetermined.
+    """
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What was fitted: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the model's parameters, fixed ones among them."""
+        names = list(self.table.columns)
+        return tuple(name for name in names if f"{name}{ERROR}" in names)
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Values of the parameters that were fixed."""
+        of: Mapping[str, Mapping[str, float]] = self.about.get("parameters", {})
+        return {name: said["fixed"] for name, said in of.items() if "fixed" in said}
+
+    @property
+    def grades(self) -> npt.NDArray[np.object_]:
+        """(cells,) grade of each fit, see `GRADES`."""
+        return self.table["grade"].to_numpy(object)
+
+
+def at_bounds(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Cells whose fit converged with a parameter at one of its bounds.
+
+    Parameters
+    ----------
+    table
+        Fits, with at least ``success`` and the parameters.
+    parameters
+        ``low`` and ``high`` by parameter, as in `Fitted.about`; fixed parameters have none.
+
+    Returns
+    -------
+    (cells,) bool by name of each parameter that was fitted.
+    """
+    converged = table["success"].to_numpy(bool)
+    found = {}
+    for name, of in parameters.items():
+        if "fixed" not in of:
+            values = table[name].to_numpy(float)
+            found[name] = converged & ((values <= of["low"]) | (values >= of["high"]))
+    return found
+
+
+def grades(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> npt.NDArray[np.object_]:
+    """(cells,) grade of each fit, see `GRADES`; the parameters are those of `at_bounds`."""
+    r_squared = np.where(table["success"], table["r_squared"], -np.inf)
+    bound = np.any([np.zeros(len(table), bool), *at_bounds(table, parameters).values()], axis=0)
+    found = np.select([bound, r_squared >= GOOD, r_squared >= FAIR], [AT_BOUND, "good", "fair"], "poor")
+    return found.astype(object)
+
+
+def is_fitted(path: str | Path) -> bool:
+    """Whether a file holds fits; one that cannot be read does not."""
+    try:
+        with open_file(path) as file:
+            return file.read(len(MARK)) == MARK.encode()
+    except OSError:
+        return False
+
+
+def write_fitted(path: str | Path, fitted: Fitted) -> None:
+    """Write fits with every digit, so that `read_fitted` gives equal ones.
+
+    Raises
+    ------
+    TableError
+        If another file is there that does not hold fits.
+    """
+    if Path(path).exists() and not is_fitted(path):
+        raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
+    about = dump_yaml(dict(fitted.about), width=10_000, default_flow_style=None)
+    head = "".join(f"# {line}\n" for line in about.splitlines())
+    rows = fitted.table.to_csv(index=False, lineterminator="\n", na_rep="")
+    write_bytes(path, f"{MARK}\n{head}{rows}".encode())
+
+
+def read_fitted(path: str | Path) -> Fitted:
+    """Read fits.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, or holds no fits; names the line or column.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    if Path(path).exists() and not is_fitted(path):
+        raise TableError(f"{path}: holds no fits; 'pyama-dask fit' writes them")
+    read = CsvText.read(path, {})
+    comments = "\n".join(line[2:] for line in read.comments[1:])
+    about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
+    if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
+        read.refuse("the comments in front are not whole, which say what was fitted")
+    read.needs(*(name for name in _FIRST if name != "grade"), *_LAST)
+    table = pd.DataFrame({name: _column(read, name) for name in read.names})
+    if "grade" not in table:  # which earlier versions did not write
+        try:
+            table.insert(_FIRST.index("grade"), "grade", grades(table, about["parameters"]))
+        except (LookupError, TypeError, AttributeError):
+            read.refuse("the comments in front do not give the bounds of each parameter; fit the table again")
+    return Fitted(table, about)
+
+
+def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
+    if name in ("fov", "cell", "points"):
+        return read.whole(name)
+    if name == "success":
+        return read.flags(name)
+    return read.text(name) if name in ("model", "message", "grade") else read.numbers(name, empty=True)
+
+
+def fitted_name(stem: str, model: str) -> str:
+    """Name of the file of fits of a table."""
+    return f"{stem}_fitted_{model}.csv"
+
+
+def source_of(path: Path, fitted: Fitted) -> Path:
+    """Table of traces that fits are of, which is beside them.
+
+    Raises
+    ------
+    TableError
+        If it is not there.
+    """
+    source = path.parent / str(fitted.about.get("input", ""))
+    if not source.is_file():
+        raise TableError(f"{path}: is of {quoted(source.name)}, which is not beside it any more; put it there")
+    return source
+
+
+def fitted_columns(parameters: tuple[str, ...]) -> list[str]:
+    """Columns of a table of fits, in their order."""
+    return [*_FIRST, *(column for name in parameters for column in (name, f"{name}{ERROR}")), *_LAST]

@@ -1,0 +1,306 @@
+"""Results of a run from Python: every product, read when it is needed."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+from zarr.storage import ZipStore
+
+from pyama_dask.analysis.tables import read_traces_csv
+from pyama_dask.config.yaml_text import load_yaml
+from pyama_dask.errors import OutputError, ResultsWarning
+from pyama_dask.files.atomic import MISSING, fault, read_file
+from pyama_dask.kernels import background
+from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.store.arrays import missing_frames, read_attributes
+from pyama_dask.store.crops import CELLS
+from pyama_dask.store.layout import AXES, IMAGES, is_group
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import fov_name
+
+
+def open_output(directory: str | Path) -> Output:
+    """Open the output directory of a run.
+
+    Raises
+    ------
+    OutputError
+        If it is none.
+    """
+    path = Path(directory)
+    if not (path / "processing_config.yaml").exists():
+        raise OutputError(f"{path}: holds no results of pyama_dask (no processing_config.yaml)")
+    return Output(path)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One channel or product of a FOV at one level."""
+
+    name: str
+    data: da.Array
+    """(T, H, W), one chunk a frame; nothing is read until it is computed."""
+    scale: Mapping[str, float]
+    """Size of a step along each axis, in its unit."""
+    units: Mapping[str, str]
+    """Of the axes; y and x have none where the movie is not calibrated."""
+    axes: tuple[str, str, str] = AXES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The crops of one cell."""
+
+    id: int
+    boxes: npt.NDArray[np.int32]
+    """(T, 4) half-open boxes (y0, x0, y1, x1) in pixels; 0 where the cell was not seen."""
+    valid: npt.NDArray[np.bool_]
+    """(T,) frames in which it was seen."""
+    crops: Mapping[str, da.Array]
+    """(T, h, w) by product: channels in 0..1, and the ``mask``."""
+
+
+class Fov:
+    """The results of one field of view.
+
+    Parameters
+    ----------
+    directory
+        Such as ``output/fov_003``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.index = int(directory.name.removeprefix("fov_"))
+
+    def __repr__(self) -> str:
+        return f"<Fov {self.index}: {', '.join(self.channels)}>"
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Name, stage position, frame numbers and times of the FOV."""
+        return read_attributes(self.directory / IMAGES)
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """(T,) minutes since the start of the acquisition."""
+        return np.array(self.attributes["times_min"])
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels and products, such as ``pc_ch_0``."""
+        images = self.directory / IMAGES
+        found = (*images.glob("*/0/zarr.json"), *images.glob("*/tiles/zarr.json"))
+        return tuple(sorted({group for path in found if is_group(group := path.parent.parent.name)}))
+
+    def image(self, channel: str, level: int = 0) -> Image:
+        """Open one channel or product.
+
+        Parameters
+        ----------
+        channel
+            One of `channels`.
+        level
+            0: full resolution; 1: for display, half as large, 8 bits.
+
+        Raises
+        ------
+        OutputError
+            If there is no such channel or level.
+        """
+        group = self.directory / IMAGES / channel
+        path, tiles = group / str(level), group / "tiles"
+        rebuilt = level == 0 and tiles.exists() and not path.exists()
+        if channel not in self.channels or not (rebuilt or path.exists()):
+            raise OutputError(
+                f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1"
+            )
+        if absent := missing_frames(tiles if rebuilt else path):
+            warnings.warn(
+                f"FOV {self.index}: {len(absent)} frames of {channel} are not there yet and read as 0; "
+                "'pyama-dask status' says how far the FOV is",
+                ResultsWarning,
+                stacklevel=2,
+            )
+        scale, units = self._scale
+        wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
+        return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
+
+    @property
+    def _scale(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Step along each axis at full resolution, and its unit: the same in all channels."""
+        raw = next(name for name in self.channels if name.startswith(("pc_", "fl_ch_")))
+        multiscale = read_attributes(self.directory / IMAGES / raw)["ome"]["multiscales"][0]
+        steps = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
+        units = {axis["name"]: axis["unit"] for axis in multiscale["axes"] if "unit" in axis}
+        return dict(zip(AXES, steps, strict=True)), units
+
+    def traces(self) -> pd.DataFrame:
+        """Read the traces: one row a cell and frame."""
+        output = self.directory.parent
+        return _traces(output, Ledger(output / LEDGER), int(self.directory.name[4:]))
+
+    @cached_property
+    def cells(self) -> tuple[int, ...]:
+        """Ids of the cells that were kept, as in the traces and in ``seg_tracked``."""
+        return tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
+
+    def cell(self, cell: int) -> Cell:
+        """Open the crops of one cell.
+
+        Raises
+        ------
+        OutputError
+            If the cell was not kept.
+        """
+        if cell not in self.cells:
+            raise OutputError(f"{self.directory}: has no cell {cell}; it has {len(self.cells)} others")
+        row = self.cells.index(cell)
+        products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
+        crops = {
+            name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
+        }
+        return Cell(cell, self._cell_metadata("bboxes")[row], self._cell_metadata("valid_frames")[row], crops)
+
+    @property
+    def _cell_store(self) -> Path | ZipStore:
+        found = next((path for name in CELLS.values() if (path := self.directory / name).exists()), None)
+        if found is None:
+            raise OutputError(
+                f"{self.directory}: has no crops of cells; 'pyama-dask status' says how far the FOV is, and "
+                "'storage.cells' in processing_config.yaml whether there are to be any"
+            )
+        return ZipStore(found, read_only=True) if found.suffix == ".zip" else found
+
+    def _cell_array(self, name: str) -> zarr.Array[Any]:
+        return zarr.open_array(self._cell_store, path=name, mode="r")
+
+    def _cell_metadata(self, name: str) -> np.ndarray:
+        return np.asarray(self._cell_array(f"metadata/{name}")[:])
+
+
+class Output:
+    """The results of a run.
+
+    Parameters
+    ----------
+    directory
+        The output directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        return f"<Output {self.directory}: {len(self.fovs)} FOVs>"
+
+    def __getitem__(self, fov: int) -> Fov:
+        """Open a FOV by its number in the movie."""
+        if fov not in self.fovs:
+            raise OutputError(f"{self.directory}: has no FOV {fov}")
+        return Fov(self.directory / fov_name(fov))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as it was resolved, and the ``metadata`` of the movie."""
+        text = read_file(self.directory / "processing_config.yaml")
+        document: dict[str, Any] = load_yaml(text)
+        return document
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata of the movie."""
+        found: dict[str, Any] = self.config["metadata"]
+        return found
+
+    @property
+    def fovs(self) -> tuple[int, ...]:
+        """Numbers of the FOVs that have been begun."""
+        return tuple(
+            sorted(int(p.name[4:]) for p in self.directory.glob("fov_*") if re.fullmatch(r"fov_\d{3,}", p.name))
+        )
+
+    def status(self) -> dict[str, Any]:
+        """How far every FOV is, as ``pyama-dask status --json`` says."""
+        return read_status(self.directory)
+
+    def traces(self) -> pd.DataFrame:
+        """Read the traces of all FOVs that have them, as one table."""
+        ledger = Ledger(self.directory / LEDGER)
+        fovs = [fov for fov in self.fovs if recorded_traces(ledger, fov)]
+        if not fovs:
+            raise OutputError(f"{self.directory}: has no traces yet; 'pyama-dask status' says how far it is")
+        if any(fov["other_settings"] for fov in self.status()["fovs"]):
+            warnings.warn(
+                f"{self.directory}: not all FOVs were processed with the same settings; 'pyama-dask status' says which",
+                ResultsWarning,
+                stacklevel=2,
+            )
+        return pd.concat([_traces(self.directory, ledger, fov) for fov in fovs], ignore_index=True)
+
+
+def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
+    """Read the traces of a FOV that a run has recorded, and warn if they have changed since."""
+    recorded = recorded_traces(ledger, fov)
+    if recorded is None:
+        raise OutputError(f"{output}: FOV {fov} has no traces; 'pyama-dask status' says how far it is")
+    path = output / recorded[0]
+    if found := fault(path, recorded[1], deep=True):
+        said = f"{path}: {found}. Fix: run 'pyama-dask verify --deep', then run again"
+        if found == MISSING:
+            raise OutputError(said)
+        warnings.warn(said, ResultsWarning, stacklevel=3)
+    return read_traces_csv(path)
+
+
+def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Rebuild the fluorescence background of a frame from its tiles, exactly as it was when the traces were measured.
+
+    Parameters
+    ----------
+    grid
+        (gy, gx) medians of the tiles: one frame of an array ``fl_background_ch_1/tiles``.
+    tile_size
+        Width of a tile in pixels; stands in the array's attributes as ``tile_size``.
+    shape
+        (H, W) in pixels; stands in the array's attributes as ``shape``.
+
+    Returns
+    -------
+    (H, W) background in grey levels; all NaN where it could not be measured.
+    """
+    return background.background_plane(grid, tile_size, np.empty(shape, np.float32))
+
+
+def _lazy(where: Path | zarr.Array[Any]) -> da.Array:
+    """Dask array of a Zarr array, one chunk a frame."""
+    array = zarr.open_array(where, mode="r") if isinstance(where, Path) else where
+    lazy: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
+    return lazy
+
+
+def _rebuilt(tiles: Path) -> da.Array:
+    """Dask array of the backgrounds that an array of tiles gives."""
+    given = read_attributes(tiles)
+    size, shape = int(given["tile_size"]), tuple(given["shape"])
+
+    def rebuild(grids: np.ndarray) -> np.ndarray:
+        return np.stack([background_plane(grid, size, shape) for grid in grids])
+
+    lazy = _lazy(tiles)
+    chunks = (lazy.chunks[0], *((n,) for n in shape))
+    whole: da.Array = da.map_blocks(
+        rebuild, lazy, dtype=np.float32, chunks=chunks, meta=np.empty((0, 0, 0), np.float32)
+    )
+    return whole

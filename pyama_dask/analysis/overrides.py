@@ -1,0 +1,146 @@
+"""What a person says of cells in ``good.yaml``: it goes over ``good`` of the traces, which stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import StrictBool
+
+from pyama_dask.analysis.tables import frame_numbers
+from pyama_dask.config.models import Model, config_text, named_keys
+from pyama_dask.config.units import Selection, as_ranges, parse_selection
+from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
+from pyama_dask.errors import ConfigError
+from pyama_dask.files.atomic import writable, write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GOOD = "good.yaml"
+"""File in the output whose overrides are taken, unless another one is named."""
+
+
+class Override(Model):
+    """Rows that are good, or are not."""
+
+    fov: Selection
+    cells: Selection
+    frames: Selection = "all"
+    good: StrictBool
+    note: str = ""
+    """For people; nothing is made of it."""
+
+    def of(self, fov: int) -> bool:
+        """Whether it is of a FOV."""
+        return self.fov == "all" or fov in parse_selection(self.fov)
+
+
+class _Document(Model):
+    overrides: tuple[Override, ...]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a ``good.yaml`` says; of two that are of one row, the later one counts."""
+
+    source: str = GOOD
+    items: tuple[Override, ...] = ()
+
+    def apply(self, table: pd.DataFrame, fov: int) -> Applied:
+        """Set ``good`` of the traces of a FOV, and tell what was named that is not there."""
+        good, applied = table["good"].to_numpy(bool).copy(), Applied(table)
+        cells, frames = table["cell"].to_numpy(), frame_numbers(table)
+        for number, item in enumerate(self.items):
+            if not item.of(fov):
+                continue
+            rows = _chosen(cells, item.cells) & _chosen(frames, item.frames)
+            good[rows] = item.good
+            applied.cells.update(cells[rows].tolist())
+            where = f"{self.source}: overrides.{number}: FOV {fov}"
+            applied.warnings += [f"{where} {what}" for what in _not_there(item, cells, frames, rows)]
+        applied.table = table.assign(good=good) if applied.cells else table
+        return applied
+
+    def unknown_fovs(self, known: Collection[int]) -> Iterator[str]:
+        """Words for FOVs that are named, and are none of those that are known."""
+        for number, item in enumerate(self.items):
+            named = [] if item.fov == "all" else parse_selection(item.fov)
+            if gone := [fov for fov in named if fov not in known]:
+                yield f"{self.source}: overrides.{number}: the output has no FOV {as_ranges(gone)}"
+
+
+@dataclass
+class Applied:
+    """Traces of a FOV with the overrides that are of it."""
+
+    table: pd.DataFrame
+    cells: set[int] = field(default_factory=set)
+    """That an override set rows of."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def _chosen(values: np.ndarray, selection: str) -> np.ndarray:
+    return np.ones(len(values), bool) if selection == "all" else np.isin(values, parse_selection(selection))
+
+
+def _not_there(item: Override, cells: np.ndarray, frames: np.ndarray, rows: np.ndarray) -> Iterator[str]:
+    """Cells and frames of an override that a FOV does not have; of ``fov: all``, others may have them."""
+    if item.fov == "all":
+        return
+    found = False
+    for what, values, selection in (("cell", cells, item.cells), ("frame", frames, item.frames)):
+        known = set(values.tolist())
+        if selection != "all" and (gone := [k for k in parse_selection(selection) if k not in known]):
+            found = True
+            yield f"has no {what} {as_ranges(gone)}"
+    if not rows.any() and not found:
+        yield f"has no rows of cell {item.cells} in frame {item.frames}"
+
+
+def load_overrides(output: Path, path: Path | None = None) -> Overrides:
+    """Read the overrides of an output: those of a file, or of its own `GOOD` where there is one.
+
+    Such as ``overrides: [{fov: 3, cells: "12, 15", good: false, note: "two cells"}, {fov: 4, cells: 7, frames:
+    "0-20", good: false}]``.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or a key or value is not valid; the message names every such key.
+    """
+    if path is None:
+        path = output / GOOD
+        if not path.exists():
+            return Overrides()
+    document = parse_yaml(config_text(path), f"{path}: is not YAML")
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must hold 'overrides:', such as 'overrides: [{{fov: 3, cells: 12, good: false}}]'")
+    with named_keys(str(path), model=_Document):
+        return Overrides(path.name, _Document.model_validate(document).overrides)
+
+
+def write_overrides(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write overrides for a person to go on with, one a line.
+
+    Raises
+    ------
+    ConfigError
+        If there is such a file, which may be a person's work.
+    OutputError
+        If it cannot be written.
+    """
+    if path.exists():
+        raise ConfigError(f"{path}: is there already, and may be a person's work; name another file")
+    lines = [_line(row) for row in rows]
+    text = "overrides:\n" + "".join(lines) if lines else "overrides: []\n"
+    with writable(path):
+        write_bytes(path, text.encode())
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    inner = dump_yaml(dict(row), default_flow_style=True, width=2**20)
+    return f"- {inner.strip()}\n"

@@ -1,0 +1,303 @@
+"""Quality of traces: one row a cell, with what a person would look at before it counts, and flags for it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from pyama_dask.analysis.overrides import write_overrides
+from pyama_dask.analysis.samples import wanted_fovs
+from pyama_dask.analysis.tables import frame_numbers
+from pyama_dask.analysis.trace_sources import Sources, grouped
+from pyama_dask.config.models import Model, named_keys
+from pyama_dask.config.units import Count, Whole, as_ranges
+from pyama_dask.errors import ConfigError
+from pyama_dask.files.atomic import check_names, writable, write_bytes
+from pyama_dask.files.manifest import check_free, writing_into
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUALITY = "quality.csv"
+"""File in the output for the table, unless another one is named."""
+FLAGS = ("short", "gap", "jump", "border", "merging")
+"""Columns that say what a person should look at."""
+_FIRST = ("fov", "cell", "first_frame", "last_frame")
+_BOX = ("bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Thresholds(Model):
+    """From where on something is flagged."""
+
+    min_frames: Count | None = None
+    """Fewest frames in which a cell must be seen; None for half of those that the FOV has."""
+    max_missing: Whole = 0
+    """Most frames in between in which it may not be seen."""
+    max_jump: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    """Largest change of its area from a frame to the next, relative to the smaller area."""
+    max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of the smaller one of two boxes from which on their cells may be merging."""
+
+
+@dataclass(frozen=True, eq=False)
+class QualityReport:
+    """What the traces of an output are like."""
+
+    table: pd.DataFrame
+    """One row a cell: see docs/results.md for its columns."""
+    path: Path
+    """CSV of the table."""
+    thresholds: Thresholds
+    warnings: tuple[str, ...]
+    good_file: Path | None = None
+    """Overrides that were written for a person to go on with; None if no cell is flagged."""
+
+    @property
+    def flagged(self) -> pd.DataFrame:
+        """Rows of the cells that are flagged."""
+        return self.table[self.table["flagged"]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Cells by flag."""
+        return {flag: int(self.table[flag].sum()) for flag in FLAGS}
+
+
+def inspect_traces(
+    output: str | Path,
+    to: str | Path | None = None,
+    *,
+    good: str | Path | None = None,
+    write_good: str | Path | None = None,
+    force: bool = False,
+    **thresholds: Any,
+) -> QualityReport:
+    """Look for cells whose traces a person should look at, and write a table of all cells.
+
+    Parameters
+    ----------
+    output
+        Output directory of a run, or of an older program.
+    to
+        CSV to write; ``quality.csv`` in the output unless it is named.
+    good
+        YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+    write_good
+        File to write overrides to that say ``good: false`` of all cells that are flagged, for a person to go on with;
+        none is written where no cell is. An existing file is never replaced.
+    force
+        Whether to overwrite a file that no `inspect_traces` has written, or that was changed since.
+    **thresholds
+        See `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
+
+    Raises
+    ------
+    ConfigError
+        If a threshold or the overrides are not valid, or the file for overrides is there already.
+    OutputError
+        If `output` is none of a run, has no traces at all, or the table cannot be written, or would replace another.
+    TableError
+        If a table of traces cannot be read.
+    """
+    with named_keys("inspect_traces", model=Thresholds):
+        limits = Thresholds.model_validate(thresholds)
+    if write_good is not None and Path(write_good).exists():
+        raise ConfigError(f"{write_good}: is there already, and may be a person's work; name another file")
+    sources = Sources(Path(output), Path(good) if good is not None else None)
+    path = Path(to) if to is not None else sources.output / QUALITY
+    check_names(path.parent, [path.name])
+    check_free(path.parent, [path.name], force=force)
+    table = _all_cells(sources, sources.usable(wanted_fovs(None, sources)[""]), limits)
+    with writable(path), writing_into(path.parent, "inspect-traces", force=force) as folder:
+        write_bytes(folder / path.name, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
+    overrides = list(_as_overrides(table[table["flagged"]]))
+    good_file = Path(write_good) if write_good is not None and overrides else None
+    report = QualityReport(table, path, limits, tuple(sources.warnings), good_file)
+    if report.good_file:
+        write_overrides(report.good_file, overrides)
+    return report
+
+
+def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.DataFrame:
+    """Quality of the cells of some FOVs; says where something could not be looked for."""
+    import pandas as pd  # noqa: PLC0415
+
+    found, unknown = [], list[tuple[int, str]]()
+    for fov in fovs:
+        traces, shape = sources.read(fov), sources.shape(fov)
+        found.append(cell_quality(traces, shape, limits))
+        if not set(_BOX) <= set(traces):
+            unknown.append((fov, "has no boxes; cells that touch the border or merge are not looked for"))
+        elif shape is None:
+            unknown.append((fov, "the size of its images is not known; cells that touch the border are not looked for"))
+        if _areas(traces) is None:
+            unknown.append((fov, "has no areas and no boxes; jumps are not looked for"))
+    sources.say(grouped(unknown))
+    return pd.concat(found, ignore_index=True)
+
+
+def _as_overrides(flagged: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+    """Overrides of the cells that are flagged, those of one FOV with the same flags together."""
+    together = defaultdict[tuple[int, str], list[int]](list)
+    for row in flagged.to_dict("records"):
+        together[row["fov"], ", ".join(flag for flag in FLAGS if row[flag])].append(row["cell"])
+    for (fov, note), cells in sorted(together.items()):
+        yield {"fov": fov, "cells": as_ranges(sorted(cells)), "good": False, "note": note}
+
+
+# -------------------------------------------------------------------------------------------- of one FOV
+
+
+def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thresholds) -> pd.DataFrame:
+    """Quality of the cells of a FOV.
+
+    Parameters
+    ----------
+    table
+        Traces of one FOV.
+    shape
+        (H, W) of its images in pixels; None where that is not known.
+    limits
+        From where on something is flagged.
+
+    Returns
+    -------
+    Table with one row a cell: ``fov``, ``cell``, ``first_frame``, ``last_frame``, ``frames``, ``missing``,
+    ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``. What
+    cannot be known is missing, and not flagged.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    table = table.assign(frame=frame_numbers(table)).sort_values(["cell", "frame"], ignore_index=True)
+    cell, frame = table["cell"].to_numpy(), table["frame"].to_numpy()
+    cells, starts, frames = np.unique(cell, return_index=True, return_counts=True)
+    first, last = frame[starts], frame[starts + frames - 1]
+    follows = np.r_[False, (np.diff(cell) == 0) & (np.diff(frame) == 1)][: len(cell)]
+    found: dict[str, Any] = {
+        "fov": table["fov"].to_numpy()[starts], "cell": cells, "first_frame": first, "last_frame": last,
+        "frames": frames, "missing": last - first + 1 - frames,
+        "largest_jump": _largest_jumps(_areas(table), follows, starts),
+    }  # fmt: skip
+    boxes = table[list(_BOX)].to_numpy(float) if set(_BOX) <= set(table) else None
+    at_border = None if boxes is None or shape is None else _touching(boxes, shape)
+    merging = None if boxes is None else merging_rows(frame, boxes, follows, limits.max_overlap)
+    for name, rows in (("border_frames", at_border), ("merging_frames", merging)):
+        counted = [None] * len(cells) if rows is None else np.add.reduceat(rows.astype(np.int64), starts)
+        found[name] = pd.array(counted, "Int64")
+    enough = limits.min_frames or (int(np.ptp(frame)) + 2) // 2 if len(frame) else 0
+    quality = pd.DataFrame(found)
+    quality["short"] = quality["frames"] < enough
+    quality["gap"] = quality["missing"] > limits.max_missing
+    quality["jump"] = quality["largest_jump"] > limits.max_jump
+    for flag in ("border", "merging"):
+        quality[flag] = (quality[f"{flag}_frames"] > 0).fillna(False).astype(bool)
+    quality["flagged"] = quality[list(FLAGS)].any(axis="columns")
+    quality["good_frames"] = np.add.reduceat(table["good"].to_numpy(np.int64), starts)
+    quality["good"] = quality["good_frames"] > 0
+    return quality
+
+
+def _areas(table: pd.DataFrame) -> Floats | None:
+    """Areas of the rows: as they were measured, in the first channel that has them, or of the boxes."""
+    named = [name for name in table if str(name).startswith("area_ch_")]
+    if named:
+        return table[named[0]].to_numpy(float)
+    if not set(_BOX) <= set(table):
+        return None
+    x0, y0, x1, y1 = table[list(_BOX)].to_numpy(float).T
+    areas: Floats = (x1 - x0) * (y1 - y0)
+    return areas
+
+
+def _largest_jumps(areas: Floats | None, follows: Mask, starts: Numbers) -> Floats:
+    """Of every cell the largest change from a frame to the next: the larger area by the smaller one, less 1."""
+    if areas is None:
+        return np.full(len(starts), np.nan)
+    before = np.r_[np.nan, areas[:-1]][: len(areas)]
+    small, large = np.fmin(before, areas), np.fmax(before, areas)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(follows & ~np.isnan(before + areas), large / small - 1, np.nan)
+    largest: Floats = np.fmax.reduceat(change, starts)
+    return largest
+
+
+def _touching(boxes: Floats, shape: tuple[int, int]) -> Mask:
+    x0, y0, x1, y1 = boxes.T
+    touching: Mask = (x0 <= 0) | (y0 <= 0) | (x1 >= shape[1]) | (y1 >= shape[0])
+    return touching
+
+
+def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, overlap: float) -> Mask:
+    """Rows in which cells may be merging.
+
+    That is so if boxes of two cells overlap in a frame by `overlap` of the smaller one; or if a cell is not seen in the
+    next frame, and another one, which was there before, has in that frame a box over `overlap` of where it was.
+
+    Parameters
+    ----------
+    frame
+        (N,) frames of the rows, which are sorted by cell and frame.
+    boxes
+        (N, 4) boxes as (x0, y0, x1, y1).
+    follows
+        (N,) whether the row before is of the same cell in the frame before.
+    overlap
+        From 0 to 1.
+    """
+    n = len(frame)
+    merging = np.zeros(n, bool)
+    gone = np.flatnonzero(~np.r_[follows[1:], False][:n] & (frame < frame.max(initial=0)))
+    rows = np.r_[np.arange(n), gone]  # a cell that is not seen any more stands once more, in the frame after
+    first, second = _overlapping(np.r_[frame, frame[gone] + 1], boxes[rows])
+    shared, areas = _intersections(boxes[rows[first]], boxes[rows[second]]), _sizes(boxes[rows])
+    ended = np.arange(len(rows)) >= n
+    for a, b in ((first, second), (second, first)):
+        of_two = ~ended[a] & ~ended[b] & (shared >= overlap * np.minimum(areas[a], areas[b]))
+        taken = ended[a] & ~ended[b] & (shared >= overlap * areas[a])
+        taken[taken] &= follows[rows[b[taken]]]
+        merging[rows[a[of_two | taken]]] = True
+        merging[rows[b[of_two | taken]]] = True
+    return merging
+
+
+def _sizes(boxes: Floats) -> Floats:
+    sizes: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return sizes
+
+
+def _intersections(a: Floats, b: Floats) -> Floats:
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    shared: Floats = np.clip(sides, 0, None).prod(axis=1)
+    return shared
+
+
+def _overlapping(frame: Numbers, boxes: Floats) -> tuple[Numbers, Numbers]:
+    """Pairs of boxes of the same frame that overlap, each once.
+
+    The frames are laid side by side along x, so that a sorted search finds for every box those that begin within it.
+    """
+    known = np.flatnonzero(~np.isnan(boxes).any(axis=1) & (_sizes(boxes) > 0))
+    if not len(known):
+        return known, known
+    x0, x1 = boxes[known, 0], boxes[known, 2]
+    number = np.unique(frame[known], return_inverse=True)[1]
+    shift = number * (x1.max() - x0.min() + 1)
+    order = np.argsort(x0 + shift, kind="stable")
+    begin, end, known = (x0 + shift)[order], (x1 + shift)[order], known[order]
+    counts = np.searchsorted(begin, end, side="left") - np.arange(len(begin)) - 1
+    first = np.repeat(np.arange(len(begin)), counts)
+    second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first, second = known[first], known[second]
+    meet = _intersections(boxes[first], boxes[second]) > 0
+    return first[meet], second[meet]

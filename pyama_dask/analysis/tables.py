@@ -1,0 +1,411 @@
+"""Tables in and out: traces of cells, and the values of one feature for analysis.
+
+What is read may be of older programs, or have gone through a spreadsheet: it is checked value by value, and comes in
+one form. What is written is read back equal.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config.units import quoted
+from pyama_dask.errors import TableError
+from pyama_dask.files.atomic import open_file, replacing, write_bytes
+from pyama_dask.files.checked_csv import LARGEST, CsvText, split_names
+from pyama_dask.store.trace_csv import BASE_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
+"""Columns of traces that once had another name."""
+FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
+"""Columns of features: ``{feature}_ch_{channel}``, of letters that names of files can have."""
+TIDY = ("time", "fov", "cell", "value")
+"""Columns of an analysis table."""
+INSPECTED = "_inspected"
+"""What the name of a trace file ends with when a person has gone through it."""
+
+_NAMES = {
+    1 / 60_000: ("ms", "msec", "millisecond", "milliseconds"),
+    1 / 60: ("s", "sec", "second", "seconds"),
+    1.0: ("min", "m", "minute", "minutes"),
+    60.0: ("h", "hr", "hrs", "hour", "hours"),
+    1440.0: ("d", "day", "days"),
+}
+MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
+"""Minutes of every unit of time."""
+_UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
+_WHOLE = ("fov", "cell", "frame")
+_PLACES = BASE_COLUMNS[5:]
+"""Columns of pixels along an axis."""
+_CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
+
+
+# --------------------------------------------------------------------------------------------- traces
+
+
+def inspected(path: Path) -> Path:
+    """Give the copy of a trace file that a person has gone through, if there is one beside it; else the file."""
+    copy = path.with_name(f"{path.stem}{INSPECTED}{path.suffix}")
+    return copy if copy.exists() else path
+
+
+def read_traces_csv(
+    path: str | Path, *, channel: int | None = None, minutes: float | Mapping[int, float] | None = None
+) -> pd.DataFrame:
+    """Read a processing CSV: one row a cell and frame.
+
+    Understood are, beside what this program writes: files without ``time``, without boxes, without ``good`` (all are),
+    without ``fov`` (as in the file's name, such as ``movie_fov_003_traces.csv``), with ``time`` but without ``frame``;
+    the older names ``cell_id``, ``x_centroid`` and ``y_centroid``; and files of one channel, whose features have
+    no channel in their name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    channel
+        Channel of the features that do not say it: ``intensity_total`` becomes ``intensity_total_ch_1``.
+    minutes
+        Time of the frames, for a file without ``time``: the minutes between them, or of each. Without it, the
+        table has no ``time`` either.
+
+    Returns
+    -------
+    Table with those of `BASE_COLUMNS` that there are, then all others. ``fov``, ``cell`` and ``frame`` are int64,
+    ``good`` is bool, and all others are float64, except for columns of text that are no features.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, or is no table of traces; names the line or column.
+    """
+    read = CsvText.read(path, OLDER_NAMES)
+    read.needs("cell")
+    if not {"frame", "time"} & set(read.names):
+        read.refuse("has neither a column 'frame' nor 'time'; tables of traces have one of them at least")
+    columns = {name: _column(read, name) for name in read.names}
+    if "fov" not in columns:
+        columns["fov"] = np.full(len(read), _fov_of(read.path))
+    columns.setdefault("good", np.ones(len(read), bool))
+    if "time" not in columns and minutes is not None:
+        columns["time"] = _times(read, columns["frame"], minutes)
+    if channel is not None:
+        columns = {_with_channel(name, values, channel): values for name, values in columns.items()}
+    order = [*(name for name in BASE_COLUMNS if name in columns), *(n for n in columns if n not in BASE_COLUMNS)]
+    table = _frame({name: columns[name] for name in order})
+    key = ["fov", "cell", "frame" if "frame" in columns else "time"]
+    read.refuse_rows(table.duplicated(key).to_numpy(), key[-1], "stands there a second time for the same cell")
+    return table
+
+
+def write_traces_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table of traces with every digit, so that `read_traces_csv` gives an equal one."""
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_columns(path: Path) -> list[str]:
+    """Names of the columns of a CSV, older ones as they are now; reads no more than its head."""
+    try:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
+            head = next((line for line in file if line.strip() and not line.startswith("#")), "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: cannot be read: {error}") from error
+    return [OLDER_NAMES.get(name, name) for name in split_names(head)]
+
+
+def frame_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Frames of the rows of a FOV's traces; of a table with times only, the frames in which any cell was seen."""
+    if "frame" in table:
+        return table["frame"].to_numpy(np.int64)
+    return np.unique(table["time"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
+    """Values of a column in the type that is its own; text is left as it is in columns that are not known."""
+    if name in _WHOLE:
+        return read.whole(name)
+    if name == "good":
+        return read.flags(name)
+    is_known = name in BASE_COLUMNS or name in TIDY or FEATURE.fullmatch(name)
+    if not is_known:
+        return read.plain(name)
+    values = read.numbers(name, empty=name != "time")
+    if name in _PLACES:
+        read.refuse_rows(np.abs(values) > LARGEST, name, "is not a place in an image")
+    return values
+
+
+def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
+    is_feature = name not in BASE_COLUMNS and values.dtype.kind == "f" and not FEATURE.fullmatch(name)
+    return f"{name}_ch_{channel}" if is_feature else name
+
+
+def _fov_of(path: Path) -> int:
+    """Find the FOV that a file's name, or its folder's, tells of."""
+    for name in (path.name, path.parent.name):
+        if found := re.findall(r"fov_?(\d{1,9})", name):
+            return int(found[-1])
+    raise TableError(
+        f"{path}: has no column 'fov', and its name tells of none; call it as in 'movie_fov_003_traces.csv'"
+    )
+
+
+def _times(read: CsvText, frames: npt.NDArray[Any], minutes: float | Mapping[int, float]) -> npt.NDArray[np.float64]:
+    if not isinstance(minutes, Mapping):
+        return frames * float(minutes)
+    known = np.array([frame in minutes for frame in frames.tolist()], bool)
+    read.refuse_rows(~known, "frame", "is one whose time is not known")
+    return np.array([minutes[frame] for frame in frames.tolist()], float)
+
+
+# ------------------------------------------------------------------------------------- analysis tables
+
+
+def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+    """Read an analysis CSV, in tidy or in wide form, as a tidy table.
+
+    A tidy file has the columns ``time,fov,cell,value``, a wide one is as `read_wide_csv` says. Lines in front that
+    begin with ``#`` are comments; ``# Time units: min`` is one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    units
+        What times are wanted in: ms, s, min, h or d.
+    unsaid
+        Units of a file that does not say them.
+
+    Returns
+    -------
+    Table with ``time`` (float64), ``fov``, ``cell`` (int64), ``value`` (float64, NaN where there is none), then other
+    columns. Of a wide file, the rows that have a value, sorted by FOV, cell and time.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, says no units, or is no such table; names the line or column.
+    """
+    read = CsvText.read(path, {})
+    if "value" not in read.names:
+        return as_tidy(_wide(read, units, unsaid))
+    read.needs(*TIDY)
+    columns = {name: _column(read, name) for name in dict.fromkeys((*TIDY, *read.names))}
+    columns["time"] = _in_units(read, columns["time"], units, unsaid)
+    return _frame(columns)
+
+
+def write_analysis_csv(path: str | Path, table: pd.DataFrame, units: str = "min") -> None:
+    """Write a tidy table with a line of its units, so that `read_analysis_csv` gives an equal one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    table
+        With the columns ``time,fov,cell,value``; others are not written.
+    units
+        What its times are in.
+    """
+    write_bytes(path, analysis_head(units) + analysis_rows(table))
+
+
+def analysis_head(units: str = "min") -> bytes:
+    """First lines of a tidy analysis CSV."""
+    return f"{_comment(units)}{','.join(TIDY)}\n".encode()
+
+
+def analysis_rows(table: pd.DataFrame) -> bytes:
+    """Rows of a tidy analysis CSV, each number with as many digits as it takes to read it back equal."""
+    import pyarrow as pa  # noqa: PLC0415
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+
+    held = io.BytesIO()
+    rows = pa.Table.from_pandas(table[list(TIDY)], preserve_index=False)
+    arrow_csv.write_csv(rows, held, arrow_csv.WriteOptions(include_header=False))
+    return held.getvalue()
+
+
+def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+    """Read an analysis CSV in wide form: a row a time, a column a cell.
+
+    Columns are called ``fov_003_cell_12`` or ``3_12``; one that is only a number is a cell of FOV 0. The first column
+    is ``time``, or has no name.
+
+    Parameters
+    ----------
+    path, units, unsaid
+        As of `read_analysis_csv`.
+
+    Returns
+    -------
+    (times, cells) values, float64, NaN where there is none; the index is ``time``, columns are pairs of FOV and cell.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, says no units, or is no such table; names the line or column.
+    """
+    return _wide(CsvText.read(path, {}), units, unsaid)
+
+
+def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> None:
+    """Write a table in wide form, as `as_wide` gives it, so that `read_wide_csv` gives an equal one."""
+    named = wide.set_axis([f"fov_{fov:03d}_cell_{cell}" for fov, cell in _cells(wide)], axis="columns")
+    write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())
+
+
+def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """Sort a tidy table by FOV, cell and time; give it, and the row at which each cell begins.
+
+    Raises
+    ------
+    TableError
+        If a cell has two values at one time.
+    """
+    ordered = table.sort_values(["fov", "cell", "time"], kind="stable", ignore_index=True)
+    fov, cell, time = (ordered[name].to_numpy() for name in ("fov", "cell", "time"))
+    begins = np.ones(len(ordered), bool)
+    begins[1:] = (fov[1:] != fov[:-1]) | (cell[1:] != cell[:-1])
+    if (twice := ~begins[1:] & (time[1:] == time[:-1])).any():
+        at = int(np.argmax(twice))
+        raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at time {time[at]:g}; a table has one")
+    return ordered, np.flatnonzero(begins)
+
+
+def as_wide(table: pd.DataFrame) -> pd.DataFrame:
+    """Put a tidy table into wide form: times down, pairs of FOV and cell across, both sorted; gaps are NaN.
+
+    Raises
+    ------
+    TableError
+        If a cell has two values at one time.
+    """
+    by_cell(table)
+    wide = table.pivot(index="time", columns=["fov", "cell"], values="value").sort_index(axis="columns")
+    return _wide_frame(wide.index.to_numpy(), _cells(wide), wide.to_numpy())
+
+
+def as_tidy(wide: pd.DataFrame) -> pd.DataFrame:
+    """Put a table in wide form into tidy form: the values that there are, by FOV, cell and time."""
+    ordered = wide.sort_index(axis="index").sort_index(axis="columns")
+    values = ordered.to_numpy().T
+    there = ~np.isnan(values)
+    cells = np.array(_cells(ordered), np.int64).reshape(-1, 2)
+    number = np.nonzero(there)[0]
+    times = np.broadcast_to(ordered.index.to_numpy(), values.shape)
+    return _frame({
+        "time": times[there], "fov": cells[number, 0], "cell": cells[number, 1], "value": values[there],
+    })  # fmt: skip
+
+
+def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
+    first, *others = read.names
+    if first not in ("", "time", "Time"):
+        read.refuse(
+            f"begins with a column {quoted(first)}; tables for analysis are 'time,fov,cell,value', or begin with "
+            "'time'; 'pyama-dask merge' makes them from traces"
+        )
+    cells = []
+    for name in others:
+        found = _CELL.fullmatch(name)
+        if found is None:
+            read.refuse(f"column {quoted(name)} is no cell; cells are called as in 'fov_003_cell_12'")
+        cells.append((int(found[1] or 0), int(found[2])))
+    if twice := [name for name, cell in zip(others, cells, strict=True) if cells.count(cell) > 1]:
+        read.refuse(f"columns {', '.join(twice)} are the same cell; keep one")
+    values = [read.numbers(name, empty=True) for name in others]
+    times = _in_units(read, read.numbers(first, empty=False), units, unsaid)
+    return _wide_frame(times, cells, np.array(values, float).reshape(len(others), len(times)).T)
+
+
+def _wide_frame(times: npt.NDArray[Any], cells: Iterable[tuple[int, int]], values: npt.NDArray[Any]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    fovs, numbers = np.array(list(cells), np.int64).reshape(-1, 2).T
+    columns = pd.MultiIndex.from_arrays([fovs, numbers], names=["fov", "cell"])
+    return pd.DataFrame(values, pd.Index(np.asarray(times, float), name="time"), columns, float)
+
+
+def _cells(wide: pd.DataFrame) -> list[tuple[int, int]]:
+    pairs: list[Any] = wide.columns.tolist()
+    return [(int(fov), int(cell)) for fov, cell in pairs]
+
+
+def _comment(units: str) -> str:
+    _minutes_of(units)
+    return f"# Time units: {units}\n"
+
+
+def _minutes_of(units: str) -> float:
+    if units.strip().lower() not in MINUTES:
+        raise TableError(f"{quoted(units)}: is no unit of time that is known; use one of ms, s, min, h, d")
+    return MINUTES[units.strip().lower()]
+
+
+def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | None) -> npt.NDArray[np.float64]:
+    said = [found[1] for line in read.comments if (found := _UNITS.fullmatch(line))] or [unsaid or ""]
+    if not said[0]:
+        read.refuse("does not say what its times are in; put a line '# Time units: min' in front, if they are minutes")
+    if unknown := [name for name in said if name.lower() not in MINUTES]:
+        read.refuse(f"has times in {quoted(unknown[0])}, which is not known; known are ms, s, min, h, d")
+    if len({MINUTES[name.lower()] for name in said}) > 1:
+        read.refuse(f"has contradicting lines '# Time units: ...' in front: {', '.join(said)}. Fix: keep the right one")
+    theirs, ours = MINUTES[said[0].lower()], _minutes_of(units)
+    return times if theirs == ours else times * (theirs / ours)
+
+
+# ------------------------------------------------------------------------------------------- Parquet
+
+
+class ParquetFile:
+    """A Parquet file that grows table by table, in a row group each.
+
+    Columns are ``sample`` (text), those of `BASE_COLUMNS`, and features (float64); what a table lacks is null.
+
+    Parameters
+    ----------
+    writer
+        Of pyarrow.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: Path, columns: Sequence[str]) -> Iterator[ParquetFile]:
+        """Write a file that takes its place at the end of the block, whole or not at all."""
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+
+        types = {"sample": pa.string(), "good": pa.bool_()} | dict.fromkeys(_WHOLE, pa.int64())
+        schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
+        with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            yield cls(writer)
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Write the rows of a table; columns that the file does not have are left out."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        schema = self._writer.schema
+        there = [pa.field(one.name, one.type) for one in schema if one.name in table.columns]
+        rows = pa.Table.from_pandas(table, schema=pa.schema(there), preserve_index=False)
+        columns = [rows[one.name] if one.name in table.columns else pa.nulls(len(table), one.type) for one in schema]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _frame(columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.DataFrame(dict(columns))

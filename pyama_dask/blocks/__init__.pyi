@@ -1,1 +1,0 @@
-from .work import run_task as run_task

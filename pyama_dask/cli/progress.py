@@ -1,0 +1,168 @@
+"""What a person sees of a run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pyama_dask.cli.text import LABELS, describe_replaced, many
+from pyama_dask.config.units import clock_time, printable
+from pyama_dask.plan.plan import Plan
+from pyama_dask.workflow.task import STEPS
+
+SELDOM = 30.0
+"""Seconds between lines on the jobs of a queue, where no bars are drawn."""
+
+
+class RunDisplay:
+    """Shows the events of a run; give its `event` to `pyama_dask.run` as progress, its `start` as on_start.
+
+    Parameters
+    ----------
+    console
+        Where to write; on a terminal bars are drawn, elsewhere a line is printed a FOV.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._plain = not console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"), console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+        self._frames: Counter[tuple[str, int]] = Counter()
+        self._through: Counter[str] = Counter()
+        self._ended = self._total = self._failed = 0
+        self._jobs_shown = -SELDOM
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tasks:
+            self._bars.stop()
+
+    def start(self, plan: Plan, dashboard: str | None) -> None:
+        """Say what is about to be done."""
+        fovs = [fov for fov in plan.fovs if fov.tasks]
+        self._started, self._total = time.monotonic(), len(fovs)
+        where = f", dashboard at {dashboard}" if dashboard else ""
+        counts = ", ".join(
+            many(n, what)
+            for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
+        )
+        self._say(counts + where)
+        for line in describe_replaced(plan):
+            self._say(f"Replaces {line}")
+        if self._plain:
+            return
+        self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
+        for step in STEPS:
+            if frames := sum(_frames(fov.tasks, step) for fov in fovs):
+                self._tasks[step] = self._bars.add_task(LABELS[step], total=frames, unit="frames", rate="")
+        self._bars.start()
+
+    def _say(self, text: str) -> None:
+        """Print a line, which stays whole, so that it can be copied; names from files may stand in it."""
+        self._console.print(printable(text), markup=False, soft_wrap=True)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event."""
+        step, fov = event["step"], event["fov"]
+        if step == "alarm":
+            self._say(f"ALARM: {event['message']}")
+            return
+        if step == "compile":
+            self._console.print(event["message"], markup=False, soft_wrap=True)
+            return
+        if step == "jobs":
+            self._show_jobs(str(event["message"]))
+            return
+        if step in ("done", "failed"):
+            self._ended += 1
+            self._failed += step == "failed"
+            if self._plain or step == "failed":
+                self._say(f"[{self._ended}/{self._total}] {event['message']} ({self.pace})")
+            if not self._plain:
+                self._bars.update(self._tasks["fovs"], completed=self._ended)
+            return
+        self._through[step] += event["frame"] - self._frames[step, fov]
+        self._frames[step, fov] = event["frame"]
+        if step in self._tasks:
+            self._bars.update(self._tasks[step], completed=self._through[step])
+            self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
+
+    def _show_jobs(self, said: str) -> None:
+        """Show how it stands with the jobs of a queue; in a log not every change, unless there is trouble."""
+        if not self._plain:
+            if "jobs" not in self._tasks:
+                self._tasks["jobs"] = self._bars.add_task("jobs", total=None, unit="", rate="")
+            self._bars.update(self._tasks["jobs"], rate=escape(printable(said.removeprefix("jobs: "))))
+        elif ";" in said or time.monotonic() - self._jobs_shown > SELDOM:
+            self._jobs_shown = time.monotonic()
+            self._say(said)
+
+    @property
+    def pace(self) -> str:
+        """Frames a second, FOVs that failed, and the time that the others will take if they take as long."""
+        elapsed = time.monotonic() - self._started
+        left = elapsed / max(self._ended, 1) * (self._total - self._ended)
+        failed = f", {many(self._failed, 'FOV')} failed" if self._failed else ""
+        return f"{self.rate:.1f} frames/s{failed}, about {clock_time(left)} left"
+
+    @property
+    def rate(self) -> float:
+        """Frames a second through the step that is furthest."""
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        return max(self._through.values(), default=0) / elapsed
+
+
+class FitDisplay:
+    """Shows how many cells are fitted; give its `event` to `fit_traces` as progress.
+
+    Parameters
+    ----------
+    console
+        Where to write; nothing is shown where it is no terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("Fitting"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(),
+            TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("fit", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event."""
+        self._bar.update(self._task, completed=event["frame"], total=event["total"])
+
+
+def _frames(tasks: Any, step: str) -> int:
+    """Frames that a step has to go through in a FOV."""
+    last = [task for task in tasks if step in task.digests and task.kind != "link"]
+    kind = last[-1].kind if last else None
+    return sum(task.stop - task.start for task in last if task.kind == kind)

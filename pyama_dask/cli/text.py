@@ -1,0 +1,378 @@
+"""Plain words for the command line: what a movie holds, what a plan would do, how a run ended."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyama_dask.analysis.export import ExportReport
+from pyama_dask.analysis.fit_tables import GRADES
+from pyama_dask.analysis.overrides import GOOD
+from pyama_dask.analysis.quality import QualityReport
+from pyama_dask.analysis.samples import MergeReport
+from pyama_dask.config.units import as_ranges, clock_time
+from pyama_dask.plan.plan import Plan
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.disk_space import gib
+from pyama_dask.runs.source_check import MovieCheck
+from pyama_dask.runs.status import RunReport
+from pyama_dask.runs.timings import Prediction
+from pyama_dask.runs.verify import Verification
+from pyama_dask.workflow.task import Step
+
+if TYPE_CHECKING:
+    from pyama_dask.analysis.fit import FitReport  # which loads what fits need
+    from pyama_dask.analysis.plots import Drawn
+
+WORTH_SHOWING = 1.0
+"""Seconds of work from which on it is shown what they were spent on."""
+LABELS: Mapping[Step, str] = {
+    "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
+    "crop": "cropping", "extract": "extraction", "cache": "display",
+}  # fmt: skip
+"""What the steps are called."""
+MANY = 12
+"""Lines of a list that are shown before it is cut."""
+
+
+def many(count: int, what: str) -> str:
+    """Count in words: ``1 FOV``, ``2 FOVs``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def movie_document(metadata: Metadata) -> dict[str, Any]:
+    """Metadata as plain values, for JSON."""
+    document = asdict(metadata) | {"path": str(metadata.path)}
+    times = metadata.times_min
+    document["times_min"] = None if times is None else [[None if np.isnan(t) else t for t in row] for row in times]
+    return document
+
+
+def describe_movie(metadata: Metadata) -> str:
+    """What a movie holds, in a few lines."""
+    pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
+    lines = [
+        f"{metadata.path.name}: {metadata.format}, {many(len(metadata.fovs), 'FOV')}, "
+        f"{many(metadata.n_frames, 'frame')}, {many(len(metadata.channels), 'channel')}"
+        + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
+        f"pixel size: {pixel}",
+        f"times: {_times(metadata)}",
+        *(f"note: {note}" for note in metadata.notes),
+        "channels:",
+        *(f"  {k}: {c.name} ({c.kind}, {c.dtype})" for k, c in enumerate(metadata.channels)),
+        "FOVs:",
+    ]
+    fovs = [_fov_line(k, metadata) for k in range(len(metadata.fovs))]
+    return "\n".join(lines + _cut(fovs))
+
+
+def _times(metadata: Metadata) -> str:
+    times = metadata.times_min
+    if times is None:
+        return "none in the file" + (
+            f"; nominal interval {metadata.interval_min:g} min" if metadata.interval_min else ""
+        )
+    steps = np.diff(times, axis=1)
+    known = steps[np.isfinite(steps)]
+    source = metadata.time_source
+    words = [" or ".join(map(str, dict.fromkeys(source))) if isinstance(source, tuple) else str(source)]
+    if known.size:
+        words.append(f"{np.median(known):.4g} min between frames ({known.min():.4g} to {known.max():.4g})")
+    if missing := int(np.isnan(times).sum()):
+        words.append(f"{missing} stamps missing")
+    if (known <= 0).any():
+        words.append("they do not increase everywhere")
+    return ", ".join(words)
+
+
+def _fov_line(k: int, metadata: Metadata) -> str:
+    fov = metadata.fovs[k]
+    line = f"  {k}: {fov.name}, {fov.shape[1]} x {fov.shape[0]} px"
+    if fov.position_um is not None:
+        line += f", at ({fov.position_um[0]:.1f}, {fov.position_um[1]:.1f}) um"
+    incomplete = sorted(set().union(*(frames for _, _, frames in fov.partial)))
+    missing = sorted(set(fov.missing).difference(incomplete))
+    if missing:
+        line += f", {many(len(missing), 'frame')} missing: {as_ranges(missing)}"
+    if incomplete:
+        line += f", {many(len(incomplete), 'frame')} without some channels or planes: {as_ranges(incomplete)}"
+    return line
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
+
+
+def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "") -> str:
+    """What a run would do, what of it is left, what it would take if that was tried, and the script of its jobs."""
+    job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
+    read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    lines = [
+        f"input:   {job.source}",
+        f"output:  {job.output}",
+        f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
+        f"times:   {_sources(plan)}",
+        f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
+        f"steps:   {', '.join(plan.steps)}",
+        f"tasks:   {len(plan.tasks)} ({counts})" + (f", {len(left.tasks)} left" if left.tasks != plan.tasks else ""),
+        f"reads:   {gib(read)} of pixels",
+        f"writes:  {gib(written)} before compression, and the crops of the cells",
+        f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",
+        f"memory:  {plan.memory / 2**20:.0f} MiB a worker, of {plan.worker_memory / 2**20:.0f} MiB",
+        *(describe_prediction(predicted) if predicted else ()),
+        *(f"replaces: {line}" for line in describe_replaced(left)),
+        *(f"warning: {warning}" for warning in _cut(plan.warnings)),
+        *_cut([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
+        *(["", "script of a job:", script] if script else ()),
+    ]
+    return "\n".join(lines)
+
+
+def _sources(plan: Plan) -> str:
+    """Where the times of the FOVs come from."""
+    fovs: dict[str, list[int]] = {}
+    for fov in plan.fovs:
+        fovs.setdefault(fov.times.source, []).append(fov.fov)
+    return "; ".join(source + (f" (FOVs {as_ranges(of)})" if len(fovs) > 1 else "") for source, of in fovs.items())
+
+
+def describe_prediction(predicted: Prediction) -> list[str]:
+    """What a whole run would take, as lines."""
+    return [
+        f"predicted, on {many(predicted.workers, 'worker')}, from a block that was done:",
+        f"  time:    {clock_time(predicted.seconds)} h, of which the queue's waiting is no part",
+        f"  work:    {clock_time(predicted.worker_seconds)} h of all workers together",
+        f"  memory:  {predicted.memory / 2**20:.0f} MiB a worker",
+        f"  disk:    {gib(predicted.size)}, in {predicted.files} files",
+    ]
+
+
+def describe_replaced(plan: Plan) -> list[str]:
+    """Results that a run regenerates, as they were made with other settings or from other frames."""
+    alike: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    for fov, steps in plan.replaces.items():
+        frames = plan.frames_before.get(fov)
+        how = f"from frames {frames}" if frames else "with other settings"
+        alike.setdefault((steps, how), []).append(fov)
+    return [
+        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, which were made {how}"
+        for (steps, how), fovs in alike.items()
+    ]
+
+
+def describe_status(document: Mapping[str, Any]) -> str:
+    """How far the FOVs of an output are."""
+    fovs = document["fovs"]
+    counts = Counter(fov["status"] for fov in fovs)
+    lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
+    alike: dict[str, list[int]] = {}
+    for fov in fovs:
+        if fov["status"] != "failed":
+            left = f" (left: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
+            other = ", with other settings than the last run" if fov["other_settings"] else ""
+            other = (
+                f", from frames {fov['other_frames']} and not those of the last run" if fov["other_frames"] else other
+            )
+            alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
+    lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
+    failed = [fov for fov in fovs if fov["status"] == "failed"]
+    lines += _cut([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
+    lines += _cut([f"  warning: {warning}" for warning in document["warnings"]])
+    lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
+    return "\n".join(lines)
+
+
+def _failure(fov: int, cause: str | None, reason: str | None) -> str:
+    """Why a FOV failed; the reason names it as a rule."""
+    return f"({cause}) {reason}" if f"FOV {fov}" in str(reason) else f"({cause}) FOV {fov}: {reason}"
+
+
+def describe_verification(found: Verification) -> str:
+    """What is wrong with an output."""
+    how = "checksums" if found.deep else "sizes"
+    lines = [f"{many(found.unreadable_lines, 'line')} of the ledger cannot be read"] if found.unreadable_lines else []
+    if found.faults:
+        lines.append(f"By their {how}, {len(found.faults)} of {found.files} files are not as they were recorded:")
+        lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
+        lines.append("The next run regenerates them" if found.taken_back else "They stay so: the output is read-only")
+    else:
+        lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
+    if found.unrecorded:
+        lines.append(
+            "The ledger does not know of these results, so it has lost lines. Fix: restore it, or run elsewhere:"
+        )
+        lines += _cut([f"  {path}" for path in found.unrecorded])
+    if found.movie:
+        lines += describe_movie_check(found.movie, found.taken_back)
+    return "\n".join(lines)
+
+
+def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
+    """Frames of the movie that are not as they were read, as lines."""
+    lines = [f"{found.movie}: {many(found.frames - len(found.faults), 'frame')} as they were read"]
+    if found.faults:
+        lines.append(f"{many(len(found.faults), 'frame')} not as they were read:")
+        lines += _cut([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
+        if not found.is_recorded:
+            lines.append("This is not the movie that the output was made from, so the output is left as it is")
+        elif not taken_back:
+            lines.append("They are not read again, as the output is read-only")
+        elif found.to_read_again:
+            lines.append(
+                "The next run reads the blocks with other pixels again. If the movie is damaged, restore it first"
+            )
+    if found.unknown:
+        lines.append(
+            f"{many(found.unknown, 'frame')} cannot be compared: an older version copied them and recorded no digests. "
+            "Fix: run with --force copy to read them again"
+        )
+    return lines
+
+
+def describe_merge(report: MergeReport) -> str:
+    """What was merged, and what was not."""
+    lines = [
+        f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, of FOV {as_ranges(sample.fovs)}"
+        for sample in report.samples
+    ]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
+    lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def describe_export(report: ExportReport) -> str:
+    """What was exported, and what was not."""
+    lines = [f"Exported as {report.format}: FOV {as_ranges(report.fovs)}, to {report.directory}"]
+    lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
+    return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
+
+
+def quality_document(report: QualityReport) -> dict[str, Any]:
+    """Quality of traces as plain values, for JSON."""
+    return {
+        "table": str(report.path),
+        "thresholds": report.thresholds.model_dump(),
+        "counts": report.counts,
+        "warnings": list(report.warnings),
+        "cells": json.loads(report.table.to_json(orient="records")),
+    }
+
+
+def describe_quality(report: QualityReport) -> str:
+    """How many cells are flagged and for what, and which."""
+    table, limits = report.table, report.thresholds
+    words = {
+        "short": f"seen in fewer than {limits.min_frames or 'half of the'} frames",
+        "gap": f"not seen in more than {many(limits.max_missing, 'frame')} in between",
+        "jump": f"area changed by more than {limits.max_jump:g} of it from a frame to the next",
+        "border": "box touches the border of the image",
+        "merging": f"box shares {limits.max_overlap:g} of it with that of another cell",
+    }
+    lines = [f"{many(len(table), 'cell')} of {many(table['fov'].nunique(), 'FOV')}, {len(report.flagged)} flagged"]
+    lines += [f"  {flag + ':':<9}{count:>6}   {words[flag]}" for flag, count in report.counts.items()]
+    if bad := int((~table["good"]).sum()):
+        lines.append(f"  {many(bad, 'cell')} not good, as was said by hand")
+    lines += _cut([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
+    lines.append(f"Table: {report.path}")
+    lines += [_next_with(report.good_file)] if report.good_file else []
+    return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
+
+
+def _next_with(good: Path) -> str:
+    """What to do with overrides that were written."""
+    named = "" if good.name == GOOD else f" with --good {good}"
+    return f"Overrides: {good}; go through it, then merge{named}"
+
+
+def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
+    """What is odd about a cell."""
+    said = {
+        "short": f"{cell['frames']} frames", "gap": f"{cell['missing']} missing",
+        "jump": f"by {cell['largest_jump']:.2g}", "border": f"{cell['border_frames']} frames",
+        "merging": f"{cell['merging_frames']} frames",
+    }  # fmt: skip
+    found = ", ".join(f"{flag} ({said[flag]})" for flag in flags if cell[flag])
+    return f"FOV {cell['fov']}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
+
+
+def describe_fits(report: FitReport) -> str:
+    """What was fitted, and how well."""
+    heads = "".join(f"{grade:>{len(grade) + 3}}" for grade in GRADES)
+    lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{heads}"]
+    for file in report.files:
+        shares = "".join(f"{n / max(file.cells, 1):>{len(grade) + 3}.0%}" for grade, n in file.grades.items())
+        lines.append(f"{file.source.stem:<40}{file.cells:>8}{file.converged / max(file.cells, 1):>11.1%}{shares}")
+    lines.append(f"({'; '.join(f'{grade}: {meaning}' for grade, meaning in GRADES.items())})")
+    lines += [f"Fits: {file.path}" for file in report.files]
+    lines += [
+        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}; "
+        "look at its bounds, in the head of the fits"
+        for file in report.files
+        for name, count in file.at_bounds.items()
+    ]
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def describe_plots(drawn: Drawn) -> str:
+    """Which figures there are."""
+    names = dict.fromkeys(path.stem for path in drawn.files)
+    kinds = " and ".join(dict.fromkeys(path.suffix[1:].upper() for path in drawn.files))
+    lines = [f"Figures, as {kinds}, in {drawn.files[0].parent}:", *(f"  {name}" for name in names)]
+    return "\n".join(lines + [f"warning: {warning}" for warning in drawn.warnings])
+
+
+def _costs(report: RunReport) -> list[str]:
+    """What the steps and the jobs took, as lines."""
+    lines = [f"Jobs: {report.jobs}"] if report.jobs else []
+    if sum(step.seconds for step in report.steps) < WORTH_SHOWING:
+        return lines
+    total = sum(step.seconds for step in report.steps)
+    lines.append(f"{'Step':<14}{'worker time':>14}{'share':>8}{'memory':>12}")
+    for step in report.steps:
+        time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
+        lines.append(f"{LABELS[step.step]:<14}{time:>14}{step.seconds / total:>8.0%}{step.memory / 2**20:>8.0f} MiB")
+    return lines
+
+
+def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
+    """Which methods there are, by kind."""
+    lines = []
+    for kind, names in found.items():
+        lines.append(f"{kind}s:")
+        lines += [f"  {name:<24}{place}" for name, place in names.items()] or ["  none"]
+    lines.append(
+        "Each may also be 'package.module:name' or 'file.py:name'; docs/methods.md says how, of models docs/results.md"
+    )
+    return "\n".join(lines)
+
+
+def describe_report(report: RunReport) -> str:
+    """How a run ended, and where the results are."""
+    counts = Counter(fov.status for fov in report.fovs)
+    cells = sum(fov.cells or 0 for fov in report.fovs)
+    standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items()) + f"; {many(cells, 'cell')}"
+    ended = "Stopped" if report.stopped else "Cancelled" if report.cancelled else "Finished"
+    lines = [
+        f"{ended} after {report.seconds:.1f} s, {report.tasks_done} of {many(report.tasks, 'task')}: {standing}"
+        if report.tasks
+        else f"Nothing to do: {standing}",
+        f"Results: {report.output}",
+    ]
+    lines += _costs(report)
+    lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
+    warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
+    lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
+    if report.stopped or report.cancelled:
+        lines.append("What is done is recorded; run the same command again to go on")
+    elif report.failed:
+        lines.append("When the cause is mended, --retry-failed takes up the failed FOVs only")
+    return "\n".join(lines)

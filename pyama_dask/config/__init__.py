@@ -1,0 +1,1 @@
+"""Config and texts: models of all settings, units, YAML."""

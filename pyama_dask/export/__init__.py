@@ -1,8 +1,0 @@
-"""Export: the traces and tracks of an output in the formats of other programs.
-
-Each module but `export` has a function ``write_fov`` that writes one FOV to a folder, or says why it cannot.
-"""
-
-from pyama_dask.export.export import FORMATS, ExportReport, export_traces
-
-__all__ = ["FORMATS", "ExportReport", "export_traces"]

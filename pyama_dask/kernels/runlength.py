@@ -1,0 +1,201 @@
+"""Connected components of masks by their runs: stretches of set pixels within a row.
+
+A frame of cells has some ten thousand runs where it has millions of pixels, so that components, sizes and holes cost
+next to nothing once the runs are found. Runs are kept in raster order; parents form a union-find forest (Tarjan 1975)
+whose roots are the first runs of their components.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.kernels.bitmask import ALL, LAST, ONE, Bits, empty_words
+from pyama_dask.kernels.compiled import compiled
+
+Runs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""(H + 1,) number of the first run of every row, and the half-open columns where each run begins and ends."""
+
+# In a product with a power of two the six highest bits are those of this sequence from there on, and no two are alike
+# (de Bruijn 1946); the table tells which power it was.
+_SEQUENCE, _HIGHEST = np.uint64(0x03F79D71B4CB0A89), np.uint64(58)
+_POWER = np.zeros(64, np.int64)
+_POWER[[(int(_SEQUENCE) << k) % 2**64 >> 58 for k in range(64)]] = range(64)
+
+
+def solid(mask: Bits, min_size: int) -> Bits:
+    """Drop objects below `min_size` pixels, then fill holes; both 4-connected.
+
+    Parameters
+    ----------
+    mask
+        (H, W) bits.
+    min_size
+        Pixels; 0 keeps all objects.
+
+    Returns
+    -------
+    New mask. A hole is a part of the background that does not reach the border of the frame.
+    """
+    words = empty_words(mask.shape)
+    _solid(*find_runs(mask), min_size, mask.width, words)
+    return Bits(words, mask.width)
+
+
+def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
+    """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels.
+
+    Returns
+    -------
+    (H, W) labels, which are only right while N fits 16 bits; N; and the pixels of all objects that are too large.
+    """
+    out = np.zeros(mask.shape, np.uint16)
+    count, too_large = _label(*find_runs(mask), min_size, max_size, out)
+    return out, int(count), int(too_large)
+
+
+def find_runs(mask: Bits) -> Runs:
+    """Find the runs of a mask in raster order."""
+    h, w = mask.shape
+    # memory of runs that do not occur is never touched
+    first = np.empty(h + 1, np.int32)
+    begins, ends = (np.empty(h * (w // 2 + 1), np.int32) for _ in range(2))
+    count = _find_runs(mask.words, w, first, begins, ends)
+    return first, begins[:count], ends[:count]
+
+
+@compiled
+def _find_runs(words: Any, width: int, first: Any, begins: Any, ends: Any) -> int:
+    n = 0
+    for y in range(words.shape[0]):
+        first[y] = n
+        inside = np.uint64(0)
+        for j in range(words.shape[1]):
+            word = words[y, j]
+            changes = word ^ (word << ONE | inside)
+            while changes:
+                lowest = changes & (~changes + ONE)
+                x = 64 * j + _POWER[lowest * _SEQUENCE >> _HIGHEST]
+                if word & lowest:
+                    begins[n] = x
+                else:
+                    ends[n] = x
+                    n += 1
+                changes ^= lowest
+            inside = word >> LAST
+        if inside:
+            ends[n] = width
+            n += 1
+    first[words.shape[0]] = n
+    return n
+
+
+@compiled
+def _draw(words: Any, begin: int, end: int) -> None:
+    """Set the bits of a run in the words of its row."""
+    first, last = begin >> 6, (end - 1) >> 6
+    right, left = ALL << np.uint64(begin & 63), ALL >> np.uint64(63 - ((end - 1) & 63))
+    if first == last:
+        words[first] |= right & left
+        return
+    words[first] |= right
+    words[first + 1 : last] = ALL
+    words[last] |= left
+
+
+@compiled
+def _root(parent: Any, k: int) -> int:
+    while parent[k] != k:
+        parent[k] = parent[parent[k]]
+        k = parent[k]
+    return k
+
+
+@compiled
+def _join(first: Any, begins: Any, ends: Any) -> Any:
+    """Root of every run's component."""
+    parent = np.arange(first[-1])
+    for y in range(1, first.size - 1):
+        a, b = first[y - 1], first[y]
+        while a < first[y] and b < first[y + 1]:
+            if begins[a] < ends[b] and begins[b] < ends[a]:
+                upper, lower = _root(parent, a), _root(parent, b)
+                parent[max(upper, lower)] = min(upper, lower)
+            if ends[a] < ends[b]:
+                a += 1
+            else:
+                b += 1
+    for k in range(parent.size):
+        parent[k] = _root(parent, k)
+    return parent
+
+
+@compiled
+def _areas(parent: Any, begins: Any, ends: Any) -> Any:
+    area = np.zeros(parent.size, np.int64)
+    for k in range(parent.size):
+        area[parent[k]] += ends[k] - begins[k]
+    return area
+
+
+@compiled
+def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out: Any) -> Any:
+    parent = _join(first, begins, ends)
+    area = _areas(parent, begins, ends)
+    number = np.zeros(parent.size, np.int64)
+    count = too_large = 0
+    for k in range(parent.size):
+        if parent[k] == k and area[k] > max_size:
+            too_large += area[k]
+        elif parent[k] == k and area[k] >= min_size:
+            count += 1
+            number[k] = count
+    for y in range(out.shape[0]):
+        for k in range(first[y], first[y + 1]):
+            if number[parent[k]]:
+                out[y, begins[k] : ends[k]] = number[parent[k]]
+    return count, too_large
+
+
+@compiled
+def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: Any) -> None:
+    height = out.shape[0]
+    parent = _join(first, begins, ends)
+    area = _areas(parent, begins, ends)
+    gap_first = np.empty(height + 1, np.int32)
+    gap_begins = np.empty(begins.size + height, np.int32)
+    gap_ends = np.empty(begins.size + height, np.int32)
+    gaps = 0
+    for y in range(height):
+        gap_first[y] = gaps
+        x = 0
+        for k in range(first[y], first[y + 1]):
+            if area[parent[k]] >= min_size:
+                _draw(out[y], begins[k], ends[k])
+                if begins[k] > x:
+                    gap_begins[gaps], gap_ends[gaps] = x, begins[k]
+                    gaps += 1
+                x = ends[k]
+        if x < width:
+            gap_begins[gaps], gap_ends[gaps] = x, width
+            gaps += 1
+    gap_first[height] = gaps
+    _fill_closed(gap_first, gap_begins, gap_ends, width, out)
+
+
+@compiled
+def _fill_closed(first: Any, begins: Any, ends: Any, width: int, out: Any) -> None:
+    """Fill the runs of background whose component does not reach the border."""
+    height = out.shape[0]
+    parent = _join(first, begins, ends)
+    opened = np.zeros(parent.size, np.bool_)
+    for y in range(height):
+        for k in range(first[y], first[y + 1]):
+            if y in (0, height - 1) or begins[k] == 0 or ends[k] == width:
+                opened[parent[k]] = True
+    for y in range(height):
+        for k in range(first[y], first[y + 1]):
+            if not opened[parent[k]]:
+                _draw(out[y], begins[k], ends[k])

@@ -1,0 +1,1 @@
+"""Methods that a config names: registry, entry points, optional packages, and how they are called."""

@@ -1,0 +1,117 @@
+"""Segmentation by Cellpose-SAM (Pachitariu et al. 2025, doi:10.1101/2025.04.28.651001).
+
+Its weights, of 1.2 GB, are never fetched by a run: workers often have no network, and many would fetch them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from pyama_dask.config.units import Fraction, Whole
+from pyama_dask.errors import ConfigError
+
+URL = "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"
+"""Where cellpose itself takes weights from."""
+NAMES = ("cpsam_v2", "cpsam")
+"""Weights that are there."""
+FOLDER = "CELLPOSE_LOCAL_MODELS_PATH"
+"""Variable of the environment that names cellpose's folder of weights, if that is another than ~/.cellpose/models."""
+
+
+def segment(
+    frame: np.ndarray,
+    *,
+    model: Annotated[str, Field(min_length=1)] = "cpsam_v2",
+    diameter: Annotated[float, Field(gt=0, le=1e4)] | None = None,
+    flow_threshold: Annotated[float, Field(ge=0, le=10)] = 0.4,
+    cellprob_threshold: Annotated[float, Field(ge=-20, le=20)] = 0.0,
+    min_object_size: Whole = 50,
+    max_size_fraction: Fraction = 0.4,
+    gpu: bool = False,
+) -> np.ndarray:
+    """Find the cells of one frame.
+
+    Parameters
+    ----------
+    frame
+        (H, W) uint8 or uint16.
+    model
+        Name of a file in cellpose's folder of weights, or path of one.
+    diameter
+        Of cells in pixels, by which the frame is scaled to 30; None for as it is.
+    flow_threshold
+        Largest error of the flows of a cell; 0 for any.
+    cellprob_threshold
+        Pixels above it belong to cells; lower it for more and larger ones.
+    min_object_size
+        Smallest area of a cell in pixels.
+    max_size_fraction
+        Largest part of the frame that a cell may cover.
+    gpu
+        Whether to use a GPU if there is one. Without, a worker's one core does it.
+
+    Returns
+    -------
+    (H, W) labels: 0 is background, cells are 1..N.
+
+    Raises
+    ------
+    ConfigError
+        If there are no such weights.
+    """
+    network = _network(str(weights(model)), gpu)
+    with warnings.catch_warnings(action="ignore"):  # torch has some for programmers, and reports have room for others
+        found, *_ = network.eval(
+            frame,
+            batch_size=8 if gpu else 1,
+            diameter=diameter,
+            flow_threshold=flow_threshold,
+            cellprob_threshold=cellprob_threshold,
+            min_size=min_object_size,
+            max_size_fraction=max_size_fraction,
+        )
+    return np.asarray(found).reshape(frame.shape)
+
+
+def check(*, model: str, **_: Any) -> None:
+    """Look for the weights; see `weights`."""
+    weights(model)
+
+
+def weights(model: str) -> Path:
+    """File of a model's weights.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there; says where to put it, and from where.
+    """
+    folder = Path(os.environ.get(FOLDER) or Path.home() / ".cellpose" / "models")
+    path = folder / Path(model).expanduser()
+    if path.is_file():
+        return path
+    if model in NAMES:
+        how = f"fetch them once, 1.2 GB, on a machine with a network: curl --create-dirs -Lo {path} {URL}{model}"
+    else:
+        how = f"name a file that is there, or one of {', '.join(NAMES)}"
+    raise ConfigError(
+        f"model: cellpose has no weights {path}: {how}; the variable {FOLDER} may name another folder, "
+        "which all workers must see"
+    )
+
+
+@lru_cache(maxsize=1)
+def _network(path: str, gpu: bool) -> Any:
+    """Network with its weights, once a process."""
+    import torch
+    from cellpose.models import CellposeModel
+
+    torch.set_num_threads(1)
+    return CellposeModel(gpu=gpu, pretrained_model=path)

@@ -1,0 +1,127 @@
+"""The methods that a config names, at work on data: what goes wrong in one says which it was, and on what."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pyama_dask.config.units import exception_text
+from pyama_dask.errors import AlgorithmError, WrongReturnError
+from pyama_dask.methods import entry_points
+from pyama_dask.methods.current_call import at_work
+from pyama_dask.methods.registry import find_method, is_plugin
+
+Made = TypeVar("Made")
+
+
+class Chosen:
+    """A method that the config names, with its parameters.
+
+    Parameters
+    ----------
+    kind, name
+        As for `find_method`.
+    parameters
+        Keyword arguments of the method.
+    """
+
+    def __init__(self, kind: str, name: str, **parameters: Any) -> None:
+        self.function, self._parameters = find_method(kind, name), parameters
+        self.name = name
+        self._title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
+
+    def array(self, where: str, data: Any) -> np.ndarray:
+        """Array that the method makes of data.
+
+        Raises
+        ------
+        AlgorithmError
+            If the method fails; names it and where. That memory was short stays a `MemoryError`.
+        WrongReturnError
+            If what it gives is no array.
+        """
+        return self._run(where, data, "an array", np.asarray)
+
+    def arrays(self, where: str, data: Any) -> list[np.ndarray]:
+        """Arrays that the method makes of data, one a frame; raises as `array` does."""
+        return self._run(where, data, "one array a frame", lambda made: [np.asarray(one) for one in made])
+
+    def _run(self, where: str, data: Any, wanted: str, convert: Callable[[Any], Made]) -> Made:
+        with at_work(f"{where}, in {self._title}"):
+            try:
+                with threads_watched():
+                    made = self.function(data, **self._parameters)
+                    if isinstance(made, Iterator):  # a generator runs when it is asked
+                        made = list(made)
+            except MemoryError:  # says nothing of the method: with more memory it may do
+                raise
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and ctrl_c_raises():
+                    raise
+                raise AlgorithmError(f"{where}: {self._title} failed: {exception_text(error)}") from error
+            try:
+                return convert(made)
+            except MemoryError:
+                raise
+            except Exception as error:  # an array of another library says by any exception that it is none of NumPy
+                raise self.wrong(where, f"{type(made).__name__} ({exception_text(error)})", wanted) from error
+
+    def wrong(self, where: str, given: object, wanted: str) -> WrongReturnError:
+        """Error for a method that gave something else than is wanted."""
+        what = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else str(given)
+        return WrongReturnError(f"{where}: {self._title} gave {what}, but must give {wanted}")
+
+
+class _ThreadWatch:
+    """Exceptions of the threads that methods start, for the methods that are at work.
+
+    Python reports them through one hook per process, and a worker may run several tasks at once. The hook is therefore
+    replaced once, while any method is at work, and a thread that fails counts for every method that may have started
+    it: all that began before the thread was first seen.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watching: dict[int, tuple[set[threading.Thread], list[BaseException]]] = {}
+        self._hook: Callable[[threading.ExceptHookArgs], Any] = threading.excepthook
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Raise the exception of a thread that was started in the block, because its work is missing."""
+        failed = list[BaseException]()
+        with self._lock:
+            if not self._watching:
+                self._hook, threading.excepthook = threading.excepthook, self._see
+            self._watching[id(failed)] = {*threading.enumerate()}, failed
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._watching[id(failed)]
+                if not self._watching:
+                    threading.excepthook = self._hook
+        if failed:
+            raise failed[0]
+
+    def _see(self, ended: threading.ExceptHookArgs) -> None:
+        with self._lock:
+            started_in = [failed for before, failed in self._watching.values() if ended.thread not in before]
+        if not started_in or ended.exc_value is None:
+            self._hook(ended)
+        else:
+            for failed in started_in:
+                failed.append(ended.exc_value)
+
+
+threads_watched = _ThreadWatch().watch
+
+
+def ctrl_c_raises() -> bool:
+    """Whether Ctrl-C raises `KeyboardInterrupt` here, so that one need not come from the method."""
+    here = threading.current_thread() is threading.main_thread()
+    return here and signal.getsignal(signal.SIGINT) is signal.default_int_handler

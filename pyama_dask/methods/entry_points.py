@@ -1,0 +1,125 @@
+"""Code by the names that people give it: installed as an entry point, ``module:name``, or ``file.py:name``.
+
+Installed code is an entry point of another package, in a group such as ``pyama_dask.segmenters``:
+
+    [project.entry-points."pyama_dask.segmenters"]
+    mine = "my_package.segmentation:segment"
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Collection
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.config.units import exception_text
+from pyama_dask.errors import ConfigError
+
+
+@cache
+def installed(group: str) -> dict[str, EntryPoint]:
+    """Entry points of a group, by name."""
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def places(group: str, known: Collection[str]) -> dict[str, str]:
+    """Where each thing of a group that has a name comes from; `known` are this package's, and go before others."""
+    theirs = {
+        name: f"{entry.value}, of {entry.dist.name}" if entry.dist else entry.value
+        for name, entry in installed(group).items()
+        if name not in known
+    }
+    return dict.fromkeys(known, "pyama_dask") | theirs
+
+
+def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
+    """Load what is not this package's.
+
+    Parameters
+    ----------
+    kind
+        What it is, for messages.
+    group
+        Group of its entry points.
+    name
+        Name of an entry point, ``package.module:name``, or ``path/to/file.py:name``.
+    known
+        Names of this package's, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such thing, or loading it fails.
+    """
+    module, attribute = _place(kind, group, name, known)
+    try:
+        found = _module(module)
+    except (Exception, SystemExit, GeneratorExit) as error:  # a script may end the program when it is imported
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {exception_text(error)}") from error
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may have a `__getattr__` of its own
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}") from error
+    return found
+
+
+def identity(kind: str, group: str, name: str, known: Collection[str]) -> str:
+    """Name of a thing, with a digest of the file that it is defined in if it is not this package's."""
+    if name in known:
+        return name
+    module, _ = _place(kind, group, name, known)
+    found = Path(module) if module.endswith(".py") else Path(str(getattr(_module(module), "__file__", "")))
+    return f"{name}@{_content(found)}"
+
+
+def defined_at(function: Any) -> str:
+    """Say in brackets in which file and line a function begins, with a space in front; nothing if it is compiled."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+
+
+def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[str, str]:
+    """Module, or file, and name in it."""
+    if entry := installed(group).get(name):
+        return entry.module, entry.attr
+    module, colon, attribute = name.rpartition(":")
+    if not colon:
+        choices = ", ".join(places(group, known)) or "none built in"
+        like = difflib.get_close_matches(name, places(group, known), n=1)
+        meant = f"; did you mean {like[0]}?" if like else ""
+        raise ConfigError(
+            f"{name!r} is not a {kind}; known are: {choices}; or name one as 'file.py:name' or 'module:name'{meant}"
+        )
+    return module, attribute
+
+
+def _content(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
+
+
+def _module(module: str) -> Any:
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    path = Path(module).resolve()
+    if path.exists() and not path.is_file():  # loading a pipe would wait for a writer
+        raise ImportError(f"{path} is not a file")
+    place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
+    name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # a worker that lives long loads anew what changed
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    sys.modules[name] = loaded
+    return loaded

@@ -1,0 +1,1 @@
+"""From config and metadata to tasks."""

@@ -1,0 +1,138 @@
+"""Metadata through a process of its own, as the vendors' packages crash or hang on some damaged files.
+
+``python -m pyama_dask.readers.isolated MOVIE SECONDS`` prints the metadata, or the error, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyama_dask import errors
+from pyama_dask.errors import PyamaError, SourceError
+from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.file_reader import check_file
+from pyama_dask.readers.registry import check_suffix, open_reader
+
+READING_S = 300.0
+"""Seconds that reading metadata may take; the largest movies take a few."""
+
+
+def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S) -> Metadata:
+    """Read what a movie holds, safe from whatever a damaged file does to the package that reads its format.
+
+    The file is opened in a short-lived process; this one never loads the package of its format.
+
+    Parameters
+    ----------
+    path
+        The movie.
+    timeout_s
+        Seconds after which reading is given up.
+
+    Raises
+    ------
+    SourceError
+        If the file is absent, damaged or not a movie, or reading it crashed or took too long.
+    """
+    check_suffix(path)
+    check_file(Path(path))
+    command = [sys.executable, "-P", "-m", "pyama_dask.readers.isolated", os.fspath(path), str(timeout_s)]
+    # What this process would import is what the other one imports, wherever it was started from.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
+    status, answer, said = _ended(command, environment, timeout_s)
+    if status is None or status == -signal.SIGALRM:
+        raise _too_slow(path, timeout_s)
+    if status < 0:
+        raise SourceError(
+            f"{path}: reading it crashed (signal {-status}, {signal.strsignal(-status)}); it is damaged, copy it again"
+        )
+    if status:
+        raise RuntimeError(f"{path}: reading it failed:\n{said.decode(errors='replace')}")
+    return _answered(json.loads(answer))
+
+
+def _ended(command: list[str], environment: dict[str, str], timeout_s: float) -> tuple[int | None, bytes, bytes]:
+    """Run a process that Ctrl-C, which a terminal sends to all, never reaches; its status, None if it took too long."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is blocked here is blocked in it
+    try:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)  # an interrupt that came meanwhile is raised here
+                answer, said = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return None, b"", b""
+            except BaseException:
+                process.kill()
+                raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process.returncode, answer, said
+
+
+def _too_slow(path: str | os.PathLike[str], timeout_s: float) -> SourceError:
+    return SourceError(
+        f"{path}: reading what it holds took longer than {timeout_s:g} s; it is damaged, or its disk does not answer: "
+        "copy it again, to a disk of this machine"
+    )
+
+
+def _answered(answer: dict[str, Any]) -> Metadata:
+    """Metadata, or the error, that the other process found."""
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    times = answer["times_min"]
+    read = {
+        "path": Path(answer["path"]),
+        "fovs": tuple(_fov(fov) for fov in answer["fovs"]),
+        "channels": tuple(Channel(**channel) for channel in answer["channels"]),
+        "times_min": None if times is None else np.array(times, np.float64),
+        "time_source": tuple(source) if isinstance(source := answer["time_source"], list) else source,
+        "notes": tuple(answer["notes"]),
+    }
+    return Metadata(**answer | read)
+
+
+def _fov(document: dict[str, Any]) -> FovInfo:
+    lists = {name: tuple(value) for name, value in document.items() if isinstance(value, list)}
+    lists["partial"] = tuple((channel, z, tuple(frames)) for channel, z, frames in document["partial"])
+    return FovInfo(**document | lists)
+
+
+# ----------------------------------------------------------------------------------- in the other process
+
+
+def answer_of(path: str) -> dict[str, Any]:
+    """Metadata of a movie, or the error that a person can mend, as plain values."""
+    try:
+        with open_reader(path) as reader:
+            metadata = reader.metadata
+    except PyamaError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    times = metadata.times_min
+    plain = {"path": str(metadata.path), "times_min": None if times is None else times.tolist()}
+    return asdict(metadata) | plain
+
+
+def main() -> None:
+    """Answer on standard output, to which nothing else may write, and end in time."""
+    path, timeout_s = sys.argv[1:]
+    signal.setitimer(signal.ITIMER_REAL, float(timeout_s) + 1)  # ends it even when the parent was killed
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        json.dump(answer_of(path), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One run, and everything around it: planning, output directory, status, verification, checks before it."""

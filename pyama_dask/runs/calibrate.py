@@ -1,0 +1,107 @@
+"""Doing one block for real, to know what a whole run would take."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.units import as_ranges, parse_selection
+from pyama_dask.errors import CancelledError, PlanError
+from pyama_dask.files.atomic import files_below
+from pyama_dask.launch import worker_count
+from pyama_dask.plan.plan import Plan
+from pyama_dask.runs.driver import plan_run, run
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.runs.timings import Calibration, summed_up, write_calibration
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import STEPS, WORK
+
+TRIAL = Path(WORK) / "calibration"
+"""Directory in the output for the trial; removed when it is over."""
+
+
+def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bool = False) -> tuple[Plan, Calibration]:
+    """Do the first block of some FOVs where the run would do it, and measure: two a worker, as its first is slow.
+
+    On a queue this is one job. What is done goes to a directory of its own within the output and is removed again;
+    what was measured is kept there, for the runs that follow.
+
+    Parameters
+    ----------
+    config
+        Of the whole run.
+    cancel
+        Set it to end early.
+    into
+        Whether the output may be a folder that holds other files.
+
+    Returns
+    -------
+    The plan of the whole run, and what was measured.
+
+    Raises
+    ------
+    ConfigError, SourceError, OutputError, PlanError
+        If the run cannot be done as configured, or the trial failed.
+    """
+    plan, _ = plan_run(config, into=into)
+    trial = trial_of(plan)
+    _remove_trial(trial.output)
+    began, moments = time.monotonic(), list[float]()
+
+    def see(event: Mapping[str, Any]) -> None:
+        if event["step"] in STEPS:
+            moments.append(time.monotonic())
+
+    try:
+        report = run(trial, cancel=cancel, progress=see)
+        ended = time.monotonic()
+        if report.cancelled:
+            raise CancelledError("the trial was cancelled")
+        if report.exit_status:
+            raise PlanError(f"the trial failed: {report.stopped or report.failed[0].reason}")
+        costs = Ledger(trial.output / LEDGER).costs
+        size = sum(path.stat().st_size for fov in trial.output.glob("fov_*") for path in files_below(fov))
+    finally:
+        _remove_trial(trial.output)
+    fovs, frames = len(report.fovs), len(parse_selection(trial.params.frames))
+    around = (moments[0] - began - costs[0].seconds) + (ended - moments[-1])
+    cells = sum(fov.cells or 0 for fov in report.fovs) / fovs
+    measured = summed_up(plan.job, frames, costs, around, size / fovs / frames, cells)
+    write_calibration(plan.job.output, measured)
+    return plan, measured
+
+
+def _remove_trial(output: Path) -> None:
+    """Remove the output of a trial; a folder of another kind stays, and the trial is refused."""
+    if (output / LEDGER).exists():
+        shutil.rmtree(output, ignore_errors=True)
+
+
+def trial_of(plan: Plan) -> Config:
+    """Config of the trial: the first block of two FOVs for every worker, or two blocks of the only one."""
+    job, config = plan.job, plan.job.config
+    able = [fov.fov for fov in plan.fovs if fov.tasks]
+    if not able:
+        raise PlanError("no FOV can be done: " + "; ".join(str(fov.problem) for fov in plan.fovs))
+    of_job = config.cluster.of_queue
+    workers = config.cluster.worker_processes if of_job else worker_count(config.cluster)
+    frames = job.frames[: job.block_frames * (1 if len(able) > 1 else 2)]
+    tracking = config.params.tracking_params
+    fewer = {"min_frames": min(tracking["min_frames"], max(1, len(frames) // 2))}
+    changes: dict[str, Any] = {
+        "params": {
+            "fovs": as_ranges(able[: 2 * workers]),
+            "frames": as_ranges(frames),
+            "tracking_params": tracking | fewer,
+        },
+        "storage": {"block_frames": job.block_frames},
+        "cluster": {"jobs": 1, "adaptive": None} if of_job else {},
+    }
+    parts = {name: getattr(config, name).model_copy(update=update) for name, update in changes.items()}
+    return config.model_copy(update=parts | {"output": job.output / TRIAL})

@@ -1,0 +1,128 @@
+"""Room on the output's file system: what a run still needs of it, and what there is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyama_dask.errors import DiskError, OutputError
+from pyama_dask.files.atomic import disk_error
+from pyama_dask.plan.plan import Plan
+from pyama_dask.store.layout import ArraySpec, layout, products
+from pyama_dask.store.ledger import Ledger
+
+USUAL = {"raw": 0.6, "labels": 0.05, "background": 0.5, "display": 0.3}
+"""Part of their size that arrays of movies of cells take on disk, by what they are."""
+LEAST = {"raw": 0.2, "labels": 0.0, "background": 0.0, "display": 0.0}
+"""Part that they take at least: the noise of a camera does not compress away."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that a run needs, and that there are."""
+
+    least: int
+    """It cannot do with less."""
+    about: int
+    """What movies of cells take, but for their crops, whose number is not known."""
+    free: int
+    takes_files: bool
+    """Whether there may be more files."""
+
+    def __str__(self) -> str:
+        files = "" if self.takes_files else ", but no further file (its inodes are used up)"
+        return f"about {gib(self.about)} are still to be written, and {gib(self.free)} are free{files}"
+
+
+def room(plan: Plan, ledger: Ledger) -> Room:
+    """Say how much the tasks of a plan write, and how much the output's file system takes.
+
+    What is to be replaced counts as free.
+    """
+    exists = next(folder for folder in (plan.job.output, *plan.job.output.parents) if folder.exists())
+    replaced = sum(
+        size
+        for task in plan.tasks
+        for step in task.digests
+        for path, (size, _) in ledger.files.get(task.key, {}).get(step, {}).items()
+        if (plan.job.output / path).exists()
+    )
+    written = _frames_written(plan)
+    least, about = (int(sum(n * _stored(spec, part) for spec, n in written.items())) for part in (LEAST, USUAL))
+    disk = shutil.disk_usage(exists)
+    free = disk.free if disk.total else sys.maxsize  # some file systems do not say
+    inodes = os.statvfs(exists)
+    return Room(least, about, free + replaced, inodes.f_favail > 0 or not inodes.f_files)
+
+
+def check_room(plan: Plan, ledger: Ledger) -> list[str]:
+    """Refuse to begin what cannot fit.
+
+    Returns
+    -------
+    Warnings: of what may not fit.
+
+    Raises
+    ------
+    OutputError
+        If there is less room than pixels need that cannot be compressed to less.
+    """
+    there = room(plan, ledger)
+    if there.free >= there.about:
+        return []
+    remedy = "free some, choose another 'output', or store less ('storage')"
+    said = f"{plan.job.output}: has too little room: {there}; {remedy}"
+    if there.free < there.least:
+        raise OutputError(said)
+    return [said]
+
+
+@contextmanager
+def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
+    """Say of a disk that is found full inside the block how much is still to be written, and free.
+
+    Raises
+    ------
+    DiskError
+        In place of the error that a write has raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        if stop := disk_error(error, left.job.output):
+            raise with_amounts(stop, left, ledger) from error
+        raise
+
+
+def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
+    """Say how much is still to be written, and free; a disk that became read-only may have any amount free."""
+    return DiskError(f"{error}; {room(left, ledger)}")
+
+
+def _frames_written(plan: Plan) -> Counter[ArraySpec]:
+    """Frames that the tasks of a plan write, by array; arrays of equal FOVs are equal."""
+    job, frames = plan.job, Counter[ArraySpec]()
+    shapes = {task.shape for task in plan.tasks}
+    specs = {shape: layout(job.config, shape, job.n_frames, job.block_frames) for shape in shapes}
+    for task in plan.tasks:
+        for spec in (spec for step in task.digests for spec in products(specs[task.shape], task.kind, step)):
+            frames[spec] += task.stop - task.start
+    return frames
+
+
+def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:
+    """Bytes of a frame on disk."""
+    if spec.codec == "none" or spec.level == "tiles":
+        return spec.frame_bytes
+    kind = "display" if spec.level else "raw" if spec.is_raw else "labels" if spec.is_labels else "background"
+    return spec.frame_bytes * part[kind]
+
+
+def gib(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,306 @@
+"""What usually goes wrong in the night, tried before: where tasks run, and on the disk that they write to."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from distributed.utils import get_ip
+
+from pyama_dask.config.models import Cluster, Config
+from pyama_dask.config.units import clock_time, memory_bytes
+from pyama_dask.errors import ClusterError, ConfigError, PyamaError
+from pyama_dask.execute.pool import DaskPool
+from pyama_dask.execute.walltime import room_of, too_long
+from pyama_dask.files.atomic import folder_for, write_bytes
+from pyama_dask.launch import check_network, interfaces, launched, named
+from pyama_dask.plan.plan import Plan
+from pyama_dask.runs.disk_space import check_room, gib
+from pyama_dask.runs.driver import plan_run, script_of
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.runs.timings import Calibration, read_calibration
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import WORK
+
+PACKAGES = (
+    "pyama-dask", "dask", "distributed", "numpy", "numba", "zarr", "tensorstore", "numcodecs", "nd2", "pylibCZIrw",
+    "scipy", "pandas", "btrack", "cellpose", "torch",
+)  # fmt: skip
+"""Whose versions must be equal on driver and workers, where they are installed."""
+SCRATCH_BYTES = 2**30
+"""Bytes that should be free where a worker has its own files."""
+SPARE_FILES = 1.2
+"""Files that should be free, for each that a run writes."""
+CLOCKS = 60.0
+"""Seconds by which the clock of the output's disk may differ."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check."""
+
+    about: str
+    said: str
+    good: bool = True
+
+
+def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Finding]:
+    """Do one check after the other, the cheap ones first; the last starts a worker where the run would have them.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    wait
+        Seconds to wait for the worker.
+    into
+        Whether the output may be a folder that holds other files.
+    """
+    try:
+        plan, _ = plan_run(config, into=into)
+        script_of(plan.job.config)
+    except PyamaError as error:
+        yield Finding("plan", str(error), good=False)
+        return
+    yield Finding("plan", f"{len(plan.fovs)} FOVs, {len(plan.tasks)} tasks, blocks of {plan.job.block_frames} frames")
+    for fov in plan.fovs:
+        if fov.problem:
+            yield Finding("movie", fov.problem, good=False)
+    cluster = plan.job.config.cluster
+    measured = read_calibration(plan.job.config)
+    yield memory(plan, measured)
+    if cluster.of_queue or cluster.kind == "local":
+        yield network(cluster)
+    if cluster.of_queue:
+        yield walltime(plan, measured)
+    yield from disk(plan.job.output)
+    yield from room(plan)
+    yield files(plan, measured)
+    yield from one_worker(plan, wait)
+
+
+# ------------------------------------------------------------------------------------------- on this machine
+
+
+def memory(plan: Plan, measured: Calibration | None) -> Finding:
+    """Hold what a task needs against what a worker has."""
+    needed = max(plan.memory, measured.memory if measured else 0)
+    said = f"a task needs {gib(needed)}, a worker has {gib(plan.worker_memory)}"
+    cluster = plan.job.config.cluster
+    if cluster.of_queue:
+        said += f" of the {gib(memory_bytes(cluster.memory))} of its job (1 GiB is 1.07 GB)"
+    if needed > 0.9 * plan.worker_memory:
+        return Finding("memory", f"{said}: raise cluster.memory, or lower storage.block_frames", good=False)
+    return Finding("memory", said)
+
+
+def network(cluster: Cluster) -> Finding:
+    """Check the addresses at which workers find the scheduler, and users the dashboard."""
+    known = interfaces()
+    try:
+        check_network(cluster)
+    except ConfigError as error:
+        return Finding("network", str(error), good=False)
+    if not cluster.of_queue:
+        return Finding("network", f"the dashboard listens at {cluster.dashboard}, or at the next free port")
+    if cluster.interface:
+        return Finding("network", f"the scheduler listens at {known[cluster.interface]} ({cluster.interface})")
+    said = f"the scheduler listens at {get_ip()}, the machine's own choice of {named(known)}"
+    if get_ip().startswith("127."):
+        return Finding("network", f"{said}: no other machine reaches that; set cluster.interface", good=False)
+    return Finding("network", f"{said}; set cluster.interface if workers do not find it")
+
+
+def walltime(plan: Plan, measured: Calibration | None) -> Finding:
+    """Hold what a task takes against what a job has."""
+    cluster = plan.job.config.cluster
+    room = room_of(cluster)
+    if room is None:
+        return Finding("walltime", f"{cluster.kind} has none")
+    if measured is None:
+        return Finding(
+            "walltime",
+            f"a job has {clock_time(room)} for tasks; how long they take is not measured: "
+            "'pyama-dask plan RUN.YAML --calibrate' does that",
+        )
+    longest = max(plan.tasks, key=measured.of)
+    seconds = measured.of(longest)
+    if seconds > room:
+        return Finding("walltime", too_long(cluster, seconds, longest), good=False)
+    said = f"a task takes up to {seconds:.1f} s, a job has {clock_time(room)} for tasks"
+    if 5 * seconds > room:
+        return Finding("walltime", f"{said}, fewer than five: raise cluster.walltime", good=False)
+    return Finding("walltime", said)
+
+
+def disk(output: Path) -> Iterator[Finding]:
+    """Try what a run does with the output's disk: write, flush, rename over, lock; and look at its clock."""
+    exists = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".pyama-dask-doctor-", dir=exists) as folder:
+            began = time.time()
+            file = Path(folder) / "file"
+            file.write_bytes(b"before")
+            write_bytes(file, b"after")
+            renamed = file.read_bytes() == b"after"
+            clock = file.stat().st_mtime - began
+            with file.open("rb+") as opened:
+                locks = takes_turns(opened.fileno())
+    except OSError as error:
+        said = f"{exists}: cannot be written to: {error.strerror}; choose another 'output'"
+        yield Finding("output", said, good=False)
+        return
+    yield Finding(
+        "output",
+        f"{exists}: files can be written, flushed and renamed" if renamed
+        else f"{exists}: a file that is renamed over another does not take its place; choose another disk",
+        good=renamed,
+    )  # fmt: skip
+    if abs(clock) > CLOCKS:
+        yield Finding("clock", f"that of the output's disk differs by {clock:.0f} s; have it set", good=False)
+    if not locks:
+        yield Finding("lock", f"{exists}: does not keep locks; never start two runs in it at the same moment")
+
+
+def takes_turns(file: int) -> bool:
+    """Whether a file system keeps locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def room(plan: Plan) -> Iterator[Finding]:
+    """Hold what the run writes against what is free."""
+    try:
+        warnings = check_room(plan, Ledger(plan.job.output / LEDGER))
+    except PyamaError as error:
+        yield Finding("space", str(error), good=False)
+        return
+    yield from (Finding("space", warning, good=False) for warning in warnings)
+    if not warnings:
+        yield Finding("space", "there is room for the images")
+
+
+def files(plan: Plan, measured: Calibration | None) -> Finding:
+    """Hold the number of files against what the file system, and as far as it says so the quota, allows."""
+    fovs = sum(bool(fov.tasks) for fov in plan.fovs)
+    cells = measured.cells * fovs if measured else 0
+    count = int(plan.files_per_fov * fovs + plan.files_per_cell * cells)
+    of_cells = "with those of cells" if measured else f"and {plan.files_per_cell} for each cell"
+    exists = next(folder for folder in (plan.job.output, *plan.job.output.parents) if folder.exists())
+    free = os.statvfs(exists).f_favail
+    said = f"{count} are written, {of_cells}"
+    if 0 < free < SPARE_FILES * count:
+        return Finding("files", f"{said}, but only {free} are free: set storage.cells to zip or off", good=False)
+    return Finding("files", f"{said}; ask for your quota of files if you have one ('quota -s', 'lfs quota')")
+
+
+# --------------------------------------------------------------------------------------------- on a worker
+
+
+def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
+    """Start one worker where the run would have them, and look around there."""
+    job, cluster = plan.job, plan.job.config.cluster
+    if cluster.kind in ("serial", "runner"):
+        return
+    alone = {"workers": 1, "failed_jobs": 1} | ({"jobs": 1, "adaptive": None} if cluster.of_queue else {})
+    trial = job.output / WORK / f"doctor-{uuid4().hex[:8]}"
+    began = time.monotonic()
+    try:
+        with folder_for(trial.parent):
+            try:
+                trial.mkdir()
+                (note := trial / "note").write_text(trial.name)
+                with launched(cluster.model_copy(update=alone), trial, trial.name) as (pool, _):
+                    assert isinstance(pool, DaskPool)
+                    worker = first_worker(pool, wait)
+                    seen = pool.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
+            finally:
+                shutil.rmtree(trial, ignore_errors=True)
+        yield Finding("worker", f"came to {seen['host']} and was back within {time.monotonic() - began:.0f} s")
+        yield from compare(seen, trial.name, plan)
+    except (PyamaError, OSError) as error:
+        yield Finding("worker", str(error), good=False)
+    except Exception as error:  # noqa: BLE001  (what a worker of another environment may say)
+        yield Finding("worker", f"cannot do what it is told: {type(error).__name__}: {error}", good=False)
+
+
+def first_worker(pool: DaskPool, wait: float) -> str:
+    """Wait for a worker; its address.
+
+    Raises
+    ------
+    ClusterError
+        If none comes.
+    """
+    until = time.monotonic() + wait
+    while not (workers := pool.client.scheduler_info(n_workers=-1)["workers"]):
+        pool.check()
+        if time.monotonic() > until:
+            raise ClusterError(f"none came within {wait:.0f} s; {pool.standing() or 'nobody knows why'}")
+        time.sleep(0.2)
+    return str(next(iter(workers)))
+
+
+def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:
+    """See on a worker what it has and sees."""
+    scratch = dask_worker.local_directory
+    answer = Path(f"{note}-answer")
+    seen: dict[str, Any] = {"host": socket.gethostname(), "versions": versions(), "scratch": scratch}
+    with suppress(OSError):
+        seen["scratch_free"] = shutil.disk_usage(scratch).free
+    try:
+        seen["note"] = Path(note).read_text()
+        write_bytes(answer, seen["note"].encode())
+        answer.unlink()
+    except OSError as error:
+        seen["disk_error"] = str(error)
+    seen["movie"] = os.access(movie, os.R_OK)
+    return seen
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def compare(seen: dict[str, Any], nonce: str, plan: Plan) -> Iterator[Finding]:
+    """Hold what a worker has and sees against what it must."""
+    if seen.get("note") != nonce or "disk_error" in seen:
+        why = seen.get("disk_error", "it sees another directory of that name")
+        yield Finding("output", f"{plan.job.output}: on the worker: {why}; choose one on a shared disk", good=False)
+    else:
+        yield Finding("output", "the worker sees it, and can write to it")
+    if not seen["movie"]:
+        said = f"{plan.job.source}: the worker cannot read it; put it on a disk that all nodes see"
+        yield Finding("movie", said, good=False)
+    mine, theirs = versions(), seen["versions"]
+    differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    if differing:
+        said = "; ".join(f"{name} {mine.get(name)} here, {theirs.get(name)} there" for name in differing)
+        remedy = "start workers from the same environment ('python' in cluster.options)"
+        yield Finding("versions", f"{said}: {remedy}", good=False)
+    else:
+        said = f"the same here and there: pyama_dask {mine.get('pyama-dask')}, Python {mine['python']}"
+        yield Finding("versions", said)
+    free = seen.get("scratch_free", 0)
+    said, enough = f"{seen['scratch']} on the worker has {gib(free)} free", free > SCRATCH_BYTES
+    yield Finding("scratch", said if enough else f"{said}; set cluster.local_directory", good=enough)

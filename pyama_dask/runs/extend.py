@@ -1,0 +1,167 @@
+"""A movie that is another file than before: whether it is the same acquisition, with more frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.yaml_text import load_yaml
+from pyama_dask.errors import OutputError, StoreError
+from pyama_dask.files.atomic import read_file
+from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
+from pyama_dask.runs.output_dir import CONFIG
+from pyama_dask.runs.status import LEDGER, read_plan
+from pyama_dask.runs.verify import find_faults
+from pyama_dask.steps.ingest import read_planes
+from pyama_dask.store.arrays import read_attributes, read_frame
+from pyama_dask.store.layout import IMAGES, channel_of, is_raw_group
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import fov_name, task_key
+
+SAMPLES = 64
+"""Frames of the output that are compared with the movie's, spread over all that are recorded."""
+
+
+def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, extend: bool) -> str:
+    """Identity that the movie had when the output was begun, of which nothing may be recorded yet.
+
+    Raises
+    ------
+    OutputError
+        If it is another movie, or has grown and is not to be gone on with.
+    """
+    recorded = recorded_movie(config.output) or {"identity": movie.identity, "first": movie.identity}
+    if movie.has_identity(recorded["identity"]):
+        return recorded["first"]
+    if not extend:
+        raise OutputError(
+            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed; choose "
+            "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
+            "it with --extend"
+        )
+    check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
+    return recorded["first"]
+
+
+def recorded_movie(output: Path) -> dict[str, str]:
+    """Of which movie an output is; empty if nothing is done yet.
+
+    Raises
+    ------
+    OutputError
+        If something is done, and damage has left nothing that says of what.
+    """
+    ledger = Ledger(output / LEDGER)
+    if ledger.movie or not ledger.done:
+        return ledger.movie
+    try:
+        plan = read_plan(output)
+    except OutputError as error:
+        raise OutputError(
+            f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
+        ) from error
+    return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
+
+
+def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -> None:
+    """See whether a movie is the one that an output was made from, with frames added.
+
+    What it says of itself must agree, as far as it reached before; so must the time stamps and the pixels of frames
+    that were copied, of which some are compared.
+
+    Parameters
+    ----------
+    output
+        Output directory.
+    ledger
+        What is recorded of it.
+    movie, metadata
+        The movie as it is now.
+
+    Raises
+    ------
+    OutputError
+        If it is another one; says in what.
+    """
+    try:
+        before = load_yaml(read_file(output / CONFIG))["metadata"]
+        difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
+    except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
+        raise OutputError(
+            f"{output}: cannot be compared with the movie, as its records are damaged: {error}"
+        ) from error
+    if difference:
+        raise OutputError(
+            f"{output}: cannot be extended, as {movie} is not the movie that it was made from, with frames added: "
+            f"{difference}; choose another 'output'"
+        )
+
+
+def _difference(before: dict[str, Any], now: Metadata) -> str | None:
+    """What the movie says of itself now and did not before; None if it only has more frames."""
+    said = {
+        "format": (before["format"], now.format),
+        "number of z planes": (before["z_planes"], now.z_planes),
+        "pixel size": (before["pixel_size_um"], now.pixel_size_um),
+        "set of channels": (
+            [(channel["name"], channel["dtype"]) for channel in before["channels"]],
+            [(channel.name, channel.dtype) for channel in now.channels],
+        ),
+        "set of FOVs": (
+            [(fov["name"], tuple(fov["shape"])) for fov in before["fovs"]],
+            [(fov.name, fov.shape) for fov in now.fovs],
+        ),
+    }
+    for what, (then, today) in said.items():
+        if then != today:
+            return f"it has another {what}"
+    if now.n_frames < before["n_frames"]:
+        return f"it has {now.n_frames} frames, and had {before['n_frames']}"
+    return None
+
+
+def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> str | None:
+    """Compare some frames that were copied with those that the movie has now."""
+    copied = list(_copied_frames(output, ledger))
+    chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
+    with open_reader(movie) as reader:
+        for fov, k, z in chosen:
+            images = output / fov_name(fov) / IMAGES
+            recorded = read_attributes(images)
+            frame = recorded["frames"][k]
+            where = f"FOV {fov}, frame {frame}"
+            if _other_time(recorded, k, now, fov, frame):
+                return f"{where} was taken at another time"
+            if _other_pixels(reader, images, fov, frame, k, z):
+                return f"{where} has other pixels"
+    return None
+
+
+def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:
+    """Yield FOV, frame counted in the output, and plane of the first frame of every block that was copied."""
+    plan = read_plan(output)
+    for fov in plan["fovs"]:
+        settings = plan["settings"][fov["settings"]]
+        digests = fov["kinds"]["ingest"]["steps"]["copy"] if fov["kinds"] else []
+        for block, digest in enumerate(digests):
+            key = task_key("ingest", fov["fov"], block)
+            if ledger.has(key, "copy", digest) and not find_faults(output, ledger, [key]):
+                yield fov["fov"], block * settings["storage"]["block_frames"], settings["params"]["z"]
+
+
+def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame: int) -> bool:
+    if recorded["time_source"] != now.source_of(fov) or now.times_min is None:
+        return False  # they were not, or are not, the movie's own, or some of them were estimated
+    return bool(abs(recorded["times_min"][k] - now.times_min[fov, frame]) > 1e-6)
+
+
+def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str) -> bool:
+    groups = [group.name for group in images.iterdir() if is_raw_group(group.name)]
+    planes = read_planes(reader, fov, frame, [channel_of(group) for group in groups], z)
+    stored = [read_frame(images, f"{group}/0", k) for group in groups]
+    return any(not np.array_equal(a, b) for a, b in zip(planes, stored, strict=True))

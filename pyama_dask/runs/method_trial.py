@@ -1,0 +1,257 @@
+"""Methods that are not this package's, tried once when a run is planned, so that a wrong one does not end a night."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config.models import Config, parameter_model
+from pyama_dask.config.units import exception_text
+from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
+from pyama_dask.kernels.features import Intensities, Shapes
+from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
+from pyama_dask.plan.plan import active_steps
+from pyama_dask.readers import Metadata
+from pyama_dask.steps.finish import measured_columns
+from pyama_dask.steps.ingest import preprocessed, segmented
+from pyama_dask.steps.link import follow
+from pyama_dask.workflow.task import digest
+
+LARGEST = (240, 256)
+"""(H, W) of made frames at most; height and width differ, as a method may mix them up."""
+PITCH = 64
+"""Pixels from cell to cell."""
+
+Tried = Callable[[Chosen, "Made", str], "Made"]
+"""What runs a method on made data, and gives the data for the method after it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A phase-contrast frame with cells of a texture, as none was ever taken."""
+
+    frame: np.ndarray
+    """(H, W) of the movie's type."""
+    centres: npt.NDArray[np.int32]
+    """(N, 2) of the cells."""
+    radius: int
+
+    @classmethod
+    def like(cls, shape: tuple[int, int], dtype: str) -> Made:
+        """Make a frame of a movie's type, no larger than its frames; always the same."""
+        height, width = (min(of) for of in zip(shape, LARGEST, strict=True))
+        pitch = min(PITCH, height, width)
+        radius, rows, columns = pitch // 4, height // pitch, width // pitch
+        centres = np.indices((rows, columns)).reshape(2, -1).T * pitch + pitch // 2
+        cell = np.add.outer(*[(np.arange(pitch) - pitch // 2) ** 2] * 2) <= radius**2
+        spread = np.full((height, width), 2)
+        spread[: rows * pitch, : columns * pitch][np.tile(cell, (rows, columns))] = 40
+        grey = np.clip(np.random.default_rng(1).normal(100, spread), 0, 255) * (1 if dtype == "uint8" else 100)
+        return cls(grey.astype(dtype), centres.astype(np.int32), radius)
+
+    @property
+    def boxes(self) -> list[npt.NDArray[np.int32]]:
+        """(N, 4) boxes over three frames: of all cells, of none, and of all a little further."""
+        found = np.hstack([self.centres - self.radius, self.centres + self.radius + 1])
+        return [found, found[:0], found + self.radius // 8]
+
+    @property
+    def shapes(self) -> list[Shapes]:
+        """Shapes of all cells, and of none."""
+        around, area = np.ones(len(self.centres)), np.pi * max(self.radius, 1) ** 2
+        of_disk = np.outer(around, [area / (4 * np.pi), area / (4 * np.pi), 0.0])
+        every = Shapes((around * area).astype(np.int64), of_disk, around * np.sqrt(4 * np.pi * area))
+        return [every, Shapes(every.area[:0], every.covariance[:0], every.perimeter[:0])]
+
+    @property
+    def intensities(self) -> list[Intensities]:
+        """Intensities of all cells, and of none."""
+        mean = np.linspace(10.0, 90.0, len(self.centres))
+        return [Intensities(mean * self.radius, mean, 2 * mean, mean), Intensities(*[mean[:0]] * 4)]
+
+
+def try_methods(config: Config, metadata: Metadata) -> list[str]:
+    """Run each method of other people on made data, and check what it gives as a run would.
+
+    That a method fails on made data does not prove that it is wrong, unless it would fail on all data: a name or a
+    module that is not there, an attribute that a module or its data does not have, arguments that a function does not
+    take. Ready plugins are right, and may take long to load, so that only what they need is looked for.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    metadata
+        Of the movie.
+
+    Returns
+    -------
+    Warnings, for methods that could not be tried.
+
+    Raises
+    ------
+    ConfigError
+        If one gives something else than it must, would fail on all data, or has not what it needs; names key, method,
+        file and line.
+    """
+    trials = [trial for trial in _trials(config) if is_plugin(trial.kind, trial.name)]
+    if not trials or config.channels.pc is None:
+        return []
+    made = Made.like(metadata.fovs[0].shape, metadata.channels[int(config.channels.pc.channel)].dtype)
+    found = []
+    for trial in trials:
+        if ready := ready_method(trial.kind, trial.name):
+            try:
+                ready.check(trial.parameters)
+            except ConfigError as error:
+                raise ConfigError(f"{trial.key}: {trial.kind} {trial.name!r}: {error}") from error
+            continue
+        warning, made = trial.once(made)
+        found += [warning] if warning else []
+    return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method to be tried."""
+
+    key: str
+    """Where the config names it."""
+    kind: str
+    name: str
+    parameters: Mapping[str, Any]
+    run: Tried
+
+    def once(self, made: Made) -> tuple[str, Made]:
+        """Warning, or none, and the data for the next; what was tried in this process is not tried again."""
+        given = str(made.frame.dtype), made.frame.shape, hashlib.blake2b(made.frame.tobytes()).hexdigest()
+        known = digest(self.key, method_identity(self.kind, self.name), self.parameters, given)
+        if known not in _TRIED:
+            _TRIED[known] = self._result(made)
+        return _TRIED[known]
+
+    def _result(self, made: Made) -> tuple[str, Made]:
+        where = f"{self.key}, tried on made data"
+        method = Chosen(self.kind, self.name, **self.parameters)
+        try:
+            # of a frame that nobody took
+            with warnings.catch_warnings(action="ignore"), exit_raises():
+                return "", self.run(method, made, where)
+        except WrongReturnError as error:
+            raise ConfigError(str(error)) from error
+        except MemoryError as error:
+            said = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
+        except AlgorithmError as error:
+            said = str(error).removeprefix(f"{where}: ") + _line_of(error.__cause__, method.function)
+            if _fails_always(error.__cause__):
+                raise ConfigError(f"{where}: {said}") from error
+        return f"{self.key}: could not be tried on made data: {said}; if it fails on the movie, too, FOVs fail", made
+
+
+@contextmanager
+def exit_raises() -> Iterator[None]:
+    """Have ``os._exit`` raise `SystemExit` in this process, which a method would end without a word."""
+    here, leave = os.getpid(), os._exit
+
+    def raising(status: int) -> NoReturn:
+        if os.getpid() != here:  # a process that the method has forked
+            leave(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = raising
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
+_TRIED: dict[str, tuple[str, Made]] = {}
+"""What came of trials in this process."""
+
+
+def _trials(config: Config) -> Iterator[Trial]:
+    """Methods that a run would use, in the order of their use."""
+    params, channels, steps = config.params, config.channels, active_steps(config)
+    if "segment" in steps:
+        for name in params.preprocess:
+            yield Trial("params.preprocess", "preprocessor", name, {}, _preprocess)
+        segmenter = params.segmentation_method
+        yield Trial("params.segmentation_method", "segmenter", segmenter, params.segmentation_params, _segment)
+    if "track" in steps:
+        kept_by = parameter_model(keep_cells).model_fields
+        given = {name: value for name, value in params.tracking_params.items() if name not in kept_by}
+        yield Trial("params.tracking_method", "tracker", params.tracking_method, given, _track)
+    if "extract" in steps:
+        for name in channels.pc.features if channels.pc else ():
+            yield Trial("channels.pc.features", "phase feature", name, {}, _measure_shapes)
+        for k, choice in enumerate(channels.fl):
+            for name in choice.features:
+                yield Trial(f"channels.fl.{k}.features", "fluorescence feature", name, {}, _measure_intensities)
+
+
+def _preprocess(method: Chosen, made: Made, where: str) -> Made:
+    return Made(preprocessed(method, made.frame.copy(), where), made.centres, made.radius)
+
+
+def _segment(method: Chosen, made: Made, where: str) -> Made:
+    segmented([], method, made.frame.copy(), where)
+    return made
+
+
+def _track(method: Chosen, made: Made, where: str) -> Made:
+    follow(method, made.boxes, where, lambda t: f"{where}, frame {t}")
+    return made
+
+
+def _measure_shapes(method: Chosen, made: Made, where: str) -> Made:
+    for shapes in made.shapes:
+        measured_columns([method], 0, where, shapes, len(shapes.area))
+    return made
+
+
+def _measure_intensities(method: Chosen, made: Made, where: str) -> Made:
+    for intensities in made.intensities:
+        measured_columns([method], 0, where, intensities, len(intensities.total))
+    return made
+
+
+# -------------------------------------------------------------------------------------- what exceptions say
+
+
+_ARGUMENTS = re.compile(r"unexpected keyword argument|missing \d+ required|positional arguments? but")
+GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities)
+"""Modules, and what methods are given."""
+
+
+def _fails_always(error: BaseException | None) -> bool:
+    """Whether an exception of a method says that it would fail on all data."""
+    if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
+        return True
+    if isinstance(error, AttributeError):
+        return isinstance(error.obj, GIVEN)
+    if isinstance(error, TypeError):
+        return bool(_ARGUMENTS.search(str(error)))
+    return isinstance(error, NameError | ImportError | SyntaxError) and not isinstance(error, UnboundLocalError)
+
+
+def _line_of(error: BaseException | None, function: Any) -> str:
+    """Say in which line of a method's own file an exception was raised."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    file = getattr(code, "co_filename", None)
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f", in line {lines[-1]}" if lines else ""

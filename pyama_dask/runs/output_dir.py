@@ -1,0 +1,303 @@
+"""The output directory: checked before a run, held and recorded during it, and kept free of outdated results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Any
+
+import yaml
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.units import parse_selection, printable
+from pyama_dask.config.yaml_text import dump_yaml, load_yaml
+from pyama_dask.errors import OutputError, PyamaError, TakenOverError
+from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
+from pyama_dask.plan.plan import FovPlan, Plan, derived_from
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
+from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import documents
+from pyama_dask.store.layout import IMAGES, layout
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import WORK, Job, Step, Task, digest, fov_name, task_key
+
+log = logging.getLogger("pyama_dask")
+
+CONFIG = "processing_config.yaml"
+LOG = f"{WORK}/log.txt"
+MOST_ADDED = 4
+"""Times as many frames as before, up to which a run that adds frames keeps the length of blocks."""
+
+
+def check_output(output: Path, *, into: bool = False) -> None:
+    """Refuse an output directory that cannot be written, or that holds what no run has recorded.
+
+    Parameters
+    ----------
+    output
+        The directory; need not exist.
+    into
+        Whether a new output may be written beside other files.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be used; says what to do.
+    """
+    check_names(output, [LEDGER])
+    exists = next(parent for parent in (output, *output.absolute().parents) if parent.exists())
+    if not exists.is_dir():
+        raise OutputError(f"{output}: cannot be made, as {exists} is a file; choose another 'output'")
+    if not os.access(exists, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions"
+        )
+    check_output_is_ours(output, CONFIG, into=into)
+
+
+def keep_layout(config: Config) -> Config:
+    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with.
+
+    When frames are added, it is kept unless there are so many of them that it may have been chosen for a trial.
+    """
+    if config.storage.block_frames != "auto" or (before := read_config(config.output)) is None:
+        return config
+    held, wanted = (parse_selection(of.params.frames) for of in (before, config))
+    if wanted[: len(held)] != held or len(wanted) > MOST_ADDED * len(held):
+        return config
+    storage = config.storage.model_copy(update={"block_frames": before.storage.block_frames})
+    return config.model_copy(update={"storage": storage})
+
+
+def read_config(output: Path) -> Config | None:
+    """Config of the last run that wrote to an output; None if there is none that can be read."""
+    try:
+        document = load_yaml(read_file(output / CONFIG))
+        return Config.model_validate({key: value for key, value in document.items() if key != "metadata"})
+    except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
+        return None  # it is written anew, and tells nothing that the ledger's digests do not
+
+
+def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
+    """Look whether the recorded files of a task are there with their sizes; see `plan.FaultOf`.
+
+    Directories are only looked for. `MISSING` is said only where no file has another size.
+    """
+    missing = None
+    for of in ledger.files.get(task.key, {}).values():
+        for path, (size, _) in of.items():
+            if intermediate.is_part(path) and not with_parts:
+                continue
+            try:
+                state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
+            except OSError:
+                missing = MISSING
+                continue
+            if not S_ISDIR(state.st_mode) and state.st_size != size:
+                return f"{path}: has {state.st_size} bytes instead of {size}"
+    return missing
+
+
+def damaged_steps(job: Job, ledger: Ledger, fov: FovPlan) -> dict[str, set[Step]]:
+    """Recorded steps of a FOV, by task key, whose files have other sizes than recorded."""
+    keys = [task.key for task in fov.tasks if fault_of(job, ledger, task, with_parts=False) not in (None, MISSING)]
+    return {key: set(ledger.done[key]) for key in keys}
+
+
+class LogFile(logging.FileHandler):
+    """A log that is not worth a word, nor the run, where the disk takes no more of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, in which names from files may stand, for a terminal."""
+        return printable(super().format(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (its name in `logging`)
+        """Leave out what cannot be written."""
+
+
+@contextmanager
+def logging_to(output: Path) -> Iterator[None]:
+    """Write what the package logs to `LOG`."""
+    handler = LogFile(output / LOG, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        with suppress(OSError):  # on a full disk
+            handler.close()
+
+
+@contextmanager
+def begun(output: Path) -> Iterator[None]:
+    """Remove what a run has written to a new output if it is refused before it recorded anything there."""
+    is_new = not (output / LEDGER).exists()
+    try:
+        yield
+    except TakenOverError:
+        raise  # the files are another run's now
+    except PyamaError:
+        ledger = Ledger(output / LEDGER)
+        if is_new and not (ledger.movie or ledger.done or ledger.damaged):
+            for file in (LEDGER, LOG):
+                (output / file).unlink(missing_ok=True)
+            with suppress(OSError):  # a job has written its log there
+                (output / WORK / "jobs").rmdir()
+        raise
+
+
+def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Write the resolved config with the movie's metadata, and the plan that a complete output fulfils.
+
+    FOVs of earlier runs that this one leaves alone keep their part of the plan, and the settings it was made with.
+
+    Returns
+    -------
+    Part of the plan's document of every FOV, by its number, and warnings: which documents were damaged.
+    """
+    output = plan.job.output
+    remove_partial(output, "processing_*.yaml")  # other commands write to this folder, too
+    remove_partial(output / WORK)
+    resolved = plan.job.config.model_dump(mode="json")
+    written = resolved | {"metadata": describe(metadata, plan)}
+    text = dump_yaml(written, width=120)
+    try:
+        before = read_plan(output)
+    except OutputError:
+        before = {"fovs": [], "settings": {}}
+    what = settings_of(plan.job.config)
+    document, current = plan.document(), digest(what)
+    mine = {fov["fov"]: fov | {"settings": current} for fov in document["fovs"]}
+    fovs = {fov["fov"]: fov for fov in before["fovs"]} | mine
+    used = {fov["settings"] for fov in fovs.values()}
+    settings = {name: of for name, of in (before["settings"] | {current: what}).items() if name in used}
+    document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
+    warnings = write_documents(output, ledger, {CONFIG: text.encode(), PLAN: json.dumps(document).encode()})
+    for planned in plan.fovs:
+        outdated = ledger.outdated(planned.fov, planned.tasks)  # `prepare` makes them so, when these are taken back
+        if planned.tasks and plan.job.fov_dir(planned.fov).exists() and not outdated:
+            warnings += tidy(plan, metadata, ledger, planned.fov)
+    return mine, warnings
+
+
+def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -> list[str]:
+    """Write documents of an output where they are not as wanted, each recorded with its checksum before.
+
+    Parameters
+    ----------
+    wanted
+        Contents by path in the output.
+
+    Returns
+    -------
+    A warning if any of them was neither as wanted nor as recorded.
+    """
+    differing, damaged = dict[str, bytes](), []
+    for path, content in wanted.items():
+        try:
+            there = (output / path).read_bytes()
+        except OSError:
+            there = None
+        if there != content:
+            differing[path] = content
+            if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
+                damaged.append(path)
+    ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
+    for path, content in differing.items():
+        write_bytes(output / path, content)
+    if not damaged:
+        return []
+    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return [f"{output / damaged[0]}{more}: was damaged or missing, and has been written again"]
+
+
+def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
+    """Metadata of a movie as plain values; times stand in the FOVs' own stores."""
+    sources = sorted({fov.times.source for fov in plan.fovs})
+    return {
+        "file": metadata.path.name,
+        "identity": plan.identity,
+        "format": metadata.format,
+        "n_frames": metadata.n_frames,
+        "z_planes": metadata.z_planes,
+        "pixel_size_um": metadata.pixel_size_um,
+        "interval_min": metadata.interval_min,
+        "time_source": sources[0] if len(sources) == 1 else sources,
+        "channels": [asdict(channel) for channel in metadata.channels],
+        "fovs": [
+            {"fov": k, **json.loads(json.dumps(asdict(info)))}  # plain lists in place of tuples
+            for k, info in enumerate(metadata.fovs)
+        ],
+    }
+
+
+def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> list[str]:
+    """Make a FOV ready for its tasks: take back what is to be made anew, remove it, and create the arrays.
+
+    Returns
+    -------
+    Warnings, see `write_documents`.
+    """
+    job = plan.job
+    fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
+    again = ledger.outdated(fov.fov, fov.tasks)
+    for task in fov.tasks:
+        again.setdefault(task.key, set()).update(step for step in task.digests if (task.kind, step) in plan.anew)
+    for task in todo.tasks:
+        again.setdefault(task.key, set()).update(task.digests)
+    for key, steps in derived_from(damaged_steps(job, ledger, fov), ledger).items():
+        again.setdefault(key, set()).update(steps)  # also of steps that this run leaves out
+    ledger.void(again)
+    ledger.claim(names_of(plan, fov))
+    discard(plan, ledger, fov)
+    wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
+    ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
+    return write_documents(job.output, ledger, wanted)
+
+
+def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:
+    """Contents of all documents of a FOV's images, by path in the output.
+
+    The array of tracked labels is left out until the tracks are known: they decide how wide its ids are.
+    """
+    job, info = plan.job, metadata.fovs[fov.fov]
+    attributes = {
+        "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(job.frames),
+        "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
+        "pixel_size_um": metadata.pixel_size_um,
+    }  # fmt: skip
+    scale = (fov.times.interval, metadata.pixel_size_um)
+    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks")
+    specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
+    known = {
+        path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
+    }
+    store = f"{fov_name(fov.fov)}/{IMAGES}"
+    return {
+        f"{store}/{path}": content for path, content in documents(known, scale=scale, attributes=attributes).items()
+    }
+
+
+def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
+    """Remove what a FOV does not need any more, such as parts of crops that are done, and see to its documents.
+
+    Returns
+    -------
+    Warnings, see `write_documents`.
+    """
+    (planned,) = (of for of in plan.fovs if of.fov == fov)
+    remove_parts(plan, ledger, planned)
+    sweep(plan, planned)
+    return write_documents(plan.job.output, ledger, fov_documents(plan, metadata, ledger, planned))

@@ -1,0 +1,188 @@
+"""Which names in an output belong to its runs: only these are overwritten and removed.
+
+A run claims the names in the ledger before it creates them (see `Ledger.claim`), so that they are known as its own
+whenever it ends. Everything else is the user's and stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyama_dask.errors import OutputError
+from pyama_dask.files.atomic import remove_below, remove_partial
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store import intermediate
+from pyama_dask.store.crops import CELLS, remove_cells
+from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.trace_csv import TRACES, traces_file
+from pyama_dask.workflow.task import WORK, fov_name
+
+_SHARD = re.compile(r"c\.\d+\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
+"""Name of a shard, or of one that tensorstore was writing."""
+_CELL = 10**9
+"""Number with as many digits as the id of a cell may have."""
+
+
+def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
+    """Refuse an output directory that holds other files, and no ledger that records anything.
+
+    Parameters
+    ----------
+    output
+        The directory; need not exist. What a killed run has left in `WORK` before it recorded anything is no other
+        file.
+    config
+        Name of the config in an output.
+    into
+        Whether to write beside other files, unless they are results.
+
+    Raises
+    ------
+    OutputError
+        If it does.
+    """
+    if not output.is_dir():
+        return
+    ledger = Ledger(output / LEDGER)
+    if ledger.movie or ledger.done:
+        return
+    others = sorted(path.name for path in output.iterdir() if path.name != WORK)
+    if any(name == config or re.fullmatch(r"fov_\d{3,}", name) for name in others):
+        raise OutputError(
+            f"{output}: holds results that are not recorded in {LEDGER}, which is missing or has lost its lines. "
+            "Fix: choose an empty 'output', or restore the ledger"
+        )
+    if others and not into:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        raise OutputError(
+            f"{output}: holds other files: {', '.join(others[:5])}{more}. "
+            "Fix: choose an empty 'output', or write beside them with --into (into=True)"
+        )
+
+
+def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
+    """Names that a FOV's results have in the output, with their paths: traces, stores of cells, groups and arrays."""
+    directory = plan.job.fov_dir(fov.fov)
+    images = directory / IMAGES
+    specs = _specs(plan, fov)
+    paths = {images, *folders(images, specs), traces_file(directory, plan.job.source, fov.fov)}
+    paths |= {directory / name for name in CELLS.values()}
+    return {path.relative_to(plan.job.output).as_posix(): path for path in paths}
+
+
+def check_free_names(plan: Plan, ledger: Ledger) -> None:
+    """Refuse a run that would write to names at which there is something that no run has claimed.
+
+    Raises
+    ------
+    OutputError
+        If there is; names it.
+    """
+    for fov in plan.fovs:
+        claimed = ledger.claimed.get(fov_name(fov.fov), set())
+        if not fov.tasks or not plan.job.fov_dir(fov.fov).exists():
+            continue
+        if ledger.has_fov(fov.fov) and f"{fov_name(fov.fov)}/{IMAGES}" not in claimed:
+            continue  # recorded before names were claimed
+        for name, path in names_of(plan, fov).items():
+            if name not in claimed and (path.exists() or path.is_symlink()):
+                raise OutputError(
+                    f"{path}: was not written by a run, or {LEDGER} has lost the line that says so. "
+                    "Fix: move it, or choose another 'output'"
+                )
+
+
+def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:
+    """Stores of images in an output of which the ledger knows nothing: it may have lost lines."""
+    stores = (path.relative_to(output) for path in sorted(output.glob(f"fov_*/{IMAGES}")))
+    return [
+        store.as_posix()
+        for store in stores
+        if (found := re.fullmatch(r"fov_(\d{3,})", store.parts[0]))
+        and store.as_posix() not in ledger.claimed.get(store.parts[0], ())
+        and not ledger.has_fov(int(found[1]))
+    ]
+
+
+def longest_names(plan: Plan) -> Iterator[str]:
+    """Names of an output of which none that its run makes is longer."""
+    last = max((fov.fov for fov in plan.fovs), default=0)
+    traces = traces_file(plan.job.fov_dir(last), plan.job.source, last)
+    yield f"{traces.parent.name}/{traces.name}"
+    array = f"fl_background_ch_{max(int(choice.channel) for choice in plan.job.config.channels.all)}/tiles"
+    shard = f"c.{len(plan.job.blocks)}.0.0_{'0' * 16}.__lock"
+    yield f"{fov_name(last)}/{IMAGES}/{array}/{shard}"
+    yield f"{fov_name(last)}/{CELLS['directory']}/{array}/{_CELL}/0/c.0.0.0"
+    yield f"{WORK}/calibration/{WORK}/{fov_name(last)}/crops_{array.replace('/', '_')}_b{len(plan.job.blocks):03d}.npy"
+
+
+def _specs(plan: Plan, fov: FovPlan) -> dict[str, ArraySpec]:
+    shape = fov.tasks[0].shape
+    return layout(plan.job.config, shape, plan.job.n_frames, plan.job.block_frames)
+
+
+def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:
+    """Folders of groups and arrays of the store of a FOV's images."""
+    return {images / name for spec in specs.values() for name in (spec.group, spec.path)}
+
+
+# --------------------------------------------------------------------------------------------- removal
+
+
+def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
+    """Remove all results of a FOV that are not recorded as done for this plan, so that no stale file remains."""
+    directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
+    images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
+    mine = {plan.job.output / name for name in claimed}
+    done = {(t.kind, step) for t in fov.tasks for step, d in t.digests.items() if ledger.has(t.key, step, d)}
+    if ("gather", "crop") not in done:
+        for store in mine & {directory / name for name in CELLS.values()}:
+            remove_cells(store)
+    if ("gather", "extract") not in done:
+        for path in mine:
+            if path.parent == directory and path.name.endswith(TRACES):
+                path.unlink(missing_ok=True)
+    kept = {spec.shard_file(images, block) for spec, block in recorded_shards(fov, ledger, specs)}
+    for spec in specs.values():
+        remove_below(images / spec.path, [file.name for file in _shards(images / spec.path) if file not in kept])
+    wanted = folders(images, specs)
+    others = [path for path in mine - wanted if path.is_relative_to(images) and path != images and path.is_dir()]
+    for path in sorted(others, reverse=True):  # arrays before their groups
+        shards = _shards(path) if path.parent.parent == images else ()  # groups have none
+        remove_below(path, ["zarr.json", *(file.name for file in shards)])
+    sweep(plan, fov)
+
+
+def recorded_shards(fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
+    """Yield array and block of all shards that are recorded as done for this plan."""
+    for task in fov.tasks:
+        for step, wanted in task.digests.items():
+            if task.block is not None and ledger.has(task.key, step, wanted):
+                yield from ((spec, task.block) for spec in products(specs, task.kind, step))
+
+
+def _shards(array: Path) -> Iterator[Path]:
+    return (file for file in array.glob("c.*") if _SHARD.fullmatch(file.name))
+
+
+def sweep(plan: Plan, fov: FovPlan) -> None:
+    """Remove what killed processes have left half written in a FOV; none may be at work there."""
+    job = plan.job
+    images, specs = job.fov_dir(fov.fov) / IMAGES, _specs(plan, fov)
+    for folder in (job.fov_dir(fov.fov), job.work_dir(fov.fov), images, *folders(images, specs)):
+        remove_partial(folder)
+    for spec in specs.values():
+        for file in _shards(images / spec.path):
+            if file.name.endswith(".__lock"):
+                file.unlink()
+
+
+def remove_parts(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
+    """Remove the parts of crops of a FOV if the crops are done."""
+    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in fov.stage("gather")):
+        for part in intermediate.part_files(plan.job.work_dir(fov.fov)):
+            part.unlink()

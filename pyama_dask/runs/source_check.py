@@ -1,0 +1,198 @@
+"""The movie, compared with what was read from it: when a run ends, and at any later time by reading it again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyama_dask.config.units import parse_selection
+from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, SourceError
+from pyama_dask.plan.plan import Plan, derived_from
+from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
+from pyama_dask.runs.status import read_plan
+from pyama_dask.steps.ingest import digest_of, read_planes
+from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.workflow.task import task_key
+
+
+def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[str]:
+    """Compare the movie at the end of a run with the one that the run was planned for.
+
+    If it is another one, the FOVs that were read in this run are recorded as doubtful.
+
+    Parameters
+    ----------
+    plan
+        Of the run.
+    ledger
+        Open for writing.
+    costs
+        Of the tasks that the run has done.
+
+    Returns
+    -------
+    A warning, if the movie grew.
+    """
+    read = {cost.key for cost in costs if "copy" in cost.spent}
+    fovs = sorted({task.fov for task in plan.tasks if task.key in read})
+    snapshot = plan.job.snapshot
+    if not fovs or snapshot is None:
+        return []
+    try:
+        now = State.of(snapshot.path)
+        if snapshot.check(snapshot.state.difference(now), now):
+            grown = f"{snapshot.path}: grew from {snapshot.state.size} to {now.size} bytes during the run"
+            return [f"{grown}. The frames that were read are valid; --extend processes those that were added"]
+    except SourceError as error:
+        ledger.doubt(fovs, str(error))
+    return []
+
+
+# ---------------------------------------------------------------------------------------- reading it again
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block whose frames are recorded as copied."""
+
+    key: str
+    fov: int
+    frames: Sequence[int]
+    """Numbers in the movie."""
+    channels: list[int]
+    z: int | str | None
+    digests: Sequence[int]
+    """CRC-32C of each frame as it was read; fewer than frames if an older version has copied them."""
+
+
+@dataclass(frozen=True)
+class FrameFault:
+    """A frame of the movie that is not as it was read."""
+
+    fov: int
+    frame: int
+    """In the movie."""
+    what: str
+    key: str
+    """Of the task that read it."""
+    has_other_pixels: bool = True
+    """False if it cannot be read now, which says nothing about what was read before."""
+
+
+@dataclass(frozen=True)
+class MovieCheck:
+    """Comparison of a movie with what was read from it."""
+
+    movie: Path
+    frames: int
+    """Frames that were compared."""
+    faults: tuple[FrameFault, ...]
+    unknown: int
+    """Frames that were copied by an older version, which recorded no digests."""
+    is_recorded: bool = True
+    """Whether the movie has the identity of the one that the output was made from."""
+
+    @property
+    def to_read_again(self) -> tuple[FrameFault, ...]:
+        """Frames that the next run must read again.
+
+        A frame that cannot be read now, or that differs in another movie, takes back no result.
+        """
+        return tuple(fault for fault in self.faults if self.is_recorded and fault.has_other_pixels)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all frames are as they were read."""
+        return not self.faults and not self.unknown
+
+
+def check_movie(
+    output: Path, ledger: Ledger, movie: Path | None = None, *, cancel: threading.Event | None = None
+) -> MovieCheck:
+    """Read all frames of a movie again that an output was made from, and compare their digests.
+
+    Parameters
+    ----------
+    output
+        Output directory of a run.
+    ledger
+        What is recorded of it.
+    movie
+        The movie; by default where the last run read it.
+    cancel
+        Set it to end this early.
+
+    Raises
+    ------
+    SourceError
+        If the movie cannot be opened, or changes meanwhile.
+    OutputError
+        If the output is not one of a run.
+    CancelledError
+        If it was ended early.
+    """
+    path = (movie or Path(read_plan(output)["input"])).absolute()
+    blocks = list(_blocks(output, ledger))
+    unknown = sum(len(block.frames) for block in blocks if not block.digests)
+    known = [block for block in blocks if block.digests]
+    faults: list[FrameFault] = []
+    with _open(path, movie is None) as reader:
+        before = State.of(path)
+        for block in known:
+            if cancel is not None and cancel.is_set():
+                raise CancelledError(f"{path}: the comparison with {output} was cancelled")
+            faults += _frame_faults(reader, block)
+        if difference := before.difference(State.of(path)):
+            raise changed(path, difference)
+    recorded = ledger.movie.get("identity", "")
+    is_recorded = not recorded or take_snapshot(path).has_identity(recorded)
+    return MovieCheck(path, sum(len(block.frames) for block in known), tuple(faults), unknown, is_recorded)
+
+
+def _open(path: Path, is_recorded: bool) -> Reader:
+    try:
+        reader = open_reader(path)
+        _ = reader.metadata
+    except SourceError as error:
+        hint = ". Fix: name the movie with --movie if it was moved" if is_recorded and not path.exists() else ""
+        raise SourceError(f"{error}{hint}") from error
+    return reader
+
+
+def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
+    """Yield all blocks that are recorded as copied with the settings of the plan."""
+    plan = read_plan(output)
+    try:
+        for fov in plan["fovs"]:
+            settings = plan["settings"][fov["settings"]]
+            chosen, length = settings["channels"], settings["storage"]["block_frames"]
+            channels = [choice["channel"] for choice in (chosen["pc"], *chosen["fl"]) if choice]
+            frames = parse_selection(settings["params"]["frames"])
+            copies = fov["kinds"]["ingest"]["steps"]["copy"] if fov["kinds"] else []
+            for number, digest in enumerate(copies):
+                key = task_key("ingest", fov["fov"], number)
+                if ledger.has(key, "copy", digest):
+                    mine = frames[number * length : (number + 1) * length]
+                    read = ledger.frames_read.get(key, [])
+                    z = settings["params"]["z"]
+                    yield Block(key, fov["fov"], mine, channels, z, read if len(read) == len(mine) else [])
+    except (LookupError, TypeError) as error:
+        raise OutputError(f"{output}: its plan is damaged. Fix: run the same config again") from error
+
+
+def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
+    for frame, recorded in zip(block.frames, block.digests, strict=True):
+        try:
+            same = digest_of(read_planes(reader, block.fov, frame, block.channels, block.z)) == recorded
+        except (SourceError, MissingFrameError, IndexError) as error:
+            yield FrameFault(block.fov, frame, f"cannot be read: {error}", block.key, has_other_pixels=False)
+        else:
+            if not same:
+                yield FrameFault(block.fov, frame, "has other pixels than were read", block.key)
+
+
+def read_again(ledger: Ledger, faults: Iterable[FrameFault]) -> None:
+    """Record that blocks whose frames are at fault are not done, nor what is made from them."""
+    ledger.void(derived_from({fault.key: ["copy"] for fault in faults}, ledger))

@@ -1,0 +1,212 @@
+"""How an output stands: the report at the end of a run, and the status of an output at any time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.config.models import Config
+from pyama_dask.errors import OutputError
+from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.store.ledger import Checksum, Cost, Ledger
+from pyama_dask.workflow.failure import Cause, Failure
+from pyama_dask.workflow.task import BLOCKED, STEPS, WORK, Kind, Step, task_key
+
+log = logging.getLogger(__name__)
+
+LEDGER, PLAN, REPORT = (f"{WORK}/{name}" for name in ("ledger.jsonl", "plan.json", "report.json"))
+
+
+PLAN_KEYS = ("input", "identity", "first_identity", "warnings", "fovs", "settings", "current")
+"""What others than people read of the plan's document."""
+
+
+@dataclass(frozen=True)
+class FovReport:
+    """How one FOV stands after a run."""
+
+    fov: int
+    status: str
+    """``done``, ``partial``, ``failed`` or ``pending``."""
+    left: tuple[str, ...] = ()
+    """Steps of it that are not done."""
+    cause: Cause | None = None
+    """What kind of thing it failed for."""
+    reason: str | None = None
+    cells: int | None = None
+    rows: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step took."""
+
+    step: Step
+    seconds: float
+    """Of all workers together."""
+    memory: int
+    """Largest peak of a worker in bytes, in tasks that it has a part in."""
+
+
+def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
+    """Add up what the steps of some tasks took."""
+    seconds, memory = Counter[Step](), dict[Step, int]()
+    for cost in costs:
+        for step, spent in cost.spent.items():
+            seconds[step] += spent  # type: ignore[assignment]  # a Counter may count fractions
+            memory[step] = max(memory.get(step, 0), cost.memory)
+    return tuple(StepCost(step, seconds[step], memory[step]) for step in STEPS if step in memory)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended."""
+
+    output: Path
+    fovs: tuple[FovReport, ...]
+    warnings: tuple[str, ...]
+    tasks: int
+    """Tasks that this run had to do."""
+    tasks_done: int
+    """Tasks that it has done."""
+    seconds: float
+    cancelled: bool = False
+    stopped: str | None = None
+    """Why it was broken off."""
+    steps: tuple[StepCost, ...] = ()
+    """What each step took in this run."""
+    jobs: str = ""
+    """What became of the jobs of a queue."""
+
+    @property
+    def failed(self) -> tuple[FovReport, ...]:
+        """FOVs that failed."""
+        return tuple(fov for fov in self.fovs if fov.status == "failed")
+
+    @property
+    def exit_status(self) -> int:
+        """0 complete, 3 some FOVs failed, 4 broken off, 130 cancelled."""
+        return 4 if self.stopped else 130 if self.cancelled else 3 if self.failed else 0
+
+
+def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None = None) -> FovReport:
+    """How a FOV stands by the ledger.
+
+    Parameters
+    ----------
+    ledger
+        What is recorded.
+    fov
+        The FOV's part of the plan's document.
+    failure
+        Why it failed in this run, if it did.
+    """
+    number: int = fov["fov"]
+    if fov["problem"]:
+        failure = Failure("input", fov["problem"])
+    elif number in ledger.doubts and not failure:
+        failure = Failure("input", ledger.doubts[number])
+    if failure:
+        return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
+    steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
+    done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
+    left = tuple(step for step in STEPS if (step, False) in done)
+    notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
+    warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
+    failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
+    begun = any(is_done for _, is_done in done)
+    status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
+    cause, reason = (failure.cause, failure.reason) if failure else (None, None)
+    return FovReport(number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings)
+
+
+def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
+    """Path in the output and checksum of the traces that a run wrote of a FOV; None if there are none.
+
+    Other tables in the folder are not the run's, whatever their names.
+    """
+    files = ledger.files.get(task_key("gather", fov, None), {}).get("extract", {})
+    return next(iter(files.items()), None)
+
+
+def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
+    for number in range(stage["tasks"]):
+        digests = {step: of[number] for step, of in stage["steps"].items()}
+        yield task_key(kind, fov, number if kind in BLOCKED else None), digests
+
+
+def write_report(report: RunReport) -> None:
+    """Write the report beside the ledger."""
+    document = asdict(report) | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    try:
+        write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
+    except OSError as error:  # on a full disk; the person is told how the run ended all the same
+        log.warning("%s could not be written: %s", report.output / REPORT, error)
+
+
+def read_plan(output: Path) -> dict[str, Any]:
+    """Document of the plan that a complete output fulfils.
+
+    Raises
+    ------
+    OutputError
+        If there is none, or it cannot be read.
+    """
+    path = output / PLAN
+    try:
+        document: dict[str, Any] = json.loads(read_file(path))
+        return {name: document[name] for name in PLAN_KEYS}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise OutputError(
+            f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
+        ) from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise OutputError(f"{path}: is damaged; the next run writes it anew") from error
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed."""
+    resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
+    del resolved["params"]["fovs"]
+    return resolved
+
+
+def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
+    """Frames of earlier settings, if these differ from the present ones in nothing else; None otherwise."""
+    if not before or not now or before["params"]["frames"] == now["params"]["frames"]:
+        return None
+    only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
+    alike = [{**of, **{part: of[part] | new for part, new in only_frames.items()}} for of in (before, now)]
+    return str(before["params"]["frames"]) if alike[0] == alike[1] else None
+
+
+def read_status(output: Path) -> dict[str, Any]:
+    """How the FOVs of an output stand, from its plan and ledger; writes nothing.
+
+    Raises
+    ------
+    OutputError
+        If it is no output of a run.
+    """
+    document = read_plan(output)
+    ledger = Ledger(output / LEDGER)
+    settings, now = document["settings"], document["current"]
+    fovs: list[dict[str, Any]] = []
+    for fov in document["fovs"]:
+        of = fov["settings"]
+        differs: dict[str, Any] = {
+            "other_settings": of != now,
+            "other_frames": other_frames(settings.get(of), settings.get(now)),
+        }
+        fovs.append(asdict(report_fov(ledger, fov)) | differs)
+    warnings = list(document["warnings"])
+    if ledger.damaged:
+        warnings.append(f"{len(ledger.damaged)} lines of {ledger.path} cannot be read; 'run' or 'verify' again")
+    return {"output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs}

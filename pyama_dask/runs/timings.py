@@ -1,0 +1,128 @@
+"""What one block of one FOV takes, and what a whole run would take by that."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pyama_dask.config.models import Config
+from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.plan.plan import Plan
+from pyama_dask.store.ledger import Cost
+from pyama_dask.workflow.task import BLOCKED, KINDS, WORK, Job, Kind, Task, digest
+
+CALIBRATION = f"{WORK}/calibration.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on some blocks."""
+
+    settings: str
+    """Digest of what it was measured with; see `settings_of`."""
+    seconds: Mapping[Kind, float]
+    """Of a task by kind for each of its frames, when its worker has done one before."""
+    first: float
+    """Seconds that the first tasks of a worker take longer, as it compiles and loads what it needs."""
+    around: float
+    """Seconds of a run before its first task and after its last."""
+    memory: int
+    """Largest peak of a worker in bytes."""
+    size: float
+    """Bytes on disk of a FOV, for each frame."""
+    cells: float
+    """Cells of a FOV."""
+
+    def of(self, task: Task) -> float:
+        """Seconds of a task."""
+        return self.seconds.get(task.kind, 0.0) * (task.stop - task.start)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run would take."""
+
+    workers: int
+    seconds: float
+    """From start to end."""
+    worker_seconds: float
+    """Of all workers together."""
+    memory: int
+    """Of a worker in bytes."""
+    size: int
+    """Bytes on disk."""
+    files: int
+
+
+def settings_of(config: Config) -> str:
+    """Digest of all that the time of a block depends on, but for the frames and FOVs that are chosen, and the block.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    """
+    params = config.params.model_dump(mode="json", exclude={"fovs", "frames", "time_mapping"})
+    storage = config.storage.model_dump(mode="json", exclude={"block_frames"})
+    return digest(
+        VERSION, str(config.input), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind
+    )
+
+
+def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size: float, cells: float) -> Calibration:
+    """Sum up what tasks on some FOVs with so many frames took.
+
+    The later half of each kind of task counts, as workers begin with what they do once.
+    """
+    took: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    for cost in costs:
+        kind = next(kind for kind in KINDS if cost.key.startswith(f"{kind}-"))
+        took[kind].append(cost.seconds)
+    usual = {kind: median(of[len(of) // 2 :]) for kind, of in took.items() if of}
+    first = sum(max(0.0, took[kind][0] - of) for kind, of in usual.items())
+    length = {kind: min(frames, job.block_frames) if kind in BLOCKED else frames for kind in usual}
+    seconds = {kind: of / length[kind] for kind, of in usual.items()}
+    return Calibration(settings_of(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells)
+
+
+def predict(plan: Plan, measured: Calibration, workers: int) -> Prediction:
+    """Say what a whole run would take on so many workers.
+
+    The tasks of a FOV wait for each other, so the last FOVs do not keep all workers busy: a run takes as long as its
+    work, shared evenly, and half of what one FOV takes by itself.
+    """
+    fovs = [fov for fov in plan.fovs if fov.tasks]
+    total = sum(measured.of(task) for task in plan.tasks)
+    alone = max((sum(measured.of(stage[0]) for stage in fov.stages) for fov in fovs), default=0.0)
+    shared = total / max(1, min(workers, len(fovs) * len(plan.job.blocks)))
+    return Prediction(
+        workers=workers,
+        seconds=measured.around + measured.first + max(shared + alone / 2 * (workers > 1), alone),
+        worker_seconds=total + measured.first * workers,
+        memory=max(plan.memory, measured.memory),
+        size=int(measured.size * plan.job.n_frames * len(fovs)),
+        files=plan.files_per_fov * len(fovs) + plan.files_per_cell * math.ceil(measured.cells * len(fovs)),
+    )
+
+
+def write_calibration(output: Path, measured: Calibration) -> None:
+    """Keep what was measured with the output, for its runs."""
+    (output / WORK).mkdir(parents=True, exist_ok=True)
+    write_bytes(output / CALIBRATION, json.dumps(asdict(measured), indent=1).encode())
+
+
+def read_calibration(config: Config) -> Calibration | None:
+    """What was measured for the output of a resolved config, with the same settings; None where that is not so."""
+    with suppress(OSError, ValueError, TypeError):
+        document: dict[str, Any] = json.loads(read_file(config.output / CALIBRATION))
+        measured = Calibration(**document)
+        if measured.settings == settings_of(config):
+            return measured
+    return None

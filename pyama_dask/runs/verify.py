@@ -1,0 +1,160 @@
+"""The ledger's word, held against the files: what is missing, cut off, or not what was written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyama_dask.errors import CancelledError
+from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.plan.plan import derived_from
+from pyama_dask.runs.source_check import MovieCheck
+from pyama_dask.store.intermediate import is_part
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import Step
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as it was recorded."""
+
+    path: str
+    """In the output."""
+    what: str
+    key: str | None = None
+    """Of the task that wrote it, whose step must be done again; None for a document of the driver."""
+    step: Step | None = None
+
+
+def find_faults(
+    output: Path, ledger: Ledger, keys: Iterable[str] | None = None, *, deep: bool = False,
+    cancel: threading.Event | None = None,
+) -> list[Fault]:  # fmt: skip
+    """Hold files against the ledger.
+
+    Parts of crops may be gone, as they are removed when the crops are done; one that is there must be right.
+
+    Parameters
+    ----------
+    output
+        Output directory.
+    ledger
+        What is recorded of it.
+    keys
+        Of the tasks whose files are looked at; None for all.
+    deep
+        Whether to read every file and compare checksums, not only sizes.
+    cancel
+        Set it to end this early.
+
+    Raises
+    ------
+    CancelledError
+        If it was ended early.
+    """
+    faults = []
+    for key in list(ledger.done) if keys is None else keys:
+        if cancel is not None and cancel.is_set():
+            raise CancelledError(f"{output}: the comparison was cancelled. Fix: run again, it starts over")
+        for step in ledger.done.get(key, {}):
+            for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
+                what = fault(output / path, recorded, deep=deep)
+                if what is not None and not (what == MISSING and is_part(path)):
+                    faults.append(Fault(path, what, key, step))
+    return faults
+
+
+def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
+    """Compare the files that the driver writes with their recorded checksums; they are small, so always by content."""
+    faults = []
+    for path, accepted in ledger.documents.items():
+        found = [fault(output / path, recorded, deep=True) for recorded in accepted]
+        if all(found):
+            faults.append(Fault(path, str(found[0])))
+    return faults
+
+
+def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
+    """Record that steps whose files are at fault are not done, so that the next run does them again.
+
+    What was made from a damaged file may be wrong, and is done again, too; a missing file has misled nobody.
+    """
+    missing, damaged = dict[str, set[Step]](), dict[str, set[Step]]()
+    for found in faults:
+        if found.key is not None and found.step is not None:
+            (missing if found.what == MISSING else damaged).setdefault(found.key, set()).add(found.step)
+    invalid = derived_from(damaged, ledger)
+    ledger.void({key: missing.get(key, set()) | invalid.get(key, set()) for key in {**missing, **invalid}})
+
+
+def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[str]:
+    """Compare all files with a ledger that has damaged lines: one may have taken something back.
+
+    Returns
+    -------
+    Warnings: what was found, and taken back.
+    """
+    if not ledger.damaged:
+        return []
+    faults = find_faults(output, ledger, deep=True, cancel=cancel)
+    take_back(ledger, faults)
+    said = (
+        f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
+        f"all files were compared with their checksums, and {len(faults)} that are not as recorded are regenerated"
+    )
+    ledger.mend()
+    return [said]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How the files of an output were found."""
+
+    files: int
+    """That are recorded."""
+    faults: tuple[Fault, ...]
+    deep: bool
+    """Whether their contents were read, too."""
+    unreadable_lines: int
+    """Of the ledger."""
+    taken_back: bool
+    """Whether the next run makes anew what is at fault; not where the output cannot be written to."""
+    movie: MovieCheck | None = None
+    """Comparison with the movie, if it was read again."""
+    unrecorded: tuple[str, ...] = ()
+    """Stores of images, by path in the output, of which the ledger knows nothing: it has lost lines."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything that was looked at is as recorded."""
+        found = self.faults or self.unreadable_lines or self.unrecorded
+        return not found and (self.movie is None or self.movie.is_good)
+
+
+def verify(
+    output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True, cancel: threading.Event | None = None
+) -> Verification:
+    """Hold an output against its ledger, and take back what is not as recorded, so that the next run does it again.
+
+    Parameters
+    ----------
+    ledger
+        Open for writing in an output that this process has locked; read only, if nothing is to be taken back.
+    deep
+        Whether to compare checksums of contents, not only sizes; always, when lines of the ledger cannot be read.
+    take
+        Whether to take back what is at fault.
+    cancel
+        Set it to end this early.
+    """
+    lines = len(ledger.damaged)
+    files = len(ledger.documents) + sum(len(of) for steps in ledger.files.values() for of in steps.values())
+    deep = deep or lines > 0
+    faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep, cancel=cancel))
+    if take:
+        take_back(ledger, faults)
+    if take and lines:
+        ledger.mend()
+    return Verification(files, faults, deep, lines, take)

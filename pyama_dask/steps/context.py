@@ -1,0 +1,245 @@
+"""Where a task works: the arrays of its block, its scratch files, and an account of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pyama_dask.errors import DamagedError, PlanError
+from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.kernels.background import background_plane
+from pyama_dask.readers import SharedMovie, shared_movie
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import read_block, write_block
+from pyama_dask.store.layout import (
+    IMAGES,
+    ArraySpec,
+    Level,
+    background_name,
+    channel_indices,
+    channel_of,
+    layout,
+    raw_name,
+)
+from pyama_dask.store.lock import check_wanted
+from pyama_dask.workflow.task import Job, Step, Task
+
+DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
+"""What may go wrong with a display level; it is there to look at only, and fails no FOV."""
+CORRECTED = "corrected"
+"""Prefix of the histogram of a fluorescence channel less its background."""
+
+
+class Bench:
+    """Reads what steps need, writes what they make, and holds both for the steps after them.
+
+    It holds one piece of the block at a time: `frames`, which are all of the block unless the task says otherwise.
+
+    Parameters
+    ----------
+    task, job
+        What is to be done.
+    """
+
+    def __init__(self, task: Task, job: Job) -> None:
+        self.task, self.job, self.params = task, job, job.config.params
+        self.pc, self.fl = channel_indices(job.config)
+        self.images = job.fov_dir(task.fov) / IMAGES
+        self.work = job.work_dir(task.fov)
+        self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
+        self.spent: dict[Step, float] = dict.fromkeys(task.digests, 0.0)
+        """Seconds of work for each step."""
+        self._step: Step = next(iter(task.digests))
+        self._since = time.perf_counter()
+        self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
+        self.warnings: list[tuple[Step, str]] = []
+        self.notes: dict[Step, dict[str, int]] = {}
+        self.bytes_read = self.bytes_written = 0
+        self.frames_read: list[int] = []
+        """CRC-32C of every frame that was read from the movie."""
+        self.frames = range(task.start, task.stop)
+        self._held: dict[str, np.ndarray] = {}
+        self._verified: set[Path] = set()
+        self._planes: dict[int, tuple[int, np.ndarray]] = {}
+
+    @property
+    def phase(self) -> int:
+        """Index of the phase channel, in steps that need one."""
+        if self.pc is None:
+            raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
+        return self.pc
+
+    @property
+    def movie(self) -> SharedMovie:
+        """The movie, open, and the one that the run was planned for."""
+        if self.job.snapshot is None:
+            raise PlanError(f"{self.task.key}: needs a snapshot of the movie to read frames")
+        return shared_movie(self.job.snapshot)
+
+    @property
+    def step(self) -> Step:
+        """The step that is at work; what is written is its, and so is the time."""
+        return self._step
+
+    @step.setter
+    def step(self, step: Step) -> None:
+        now = time.perf_counter()
+        self.spent[self._step] += now - self._since
+        self._step, self._since = step, now
+
+    def pieces(self) -> Iterator[range]:
+        """Go from one piece of the block to the next; what was held of the one before is let go of."""
+        length = self.task.frames_at_once
+        for start in range(self.task.start, self.task.stop, length):
+            self._held.clear()
+            self.frames = range(start, min(start + length, self.task.stop))
+            yield self.frames
+
+    @property
+    def block(self) -> int:
+        """Number of the block."""
+        return self.task.start // self.job.block_frames
+
+    @property
+    def raw_groups(self) -> list[str]:
+        """Groups of the raw channels, phase first."""
+        phase = [] if self.pc is None else [raw_name("pc", self.pc)]
+        return phase + [raw_name("fl", channel) for channel in self.fl]
+
+    def get(self, group: str, level: Level = 0) -> np.ndarray:
+        """Piece of a group, from memory where the task has held it."""
+        spec = self.spec(group, level)
+        if spec.path not in self._held:
+            self.verified(spec.shard_file(self.images, self.block))
+            array = read_block(self.images, spec, self.frames.start, self.frames.stop)
+            self.bytes_read += array.nbytes
+            self._held[spec.path] = array
+        return self._held[spec.path]
+
+    def room(self, group: str, level: Level = 0) -> np.ndarray:
+        """Room for the piece of a group that a step makes frame by frame, for it to `put` in the end."""
+        spec = self.spec(group, level)
+        if spec.path not in self._held:
+            self._held[spec.path] = np.empty((len(self.frames), *spec.shape[1:]), spec.dtype)
+        return self._held[spec.path]
+
+    def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
+        """Write the piece of a group and hold it."""
+        self.check()
+        spec = self.spec(group, level)
+        if data.size:
+            self.wrote(write_block(self.images, spec, self.frames.start, data, self.frames.stop))
+            self.bytes_written += data.nbytes
+        self._held[spec.path] = data
+
+    def drop(self, group: str) -> None:
+        """Let go of a piece at full resolution that no later step needs."""
+        self._held.pop(f"{group}/0", None)
+
+    def remove(self, group: str, level: Level) -> None:
+        """Remove what was written of a group."""
+        file = self.spec(group, level).shard_file(self.images, self.block)
+        file.unlink(missing_ok=True)
+        if file in self.written[self.step]:
+            self.written[self.step].remove(file)
+
+    def background(self, channel: int, k: int) -> np.ndarray:
+        """(H, W) background of the piece's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        frame = self.frames[k]
+        at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
+        if at != frame:
+            group = background_name(channel)
+            tiles = self.specs[f"{group}/tiles"].tiles
+            assert tiles is not None
+            self._planes[channel] = frame, background_plane(self.get(group, "tiles")[k], tiles.size, out)
+        return out
+
+    def verified(self, path: Path) -> Path:
+        """Compare a file that is about to be read with its recorded checksum, and give its path.
+
+        Wrong bytes must not go into a result. What this task has written itself is not compared.
+
+        Raises
+        ------
+        DamagedError
+            If the file is not as it was recorded.
+        """
+        mine = path in self._verified or any(path in files for files in self.written.values())
+        if not mine and self.task.inputs is not None:
+            name = path.relative_to(self.job.output).as_posix()
+            recorded = self.task.inputs.get(name)
+            found = MISSING if recorded is None else fault(path, recorded, deep=True)
+            if found:
+                raise DamagedError(f"{path}: {found}. Fix: run again, it is regenerated", name)
+            self._verified.add(path)
+        return path
+
+    def check(self) -> None:
+        """See whether the task may go on; asked for every frame, and where cells are written for every cell.
+
+        Raises
+        ------
+        CancelledError
+            If the run was cancelled.
+        """
+        check_wanted(self.job)
+
+    def warn(self, step: Step, message: str) -> None:
+        """Say something of a step that the report must not leave out; once is enough."""
+        if (step, message) not in self.warnings:
+            self.warnings.append((step, message))
+
+    def note(self, **counts: int) -> None:
+        """Enter counts for the report."""
+        self.notes[self.step] = counts
+
+    def wrote(self, path: Path) -> None:
+        """Enter a file into the account."""
+        if path not in self.written[self.step]:
+            self.written[self.step].append(path)
+
+    def spec(self, group: str, level: Level = 0) -> ArraySpec:
+        """Array of a group; ids of tracks are wider where they must be."""
+        spec = self.specs[f"{group}/{level}"]
+        return spec.for_tracks(int(self.tracks["count"])) if spec.is_tracked else spec
+
+    @cached_property
+    def tracks(self) -> dict[str, np.ndarray]:
+        """What `link` found: for every frame the ``boxes`` and track ``ids`` of its objects, and how many tracks."""
+        return intermediate.load(self.verified(self.work / "tracks.npz"))
+
+    @cached_property
+    def cells(self) -> dict[str, np.ndarray]:
+        """The kept cells: ``ids`` (N,), ``boxes`` (N, T, 4), and ``valid`` (N, T), the frames they were seen in."""
+        return intermediate.load(self.verified(self.work / "cells.npz"))
+
+    @cached_property
+    def windows(self) -> dict[str, np.ndarray]:
+        """Grey levels (low, high) by product between which crops and displays are scaled."""
+        return intermediate.load(self.verified(self.work / "windows.npz"))
+
+    def block_files(self, what: str) -> list[Path]:
+        """Files of a table of all blocks, to read."""
+        files = (intermediate.block_file(self.work, what, block) for block in range(len(self.job.blocks)))
+        return [self.verified(file) for file in files]
+
+    def part_files(self, product: str) -> list[Path]:
+        """Files of all blocks with the parts of the crops of a product, to read."""
+        files = (intermediate.part_file(self.work, product, block) for block in range(len(self.job.blocks)))
+        return [self.verified(file) for file in files]
+
+    def at(self, frame: int) -> str:
+        """Name a frame of the output in messages, with its number in the movie where that is another."""
+        number = self.job.frames[frame]
+        return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
+
+
+def levels_of(group: str) -> str:
+    """Name of the tables with the grey levels of a group; a background's has those of its channel less it, too."""
+    return (
+        f"levels_background_ch_{channel_of(group)}" if group.startswith(("fl_background", CORRECTED)) else "levels_copy"
+    )

@@ -1,0 +1,1 @@
+"""What a run stores: arrays, crops, intermediate tables, traces, ledger, lock."""

@@ -1,0 +1,236 @@
+"""Zarr on disk: creating the arrays of a FOV, and reading and writing whole blocks.
+
+A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays, except
+for tracked labels: how wide their ids must be is known when the tracks are. Tasks write each shard in one assignment,
+or, where memory is short, some frames after the other. They take an array's shape and type from its `ArraySpec`, so
+that a damaged document changes no pixel. Documents come from zarr-python; pixels go through tensorstore, which takes
+half the time (see docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorstore
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore
+
+from pyama_dask.errors import StoreError
+from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.store.layout import AXES, DOCUMENT, ArraySpec
+
+# --------------------------------------------------------------------------------------------- creation
+
+
+def documents(
+    specs: Mapping[str, ArraySpec], *, scale: tuple[float, float | None], attributes: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Contents of all ``zarr.json`` files of a FOV's store, by path in the store.
+
+    Parameters
+    ----------
+    specs
+        Arrays of the store.
+    scale
+        Minutes between frames, and micrometres per pixel; None if that is not known.
+    attributes
+        Attributes of the root group.
+    """
+    raw = next(name for spec in specs.values() if not spec.is_labels and (name := spec.group))
+    found = {DOCUMENT: _group_document(attributes)}
+    for group in dict.fromkeys(spec.group for spec in specs.values()):
+        full = specs.get(f"{group}/0")
+        found[f"{group}/{DOCUMENT}"] = _group_document(ngff(full, scale, raw) if full else {})
+    return found | {f"{spec.path}/{DOCUMENT}": _array_document(spec) for spec in specs.values()}
+
+
+def _group_document(attributes: Mapping[str, Any]) -> bytes:
+    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    return json.dumps(document, indent=1).encode()
+
+
+def create_array(images: Path, spec: ArraySpec) -> None:
+    """Write the ``zarr.json`` of an array unless it is there and the same; data is left alone."""
+    path, wanted = images / spec.path / DOCUMENT, _array_document(spec)
+    if not path.exists() or path.read_bytes() != wanted:
+        write_bytes(path, wanted)
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a group or array."""
+    attributes: dict[str, Any] = json.loads(read_file(path / DOCUMENT))["attributes"]
+    return attributes
+
+
+@lru_cache(maxsize=256)
+def _array_document(spec: ArraySpec) -> bytes:
+    """``zarr.json`` of an array as zarr writes it; made in memory once, as FOVs differ in nothing here."""
+    held: dict[str, Any] = {}
+    tiles: Any = {} if spec.tiles is None else {"tile_size": spec.tiles.size, "shape": spec.tiles.shape}
+    zarr.create_array(
+        MemoryStore(held), shape=spec.shape, chunks=spec.chunks, shards=spec.shards, dtype=spec.dtype, fill_value=0,
+        compressors=compressors(spec), dimension_names=AXES, attributes=tiles,
+        chunk_key_encoding={"name": "default", "separator": "."},  # a file of a shard, not a folder an axis
+    )  # fmt: skip
+    return bytes(held["zarr.json"].to_bytes())
+
+
+def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
+    """Compressors of an array, by the config's name of a codec: Blosc, which parts the bytes of a number first.
+
+    The noise of raw pixels is in some of their low bits, so that they are parted by bits; all else is by bytes.
+    """
+    if spec.codec == "none":
+        return ()
+    size = np.dtype(spec.dtype).itemsize
+    noisy = not spec.is_labels and spec.dtype == "uint16"
+    shuffle: Any = "bitshuffle" if noisy else "shuffle" if size > 1 else "noshuffle"
+    kind: Any = spec.codec
+    return (BloscCodec(cname=kind, clevel={"lz4": 5, "zstd": 1}[kind], shuffle=shuffle, typesize=size),)
+
+
+def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[str, Any]:
+    """OME-NGFF 0.5 attributes of a channel's group; level 1 is left out, as it has other grey levels."""
+    minutes, pixel = scale
+    unit = {} if pixel is None else {"unit": "micrometer"}
+    size = pixel or 1.0
+    multiscale = {
+        "name": spec.group,
+        "axes": [
+            {"name": "t", "type": "time", "unit": "minute"},
+            {"name": "y", "type": "space"} | unit,
+            {"name": "x", "type": "space"} | unit,
+        ],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, size, size]}]}],
+    }
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if spec.is_labels:
+        ome["image-label"] = {"version": "0.5", "source": {"image": f"../{raw}"}}
+    return {"ome": ome}
+
+
+# ------------------------------------------------------------------------------------- reading, writing
+
+
+@lru_cache(maxsize=1)
+def _context() -> tensorstore.Context:
+    """One thread for each kind of work, as the scheduler has one task per core; no locks, as a shard has one writer.
+
+    Without locks, every write goes into a new file. A lock is a file of the shard's name that tensorstore writes into
+    as it finds it: what a killed process has left there would become the end of the next shard.
+    """
+    one = {"limit": 1}
+    return tensorstore.Context(
+        {"data_copy_concurrency": one, "file_io_concurrency": one, "file_io_locking": {"mode": "none"}}
+    )
+
+
+def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) -> tensorstore.TensorStore:
+    """Open an array that exists, to read or to write; as its document says where there is no spec."""
+    # an all-zero shard must be a file too: a missing one means not done
+    source = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path)},
+        "store_data_equal_to_fill_value": True,
+    }
+    if spec is not None:
+        source["metadata"] = json.loads(_array_document(spec))
+    try:
+        return tensorstore.open(
+            source, context=_context(), open=True, read=mode == "r", write=mode == "w", assume_metadata=spec is not None
+        ).result()
+    except (ValueError, RuntimeError, OSError) as error:
+        state = f"is damaged ({error})" if path.exists() else "is missing"
+        raise StoreError(f"{path}: the array {state}. Fix: run again") from error
+
+
+def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:
+    """Write frames of one block of an array and give the block's shard file.
+
+    The file is written beside its place, flushed to the disk, and put there in one step; a worker that was taken for
+    dead and does a block once more, late, changes nothing. Before frames are written that are not a whole shard, what
+    an earlier attempt has left of it is removed: tensorstore would read that. Frames after them are added to the file,
+    which holds the same bytes in the end however many they were at once; while that is done, all of the file is in
+    memory, as it is compressed.
+
+    Parameters
+    ----------
+    images, spec
+        The store, and its array.
+    start, stop
+        Frames, half-open; to the end of the block if `stop` is None.
+    data
+        (stop - start, H, W) of the array's pixel type.
+
+    Raises
+    ------
+    StoreError
+        If the data is not exactly these frames of one block, or has another pixel type: a shard has one writer, and
+        nothing is cast. If the file is gone to which frames are to be added.
+    """
+    block, before = divmod(start, spec.block_frames)
+    end = min(start - before + spec.block_frames, spec.shape[0])
+    stop = end if stop is None else stop
+    array = _opened(images / spec.path, "w", spec)
+    if stop > end or data.shape != (stop - start, *spec.shape[1:]) or data.dtype != array.dtype.numpy_dtype:
+        raise StoreError(
+            f"{images / spec.path}: {data.dtype} {data.shape} at frame {start} is not one block of "
+            f"{array.dtype.numpy_dtype} {spec.block_frames} x {spec.shape[1:]}, nor frames {start} to {stop - 1} of it"
+        )
+    file = spec.shard_file(images, block)
+    if not before and data.shape != (spec.shards or spec.chunks):
+        file.unlink(missing_ok=True)
+    elif before and not file.exists():
+        raise StoreError(f"{file}: the shard is gone, with its frames before {start}; run again")
+    try:
+        array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{file}: cannot be written: {error}") from error
+    return file
+
+
+def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
+    """Read one frame (H, W) of an array of which nothing but its path is known; its shard must be there.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    array = _opened(images / path, "r")
+    try:
+        return np.asarray(array[frame].read().result())
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{images / path}: frame {frame} cannot be read: {error}") from error
+
+
+def missing_frames(path: Path) -> list[int]:
+    """Frames of an array whose shards are not there; Zarr would give zeros for them."""
+    array = zarr.open_array(path, mode="r")
+    frames, block = array.shape[0], (array.shards or array.chunks)[0]
+    gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]
+    return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
+
+
+def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarray:
+    """Read frames of one block.
+
+    Raises
+    ------
+    StoreError
+        If the block's shard is not there: Zarr would give zeros for it.
+    """
+    file = spec.shard_file(images, start // spec.block_frames)
+    if not file.exists():
+        raise StoreError(f"{file}: the shard is gone; 'pyama-dask run' with the step before makes it anew")
+    array = _opened(images / spec.path, "r", spec)
+    try:
+        return np.asarray(array[start:stop].read().result())
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoreError(f"{file}: the shard is damaged ({error}); remove it and run again") from error

@@ -1,0 +1,187 @@
+"""``cells.zarr``: the crops of single cells over time, one array a cell, product and level.
+
+With hundreds of cells these are thousands of small arrays of one chunk. Their metadata and chunks are written
+directly, in the form that the Zarr v3 specification gives them; creating each through zarr-python takes far longer
+than writing its pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numcodecs.blosc import Blosc
+
+from pyama_dask.config.models import Config
+from pyama_dask.files.atomic import beside, files_below, flush_below, remove_below
+from pyama_dask.kernels.crops import Scale
+from pyama_dask.store.layout import AXES
+
+CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
+"""Name of the store of a FOV's cells, by ``storage.cells``."""
+_MEMBER = re.compile(
+    r"((metadata|metadata/(cell_ids|bboxes|valid_frames)|((pc|fl)_ch_\d+|mask)(/\d+(/[01])?)?)/)?(zarr\.json|c(\.0)+)"
+)
+"""Names of the files in a store."""
+
+
+def cells_path(config: Config, fov_dir: Path) -> Path:
+    """Path of a FOV's store of cells."""
+    return fov_dir / CELLS[config.storage.cells]
+
+
+class CellsWriter:
+    """Writes a store of cells beside its place and puts it there when all of it is written.
+
+    Parameters
+    ----------
+    path
+        Where the store is to be, a directory, or a file if its name ends in ``.zip``; one that is there is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._building = beside(path)
+        self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        try:
+            self._store.close()
+            if error is None:
+                remove_cells(self.path)
+                self._put()
+        finally:
+            _remove(self._building)
+
+    def _put(self) -> None:
+        """Put the store in its place; where files of the user are, file by file."""
+        if not self.path.is_dir():
+            self._building.rename(self.path)
+            return
+        for file in files_below(self._building):
+            place = self.path / file.relative_to(self._building)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+
+    def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
+        """Write the root group and ``metadata``: (N,) ids, (N, T, 4) boxes y0, x0, y1, x1, (N, T) frames seen."""
+        self._group("", attributes)
+        self._group("metadata/", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})
+        arrays = {"cell_ids": ids.astype("int32"), "bboxes": boxes.astype("int32"), "valid_frames": valid}
+        for name, array in arrays.items():
+            self._array(f"metadata/{name}", array, None)
+
+    def product(self, name: str, scale: Scale | None) -> None:
+        """Create the group of a channel or of the mask."""
+        self._group(f"{name}/", {} if scale is None else {"offset": scale.offset, "scale": scale.scale})
+
+    def crop(self, product: str, cell: int, levels: Iterable[np.ndarray]) -> None:
+        """Write the levels of one cell, each (T, h, w)."""
+        self._group(f"{product}/{cell}/", {})
+        for level, array in enumerate(levels):
+            self._array(f"{product}/{cell}/{level}", array, AXES)
+
+    def _group(self, name: str, attributes: Mapping[str, Any]) -> None:
+        document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        self._store.put(name, "zarr.json", json.dumps(document).encode())
+
+    def _array(self, name: str, array: np.ndarray, axes: tuple[str, ...] | None) -> None:
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, data.itemsize, axes))
+        if data.size:
+            self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), _blosc(data.itemsize).encode(data))
+
+
+class Directory:
+    """Files below a directory, which is made with them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._folder = ""
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Write a file; its folder ends with a slash, or is empty."""
+        where = f"{self._path}/{folder}"
+        if folder != self._folder or not folder:  # files of one folder follow each other
+            Path(where).mkdir(parents=True, exist_ok=True)
+            self._folder = folder
+        file = os.open(where + name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            while content:
+                content = content[os.write(file, content) :]
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Wait until all is on the disk."""
+        if Path(self._path).exists():  # nothing is, where nothing was put
+            flush_below(Path(self._path))
+
+
+class ZipFile:
+    """Members of one file, uncompressed, as their contents are compressed already."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Write a member; its folder ends with a slash, or is empty."""
+        self._zip.writestr(zipfile.ZipInfo(folder + name), content)
+
+    def close(self) -> None:
+        """Write the directory of members, and wait until all is on the disk."""
+        with self._file:
+            self._zip.close()
+            os.fsync(self._file.fileno())
+
+
+def remove_cells(path: Path) -> None:
+    """Remove a store of cells; other files in its folder stay."""
+    if path.is_dir():
+        names = (file.relative_to(path).as_posix() for file in files_below(path))
+        remove_below(path, [name for name in names if _MEMBER.fullmatch(name)])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _document(shape: tuple[int, ...], dtype: str, size: int, axes: tuple[str, ...] | None) -> bytes:
+    """``zarr.json`` of an array of a single chunk, compressed with Blosc-LZ4."""
+    configuration = {
+        "typesize": size, "cname": "lz4", "clevel": 5, "blocksize": 0,
+        "shuffle": "shuffle" if size > 1 else "noshuffle",
+    }  # fmt: skip
+    order: dict[str, Any] = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if size > 1 else {})
+    document = {
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": False if dtype == "bool" else 0.0 if dtype.startswith("float") else 0,
+        "codecs": [order, {"name": "blosc", "configuration": configuration}],
+        "attributes": {}, "storage_transformers": [],
+    }  # fmt: skip
+    return json.dumps(document | ({"dimension_names": axes} if axes else {})).encode()
+
+
+@lru_cache
+def _blosc(size: int) -> Blosc:
+    return Blosc("lz4", 5, Blosc.SHUFFLE if size > 1 else Blosc.NOSHUFFLE, typesize=size)

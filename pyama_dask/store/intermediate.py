@@ -1,0 +1,122 @@
+"""What the tasks of a FOV leave for each other, under ``.pyama_dask/fov_000``: tables, and parts of crops."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyama_dask.errors import StoreError
+from pyama_dask.files.atomic import replacing
+from pyama_dask.kernels.histogram import Histogram
+
+_PART = re.compile(r"crops_((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy")
+"""Names that `part_file` gives."""
+
+
+def block_file(work: Path, what: str, block: int) -> Path:
+    """Path of a block's table: ``objects``, ``levels`` or ``rows``."""
+    return work / f"{what}_b{block:03d}.npz"
+
+
+def part_file(work: Path, product: str, block: int) -> Path:
+    """Path of a block's part of the crops of a product."""
+    return work / f"crops_{product}_b{block:03d}.npy"
+
+
+def part_files(work: Path) -> list[Path]:
+    """All parts of crops of a FOV."""
+    return sorted(file for file in work.glob("crops_*.npy") if _PART.fullmatch(file.name))
+
+
+def is_part(path: str) -> bool:
+    """Whether a path is that of a part of crops, which goes when the crops are done."""
+    return path.rpartition("/")[2].startswith("crops_")
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    """Write arrays by name, the file whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    return path
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Read arrays by name.
+
+    Raises
+    ------
+    StoreError
+        If the file is gone or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
+
+
+def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Join lists with one array a frame, for `save`; the arrays of a frame are of one length."""
+    lengths = [len(array) for array in next(iter(per_frame.values()))]
+    joined = {name: np.concatenate(arrays) for name, arrays in per_frame.items()}
+    return {"lengths": np.array(lengths), **joined}
+
+
+def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+    """Take one of the lists out of what `ragged` joined."""
+    return np.split(arrays[name], np.cumsum(arrays["lengths"])[:-1])
+
+
+def save_part(path: Path, part: np.ndarray) -> Path:
+    """Write one flat array, the file whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(part))
+        file.write(part.data)  # on a full disk, `np.save` does not say why it fails
+    return path
+
+
+def load_part(path: Path, first: int, count: int) -> np.ndarray:
+    """Read `count` values from the `first` on of the flat array that `save_part` wrote.
+
+    Raises
+    ------
+    StoreError
+        If the file is gone, or shorter than that.
+    """
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            _, _, dtype = np.lib.format.read_array_header_1_0(file)
+            part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
+    if len(part) != count:
+        raise StoreError(f"{path}: ends too early; 'pyama-dask verify --deep', and run again")
+    return part
+
+
+# -------------------------------------------------------------------------------------------- histograms
+
+
+def save_levels(path: Path, levels: Mapping[str, Histogram]) -> Path:
+    """Write histograms by name."""
+    held: dict[str, np.ndarray] = {}
+    for name, h in levels.items():
+        held[f"{name}.values"], held[f"{name}.counts"] = h.values, h.counts
+        held[f"{name}.limits"] = np.array([h.bin_width, h.minimum, h.maximum])
+    return save(path, **held)
+
+
+def load_levels(paths: Sequence[Path], name: str) -> Histogram:
+    """Sum of the histograms of a name over all blocks."""
+    parts = []
+    for path in paths:
+        held = load(path)
+        parts.append(Histogram(held[f"{name}.values"], held[f"{name}.counts"], *held[f"{name}.limits"].tolist()))
+    return Histogram.sum(parts)

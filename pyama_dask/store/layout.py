@@ -1,0 +1,192 @@
+"""Which arrays a FOV has in ``images.zarr``: their names, shapes, pixel types, chunks, shards and files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pyama_dask.config.models import Config
+from pyama_dask.kernels.background import grid_shape
+from pyama_dask.workflow.task import Kind, Step
+
+IMAGES = "images.zarr"
+DOCUMENT = "zarr.json"
+"""File that describes a group or an array."""
+FULL_CHUNK, DISPLAY_CHUNK = 1024, 256
+AXES = ("t", "y", "x")
+
+
+Level = Literal[0, 1, "tiles"]
+"""0: full resolution; 1: half as large, for display; tiles: the medians that a background is interpolated from."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What a background is rebuilt with from the medians of its tiles."""
+
+    size: int
+    """Width of a tile in pixels."""
+    shape: tuple[int, int]
+    """(H, W) of the background."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of ``images.zarr``: a channel or product at one level."""
+
+    group: str
+    """Such as ``pc_ch_0``."""
+    level: Level
+    shape: tuple[int, int, int]
+    dtype: str
+    block_frames: int
+    codec: str
+    tiles: Tiles | None = None
+
+    @property
+    def path(self) -> str:
+        """Path within the store."""
+        return f"{self.group}/{self.level}"
+
+    @property
+    def channel(self) -> int:
+        """Index of the channel that it is, or is made from."""
+        return channel_of(self.group)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame, uncompressed."""
+        return prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether pixels are those of the movie."""
+        return self.group.startswith(("pc_ch_", "fl_ch_")) and self.level == 0
+
+    @property
+    def is_labels(self) -> bool:
+        """Whether pixels are labels, not grey levels."""
+        return self.group.startswith("seg_")
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether pixels are ids of tracks at full resolution."""
+        return self.group.startswith("seg_tracked") and self.level == 0
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        """(1, h, w) of a chunk: even parts of the frame, none larger than the level allows; of tiles, a block."""
+        if self.level == "tiles":
+            return (self.block_frames, *self.shape[1:])
+        largest = DISPLAY_CHUNK if self.level else FULL_CHUNK
+        h, w = (max(1, -(-n // -(-n // largest))) if n else 1 for n in self.shape[1:])
+        return (1, h, w)
+
+    @property
+    def shards(self) -> tuple[int, int, int] | None:
+        """(block, H, W) of a shard: one block, with the frame rounded up to whole chunks; None for chunks alone."""
+        if self.level == "tiles":
+            return None
+        h, w = (max(1, -(-n // c)) * c for n, c in zip(self.shape[1:], self.chunks[1:], strict=True))
+        return (self.block_frames, h, w)
+
+    def for_tracks(self, tracks: int) -> ArraySpec:
+        """The array for so many tracks, if it holds their ids: uint16 while they fit, uint32 beyond."""
+        return replace(self, dtype="uint32") if self.is_tracked and tracks > np.iinfo(np.uint16).max else self
+
+    def shard_file(self, images: Path, block: int) -> Path:
+        """File of a block."""
+        return images / self.path / f"c.{block}.0.0"
+
+
+def layout(config: Config, shape: tuple[int, int], n_frames: int, block_frames: int) -> dict[str, ArraySpec]:
+    """Arrays of one FOV by path, for a resolved config.
+
+    Parameters
+    ----------
+    config
+        Resolved config; decides which products there are.
+    shape
+        (H, W) of the FOV in pixels.
+    n_frames, block_frames
+        Frames of the movie, and of a block.
+    """
+    pc, fl = channel_indices(config)
+    codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
+    dtypes = {raw_name("pc", pc): "uint16"} if pc is not None else {}
+    dtypes |= {raw_name("fl", channel): "uint16" for channel in fl}
+    backgrounds = []
+    if pc is not None and not config.params.copy_only:
+        dtypes |= {labels_name(pc): "uint16", tracked_name(pc): "uint16"}
+        backgrounds = [background_name(channel) for channel in fl]
+    found = [ArraySpec(group, 0, (n_frames, *shape), dtype, block_frames, codec) for group, dtype in dtypes.items()]
+    for group in backgrounds:
+        if config.storage.background == "full":
+            found.append(ArraySpec(group, 0, (n_frames, *shape), "float32", block_frames, codec))
+        tiles = Tiles(config.params.background_params["tile_size"], shape)
+        grid = (n_frames, *grid_shape(shape, tiles.size))
+        found.append(ArraySpec(group, "tiles", grid, "float64", block_frames, "lz4", tiles))
+    if config.storage.display == "on":
+        shown = (*dtypes, *backgrounds)
+        found += [ArraySpec(group, 1, (n_frames, *half), "uint8", block_frames, "lz4") for group in shown]
+    return {spec.path: spec for spec in found}
+
+
+def products(specs: Mapping[str, ArraySpec], kind: Kind, step: Step) -> list[ArraySpec]:
+    """Arrays whose shards a step of a task on a block writes."""
+    if (kind, step) == ("finish", "cache"):
+        return [spec for spec in specs.values() if spec.level == 1]
+    groups = {
+        ("ingest", "copy"): ("pc_ch_", "fl_ch_"),
+        ("ingest", "segment"): ("seg_labeled_ch_",),
+        ("ingest", "background"): ("fl_background_ch_",),
+        ("finish", "track"): ("seg_tracked_ch_",),
+    }.get((kind, step), ())
+    return [spec for spec in specs.values() if spec.level != 1 and spec.group.startswith(groups)]
+
+
+def channel_indices(config: Config) -> tuple[int | None, tuple[int, ...]]:
+    """Indices of the phase channel and the fluorescence channels of a resolved config."""
+    pc = config.channels.pc
+    return (None if pc is None else int(pc.channel)), tuple(int(choice.channel) for choice in config.channels.fl)
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is that of a group with a channel or product."""
+    return re.fullmatch(r"(pc|fl|seg_labeled|seg_tracked|fl_background)_ch_\d+", name) is not None
+
+
+def is_raw_group(name: str) -> bool:
+    """Whether a name is that of a group with a channel of the movie."""
+    return is_group(name) and name.startswith(("pc_ch_", "fl_ch_"))
+
+
+def channel_of(group: str) -> int:
+    """Index of the channel that a group holds, or is made from."""
+    return int(group.rpartition("_")[2])
+
+
+def raw_name(kind: Literal["pc", "fl"], channel: int) -> str:
+    """Group of a raw channel."""
+    return f"{kind}_ch_{channel}"
+
+
+def labels_name(channel: int) -> str:
+    """Group of the labels of single frames."""
+    return f"seg_labeled_ch_{channel}"
+
+
+def tracked_name(channel: int) -> str:
+    """Group of the labels that are the same over time."""
+    return f"seg_tracked_ch_{channel}"
+
+
+def background_name(channel: int) -> str:
+    """Group of a fluorescence background."""
+    return f"fl_background_ch_{channel}"

@@ -1,0 +1,82 @@
+"""Traces: one row a cell and frame, as a table and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyama_dask.config.models import Config
+from pyama_dask.files.atomic import TEMPORARY, longest_name, replacing, shortened
+from pyama_dask.workflow.task import fov_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE_COLUMNS = (
+    "fov", "cell", "frame", "time", "good",
+    "position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1",
+)  # fmt: skip
+
+TRACES = "_traces.csv"
+"""Ending of the names of tables of traces."""
+
+
+def feature_columns(config: Config) -> list[str]:
+    """Names of the feature columns: phase first, then fluorescence by channel, features in config order."""
+    chosen = [config.channels.pc] if config.channels.pc else []
+    chosen += sorted(config.channels.fl, key=lambda choice: int(choice.channel))
+    return [feature_column(name, int(choice.channel)) for choice in chosen for name in choice.features]
+
+
+def feature_column(name: str, channel: int) -> str:
+    """Column of a feature in a channel; one from a module or file goes by the name of its function."""
+    return f"{name.rpartition(':')[2]}_ch_{channel}"
+
+
+def traces_table(
+    rows: Sequence[dict[str, np.ndarray]], fov: int, times: np.ndarray, features: Sequence[str]
+) -> pd.DataFrame:
+    """Put the rows of all blocks into one table.
+
+    Parameters
+    ----------
+    rows
+        For every block its columns ``cell``, ``frame``, ``bbox`` (N, 4) as (y0, x0, y1, x1), and the features.
+    fov
+        Number of the FOV.
+    times
+        (T,) minutes of the frames.
+    features
+        Columns of features, in their order.
+
+    Returns
+    -------
+    Table with `BASE_COLUMNS` and the features, sorted by cell and frame.
+    """
+    import pandas as pd  # noqa: PLC0415  (the driver and most tasks never need what takes longest to import)
+
+    column = {name: np.concatenate([block[name] for block in rows]) for name in ("cell", "frame", "bbox", *features)}
+    y0, x0, y1, x1 = column["bbox"].T
+    base = {
+        "fov": np.full(len(y0), fov), "cell": column["cell"], "frame": column["frame"],
+        "time": times[column["frame"]], "good": np.ones(len(y0), bool),
+        "position_x": (x0 + x1) / 2, "position_y": (y0 + y1) / 2,
+        "bbox_x0": x0, "bbox_y0": y0, "bbox_x1": x1, "bbox_y1": y1,
+    }  # fmt: skip
+    table = pd.DataFrame(base | {name: column[name] for name in features})
+    return table.sort_values(["cell", "frame"], ignore_index=True)
+
+
+def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:
+    """Path of the CSV of a FOV; the name of a movie that is too long for the file system is cut."""
+    ending = f"_{fov_name(fov)}{TRACES}"
+    return fov_dir / (shortened(source.stem, longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
+
+
+def write_traces(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of traces; floats keep ten digits."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

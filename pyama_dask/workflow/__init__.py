@@ -1,0 +1,1 @@
+"""Tasks, receipts and failures: what the plan, the steps and the loop speak of."""

@@ -1,0 +1,179 @@
+"""What a task is: plain data that the plan makes, a worker runs, and the ledger records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+from pyama_dask.config.models import Config
+from pyama_dask.readers import Snapshot
+
+WORK = ".pyama_dask"
+"""Directory in the output for all that is not a result."""
+
+Step = Literal["copy", "segment", "track", "background", "crop", "extract", "cache"]
+STEPS: tuple[Step, ...] = ("copy", "segment", "track", "background", "crop", "extract", "cache")
+"""The seven steps, in their order."""
+
+Kind = Literal["ingest", "link", "finish", "gather"]
+KINDS: Mapping[Kind, tuple[Step, ...]] = {
+    "ingest": ("copy", "segment", "background"),
+    "link": ("track", "crop", "cache"),
+    "finish": ("track", "crop", "extract", "cache"),
+    "gather": ("crop", "extract"),
+}
+"""The four tasks of a FOV in their order, and the steps that each has a part in.
+
+Every task of a kind needs all that the kinds before it make of the same FOV; tasks of one kind need nothing of
+each other.
+"""
+BLOCKED: tuple[Kind, ...] = ("ingest", "finish")
+"""The kinds that there is one of for every block."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: some steps of one block of one FOV, or of the whole FOV."""
+
+    kind: Kind
+    fov: int
+    shape: tuple[int, int]
+    """(H, W) of the FOV's frames in pixels."""
+    start: int
+    stop: int
+    """Frames, counted in the output from 0, half-open."""
+    block: int | None
+    """Number of the block; None for a task of the whole FOV."""
+    digests: Mapping[Step, str]
+    """What to do, and for each step the digest of all that its result depends on."""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    """Uncompressed, without crops, whose number is known only when cells are."""
+    memory: int = 0
+    """Predicted peak of the worker in bytes."""
+    at_once: int | None = None
+    """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
+
+    inputs: Mapping[str, tuple[int, int]] | None = None
+    """Size and CRC-32C of the recorded files that it may read, by path in the output; None to read without checks."""
+    seconds: float = 0.0
+    """Time that it may take, as far as tasks of its kind have shown; 0 if they have not."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name in the plan, the ledger and on the dashboard, such as ``ingest-fov000-b003``."""
+        return task_key(self.kind, self.fov, self.block)
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that it holds at once."""
+        return self.at_once or self.stop - self.start
+
+
+def task_key(kind: Kind, fov: int, block: int | None) -> str:
+    """Name of a task, such as ``ingest-fov000-b003``."""
+    return f"{kind}-{fov_key(fov)}" + ("" if block is None else f"-b{block:03d}")
+
+
+class TaskKey(NamedTuple):
+    """The parts of a task's name."""
+
+    kind: Kind
+    fov: int
+    block: int | None
+
+
+@lru_cache(maxsize=2**16)
+def parse_key(key: str) -> TaskKey:
+    """Take the name of a task apart.
+
+    Raises
+    ------
+    ValueError
+        If it is not the name of a task.
+    """
+    kind, fov, *block = key.split("-")
+    if kind not in KINDS:
+        raise ValueError(f"{key}: is not the name of a task")
+    return TaskKey(cast("Kind", kind), int(fov.removeprefix("fov")), int(block[0].removeprefix("b")) if block else None)
+
+
+def fov_key(fov: int) -> str:
+    """``fov007`` for FOV 7, as in the keys of its tasks."""
+    return f"fov{fov:03d}"
+
+
+def fov_name(fov: int) -> str:
+    """``fov_007`` for FOV 7."""
+    return f"fov_{fov:03d}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a run share; small enough to travel with each of them."""
+
+    source: Path
+    output: Path
+    config: Config
+    """Resolved: channels by index, every default filled in."""
+    frames: tuple[int, ...]
+    """Frame numbers in the movie, by frame in the output."""
+    block_frames: int
+    run: str = ""
+    """Name of this run, by which tasks and receipts of an earlier one are told apart."""
+    snapshot: Snapshot | None = None
+    """The movie when the run was planned; tasks that read frames need it."""
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the output."""
+        return len(self.frames)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """Half-open frame ranges of the blocks."""
+        size = self.block_frames
+        return tuple((start, min(start + size, self.n_frames)) for start in range(0, self.n_frames, size))
+
+    def fov_dir(self, fov: int) -> Path:
+        """Directory of the results of a FOV."""
+        return self.output / fov_name(fov)
+
+    def work_dir(self, fov: int) -> Path:
+        """Directory of what the tasks of a FOV leave for each other."""
+        return self.output / WORK / fov_name(fov)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a task did; all that travels back from a worker."""
+
+    key: str
+    digests: Mapping[Step, str]
+    files: Mapping[Step, Mapping[str, tuple[int, int]]]
+    """Size and CRC-32C of every file that a step wrote, by path relative to the output."""
+    seconds: float
+    bytes_read: int
+    bytes_written: int
+    peak_memory: int
+    """Largest resident memory of the worker process during the task, in bytes; so far, on other systems than Linux."""
+    warnings: tuple[tuple[Step, str], ...] = ()
+    """Step that gave it, and words for the report."""
+    run: str = ""
+    notes: Mapping[Step, Mapping[str, int]] = field(default_factory=dict)
+    """Counts for the report by step, such as cells and rows."""
+    spent: Mapping[Step, float] = field(default_factory=dict)
+    """Seconds of work for each step."""
+    frames_read: tuple[int, ...] = ()
+    """CRC-32C of the chosen channels of every frame of the block, as they were read from the movie."""
+
+
+def digest(*parts: object) -> str:
+    """Digest of plain values, equal for equal values on every machine."""
+    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
