@@ -30,13 +30,13 @@ def metadata_is_read_here(request, monkeypatch):
     """Spare runs within the tests the process that reads metadata, but where bad input could crash this one."""
     if request.node.get_closest_marker("guarded") is None:
         from pyama_dask import readers
-        from pyama_dask.runs import driver
+        from pyama_dask.runs import planning
 
         def read(path):
             with readers.open_reader(path) as reader:
                 return reader.metadata
 
-        monkeypatch.setattr(driver, "read_metadata", read)
+        monkeypatch.setattr(planning, "read_metadata", read)
 
 
 # ------------------------------------------------------------------ small movies, and what a run makes of them

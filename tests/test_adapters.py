@@ -20,8 +20,8 @@ from pyama_dask.methods.adapters import btrack as our_btrack
 from pyama_dask.methods.adapters import cellpose as our_cellpose
 from pyama_dask.methods.optional import READY
 from pyama_dask.methods.registry import BUILT_IN, find_method, is_plugin, known_methods, method_identity
-from pyama_dask.plan.plan import BLOCK_MEMORY, WORKER_BASE, automatic_block, task_memory
 from pyama_dask.plan.resolve import plugins
+from pyama_dask.plan.resources import BLOCK_MEMORY, WORKER_BASE, automatic_block, task_memory
 from pyama_dask.runs.method_trial import try_methods
 
 CELLPOSE = {"segmentation_method": "cellpose", "segmentation_params": {}}

@@ -32,7 +32,7 @@ from pyama_dask.api import (
 from pyama_dask.api.settings import translate
 from pyama_dask.errors import ConfigError, OutputError, SettingsWarning, SourceError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.workflow.task import STEPS
+from pyama_dask.workflow.graph import STEPS
 
 FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 300, 320
 

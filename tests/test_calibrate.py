@@ -10,10 +10,10 @@ from support.movies import as_czi, config, pixels, write_config
 
 import pyama_dask
 from pyama_dask import cli
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import CancelledError, PlanError
 from pyama_dask.runs.calibrate import TRIAL, calibrate
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.timings import (
     CALIBRATION,
     Calibration,

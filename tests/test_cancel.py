@@ -19,7 +19,7 @@ from support.movies import config, write_config
 import pyama_dask
 from pyama_dask import cli
 from pyama_dask.cli import signals
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.launch import local_cluster
 from pyama_dask.runs.status import LEDGER
 
@@ -231,7 +231,7 @@ def test_a_signal_that_was_ignored_stays_so():
 
 
 def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_path, run_yaml, client, monkeypatch):
-    monkeypatch.setattr("pyama_dask.execute.pool.STOPPING", 1.0)
+    monkeypatch.setattr("pyama_dask.execute.dask_pool.STOPPING", 1.0)
     workers = set(client.scheduler_info(n_workers=-1)["workers"])
     cancel = threading.Event()
     document = yaml.safe_load(run_yaml("serial").read_text())

@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from support.movies import config, write_config
 from support.strategies import movie, selections
 
-from pyama_dask.config.models import (
-    QUEUES,
-    Cluster,
-    Config,
-    Params,
-    Storage,
-    load_config,
-    method_parameters,
-    parameter_model,
-    parse_config,
-)
+from pyama_dask.config.cluster import QUEUES, Cluster
+from pyama_dask.config.load import load_config, parse_config
+from pyama_dask.config.method_parameters import method_parameters, parameter_model
+from pyama_dask.config.models import Config, Params, Storage
 from pyama_dask.config.units import as_ranges, memory_bytes, parse_selection
 from pyama_dask.config.yaml_text import dump_yaml, load_yaml, parse_yaml
 from pyama_dask.errors import ConfigError, UnsupportedSourceError

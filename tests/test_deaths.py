@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.worker_loss import EXITS, MEMORY, RETIRED, Deaths, Loss, described, oom_kills, tell
 from pyama_dask.launch.queued import JobCrew
 

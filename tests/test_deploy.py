@@ -18,8 +18,9 @@ from support.movies import config, file_bytes, write_config
 
 import pyama_dask
 from pyama_dask.cli.commands import app
-from pyama_dask.config.models import QUEUES, Cluster, load_config
-from pyama_dask.launch.queues import job_script
+from pyama_dask.config.cluster import QUEUES, Cluster
+from pyama_dask.config.load import load_config
+from pyama_dask.launch.job_scripts import job_script
 from pyama_dask.runs.template import cluster_keys
 
 ROOT = Path(pyama_dask.__file__).parents[1]

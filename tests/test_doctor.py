@@ -9,9 +9,10 @@ import pytest
 from support.movies import config, listing, write_config
 
 from pyama_dask import cli
-from pyama_dask.config.models import Cluster, parse_config
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.load import parse_config
 from pyama_dask.runs import doctor
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.timings import Calibration, settings_of, write_calibration
 
 QUEUE = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "00:01:00"}

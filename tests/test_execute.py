@@ -25,12 +25,15 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
+from pyama_dask.execute.dask_pool import FETCHING, DaskPool
 from pyama_dask.execute.loop import REPAIRS, Watch, execute
-from pyama_dask.execute.pool import FETCHING, DaskPool, SerialPool
+from pyama_dask.execute.pool import SerialPool
+from pyama_dask.execute.retries import LOST_JOBS
 from pyama_dask.execute.worker_loss import Crew, Loss
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.failure import LOST_JOBS, Failure
-from pyama_dask.workflow.task import KINDS, Receipt
+from pyama_dask.workflow.failure import Failure
+from pyama_dask.workflow.graph import KINDS
+from pyama_dask.workflow.task import Receipt
 
 EVENT = {"step", "fov", "frame", "total", "message"}
 

@@ -17,7 +17,7 @@ from support.movies import file_bytes, listing
 from support.traces import FEATURES, left, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask.analysis import tables
+from pyama_dask.analysis import tables, trace_tables
 from pyama_dask.analysis.export import FORMATS, ctc
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.files.manifest import MANIFEST, read_manifest
@@ -51,7 +51,7 @@ def write_cells(output, fov, seen):
         labels[list(of), k, 1:5] = cell
         rows += [(fov, cell, frame, frame * 10.0, True, 3.0, k + 0.5, 1, k, 5, k + 1, 4.0) for frame in of]
     traces = pd.DataFrame(rows, columns=[*BASE_COLUMNS, "area_ch_0"])
-    tables.write_traces_csv(traces_path(output, fov), traces)
+    trace_tables.write_traces_csv(traces_path(output, fov), traces)
     add_labels(output, fov, labels, "uint32" if max(seen) > 65535 else "uint16")
     return labels
 
@@ -208,7 +208,7 @@ class TestWide:
             MANIFEST, "pyama_dask_export.json", *(f"fov_{fov:03d}_{name}.csv" for fov in range(3) for name in FEATURES),
         }  # fmt: skip
         read = tables.read_analysis_csv(report.directory / "fov_002_intensity_total_ch_1.csv")
-        values = tables.read_traces_csv(traces_path(output, 2))[["time", "fov", "cell", "intensity_total_ch_1"]]
+        values = trace_tables.read_traces_csv(traces_path(output, 2))[["time", "fov", "cell", "intensity_total_ch_1"]]
         pd.testing.assert_frame_equal(read, values.set_axis(list(tables.TIDY), axis="columns"), check_exact=True)
 
     def test_rows_that_are_good(self, output):
@@ -230,7 +230,7 @@ class TestGeff:
     def test_nodes_edges_and_what_is_said_of_them(self, copied):
         report = pyama_dask.export_traces(copied, "geff")
         meta, nodes, edges, props = self.read(report.directory / "fov_001.geff")
-        traces = tables.read_traces_csv(traces_path(copied, 1))
+        traces = trace_tables.read_traces_csv(traces_path(copied, 1))
         assert np.array_equal(nodes, np.arange(len(traces)))
         assert meta.directed
         assert meta.geff_version == ".".join(geff_spec.__version__.split(".")[:2])
@@ -257,7 +257,7 @@ class TestGeff:
     def test_pixels_gaps_and_rows_in_any_order(self, output):
         traces = table(0, 3, 4).drop(columns=["position_x", "position_y"])
         traces = traces[(traces["cell"] != 2) | (traces["frame"] != 1)].sample(frac=1, random_state=0)
-        tables.write_traces_csv(traces_path(output, 0), traces)
+        trace_tables.write_traces_csv(traces_path(output, 0), traces)
         (output / "good.yaml").write_text("overrides: [{fov: 0, cells: 3, good: false}]")
         report = pyama_dask.export_traces(output, "geff")
         meta, nodes, edges, props = self.read(report.directory / "fov_000.geff")
@@ -269,7 +269,7 @@ class TestGeff:
         assert np.allclose(props["x"], (props["bbox_x0"] + props["bbox_x1"]) / 2)
 
     def test_a_fov_without_cells(self, output):
-        tables.write_traces_csv(traces_path(output, 1), table(1, 3, 4).iloc[:0])
+        trace_tables.write_traces_csv(traces_path(output, 1), table(1, 3, 4).iloc[:0])
         report = pyama_dask.export_traces(output, "geff")
         meta, nodes, edges, props = self.read(report.directory / "fov_001.geff")
         assert (nodes.shape, edges.shape) == ((0,), (0, 2))
@@ -277,7 +277,7 @@ class TestGeff:
         assert set(props) == set(meta.node_props_metadata)
 
     def test_places_that_are_not_known(self, output):
-        tables.write_traces_csv(
+        trace_tables.write_traces_csv(
             traces_path(output, 0), table(0, 3, 4).assign(position_x=[np.nan, *range(11)], position_y=np.nan)
         )
         group = pyama_dask.export_traces(output, "geff").directory / "fov_000.geff"
@@ -290,7 +290,7 @@ class TestGeff:
 
     def test_traces_without_places(self, output):
         bare = table(1, 3, 4)[["fov", "cell", "frame", "time", "good", *FEATURES]]
-        tables.write_traces_csv(traces_path(output, 1), bare)
+        trace_tables.write_traces_csv(traces_path(output, 1), bare)
         record_traces(output)
         report = pyama_dask.export_traces(output, "geff")
         assert (report.fovs, report.left_out, report.exit_status) == ((0, 2), (1,), 3)
@@ -313,7 +313,7 @@ class TestCtc:
     def test_masks_are_the_tracked_labels_of_the_cells_that_were_kept(self, copied):
         report = pyama_dask.export_traces(copied, "ctc")
         for fov in (0, 1):
-            traces = tables.read_traces_csv(traces_path(copied, fov))
+            traces = trace_tables.read_traces_csv(traces_path(copied, fov))
             labels = zarr.open_array(copied / f"fov_{fov:03d}" / "images.zarr" / "seg_tracked_ch_0" / "0")[:]
             kept = np.unique(traces["cell"])
             assert set(np.unique(labels)) - {0} > set(kept)  # some are dropped at the border

@@ -8,9 +8,9 @@ from support.movies import as_czi, as_nd2, config, differences, file_bytes, prod
 
 import pyama_dask
 from pyama_dask.cli.text import describe_plan, describe_status
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import OutputError
-from pyama_dask.runs.driver import plan_run, what_is_left
+from pyama_dask.runs.planning import plan_run, what_is_left
 
 FRAMES = 10
 

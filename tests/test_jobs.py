@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from support.fake_slurm import FakeSlurm
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
+from pyama_dask.launch import canceller
 from pyama_dask.launch import jobs as module
+from pyama_dask.launch.job_scripts import Place
 from pyama_dask.launch.jobs import Jobs, pause_after
-from pyama_dask.launch.queues import KINDS, Place
+from pyama_dask.launch.queue_kinds import KINDS
 
 RUNS, WAITS = "RUNNING None", "PENDING Resources"
 
@@ -622,14 +624,14 @@ def test_where_not_all_can_be_cancelled_the_queue_is_asked_what_is_left(lists, o
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 5 15 30 60 120", "in 0 0"))
-    canceller = module._canceller("lsf")
-    canceller.communicate("5\n7\n", timeout=30)
+    monkeypatch.setattr(canceller, "CANCELLER", canceller.CANCELLER.replace("in 2 5 15 30 60 120", "in 0 0"))
+    process = canceller._canceller("lsf")
+    process.communicate("5\n7\n", timeout=30)
     assert len((tmp_path / "told").read_text()) == (1 if over else 2)
 
 
 def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "CANCELLER", module.CANCELLER.replace("in 2 ", "in 0.1 "))
+    monkeypatch.setattr(canceller, "CANCELLER", canceller.CANCELLER.replace("in 2 ", "in 0.1 "))
     started = run().submit()
     queue.say("deaf", "")
     started.jobs.close()

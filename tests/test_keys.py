@@ -6,7 +6,7 @@ import stat
 import pytest
 from distributed.core import Server, connect
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.launch.keys import forget_keys, keys, protocol
 
 

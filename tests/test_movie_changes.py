@@ -17,9 +17,9 @@ from pyama_dask.errors import CancelledError, OutputError, SourceError
 from pyama_dask.files import atomic
 from pyama_dask.readers import Snapshot, State, content, take_snapshot
 from pyama_dask.readers.registry import find_places
-from pyama_dask.runs import driver
-from pyama_dask.runs.driver import verify_output
+from pyama_dask.runs import driver, planning
 from pyama_dask.runs.status import LEDGER, read_status
+from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import ingest
 from pyama_dask.steps.ingest import Copy
 from pyama_dask.store.ledger import Ledger
@@ -211,7 +211,7 @@ def test_a_movie_that_changes_while_a_run_is_planned_is_refused(tmp_path, movie,
         replaced(path)
         return metadata
 
-    monkeypatch.setattr(driver, "read_metadata", read)
+    monkeypatch.setattr(planning, "read_metadata", read)
     with pytest.raises(SourceError, match=r"changed while it was read: it was replaced by another file\. Fix: "):
         copied(movie, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -13,9 +13,9 @@ from support.movies import config
 
 import pyama_dask
 from pyama_dask.cli.text import describe_plan, describe_status
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
-from pyama_dask.runs.driver import plan_run, what_is_left
+from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import other_frames, read_status
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}

@@ -17,13 +17,13 @@ from pyama_dask.execute.pool import SerialPool
 from pyama_dask.kernels import display
 from pyama_dask.launch import start
 from pyama_dask.readers.czi import CziReader
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps import run_task
 from pyama_dask.steps.context import Bench
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked, stop_tasks
-from pyama_dask.workflow.task import STEPS
+from pyama_dask.workflow.graph import STEPS
 
 FRAMES, BLOCK = 5, 3
 WARNS = """

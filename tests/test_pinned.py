@@ -37,7 +37,7 @@ from pyama_dask.demo.movie import make_movie
 from pyama_dask.demo.session import demo_config
 from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import PLAN
 from pyama_dask.steps import run_task
 

@@ -13,17 +13,20 @@ from support.movies import config, data_files, listing
 from support.strategies import CHANNELS, movie, plan_of, plans
 
 import pyama_dask
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import PlanError
 from pyama_dask.files.atomic import MISSING
-from pyama_dask.plan.plan import GATHERING, LONGEST_BLOCK, NEEDS, WORKER_BASE, make_plan, remaining, task_memory
+from pyama_dask.plan.plan import make_plan
 from pyama_dask.plan.resolve import resolve
+from pyama_dask.plan.resources import GATHERING, LONGEST_BLOCK, WORKER_BASE, task_memory
+from pyama_dask.plan.resume import remaining
 from pyama_dask.readers.base import Channel, FovInfo
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.store.layout import layout
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import KINDS, STEPS, Receipt
+from pyama_dask.workflow.graph import KINDS, NEEDS, STEPS
+from pyama_dask.workflow.task import Receipt
 
 MIB = 2**20
 

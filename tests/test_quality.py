@@ -14,7 +14,7 @@ from support.movies import file_bytes
 from support.traces import record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask.analysis import tables
+from pyama_dask.analysis import trace_tables
 from pyama_dask.analysis.quality import FLAGS, Thresholds, cell_quality, merging_rows
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.manifest import MANIFEST
@@ -187,7 +187,7 @@ class TestInspectTraces:
             if fov == 1:
                 traces.loc[(traces["cell"] == 2) & (traces["frame"] > 6), "area_ch_0"] = 900.0
                 traces = traces[(traces["cell"] != 3) | ((traces["frame"] < 5) & (traces["frame"] != 2))]
-            tables.write_traces_csv(traces_path(output, fov), traces)
+            trace_tables.write_traces_csv(traces_path(output, fov), traces)
         record_traces(output)
         return output
 
@@ -221,9 +221,9 @@ class TestInspectTraces:
 
     def test_tables_without_boxes_and_areas(self, output):
         bare = ["fov", "cell", "frame", "time", "good"]
-        traces = tables.read_traces_csv(traces_path(output, 2))
-        tables.write_traces_csv(traces_path(output, 2), traces[[*bare, "intensity_total_ch_1"]])
-        tables.write_traces_csv(traces_path(output, 0), traces.assign(fov=0)[[*bare, "area_ch_0"]])
+        traces = trace_tables.read_traces_csv(traces_path(output, 2))
+        trace_tables.write_traces_csv(traces_path(output, 2), traces[[*bare, "intensity_total_ch_1"]])
+        trace_tables.write_traces_csv(traces_path(output, 0), traces.assign(fov=0)[[*bare, "area_ch_0"]])
         record_traces(output)
         report = pyama_dask.inspect_traces(output)
         assert report.warnings[-3:] == (

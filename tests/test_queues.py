@@ -12,21 +12,12 @@ from types import SimpleNamespace
 import pytest
 from distributed.security import Security
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, QueueError
-from pyama_dask.launch import queues
-from pyama_dask.launch.queues import (
-    KINDS,
-    Listed,
-    Place,
-    check_queue,
-    is_passing,
-    job_script,
-    listed,
-    make_job,
-    more_of,
-    submit,
-)
+from pyama_dask.launch import job_scripts, queue_commands
+from pyama_dask.launch.job_scripts import Place, job_script, make_job
+from pyama_dask.launch.queue_commands import Listed, check_queue, is_passing, listed, more_of, submit
+from pyama_dask.launch.queue_kinds import KINDS
 
 MORE = {"htcondor": {"options": {"disk": "2GB"}}, "sge": {"directives": ["-pe smp 4"]}}
 KEYS = Security(tls_ca_file="/k/ca_file.pem", tls_worker_cert="/k/cert.pem", tls_worker_key="/k/key.pem")
@@ -443,7 +434,7 @@ def test_a_command_that_is_not_there(kind, command):
 
 
 def test_a_command_that_hangs(command, monkeypatch):
-    monkeypatch.setattr(queues, "ANSWERS", 0.2)
+    monkeypatch.setattr(queue_commands, "ANSWERS", 0.2)
     command("squeue", does="exec sleep 60")
     began = time.monotonic()
     with pytest.raises(QueueError, match="squeue has not answered for 0 s") as error:
@@ -520,7 +511,7 @@ def test_an_answer_without_a_number(command, tmp_path):
 
 @pytest.mark.parametrize("kind", ["slurm", "lsf"])
 def test_a_submission_that_hangs_cannot_submit_later(kind, command, tmp_path, monkeypatch):
-    monkeypatch.setattr(queues, "ANSWERS", 0.3)
+    monkeypatch.setattr(queue_commands, "ANSWERS", 0.3)
     job = job_of(kind, tmp_path)
     command(job.submit_command, does=f"echo $$ > {tmp_path}/pid; exec sleep 60")
     with pytest.raises(QueueError, match=f"^{job.submit_command} has not answered for 0 s") as error:
@@ -569,7 +560,7 @@ def test_refusals_for_good(said):
 
 
 def test_commands_that_a_queue_needs_are_looked_for(kind, command):
-    job_class = queues._job_class(kind)
+    job_class = job_scripts._job_class(kind)
     needed = [
         *(shlex.split(c)[0] for c in (job_class.submit_command, job_class.cancel_command)),
         KINDS[kind].listing[0],

@@ -34,14 +34,14 @@ from support.movies import (
 )
 
 import pyama_dask
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.kernels import display
 from pyama_dask.launch import local_cluster
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import STEPS
+from pyama_dask.workflow.graph import STEPS
 
 COMPOSITE = Path(__file__).parents[2] / "shared" / "data" / "composite"
 AGREE = Path(__file__).parent / "support" / "agree.py"

@@ -10,7 +10,7 @@ import yaml
 from support.traces import FEATURES, left, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask.analysis import tables
+from pyama_dask.analysis import tables, trace_tables
 from pyama_dask.analysis.samples import load_samples, parse_samples
 from pyama_dask.errors import ConfigError, OutputError, PyamaError, TableError
 from pyama_dask.files.manifest import MANIFEST
@@ -30,8 +30,8 @@ def output(tmp_path):
 def edit(output, fov, change, name="_inspected"):
     """Write a changed copy of a FOV's traces beside them."""
     path = traces_path(output, fov)
-    traces = tables.read_traces_csv(path)
-    tables.write_traces_csv(path.with_name(f"{path.stem}{name}.csv"), change(traces))
+    traces = trace_tables.read_traces_csv(path)
+    trace_tables.write_traces_csv(path.with_name(f"{path.stem}{name}.csv"), change(traces))
 
 
 class TestSamplesYaml:
@@ -112,7 +112,9 @@ class TestMerge:
         assert [(s.name, s.fovs, s.left_out, s.cells, s.rows) for s in report.samples] == [
             ("a", (0, 2), (), 6, 24), ("b", (1, 3), (), 6, 24),
         ]  # fmt: skip
-        traces = pd.concat([tables.read_traces_csv(traces_path(output, fov)) for fov in (0, 2)], ignore_index=True)
+        traces = pd.concat(
+            [trace_tables.read_traces_csv(traces_path(output, fov)) for fov in (0, 2)], ignore_index=True
+        )
         for column in FEATURES:
             path = output / "merged" / f"a_{column}.csv"
             assert path.read_text().startswith("# Time units: min\ntime,fov,cell,value\n0,0,1,")
@@ -127,7 +129,7 @@ class TestMerge:
         assert list(merged.columns) == ["sample", *BASE_COLUMNS, *FEATURES]
         for name, fov in (("a", 0), ("b", 1)):
             found = merged[merged["sample"] == name].drop(columns="sample").reset_index(drop=True)
-            read = tables.read_traces_csv(tables.inspected(traces_path(output, fov)))
+            read = trace_tables.read_traces_csv(trace_tables.inspected(traces_path(output, fov)))
             pd.testing.assert_frame_equal(found, read, check_exact=True)
         assert set(merged.loc[~merged["good"], "cell"]) == {2}
 
@@ -322,5 +324,5 @@ class TestRefused:
 
 
 def test_the_tables_that_tests_are_made_from_are_like_those_of_a_run(output):
-    read = tables.read_traces_csv(traces_path(output, 1))
+    read = trace_tables.read_traces_csv(traces_path(output, 1))
     pd.testing.assert_frame_equal(read, table(1, 3, 4), check_dtype=False)

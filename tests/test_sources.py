@@ -10,8 +10,9 @@ import yaml
 from support.traces import FEATURES, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
-from pyama_dask.analysis import tables
-from pyama_dask.analysis.trace_sources import Sources, known_frames
+from pyama_dask.analysis import tables, trace_tables
+from pyama_dask.analysis.find_traces import known_frames
+from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.errors import ConfigError, OutputError, TableError
 
 ALL = {"samples": [{"name": "a", "fovs": "all"}]}
@@ -38,7 +39,7 @@ def write_older(folder, fov, channel=None, change=lambda traces: traces):
         (mine,) = (name for name in FEATURES if name.endswith(f"_ch_{channel}"))
         whole = whole.drop(columns=[name for name in FEATURES if name != mine])
         whole = whole.rename(columns={mine: mine.removesuffix(f"_ch_{channel}")})
-    tables.write_traces_csv(path, change(whole))
+    trace_tables.write_traces_csv(path, change(whole))
     return path
 
 
@@ -199,7 +200,7 @@ class TestOverrides:
     def test_they_go_over_originals_and_inspected_copies(self, output):
         path = traces_path(output, 1)
         before = path.read_bytes()
-        tables.write_traces_csv(path.with_stem(f"{path.stem}_inspected"), table(1, 3, 4).assign(good=False))
+        trace_tables.write_traces_csv(path.with_stem(f"{path.stem}_inspected"), table(1, 3, 4).assign(good=False))
         report_of = self.said(output, {"fov": "0-1", "cells": 3, "good": True}, {"fov": 0, "cells": 1, "good": False})
         assert set(report_of.read(0).query("good")["cell"]) == {2, 3}
         assert set(report_of.read(1).query("good")["cell"]) == {3}
@@ -217,7 +218,7 @@ class TestOverrides:
 
     def test_what_is_named_and_not_there_is_said(self, output):
         traces = table(0, 3, 4)
-        tables.write_traces_csv(traces_path(output, 0), traces[(traces["cell"] != 3) | (traces["frame"] > 1)])
+        trace_tables.write_traces_csv(traces_path(output, 0), traces[(traces["cell"] != 3) | (traces["frame"] > 1)])
         record_traces(output)
         self.said(
             output,
@@ -237,7 +238,7 @@ class TestOverrides:
 
     def test_tables_with_times_only(self, output):
         path = traces_path(output, 0)
-        tables.write_traces_csv(path, table(0, 3, 4).drop(columns="frame"))
+        trace_tables.write_traces_csv(path, table(0, 3, 4).drop(columns="frame"))
         sources = self.said(output, {"fov": 0, "cells": 2, "frames": 1, "good": False})
         assert sources.read(0).query("not good")[["cell", "time"]].values.tolist() == [[2, 10]]
 

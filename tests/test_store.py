@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.movies import data_files, times_of_change
 from zarr.storage import ZipStore
 
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import Histogram

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyama_dask.analysis import tables
+from pyama_dask.analysis import tables, trace_tables
 from pyama_dask.errors import TableError
 from pyama_dask.files.checked_csv import LARGEST
 from pyama_dask.store.trace_csv import BASE_COLUMNS, write_traces
@@ -64,25 +64,25 @@ def tidy(draw):
 class TestTraces:
     @given(table=traces())
     def test_what_is_written_is_read_back_equal(self, folder, table):
-        tables.write_traces_csv(folder / "traces.csv", table)
-        pd.testing.assert_frame_equal(tables.read_traces_csv(folder / "traces.csv"), table, check_exact=True)
+        trace_tables.write_traces_csv(folder / "traces.csv", table)
+        pd.testing.assert_frame_equal(trace_tables.read_traces_csv(folder / "traces.csv"), table, check_exact=True)
 
     def test_of_a_run(self, finished, tmp_path):
         (path,) = (finished / "fov_000").glob("*_traces.csv")
-        table = tables.read_traces_csv(path)
+        table = trace_tables.read_traces_csv(path)
         pd.testing.assert_frame_equal(table, pd.read_csv(path), check_dtype=False)
         write_traces(tmp_path / "again.csv", table)
-        assert tables.read_columns(path) == list(table.columns)
-        pd.testing.assert_frame_equal(tables.read_traces_csv(tmp_path / "again.csv"), table)
+        assert trace_tables.read_columns(path) == list(table.columns)
+        pd.testing.assert_frame_equal(trace_tables.read_traces_csv(tmp_path / "again.csv"), table)
 
     def test_types(self, tmp_path):
-        table = tables.read_traces_csv(written(tmp_path / "t.csv", f"{HEAD}\n{ROW}\n"))
+        table = trace_tables.read_traces_csv(written(tmp_path / "t.csv", f"{HEAD}\n{ROW}\n"))
         assert list(table.columns) == HEAD.split(",")
         assert [dtype.kind for dtype in table.dtypes] == list("iiifb" + "f" * 8)
         assert table.iloc[0].tolist() == [3, 7, 0, 0.0, True, 100.5, 200.5, 85, 165, 116, 236, 450, 1234.5]
 
     def test_a_table_without_rows_has_the_same_types(self, tmp_path):
-        table = tables.read_traces_csv(written(tmp_path / "t.csv", f"{HEAD}\n"))
+        table = trace_tables.read_traces_csv(written(tmp_path / "t.csv", f"{HEAD}\n"))
         assert len(table) == 0
         assert [dtype.kind for dtype in table.dtypes] == list("iiifb" + "f" * 8)
 
@@ -91,7 +91,7 @@ class TestTraces:
         path = written(
             tmp_path / "t.csv", "fov,cell,frame,good,position_x,position_y\n0,1,0,True,1,2\n0,1,1,True,1,2\n"
         )
-        table = tables.read_traces_csv(path, minutes=minutes)
+        table = trace_tables.read_traces_csv(path, minutes=minutes)
         assert ("time" in table) == (times is not None)
         if times:
             assert table["time"].tolist() == times
@@ -99,25 +99,25 @@ class TestTraces:
 
     def test_a_time_in_the_file_is_kept(self, tmp_path):
         path = written(tmp_path / "t.csv", "fov,cell,frame,time\n0,1,1,7.5\n")
-        assert tables.read_traces_csv(path, minutes=10)["time"].tolist() == [7.5]
+        assert trace_tables.read_traces_csv(path, minutes=10)["time"].tolist() == [7.5]
 
     def test_older_names_fov_in_the_file_name_and_features_of_one_channel(self, tmp_path):
         text = "cell_id,frame,intensity_total,area,x_centroid,y_centroid,note\n4,2,10.5,,1,2,good one\n"
-        table = tables.read_traces_csv(written(tmp_path / "movie_fov0012_traces_ch_1.csv", text), channel=1)
+        table = trace_tables.read_traces_csv(written(tmp_path / "movie_fov0012_traces_ch_1.csv", text), channel=1)
         assert table.to_dict("records") == [{
             "fov": 12, "cell": 4, "frame": 2, "good": True, "position_x": 1.0, "position_y": 2.0,
             "intensity_total_ch_1": 10.5, "area_ch_1": pytest.approx(np.nan, nan_ok=True), "note": "good one",
         }]  # fmt: skip
 
     def test_time_in_place_of_frames(self, tmp_path):
-        table = tables.read_traces_csv(
+        table = trace_tables.read_traces_csv(
             written(tmp_path / "t.csv", "fov,cell,time,intensity_total\n0,1,0,5\n0,1,10,6\n")
         )
         assert list(table.columns) == ["fov", "cell", "time", "good", "intensity_total"]
 
     def test_out_of_a_spreadsheet(self, tmp_path):
         text = "\ufefffov,cell,frame,good\r\n\r\n0,1,0,TRUE\r\n0,1,1,FALSE\r\n0,1,2,1\r\n\r\n"
-        assert tables.read_traces_csv(written(tmp_path / "t.csv", text))["good"].tolist() == [True, False, True]
+        assert trace_tables.read_traces_csv(written(tmp_path / "t.csv", text))["good"].tolist() == [True, False, True]
 
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -154,12 +154,12 @@ class TestTraces:
     )
     def test_what_is_not_right_is_refused_by_line_and_column(self, tmp_path, text, said):
         with pytest.raises(TableError, match=re.escape(said)) as error:
-            tables.read_traces_csv(written(tmp_path / "table.csv", text))
+            trace_tables.read_traces_csv(written(tmp_path / "table.csv", text))
         assert str(error.value).startswith(str(tmp_path / "table.csv"))
 
     def test_columns_that_are_not_known(self, tmp_path):
         rows = '0,1,0,True,"a, ""b""",2024-01-01, 5 \n0,1,1,False,,NA,1e3\n'
-        table = tables.read_traces_csv(written(tmp_path / "t.csv", f"fov,cell,frame,seen,note,day,size\n{rows}"))
+        table = trace_tables.read_traces_csv(written(tmp_path / "t.csv", f"fov,cell,frame,seen,note,day,size\n{rows}"))
         assert table["seen"].tolist() == [1.0, 0.0]
         assert table["note"].fillna("").tolist() == ['a, "b"', ""]
         assert table["day"].fillna("").tolist() == ["2024-01-01", ""]
@@ -168,23 +168,23 @@ class TestTraces:
     def test_a_frame_whose_time_is_not_known(self, tmp_path):
         path = written(tmp_path / "t.csv", "fov,cell,frame\n0,1,0\n0,1,5\n")
         with pytest.raises(TableError, match="line 3, column 'frame': '5' is one whose time is not known"):
-            tables.read_traces_csv(path, minutes={0: 0.0})
+            trace_tables.read_traces_csv(path, minutes={0: 0.0})
 
     @pytest.mark.parametrize("content", [None, b"fov,cell\n0,\xff\n"])
     def test_a_file_that_is_not_there_or_no_text(self, tmp_path, content):
         if content:
             (tmp_path / "t.csv").write_bytes(content)
         with pytest.raises(TableError, match=r"line 2 is not text in UTF-8" if content else "No such file"):
-            tables.read_traces_csv(tmp_path / "t.csv")
+            trace_tables.read_traces_csv(tmp_path / "t.csv")
         if content is None:
             with pytest.raises(TableError, match="No such file"):
-                tables.read_columns(tmp_path / "t.csv")
+                trace_tables.read_columns(tmp_path / "t.csv")
 
     def test_an_inspected_copy_is_preferred(self, tmp_path):
         path = written(tmp_path / "movie_fov_000_traces.csv", HEAD)
-        assert tables.inspected(path) == path
+        assert trace_tables.inspected(path) == path
         copy = written(tmp_path / "movie_fov_000_traces_inspected.csv", HEAD)
-        assert tables.inspected(path) == copy
+        assert trace_tables.inspected(path) == copy
 
 
 class TestAnalysis:

@@ -14,8 +14,9 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.runs import method_trial
-from pyama_dask.runs.driver import as_config, plan_run
+from pyama_dask.runs.driver import as_config
 from pyama_dask.runs.method_trial import LARGEST, PITCH, Made, try_methods
+from pyama_dask.runs.planning import plan_run
 
 HEAD = "import warnings\nimport numpy as np\nfrom pyama_dask.kernels.tracking import link\ncalls = []\n\n"
 LINE = HEAD.count("\n") + 1

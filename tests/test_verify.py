@@ -10,8 +10,8 @@ from support.movies import as_czi, config, differences, file_bytes, products, ti
 import pyama_dask
 from pyama_dask.cli import main
 from pyama_dask.errors import OutputError
-from pyama_dask.runs.driver import verify_output
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.runs.verify import verify_output
 from pyama_dask.store.ledger import Ledger
 
 RAW = "fov_001/images.zarr/pc_ch_0/0/c.1.0.0"

@@ -11,7 +11,8 @@ from distributed import Client, LocalCluster
 from support.movies import config
 from test_plan import movie, plan_of
 
-from pyama_dask.config.models import Cluster, parse_config
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.execute.walltime import (
     JOB_ENDS,

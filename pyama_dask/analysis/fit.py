@@ -30,9 +30,10 @@ from pyama_dask.analysis.fit_tables import (
     write_fitted,
 )  # fmt: skip
 from pyama_dask.analysis.tables import read_analysis_csv
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
-from pyama_dask.execute.pool import DaskPool, Pool, SerialPool
+from pyama_dask.execute.dask_pool import DaskPool
+from pyama_dask.execute.pool import Pool, SerialPool
 from pyama_dask.files.atomic import check_names, content_digest, writable
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity

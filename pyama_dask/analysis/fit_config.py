@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictBool
 
 from pyama_dask.analysis.tables import MINUTES
-from pyama_dask.config import models as configs
-from pyama_dask.config.models import Cluster, beside, config_text, named_keys, set_key
+from pyama_dask.config import base
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.load import beside, config_text, set_key
+from pyama_dask.config.messages import named_keys
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
 from pyama_dask.fitting import Model, find_model
@@ -24,7 +26,7 @@ def _unit(name: str) -> str:
     return name
 
 
-class ParameterChoice(configs.Model):
+class ParameterChoice(base.Model):
     """What is to be different about a parameter."""
 
     start: Number | None = None
@@ -41,7 +43,7 @@ class ParameterChoice(configs.Model):
         return {name: one for name, one in given.items() if one is not None}
 
 
-class FitConfig(configs.Model):
+class FitConfig(base.Model):
     """What is fitted, and where."""
 
     model: str = "maturation"

@@ -17,7 +17,7 @@ import pandas as pd
 import zarr
 from zarr.storage import ZipStore
 
-from pyama_dask.analysis.tables import read_traces_csv
+from pyama_dask.analysis.trace_tables import read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file

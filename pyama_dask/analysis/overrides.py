@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import StrictBool
 
-from pyama_dask.analysis.tables import frame_numbers
-from pyama_dask.config.models import Model, config_text, named_keys
+from pyama_dask.analysis.trace_tables import frame_numbers
+from pyama_dask.config.base import Model
+from pyama_dask.config.load import config_text
+from pyama_dask.config.messages import named_keys
 from pyama_dask.config.units import Selection, as_ranges, parse_selection
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
 from pyama_dask.errors import ConfigError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from pyama_dask.analysis.tables import inspected
+from pyama_dask.analysis.trace_tables import inspected
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
 from pyama_dask.errors import TableError

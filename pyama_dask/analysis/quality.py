@@ -14,9 +14,10 @@ from pydantic import Field
 
 from pyama_dask.analysis.overrides import write_overrides
 from pyama_dask.analysis.samples import wanted_fovs
-from pyama_dask.analysis.tables import frame_numbers
 from pyama_dask.analysis.trace_sources import Sources, grouped
-from pyama_dask.config.models import Model, named_keys
+from pyama_dask.analysis.trace_tables import frame_numbers
+from pyama_dask.config.base import Model
+from pyama_dask.config.messages import named_keys
 from pyama_dask.config.units import Count, Whole, as_ranges
 from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable, write_bytes

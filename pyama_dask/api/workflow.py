@@ -22,7 +22,8 @@ from pyama_dask.api.context import (
 from pyama_dask.api.paths import RESULTS, paths_of, write_results
 from pyama_dask.api.services import BaseProcessingService, Reporter, check_services, kept_going, run_services
 from pyama_dask.api.settings import Translated, translate
-from pyama_dask.config.models import Config, parse_config
+from pyama_dask.config.load import parse_config
+from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import ConfigError, SettingsWarning
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES

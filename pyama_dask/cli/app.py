@@ -55,7 +55,7 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
     ConfigError
         If one is not of this form, or its value is not YAML.
     """
-    from pyama_dask.config.models import quoted_key
+    from pyama_dask.config.messages import quoted_key
     from pyama_dask.config.units import quoted
     from pyama_dask.config.yaml_text import parse_yaml
 

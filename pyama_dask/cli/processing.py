@@ -89,7 +89,7 @@ def plan(
     """Say what a run would do, and what it would need; writes nothing, unless it is to be calibrated."""
     from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network
-    from pyama_dask.runs.driver import plan_run, script_of, what_is_left
+    from pyama_dask.runs.planning import plan_run, script_of, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
@@ -137,7 +137,7 @@ def doctor(
 ) -> None:
     """Check before the night what usually goes wrong in it; starts one worker where the run would have them."""
     from pyama_dask.runs.doctor import Finding, findings
-    from pyama_dask.runs.driver import script_of
+    from pyama_dask.runs.planning import script_of
 
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
@@ -181,7 +181,7 @@ def verify(
     from rich.console import Console
 
     from pyama_dask.cli.text import describe_verification
-    from pyama_dask.runs.driver import verify_output
+    from pyama_dask.runs.verify import verify_output
 
     reading = "Reading the movie" if source or movie else "Reading every file" if deep else "Looking at every file"
     signals = cancelled_by_signals("Stopping; the output is as it was", "Ended at once; the output is as it was")
@@ -224,7 +224,8 @@ def _load(
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config, with what the command line says in place of its own."""
-    from pyama_dask.config.models import did_you_mean, load_config
+    from pyama_dask.config.load import load_config
+    from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
     from pyama_dask.runs.template import COMMENTS
@@ -263,7 +264,8 @@ def _run(config: Config, **options: Any) -> RunReport:
 
     from pyama_dask.cli.progress import RunDisplay
     from pyama_dask.cli.text import describe_report
-    from pyama_dask.runs.driver import join_allocation, run
+    from pyama_dask.runs.driver import run
+    from pyama_dask.runs.workers import join_allocation
 
     check_threads()
     join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows

@@ -22,7 +22,7 @@ from rich.progress import (
 from pyama_dask.cli.text import LABELS, describe_replaced, many
 from pyama_dask.config.units import clock_time, printable
 from pyama_dask.plan.plan import Plan
-from pyama_dask.workflow.task import STEPS
+from pyama_dask.workflow.graph import STEPS
 
 SELDOM = 30.0
 """Seconds between lines on the jobs of a queue, where no bars are drawn."""

@@ -25,7 +25,7 @@ def merge(
     force: Force = False,
 ) -> None:
     """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
-    from pyama_dask.analysis.samples import merge_samples
+    from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.cli.text import describe_merge
 
     report = merge_samples(output, samples, to, good, force=force)

@@ -13,9 +13,9 @@ import numpy as np
 
 from pyama_dask.analysis.export import ExportReport
 from pyama_dask.analysis.fit_tables import GRADES
+from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
-from pyama_dask.analysis.samples import MergeReport
 from pyama_dask.config.units import as_ranges, clock_time
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
@@ -24,7 +24,7 @@ from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
 from pyama_dask.runs.verify import Verification
-from pyama_dask.workflow.task import Step
+from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:
     from pyama_dask.analysis.fit import FitReport  # which loads what fits need

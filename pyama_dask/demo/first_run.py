@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES

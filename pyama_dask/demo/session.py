@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from pyama_dask.analysis.output import open_output
-from pyama_dask.config.models import Config, parse_config
+from pyama_dask.config.load import parse_config
+from pyama_dask.config.models import Config
 from pyama_dask.demo.compare import compare
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.runs.status import LEDGER, recorded_traces

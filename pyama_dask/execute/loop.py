@@ -25,12 +25,15 @@ from pyama_dask.errors import (
     WorkerLostError,
 )
 from pyama_dask.execute.pool import Outcome, Pool
+from pyama_dask.execute.retries import Attempts
 from pyama_dask.execute.walltime import Pace
 from pyama_dask.files.atomic import disk_error
-from pyama_dask.plan.plan import FovPlan, Plan, with_inputs
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.plan.resume import with_inputs
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.failure import Attempts, Failure
-from pyama_dask.workflow.task import Kind, Receipt, Step, Task
+from pyama_dask.workflow.failure import Failure
+from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.task import Receipt, Task
 
 log = logging.getLogger(__name__)
 

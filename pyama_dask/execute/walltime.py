@@ -19,11 +19,12 @@ from distributed import get_worker
 from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import clock_time, walltime_seconds
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, tell
-from pyama_dask.workflow.task import BLOCKED, Kind, Receipt, Task
+from pyama_dask.workflow.graph import BLOCKED, Kind
+from pyama_dask.workflow.task import Receipt, Task
 
 JOB_ENDS = "PYAMA_DASK_JOB_ENDS"
 """Variable of a job's environment: when its walltime is over, in seconds since 1970."""

@@ -17,12 +17,12 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_ip
 
-from pyama_dask.config.models import NANNY_BYTES, Cluster
+from pyama_dask.config.cluster import NANNY_BYTES, Cluster
 from pyama_dask.config.units import memory_bytes
 from pyama_dask.errors import ClusterError, ConfigError, PyamaError
+from pyama_dask.launch.job_scripts import dask_jobqueue_module
 from pyama_dask.launch.keys import keys, protocol, security_in
 from pyama_dask.launch.network import free_address, not_started
-from pyama_dask.launch.queues import dask_jobqueue_module
 from pyama_dask.launch.settings import DASK
 
 RANK, TASKS = "SLURM_PROCID", "SLURM_NTASKS"

@@ -9,57 +9,68 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ClusterError, ConfigError, QueueError
-from pyama_dask.launch.queues import (
-    ANSWERS,
-    KINDS,
-    Listed,
-    Place,
-    cancel_command,
-    environment,
-    listed,
-    listing_of,
-    make_job,
-    more_of,
-    submit,
-)
+from pyama_dask.launch.canceller import _canceller
+from pyama_dask.launch.job_counts import Job, JobCounts, jobs_of
+from pyama_dask.launch.job_scripts import Place, make_job
+from pyama_dask.launch.queue_commands import Listed, cancel_command, environment, listed, more_of, submit
+from pyama_dask.launch.queue_kinds import ANSWERS, KINDS
 
 log = logging.getLogger(__name__)
 
+
 LOOKING = 5.0
 """Seconds between looks at the queue."""
+
+
 LEAST = 1.0
 """Least seconds between looks, whoever asks for one."""
+
+
 SEEN_AFTER = 6.0
 """Seconds within which a queue knows that a job has ended whose workers are gone."""
+
+
 NO_WORKER = 300.0
 """Seconds that a job may run without any worker; it is ended then, and replaced."""
+
+
 LONGEST_WAIT = 60.0
 """Most seconds between attempts to submit."""
+
+
 LEAVING = 3.0
 """Seconds to wait, twice, until the queue has been told that the jobs are not needed any more."""
+
+
 SHORT_LIFE = 30.0
 """Seconds of a job whose worker came, and that is taken for a failed one all the same."""
+
+
 FORGOTTEN = 7 * 86400.0
 """Seconds after which a queue may have given the numbers of its jobs to others."""
+
+
 TAIL = 8
 """Lines of a job's log that are shown."""
+
+
 MOST_LEFT = 1000
 """Jobs of a run before that are cancelled at most, the newest."""
+
+
 READ = 2**16
 """Bytes at the end of a log that are read."""
+
 
 ENDS: Mapping[str, str] = {
     "memory": r"OUT_OF_MEMORY|OutOfMemory|oom.?kill|out.of.memory handler|TERM_MEMLIMIT|"
@@ -72,44 +83,6 @@ ENDS: Mapping[str, str] = {
 """Why jobs end, and how queues say so, some of them in a job's log. Workers write there, too, of memory and timeouts
 that are theirs.
 """
-
-
-@dataclass
-class Job:
-    """A job in the queue."""
-
-    number: str
-    name: str
-    """Of its workers."""
-    submitted: float
-    listed: Listed | None = None
-    came: bool = False
-    """Whether a worker of it has come."""
-    began: float | None = None
-    """When it was found to run."""
-    idle_since: float | None = None
-    """Since when it has run without a worker."""
-
-
-def jobs_of(worker: str) -> tuple[str, str]:
-    """Names that the job of a worker may have: the worker's own, or that without the number of its process."""
-    return worker, worker.rpartition("-")[0]
-
-
-@dataclass(frozen=True)
-class JobCounts:
-    """Jobs of a run."""
-
-    running: int = 0
-    pending: int = 0
-    submitted: int = 0
-    """Since the run began."""
-    lost: int = 0
-    """Ended before their time, after their workers had come."""
-    never_came: int = 0
-    """Ended before any worker had come."""
-    ended: Mapping[str, int] = field(default_factory=dict)
-    """Jobs that are gone, by why."""
 
 
 class Jobs:
@@ -471,41 +444,3 @@ def tail(logs: Mapping[str, str]) -> str:
     errors = [text for name, text in logs.items() if re.search(r"\.(err|e\d+)$", name) and text.strip()]
     lines = [line for text in errors or logs.values() for line in text.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-TAIL:])
-
-
-CANCELLER = """
-trap '' INT TERM HUP
-said() { printf '%s\n' "$1" | grep -Eq "$2"; }
-jobs=
-while read -r job; do
-  case $job in
-    -*) jobs=$(printf '%s\n' $jobs | grep -vx "${job#-}") ;;
-    *) jobs="$jobs $job" ;;
-  esac
-done
-[ -n "$(echo $jobs)" ] || exit 0
-lines="^ *($(echo $jobs | tr ' ' '|'))([^0-9]|$)"
-for pause in 2 5 15 30 60 120; do
-  CANCEL $jobs </dev/null >/dev/null 2>&1 && exit 0
-  left=$(LIST 2>&1 </dev/null) || said "$left" NONE || left=unknown
-  [ "$left" = unknown ] || said "$left" "$lines" || exit 0
-  sleep $pause
-done
-"""
-"""Reads numbers of jobs, with a minus of those that are gone, until its input ends, which it does when the driver ends
-in any way; then cancels them.
-
-Where not all could be cancelled, the others may have ended; that is so if the queue lists none of them any more.
-"""
-
-
-def _canceller(kind: str) -> Any:
-    """Process that ends a run's jobs when this process ends, even if it is killed."""
-    words = {"CANCEL": cancel_command(kind), "LIST": listing_of(kind), "NONE": [KINDS[kind].none]}
-    script = CANCELLER
-    for name, command in words.items():
-        script = script.replace(name, shlex.join(command))
-    return subprocess.Popen(
-        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        text=True, start_new_session=True, cwd=Path("/"), env=environment(),
-    )  # fmt: skip

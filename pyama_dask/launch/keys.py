@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.files.atomic import remove_below
 
 KEYS = ("ca_file", "cert", "key")

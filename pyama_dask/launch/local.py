@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory

@@ -7,7 +7,7 @@ import socket
 
 import psutil
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
 
 

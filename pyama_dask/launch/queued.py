@@ -11,14 +11,14 @@ import dask
 from distributed import Client
 from distributed.utils import get_ip
 
-from pyama_dask.config.models import Cluster
-from pyama_dask.execute.pool import DaskPool
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.walltime import Retirement
 from pyama_dask.execute.worker_loss import EXITS, RETIRED, Deaths, Loss, described
+from pyama_dask.launch.job_scripts import Place
 from pyama_dask.launch.jobs import Jobs
 from pyama_dask.launch.keys import forget_keys, keys, protocol
 from pyama_dask.launch.local import dashboard_of, scheduler_here
-from pyama_dask.launch.queues import Place
 from pyama_dask.launch.settings import DASK, job_environment
 
 

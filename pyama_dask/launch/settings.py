@@ -11,7 +11,7 @@ import dask
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import memory_bytes
 
 WORKER_ENVIRONMENT = {

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from distributed import performance_report
 
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, PyamaError
-from pyama_dask.execute.pool import DaskPool, Pool, SerialPool
+from pyama_dask.execute.dask_pool import DaskPool
+from pyama_dask.execute.pool import Pool, SerialPool
 from pyama_dask.execute.worker_loss import Deaths
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.launch.local import connected, local_cluster

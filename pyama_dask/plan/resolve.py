@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config.models import ChannelChoice, Config, method_parameters, parameter_model
+from pyama_dask.config.method_parameters import method_parameters, parameter_model
+from pyama_dask.config.models import ChannelChoice, Config
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background

@@ -15,11 +15,13 @@ from pyama_dask.errors import CancelledError, PlanError
 from pyama_dask.files.atomic import files_below
 from pyama_dask.launch import worker_count
 from pyama_dask.plan.plan import Plan
-from pyama_dask.runs.driver import plan_run, run
+from pyama_dask.runs.driver import run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, summed_up, write_calibration
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import STEPS, WORK
+from pyama_dask.workflow.graph import STEPS
+from pyama_dask.workflow.task import WORK
 
 TRIAL = Path(WORK) / "calibration"
 """Directory in the output for the trial; removed when it is over."""

@@ -19,16 +19,17 @@ from uuid import uuid4
 
 from distributed.utils import get_ip
 
-from pyama_dask.config.models import Cluster, Config
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.models import Config
 from pyama_dask.config.units import clock_time, memory_bytes
 from pyama_dask.errors import ClusterError, ConfigError, PyamaError
-from pyama_dask.execute.pool import DaskPool
+from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import folder_for, write_bytes
 from pyama_dask.launch import check_network, interfaces, launched, named
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.disk_space import check_room, gib
-from pyama_dask.runs.driver import plan_run, script_of
+from pyama_dask.runs.planning import plan_run, script_of
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.store.ledger import Ledger

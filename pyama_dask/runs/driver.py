@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,61 +13,44 @@ from typing import Any
 from uuid import uuid4
 
 from distributed import Client
-from distributed.system import MEMORY_LIMIT
 
-from pyama_dask.config.models import Config, load_config, parse_config
-from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
+from pyama_dask.config.load import load_config, parse_config
+from pyama_dask.config.models import Config
+from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.loop import Progress, execute
-from pyama_dask.execute.pool import DaskPool, Pool, SerialPool
-from pyama_dask.execute.walltime import room_of, too_long
-from pyama_dask.execute.worker_loss import Deaths
-from pyama_dask.files.atomic import check_names, writable
+from pyama_dask.files.atomic import writable
 from pyama_dask.launch import (
-    allocated,
     check_network,
     check_queue,
-    connected,
-    dashboard_of,
-    job_environment,
-    job_script,
-    launched,
-    serve_allocation,
-    worker_memory,
 )
-from pyama_dask.plan.plan import FovPlan, Plan, derived_from, forced, make_plan, remaining
-from pyama_dask.plan.resolve import plugins, resolve
-from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.plan.resolve import plugins
+from pyama_dask.plan.resume import derived_from, forced
+from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
-from pyama_dask.runs.extend import first_identity
-from pyama_dask.runs.method_trial import try_methods
 from pyama_dask.runs.output_dir import (
     begun,
-    check_output,
-    fault_of,
-    keep_layout,
     logging_to,
     prepare,
     tidy,
     write_records,
 )
-from pyama_dask.runs.ownership import check_free_names, longest_names, unrecorded_images
-from pyama_dask.runs.source_check import check_after_run, check_movie, read_again
+from pyama_dask.runs.ownership import check_free_names
+from pyama_dask.runs.planning import failed_fovs, plan_run, what_is_left
+from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import (
     LEDGER,
     RunReport,
     costs_by_step,
-    other_frames,
-    read_plan,
     report_fov,
-    settings_of,
     write_report,
 )
-from pyama_dask.runs.timings import Calibration, read_calibration
-from pyama_dask.runs.verify import Verification, check_damage, verify
+from pyama_dask.runs.verify import check_damage
+from pyama_dask.runs.workers import in_allocation, pool_for
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked
-from pyama_dask.workflow.task import WORK, Step
+from pyama_dask.workflow.graph import Step
 
 log = logging.getLogger("pyama_dask")
 
@@ -226,50 +207,6 @@ def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Even
     compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
 
 
-def verify_output(
-    output: Path, *, deep: bool = False, source: bool = False, movie: Path | None = None,
-    cancel: threading.Event | None = None,
-) -> Verification:  # fmt: skip
-    """Compare the files of an output with its ledger; the next run regenerates what is not as recorded.
-
-    Parameters
-    ----------
-    output
-        Output directory of a run.
-    deep
-        Whether to read every file and compare checksums, not only sizes.
-    source
-        Whether to read the frames of the movie again, and compare them with what was read.
-    movie
-        The movie, if it is not any more where the last run read it.
-    cancel
-        Set it to end this early.
-
-    Raises
-    ------
-    OutputError
-        If it is no output of a run, or a run is writing to it.
-    SourceError
-        If the movie is to be read and cannot be opened.
-    CancelledError
-        If it was ended early.
-    """
-    if not (output / LEDGER).exists():
-        read_plan(output)  # says that this is not an output
-
-    def verified(ledger: Ledger, take: bool) -> Verification:
-        compared = check_movie(output, ledger, movie, cancel=cancel) if source else None
-        found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
-        if take and compared:
-            read_again(ledger, compared.to_read_again)
-        return replace(found, movie=compared, unrecorded=tuple(unrecorded_images(output, ledger)))
-
-    if not os.access(output / WORK, os.W_OK):
-        return verified(Ledger(output / LEDGER), False)
-    with writable(output), locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
-        return verified(ledger, True)
-
-
 def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     """Config from a mapping with its keys, or from a YAML file."""
     if isinstance(config, str | Path):
@@ -279,162 +216,3 @@ def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
 
 def ignore(event: dict[str, Any]) -> None:
     """Take no notice of progress."""
-
-
-# ------------------------------------------------------------------------------------- before any writing
-
-
-def plan_run(
-    config: Config, client: Client | None = None, *, extend: bool = False, into: bool = False
-) -> tuple[Plan, Metadata]:
-    """Open the movie and plan a run of it; writes nothing.
-
-    Raises
-    ------
-    ConfigError, SourceError, OutputError, PlanError
-        If the run cannot be done as configured.
-    """
-    snapshot, metadata = look_at(config.input)
-    resolved = resolve(config, metadata)
-    memory = available_memory(config, client)
-    check_output(config.output, into=into)
-    first = first_identity(config, metadata, snapshot, extend=extend)
-    measured = read_calibration(resolved)
-    pace = measured.seconds if measured else None
-    plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace)
-    plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
-    check_names(plan.job.output, longest_names(plan))
-    if measured:
-        check_walltime(plan, measured)
-    noticed = try_methods(plan.job.config, metadata)
-    return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
-
-
-def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
-    """Take a snapshot of a movie and read its metadata, both of the same file.
-
-    Raises
-    ------
-    SourceError
-        If the movie cannot be read, or changes at this moment.
-    """
-    before = State.of(movie) if movie.is_file() else None  # reading metadata says what is wrong
-    metadata, snapshot = read_metadata(movie), take_snapshot(movie.absolute())
-    if before and (difference := before.difference(snapshot.state)):
-        raise changed(movie, difference)
-    return snapshot, metadata
-
-
-def check_walltime(plan: Plan, measured: Calibration) -> None:
-    """Refuse a run whose tasks no job lasts for, as far as they were measured.
-
-    Raises
-    ------
-    PlanError
-        If there is one; says what to change.
-    """
-    cluster = plan.job.config.cluster
-    longest = max(plan.tasks, key=measured.of, default=None)
-    if longest and (room := room_of(cluster)) and measured.of(longest) > room:
-        raise PlanError(too_long(cluster, measured.of(longest), longest))
-
-
-def script_of(config: Config) -> str:
-    """Script of a job that a run on a queue would submit; nothing of other kinds."""
-    return job_script(config.cluster, job_environment()) if config.cluster.of_queue else ""
-
-
-def what_is_left(
-    plan: Plan, steps: Sequence[Step] | None = None, fovs: Collection[int] | None = None, ledger: Ledger | None = None
-) -> Plan:
-    """Plan of what is not yet done in the output, of all FOVs or of some; writes nothing.
-
-    Raises
-    ------
-    PlanError
-        If a chosen step needs one that is neither done nor chosen.
-    """
-    recorded = ledger or Ledger(plan.job.output / LEDGER)
-    of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
-    left = remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
-    return replace(left, frames_before=frames_before(plan)) if left.replaces else left
-
-
-def frames_before(plan: Plan) -> dict[int, str]:
-    """Frames by FOV of the last run, where its settings differ in nothing else; see `report.other_frames`."""
-    try:
-        before = read_plan(plan.job.output)
-    except OutputError:
-        return {}
-    now = settings_of(plan.job.config)
-    found = {fov["fov"]: other_frames(before["settings"].get(fov["settings"]), now) for fov in before["fovs"]}
-    return {fov: frames for fov, frames in found.items() if frames}
-
-
-def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
-    """FOVs that failed when they were last tried.
-
-    Raises
-    ------
-    PlanError
-        If there are none.
-    """
-    standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
-    failed = {fov for fov, status in standing.items() if status == "failed"}
-    if not failed:
-        others = sum(status != "done" for status in standing.values())
-        more = f"; {others} are not done: run without --retry-failed" if others else ""
-        raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
-    return failed
-
-
-def available_memory(config: Config, client: Client | None) -> int:
-    """Bytes that a worker may use, of the client that is given or that the config names, or of this machine."""
-    if client is not None:
-        return client_memory(client)
-    if config.cluster.kind == "address":
-        with connected(str(config.cluster.address)) as scheduler:
-            return client_memory(scheduler)
-    return worker_memory(config.cluster)
-
-
-def client_memory(client: Client) -> int:
-    """Memory of a task: the smallest worker's limit, divided by the tasks that it runs at once."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
-    return min(limits, default=MEMORY_LIMIT)
-
-
-@contextmanager
-def pool_for(
-    config: Config, client: Client | None, plan: Plan, cancel: threading.Event
-) -> Iterator[tuple[Pool, str | None]]:
-    """Pool on the given client, or on what the config says; in this process if nothing is to be done."""
-    if not plan.tasks:
-        yield SerialPool(), None
-    elif client is not None:
-        of_allocation = config.cluster.kind == "runner"
-        link = dashboard_of(config.cluster, client) if of_allocation else client.dashboard_link
-        yield DaskPool(client, crew=Deaths(client)), link
-    else:
-        with launched(config.cluster, plan.job.output / WORK, plan.job.run, cancel) as pool:
-            yield pool
-
-
-def join_allocation(config: Config) -> None:
-    """Be the scheduler or a worker where a run has one allocation and this process is not its driver."""
-    if config.cluster.kind == "runner":
-        serve_allocation(config.cluster, work_of(config))
-
-
-@contextmanager
-def in_allocation(config: Config) -> Iterator[Client]:
-    """Client of the other processes of this allocation; in those themselves, this never comes back."""
-    join_allocation(config)
-    with allocated(config.cluster, work_of(config)) as client:
-        yield client
-
-
-def work_of(config: Config) -> Path:
-    """Directory of an output for all that is not a result."""
-    return config.output.absolute() / WORK

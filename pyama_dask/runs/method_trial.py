@@ -17,18 +17,19 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config.models import Config, parameter_model
+from pyama_dask.config.method_parameters import parameter_model
+from pyama_dask.config.models import Config
 from pyama_dask.config.units import exception_text
 from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
 from pyama_dask.kernels.features import Intensities, Shapes
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
-from pyama_dask.plan.plan import active_steps
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.finish import measured_columns
 from pyama_dask.steps.ingest import preprocessed, segmented
 from pyama_dask.steps.link import follow
+from pyama_dask.workflow.graph import active_steps
 from pyama_dask.workflow.task import digest
 
 LARGEST = (240, 256)

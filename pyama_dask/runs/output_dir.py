@@ -19,7 +19,8 @@ from pyama_dask.config.units import parse_selection, printable
 from pyama_dask.config.yaml_text import dump_yaml, load_yaml
 from pyama_dask.errors import OutputError, PyamaError, TakenOverError
 from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
-from pyama_dask.plan.plan import FovPlan, Plan, derived_from
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
@@ -27,7 +28,8 @@ from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import documents
 from pyama_dask.store.layout import IMAGES, layout
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import WORK, Job, Step, Task, digest, fov_name, task_key
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name, task_key
 
 log = logging.getLogger("pyama_dask")
 

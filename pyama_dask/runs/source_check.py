@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, SourceError
-from pyama_dask.plan.plan import Plan, derived_from
+from pyama_dask.plan.plan import Plan
+from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
 from pyama_dask.runs.status import read_plan
 from pyama_dask.steps.ingest import digest_of, read_planes

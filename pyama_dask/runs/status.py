@@ -16,7 +16,8 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
-from pyama_dask.workflow.task import BLOCKED, STEPS, WORK, Kind, Step, task_key
+from pyama_dask.workflow.graph import BLOCKED, STEPS, Kind, Step
+from pyama_dask.workflow.task import WORK, task_key
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.config.models import QUEUES, Cluster, Params, Storage, method_parameters, named_keys
+from pyama_dask.config.cluster import QUEUES, Cluster
+from pyama_dask.config.messages import named_keys
+from pyama_dask.config.method_parameters import method_parameters
+from pyama_dask.config.models import Params, Storage
 from pyama_dask.config.yaml_text import dump_yaml
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES

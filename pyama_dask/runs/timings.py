@@ -15,7 +15,8 @@ from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.plan.plan import Plan
 from pyama_dask.store.ledger import Cost
-from pyama_dask.workflow.task import BLOCKED, KINDS, WORK, Job, Kind, Task, digest
+from pyama_dask.workflow.graph import BLOCKED, KINDS, Kind
+from pyama_dask.workflow.task import WORK, Job, Task, digest
 
 CALIBRATION = f"{WORK}/calibration.json"
 VERSION = 1

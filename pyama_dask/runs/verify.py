@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyama_dask.errors import CancelledError
-from pyama_dask.files.atomic import MISSING, fault
-from pyama_dask.plan.plan import derived_from
-from pyama_dask.runs.source_check import MovieCheck
+from pyama_dask.files.atomic import MISSING, fault, writable
+from pyama_dask.plan.resume import derived_from
+from pyama_dask.runs.ownership import unrecorded_images
+from pyama_dask.runs.source_check import MovieCheck, check_movie, read_again
+from pyama_dask.runs.status import (
+    LEDGER,
+    read_plan,
+)
 from pyama_dask.store.intermediate import is_part
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import Step
+from pyama_dask.store.lock import locked
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import WORK
 
 
 @dataclass(frozen=True)
@@ -158,3 +166,47 @@ def verify(
     if take and lines:
         ledger.mend()
     return Verification(files, faults, deep, lines, take)
+
+
+def verify_output(
+    output: Path, *, deep: bool = False, source: bool = False, movie: Path | None = None,
+    cancel: threading.Event | None = None,
+) -> Verification:  # fmt: skip
+    """Compare the files of an output with its ledger; the next run regenerates what is not as recorded.
+
+    Parameters
+    ----------
+    output
+        Output directory of a run.
+    deep
+        Whether to read every file and compare checksums, not only sizes.
+    source
+        Whether to read the frames of the movie again, and compare them with what was read.
+    movie
+        The movie, if it is not any more where the last run read it.
+    cancel
+        Set it to end this early.
+
+    Raises
+    ------
+    OutputError
+        If it is no output of a run, or a run is writing to it.
+    SourceError
+        If the movie is to be read and cannot be opened.
+    CancelledError
+        If it was ended early.
+    """
+    if not (output / LEDGER).exists():
+        read_plan(output)  # says that this is not an output
+
+    def verified(ledger: Ledger, take: bool) -> Verification:
+        compared = check_movie(output, ledger, movie, cancel=cancel) if source else None
+        found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
+        if take and compared:
+            read_again(ledger, compared.to_read_again)
+        return replace(found, movie=compared, unrecorded=tuple(unrecorded_images(output, ledger)))
+
+    if not os.access(output / WORK, os.W_OK):
+        return verified(Ledger(output / LEDGER), False)
+    with writable(output), locked(output) as lock, Ledger(output / LEDGER, lock.check) as ledger:
+        return verified(ledger, True)

@@ -26,7 +26,8 @@ from pyama_dask.store.layout import (
     raw_name,
 )
 from pyama_dask.store.lock import check_wanted
-from pyama_dask.workflow.task import Job, Step, Task
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import Job, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
 """What may go wrong with a display level; it is there to look at only, and fails no FOV."""

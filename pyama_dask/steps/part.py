@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyama_dask.steps.context import Bench
-from pyama_dask.workflow.task import Step
+from pyama_dask.workflow.graph import Step
 
 
 class Part:

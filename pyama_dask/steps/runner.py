@@ -22,7 +22,8 @@ from pyama_dask.steps.finish import finish
 from pyama_dask.steps.gather import gather
 from pyama_dask.steps.ingest import ingest
 from pyama_dask.steps.link import link
-from pyama_dask.workflow.task import Job, Kind, Receipt, Task
+from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.task import Job, Receipt, Task
 
 TASKS: Mapping[Kind, Callable[[Bench], None]] = {
     "ingest": ingest,

@@ -13,7 +13,7 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.background import grid_shape
-from pyama_dask.workflow.task import Kind, Step
+from pyama_dask.workflow.graph import Kind, Step
 
 IMAGES = "images.zarr"
 DOCUMENT = "zarr.json"

@@ -24,7 +24,8 @@ import google_crc32c
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import beside, disk_error, read_file, write_bytes
 from pyama_dask.workflow.failure import Failure
-from pyama_dask.workflow.task import Receipt, Step, Task, parse_key
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import Receipt, Task, parse_key
 
 VERSION = 2
 _SEALED = re.compile(rb'(.*),"crc":"([0-9a-f]{8})"}')

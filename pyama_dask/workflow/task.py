@@ -8,32 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from pyama_dask.config.models import Config
 from pyama_dask.readers import Snapshot
+from pyama_dask.workflow.graph import KINDS, Kind, Step
 
 WORK = ".pyama_dask"
 """Directory in the output for all that is not a result."""
-
-Step = Literal["copy", "segment", "track", "background", "crop", "extract", "cache"]
-STEPS: tuple[Step, ...] = ("copy", "segment", "track", "background", "crop", "extract", "cache")
-"""The seven steps, in their order."""
-
-Kind = Literal["ingest", "link", "finish", "gather"]
-KINDS: Mapping[Kind, tuple[Step, ...]] = {
-    "ingest": ("copy", "segment", "background"),
-    "link": ("track", "crop", "cache"),
-    "finish": ("track", "crop", "extract", "cache"),
-    "gather": ("crop", "extract"),
-}
-"""The four tasks of a FOV in their order, and the steps that each has a part in.
-
-Every task of a kind needs all that the kinds before it make of the same FOV; tasks of one kind need nothing of
-each other.
-"""
-BLOCKED: tuple[Kind, ...] = ("ingest", "finish")
-"""The kinds that there is one of for every block."""
 
 
 @dataclass(frozen=True)

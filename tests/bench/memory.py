@@ -13,10 +13,10 @@ from support.write_nd2 import Nd2Writer
 import pyama_dask
 from bench.runs import config
 from bench.table import Row
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 
 LENGTHS = (32, 256)

@@ -35,7 +35,7 @@ def run(output: str, exported: str) -> Iterator[tuple[str, int]]:
     import pandas as pd
 
     from pyama_dask.analysis.export import export_traces
-    from pyama_dask.analysis.samples import merge_samples
+    from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.analysis.tables import read_analysis_csv
 
     quarter = FOVS // 4

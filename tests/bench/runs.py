@@ -17,13 +17,13 @@ import zarr
 
 import pyama_dask
 from bench.table import Row
-from pyama_dask.config.models import parse_config
+from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.launch import local_cluster
-from pyama_dask.plan.plan import with_inputs
+from pyama_dask.plan.resume import with_inputs
 from pyama_dask.readers import open_reader
-from pyama_dask.runs.driver import plan_run
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.store.arrays import documents, write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout

@@ -20,12 +20,13 @@ from support.strategies import movie, plan_of
 
 from bench.table import Row
 from pyama_dask.cli.text import describe_plan
-from pyama_dask.config.models import Cluster
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.loop import execute
-from pyama_dask.execute.pool import DaskPool
 from pyama_dask.launch import local_cluster
-from pyama_dask.plan.plan import Plan, remaining
-from pyama_dask.runs.driver import what_is_left
+from pyama_dask.plan.plan import Plan
+from pyama_dask.plan.resume import remaining
+from pyama_dask.runs.planning import what_is_left
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import Job, Receipt, Task
 

@@ -11,9 +11,9 @@ import yaml
 import zarr
 from support.movies import differences, file_bytes, listing, products
 
-from pyama_dask.config.models import load_config
+from pyama_dask.config.load import load_config
 from pyama_dask.files.atomic import checksum
-from pyama_dask.runs.driver import plan_run, what_is_left
+from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import LEDGER, PLAN, read_status
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK

@@ -20,9 +20,9 @@ from support.movies import config, file_bytes
 import pyama_dask
 from chaos.cases import CASES, Case
 from chaos.table import Table
-from pyama_dask.runs.driver import verify_output
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, PLAN
+from pyama_dask.runs.verify import verify_output
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK
 

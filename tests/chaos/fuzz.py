@@ -25,7 +25,7 @@ from support.strategies import movie
 
 from chaos.read_frames import REFUSED
 from chaos.table import Table
-from pyama_dask.config.models import load_config
+from pyama_dask.config.load import load_config
 from pyama_dask.errors import PyamaError
 from pyama_dask.plan.plan import make_plan
 from pyama_dask.plan.resolve import resolve

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from pyama_dask.analysis.tables import frame_numbers
 from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.analysis.trace_tables import frame_numbers
 from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.store.arrays import missing_frames, read_frame

@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyama_dask.analysis.samples import Samples, given_samples, wanted_fovs
-from pyama_dask.analysis.tables import ParquetFile
+from pyama_dask.analysis.merge import given_samples
+from pyama_dask.analysis.samples import Samples, wanted_fovs
 from pyama_dask.analysis.trace_sources import Sources, grouped
+from pyama_dask.analysis.trace_tables import ParquetFile
 from pyama_dask.config.units import as_ranges, quoted
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, files_below, writable, write_bytes

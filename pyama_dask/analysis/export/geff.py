@@ -10,8 +10,9 @@ import numpy.typing as npt
 import zarr
 from geff_spec import Axis, DisplayHint, GeffMetadata, PropMetadata
 
-from pyama_dask.analysis.tables import FEATURE, frame_numbers
+from pyama_dask.analysis.tables import FEATURE
 from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.analysis.trace_tables import frame_numbers
 from pyama_dask.workflow.task import fov_name
 
 if TYPE_CHECKING:

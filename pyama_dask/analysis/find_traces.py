@@ -1,0 +1,139 @@
+"""Finding the trace tables of an output."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.analysis.pyama_files import read_processing_config, read_processing_results
+from pyama_dask.analysis.tables import MINUTES
+from pyama_dask.analysis.trace_files import Source, TraceFile
+from pyama_dask.config.units import quoted
+from pyama_dask.errors import PyamaError, TableError
+from pyama_dask.files.atomic import MISSING, fault, read_file
+from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.store.layout import is_group
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import WORK, fov_name
+
+RESULTS = "processing_results.yaml"
+"""File by which older programs say what an output holds."""
+
+
+def find_sources(output: Path) -> dict[int, Source]:
+    """Find the traces of all FOVs: of a run, of what an older program lists, or of a folder with tables only.
+
+    Raises
+    ------
+    OutputError
+        If there is nothing of the kind.
+    """
+    if (output / WORK).exists():
+        found = _of_run(output)
+    elif (output / RESULTS).exists():
+        found = _of_older(output)
+    else:
+        found = _of_tables(output) or _of_run(output)  # which says that there is none
+    return {source.fov: source for source in found}
+
+
+def _of_run(output: Path) -> list[Source]:
+    states, ledger = read_status(output)["fovs"], Ledger(output / LEDGER)
+    return [_of_fov(output, state, ledger) for state in states]
+
+
+def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
+    """Traces of a FOV of a run, by how it stands."""
+    fov, left = state["fov"], state["left"]
+    directory = output / fov_name(fov)
+    if state["status"] == "failed" and ("extract" in left or not left):
+        return Source(fov, directory, problem=f"failed: {state['reason']}")
+    if "extract" in left:
+        problem = f"is {state['status']} (left: {', '.join(left)}); run it to the end, then try again"
+        return Source(fov, directory, problem=problem)
+    recorded = recorded_traces(ledger, fov)
+    found = MISSING if recorded is None else fault(output / recorded[0], recorded[1], deep=True)
+    if recorded is None or found == MISSING:
+        return Source(fov, directory, problem="its traces CSV is missing. Fix: run 'pyama-dask verify', then run again")
+    remedy = "to restore it, run 'pyama-dask verify --deep', then run again"
+    notes = [f"its traces CSV is not as the run wrote it: {found}; {remedy}"] if found else []
+    if state["other_frames"]:
+        notes.append(f"processed from frames {state['other_frames']}, and not those of the last run")
+    elif state["other_settings"]:
+        notes.append("processed with other settings than the last run")
+    notes += [f"has its traces, but is not complete (left: {', '.join(left)})"] if left else []
+    return Source(fov, directory, (TraceFile.of(output / recorded[0]),), notes=tuple(notes))
+
+
+def _of_older(output: Path) -> list[Source]:
+    """Traces that a `RESULTS` lists."""
+    path = output / RESULTS
+    results = read_processing_results(path)
+    interval, units = results.params.get("frame_interval"), results.time_units or "min"
+    is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+    if interval is not None and not (is_number and 0 < interval < float("inf")):
+        raise TableError(f"{path}: params.frame_interval: must be minutes, such as 10, not {quoted(interval)}")
+    if str(units).lower() not in MINUTES:
+        raise TableError(f"{path}: time_units: {quoted(units)} is not known; known are ms, s, min, h, d")
+    remedy = f"say the minutes between frames as 'frame_interval' of 'params' in {path}, or add the column"
+    found = []
+    for fov in results.files:
+        files = [TraceFile.of(file, channel) for channel, file in results.originals(fov)]
+        gone = [file.path.name for file in files if not file.path.exists()]
+        problem = f"{RESULTS} lists no traces of it" if not files else f"{', '.join(gone)}: not there" if gone else None
+        found.append(
+            Source(
+                fov, output / fov_name(fov), tuple(files), problem, interval=interval,
+                units=MINUTES[str(units).lower()], remedy=remedy,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _of_tables(output: Path) -> list[Source]:
+    """Traces of folders that are called as those of a run, of which nothing else is known."""
+    by_folder = defaultdict[Path, list[Path]](list)
+    for path in sorted(output.glob("fov_*/*_traces.csv")):
+        if re.fullmatch(r"fov_\d{1,9}", path.parent.name):
+            by_folder[path.parent].append(path)
+    return [
+        Source(int(folder.name[4:]), folder, (TraceFile.of(paths[0]),)) for folder, paths in sorted(by_folder.items())
+    ]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What is known of the images that traces were measured in."""
+
+    shapes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """(H, W) in pixels by FOV."""
+    pixel_size_um: float | None = None
+
+
+def known_frames(output: Path) -> Frames:
+    """Sizes of the images, as far as the config of the run tells."""
+    try:
+        metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
+        shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}
+        size = metadata.get("pixel_size_um")
+        return Frames(shapes, float(size) if size else None)
+    except (PyamaError, LookupError, TypeError, ValueError, AttributeError):  # none, or of an older program
+        return Frames()
+
+
+def _stored_shape(images: Path) -> tuple[int, int] | None:
+    """(H, W) of the first array at full resolution that a FOV has."""
+    for document in sorted(images.glob("*/0/zarr.json")):
+        if not is_group(document.parents[1].name):
+            continue
+        try:
+            _, height, width = json.loads(read_file(document))["shape"]
+        except (OSError, ValueError, LookupError, TypeError):  # damaged; the next one may not be
+            continue
+        return int(height), int(width)
+    return None

@@ -1,0 +1,134 @@
+"""Settings of where a run's workers are."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+)
+from pydantic import model_validator as validates_model
+
+from pyama_dask.config.base import Model
+from pyama_dask.config.units import (
+    Count,
+    Dashboard,
+    Memory,
+    Minutes,
+    Walltime,
+    Whole,
+    as_switch,
+    memory_bytes,
+)
+
+QueueKind = Literal["slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
+
+
+QUEUES: tuple[QueueKind, ...] = get_args(QueueKind)
+"""Queues of a cluster that jobs can be submitted to."""
+
+
+class Adaptive(Model):
+    """Limits between which the number of jobs follows what there is to do."""
+
+    minimum: Annotated[Whole, Field(le=10_000)] = 0
+    maximum: Annotated[Count, Field(le=10_000)]
+
+    @validates_model(mode="after")
+    def _in_order(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError("'minimum' is larger than 'maximum'")
+        return self
+
+
+class Cluster(Model):
+    """Where tasks run, and how many FOVs are in flight."""
+
+    kind: Literal["serial", "local", "address", "runner"] | QueueKind = "local"
+    workers: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
+    memory: Memory | Literal["auto"] = "auto"
+    address: str | None = None
+    dashboard: Dashboard = "127.0.0.1:8787"
+    batch_size: Count | Literal["auto"] = "auto"
+    retries: Annotated[Whole, Field(le=1000)] = 1
+    lost_workers: Annotated[Count, Field(le=1000)] = 3
+    # of a queue; the names are those of dask-jobqueue as far as it has them
+    jobs: Annotated[Count, Field(le=10_000)] | None = None
+    adaptive: Adaptive | None = None
+    cores: Annotated[Count, Field(le=1000)] = 1
+    processes: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
+    walltime: Walltime | None = None
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    prologue: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    local_directory: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    failed_jobs: Annotated[Count, Field(le=1000)] = 5
+    alarm: Minutes = 10.0
+    tls: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = "on"
+
+    @validates_model(mode="after")
+    def _address_fits(self) -> Self:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("'address' goes with 'kind: address', and is needed there")
+        return self
+
+    @validates_model(mode="after")
+    def _queue_is_whole(self) -> Self:
+        if not self.of_queue:
+            return self
+        if (self.jobs is None) == (self.adaptive is None):
+            raise ValueError(f"'kind: {self.kind}' needs either 'jobs', their number, or 'adaptive', its limits")
+        if self.memory == "auto":
+            raise ValueError(f"'kind: {self.kind}' needs 'memory', of a job, such as 4GiB")
+        if (self.walltime is None) != (self.kind == "htcondor"):
+            raise ValueError("'walltime', such as '04:00:00', is needed with every queue but htcondor, which has none")
+        if self.cores % self.worker_processes:
+            raise ValueError(f"'cores', {self.cores}, must be a multiple of 'processes', {self.worker_processes}")
+        if self.worker_bytes <= 0:
+            raise ValueError(f"'memory', {self.memory}, is less than a job of {self.worker_processes} processes needs")
+        return self
+
+    @validates_model(mode="after")
+    def _fits_htcondor(self) -> Self:
+        if self.kind == "htcondor":
+            if self.queue or self.account:
+                raise ValueError(
+                    "htcondor has no 'queue' and no 'account'; 'directives' may say 'accounting_group = lab'"
+                )
+            if not all(re.fullmatch(r"\s*[^\s=]+\s*=.+", line) for line in self.directives):
+                raise ValueError("'directives' of htcondor are lines such as 'requirements = Arch == \"X86_64\"'")
+        return self
+
+    @property
+    def of_queue(self) -> bool:
+        """Whether workers are jobs of a queue."""
+        return self.kind in QUEUES
+
+    @property
+    def worker_processes(self) -> int:
+        """Worker processes of a job."""
+        return self.cores if self.processes == "auto" else self.processes
+
+    @property
+    def job_bytes(self) -> int:
+        """Memory of a job of a queue."""
+        return memory_bytes(self.memory)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory of a worker process of a job, whose first process looks after the workers and needs some, too."""
+        return (self.job_bytes - NANNY_BYTES) // self.worker_processes
+
+    @property
+    def most_jobs(self) -> int:
+        """Largest number of jobs at once."""
+        return self.adaptive.maximum if self.adaptive else self.jobs or 0
+
+
+NANNY_BYTES = 200 * 2**20
+"""Memory of a job's process that starts its workers and watches them."""

@@ -1,0 +1,95 @@
+"""Messages about config keys: which key is wrong, and which one may be meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from pyama_dask.config.base import Model
+from pyama_dask.config.models import Config
+from pyama_dask.config.units import (
+    LONGEST_NAME,
+    quoted,
+)
+from pyama_dask.errors import ConfigError
+
+
+@contextmanager
+def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
+    """Turn pydantic's errors inside the block into one `ConfigError` that names every key of a model.
+
+    The keys stand below their `source`, such as the path of a file, if that is known.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        faults: dict[str, Any] = {}
+        for fault in error.errors():  # the first says enough of a key that may be of several types
+            if not _short_of_refused(fault, error.errors()):
+                faults.setdefault(_key(prefix, fault["loc"]), fault)
+        lines = [f"{quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
+        lines += [f"... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+        if source:
+            lines = [f"{source}:", *(f"  {line}" for line in lines)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _short_of_refused(fault: Any, faults: Iterable[Any]) -> bool:
+    """Whether a list is called too short only as pydantic does not count its items that have faults of their own."""
+    place = fault["loc"]
+    return fault["type"] == "too_short" and any(other["loc"][: len(place)] == place != other["loc"] for other in faults)
+
+
+def quoted_key(key: str) -> str:
+    """Write a key for a message: as it is, unless it is long, or would not stay on its line."""
+    return key if key.isprintable() and len(key) < 100 else quoted(key, 100)
+
+
+def _key(prefix: str, location: tuple[int | str, ...]) -> str:
+    """Dotted key without the parts by which pydantic tells the members of a union apart."""
+    union = re.compile(r"constrained-.*|literal\[.*|function-.*|int|str|\[key\]")
+    parts = [str(part) for part in location if not union.fullmatch(str(part))]
+    return ".".join([prefix, *parts] if prefix else parts) or "(top)"
+
+
+def _says(error: Any, model: type[BaseModel]) -> str:
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return "is not a key here" + did_you_mean(str(error["loc"][-1]), _dotted(model))
+    if kind == "missing":
+        return "is needed"
+    if kind in ("model_type", "dict_type"):
+        return f"must hold keys, not {quoted(given)}"
+    if kind in ("tuple_type", "list_type"):
+        return f"must be a list, not {quoted(given)}"
+    text = str(error["ctx"]["error"] if kind == "value_error" else error["msg"])
+    return text if isinstance(given, dict | Model) or quoted(given) in text else f"{text} (got {quoted(given)})"
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """Ask for the dotted keys whose last part is like that of one which is not known; nothing where there are none."""
+    if len(key) > LONGEST_NAME:
+        return ""
+    last = {dotted: dotted.rpartition(".")[2] for dotted in known}
+    close = difflib.get_close_matches(key.rpartition(".")[2], last.values(), cutoff=0.75)
+    like = [dotted for dotted, name in last.items() if name in close]
+    return f"; did you mean {' or '.join(like)}?" if like else ""
+
+
+def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _dotted(inner, f"{prefix}{name}.")
+
+
+_MOST_FAULTS = 20

@@ -1,0 +1,73 @@
+"""Models of the parameters of methods, from their signatures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    create_model,
+)
+
+from pyama_dask.config.messages import named_keys
+from pyama_dask.config.units import (
+    quoted,
+)
+from pyama_dask.errors import ConfigError
+
+
+def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
+    """Model of a function's keyword-only parameters: their names, types, limits and defaults."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {
+            name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
+            for name, p in inspect.signature(function).parameters.items()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        settings = ConfigDict(extra="forbid", frozen=True)
+        return create_model(getattr(function, "__name__", "method"), __config__=settings, **fields)
+    except Exception as error:  # a plugin may be anything that can be called, with any annotations
+        raise ConfigError(
+            f"the parameters of {quoted(function)} cannot be read: {type(error).__name__}: {error}; give it a "
+            "signature with types that pydantic knows"
+        ) from error
+
+
+def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[..., Any]) -> dict[str, Any]:
+    """Check parameters against the keyword-only arguments of the functions that take them; fill in defaults.
+
+    Parameters
+    ----------
+    key
+        Where the parameters stand in the config, for messages, such as ``params.tracking_params``.
+    given
+        Parameters by name.
+    functions
+        The functions that share them; a name belongs to one of them.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown or a value is not valid.
+    """
+    try:
+        models = [parameter_model(function) for function in functions]
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    known = [name for model in models for name in model.model_fields]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"{key}.{unknown[0]}: is not a parameter here; known are: {', '.join(known) or 'none'}; if you named "
+            "another method, take out those of the one before"
+        )
+    filled: dict[str, Any] = {}
+    with named_keys("", key):
+        for model in models:
+            mine = {name: value for name, value in given.items() if name in model.model_fields}
+            filled |= model.model_validate(mine).model_dump()
+    return filled

@@ -1,0 +1,178 @@
+"""Commands of a queue: submit, list and cancel jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.errors import ConfigError, QueueError
+from pyama_dask.launch.job_scripts import _job_class, job_script
+from pyama_dask.launch.queue_kinds import ANSWERS, KINDS, NEVER, Queue, State
+from pyama_dask.launch.script import check_folder
+from pyama_dask.launch.settings import user_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job that the queue lists."""
+
+    state: State
+    reason: str = ""
+    """Why it waits, where the queue says so."""
+
+
+def submit(job: Any) -> str:
+    """Submit a job.
+
+    Returns
+    -------
+    Its number in the queue, as the queue lists it.
+
+    Raises
+    ------
+    QueueError
+        If the queue does not take it.
+    """
+    # its own way leaves a command behind that does not answer, which then may submit a job that nobody knows of
+    job._call = _submitted
+    try:
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own, as in a notebook
+            thread.submit(asyncio.run, job.start()).result()
+    except ValueError as error:  # dask-jobqueue finds no number in the answer
+        raise QueueError(f"{job.submit_command.strip()}: {' '.join(str(error).split())}", passing=False) from error
+    return str(job.job_id).partition(".")[0]  # dask-jobqueue's of HTCondor is CLUSTER.PROCESS
+
+
+async def _submitted(command: list[str], *, shell: bool = False) -> str:
+    """Answer of a command that submits; that of LSF is a line for the shell, which throws away what it says."""
+    words = ["/bin/sh", "-c", f"exec {command[0].removesuffix(' 2> /dev/null')}"] if shell else command
+    name = command[0].partition("<")[0]
+    done = _done(words, name)
+    if done.returncode:
+        said = _said(done.stderr) or _said(done.stdout) or f"status {done.returncode}, and it said nothing"
+        raise QueueError(f"{name}: {said.removeprefix(f'{name}: ')}", passing=is_passing(said))
+    return done.stdout
+
+
+def _said(text: str) -> str:
+    return " ".join(text.split())
+
+
+def is_passing(said: str) -> bool:
+    """Whether a queue's refusal is of the moment: its server does not answer, or the user has enough jobs."""
+    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", said):  # what follows it names the submit limit whatever it is
+        return "Submit" in limit[0]
+    return bool(
+        re.search(
+            r"(unable|failed|cannot|can't|could not) (to )?(connect|contact|send)|contact failed|timed out|temporar|"
+            r"try again|not respond|no response|connection (refused|failure|reset)|no route|communication|"
+            r"zero bytes|got (send|select|read) error|shutting down|"
+            r"submit limit|SubmitJob|(per-user|pending job|job slot|job count|number of jobs) limit|would exceed|"
+            r"too many|maximum number|jobs are allowed|limit .*reached|reached .*limit",
+            said, re.IGNORECASE,
+        )
+    )  # fmt: skip
+
+
+def listing_of(kind: str) -> list[str]:
+    """Command that lists the jobs of this user."""
+    return [word.replace("{user}", user_name()) for word in KINDS[kind].listing]
+
+
+def listed(kind: str) -> dict[str, Listed]:
+    """Jobs of this user that have not ended, by number.
+
+    Raises
+    ------
+    QueueError
+        If the queue does not answer; which jobs there are is not known then.
+    """
+    queue = KINDS[kind]
+    found = {}
+    for line in _asked(listing_of(kind), queue.none).splitlines():
+        match = re.fullmatch(queue.line, line.strip())
+        if match is not None and not re.fullmatch(queue.gone, match["state"]):
+            found[match["id"]] = Listed(_state(queue, match["state"]), match.groupdict().get("reason") or "")
+    return found
+
+
+def _state(queue: Queue, said: str) -> State:
+    if re.fullmatch(queue.stuck, said):
+        return "stuck"
+    return "pending" if re.fullmatch(queue.pending, said) else "running"
+
+
+def more_of(kind: str, job: str) -> str:
+    """What the queue says of how a job ended; nothing where it does not tell.
+
+    Raises
+    ------
+    QueueError
+        If it does not answer, or has forgotten the job.
+    """
+    queue = KINDS[kind]
+    answer = _asked([word.replace("{id}", job) for word in queue.more]) if queue.more else ""
+    return " ".join(re.findall(queue.why, answer))
+
+
+def _asked(command: list[str], none: str = NEVER) -> str:
+    """Answer of a queue's command."""
+    done = _done(command, command[0])
+    if done.returncode and not re.search(none, done.stdout + done.stderr):
+        raise QueueError(f"{command[0]}: {_said(done.stderr) or f'status {done.returncode}'}", passing=True)
+    return done.stdout
+
+
+def _done(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
+    """Do a command of a queue; end it if it does not answer."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=ANSWERS, check=False,
+            stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,  # Ctrl-C is not for it
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise QueueError(f"{name} has not answered for {ANSWERS:.0f} s", passing=True) from None
+    except OSError as error:
+        raise QueueError(f"{name}: {error.strerror}", passing=False) from error
+
+
+def environment() -> dict[str, str]:
+    """Variables of a queue's commands; those by which users have their own squeue leave out jobs would hide jobs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+
+
+def check_queue(cluster: Cluster, output: Path) -> None:
+    """Make sure that a job can be written, and that the queue's commands are on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If that is not so.
+    """
+    job_script(cluster, {})
+    check_folder(output.absolute())
+    job_class = _job_class(cluster.kind)
+    commands = (job_class.submit_command, job_class.cancel_command, KINDS[cluster.kind].listing[0])
+    for command in commands:
+        if shutil.which(name := shlex.split(command)[0]) is None:
+            raise ConfigError(
+                f"cluster.kind: {cluster.kind} needs {name!r}, which is not on this machine; start the run where jobs "
+                "are submitted, or choose another kind"
+            )
+
+
+def cancel_command(kind: str) -> list[str]:
+    """Command that takes numbers of jobs and ends them."""
+    return shlex.split(_job_class(kind).cancel_command)

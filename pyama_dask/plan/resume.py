@@ -1,0 +1,172 @@
+"""What is left to do: the plan compared with the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from pyama_dask.errors import PlanError
+from pyama_dask.files.atomic import MISSING
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.store.layout import DOCUMENT, IMAGES
+from pyama_dask.store.ledger import Checksum, Ledger
+from pyama_dask.workflow.graph import KINDS, NEEDS, STEPS, Part, Step
+from pyama_dask.workflow.task import WORK, Task, fov_name, parse_key
+
+
+def with_inputs(task: Task, ledger: Ledger) -> Task:
+    """Task with the recorded checksums of the files that it may read.
+
+    A task of a whole FOV reads tables and no images, so it gets those only.
+    """
+    needed, files = _needed_for((task.kind, step) for step in task.digests), dict[str, Checksum]()
+    for key in _related(task.key, ledger):
+        for step, of in ledger.files.get(key, {}).items():
+            if (parse_key(key).kind, step) in needed:
+                files |= of
+    if task.block is None:
+        files = {path: recorded for path, recorded in files.items() if path.startswith(WORK)}
+    attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
+    files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
+    return replace(task, inputs=files)
+
+
+def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[str, set[Step]]:
+    """Recorded steps, by task key, that are made from any of the given ones, directly or not, and those themselves."""
+    found: dict[str, set[Step]] = {}
+    further = [(key, step) for key, of in steps.items() for step in of]
+    while further:
+        key, step = further.pop()
+        if step not in found.setdefault(key, set()):
+            found[key].add(step)
+            further += [
+                (other, made)
+                for other in _related(key, ledger)
+                for made in ledger.done.get(other, {})
+                if (parse_key(key).kind, step) in NEEDS.get((parse_key(other).kind, made), ())
+            ]
+    return found
+
+
+def _related(key: str, ledger: Ledger) -> list[str]:
+    """Recorded tasks of the same FOV, but for those of other blocks."""
+    _, fov, block = parse_key(key)
+    return [other for other in ledger.keys_of(fov) if None in (block, of := parse_key(other).block) or of == block]
+
+
+def _needed_for(parts: Iterable[Part]) -> set[Part]:
+    """Parts of steps that any of these need, directly or not."""
+    found, further = set[Part](), set(parts)
+    while further := {need for part in further for need in NEEDS.get(part, ())} - found:
+        found |= further
+    return found
+
+
+FaultOf = Callable[[Task, bool], str | None]
+"""Gives what is wrong with the recorded files of a task, None if nothing; with True, parts of crops must be there too.
+
+The parts of crops are removed when the crops are done.
+"""
+
+
+def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of: FaultOf) -> Plan:
+    """Plan of what is not yet recorded as done.
+
+    Parameters
+    ----------
+    plan
+        Of the whole run.
+    ledger
+        What is recorded.
+    steps
+        The steps to do; None for all.
+    fault_of
+        Looks at the files that are recorded of a task.
+
+    Raises
+    ------
+    PlanError
+        If a chosen step needs one that is neither done nor chosen.
+    """
+    wanted = known_steps(plan, plan.steps if steps is None else steps)
+    undone = [_undone(fov, ledger, fault_of, plan.anew) for fov in plan.fovs]
+    for fov in undone:
+        _check_needs(fov, wanted)
+    fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
+    replaces = {
+        fov.fov: of
+        for fov, left in zip(plan.fovs, undone, strict=True)
+        if left.tasks and (of := _replaced(fov, ledger))
+    }
+    return replace(plan, fovs=tuple(fovs), replaces=replaces)
+
+
+def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
+    found = set().union(*ledger.outdated(fov.fov, fov.tasks).values()) if fov.tasks else set()
+    return tuple(step for step in STEPS if step in found)
+
+
+def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
+    """Check that steps are those of a run."""
+    if unknown := set(steps) - set(plan.steps):
+        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {', '.join(plan.steps)}")
+    return set(steps)
+
+
+def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
+    """Plan in which steps, and all that is made from them, are done anew.
+
+    Raises
+    ------
+    PlanError
+        If a step is not one of the run's.
+    """
+    return replace(plan, anew=frozenset(made_from(known_steps(plan, steps))))
+
+
+def made_from(steps: Collection[Step]) -> set[Part]:
+    """Parts of steps, and all that is made from them, directly or not."""
+    found = {(kind, step) for kind, of in KINDS.items() for step in of if step in steps}
+    while further := {part for part, needs in NEEDS.items() if found.intersection(needs)} - found:
+        found |= further
+    return found
+
+
+def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, anew: Collection[Part]) -> FovPlan:
+    """Leave what is not recorded, not there, or made from damaged files.
+
+    Crops are gathered from parts, which may have to be cut again.
+    """
+    faults = {task.key: found for task in fov.tasks if (found := fault_of(task, False))}
+    damaged = {key: ledger.done[key] for key, found in faults.items() if found != MISSING}
+    invalid = derived_from(damaged, ledger)
+
+    def left(task: Task) -> Mapping[Step, str]:
+        if task.key in faults:
+            return task.digests
+        again = {s for s in task.digests if (task.kind, s) in anew} | invalid.get(task.key, set())
+        return {s: d for s, d in task.digests.items() if s in again or not ledger.has(task.key, s, d)}
+
+    undone = fov.only(left)
+    if not any("crop" in task.digests for task in undone.stage("gather")):
+        return undone
+    open_steps = {task.key: task.digests for task in undone.tasks}
+
+    def recut(task: Task) -> Mapping[Step, str]:
+        again = task.kind == "finish" and fault_of(task, True) is not None
+        return {s: d for s, d in task.digests.items() if s in open_steps.get(task.key, ()) or (again and s == "crop")}
+
+    return fov.only(recut)
+
+
+def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
+    """Refuse to do a step whose input is neither there nor about to be made."""
+    undone = {(task.kind, step) for task in fov.tasks for step in task.digests}
+    for kind, step in sorted(undone):
+        if step in wanted:
+            for needed in NEEDS.get((kind, step), ()):
+                if needed in undone and needed[1] not in wanted:
+                    raise PlanError(
+                        f"step '{step}' of FOV {fov.fov} needs '{needed[1]}', "
+                        "which is not done for these settings: add it to --steps"
+                    )

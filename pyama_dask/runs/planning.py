@@ -1,0 +1,165 @@
+"""Planning a run: open the movie, make the plan, and find what is left to do. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from distributed import Client
+from distributed.system import MEMORY_LIMIT
+
+from pyama_dask.config.models import Config
+from pyama_dask.errors import OutputError, PlanError
+from pyama_dask.execute.walltime import room_of, too_long
+from pyama_dask.files.atomic import check_names
+from pyama_dask.launch import (
+    connected,
+    job_environment,
+    job_script,
+    worker_memory,
+)
+from pyama_dask.plan.plan import Plan, make_plan
+from pyama_dask.plan.resolve import resolve
+from pyama_dask.plan.resume import remaining
+from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
+from pyama_dask.runs.extend import first_identity
+from pyama_dask.runs.method_trial import try_methods
+from pyama_dask.runs.output_dir import (
+    check_output,
+    fault_of,
+    keep_layout,
+)
+from pyama_dask.runs.ownership import longest_names
+from pyama_dask.runs.status import (
+    LEDGER,
+    other_frames,
+    read_plan,
+    report_fov,
+    settings_of,
+)
+from pyama_dask.runs.timings import Calibration, read_calibration
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.graph import Step
+
+
+def plan_run(
+    config: Config, client: Client | None = None, *, extend: bool = False, into: bool = False
+) -> tuple[Plan, Metadata]:
+    """Open the movie and plan a run of it; writes nothing.
+
+    Raises
+    ------
+    ConfigError, SourceError, OutputError, PlanError
+        If the run cannot be done as configured.
+    """
+    snapshot, metadata = look_at(config.input)
+    resolved = resolve(config, metadata)
+    memory = available_memory(config, client)
+    check_output(config.output, into=into)
+    first = first_identity(config, metadata, snapshot, extend=extend)
+    measured = read_calibration(resolved)
+    pace = measured.seconds if measured else None
+    plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace)
+    plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
+    check_names(plan.job.output, longest_names(plan))
+    if measured:
+        check_walltime(plan, measured)
+    noticed = try_methods(plan.job.config, metadata)
+    return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
+
+
+def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
+    """Take a snapshot of a movie and read its metadata, both of the same file.
+
+    Raises
+    ------
+    SourceError
+        If the movie cannot be read, or changes at this moment.
+    """
+    before = State.of(movie) if movie.is_file() else None  # reading metadata says what is wrong
+    metadata, snapshot = read_metadata(movie), take_snapshot(movie.absolute())
+    if before and (difference := before.difference(snapshot.state)):
+        raise changed(movie, difference)
+    return snapshot, metadata
+
+
+def check_walltime(plan: Plan, measured: Calibration) -> None:
+    """Refuse a run whose tasks no job lasts for, as far as they were measured.
+
+    Raises
+    ------
+    PlanError
+        If there is one; says what to change.
+    """
+    cluster = plan.job.config.cluster
+    longest = max(plan.tasks, key=measured.of, default=None)
+    if longest and (room := room_of(cluster)) and measured.of(longest) > room:
+        raise PlanError(too_long(cluster, measured.of(longest), longest))
+
+
+def script_of(config: Config) -> str:
+    """Script of a job that a run on a queue would submit; nothing of other kinds."""
+    return job_script(config.cluster, job_environment()) if config.cluster.of_queue else ""
+
+
+def what_is_left(
+    plan: Plan, steps: Sequence[Step] | None = None, fovs: Collection[int] | None = None, ledger: Ledger | None = None
+) -> Plan:
+    """Plan of what is not yet done in the output, of all FOVs or of some; writes nothing.
+
+    Raises
+    ------
+    PlanError
+        If a chosen step needs one that is neither done nor chosen.
+    """
+    recorded = ledger or Ledger(plan.job.output / LEDGER)
+    of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
+    left = remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
+    return replace(left, frames_before=frames_before(plan)) if left.replaces else left
+
+
+def frames_before(plan: Plan) -> dict[int, str]:
+    """Frames by FOV of the last run, where its settings differ in nothing else; see `report.other_frames`."""
+    try:
+        before = read_plan(plan.job.output)
+    except OutputError:
+        return {}
+    now = settings_of(plan.job.config)
+    found = {fov["fov"]: other_frames(before["settings"].get(fov["settings"]), now) for fov in before["fovs"]}
+    return {fov: frames for fov, frames in found.items() if frames}
+
+
+def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
+    """FOVs that failed when they were last tried.
+
+    Raises
+    ------
+    PlanError
+        If there are none.
+    """
+    standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
+    failed = {fov for fov, status in standing.items() if status == "failed"}
+    if not failed:
+        others = sum(status != "done" for status in standing.values())
+        more = f"; {others} are not done: run without --retry-failed" if others else ""
+        raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
+    return failed
+
+
+def available_memory(config: Config, client: Client | None) -> int:
+    """Bytes that a worker may use, of the client that is given or that the config names, or of this machine."""
+    if client is not None:
+        return client_memory(client)
+    if config.cluster.kind == "address":
+        with connected(str(config.cluster.address)) as scheduler:
+            return client_memory(scheduler)
+    return worker_memory(config.cluster)
+
+
+def client_memory(client: Client) -> int:
+    """Memory of a task: the smallest worker's limit, divided by the tasks that it runs at once."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
+    return min(limits, default=MEMORY_LIMIT)
