@@ -32,7 +32,7 @@ from pyama_dask.api import (
 from pyama_dask.api.settings import translate
 from pyama_dask.errors import ConfigError, OutputError, SettingsWarning, SourceError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.workflow.graph import STEPS
+from pyama_dask.steps.standard import GRAPH
 
 FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 300, 320
 
@@ -302,7 +302,7 @@ class TestExamples:
             monkeypatch.setitem(sys.modules, "requests", SimpleNamespace(post=post))
             _, good = serial(movie, tmp_path / "out", 0, 0, progress=names["reporter"].report_progress)
         assert good
-        assert {event["step"] for event in events} == {*STEPS, "done"}
+        assert {event["step"] for event in events} == {*GRAPH.steps, "done"}
         assert events[-1] == {
             "step": "done", "fov": 0, "frame": FRAMES, "total": FRAMES, "message": "FOV 0 is complete"
         }  # fmt: skip

@@ -30,9 +30,9 @@ from pyama_dask.execute.loop import REPAIRS, Watch, execute
 from pyama_dask.execute.pool import SerialPool
 from pyama_dask.execute.retries import LOST_JOBS
 from pyama_dask.execute.worker_loss import Crew, Loss
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
-from pyama_dask.workflow.graph import KINDS
 from pyama_dask.workflow.task import Receipt
 
 EVENT = {"step", "fov", "frame", "total", "message"}
@@ -86,7 +86,7 @@ class Run:
         if len(self.script.calls) == self.cancel_after:
             self.cancel.set()
         # every task of the FOV's kinds before must be recorded by now
-        kinds = [*KINDS]
+        kinds = [*GRAPH.kinds]
         earlier = kinds[: kinds.index(task.kind)]
         before = [t for t in self.plan.fovs[task.fov].tasks if t.kind in earlier]
         assert all(self.ledger.has(t.key, s, d) for t in before for s, d in t.digests.items())

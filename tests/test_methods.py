@@ -8,10 +8,10 @@ from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.features import measure_shapes
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.methods.call import Chosen
-from pyama_dask.steps.context import Bench
-from pyama_dask.steps.finish import measured_columns
-from pyama_dask.steps.ingest import segmented
-from pyama_dask.steps.link import follow
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.extract import measured_columns
+from pyama_dask.steps.segment import segmented
+from pyama_dask.steps.track import follow
 
 METHODS = """
 import numpy as np
@@ -110,7 +110,7 @@ def chosen(tmp_path):
 @pytest.fixture
 def bench():
     plan = plan_of(movie(frames=6), {"frames": "2-4"})
-    return Bench(plan.fovs[1].stage("link")[0], plan.job)
+    return TaskContext(plan.fovs[1].stage("link")[0], plan.job)
 
 
 def refused(where, kind, name, what):

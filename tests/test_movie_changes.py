@@ -20,8 +20,8 @@ from pyama_dask.readers.registry import find_places
 from pyama_dask.runs import driver, planning
 from pyama_dask.runs.status import LEDGER, read_status
 from pyama_dask.runs.verify import verify_output
-from pyama_dask.steps import ingest
-from pyama_dask.steps.ingest import Copy
+from pyama_dask.steps import copy_frames
+from pyama_dask.steps.copy_frames import Copy
 from pyama_dask.store.ledger import Ledger
 
 
@@ -110,7 +110,7 @@ class Moments:
         self.path, self.patch, self.read = path, monkeypatch, 0
 
     def at(self, frame, change):
-        read_planes = ingest.read_planes
+        read_planes = copy_frames.read_planes
 
         def reading(*arguments):
             if self.read == frame:
@@ -118,7 +118,7 @@ class Moments:
             self.read += 1
             return read_planes(*arguments)
 
-        self.patch.setattr(ingest, "read_planes", reading)
+        self.patch.setattr(copy_frames, "read_planes", reading)
 
     def at_end(self, change):
         execute = driver.execute
@@ -312,8 +312,8 @@ class TestReadingAgain:
     def test_the_next_run_reads_them_again(self, tmp_path, movie, monkeypatch):
         output = tmp_path / "out"
         with monkeypatch.context() as patch:
-            read_planes = ingest.read_planes
-            patch.setattr(ingest, "read_planes", lambda *of: read_planes(*of) ^ (of[1:3] == (1, 3)))
+            read_planes = copy_frames.read_planes
+            patch.setattr(copy_frames, "read_planes", lambda *of: read_planes(*of) ^ (of[1:3] == (1, 3)))
             copied(movie, output)
         (fault,) = verify_output(output, source=True).movie.faults
         assert (fault.fov, fault.frame, fault.key) == (1, 3, "ingest-fov001-b001")

@@ -20,10 +20,10 @@ from pyama_dask.readers.czi import CziReader
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps import run_task
-from pyama_dask.steps.context import Bench
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked, stop_tasks
-from pyama_dask.workflow.graph import STEPS
 
 FRAMES, BLOCK = 5, 3
 WARNS = """
@@ -125,7 +125,7 @@ def test_the_runs_compared_have_cells_and_warnings(whole):
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_steps_alone_are_as_all_of_the_whole(movie, changes, whole, tmp_path, at_once):
-    run(movie, tmp_path, changes, at_once, STEPS)
+    run(movie, tmp_path, changes, at_once, GRAPH.steps)
     found, wanted = ({n: c for n, c in made.items() if "-fov" not in n} for made in (made(tmp_path), whole()))
     assert found.keys() == wanted.keys()
     assert [name for name in found if found[name] != wanted[name]] == []
@@ -190,9 +190,9 @@ def test_a_task_stops_between_frames_when_the_run_is_cancelled(tasks, monkeypatc
 
 def test_every_frame_and_every_cell_is_a_place_to_stop(tasks, monkeypatch):
     by_key, job = tasks
-    asked, written, check, put = [], [], Bench.check, Bench.put
-    monkeypatch.setattr(Bench, "check", lambda bench: (asked.append(bench.task.key), check(bench)))
-    monkeypatch.setattr(Bench, "put", lambda bench, *given: (written.append(bench.task.key), put(bench, *given)))
+    asked, written, check, put = [], [], TaskContext.check, TaskContext.put
+    monkeypatch.setattr(TaskContext, "check", lambda bench: (asked.append(bench.task.key), check(bench)))
+    monkeypatch.setattr(TaskContext, "put", lambda bench, *given: (written.append(bench.task.key), put(bench, *given)))
     receipts = {key: run_task(task, job) for key, task in by_key.items()}
     # but once before anything else, and once before each piece that is written
     of = {key: asked.count(key) - 1 - written.count(key) for key in set(asked)}
@@ -206,14 +206,14 @@ def test_every_frame_and_every_cell_is_a_place_to_stop(tasks, monkeypatch):
 
 def test_a_cancelled_display_is_no_fault_of_the_display(tasks, monkeypatch):
     by_key, job = tasks
-    put = Bench.put
+    put = TaskContext.put
 
     def cancelled(bench, group, data, level=0):
         if level == 1:
             raise CancelledError("the run was cancelled")
         put(bench, group, data, level)
 
-    monkeypatch.setattr(Bench, "put", cancelled)
+    monkeypatch.setattr(TaskContext, "put", cancelled)
     shown = sorted(job.output.glob("fov_000/images.zarr/*/1/c.0.0.0"))
     with pytest.raises(CancelledError):
         run_task(by_key["finish-fov000-b000"], job)

@@ -23,9 +23,9 @@ from pyama_dask.plan.resume import remaining
 from pyama_dask.readers.base import Channel, FovInfo
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import layout
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import KINDS, NEEDS, STEPS
 from pyama_dask.workflow.task import Receipt
 
 MIB = 2**20
@@ -74,15 +74,15 @@ class TestProperties:
             for stage in fov.stages:
                 kind = stage[0].kind
                 for step in stage[0].digests:
-                    for needed in NEEDS.get((kind, step), ()):
-                        assert needed in made or needed[1] not in plan.steps
-                    made.add((kind, step))
+                    part = GRAPH.by_kind[kind, step]
+                    assert all(need in made or GRAPH.parts[need].step not in plan.steps for need in part.needs)
+                    made.add(part.name)
 
     @given(plans())
     def test_keys_are_unique_and_tasks_of_a_kind_do_the_same_steps(self, plan):
         assert max(Counter(task.key for task in plan.tasks).values()) == 1
         for fov in plan.fovs:
-            assert [stage[0].kind for stage in fov.stages] == [k for k in KINDS if fov.stage(k)]
+            assert [stage[0].kind for stage in fov.stages] == [k for k in GRAPH.kinds if fov.stage(k)]
             for stage in fov.stages:
                 assert len({tuple(task.digests) for task in stage}) == 1
 
@@ -96,12 +96,6 @@ class TestProperties:
         document = json.loads(json.dumps(plan.document()))
         assert document["tasks"] == len(plan.tasks)
         assert sum(k["tasks"] for fov in document["fovs"] for k in fov["kinds"].values()) == len(plan.tasks)
-
-    def test_every_need_is_a_step_of_its_kind(self):
-        for (kind, step), needed in NEEDS.items():
-            assert step in KINDS[kind]
-            assert all(s in KINDS[k] for k, s in needed)
-        assert {(kind, step) for kind, steps in KINDS.items() for step in steps} - set(NEEDS) == {("ingest", "copy")}
 
 
 class TestBlocks:
@@ -165,7 +159,7 @@ def _config(metadata):
 
 # -------------------------------------------------------------------------------------------------- digests
 
-ALL = {(kind, step) for kind, steps in KINDS.items() for step in steps}
+ALL = {*GRAPH.by_kind}
 COPY = {("ingest", "copy")}
 SEGMENT = {("ingest", "segment")}
 BACKGROUND = {("ingest", "background")}
@@ -250,10 +244,10 @@ class TestDigests:
 # ------------------------------------------------------------------------------------ steps, problems, remains
 
 STEPS_OF = {
-    "all": STEPS,
-    "phase only": tuple(step for step in STEPS if step != "background"),
+    "all": GRAPH.steps,
+    "phase only": tuple(step for step in GRAPH.steps if step != "background"),
     "fluorescence only": ("copy", "cache"),
-    "no features": STEPS,
+    "no features": GRAPH.steps,
 }
 
 

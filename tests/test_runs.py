@@ -40,8 +40,8 @@ from pyama_dask.kernels import display
 from pyama_dask.launch import local_cluster
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import STEPS
 
 COMPOSITE = Path(__file__).parents[2] / "shared" / "data" / "composite"
 AGREE = Path(__file__).parent / "support" / "agree.py"
@@ -730,7 +730,7 @@ class TestGoingOn:
         assert run(small_czi, tmp_path / "out").tasks == 0
 
     def test_steps_may_be_named_in_any_order(self, finished, small_czi, tmp_path):
-        run(small_czi, tmp_path / "out", steps=STEPS[::-1])
+        run(small_czi, tmp_path / "out", steps=GRAPH.steps[::-1])
         assert differences(products(tmp_path / "out"), products(finished)) == []
 
     def test_some_steps_leave_the_fov_partial(self, small_czi, tmp_path):
@@ -931,7 +931,7 @@ def test_progress_events_have_all_keys_and_every_step_reaches_its_total(small_cz
     run(small_czi, tmp_path / "out", progress=events.append)
     assert all(event.keys() == {"step", "fov", "frame", "total", "message"} for event in events)
     last = {(event["step"], event["fov"]): event for event in events}
-    assert last.keys() == {(step, fov) for step in (*STEPS, "done") for fov in (0, 1)}
+    assert last.keys() == {(step, fov) for step in (*GRAPH.steps, "done") for fov in (0, 1)}
     assert all(event["frame"] == event["total"] == 10 for event in last.values())
 
 

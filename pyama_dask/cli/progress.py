@@ -22,7 +22,7 @@ from rich.progress import (
 from pyama_dask.cli.text import LABELS, describe_replaced, many
 from pyama_dask.config.units import clock_time, printable
 from pyama_dask.plan.plan import Plan
-from pyama_dask.workflow.graph import STEPS
+from pyama_dask.steps.standard import GRAPH
 
 SELDOM = 30.0
 """Seconds between lines on the jobs of a queue, where no bars are drawn."""
@@ -73,7 +73,7 @@ class RunDisplay:
         if self._plain:
             return
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
-        for step in STEPS:
+        for step in GRAPH.steps:
             if frames := sum(_frames(fov.tasks, step) for fov in fovs):
                 self._tasks[step] = self._bars.add_task(LABELS[step], total=frames, unit="frames", rate="")
         self._bars.start()
@@ -163,6 +163,5 @@ class FitDisplay:
 
 def _frames(tasks: Any, step: str) -> int:
     """Frames that a step has to go through in a FOV."""
-    last = [task for task in tasks if step in task.digests and task.kind != "link"]
-    kind = last[-1].kind if last else None
-    return sum(task.stop - task.start for task in last if task.kind == kind)
+    last = (task for task in tasks if task.kind == GRAPH.completes[step] and step in task.digests)
+    return sum(task.stop - task.start for task in last)

@@ -24,6 +24,7 @@ from pyama_dask.execute.walltime import check_time, note_time
 from pyama_dask.execute.worker_loss import MEMORY, Crew, Loss
 from pyama_dask.methods.current_call import open_note
 from pyama_dask.steps import run_task
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.lock import stop_tasks
 from pyama_dask.workflow.task import Job, Receipt, Task
 
@@ -309,4 +310,4 @@ def _job(pickled: bytes) -> Job:
 
 
 def _priority(task: Task) -> int:
-    return -3 * task.fov + {"ingest": 0, "finish": 1, "link": 2, "gather": 2}[task.kind]
+    return -3 * task.fov + GRAPH.priority(task.kind)

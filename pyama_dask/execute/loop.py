@@ -30,20 +30,16 @@ from pyama_dask.execute.walltime import Pace
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import with_inputs
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Receipt, Task
 
 log = logging.getLogger(__name__)
 
 WATCHING = 2.0
 """Seconds between looks at how it stands with the workers."""
-COMPLETES: Mapping[Step, Kind] = {
-    "copy": "ingest", "segment": "ingest", "background": "ingest",
-    "track": "finish", "cache": "finish", "crop": "gather", "extract": "gather",
-}  # fmt: skip
-"""The task that ends a step."""
 
 SHORT_JOBS = 5
 """Young jobs that may have too little time for a task; old ones are as many as there are, and each leaves."""
@@ -358,7 +354,7 @@ class _Loop:
         for _, words in receipt.warnings:
             log.warning("%s", words)
         for step in task.digests:
-            if COMPLETES[step] == task.kind:
+            if GRAPH.completes[step] == task.kind:
                 done = self.frames_done.get((task.fov, step), 0) + task.stop - task.start
                 self.frames_done[task.fov, step] = done
                 self._event(step, task.fov, done, task.key)

@@ -10,7 +10,7 @@ from pyama_dask.errors import (
     WorkerLostError,
 )
 from pyama_dask.workflow.failure import CERTAIN, Cause, cause_of
-from pyama_dask.workflow.graph import BLOCKED, Kind
+from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Task
 
 LOST_JOBS = 10
@@ -60,7 +60,7 @@ class Attempts:
         if cause == "worker lost":
             smaller = with_fewer_frames(task) if failed > 1 else task
             return (smaller or task) if failed < self._cluster.lost_workers else None
-        if cause == "memory" and task.kind in BLOCKED:
+        if cause == "memory" and task.block is not None:
             smaller = with_fewer_frames(task)
             room = (smaller or task).frames_at_once
             self._at_once[task.kind] = min(room, self._at_once.get(task.kind, room))
@@ -71,4 +71,4 @@ class Attempts:
 def with_fewer_frames(task: Task) -> Task | None:
     """Give a task that works on fewer of its frames at once; None if it has one only."""
     frames = task.frames_at_once
-    return replace(task, at_once=max(1, frames // FEWER)) if task.kind in BLOCKED and frames > 1 else None
+    return replace(task, at_once=max(1, frames // FEWER)) if task.block is not None and frames > 1 else None

@@ -23,7 +23,7 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import clock_time, walltime_seconds
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, tell
-from pyama_dask.workflow.graph import BLOCKED, Kind
+from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Receipt, Task
 
 JOB_ENDS = "PYAMA_DASK_JOB_ENDS"
@@ -179,7 +179,7 @@ class Pace:
 
 def frames_of(task: Task) -> int:
     """Frames by which the time of a task is counted; 1 where it is of a whole FOV."""
-    return task.stop - task.start if task.kind in BLOCKED else 1
+    return task.stop - task.start if task.block is not None else 1
 
 
 def room_of(cluster: Cluster) -> float | None:
@@ -190,7 +190,7 @@ def room_of(cluster: Cluster) -> float | None:
 def too_long(cluster: Cluster, seconds: float, task: Task) -> str:
     """Say why a task cannot be done in any job, with the arithmetic."""
     room = room_of(cluster) or 0.0
-    smaller = f", or lower storage.block_frames, now {frames_of(task)}" if task.kind in BLOCKED else ""
+    smaller = f", or lower storage.block_frames, now {frames_of(task)}" if task.block is not None else ""
     return (
         f"{task.key} takes {seconds:.0f} s or more, but a job has {room:.0f} s for tasks: cluster.walltime "
         f"{cluster.walltime} less {STARTING:.0f} s to start and {SPARE:.0f} s to end; set cluster.walltime to "

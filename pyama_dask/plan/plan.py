@@ -16,8 +16,9 @@ from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import automatic_block, count_files, longest_block, task_memory, traffic
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind
+from pyama_dask.steps.standard import GRAPH, finds_cells
 from pyama_dask.store.layout import layout
-from pyama_dask.workflow.graph import BLOCKED, KINDS, Kind, Step, active_steps
+from pyama_dask.workflow.graph import Kind, Step
 from pyama_dask.workflow.task import Job, Task
 
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
@@ -38,7 +39,7 @@ class FovPlan:
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
         """Tasks by kind: those of a stage need all of the stage before, and nothing of each other."""
-        return tuple(stage for kind in KINDS if (stage := self.stage(kind)))
+        return tuple(stage for kind in GRAPH.kinds if (stage := self.stage(kind)))
 
     def stage(self, kind: Kind) -> tuple[Task, ...]:
         """Tasks of one kind."""
@@ -69,8 +70,8 @@ class Plan:
     files_per_cell: int
     worker_memory: int
     warnings: tuple[str, ...] = ()
-    anew: frozenset[tuple[Kind, Step]] = frozenset()
-    """Parts of steps that are done anew, whatever is recorded of them."""
+    forced: frozenset[str] = frozenset()
+    """Names of parts that are regenerated, whatever is recorded."""
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
     """Steps by FOV whose results in the output were made with other settings, and are made anew."""
     frames_before: Mapping[int, str] = field(default_factory=dict)
@@ -173,7 +174,7 @@ def make_plan(
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     of_times = [fov.times.warning for fov in fovs if fov.times.warning]
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *of_times]
-    steps = active_steps(config)
+    steps = GRAPH.active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 
 
@@ -184,7 +185,7 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
             "found, nor the background between them. Set channels.pc if there is one, else copy_only: true"
         )
     fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
-    if "segment" in active_steps(config) and fewest > frames:
+    if finds_cells(config) and fewest > frames:
         yield (
             f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
             "will be kept; lower it"
@@ -211,7 +212,7 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
     times = frame_times(job.config, metadata, fov, job.frames)
     if problem := _problem(job, metadata, info):
         return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}")
-    digests = step_digests(job, movie, fov, info.shape, times)
+    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist())
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:
         if task.memory > worker_memory:
@@ -240,7 +241,7 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
 
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Digests) -> Iterator[Task]:
     for kind, of in digests.items():
-        blocked = kind in BLOCKED
+        blocked = GRAPH.scope(kind) == "block"
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
         for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
             if steps := of[number]:

@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from math import ceil, prod
 
 from pyama_dask.config.models import Config
-from pyama_dask.methods.registry import ready_method
+from pyama_dask.steps.standard import GRAPH, finds_cells
 from pyama_dask.store.layout import ArraySpec, layout, products
-from pyama_dask.workflow.graph import BLOCKED, Kind, active_steps
+from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20
 """Memory of a worker that has not held a block: Python, the packages, compiled loops, tables of grey levels."""
-
-
-KEPT = 2.5
-"""Bytes a pixel of a frame of a block that were let go of, and that a worker keeps for what comes next."""
 
 
 GATHERING = 96 * 2**20
@@ -43,70 +39,37 @@ BLOCKS_A_WORKER = 3
 
 
 def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
-    """Bytes of images that a task on a block reads and writes a frame, uncompressed and without crops."""
-    specs, steps = layout(job.config, shape, job.n_frames, job.block_frames), active_steps(job.config)
-    written = sum(spec.frame_bytes for step in steps for spec in products(specs, kind, step))
-    if kind == "ingest":
-        return sum(spec.frame_bytes for spec in products(specs, kind, "copy")), written
-    measured = {int(choice.channel) for choice in job.config.channels.fl if choice.features}
-    seen = bool({"crop", "cache"} & set(steps))
-
-    def is_read(spec: ArraySpec) -> bool:
-        if spec.is_labels:
-            return not spec.is_tracked
-        return (spec.level == "tiles" or spec.is_raw) and (seen or (spec.channel in measured and "extract" in steps))
-
-    return sum(spec.frame_bytes for spec in specs.values() if spec.level != 1 and is_read(spec)), written
+    """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops."""
+    config, specs = job.config, layout(job.config, shape, job.n_frames, job.block_frames)
+    parts = [part for part in GRAPH.kinds[kind] if part.active(config)]
+    written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
+    full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]
+    read = {
+        spec.path: spec.frame_bytes
+        for part in parts
+        for spec in full
+        if spec.role in part.reads and (part.channels is None or spec.channel in part.channels(config))
+    }
+    return sum(read.values()), written
 
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
     """Peak memory of a worker that does a task on so many frames, all of them or some at once, in bytes."""
-    of_method = segmenter_bytes(config, shape) if kind == "ingest" else 0
-    return of_method + _memory_of_images(config, kind, shape, frames, at_once)
-
-
-def _memory_of_images(
-    config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None
-) -> int:
-    """Peak memory of a task, without what a ready segmenter needs."""
-    if kind not in BLOCKED:
+    if GRAPH.scope(kind) != "block":
         return WORKER_BASE + GATHERING
-    held = min(at_once or frames, frames)
-    of_block = block_bytes(config, kind) + (added_bytes(config, kind) if held < frames else 0)
-    return WORKER_BASE + int(prod(shape) * (held * pixel_bytes(config, kind) + frames * of_block))
+    parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
+    in_work = min(at_once or frames, frames)
+    frame = max((held.frame for held in parts), default=0)
+    block = sum(held.block for held in parts)
+    added = max((held.added for held in parts), default=0) if in_work < frames else 0
+    images = int(prod(shape) * (in_work * frame + frames * (block + added)))
+    return WORKER_BASE + images + fixed_memory(config, shape, kind)
 
 
-def segmenter_bytes(config: Config, shape: tuple[int, int]) -> int:
-    """Bytes that a ready segmenter's package needs besides; of other people's methods nothing is known."""
-    ready = ready_method("segmenter", config.params.segmentation_method)
-    return ready.memory + ready.pixel_bytes * prod(shape) if ready and "segment" in active_steps(config) else 0
-
-
-def pixel_bytes(config: Config, kind: Kind) -> float:
-    """Bytes that a task holds for a pixel of a frame it works on: arrays, and what is being compressed."""
-    raw, fluorescent = len(config.channels.all), len(config.channels.fl)
-    if "segment" not in active_steps(config):
-        return 2 * raw + 2 + KEPT
-    if kind == "ingest":
-        planes = 6 if fluorescent and config.storage.background == "full" else 0  # 4, and 2 compressed
-        return max(2 * raw + 2, 2 * fluorescent + 2 + planes) + KEPT
-    return 2 * raw + 4.5 + KEPT
-
-
-def block_bytes(config: Config, kind: Kind) -> float:
-    """Bytes that a task holds to its end for a pixel of every frame of its block: parts of crops."""
-    if kind == "ingest" or "crop" not in active_steps(config):
-        return 0
-    return len(config.channels.all)  # boxes of cells on a fourth of the frame
-
-
-def added_bytes(config: Config, kind: Kind) -> float:
-    """Bytes for a pixel of the largest shard of a task, compressed, which is in memory while a piece is added to it."""
-    plain = config.storage.codec == "none"
-    if kind == "finish":
-        return 2 if plain else 0.25
-    planes = "background" in active_steps(config) and config.storage.background == "full"
-    return 4 if plain and planes else 2.25
+def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:
+    """Bytes that methods hold in a task, whatever the number of frames."""
+    parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
+    return sum(held.fixed + int(held.once * prod(shape)) for held in parts)
 
 
 def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None) -> int:
@@ -127,8 +90,11 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
     """
     if not config.cluster.of_queue:
         return LONGEST_BLOCK
+    on_blocks = [kind for kind in GRAPH.kinds if GRAPH.scope(kind) == "block"]
     guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
-    a_minute = TASK_SECONDS / max((pace[kind] for kind in BLOCKED if kind in pace) if pace else [guess], default=guess)
+    a_minute = TASK_SECONDS / max(
+        (pace[kind] for kind in on_blocks if kind in pace) if pace else [guess], default=guess
+    )
     a_share = frames / (BLOCKS_A_WORKER * config.cluster.most_jobs * config.cluster.worker_processes)
     return max(1, int(min(a_minute, max(a_share, LONGEST_BLOCK))))
 
@@ -137,10 +103,14 @@ def automatic_block(
     config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
 ) -> int:
     """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
-    room = 0.6 * (worker_memory - segmenter_bytes(config, shape))
+    kinds = [kind for kind in GRAPH.kinds if GRAPH.scope(kind) == "block"]
+    fixed = max(fixed_memory(config, shape, kind) for kind in kinds)
+    room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
         room = min(room, WORKER_BASE + BLOCK_MEMORY)
-    one, two = (max(_memory_of_images(config, kind, shape, n) for kind in BLOCKED) for n in (1, 2))
+    one, two = (
+        max(task_memory(config, kind, shape, n) - fixed_memory(config, shape, kind) for kind in kinds) for n in (1, 2)
+    )
     fits = 1 + int(max(room - one, 0) // (two - one))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
     return ceil(n_frames / blocks)
@@ -151,7 +121,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
     stored = [spec for spec in specs.values() if prod(spec.shape)]
     groups = {spec.group for spec in specs.values()}
     images = 1 + len(groups) + len(specs) + len(stored) * blocks
-    if "segment" not in active_steps(config):
+    if not finds_cells(config):
         return images, 0
     with_traces = images + 1
     if config.storage.cells == "off":

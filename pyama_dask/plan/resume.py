@@ -8,23 +8,25 @@ from dataclasses import replace
 from pyama_dask.errors import PlanError
 from pyama_dask.files.atomic import MISSING
 from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
-from pyama_dask.workflow.graph import KINDS, NEEDS, STEPS, Part, Step
+from pyama_dask.workflow.graph import Part, Step
 from pyama_dask.workflow.task import WORK, Task, fov_name, parse_key
 
 
 def with_inputs(task: Task, ledger: Ledger) -> Task:
     """Task with the recorded checksums of the files that it may read.
 
-    A task of a whole FOV reads tables and no images, so it gets those only.
+    A task of a whole FOV gets those of tables only, unless one of its parts declares that it reads images.
     """
-    needed, files = _needed_for((task.kind, step) for step in task.digests), dict[str, Checksum]()
+    needed, files = GRAPH.upstream(_parts(task.key, task.digests)), dict[str, Checksum]()
     for key in _related(task.key, ledger):
-        for step, of in ledger.files.get(key, {}).items():
-            if (parse_key(key).kind, step) in needed:
-                files |= of
-    if task.block is None:
+        for step, written in ledger.files.get(key, {}).items():
+            if needed.issuperset(_parts(key, [step])):
+                files |= written
+    reads_images = any(GRAPH.by_kind[task.kind, step].reads for step in task.digests)
+    if task.block is None and not reads_images:
         files = {path: recorded for path, recorded in files.items() if path.startswith(WORK)}
     attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
     files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
@@ -39,11 +41,12 @@ def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[st
         key, step = further.pop()
         if step not in found.setdefault(key, set()):
             found[key].add(step)
+            made_from = {name for part in _parts(key, [step]) for name in GRAPH.made_from(part)}
             further += [
                 (other, made)
                 for other in _related(key, ledger)
                 for made in ledger.done.get(other, {})
-                if (parse_key(key).kind, step) in NEEDS.get((parse_key(other).kind, made), ())
+                if not made_from.isdisjoint(_parts(other, [made]))
             ]
     return found
 
@@ -54,12 +57,10 @@ def _related(key: str, ledger: Ledger) -> list[str]:
     return [other for other in ledger.keys_of(fov) if None in (block, of := parse_key(other).block) or of == block]
 
 
-def _needed_for(parts: Iterable[Part]) -> set[Part]:
-    """Parts of steps that any of these need, directly or not."""
-    found, further = set[Part](), set(parts)
-    while further := {need for part in further for need in NEEDS.get(part, ())} - found:
-        found |= further
-    return found
+def _parts(key: str, steps: Iterable[Step]) -> list[str]:
+    """Names of the parts of some steps in a recorded task; those of steps that are no longer there are left out."""
+    kind = parse_key(key).kind
+    return [part.name for step in steps if (part := GRAPH.by_kind.get((kind, step)))]
 
 
 FaultOf = Callable[[Task, bool], str | None]
@@ -89,7 +90,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
         If a chosen step needs one that is neither done nor chosen.
     """
     wanted = known_steps(plan, plan.steps if steps is None else steps)
-    undone = [_undone(fov, ledger, fault_of, plan.anew) for fov in plan.fovs]
+    undone = [_undone(fov, ledger, fault_of, plan.forced) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -103,7 +104,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
 
 def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     found = set().union(*ledger.outdated(fov.fov, fov.tasks).values()) if fov.tasks else set()
-    return tuple(step for step in STEPS if step in found)
+    return tuple(step for step in GRAPH.steps if step in found)
 
 
 def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
@@ -121,22 +122,13 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
     PlanError
         If a step is not one of the run's.
     """
-    return replace(plan, anew=frozenset(made_from(known_steps(plan, steps))))
+    chosen = known_steps(plan, steps)
+    of_steps = (part.name for part in GRAPH.parts.values() if part.step in chosen)
+    return replace(plan, forced=frozenset(GRAPH.downstream(of_steps)))
 
 
-def made_from(steps: Collection[Step]) -> set[Part]:
-    """Parts of steps, and all that is made from them, directly or not."""
-    found = {(kind, step) for kind, of in KINDS.items() for step in of if step in steps}
-    while further := {part for part, needs in NEEDS.items() if found.intersection(needs)} - found:
-        found |= further
-    return found
-
-
-def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, anew: Collection[Part]) -> FovPlan:
-    """Leave what is not recorded, not there, or made from damaged files.
-
-    Crops are gathered from parts, which may have to be cut again.
-    """
+def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, forced: Collection[str]) -> FovPlan:
+    """Leave what is not recorded, not there, or made from damaged files."""
     faults = {task.key: found for task in fov.tasks if (found := fault_of(task, False))}
     damaged = {key: ledger.done[key] for key, found in faults.items() if found != MISSING}
     invalid = derived_from(damaged, ledger)
@@ -144,19 +136,32 @@ def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, anew: Collection[Pa
     def left(task: Task) -> Mapping[Step, str]:
         if task.key in faults:
             return task.digests
-        again = {s for s in task.digests if (task.kind, s) in anew} | invalid.get(task.key, set())
+        again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in forced}
+        again |= invalid.get(task.key, set())
         return {s: d for s, d in task.digests.items() if s in again or not ledger.has(task.key, s, d)}
 
     undone = fov.only(left)
-    if not any("crop" in task.digests for task in undone.stage("gather")):
+    for part in GRAPH.parts.values():
+        if part.temporary:
+            undone = _with_temporary(part, fov, undone, fault_of)
+    return undone
+
+
+def _with_temporary(part: Part, fov: FovPlan, undone: FovPlan, fault_of: FaultOf) -> FovPlan:
+    """Add the tasks that regenerate a part's removed files, if something that is made from them is to be done."""
+    kind, open_steps = GRAPH.kind_of[part.name], {task.key: task.digests for task in undone.tasks}
+    if not any(
+        GRAPH.parts[name].step in task.digests
+        for name in GRAPH.made_from(part.name)
+        for task in undone.stage(GRAPH.kind_of[name])
+    ):
         return undone
-    open_steps = {task.key: task.digests for task in undone.tasks}
 
-    def recut(task: Task) -> Mapping[Step, str]:
-        again = task.kind == "finish" and fault_of(task, True) is not None
-        return {s: d for s, d in task.digests.items() if s in open_steps.get(task.key, ()) or (again and s == "crop")}
+    def left(task: Task) -> Mapping[Step, str]:
+        again = {part.step} if task.kind == kind and fault_of(task, True) is not None else set()
+        return {s: d for s, d in task.digests.items() if s in open_steps.get(task.key, ()) or s in again}
 
-    return fov.only(recut)
+    return fov.only(left)
 
 
 def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
@@ -164,9 +169,9 @@ def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
     undone = {(task.kind, step) for task in fov.tasks for step in task.digests}
     for kind, step in sorted(undone):
         if step in wanted:
-            for needed in NEEDS.get((kind, step), ()):
-                if needed in undone and needed[1] not in wanted:
+            for needed in map(GRAPH.parts.__getitem__, GRAPH.by_kind[kind, step].needs):
+                if (GRAPH.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
                     raise PlanError(
-                        f"step '{step}' of FOV {fov.fov} needs '{needed[1]}', "
+                        f"step '{step}' of FOV {fov.fov} needs '{needed.step}', "
                         "which is not done for these settings: add it to --steps"
                     )

@@ -19,8 +19,8 @@ from pyama_dask.runs.driver import run
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, summed_up, write_calibration
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import STEPS
 from pyama_dask.workflow.task import WORK
 
 TRIAL = Path(WORK) / "calibration"
@@ -57,7 +57,7 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bo
     began, moments = time.monotonic(), list[float]()
 
     def see(event: Mapping[str, Any]) -> None:
-        if event["step"] in STEPS:
+        if event["step"] in GRAPH.steps:
             moments.append(time.monotonic())
 
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pyama_dask.errors import DiskError, OutputError
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import Plan
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 
@@ -110,7 +111,9 @@ def _frames_written(plan: Plan) -> Counter[ArraySpec]:
     shapes = {task.shape for task in plan.tasks}
     specs = {shape: layout(job.config, shape, job.n_frames, job.block_frames) for shape in shapes}
     for task in plan.tasks:
-        for spec in (spec for step in task.digests for spec in products(specs[task.shape], task.kind, step)):
+        for spec in (
+            spec for step in task.digests for spec in products(specs[task.shape], GRAPH.by_kind[task.kind, step])
+        ):
             frames[spec] += task.stop - task.start
     return frames
 

@@ -130,7 +130,7 @@ def run(
         check_free_names(plan, ledger)
         warnings += check_damage(output, ledger, cancel)
         todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
-        rest = replace(plan, anew=frozenset())
+        rest = replace(plan, forced=frozenset())
         if todo.tasks and client is None and config.cluster.kind not in ("serial", "address"):
             compile_first(metadata, progress or ignore, cancel)
         # the pool comes before anything is recorded, as it may be refused

@@ -17,7 +17,7 @@ from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, read_plan
 from pyama_dask.runs.verify import find_faults
-from pyama_dask.steps.ingest import read_planes
+from pyama_dask.steps.copy_frames import read_planes
 from pyama_dask.store.arrays import read_attributes, read_frame
 from pyama_dask.store.layout import IMAGES, channel_of, is_raw_group
 from pyama_dask.store.ledger import Ledger

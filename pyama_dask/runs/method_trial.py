@@ -26,10 +26,10 @@ from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.readers import Metadata
-from pyama_dask.steps.finish import measured_columns
-from pyama_dask.steps.ingest import preprocessed, segmented
-from pyama_dask.steps.link import follow
-from pyama_dask.workflow.graph import active_steps
+from pyama_dask.steps.extract import measured_columns
+from pyama_dask.steps.segment import preprocessed, segmented
+from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.track import follow
 from pyama_dask.workflow.task import digest
 
 LARGEST = (240, 256)
@@ -186,7 +186,7 @@ _TRIED: dict[str, tuple[str, Made]] = {}
 
 def _trials(config: Config) -> Iterator[Trial]:
     """Methods that a run would use, in the order of their use."""
-    params, channels, steps = config.params, config.channels, active_steps(config)
+    params, channels, steps = config.params, config.channels, GRAPH.active_steps(config)
     if "segment" in steps:
         for name in params.preprocess:
             yield Trial("params.preprocess", "preprocessor", name, {}, _preprocess)

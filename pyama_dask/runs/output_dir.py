@@ -24,6 +24,7 @@ from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import documents
 from pyama_dask.store.layout import IMAGES, layout
@@ -256,7 +257,9 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
     again = ledger.outdated(fov.fov, fov.tasks)
     for task in fov.tasks:
-        again.setdefault(task.key, set()).update(step for step in task.digests if (task.kind, step) in plan.anew)
+        again.setdefault(task.key, set()).update(
+            step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced
+        )
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
     for key, steps in derived_from(damaged_steps(job, ledger, fov), ledger).items():
@@ -281,7 +284,7 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
         "pixel_size_um": metadata.pixel_size_um,
     }  # fmt: skip
     scale = (fov.times.interval, metadata.pixel_size_um)
-    tracks = ledger.notes.get(task_key("link", fov.fov, None), {}).get("track", {}).get("tracks")
+    tracks = ledger.notes.get(task_key(GRAPH.kind_of["track.link"], fov.fov, None), {}).get("track", {}).get("tracks")
     specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
     known = {
         path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked

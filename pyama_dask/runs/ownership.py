@@ -14,6 +14,7 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
@@ -138,11 +139,11 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
     images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
     mine = {plan.job.output / name for name in claimed}
-    done = {(t.kind, step) for t in fov.tasks for step, d in t.digests.items() if ledger.has(t.key, step, d)}
-    if ("gather", "crop") not in done:
+    done = {GRAPH.by_kind[t.kind, s].name for t in fov.tasks for s, d in t.digests.items() if ledger.has(t.key, s, d)}
+    if "crop.store" not in done:
         for store in mine & {directory / name for name in CELLS.values()}:
             remove_cells(store)
-    if ("gather", "extract") not in done:
+    if "extract.table" not in done:
         for path in mine:
             if path.parent == directory and path.name.endswith(TRACES):
                 path.unlink(missing_ok=True)
@@ -162,7 +163,7 @@ def recorded_shards(fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]) -
     for task in fov.tasks:
         for step, wanted in task.digests.items():
             if task.block is not None and ledger.has(task.key, step, wanted):
-                yield from ((spec, task.block) for spec in products(specs, task.kind, step))
+                yield from ((spec, task.block) for spec in products(specs, GRAPH.by_kind[task.kind, step]))
 
 
 def _shards(array: Path) -> Iterator[Path]:
@@ -183,6 +184,7 @@ def sweep(plan: Plan, fov: FovPlan) -> None:
 
 def remove_parts(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove the parts of crops of a FOV if the crops are done."""
-    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in fov.stage("gather")):
+    gathered = fov.stage(GRAPH.kind_of["crop.store"])
+    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in gathered):
         for part in intermediate.part_files(plan.job.work_dir(fov.fov)):
             part.unlink()

@@ -13,7 +13,7 @@ from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
 from pyama_dask.runs.status import read_plan
-from pyama_dask.steps.ingest import digest_of, read_planes
+from pyama_dask.steps.copy_frames import digest_of, read_planes
 from pyama_dask.store.ledger import Cost, Ledger
 from pyama_dask.workflow.task import task_key
 

@@ -14,9 +14,10 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
-from pyama_dask.workflow.graph import BLOCKED, STEPS, Kind, Step
+from pyama_dask.workflow.graph import Kind, Step
 from pyama_dask.workflow.task import WORK, task_key
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
         for step, spent in cost.spent.items():
             seconds[step] += spent  # type: ignore[assignment]  # a Counter may count fractions
             memory[step] = max(memory.get(step, 0), cost.memory)
-    return tuple(StepCost(step, seconds[step], memory[step]) for step in STEPS if step in memory)
+    return tuple(StepCost(step, seconds[step], memory[step]) for step in GRAPH.steps if step in memory)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
         return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
-    left = tuple(step for step in STEPS if (step, False) in done)
+    left = tuple(step for step in GRAPH.steps if (step, False) in done)
     notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
     warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
@@ -140,7 +141,7 @@ def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
     for number in range(stage["tasks"]):
         digests = {step: of[number] for step, of in stage["steps"].items()}
-        yield task_key(kind, fov, number if kind in BLOCKED else None), digests
+        yield task_key(kind, fov, number if GRAPH.scope(kind) == "block" else None), digests
 
 
 def write_report(report: RunReport) -> None:

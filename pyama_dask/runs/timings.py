@@ -14,9 +14,10 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.plan.plan import Plan
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Cost
-from pyama_dask.workflow.graph import BLOCKED, KINDS, Kind
-from pyama_dask.workflow.task import WORK, Job, Task, digest
+from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.task import WORK, Job, Task, digest, parse_key
 
 CALIBRATION = f"{WORK}/calibration.json"
 VERSION = 1
@@ -82,13 +83,12 @@ def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size:
 
     The later half of each kind of task counts, as workers begin with what they do once.
     """
-    took: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    took: dict[Kind, list[float]] = {kind: [] for kind in GRAPH.kinds}
     for cost in costs:
-        kind = next(kind for kind in KINDS if cost.key.startswith(f"{kind}-"))
-        took[kind].append(cost.seconds)
+        took[parse_key(cost.key).kind].append(cost.seconds)
     usual = {kind: median(of[len(of) // 2 :]) for kind, of in took.items() if of}
     first = sum(max(0.0, took[kind][0] - of) for kind, of in usual.items())
-    length = {kind: min(frames, job.block_frames) if kind in BLOCKED else frames for kind in usual}
+    length = {kind: min(frames, job.block_frames) if GRAPH.scope(kind) == "block" else frames for kind in usual}
     seconds = {kind: of / length[kind] for kind, of in usual.items()}
     return Calibration(settings_of(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells)
 

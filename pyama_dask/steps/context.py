@@ -21,7 +21,6 @@ from pyama_dask.store.layout import (
     Level,
     background_name,
     channel_indices,
-    channel_of,
     layout,
     raw_name,
 )
@@ -31,11 +30,9 @@ from pyama_dask.workflow.task import Job, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
 """What may go wrong with a display level; it is there to look at only, and fails no FOV."""
-CORRECTED = "corrected"
-"""Prefix of the histogram of a fluorescence channel less its background."""
 
 
-class Bench:
+class TaskContext:
     """Reads what steps need, writes what they make, and holds both for the steps after them.
 
     It holds one piece of the block at a time: `frames`, which are all of the block unless the task says otherwise.
@@ -54,7 +51,8 @@ class Bench:
         self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
         self.spent: dict[Step, float] = dict.fromkeys(task.digests, 0.0)
         """Seconds of work for each step."""
-        self._step: Step = next(iter(task.digests))
+        self.step: Step = next(iter(task.digests))
+        """The step at work."""
         self._since = time.perf_counter()
         self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
@@ -81,18 +79,13 @@ class Bench:
             raise PlanError(f"{self.task.key}: needs a snapshot of the movie to read frames")
         return shared_movie(self.job.snapshot)
 
-    @property
-    def step(self) -> Step:
-        """The step that is at work; what is written is its, and so is the time."""
-        return self._step
-
-    @step.setter
-    def step(self, step: Step) -> None:
+    def begin(self, step: Step) -> None:
+        """Count the time until now for the step before, and what follows for a step: files, warnings and time."""
         now = time.perf_counter()
-        self.spent[self._step] += now - self._since
-        self._step, self._since = step, now
+        self.spent[self.step] += now - self._since
+        self.step, self._since = step, now
 
-    def pieces(self) -> Iterator[range]:
+    def batches(self) -> Iterator[range]:
         """Go from one piece of the block to the next; what was held of the one before is let go of."""
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
@@ -149,7 +142,7 @@ class Bench:
             self.written[self.step].remove(file)
 
     def background(self, channel: int, k: int) -> np.ndarray:
-        """(H, W) background of the piece's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        """(H, W) background of the batch's frame k, rebuilt from its tiles; the next frame takes its memory."""
         frame = self.frames[k]
         at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
         if at != frame:
@@ -189,10 +182,10 @@ class Bench:
         """
         check_wanted(self.job)
 
-    def warn(self, step: Step, message: str) -> None:
-        """Say something of a step that the report must not leave out; once is enough."""
-        if (step, message) not in self.warnings:
-            self.warnings.append((step, message))
+    def warn(self, message: str) -> None:
+        """Add a warning of the step at work to the report, once."""
+        if (self.step, message) not in self.warnings:
+            self.warnings.append((self.step, message))
 
     def note(self, **counts: int) -> None:
         """Enter counts for the report."""
@@ -237,10 +230,3 @@ class Bench:
         """Name a frame of the output in messages, with its number in the movie where that is another."""
         number = self.job.frames[frame]
         return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
-
-
-def levels_of(group: str) -> str:
-    """Name of the tables with the grey levels of a group; a background's has those of its channel less it, too."""
-    return (
-        f"levels_background_ch_{channel_of(group)}" if group.startswith(("fl_background", CORRECTED)) else "levels_copy"
-    )

@@ -1,53 +1,95 @@
-"""How a task goes through its block: piece by piece, step by step, frame by frame."""
+"""How a task does the parts of steps: on a block frame by frame, on a FOV one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from itertools import zip_longest
+from typing import Any, Self
 
-from pyama_dask.steps.context import Bench
-from pyama_dask.workflow.graph import Step
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.workflow.graph import Graph, Part, Step
 
 
-class Part:
-    """What a step makes of a block.
+class BlockPart:
+    """A part of a step on a block.
 
-    Pixels are there for one piece of the block only, so `piece` writes what was made of them. Tables are small, and
+    Pixels are there for one batch of frames only, so `batch` writes what was made of them. Tables are small, and
     collected until the `end`.
+
+    Parameters
+    ----------
+    context
+        Arrays and files of the task.
+    step
+        Step as which its files, warnings and time are recorded.
     """
 
-    step: Step
-    """Whose part it is: what it writes is recorded as that step's."""
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        self._context, self.step = context, step
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    @classmethod
+    def passes(cls, context: TaskContext, step: Step) -> Sequence[Self]:
+        """Instances that do the part, each in a pass over the frames; usually one."""
+        return [cls(context, step)]
 
     def frame(self, k: int) -> None:
-        """Take in the piece's frame k."""
+        """Process frame k of the batch."""
 
-    def piece(self) -> None:
-        """Write what was made of the piece."""
+    def batch(self) -> None:
+        """Write the arrays of the batch."""
 
     def end(self) -> None:
-        """Write what was made of the block."""
+        """Write the tables of the block."""
 
 
-def go_through(bench: Bench, *rounds: Sequence[Part]) -> None:
-    """Do all rounds of parts on a block; parts of one round take in each frame together.
+def run_parts(context: TaskContext, graph: Graph) -> None:
+    """Do all parts of a task."""
+    rounds = graph.rounds(context.task.kind, context.task.digests)
+    if graph.scope(context.task.kind) == "block":
+        go_through(context, passes_of(context, rounds))
+        return
+    done = set[str]()
+    for part in (part for parts in rounds for part in parts):
+        if part.do not in done:  # several steps may need the same
+            context.begin(part.step)
+            function: Callable[[TaskContext], None] = load(part)
+            function(context)
+            done.add(part.do)
 
-    What a round has made of a piece is there for the rounds after it. What parts of a round share, such as the
-    background of a frame, is made once and is never there for the whole piece.
+
+def passes_of(context: TaskContext, rounds: Iterable[Iterable[Part]]) -> list[list[BlockPart]]:
+    """Parts of each pass over the frames; a round has several passes where a part needs them."""
+    found: list[list[BlockPart]] = []
+    for parts in rounds:
+        instances = [load(part).passes(context, part.step) for part in parts]
+        found += [[part for part in of_pass if part is not None] for of_pass in zip_longest(*instances)]
+    return found
+
+
+def load(part: Part) -> Any:
+    """Class or function that does a part."""
+    module, _, name = part.do.partition(":")
+    return getattr(import_module(module), name)
+
+
+def go_through(context: TaskContext, passes: Sequence[Sequence[BlockPart]]) -> None:
+    """Go over the frames of a block; parts of one pass process each frame together.
+
+    Arrays that a pass has made of a batch are there for the passes after it. What parts of a pass share, such as the
+    background of a frame, is made once and is never there for the whole batch.
     """
-    for _ in bench.pieces():
-        for parts in rounds:
-            for k in range(len(bench.frames)):
-                bench.check()
+    for _ in context.batches():
+        for parts in passes:
+            for k in range(len(context.frames)):
+                context.check()
                 for part in parts:
-                    bench.step = part.step
+                    context.begin(part.step)
                     part.frame(k)
             for part in parts:
-                bench.step = part.step
-                part.piece()
-    for parts in rounds:
+                context.begin(part.step)
+                part.batch()
+    for parts in passes:
         for part in parts:
-            bench.step = part.step
+            context.begin(part.step)
             part.end()

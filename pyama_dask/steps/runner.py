@@ -1,14 +1,13 @@
 """What a scheduler calls: one task, from store to kernels to store, and the receipt for it.
 
-A task composes the steps that work on the same pixels. They share a `Bench`, which keeps what was read or made for the
-steps after it, so that nothing is read back that the task has held.
+The parts of a task work on the same pixels. They share a `TaskContext`, which keeps arrays for the parts that come
+after, so that nothing is read back that the task has held.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,20 +16,10 @@ import psutil
 from pyama_dask.errors import DiskError
 from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
-from pyama_dask.steps.context import Bench
-from pyama_dask.steps.finish import finish
-from pyama_dask.steps.gather import gather
-from pyama_dask.steps.ingest import ingest
-from pyama_dask.steps.link import link
-from pyama_dask.workflow.graph import Kind
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.part import run_parts
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.task import Job, Receipt, Task
-
-TASKS: Mapping[Kind, Callable[[Bench], None]] = {
-    "ingest": ingest,
-    "link": link,
-    "finish": finish,
-    "gather": gather,
-}
 
 
 def run_task(task: Task, job: Job) -> Receipt:
@@ -57,26 +46,26 @@ def run_task(task: Task, job: Job) -> Receipt:
 def _receipt(task: Task, job: Job) -> Receipt:
     started = time.perf_counter()
     forget_peak()
-    bench = Bench(task, job)
-    bench.check()
-    TASKS[task.kind](bench)
-    bench.step = bench.step  # its time so far
+    context = TaskContext(task, job)
+    context.check()
+    run_parts(context, GRAPH)
+    context.begin(context.step)  # counts the time of the last one
     return Receipt(
         key=task.key,
         digests=task.digests,
         files={
             step: {file.relative_to(job.output).as_posix(): checksum(file) for file in files}
-            for step, files in bench.written.items()
+            for step, files in context.written.items()
         },
         seconds=time.perf_counter() - started,
-        bytes_read=bench.bytes_read,
-        bytes_written=bench.bytes_written,
+        bytes_read=context.bytes_read,
+        bytes_written=context.bytes_written,
         peak_memory=peak_memory(),
-        warnings=tuple(bench.warnings),
+        warnings=tuple(context.warnings),
         run=job.run,
-        notes=bench.notes,
-        spent=bench.spent,
-        frames_read=tuple(bench.frames_read),
+        notes=context.notes,
+        spent=context.spent,
+        frames_read=tuple(context.frames_read),
     )
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from numcodecs.blosc import Blosc
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import beside, files_below, flush_below, remove_below
 from pyama_dask.kernels.crops import Scale
-from pyama_dask.store.layout import AXES
+from pyama_dask.store.layout import AXES, DOCUMENT
 
 CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
 """Name of the store of a FOV's cells, by ``storage.cells``."""
@@ -152,6 +153,11 @@ def remove_cells(path: Path) -> None:
     if path.is_dir():
         names = (file.relative_to(path).as_posix() for file in files_below(path))
         remove_below(path, [name for name in names if _MEMBER.fullmatch(name)])
+        folders = sorted((folder for folder in path.rglob("*/") if folder.is_dir()), reverse=True)
+        for folder in (*folders, path):  # those that a killed run has emptied
+            if _MEMBER.fullmatch((folder.relative_to(path) / DOCUMENT).as_posix()):
+                with suppress(OSError):  # it holds other files, or is gone
+                    folder.rmdir()
     else:
         path.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.background import grid_shape
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Part, Role
 
 IMAGES = "images.zarr"
 DOCUMENT = "zarr.json"
@@ -42,6 +42,7 @@ class ArraySpec:
 
     group: str
     """Such as ``pc_ch_0``."""
+    role: Role
     level: Level
     shape: tuple[int, int, int]
     dtype: str
@@ -67,17 +68,17 @@ class ArraySpec:
     @property
     def is_raw(self) -> bool:
         """Whether pixels are those of the movie."""
-        return self.group.startswith(("pc_ch_", "fl_ch_")) and self.level == 0
+        return self.role == "raw"
 
     @property
     def is_labels(self) -> bool:
-        """Whether pixels are labels, not grey levels."""
-        return self.group.startswith("seg_")
+        """Whether pixels are labels or ids of tracks, not grey levels."""
+        return self.role in ("labels", "tracks")
 
     @property
     def is_tracked(self) -> bool:
-        """Whether pixels are ids of tracks at full resolution."""
-        return self.group.startswith("seg_tracked") and self.level == 0
+        """Whether pixels are ids of tracks."""
+        return self.role == "tracks"
 
     @property
     def chunks(self) -> tuple[int, int, int]:
@@ -119,36 +120,29 @@ def layout(config: Config, shape: tuple[int, int], n_frames: int, block_frames: 
     """
     pc, fl = channel_indices(config)
     codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
-    dtypes = {raw_name("pc", pc): "uint16"} if pc is not None else {}
-    dtypes |= {raw_name("fl", channel): "uint16" for channel in fl}
+    groups: dict[str, Role] = {raw_name("pc", pc): "raw"} if pc is not None else {}
+    groups |= {raw_name("fl", channel): "raw" for channel in fl}
     backgrounds = []
     if pc is not None and not config.params.copy_only:
-        dtypes |= {labels_name(pc): "uint16", tracked_name(pc): "uint16"}
+        groups |= {labels_name(pc): "labels", tracked_name(pc): "tracks"}
         backgrounds = [background_name(channel) for channel in fl]
-    found = [ArraySpec(group, 0, (n_frames, *shape), dtype, block_frames, codec) for group, dtype in dtypes.items()]
+    whole = (n_frames, *shape)
+    specs = [ArraySpec(group, role, 0, whole, "uint16", block_frames, codec) for group, role in groups.items()]
     for group in backgrounds:
         if config.storage.background == "full":
-            found.append(ArraySpec(group, 0, (n_frames, *shape), "float32", block_frames, codec))
+            specs.append(ArraySpec(group, "background", 0, whole, "float32", block_frames, codec))
         tiles = Tiles(config.params.background_params["tile_size"], shape)
         grid = (n_frames, *grid_shape(shape, tiles.size))
-        found.append(ArraySpec(group, "tiles", grid, "float64", block_frames, "lz4", tiles))
+        specs.append(ArraySpec(group, "background", "tiles", grid, "float64", block_frames, "lz4", tiles))
     if config.storage.display == "on":
-        shown = (*dtypes, *backgrounds)
-        found += [ArraySpec(group, 1, (n_frames, *half), "uint8", block_frames, "lz4") for group in shown]
-    return {spec.path: spec for spec in found}
+        shown = (*groups, *backgrounds)
+        specs += [ArraySpec(group, "display", 1, (n_frames, *half), "uint8", block_frames, "lz4") for group in shown]
+    return {spec.path: spec for spec in specs}
 
 
-def products(specs: Mapping[str, ArraySpec], kind: Kind, step: Step) -> list[ArraySpec]:
-    """Arrays whose shards a step of a task on a block writes."""
-    if (kind, step) == ("finish", "cache"):
-        return [spec for spec in specs.values() if spec.level == 1]
-    groups = {
-        ("ingest", "copy"): ("pc_ch_", "fl_ch_"),
-        ("ingest", "segment"): ("seg_labeled_ch_",),
-        ("ingest", "background"): ("fl_background_ch_",),
-        ("finish", "track"): ("seg_tracked_ch_",),
-    }.get((kind, step), ())
-    return [spec for spec in specs.values() if spec.level != 1 and spec.group.startswith(groups)]
+def products(specs: Mapping[str, ArraySpec], part: Part) -> list[ArraySpec]:
+    """Arrays whose shards a part writes."""
+    return [spec for spec in specs.values() if spec.role in part.writes]
 
 
 def channel_indices(config: Config) -> tuple[int | None, tuple[int, ...]]:

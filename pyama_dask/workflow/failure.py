@@ -16,7 +16,6 @@ from pyama_dask.errors import (
     UnsupportedSourceError,
     WorkerLostError,
 )
-from pyama_dask.workflow.graph import BLOCKED
 from pyama_dask.workflow.task import Task
 
 Cause = Literal["input", "algorithm", "memory", "worker lost", "storage"]
@@ -59,6 +58,6 @@ def cause_of(error: BaseException) -> Cause:
 
 def place_of(task: Task) -> str:
     """Name the frames of a task, counted in the output."""
-    if task.kind not in BLOCKED:
+    if task.block is None:
         return f"FOV {task.fov}, {task.kind}"
     return f"FOV {task.fov}, frames {task.start}-{task.stop - 1}, {task.kind}"

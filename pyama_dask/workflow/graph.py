@@ -1,67 +1,284 @@
-"""Steps, kinds of tasks, and what each part of a step needs."""
+"""The graph of steps: its parts, and the tasks that follow from them.
+
+A step, such as ``track``, has parts: on each block, or on the whole FOV. Each part is declared once, as a `Part`. Kinds
+of tasks, their order, which parts share a task, and what depends on what are derived from the declarations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
+from typing import Any, Literal, Protocol
 
 from pyama_dask.config.models import Config
 
-Step = Literal["copy", "segment", "track", "background", "crop", "extract", "cache"]
+Step = str
+"""Name of a step, such as ``segment``: what ``--steps``, ``--force`` and reports name."""
+Kind = str
+"""Name of a kind of task, such as ``ingest``."""
+Scope = Literal["block", "fov"]
+"""What a part works on: consecutive frames of a FOV, or a whole FOV."""
+Role = Literal["raw", "labels", "tracks", "background", "display"]
+"""What an array of ``images.zarr`` holds."""
+
+NAMES: Mapping[tuple[Scope, int], Kind] = {
+    ("block", 0): "ingest", ("fov", 1): "link", ("block", 2): "finish", ("fov", 3): "gather",
+}  # fmt: skip
+"""Names of kinds of tasks by scope and level; others are named after both, such as ``fov5``."""
 
 
-STEPS: tuple[Step, ...] = ("copy", "segment", "track", "background", "crop", "extract", "cache")
-"""The seven steps, in their order."""
+@dataclass(frozen=True)
+class Held:
+    """Memory of a part, in bytes per pixel of a frame where nothing else is said."""
+
+    frame: float = 0.0
+    """For each frame that is in work at the same time, including what is being compressed."""
+    block: float = 0.0
+    """For each frame of the block, until the task ends."""
+    added: float = 0.0
+    """For each frame of the largest shard, compressed, while frames are added to it."""
+    once: float = 0.0
+    """However many frames are in work."""
+    fixed: int = 0
+    """Bytes, whatever the size of a frame."""
 
 
-Kind = Literal["ingest", "link", "finish", "gather"]
+class Inputs(Protocol):
+    """What a digest may depend on, for one part of one block or FOV."""
+
+    @property
+    def config(self) -> Config:
+        """Resolved config."""
+
+    @property
+    def movie(self) -> str:
+        """Identity that the movie had when the output was begun."""
+
+    @property
+    def name(self) -> str:
+        """Name of the movie, without its suffix."""
+
+    @property
+    def fov(self) -> int:
+        """Number of the FOV."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the FOV's frames in pixels."""
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """Numbers in the movie of the frames that the part works on."""
+
+    @property
+    def block_frames(self) -> int:
+        """Frames of a block."""
+
+    @property
+    def times_min(self) -> Sequence[float]:
+        """Minutes of the FOV's frames."""
+
+    def digest(self, part: str) -> str:
+        """Digest of everything that the result of another part depends on."""
 
 
-KINDS: Mapping[Kind, tuple[Step, ...]] = {
-    "ingest": ("copy", "segment", "background"),
-    "link": ("track", "crop", "cache"),
-    "finish": ("track", "crop", "extract", "cache"),
-    "gather": ("crop", "extract"),
-}
-"""The four tasks of a FOV in their order, and the steps that each has a part in.
-
-Every task of a kind needs all that the kinds before it make of the same FOV; tasks of one kind need nothing of
-each other.
-"""
+def always(_config: Config) -> bool:
+    """Ask for a part in every config."""
+    return True
 
 
-BLOCKED: tuple[Kind, ...] = ("ingest", "finish")
-"""The kinds that there is one of for every block."""
-
-Part = tuple[Kind, Step]
-"""What a kind of task does of a step."""
+def holds_nothing(_config: Config) -> Held:
+    """Memory of a part whose arrays are small."""
+    return Held()
 
 
-NEEDS: Mapping[Part, tuple[Part, ...]] = {
-    ("ingest", "segment"): (("ingest", "copy"),),
-    ("ingest", "background"): (("ingest", "copy"), ("ingest", "segment")),
-    ("link", "track"): (("ingest", "segment"),),
-    ("link", "crop"): (("ingest", "copy"), ("ingest", "background")),
-    ("link", "cache"): (("ingest", "copy"), ("ingest", "background")),
-    ("finish", "track"): (("ingest", "segment"), ("link", "track")),
-    ("finish", "extract"): (("ingest", "background"), ("link", "track")),
-    ("finish", "crop"): (("link", "track"), ("link", "crop"), ("finish", "track")),
-    ("finish", "cache"): (("link", "cache"), ("finish", "track")),
-    ("gather", "extract"): (("finish", "extract"),),
-    ("gather", "crop"): (("finish", "crop"),),
-}
-"""What each part of a step is made from; parts that a run does not have are passed over."""
+def no_form(_config: Config) -> Sequence[object]:
+    """No settings of how a result is stored."""
+    return ()
 
 
-def active_steps(config: Config) -> tuple[Step, ...]:
-    """Steps that a config asks for, by its channels, ``copy_only`` and ``storage``."""
-    off: set[Step] = set()
-    if config.params.copy_only or config.channels.pc is None:
-        off = set(STEPS) - {"copy", "cache"}
-    elif not config.channels.fl:
-        off = {"background"}
-    if config.storage.cells == "off":
-        off.add("crop")
-    if config.storage.display == "off":
-        off.add("cache")
-    return tuple(step for step in STEPS if step not in off)
+@dataclass(frozen=True)
+class Part:
+    """One part of a step, declared once.
+
+    Parameters
+    ----------
+    name
+        Such as ``crop.cut``.
+    step
+        Step that it belongs to.
+    scope
+        What it works on.
+    do
+        Code that does it, as ``module:name`` below ``pyama_dask.steps``: a subclass of `steps.part.BlockPart` for a
+        block, else a function of a `steps.context.BlockContext`.
+    needs
+        Parts whose results it reads; parts that a config does not ask for are passed over.
+    digest
+        Gives the digest of everything that its result depends on: digests of the parts it needs, and settings.
+    form
+        Settings of how its result is stored; they regenerate it, and nothing that is made from it.
+    writes
+        Roles of the arrays that it writes.
+    reads
+        Roles of the arrays that it reads, for estimates of traffic.
+    channels
+        Gives the channels whose arrays it reads; None for all.
+    memory
+        Gives what it holds.
+    active
+        Whether a config asks for it.
+    temporary
+        Whether its files are removed when all that is made from them is done.
+    together
+        Part whose pass over the frames it shares, where both could also go one after the other.
+    resources
+        Dask resources that it needs, such as ``{"GPU": 1}``; parts with different ones are in different tasks.
+    """
+
+    name: str
+    step: Step
+    scope: Scope
+    do: str
+    digest: Callable[[Inputs], str]
+    needs: tuple[str, ...] = ()
+    form: Callable[[Config], Sequence[object]] = no_form
+    writes: tuple[Role, ...] = ()
+    reads: tuple[Role, ...] = ()
+    channels: Callable[[Config], Collection[int]] | None = None
+    memory: Callable[[Config], Held] = holds_nothing
+    active: Callable[[Config], bool] = always
+    temporary: bool = False
+    together: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+class Graph:
+    """Parts, and what follows from their declarations.
+
+    Parameters
+    ----------
+    parts
+        In any order; the steps are in the order in which they occur first.
+
+    Raises
+    ------
+    ValueError
+        If a name occurs twice, a need is unknown, or needs form a circle.
+    """
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.parts: Mapping[str, Part] = {}
+        for part in parts:
+            if part.name in self.parts:
+                raise ValueError(f"{part.name}: is declared twice")
+            self.parts |= {part.name: part}
+        for part in self.parts.values():
+            for need in (*part.needs, *([part.together] if part.together else [])):
+                if need not in self.parts:
+                    raise ValueError(f"{part.name}: needs {need}, which is not declared")
+        self.steps: tuple[Step, ...] = tuple(dict.fromkeys(part.step for part in self.parts.values()))
+        self._order = tuple(TopologicalSorter({part.name: part.needs for part in self.parts.values()}).static_order())
+        self.by_kind: Mapping[tuple[Kind, Step], Part] = {}
+        """The part of a step that is in a kind of task."""
+        for kind, inside in self.kinds.items():
+            for part in inside:
+                if (kind, part.step) in self.by_kind:
+                    raise ValueError(f"{part.name}: step {part.step!r} has two parts in {kind!r} tasks; give one")
+                self.by_kind |= {(kind, part.step): part}
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[int, Scope, tuple[Any, ...]]]:
+        """Level, scope and resources by part: the level rises wherever scope or resources change along a need."""
+        places: dict[str, tuple[int, Scope, tuple[Any, ...]]] = {}
+        for name in self._order:
+            part = self.parts[name]
+            where = (part.scope, tuple(sorted(part.resources.items())))
+            levels = (places[need][0] + (places[need][1:] != where) for need in part.needs)
+            places[name] = (max(levels, default=0), *where)
+        return places
+
+    @cached_property
+    def kinds(self) -> Mapping[Kind, tuple[Part, ...]]:
+        """Kinds of tasks in an order in which they can be done, with their parts in the order of the steps.
+
+        A task of a kind needs all tasks of the kinds before it in its FOV, and none of its own kind.
+        """
+        found: dict[Kind, list[Part]] = {}
+        for place in sorted(set(self._places.values())):
+            level, scope, resources = place
+            name = NAMES.get((scope, level), f"{scope}{level}") + "".join(f"_{of.lower()}" for of, _ in resources)
+            inside = [part for part in self.parts.values() if self._places[part.name] == place]
+            found[name] = sorted(inside, key=lambda part: self.steps.index(part.step))
+        return {name: tuple(inside) for name, inside in found.items()}
+
+    @cached_property
+    def kind_of(self) -> Mapping[str, Kind]:
+        """Kind of task that each part is in."""
+        return {part.name: kind for kind, inside in self.kinds.items() for part in inside}
+
+    def scope(self, kind: Kind) -> Scope:
+        """What the tasks of a kind work on."""
+        return self.kinds[kind][0].scope
+
+    @cached_property
+    def completes(self) -> Mapping[Step, Kind]:
+        """Kind of task that ends each step."""
+        return {part.step: kind for kind, inside in self.kinds.items() for part in inside}
+
+    def is_first(self, kind: Kind) -> bool:
+        """Whether tasks of a kind need no other tasks."""
+        return all(self.kind_of[need] == kind for part in self.kinds[kind] for need in part.needs)
+
+    def priority(self, kind: Kind) -> int:
+        """Rank among the tasks of a FOV that are ready: those of whole FOVs first, as more waits for them."""
+        kinds = list(self.kinds)
+        return sorted(kinds, key=lambda one: (self.scope(one) != "block", kinds.index(one))).index(kind)
+
+    def active(self, config: Config) -> tuple[Part, ...]:
+        """Parts that a config asks for."""
+        return tuple(part for part in self.parts.values() if part.active(config))
+
+    def active_steps(self, config: Config) -> tuple[Step, ...]:
+        """Steps that a config asks for."""
+        return tuple(dict.fromkeys(part.step for part in self.active(config)))
+
+    def rounds(self, kind: Kind, steps: Collection[Step]) -> list[list[Part]]:
+        """Parts of chosen steps in a task, grouped by passes over its frames.
+
+        A part comes in a pass after those whose results it reads.
+        """
+        inside = {part.name: part for part in self.kinds[kind]}
+        depth: dict[str, int] = {}
+        for name in (name for name in self._order if name in inside):
+            depth[name] = max((depth[need] + 1 for need in inside[name].needs if need in depth), default=0)
+        for part in inside.values():
+            if part.together:
+                depth[part.name] = max(depth[part.name], depth[part.together])
+        chosen = [part for part in inside.values() if part.step in steps]
+        return [
+            [part for part in chosen if depth[part.name] == level] for level in sorted({depth[p.name] for p in chosen})
+        ]
+
+    def upstream(self, parts: Iterable[str]) -> set[str]:
+        """Parts that any of some parts needs, directly or not."""
+        return self._closure(parts, lambda name: self.parts[name].needs)
+
+    def downstream(self, parts: Iterable[str]) -> set[str]:
+        """Some parts, and all that are made from them, directly or not."""
+        chosen = set(parts)
+        return chosen | self._closure(chosen, self.made_from)
+
+    def made_from(self, name: str) -> Iterator[str]:
+        """Parts that are made from a part directly."""
+        return (part.name for part in self.parts.values() if name in part.needs)
+
+    def _closure(self, parts: Iterable[str], further: Callable[[str], Iterable[str]]) -> set[str]:
+        found, todo = set[str](), list(parts)
+        while todo:
+            new = set(further(todo.pop())) - found
+            found |= new
+            todo += new
+        return found

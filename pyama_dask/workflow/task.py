@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from pyama_dask.config.models import Config
 from pyama_dask.readers import Snapshot
-from pyama_dask.workflow.graph import KINDS, Kind, Step
+from pyama_dask.workflow.graph import Kind, Step
 
 WORK = ".pyama_dask"
 """Directory in the output for all that is not a result."""
@@ -70,6 +71,9 @@ class TaskKey(NamedTuple):
     block: int | None
 
 
+_KEY = re.compile(r"([a-z][a-z0-9_]*)-fov(\d+)(?:-b(\d+))?")
+
+
 @lru_cache(maxsize=2**16)
 def parse_key(key: str) -> TaskKey:
     """Take the name of a task apart.
@@ -79,10 +83,10 @@ def parse_key(key: str) -> TaskKey:
     ValueError
         If it is not the name of a task.
     """
-    kind, fov, *block = key.split("-")
-    if kind not in KINDS:
+    found = _KEY.fullmatch(key)
+    if found is None:
         raise ValueError(f"{key}: is not the name of a task")
-    return TaskKey(cast("Kind", kind), int(fov.removeprefix("fov")), int(block[0].removeprefix("b")) if block else None)
+    return TaskKey(found[1], int(found[2]), int(found[3]) if found[3] else None)
 
 
 def fov_key(fov: int) -> str:

@@ -1,4 +1,4 @@
-"""The one part that is sequential in time, on boxes, not pixels: tracks, kept cells, and grey levels of a FOV."""
+"""Link the boxes of a FOV's objects to tracks, choose the cells to keep, and relabel the objects by track."""
 
 from __future__ import annotations
 
@@ -7,46 +7,41 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.kernels.tracking import keep_cells, relabel
 from pyama_dask.methods.call import Chosen
-from pyama_dask.steps.context import CORRECTED, Bench, levels_of
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import create_array
-from pyama_dask.store.layout import background_name, tracked_name
+from pyama_dask.store.layout import labels_name, tracked_name
+from pyama_dask.workflow.graph import Step
 
 LARGEST_ID = np.iinfo(np.uint32).max
 """Of a track, as tracked labels have 32 bits at most."""
 
 
-def link(bench: Bench) -> None:
-    """Follow the cells of the whole FOV, and find the grey levels that its crops and displays are scaled by."""
-    if "track" in bench.task.digests:
-        bench.step = "track"
-        track_boxes(bench)
-    if {"crop", "cache"} & bench.task.digests.keys():
-        find_windows(bench)
-
-
-def track_boxes(bench: Bench) -> None:
+def link_boxes(context: TaskContext) -> None:
     """Link the boxes of all blocks to tracks, and choose the cells to keep."""
-    given = bench.params.tracking_params
+    given = context.params.tracking_params
     kept_by = {name: value for name, value in given.items() if name in ("min_frames", "border_margin")}
     linked_by = {name: value for name, value in given.items() if name not in kept_by}
     found = [
         frame
-        for file in bench.block_files("objects")
+        for file in context.block_files("objects")
         for frame in intermediate.by_frame(intermediate.load(file), "boxes")
     ]
-    tracker = Chosen("tracker", bench.params.tracking_method, **linked_by)
-    ids = follow(tracker, found, f"FOV {bench.task.fov}", bench.at)
-    kept = keep_cells(found, ids, bench.task.shape, **kept_by)
+    tracker = Chosen("tracker", context.params.tracking_method, **linked_by)
+    ids = follow(tracker, found, f"FOV {context.task.fov}", context.at)
+    kept = keep_cells(found, ids, context.task.shape, **kept_by)
     box, valid = _boxes_by_cell(found, ids, kept)
     tracks = int(max((frame.max(initial=0) for frame in ids), default=0))
     by_frame = intermediate.ragged(ids=ids, boxes=found)
-    bench.wrote(intermediate.save(bench.work / "tracks.npz", **by_frame, count=tracks, objects=max(map(len, found))))
-    bench.wrote(intermediate.save(bench.work / "cells.npz", ids=kept, boxes=box, valid=valid))
-    create_array(bench.images, bench.specs[f"{tracked_name(bench.phase)}/0"].for_tracks(tracks))
-    bench.note(tracks=tracks, cells=len(kept))
+    context.wrote(
+        intermediate.save(context.work / "tracks.npz", **by_frame, count=tracks, objects=max(map(len, found)))
+    )
+    context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, boxes=box, valid=valid))
+    create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
+    context.note(tracks=tracks, cells=len(kept))
 
 
 def follow(
@@ -79,13 +74,20 @@ def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndar
     return box, valid
 
 
-def find_windows(bench: Bench) -> None:
-    """Find the 1st and 99th percentile of every product over the whole FOV."""
-    groups = list(bench.raw_groups)
-    if not bench.params.copy_only and bench.pc is not None:
-        groups += [name for ch in bench.fl for name in (background_name(ch), f"{CORRECTED}_ch_{ch}")]
-    found = {group: intermediate.load_levels(bench.block_files(levels_of(group)), group).window() for group in groups}
-    file = intermediate.save(bench.work / "windows.npz", **{name: np.array(pair) for name, pair in found.items()})
-    for step in bench.task.digests.keys() & {"crop", "cache"}:  # both need it
-        bench.step = step
-        bench.wrote(file)
+class Relabelling(BlockPart):
+    """Track ids in place of the labels of single frames."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._ids = intermediate.by_frame(context.tracks, "ids")
+        self._labels, self._tracked = labels_name(context.phase), tracked_name(context.phase)
+
+    def frame(self, k: int) -> None:
+        """Relabel the batch's frame k."""
+        context, tracked = self._context, self._context.room(self._tracked)
+        ids = np.concatenate([[0], self._ids[context.frames[k]]]).astype(tracked.dtype)
+        relabel(context.get(self._labels)[k], ids, tracked[k])
+
+    def batch(self) -> None:
+        """Write the tracked labels."""
+        self._context.put(self._tracked, self._context.room(self._tracked))

@@ -1,0 +1,114 @@
+"""Cut the kept cells out of their frames, and write the crops of a FOV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pyama_dask.kernels import crops, display
+from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
+from pyama_dask.steps.levels import CORRECTED
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.store import intermediate
+from pyama_dask.store.crops import CellsWriter, cells_path
+from pyama_dask.store.layout import channel_of, tracked_name
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import Job
+
+
+class Crops(BlockPart):
+    """The kept cells' windows out of every product, as parts that `gather` puts together."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._ids, self._boxes, self._valid, sizes = cells_to_cut(context)
+        frames = context.task.stop - context.task.start
+        self._windows = {group: crops.Windows(sizes, frames, np.float32) for group in context.raw_groups}
+        self._masks = crops.Windows(sizes, frames, np.uint8)
+
+    def frame(self, k: int) -> None:
+        """Cut the cells out of the batch's frame k."""
+        context, frame = self._context, self._context.frames[k]
+        at, boxes, valid = frame - context.task.start, self._boxes[:, frame], self._valid[:, frame]
+        for group, windows in self._windows.items():
+            channel = channel_of(group)
+            back = None if channel == context.pc else context.background(channel, k)
+            scale, weight = crop_scale(context, group), context.params.background_weight
+            windows.cut_intensities(at, context.get(group)[k], back, weight, scale, boxes, valid)
+        self._masks.cut_masks(at, context.get(tracked_name(context.phase))[k], self._ids, boxes, valid)
+
+    def end(self) -> None:
+        """Leave the parts for `gather`."""
+        for product, windows in {**self._windows, "mask": self._masks}.items():
+            file = intermediate.part_file(self._context.work, product, self._context.block)
+            self._context.wrote(intermediate.save_part(file, windows.flat))
+
+
+BATCH_VALUES = 2**23
+"""Pixels of crops over time that are read at once."""
+
+
+def store_crops(context: TaskContext) -> None:
+    """Write ``cells.zarr``, one cell at a time."""
+    ids, _, valid, sizes = cells_to_cut(context)
+    products: dict[str, crops.Scale | None] = {group: crop_scale(context, group) for group in context.raw_groups}
+    products["mask"] = None
+    path = cells_path(context.job.config, context.job.fov_dir(context.task.fov))
+    attributes = {"fov": context.task.fov, "crop_padding": context.params.crop_padding}
+    with CellsWriter(path) as writer:
+        writer.metadata(ids, context.cells["boxes"], valid, attributes)
+        for product, scale in products.items():
+            writer.product(product, scale)
+            windows = _windows(context.part_files(product), context.job, sizes)
+            for cell, crop in zip(ids.tolist(), windows, strict=True):
+                context.check()
+                writer.crop(product, cell, (crop, *_shown(context, crop)))
+    context.wrote(path)
+    context.note(cells=len(ids))
+
+
+def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
+    """Display level of a crop; none if none is wanted, and none with a warning where making it fails."""
+    if context.job.config.storage.display == "off":
+        return []
+    try:
+        if crop.dtype == np.uint8:
+            return [display.show_labels(crop, 1)]
+        return [display.show_intensities(crop, 0.0, 1.0)]
+    except DISPLAY_FAULTS as error:
+        context.warn(f"FOV {context.task.fov}: no display level of the crops: {error}")
+        return []
+
+
+def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the (T, h, w) windows of one cell after the other from the blocks' parts, read in batches of cells."""
+    frames = [stop - start for start, stop in job.blocks]
+    areas = sizes.astype(np.int64).prod(1)
+    places = areas.cumsum() - areas
+    batches = places * job.n_frames // BATCH_VALUES
+    for batch in np.unique(batches):
+        cells = np.flatnonzero(batches == batch)
+        start, area = places[cells[0]], areas[cells].sum()
+        held = [
+            intermediate.load_part(part, int(n * start), int(n * area)) for n, part in zip(frames, parts, strict=True)
+        ]
+        for cell in cells:
+            ends = (places[cell] - start, places[cell] - start + areas[cell])
+            pieces = [values[slice(*(n * end for end in ends))] for n, values in zip(frames, held, strict=True)]
+            yield np.concatenate(pieces).reshape(job.n_frames, *sizes[cell])
+
+
+def cells_to_cut(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ids, boxes to cut (N, T, 4), frames seen (N, T), and window sizes (N, 2) of the kept cells."""
+    box = crops.padded_boxes(context.cells["boxes"], context.params.crop_padding, context.task.shape)
+    valid = context.cells["valid"]
+    return context.cells["ids"], box, valid, crops.window_shapes(box, valid)
+
+
+def crop_scale(context: TaskContext, group: str) -> crops.Scale:
+    """How the crops of a raw channel are scaled: fluorescence by its levels above background."""
+    channel = channel_of(group)
+    name = group if channel == context.pc else f"{CORRECTED}_ch_{channel}"
+    return crops.Scale.between(*context.windows[name].tolist())

@@ -1,0 +1,65 @@
+"""Write the display levels of every channel and product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from pyama_dask.errors import CancelledError
+from pyama_dask.files.atomic import disk_error
+from pyama_dask.kernels import display
+from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.store.layout import background_name
+from pyama_dask.workflow.graph import Step
+
+
+class Display(BlockPart):
+    """The display levels of every product; what fails is a warning, as they are there to look at only."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._groups = [spec.group for spec in context.specs.values() if spec.level == 1]
+        self._backgrounds = {
+            channel: group for channel in context.fl if (group := background_name(channel)) in self._groups
+        }
+
+    def frame(self, k: int) -> None:
+        """Show the backgrounds of the batch's frame k, which no one holds."""
+        context = self._context
+        with self._forgiven():
+            for channel, group in self._backgrounds.items():
+                window = context.windows[group].tolist()
+                context.room(group, 1)[k] = display.show_intensities(context.background(channel, k)[None], *window)[0]
+
+    def batch(self) -> None:
+        """Show and write all products."""
+        with self._forgiven():
+            for group in self._groups:
+                self._context.put(group, self._shown(group), 1)
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """Turn what goes wrong into a warning, and leave the block without display levels."""
+        context = self._context
+        try:
+            yield
+        except DISPLAY_FAULTS as error:
+            if isinstance(error, CancelledError) or disk_error(error, context.job.output):
+                raise
+            context.warn(f"FOV {context.task.fov}: no display level from frame {context.task.start} on: {error}")
+            for group in self._groups:
+                context.remove(group, 1)
+            self._groups, self._backgrounds = [], {}
+
+    def _shown(self, group: str) -> np.ndarray:
+        context = self._context
+        if group.startswith("seg_"):
+            return display.show_labels(
+                context.get(group), int(context.tracks["count" if "tracked" in group else "objects"])
+            )
+        if group.startswith("fl_background"):
+            return context.room(group, 1)
+        return display.show_intensities(context.get(group), *context.windows[group].tolist())

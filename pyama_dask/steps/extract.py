@@ -1,0 +1,105 @@
+"""Measure the features of the kept cells, and write the traces of a FOV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyama_dask.kernels import features
+from pyama_dask.methods.call import Chosen
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import read_attributes
+from pyama_dask.store.layout import DOCUMENT, labels_name, raw_name
+from pyama_dask.store.trace_csv import feature_column, feature_columns, traces_file, traces_table, write_traces
+from pyama_dask.workflow.graph import Step
+
+
+class Extraction(BlockPart):
+    """The features of the kept cells in every frame."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._ids, self._boxes = (intermediate.by_frame(context.tracks, name) for name in ("ids", "boxes"))
+        channels = context.job.config.channels
+        self._shapes = [Chosen("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
+        self._intensities = {
+            int(choice.channel): [Chosen("fluorescence feature", name) for name in choice.features]
+            for choice in channels.fl
+            if choice.features
+        }
+        names = ("cell", "frame", "bbox", *feature_columns(context.job.config))
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+
+    def frame(self, k: int) -> None:
+        """Measure the kept cells in the batch's frame k."""
+        context, frame = self._context, self._context.frames[k]
+        ids, found = self._ids[frame], self._boxes[frame]
+        kept = np.isin(ids, context.cells["ids"])
+        row = {"cell": ids, "frame": np.full(len(ids), frame), "bbox": found}
+        row |= self._phase_features(k, found) | self._fluorescence_features(k, found)
+        for name, values in self._columns.items():
+            values.append(row[name][kept])
+
+    def _phase_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+        """Feature columns of all objects of the batch's frame k in phase contrast."""
+        if not self._shapes:
+            return {}
+        context = self._context
+        shapes = features.measure_shapes(context.get(labels_name(context.phase))[k], found)
+        return measured_columns(self._shapes, context.phase, context.at(context.frames[k]), shapes, len(found))
+
+    def _fluorescence_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+        """Feature columns of all objects of the batch's frame k in fluorescence."""
+        context, columns = self._context, dict[str, np.ndarray]()
+        for channel, chosen in self._intensities.items():
+            raw, labels = context.get(raw_name("fl", channel))[k], context.get(labels_name(context.phase))[k]
+            background, weight = context.background(channel, k), context.params.background_weight
+            intensities = features.measure_intensities(raw, background, weight, labels, found)
+            columns |= measured_columns(chosen, channel, context.at(context.frames[k]), intensities, len(found))
+        return columns
+
+    def end(self) -> None:
+        """Leave the rows for `gather`."""
+        file = intermediate.block_file(self._context.work, "rows", self._context.block)
+        rows = {name: np.concatenate(values) for name, values in self._columns.items()}
+        self._context.wrote(intermediate.save(file, **rows))
+
+
+def measured_columns(
+    chosen: Sequence[Chosen], channel: int, where: str, measured: features.Shapes | features.Intensities, objects: int
+) -> dict[str, np.ndarray]:
+    """Columns of the chosen features of a frame, checked."""
+    columns = {}
+    for method in chosen:
+        values = method.array(where, measured)
+        if values.shape != (objects,) or values.dtype.kind not in "buif":
+            raise method.wrong(where, values, f"one number for each of {objects} objects")
+        columns[feature_column(method.name, channel)] = values
+    return columns
+
+
+def write_table(context: TaskContext) -> None:
+    """Write the traces of the FOV."""
+    rows = [intermediate.load(file) for file in context.block_files("rows")]
+    times = np.array(read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"])
+    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config))
+    path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
+    write_traces(path, table)
+    context.wrote(path)
+    context.note(rows=len(table), cells=int(table["cell"].nunique()))
+    if table.empty:
+        context.warn(_why_empty(context))
+
+
+def _why_empty(context: TaskContext) -> str:
+    tracks = int(context.tracks["count"])
+    if not tracks:
+        return f"FOV {context.task.fov}: no cells were found; look at seg_labeled and at segmentation_params"
+    given = context.params.tracking_params
+    return (
+        f"FOV {context.task.fov}: none of {tracks} tracks was kept: each was seen in fewer than {given['min_frames']} "
+        f"frames (min_frames) or came within {given['border_margin']} px of the border (border_margin)"
+    )

@@ -1,0 +1,91 @@
+"""Find the cells of every phase-contrast frame."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config.units import as_ranges
+from pyama_dask.kernels.morphology import boxes
+from pyama_dask.methods.call import Chosen
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.store import intermediate
+from pyama_dask.store.layout import labels_name, raw_name
+from pyama_dask.workflow.graph import Step
+
+
+class Segmentation(BlockPart):
+    """The cells of every phase-contrast frame, and their boxes."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        params = context.params
+        self._preprocessors = [Chosen("preprocessor", name) for name in params.preprocess]
+        self._segmenter = Chosen("segmenter", params.segmentation_method, **params.segmentation_params)
+        self._raw, self._labels = raw_name("pc", context.phase), labels_name(context.phase)
+        self._found: list[np.ndarray] = []
+        self._noticed: dict[str, list[int]] = {}
+
+    def frame(self, k: int) -> None:
+        """Find the cells of the batch's frame k."""
+        context, frame = self._context, self._context.frames[k]
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            labels, found = segmented(
+                self._preprocessors, self._segmenter, context.get(self._raw)[k], context.at(frame)
+            )
+        context.room(self._labels)[k] = labels
+        self._found.append(found)
+        for warning in caught:
+            if not issubclass(warning.category, DeprecationWarning):
+                self._noticed.setdefault(str(warning.message), []).append(frame)
+
+    def batch(self) -> None:
+        """Write the labels; no later step needs the phase-contrast frames."""
+        self._context.put(self._labels, self._context.room(self._labels))
+        self._context.drop(self._raw)
+
+    def end(self) -> None:
+        """Leave the boxes for `link`, and say what the methods noticed."""
+        context = self._context
+        for message, at in self._noticed.items():
+            context.warn(f"FOV {context.task.fov}, frames {as_ranges(at)}: {message}")
+        file = intermediate.block_file(context.work, "objects", context.block)
+        context.wrote(intermediate.save(file, **intermediate.ragged(boxes=self._found)))
+
+
+def segmented(
+    preprocessors: Sequence[Chosen], segmenter: Chosen, frame: np.ndarray, where: str
+) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+    """Run preprocessors and the segmenter on a frame, and check what comes out: labels and their boxes."""
+    image = frame
+    for method in preprocessors:
+        image = preprocessed(method, image, where)
+    labels = segmenter.array(where, image)
+    if labels.shape != frame.shape or labels.dtype.kind not in "iu":
+        raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
+    return without_gaps(labels, segmenter, where)
+
+
+def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
+    """Run a preprocessor on a frame, and check what comes out."""
+    image = method.array(where, frame)
+    if image.shape != frame.shape or image.dtype not in (np.uint8, np.uint16):
+        raise method.wrong(where, image, f"uint8 or uint16 {frame.shape}")
+    return image
+
+
+def without_gaps(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+    """Labels as they are stored, and their boxes: 0 for background, objects 1..N in the order of their numbers."""
+    found = boxes(labels) if labels.dtype == np.uint16 else None
+    if found is None or not found[:, 2].all():  # the box of a number that does not occur is empty
+        values, places = np.unique(labels, return_inverse=True)
+        if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
+            given = f"{np.count_nonzero(values)} labels of {values[0]} to {values[-1]}"
+            raise segmenter.wrong(where, given, "0 for background and at most 65535 objects")
+        labels = np.where(labels == 0, 0, places.reshape(labels.shape) + (values[0] != 0))
+        found = boxes(labels)
+    return labels, found

@@ -1,0 +1,191 @@
+"""The seven steps: one table of all their parts, from which tasks, digests, memory and layout are derived."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pyama_dask.config.models import Config
+from pyama_dask.methods.registry import method_identity, ready_method
+from pyama_dask.workflow.graph import Graph, Held, Inputs, Part
+from pyama_dask.workflow.task import digest
+
+METHOD_VERSION = 1
+"""Raised when a kernel's results change, so that results of older versions are regenerated."""
+KEPT = 2.5
+"""Freed bytes per pixel of a frame that the allocator does not return."""
+
+
+def finds_cells(config: Config) -> bool:
+    """Whether there is a phase-contrast channel to segment."""
+    return config.channels.pc is not None and not config.params.copy_only
+
+
+def measures_background(config: Config) -> bool:
+    """Whether there is fluorescence to correct."""
+    return finds_cells(config) and bool(config.channels.fl)
+
+
+def cuts_cells(config: Config) -> bool:
+    """Whether crops are stored."""
+    return finds_cells(config) and config.storage.cells != "off"
+
+
+def shows(config: Config) -> bool:
+    """Whether display levels are stored."""
+    return config.storage.display == "on"
+
+
+# ------------------------------------------------------------------------------------------------- digests
+# These are written out, and not derived from the needs, so that outputs of earlier versions can be resumed.
+
+
+def _copied(of: Inputs) -> str:
+    config = of.config
+    chosen = [choice.channel for choice in config.channels.all]
+    base = digest(
+        METHOD_VERSION, of.movie, of.fov, of.shape, config.params.z, config.storage.codec, config.channels.pc is None,
+        chosen,
+    )  # fmt: skip
+    return digest("copy", base, of.block_frames, [of.frames])
+
+
+def _segmenter(config: Config) -> str:
+    methods = [method_identity("preprocessor", name) for name in config.params.preprocess]
+    methods.append(method_identity("segmenter", config.params.segmentation_method))
+    return digest("segment", methods, config.params.segmentation_params)
+
+
+def _segmented(of: Inputs) -> str:
+    return digest(_segmenter(of.config), of.digest("copy.frames"))
+
+
+def _cleared(of: Inputs) -> str:
+    params = of.config.params
+    how = digest("background", _segmenter(of.config), params.background_params, params.background_weight)
+    return digest(how, of.digest("copy.frames"))
+
+
+def _tracked(of: Inputs) -> str:
+    params = of.config.params
+    tracker = method_identity("tracker", params.tracking_method)
+    return digest("track", of.digest("segment.labels"), tracker, params.tracking_params)
+
+
+def _levels(of: Inputs) -> str:
+    return digest("levels", of.digest("background.tiles" if finds_cells(of.config) else "copy.frames"))
+
+
+def _measured(of: Inputs) -> str:
+    channels = of.config.channels
+    kinds = [*(["phase feature"] if channels.pc else []), *["fluorescence feature"] * len(channels.fl)]
+    features = [
+        [method_identity(kind, name) for name in choice.features]
+        for kind, choice in zip(kinds, channels.all, strict=True)
+    ]
+    return digest("extract", of.digest("track.link"), of.digest("background.tiles"), features)
+
+
+def _cut(of: Inputs) -> str:
+    return digest("crop", of.digest("track.link"), of.digest("crop.levels"), of.config.params.crop_padding)
+
+
+def _displayed(of: Inputs) -> str:
+    tracks = of.digest("track.link") if finds_cells(of.config) else None
+    return digest("cache", of.digest("display.levels"), tracks)
+
+
+def _table(of: Inputs) -> str:
+    return digest("traces", of.digest("extract.rows"), of.times_min, of.name)
+
+
+# --------------------------------------------------------------------------------------- memory and traffic
+
+
+def _held_to_copy(config: Config) -> Held:
+    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25)
+
+
+def _held_to_segment(config: Config) -> Held:
+    ready = ready_method("segmenter", config.params.segmentation_method)
+    return Held(once=ready.pixel_bytes, fixed=ready.memory) if ready else Held()
+
+
+def _held_for_background(config: Config) -> Held:
+    stored = config.storage.background == "full"
+    planes = 6 if stored else 0  # 4, and 2 compressed
+    added = 4 if stored and config.storage.codec == "none" else 0
+    return Held(frame=2 * len(config.channels.fl) + 2 + planes + KEPT, added=added)
+
+
+def _held_to_finish(config: Config) -> Held:
+    labels = 4.5 if finds_cells(config) else 2
+    return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=2 if config.storage.codec == "none" else 0.25)
+
+
+def _held_to_cut(config: Config) -> Held:
+    return Held(block=len(config.channels.all))  # boxes of cells on a fourth of the frame
+
+
+def _measured_channels(config: Config) -> Collection[int]:
+    return {int(choice.channel) for choice in config.channels.fl if choice.features}
+
+
+# --------------------------------------------------------------------------------------------------- table
+
+PARTS = (
+    Part(
+        "copy.frames", "copy", "block", "pyama_dask.steps.copy_frames:Copy", _copied,
+        writes=("raw",), reads=("raw",), memory=_held_to_copy,
+    ),
+    Part(
+        "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
+        needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells,
+    ),
+    Part(
+        "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,
+        needs=("segment.labels",), active=finds_cells,
+    ),
+    Part(
+        "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),
+        needs=("segment.labels", "track.link"), writes=("tracks",), reads=("labels",), memory=_held_to_finish,
+        active=finds_cells,
+    ),
+    Part(
+        "background.tiles", "background", "block", "pyama_dask.steps.background:Background", _cleared,
+        needs=("copy.frames", "segment.labels"), form=lambda config: (config.storage.background,),
+        writes=("background",), memory=_held_for_background, active=measures_background,
+    ),
+    Part(
+        "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_windows", _levels,
+        needs=("copy.frames", "background.tiles"), active=cuts_cells,
+    ),
+    Part(
+        "crop.cut", "crop", "block", "pyama_dask.steps.crop:Crops", _cut,
+        needs=("track.link", "crop.levels", "track.relabel"), reads=("raw", "background"), memory=_held_to_cut,
+        active=cuts_cells, temporary=True,
+    ),
+    Part(
+        "crop.store", "crop", "fov", "pyama_dask.steps.crop:store_crops", lambda of: of.digest("crop.cut"),
+        needs=("crop.cut",), form=lambda config: (config.storage.cells, config.storage.display), active=cuts_cells,
+    ),
+    Part(
+        "extract.rows", "extract", "block", "pyama_dask.steps.extract:Extraction", _measured,
+        needs=("background.tiles", "track.link"), reads=("raw", "background"), channels=_measured_channels,
+        active=finds_cells, together="crop.cut",
+    ),
+    Part(
+        "extract.table", "extract", "fov", "pyama_dask.steps.extract:write_table", _table,
+        needs=("extract.rows",), active=finds_cells,
+    ),
+    Part(
+        "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_windows", _levels,
+        needs=("copy.frames", "background.tiles"), active=shows,
+    ),
+    Part(
+        "display.images", "cache", "block", "pyama_dask.steps.display:Display", _displayed,
+        needs=("display.levels", "track.relabel"), writes=("display",), reads=("raw", "background"),
+        memory=_held_to_finish, active=shows,
+    ),
+)  # fmt: skip
+GRAPH = Graph(PARTS)
+"""Everything that the table implies."""
