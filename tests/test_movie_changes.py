@@ -204,7 +204,7 @@ def test_a_changed_movie_is_right_again_when_it_is_put_back(tmp_path, data, movi
 
 
 def test_a_movie_that_changes_while_a_run_is_planned_is_refused(tmp_path, movie, monkeypatch):
-    read_metadata = driver.read_metadata
+    read_metadata = planning.read_metadata
 
     def read(path):
         metadata = read_metadata(path)
