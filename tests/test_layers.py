@@ -33,7 +33,8 @@ PLACES = {
     "zarr": {"analysis", "store"},
 }
 """Packages that only some layers may import."""
-KERNELS_MAY = {"numpy", "scipy", "numba"}
+KERNELS_MAY = {"numpy", "scipy", "numba", "pydantic"}
+"""Packages of kernels; pydantic describes and limits the parameters in their signatures."""
 
 
 def imports(path):

@@ -228,7 +228,7 @@ def _load(
     from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
-    from pyama_dask.runs.template import COMMENTS
+    from pyama_dask.runs.template import descriptions
 
     overrides = parsed(changes)
     given = {
@@ -241,7 +241,8 @@ def _load(
         given = {key: value for key, value in given.items() if value is not None}
         return load_config(path, overrides | given, shared_parameters())
     except ConfigError as error:
-        hints = [did_you_mean(key, COMMENTS) for key in overrides if key not in COMMENTS]
+        known = descriptions()
+        hints = [did_you_mean(key, known) for key in overrides if key not in known]
         raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
 
 

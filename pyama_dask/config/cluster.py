@@ -33,8 +33,8 @@ QUEUES: tuple[QueueKind, ...] = get_args(QueueKind)
 class Adaptive(Model):
     """Limits between which the number of jobs follows what there is to do."""
 
-    minimum: Annotated[Whole, Field(le=10_000)] = 0
-    maximum: Annotated[Count, Field(le=10_000)]
+    minimum: Annotated[Whole, Field(le=10_000)] = Field(0, description="fewest jobs")
+    maximum: Annotated[Count, Field(le=10_000)] = Field(description="most jobs")
 
     @validates_model(mode="after")
     def _in_order(self) -> Self:
@@ -46,30 +46,57 @@ class Adaptive(Model):
 class Cluster(Model):
     """Where tasks run, and how many FOVs are in flight."""
 
-    kind: Literal["serial", "local", "address", "runner"] | QueueKind = "local"
-    workers: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
-    memory: Memory | Literal["auto"] = "auto"
-    address: str | None = None
-    dashboard: Dashboard = "127.0.0.1:8787"
-    batch_size: Count | Literal["auto"] = "auto"
-    retries: Annotated[Whole, Field(le=1000)] = 1
-    lost_workers: Annotated[Count, Field(le=1000)] = 3
-    # of a queue; the names are those of dask-jobqueue as far as it has them
-    jobs: Annotated[Count, Field(le=10_000)] | None = None
-    adaptive: Adaptive | None = None
-    cores: Annotated[Count, Field(le=1000)] = 1
-    processes: Annotated[Count, Field(le=1000)] | Literal["auto"] = "auto"
-    walltime: Walltime | None = None
-    queue: str | None = None
-    account: str | None = None
-    interface: str | None = None
-    prologue: tuple[str, ...] = ()
-    directives: tuple[str, ...] = ()
-    local_directory: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    failed_jobs: Annotated[Count, Field(le=1000)] = 5
-    alarm: Minutes = 10.0
-    tls: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = "on"
+    kind: Literal["serial", "local", "address", "runner"] | QueueKind = Field(
+        "local",
+        description="local: processes here; serial: no Dask; slurm, pbs, lsf, sge, oar, htcondor; runner; address",
+    )
+    workers: Annotated[Count, Field(le=1000)] | Literal["auto"] = Field(
+        "auto", description="worker processes; auto: one per core"
+    )
+    memory: Memory | Literal["auto"] = Field(
+        "auto", description="per worker, or per job of a queue, such as 4GiB; auto divides the machine's memory"
+    )
+    address: str | None = Field(None, description="with kind address, such as tcp://host:8786")
+    dashboard: Dashboard = Field("127.0.0.1:8787", description="host and port of the Dask dashboard")
+    batch_size: Count | Literal["auto"] = Field("auto", description="FOVs in progress; auto: twice the workers")
+    retries: Annotated[Whole, Field(le=1000)] = Field(1, description="how often a failed task is retried")
+    lost_workers: Annotated[Count, Field(le=1000)] = Field(
+        3, description="how many workers may die on a task before its FOV fails"
+    )
+    # The keys of a queue have the names of dask-jobqueue where it has them.
+    jobs: Annotated[Count, Field(le=10_000)] | None = Field(
+        None, description="queue: number of jobs; one that dies is replaced"
+    )
+    adaptive: Adaptive | None = Field(
+        None, description="queue: instead of jobs, {minimum: 0, maximum: 20}: as many as there is work for"
+    )
+    cores: Annotated[Count, Field(le=1000)] = Field(1, description="queue: cores per job")
+    processes: Annotated[Count, Field(le=1000)] | Literal["auto"] = Field(
+        "auto", description="queue: workers per job; auto: one per core"
+    )
+    walltime: Walltime | None = Field(
+        None, description="queue: time limit per job, such as '04:00:00'; workers leave before it ends"
+    )
+    queue: str | None = Field(None, description="queue: its name (with Slurm, the partition)")
+    account: str | None = Field(None, description="queue: account to charge")
+    interface: str | None = Field(None, description="queue: network interface of workers and scheduler, such as ib0")
+    prologue: tuple[str, ...] = Field(
+        (), description="queue: shell lines of a job before its workers start, such as [module load python]"
+    )
+    directives: tuple[str, ...] = Field((), description="queue: more directives, such as ['--constraint=ssd']")
+    local_directory: str | None = Field(
+        None, description="queue: scratch directory on the node, such as /scratch/$USER"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="queue: more options of dask-jobqueue, by their names there"
+    )
+    failed_jobs: Annotated[Count, Field(le=1000)] = Field(
+        5, description="queue: jobs in a row that may end before a worker connects"
+    )
+    alarm: Minutes = Field(10.0, description="minutes without progress after which an alarm says why")
+    tls: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = Field(
+        "on", description="queue: on: processes of a run authenticate each other and encrypt what they send"
+    )
 
     @validates_model(mode="after")
     def _address_fits(self) -> Self:

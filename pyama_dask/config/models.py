@@ -34,15 +34,15 @@ from pyama_dask.config.units import (
 class ChannelChoice(Model):
     """A channel by index or name, and the features measured in it."""
 
-    channel: Annotated[StrictInt, Field(ge=0)] | str
-    features: tuple[str, ...] = ()
+    channel: Annotated[StrictInt, Field(ge=0)] | str = Field(description="index or name")
+    features: tuple[str, ...] = Field((), description="names of the features to measure")
 
 
 class Channels(Model):
     """The phase-contrast channel and the fluorescence channels."""
 
-    pc: ChannelChoice | None = None
-    fl: tuple[ChannelChoice, ...] = ()
+    pc: ChannelChoice | None = Field(None, description="phase contrast: where cells are found")
+    fl: tuple[ChannelChoice, ...] = Field((), description="fluorescence: what is measured in the cells")
 
     @validates_model(mode="after")
     def _each_once(self) -> Self:
@@ -63,41 +63,67 @@ class Channels(Model):
 class Params(Model):
     """What is computed, and how."""
 
-    fovs: Selection = "all"
-    frames: Selection = "all"
-    z: Whole | Literal["max"] | None = None
-    copy_only: bool = False
-    preprocess: tuple[str, ...] = ()
-    segmentation_method: str = "logstd"
-    segmentation_params: dict[str, Any] = Field(default_factory=dict)
-    tracking_method: str = "iou"
-    tracking_params: dict[str, Any] = Field(default_factory=dict)
-    background_params: dict[str, Any] = Field(default_factory=dict)
-    background_weight: Fraction = 1.0
-    frame_interval: Minutes | Literal["auto"] = "auto"
-    time_mapping: dict[Whole, Moment] | None = None
-    crop_padding: Annotated[Whole, Field(le=10_000)] = 0
+    fovs: Selection = Field("all", description="all, or a selection such as 0-5, 7")
+    frames: Selection = Field("all", description="all, or a selection such as 0-99")
+    z: Whole | Literal["max"] | None = Field(
+        None, description="plane of a movie with z: an index, or max for the maximum over planes"
+    )
+    copy_only: bool = Field(default=False, description="true: copy frames and make display levels, nothing else")
+    preprocess: tuple[str, ...] = Field(
+        (),
+        description="functions applied to a phase frame before segmentation: module:function or file.py:function",
+    )
+    segmentation_method: str = Field("logstd", description="logstd, or module:function or file.py:function")
+    segmentation_params: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the segmentation method"
+    )
+    tracking_method: str = Field("iou", description="iou, or module:function or file.py:function")
+    tracking_params: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the tracking method, and which cells are kept"
+    )
+    background_params: dict[str, Any] = Field(
+        default_factory=dict, description="how the background between cells is measured"
+    )
+    background_weight: Fraction = Field(1.0, description="0 to 1: how much of the background is subtracted")
+    frame_interval: Minutes | Literal["auto"] = Field(
+        "auto",
+        description="minutes, used without usable time stamps; auto: the file's nominal interval, else 10",
+    )
+    time_mapping: dict[Whole, Moment] | None = Field(
+        None, description="{frame: minutes}: times of these frames, instead of the file's time stamps"
+    )
+    crop_padding: Annotated[Whole, Field(le=10_000)] = Field(
+        0, description="pixels added around the boxes of cropped cells"
+    )
 
 
 class Storage(Model):
     """How arrays lie on disk."""
 
-    codec: Literal["lz4", "zstd", "none"] = "lz4"
-    background: Literal["full", "grid"] = "full"
-    cells: Annotated[Literal["directory", "zip", "off"], BeforeValidator(as_switch)] = "directory"
-    display: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = "on"
-    block_frames: Count | Literal["auto"] = "auto"
+    codec: Literal["lz4", "zstd", "none"] = Field("lz4", description="lz4 (fast), zstd (small) or none")
+    background: Literal["full", "grid"] = Field(
+        "full", description="full; grid: only the tile medians, from which Python rebuilds the background"
+    )
+    cells: Annotated[Literal["directory", "zip", "off"], BeforeValidator(as_switch)] = Field(
+        "directory", description="directory; zip: one file per FOV; off: no crops"
+    )
+    display: Annotated[Literal["on", "off"], BeforeValidator(as_switch)] = Field(
+        "on", description="on; off: no half-size levels for viewers"
+    )
+    block_frames: Count | Literal["auto"] = Field(
+        "auto", description="frames per task; auto adapts to the memory of the workers"
+    )
 
 
 class Config(Model):
     """One run: which movie, where to, which channels, and how."""
 
-    input: AnyPath
-    output: AnyPath
-    channels: Channels
-    params: Params = Params()
-    storage: Storage = Storage()
-    cluster: Cluster = Cluster()
+    input: AnyPath = Field(description="the movie: ND2 or CZI; relative paths start at this file's folder")
+    output: AnyPath = Field(description="directory for the results; created if it does not exist")
+    channels: Channels = Field(description="by index or name; 'pyama-dask inspect' lists them")
+    params: Params = Field(Params(), description="what is computed, and how")
+    storage: Storage = Field(Storage(), description="how results are stored")
+    cluster: Cluster = Field(Cluster(), description="where the work runs")
 
     @validates_model(mode="after")
     def _paths_differ(self) -> Self:

@@ -7,10 +7,11 @@ the pixels that no cell covers, and a bicubic spline through the tile centres.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.interpolate import BSpline, make_interp_spline
 from scipy.ndimage import convolve
 
@@ -33,9 +34,15 @@ def background(
     labels: np.ndarray,
     out: npt.NDArray[np.float32] | None = None,
     *,
-    tile_size: Count = 100,
-    dilation: Whole = 10,
-    min_fraction: Fraction = 0.05,
+    tile_size: Annotated[
+        Count, Field(description="pixels: tiles whose medians are the background between cells")
+    ] = 100,
+    dilation: Annotated[
+        Whole, Field(description="pixels: cells are widened by this before the background is measured")
+    ] = 10,
+    min_fraction: Annotated[
+        Fraction, Field(description="0 to 1: smallest part of a tile that must be free of cells")
+    ] = 0.05,
 ) -> npt.NDArray[np.float32]:
     """Estimate the smooth background of one fluorescence frame.
 

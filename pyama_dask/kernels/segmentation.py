@@ -8,10 +8,11 @@ clean-up follows.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.ndimage import gaussian_filter1d
 
 from pyama_dask.config.units import OddSize, OddWindow, Whole
@@ -28,12 +29,22 @@ LARGE_LOSS = 0.1
 def segment(
     frame: np.ndarray,
     *,
-    logstd_window_size: OddWindow = 3,
-    threshold: Literal["valley", "mode"] = "valley",
-    morph_size: OddSize = 7,
-    morph_iterations: Whole = 3,
-    min_object_size: Whole | None = 50,
-    max_object_size: Whole | None = 10000,
+    logstd_window_size: Annotated[
+        OddWindow, Field(description="pixels, odd: window of the local standard deviation")
+    ] = 3,
+    threshold: Annotated[
+        Literal["valley", "mode"], Field(description="valley, or mode: mode of the background + 3 sigma")
+    ] = "valley",
+    morph_size: Annotated[
+        OddSize, Field(description="pixels, odd: diameter of the disk that closes gaps and opens bridges")
+    ] = 7,
+    morph_iterations: Annotated[Whole, Field(description="how often the disk is applied; fewer keeps thin cells")] = 3,
+    min_object_size: Annotated[
+        Whole | None, Field(description="pixels: smaller objects are dropped; null for no limit")
+    ] = 50,
+    max_object_size: Annotated[
+        Whole | None, Field(description="pixels: larger objects are dropped; null for no limit")
+    ] = 10000,
 ) -> npt.NDArray[np.uint16]:
     """Find the cells of one phase-contrast frame.
 

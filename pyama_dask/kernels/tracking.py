@@ -7,10 +7,11 @@ the Hungarian assignment (Kuhn 1955).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 
 from pyama_dask.config.units import Count, Fraction, Whole
@@ -30,7 +31,11 @@ def box_iou(a: Boxes, b: Boxes) -> npt.NDArray[np.float64]:
     return np.asarray(inter / (area_a[:, None] + area_b[None, :] - inter))
 
 
-def link(per_frame: Sequence[Boxes], *, min_iou: Fraction = 0.1) -> list[npt.NDArray[np.int64]]:
+def link(
+    per_frame: Sequence[Boxes],
+    *,
+    min_iou: Annotated[Fraction, Field(description="0 to 1: smallest overlap of boxes from frame to frame")] = 0.1,
+) -> list[npt.NDArray[np.int64]]:
     """Give every object of every frame its track id.
 
     Each frame is matched to the one before it by the assignment of least total cost 1 - IoU. An object without a
@@ -74,8 +79,10 @@ def keep_cells(
     tracks: Sequence[npt.NDArray[np.int64]],
     shape: tuple[int, int],
     *,
-    min_frames: Count = 30,
-    border_margin: Whole = 50,
+    min_frames: Annotated[Count, Field(description="cells seen in fewer frames are left out of the traces")] = 30,
+    border_margin: Annotated[
+        Whole, Field(description="pixels: cells that ever come closer to the border are left out")
+    ] = 50,
 ) -> npt.NDArray[np.int64]:
     """Ids of the cells that were followed long enough and never came near the border.
 

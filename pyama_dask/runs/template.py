@@ -1,15 +1,17 @@
-"""The config that ``pyama-dask init`` writes: every key with its default, and a comment a line."""
+"""The config that ``pyama-dask init`` writes: every key with its default and its description."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from pyama_dask.config.cluster import QUEUES, Cluster
 from pyama_dask.config.messages import named_keys
-from pyama_dask.config.method_parameters import method_parameters
-from pyama_dask.config.models import Params, Storage
+from pyama_dask.config.method_parameters import method_parameters, parameter_model
+from pyama_dask.config.models import Config, Params, Storage
 from pyama_dask.config.yaml_text import dump_yaml
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
@@ -17,67 +19,12 @@ from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.readers import Metadata
 
-COMMENTS: Mapping[str, str] = {
-    "input": "the movie: ND2 or CZI; paths count from this file's folder",
-    "output": "directory for the results; made if it is not there",
-    "channels": "by index or by name; 'pyama-dask inspect' lists them",
-    "channels.pc": "phase contrast: where cells are found",
-    "channels.fl": "fluorescence: what is measured in them",
-    "params.fovs": "all, or such as 0-5, 7",
-    "params.frames": "all, or such as 0-99",
-    "params.z": "plane of a movie with z: an index, or max for the maximum over planes",
-    "params.copy_only": "true: copy frames and make display levels, nothing else",
-    "params.preprocess": "functions on a phase frame before segmentation: module:function or file.py:function",
-    "params.segmentation_method": "logstd, or module:function or file.py:function",
-    "params.segmentation_params.logstd_window_size": "pixels, odd: window of the local standard deviation",
-    "params.segmentation_params.threshold": "valley, or mode: mode of the background + 3 sigma",
-    "params.segmentation_params.morph_size": "pixels, odd: diameter of the disk that closes gaps and opens bridges",
-    "params.segmentation_params.morph_iterations": "how often the disk is applied; fewer keeps thin cells",
-    "params.segmentation_params.min_object_size": "pixels: smaller objects are dropped; null for no limit",
-    "params.segmentation_params.max_object_size": "pixels: larger objects are dropped; null for no limit",
-    "params.tracking_method": "iou, or module:function or file.py:function",
-    "params.tracking_params.min_iou": "0 to 1: least overlap of boxes from frame to frame",
-    "params.tracking_params.min_frames": "cells seen in fewer frames are left out of the traces",
-    "params.tracking_params.border_margin": "pixels: cells that ever come nearer to the border are left out",
-    "params.background_params.tile_size": "pixels: tiles whose medians are the background between cells",
-    "params.background_params.dilation": "pixels: cells are widened by this before background is measured",
-    "params.background_params.min_fraction": "0 to 1: least free part of a tile that counts",
-    "params.background_weight": "0 to 1: how much of the background is subtracted",
-    "params.frame_interval": "minutes, without usable time stamps; auto: the file's nominal interval, else 10",
-    "params.time_mapping": "{frame: minutes}: for these frames, in place of the file's stamps",
-    "params.crop_padding": "pixels around the boxes of cropped cells",
-    "storage.codec": "lz4 (fast), zstd (small) or none",
-    "storage.background": "full; grid: the tile medians only, from which Python rebuilds it",
-    "storage.cells": "directory; zip: one file a FOV; off: no crops",
-    "storage.display": "on; off: no half-size levels to look at",
-    "storage.block_frames": "frames a task works on; auto follows the memory of workers",
-    "cluster.kind": "local: processes here; serial: no Dask; slurm, pbs, lsf, sge, oar, htcondor; runner; address",
-    "cluster.workers": "processes; auto is one a core",
-    "cluster.memory": "of a worker, or of a queue's job, such as 4GiB; auto divides the machine's",
-    "cluster.address": "with kind address, such as tcp://host:8786",
-    "cluster.dashboard": "where the Dask dashboard listens",
-    "cluster.batch_size": "FOVs in flight; auto is twice the workers",
-    "cluster.retries": "how often a failed task is tried again",
-    "cluster.lost_workers": "workers that a task may take with it before its FOV is given up",
-    "cluster.jobs": "queue: jobs at once; one that dies is replaced",
-    "cluster.adaptive": "queue: in place of jobs, {minimum: 0, maximum: 20}: as many as there is to do",
-    "cluster.cores": "queue: of a job",
-    "cluster.processes": "queue: workers of a job; auto is one a core",
-    "cluster.walltime": "queue: of a job, such as '04:00:00'; workers leave before it ends",
-    "cluster.queue": "queue: its name (with Slurm, the partition)",
-    "cluster.account": "queue: whom to charge",
-    "cluster.interface": "queue: network interface of workers and scheduler, such as ib0",
-    "cluster.prologue": "queue: lines of a job before its workers, such as [module load python]",
-    "cluster.directives": "queue: more directives, such as ['--constraint=ssd']",
-    "cluster.local_directory": "queue: scratch on the node, such as /scratch/$USER",
-    "cluster.options": "queue: more options of dask-jobqueue, by its own names",
-    "cluster.failed_jobs": "queue: jobs in a row that may end before a worker has come",
-    "cluster.alarm": "minutes in which nothing moves until an alarm says why",
-    "cluster.tls": "queue: on: processes of a run trust and hear each other only",
+METHOD_PARAMETERS: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "segmentation_params": (BUILT_IN["segmenter"]["logstd"],),
+    "tracking_params": (BUILT_IN["tracker"]["iou"], keep_cells),
+    "background_params": (background,),
 }
-"""What each key means, in one line."""
-
-
+"""Functions whose keyword-only arguments are the keys of a part of ``params``, with the default methods."""
 _ALWAYS = {"kind", "memory", "batch_size", "retries", "lost_workers", "alarm"}
 _ALLOCATED = {"dashboard", "interface", "local_directory", "tls"}
 _QUEUED = {
@@ -144,17 +91,30 @@ def config_template(metadata: Metadata, movie: Path, output: Path, cluster: str 
         "storage": Storage().model_dump(mode="json"),
         "cluster": cluster_keys(cluster),
     }
-    return "\n".join(_lines(document, "")) + "\n"
+    return "\n".join(_lines(document, descriptions())) + "\n"
 
 
 def default_params() -> dict[str, Any]:
     """Every parameter of the built-in methods with its default."""
-    segmenter, tracker = BUILT_IN["segmenter"]["logstd"], BUILT_IN["tracker"]["iou"]
     return Params().model_dump(mode="json") | {
-        "segmentation_params": method_parameters("params.segmentation_params", {}, segmenter),
-        "tracking_params": method_parameters("params.tracking_params", {}, tracker, keep_cells),
-        "background_params": method_parameters("params.background_params", {}, background),
+        key: method_parameters(f"params.{key}", {}, *functions) for key, functions in METHOD_PARAMETERS.items()
     }
+
+
+def descriptions() -> dict[str, str]:
+    """Descriptions of all keys of the config, one line each, by dotted key."""
+    found = dict(_described(Config, ""))
+    for key, functions in METHOD_PARAMETERS.items():
+        for function in functions:
+            found |= _described(parameter_model(function), f"params.{key}.")
+    return found
+
+
+def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        yield prefix + name, field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _described(field.annotation, f"{prefix}{name}.")
 
 
 def fitting_params(metadata: Metadata) -> dict[str, Any]:
@@ -185,24 +145,23 @@ def guess_channels(metadata: Metadata) -> dict[str, Any]:
     return {"pc": pc, "fl": [{"channel": k, "features": list(INTENSITY_FEATURES)} for k in fl]}
 
 
-def _lines(document: Mapping[str, Any], prefix: str, indent: str = "") -> list[str]:
-    lines = []
+def _lines(document: Mapping[str, Any], comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+    """Yield lines of YAML; values whose keys have comments, and lists, have lines of their own."""
+    indent = "  " * prefix.count(".")
     for key, value in document.items():
         dotted = prefix + key
-        comment = f"# {COMMENTS[dotted]}" if dotted in COMMENTS else ""
-        if isinstance(value, dict) and value and dotted != "channels.pc":
-            lines.append(f"{indent}{key}:".ljust(48 if comment else 0) + comment)
-            lines += _lines(value, f"{dotted}.", indent + "  ")
-        elif dotted == "channels.fl" and value:
-            lines.append(f"{indent}{key}:".ljust(48) + comment)
-            lines += [f"{indent}  - {_inline(item)}" for item in value]
+        if isinstance(value, dict) and any(f"{dotted}.{inner}" in comments for inner in value):
+            yield _commented(f"{indent}{key}:", comments[dotted])
+            yield from _lines(value, comments, f"{dotted}.")
+        elif isinstance(value, list) and value:
+            yield _commented(f"{indent}{key}:", comments[dotted])
+            yield from (f"{indent}  - {_inline(item)}" for item in value)
         else:
-            lines.append(
-                f"{indent}{key}: {_inline(value)}".ljust(47) + f" {comment}"
-                if comment
-                else f"{indent}{key}: {_inline(value)}"
-            )
-    return [line.rstrip() for line in lines]
+            yield _commented(f"{indent}{key}: {_inline(value)}", comments[dotted])
+
+
+def _commented(text: str, comment: str) -> str:
+    return f"{text:<47} # {comment}"
 
 
 def _inline(value: Any) -> str:
