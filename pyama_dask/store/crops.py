@@ -1,8 +1,8 @@
 """``cells.zarr``: the crops of single cells over time, one array a cell, product and level.
 
-With hundreds of cells these are thousands of small arrays of one chunk. Their metadata and chunks are written
-directly, in the form that the Zarr v3 specification gives them; creating each through zarr-python takes far longer
-than writing its pixels.
+With hundreds of cells these are thousands of small arrays of one chunk. Creating each through zarr-python takes far
+longer than writing its pixels. So zarr makes one document per kind of array, into which the shape is put, and chunks
+are written directly, in the form that the Zarr v3 specification gives them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import zarr
 from numcodecs.blosc import Blosc
+from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore
 
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import beside, files_below, flush_below, remove_below
@@ -99,7 +102,7 @@ class CellsWriter:
 
     def _array(self, name: str, array: np.ndarray, axes: tuple[str, ...] | None) -> None:
         data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, data.itemsize, axes))
+        self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, axes))
         if data.size:
             self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), _blosc(data.itemsize).encode(data))
 
@@ -170,22 +173,33 @@ def _remove(path: Path) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _document(shape: tuple[int, ...], dtype: str, size: int, axes: tuple[str, ...] | None) -> bytes:
+def _document(shape: tuple[int, ...], dtype: str, axes: tuple[str, ...] | None) -> bytes:
     """``zarr.json`` of an array of a single chunk, compressed with Blosc-LZ4."""
-    configuration = {
-        "typesize": size, "cname": "lz4", "clevel": 5, "blocksize": 0,
-        "shuffle": "shuffle" if size > 1 else "noshuffle",
-    }  # fmt: skip
-    order: dict[str, Any] = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if size > 1 else {})
-    document = {
-        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in shape]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": False if dtype == "bool" else 0.0 if dtype.startswith("float") else 0,
-        "codecs": [order, {"name": "blosc", "configuration": configuration}],
-        "attributes": {}, "storage_transformers": [],
-    }  # fmt: skip
-    return json.dumps(document | ({"dimension_names": axes} if axes else {})).encode()
+    chunks = {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in shape]}}
+    document = _template(len(shape), dtype, axes) | {"shape": shape, "chunk_grid": chunks}
+    return json.dumps(document).encode()
+
+
+@lru_cache
+def _template(ndim: int, dtype: str, axes: tuple[str, ...] | None) -> dict[str, Any]:
+    """Metadata of an array of one pixel as zarr writes it; zarr takes some milliseconds for each array."""
+    size = np.dtype(dtype).itemsize
+    blosc = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle" if size > 1 else "noshuffle", typesize=size)
+    held: dict[str, Any] = {}
+    zarr.create_array(
+        MemoryStore(held), shape=(1,) * ndim, chunks=(1,) * ndim, dtype=dtype, fill_value=0, compressors=blosc,
+        dimension_names=axes, chunk_key_encoding={"name": "default", "separator": "."},
+    )  # fmt: skip
+    document: dict[str, Any] = json.loads(held["zarr.json"].to_bytes())
+    return _in_order(document)
+
+
+def _in_order(document: dict[str, Any]) -> dict[str, Any]:
+    """Sort the keys as in all outputs so far, so that the same crops have the same bytes."""
+    blosc = document["codecs"][-1]["configuration"]
+    blosc["shuffle"] = blosc.pop("shuffle")
+    last = {"dimension_names": document.pop("dimension_names")} if "dimension_names" in document else {}
+    return {key: document.pop(key) for key in ("zarr_format", "node_type")} | document | last
 
 
 @lru_cache
