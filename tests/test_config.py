@@ -204,6 +204,25 @@ class TestYaml:
         with pytest.raises(ConfigError, match=r"here: 1e999 is beyond the largest number(.|\n)*line 2, column 4"):
             parse_yaml("a: 5\nb: 1e999", "here")
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("a: &x [1]\nb: *x\n", r"the alias '\*x' instead of a value in line 2, column 4"),
+            ("a: {b: 1, b: 2}\n", "the key 'b' stands there twice in line 1, column 11; keep one"),
+            ("a:\n  - ? [b]\n    : 1\n", "a key that is not text in line 2, column 7"),
+            (f"a: [{'9' * 101}]\n", "a number of 101 characters in line 1, column 5"),
+            ("a: " + "[" * 51 + "]" * 51, "more than 50 levels of keys or lists in line 1, column 53"),
+            ("<<: {a: 1}\n", "line 1, column 1"),
+        ],
+    )
+    def test_what_no_config_has_is_refused_by_its_place(self, text, said):
+        with pytest.raises(ConfigError, match=said):
+            parse_yaml(text, "here")
+
+    def test_a_list_that_stands_at_two_places_is_written_twice(self):
+        shared = [1, 2]
+        assert parse_yaml(dump_yaml({"a": shared, "b": shared}), "here") == {"a": shared, "b": shared}
+
     def test_switches_may_be_those_of_yaml(self, tmp_path):
         text = "input: a.nd2\noutput: o\nchannels: {pc: {channel: 0}}\nparams: {frame_interval: 5e-1}\n"
         text += "storage: {cells: off, display: no}\ncluster: {tls: false}\n"

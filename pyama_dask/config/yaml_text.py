@@ -1,7 +1,7 @@
-"""YAML as plain values: what a person wrote is checked before anything is made of it.
+"""YAML as plain values: what a user wrote is checked before values are made of it.
 
-The parser's events are counted first. What it would make of aliases ("billion laughs"), of thousands of brackets
-(which overflow the C stack) or of a number with a million digits is then never made.
+The parser's events are checked first: aliases (which can repeat a value a billion times), thousands of brackets (which
+overflow the C stack) and tags are refused there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ import yaml
 
 from pyama_dask.errors import ConfigError
 
-MOST_NODES = 100_000
-"""Keys and values, counted as often as aliases repeat them."""
 DEEPEST = 50
 _TOO_DEEP = f"more than {DEEPEST} levels of keys or lists"
 LONGEST_TEXT = 10_000
 LONGEST_NUMBER = 100
 _TEXT = "tag:yaml.org,2002:str"
-_MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = "tag:yaml.org,2002:float"
 _FLOAT_1_2 = re.compile(r"[-+]?(\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)$")
 """Numbers of YAML 1.2 that PyYAML, which follows YAML 1.1, reads as text: ``5e8``, ``1.5e3``, ``-.5``."""
@@ -34,15 +31,16 @@ def parse_yaml(text: str, problem: str) -> Any:
     Parameters
     ----------
     problem
-        What is said in front of the reason when it is refused, such as ``run.yaml: is not a YAML config``.
+        Beginning of the message if the text is refused, such as ``run.yaml: is not a YAML config``.
 
     Raises
     ------
     ConfigError
-        If the text is not YAML, has a key twice, or values that are deeper, longer or more than any config has.
+        If the text is not YAML, has a duplicate key, a tag or an alias, or values that are deeper or longer than in
+        any config.
     """
     try:
-        _check_size(text)
+        _check_events(text)
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # also a date that no calendar has
         raise ConfigError(f"{problem}: {error}") from error
@@ -73,29 +71,12 @@ def dump_yaml(document: Any, **options: Any) -> str:
     return text
 
 
-def _check_size(text: str) -> None:
-    """Go through the events of a document, in which nothing is repeated or nested yet."""
-    sizes: dict[str, int] = {}
-    still_open: list[tuple[str | None, int]] = []
-    count = 0
+def _check_events(text: str) -> None:
+    """Go through the events of a document, in which values are neither nested nor repeated yet."""
+    depth = 0
     for event in _events(text):
-        count += isinstance(event, yaml.NodeEvent)
-        problem = _problem(event)
-        if isinstance(event, yaml.AliasEvent):
-            count += sizes.get(str(event.anchor), 0)
-            if event.anchor in {anchor for anchor, _ in still_open}:
-                problem = f"*{event.anchor} holds itself"
-        elif isinstance(event, yaml.CollectionStartEvent):
-            still_open.append((event.anchor, count))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = still_open.pop()
-            if anchor is not None:
-                sizes[anchor] = count - before
-        if count > MOST_NODES:
-            problem = f"more than {MOST_NODES:,} values, with those that aliases repeat"
-        if len(still_open) > DEEPEST:
-            problem = _TOO_DEEP
-        if problem:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if problem := _problem(event) or (_TOO_DEEP if depth > DEEPEST else ""):
             raise ConfigError(problem + _at(event.start_mark))
 
 
@@ -111,7 +92,9 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _problem(event: yaml.Event) -> str:
-    """Why a value by itself is refused; empty where it is not."""
+    """Reason to refuse a value by itself; '' if it is fine."""
+    if isinstance(event, yaml.AliasEvent):
+        return f"the alias '*{event.anchor}' instead of a value"
     tag = getattr(event, "tag", None)
     if tag not in (None, "!"):
         return f"the tag {tag!r}, as only plain values are read,"
@@ -133,7 +116,10 @@ class _Numbers(yaml.CSafeLoader):
 
 
 class _Dumper(yaml.CSafeDumper):
-    """The safe dumper, which quotes text that `_Numbers` would read as a number."""
+    """The safe dumper, which quotes text that `_Numbers` would read as a number, and writes no aliases."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
 
 
 _Numbers.add_constructor(_FLOAT, _Numbers.construct_yaml_float)
@@ -142,41 +128,23 @@ for _kind in (_Numbers, _Dumper):
 
 
 class _Loader(_Numbers):
-    """The loader of what users write, which refuses a key that stands twice in one mapping."""
+    """The loader of what users write, which refuses duplicate keys and endless numbers."""
 
-    def get_single_node(self) -> yaml.Node | None:
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None:
-            for inner in _nodes(node):
-                self._check(inner)
-        return node
-
-    def _check(self, node: yaml.Node) -> None:
-        if isinstance(node, yaml.ScalarNode) and node.tag != _TEXT and len(node.value) > LONGEST_NUMBER:
+    def construct_scalar(self, node: Any) -> Any:
+        if node.tag != _TEXT and len(node.value) > LONGEST_NUMBER:
             raise ConfigError(f"a number of {len(node.value)} characters{_at(node.start_mark)}")
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise ConfigError(f"a key that is not text{_at(key.start_mark)}")
-                same = key.value if key.tag == _MERGE else self.construct_object(key)
-                if same in seen:
-                    raise ConfigError(f"the key {key.value!r} stands there twice{_at(key.start_mark)}; keep one")
-                seen.add(same)
+        return super().construct_scalar(node)
 
-
-def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
-    """All nodes from one down, each once, parents first."""
-    waiting, seen = [root], set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            yield node
-            if isinstance(node, yaml.SequenceNode):
-                waiting += node.value
-            elif isinstance(node, yaml.MappingNode):
-                waiting += [inner for pair in node.value for inner in pair]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"a key that is not text{_at(key.start_mark)}")
+            value = self.construct_object(key)
+            if value in seen:
+                raise ConfigError(f"the key {key.value!r} stands there twice{_at(key.start_mark)}; keep one")
+            seen.add(value)
+        return super().construct_mapping(node, deep)
 
 
 def _at(mark: Any) -> str:
