@@ -1,7 +1,7 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
 # make coverage   the same, and which lines they run; takes half as long again
-# make check   style and types
+# make check   style, types, and the English of docs and code
 # make latest  the tests with the newest release of every dependency
 # make oldest  the tests with the lower bounds of pyproject.toml
 # make constraints   pin the newest releases in constraints.txt, from which demo, test and check install
@@ -32,6 +32,7 @@ check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/support/words.py
 
 latest: RESOLUTION := highest
 oldest: RESOLUTION := lowest-direct
