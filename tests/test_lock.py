@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.strategies import movie, plan_of
@@ -18,7 +19,9 @@ from support.strategies import movie, plan_of
 from pyama_dask.errors import CancelledError, DiskError, OutputError
 from pyama_dask.steps import run_task
 from pyama_dask.store import lock as locks
-from pyama_dask.store.lock import check_wanted, locked, stop_tasks
+from pyama_dask.store import lock_file
+from pyama_dask.store.cancel import check_wanted, stop_tasks
+from pyama_dask.store.lock import locked
 from pyama_dask.workflow.task import WORK
 
 ELSEWHERE = {"host": "elsewhere", "boot": "another", "namespace": "pid:[1]", "started": 5.0}
@@ -45,7 +48,7 @@ def left(path, *, ago=0.0, **changes):
 
 def here(**changes):
     """What a lock of this place says, of this process."""
-    return locks._place() | {"pid": os.getpid(), "started": locks._started(os.getpid())} | changes
+    return lock_file.place() | {"pid": os.getpid(), "started": lock_file.started(os.getpid())} | changes
 
 
 def run_program(code, *arguments, **options):
@@ -56,7 +59,7 @@ def run_program(code, *arguments, **options):
 def gone():
     """Number and start of a process that is over."""
     with run_program("input()", stdin=subprocess.PIPE) as program:
-        found = {"pid": program.pid, "started": locks._started(program.pid)}
+        found = {"pid": program.pid, "started": lock_file.started(program.pid)}
         program.communicate("\n")
     return found
 
@@ -90,14 +93,14 @@ def test_its_mode_follows_the_umask(tmp_path, path):
 
 def test_a_second_one_is_refused_by_name(tmp_path):
     with locked(tmp_path):
-        who = f"a run on {socket.gethostname()}, process {os.getpid()}, is writing to it; wait for it, or stop it"
+        who = f"a run on {socket.gethostname()}, process {os.getpid()}, is writing to it. Fix: wait for it, or stop it"
         with pytest.raises(OutputError, match=who), locked(tmp_path):
             pass
 
 
 def test_a_process_that_is_suspended_is_alive_here(tmp_path, path):
     with run_program("input()", stdin=subprocess.PIPE) as program:
-        left(path, ago=3600, **here(pid=program.pid, started=locks._started(program.pid)))
+        left(path, ago=3600, **here(pid=program.pid, started=lock_file.started(program.pid)))
         program.send_signal(signal.SIGSTOP)
         with pytest.raises(OutputError, match=f"process {program.pid}"), locked(tmp_path):
             pass
@@ -111,26 +114,26 @@ def test_one_of_a_process_that_is_over_is_taken_over_at_once(tmp_path, path, gon
 
 
 def test_one_whose_number_went_to_another_process_is_taken_over(tmp_path, path):
-    left(path, **here(started=locks._started(os.getpid()) - 1))
+    left(path, **here(started=lock_file.started(os.getpid()) - 1))
     with locked(tmp_path):
         pass
 
 
 def test_one_of_a_process_that_was_killed_and_not_waited_for_is_taken_over(tmp_path, path):
     program = run_program("input()", stdin=subprocess.PIPE)
-    left(path, **here(pid=program.pid, started=locks._started(program.pid)))
+    left(path, **here(pid=program.pid, started=lock_file.started(program.pid)))
     program.kill()
-    wait_until(lambda: locks._started(program.pid) is None)
+    wait_until(lambda: lock_file.started(program.pid) is None)
     with locked(tmp_path):
         pass
     program.communicate()
 
 
 def test_without_proc_processes_are_told_apart_by_their_time(monkeypatch, gone):
-    monkeypatch.setattr(locks, "Path", lambda _: locks.beside.__globals__["Path"]("/nowhere"))
-    assert locks._runs(os.getpid(), locks._started(os.getpid()))
-    assert not locks._runs(os.getpid(), 5.0)
-    assert not locks._runs(gone["pid"], 5.0)
+    monkeypatch.setattr(lock_file, "Path", lambda _: Path("/nowhere"))
+    assert lock_file.is_running(os.getpid(), lock_file.started(os.getpid()))
+    assert not lock_file.is_running(os.getpid(), 5.0)
+    assert not lock_file.is_running(gone["pid"], 5.0)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_one_from_the_future_is_of_a_clock_that_was_set_back(tmp_path, path):
 @pytest.mark.parametrize("torn", ["", '{"host": "a', "5", "{}"])
 def test_one_that_cannot_be_read_is_of_a_run_that_begins_or_of_a_crash(tmp_path, path, torn):
     path.write_text(torn)
-    with pytest.raises(OutputError, match="has just begun in it, or was cut off"), locked(tmp_path):
+    with pytest.raises(OutputError, match="has just started in it, or was killed"), locked(tmp_path):
         pass
     os.utime(path, (time.time() - 61,) * 2)
     with locked(tmp_path):
@@ -258,16 +261,16 @@ def test_of_many_that_find_a_dead_lock_one_takes_it_over(tmp_path):
 def test_one_that_was_made_between_looking_and_taking_is_given_back(tmp_path, path, monkeypatch, gone):
     """As where a file system has no turns, and another run was quicker."""
     left(path, **here(**gone))
-    look = locks._look
+    look = locks.look
 
     def slow_look(*arguments):
         found = look(*arguments)
         path.unlink()
         left(path, **here())
-        monkeypatch.setattr(locks, "_look", look)
+        monkeypatch.setattr(locks, "look", look)
         return found
 
-    monkeypatch.setattr(locks, "_look", slow_look)
+    monkeypatch.setattr(locks, "look", slow_look)
     with pytest.raises(OutputError, match=f"process {os.getpid()}, is writing"), locked(tmp_path):
         pass
     assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -298,7 +301,7 @@ def test_a_run_that_lost_it_is_told_and_leaves_that_of_the_other_alone(tmp_path,
         path.unlink()
         left(path, **ELSEWHERE)
         os.utime(path, (0, 0))
-        with pytest.raises(OutputError, match="is not this run's any more: its lock was taken over"):
+        with pytest.raises(OutputError, match="no longer belongs to this run: its lock was taken over"):
             lock.check()
         assert cancel.wait(10)
         assert path.stat().st_mtime == 0
@@ -342,10 +345,10 @@ def test_tasks_are_wanted_while_their_run_holds_the_lock(tmp_path, path, job):
         check_wanted(job)
     with locked(tmp_path, "mine"):
         check_wanted(job)
-        with pytest.raises(CancelledError, match="another run has begun"):
+        with pytest.raises(CancelledError, match="another run has started"):
             check_wanted(replace(job, run="earlier"))
         path.write_text("")
-        with pytest.raises(CancelledError, match="about to begin"):
+        with pytest.raises(CancelledError, match="another run is starting"):
             check_wanted(job)
 
 

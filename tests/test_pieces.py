@@ -22,8 +22,9 @@ from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps import run_task
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.standard import GRAPH
+from pyama_dask.store.cancel import stop_tasks
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.lock import locked, stop_tasks
+from pyama_dask.store.lock import locked
 
 FRAMES, BLOCK = 5, 3
 WARNS = """

@@ -25,7 +25,7 @@ from pyama_dask.execute.worker_loss import MEMORY, Crew, Loss
 from pyama_dask.methods.current_call import open_note
 from pyama_dask.steps import run_task
 from pyama_dask.steps.standard import GRAPH
-from pyama_dask.store.lock import stop_tasks
+from pyama_dask.store.cancel import stop_tasks
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 log = logging.getLogger(__name__)
