@@ -633,7 +633,7 @@ class TestServices:
         assert not (tmp_path / "out").exists()
 
     def test_the_step_of_the_documentation(self, movie, tmp_path, monkeypatch, capsys):
-        text = (Path(__file__).parents[1] / "docs" / "older_api.md").read_text()
+        text = (Path(__file__).parents[2] / "docs" / "older_api.md").read_text()
         imported, example = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         executed(imported)
         monkeypatch.chdir(tmp_path)

@@ -4,9 +4,10 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from support import reference
 
-ORIGINAL = Path(__file__).parents[2] / "shared" / "reference" / "reference.py"
+ORIGINAL = Path(__file__).parents[3] / "shared" / "reference" / "reference.py"
 
 
 @pytest.mark.skipif(not ORIGINAL.exists(), reason="the original definitions are not beside this checkout")

@@ -97,7 +97,7 @@ def test_of_a_worker_that_nobody_knows_nothing_is_said(deaths):
 
 def test_it_is_known_of_workers_of_others_and_of_such_as_come_later(tmp_path):
     """A scheduler and nannies in programs of their own, as on a cluster."""
-    quiet = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": str(Path(__file__).parent)}
+    quiet = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
     file = tmp_path / "scheduler.json"
 
     def start(*arguments):

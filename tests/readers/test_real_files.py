@@ -10,7 +10,7 @@ from pylibCZIrw import czi
 from pyama_dask.readers import open_reader
 from pyama_dask.readers.times import NOMINAL
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not at hand")
 
 # FOVs, frames, planes, shape of the first FOV, pixel size in um, interval and first times in minutes, the channels with

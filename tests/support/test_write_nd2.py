@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import nd2
 import numpy as np
 import pytest
+
 from support.write_nd2 import Nd2Channel, Nd2Period, Nd2Position, Nd2Writer, write_nd2
 
 START = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)

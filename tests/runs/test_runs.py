@@ -43,8 +43,8 @@ from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 
-COMPOSITE = Path(__file__).parents[2] / "shared" / "data" / "composite"
-AGREE = Path(__file__).parent / "support" / "agree.py"
+COMPOSITE = Path(__file__).parents[3] / "shared" / "data" / "composite"
+AGREE = Path(__file__).parents[1] / "support" / "agree.py"
 
 
 def run(movie, output, changes=None, **options):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from plan.test_plan import movie, plan_of
 from support.movies import config
-from test_plan import movie, plan_of
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.load import parse_config

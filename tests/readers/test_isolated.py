@@ -21,7 +21,7 @@ from pyama_dask.readers import isolated, open_reader, read_metadata
 
 pytestmark = pytest.mark.guarded
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def told(info):
