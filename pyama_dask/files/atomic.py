@@ -218,7 +218,9 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
             return cause
         if (number := _system_error(cause)) in TAKES_NO_MORE:
             file = cause.filename if isinstance(cause, OSError) else None
-            place = Path(file) if isinstance(file, str) and not Path(file).is_relative_to(output.parent) else output
+            named = Path(file) if isinstance(file, str) else output
+            elsewhere = named.is_absolute() and not named.is_relative_to(output.parent)  # `rmtree` gives bare names
+            place = named if elsewhere else output
             return DiskError(f"{place}: cannot be written to any more: {os.strerror(number)}")
         cause = cause.__cause__ or cause.__context__
     return None

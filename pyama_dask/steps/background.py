@@ -10,7 +10,7 @@ import numpy as np
 from pyama_dask.kernels.background import background_plane, tile_grid
 from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.levels import CORRECTED, _save_levels
+from pyama_dask.steps.levels import corrected_name, save_levels
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store.layout import background_name, labels_name, raw_name
 from pyama_dask.workflow.graph import Step
@@ -23,7 +23,7 @@ class Background(BlockPart):
         super().__init__(context, step)
         self._channel, self._raw, self._group = channel, raw_name("fl", channel), background_name(channel)
         self._is_stored = f"{self._group}/0" in context.specs
-        self._levels, self._corrected = FineLevels(), FineLevels()
+        self._levels = FineLevels()
 
     @classmethod
     def passes(cls, context: TaskContext, step: Step) -> Sequence[Self]:
@@ -43,7 +43,6 @@ class Background(BlockPart):
         else:
             plane = context.background(self._channel, k)
         self._levels.add(plane)
-        self._corrected.add_corrected(raw, plane, context.params.background_weight)
 
     def batch(self) -> None:
         """Write the tiles and the planes; no later step needs what is at full resolution."""
@@ -55,6 +54,28 @@ class Background(BlockPart):
         context.drop(self._raw)
 
     def end(self) -> None:
-        """Leave the grey levels of the background, and of the channel less it."""
-        corrected = f"{CORRECTED}_ch_{self._channel}"
-        _save_levels(self._context, {self._group: self._levels.histogram(), corrected: self._corrected.histogram()})
+        """Write the grey levels of the background."""
+        save_levels(self._context, {self._group: self._levels.histogram()})
+
+
+class CorrectedLevels(BlockPart):
+    """The grey levels of a fluorescence channel after its background is subtracted."""
+
+    def __init__(self, context: TaskContext, step: Step, channel: int) -> None:
+        super().__init__(context, step)
+        self._channel, self._levels = channel, FineLevels()
+
+    @classmethod
+    def passes(cls, context: TaskContext, step: Step) -> Sequence[Self]:
+        """One pass per channel, as for the background."""
+        return [cls(context, step, channel) for channel in context.fl]
+
+    def frame(self, k: int) -> None:
+        """Count the batch's frame k."""
+        context = self._context
+        raw, plane = context.get(raw_name("fl", self._channel))[k], context.background(self._channel, k)
+        self._levels.add_corrected(raw, plane, context.params.background_weight)
+
+    def end(self) -> None:
+        """Write the grey levels."""
+        save_levels(self._context, {corrected_name(self._channel): self._levels.histogram()})

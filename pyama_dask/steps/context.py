@@ -143,6 +143,9 @@ class TaskContext:
 
     def background(self, channel: int, k: int) -> np.ndarray:
         """(H, W) background of the batch's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        if f"{background_name(channel)}/0" in self._held:  # this task has made the planes
+            plane: np.ndarray = self.get(background_name(channel))[k]
+            return plane
         frame = self.frames[k]
         at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
         if at != frame:
@@ -211,10 +214,25 @@ class TaskContext:
         """The kept cells: ``ids`` (N,), ``boxes`` (N, T, 4), and ``valid`` (N, T), the frames they were seen in."""
         return intermediate.load(self.verified(self.work / "cells.npz"))
 
+    @property
+    def display_windows_file(self) -> Path:
+        """File with the grey levels between which display levels are scaled."""
+        return self.work / "windows.npz"
+
+    @property
+    def crop_windows_file(self) -> Path:
+        """File with the grey levels between which crops are scaled."""
+        return self.work / "crop_windows.npz"
+
     @cached_property
-    def windows(self) -> dict[str, np.ndarray]:
-        """Grey levels (low, high) by product between which crops and displays are scaled."""
-        return intermediate.load(self.verified(self.work / "windows.npz"))
+    def display_windows(self) -> dict[str, np.ndarray]:
+        """Grey levels (low, high) by group between which display levels are scaled."""
+        return intermediate.load(self.verified(self.display_windows_file))
+
+    @cached_property
+    def crop_windows(self) -> dict[str, np.ndarray]:
+        """Grey levels (low, high) by group between which crops are scaled."""
+        return intermediate.load(self.verified(self.crop_windows_file))
 
     def block_files(self, what: str) -> list[Path]:
         """Files of a table of all blocks, to read."""

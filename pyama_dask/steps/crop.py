@@ -9,7 +9,7 @@ import numpy as np
 
 from pyama_dask.kernels import crops, display
 from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
-from pyama_dask.steps.levels import CORRECTED
+from pyama_dask.steps.levels import corrected_name
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CellsWriter, cells_path
@@ -110,5 +110,5 @@ def cells_to_cut(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def crop_scale(context: TaskContext, group: str) -> crops.Scale:
     """How the crops of a raw channel are scaled: fluorescence by its levels above background."""
     channel = channel_of(group)
-    name = group if channel == context.pc else f"{CORRECTED}_ch_{channel}"
-    return crops.Scale.between(*context.windows[name].tolist())
+    name = group if channel == context.pc else corrected_name(channel)
+    return crops.Scale.between(*context.crop_windows[name].tolist())

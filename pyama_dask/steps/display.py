@@ -31,7 +31,7 @@ class Display(BlockPart):
         context = self._context
         with self._forgiven():
             for channel, group in self._backgrounds.items():
-                window = context.windows[group].tolist()
+                window = context.display_windows[group].tolist()
                 context.room(group, 1)[k] = display.show_intensities(context.background(channel, k)[None], *window)[0]
 
     def batch(self) -> None:
@@ -62,4 +62,4 @@ class Display(BlockPart):
             )
         if group.startswith("fl_background"):
             return context.room(group, 1)
-        return display.show_intensities(context.get(group), *context.windows[group].tolist())
+        return display.show_intensities(context.get(group), *context.display_windows[group].tolist())

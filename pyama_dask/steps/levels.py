@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store import intermediate
 from pyama_dask.store.layout import (
     background_name,
-    channel_of,
+    is_raw_group,
+    raw_name,
 )
 
 
-def _save_levels(context: TaskContext, levels: Mapping[str, Histogram]) -> None:
-    """Leave the grey levels that a part has counted."""
-    what = levels_of(next(iter(levels)))
-    context.wrote(intermediate.save_levels(intermediate.block_file(context.work, what, context.block), levels))
+def corrected_name(channel: int) -> str:
+    """Name of a fluorescence channel after its background is subtracted, which has grey levels but no array."""
+    return f"corrected_ch_{channel}"
 
 
-def find_windows(context: TaskContext) -> None:
-    """Find the 1st and 99th percentile of every product over the whole FOV."""
+def table_of(group: str) -> str:
+    """Name of the tables with the grey levels of a group, by block; raw channels share one."""
+    return "levels_copy" if is_raw_group(group) else f"levels_{group.removeprefix('fl_')}"
+
+
+def save_levels(context: TaskContext, levels: Mapping[str, Histogram]) -> None:
+    """Write the grey levels that a part has counted in a block."""
+    file = intermediate.block_file(context.work, table_of(next(iter(levels))), context.block)
+    context.wrote(intermediate.save_levels(file, levels))
+
+
+def find_display_windows(context: TaskContext) -> None:
+    """Find the grey levels between which display levels are scaled, for channels and backgrounds."""
     groups = list(context.raw_groups)
-    if not context.params.copy_only and context.pc is not None:
-        groups += [name for ch in context.fl for name in (background_name(ch), f"{CORRECTED}_ch_{ch}")]
-    found = {group: intermediate.load_levels(context.block_files(levels_of(group)), group).window() for group in groups}
-    file = intermediate.save(context.work / "windows.npz", **{name: np.array(pair) for name, pair in found.items()})
-    for step in context.task.digests.keys() & {"crop", "cache"}:  # both need it
-        context.begin(step)
-        context.wrote(file)
+    if finds_cells(context.job.config):
+        groups += [background_name(channel) for channel in context.fl]
+    _save_windows(context, context.display_windows_file, groups)
 
 
-CORRECTED = "corrected"
-"""Prefix of the histogram of a fluorescence channel less its background."""
+def find_crop_windows(context: TaskContext) -> None:
+    """Find the grey levels between which crops are scaled: fluorescence after its background is subtracted."""
+    groups = [raw_name("pc", context.phase), *map(corrected_name, context.fl)]
+    _save_windows(context, context.crop_windows_file, groups)
 
 
-def levels_of(group: str) -> str:
-    """Name of the tables with the grey levels of a group; a background's has those of its channel less it, too."""
-    return (
-        f"levels_background_ch_{channel_of(group)}" if group.startswith(("fl_background", CORRECTED)) else "levels_copy"
-    )
+def _save_windows(context: TaskContext, file: Path, groups: Iterable[str]) -> None:
+    """Write the 1st and 99th percentile of groups over the whole FOV."""
+    windows = {
+        group: intermediate.load_levels(context.block_files(table_of(group)), group).window() for group in groups
+    }
+    context.wrote(intermediate.save(file, **{group: np.array(pair) for group, pair in windows.items()}))

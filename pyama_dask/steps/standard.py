@@ -30,6 +30,11 @@ def cuts_cells(config: Config) -> bool:
     return finds_cells(config) and config.storage.cells != "off"
 
 
+def corrects_crops(config: Config) -> bool:
+    """Whether crops of fluorescence are stored, which are scaled by their levels above background."""
+    return cuts_cells(config) and bool(config.channels.fl)
+
+
 def shows(config: Config) -> bool:
     """Whether display levels are stored."""
     return config.storage.display == "on"
@@ -59,10 +64,13 @@ def _segmented(of: Inputs) -> str:
     return digest(_segmenter(of.config), of.digest("copy.frames"))
 
 
-def _cleared(of: Inputs) -> str:
-    params = of.config.params
-    how = digest("background", _segmenter(of.config), params.background_params, params.background_weight)
+def _background(of: Inputs, weight: float = 1.0) -> str:
+    how = digest("background", _segmenter(of.config), of.config.params.background_params, weight)
     return digest(how, of.digest("copy.frames"))
+
+
+def _corrected(of: Inputs) -> str:
+    return _background(of, of.config.params.background_weight)
 
 
 def _tracked(of: Inputs) -> str:
@@ -75,6 +83,10 @@ def _levels(of: Inputs) -> str:
     return digest("levels", of.digest("background.tiles" if finds_cells(of.config) else "copy.frames"))
 
 
+def _crop_levels(of: Inputs) -> str:
+    return digest("crop levels", of.digest("crop.counts"))
+
+
 def _measured(of: Inputs) -> str:
     channels = of.config.channels
     kinds = [*(["phase feature"] if channels.pc else []), *["fluorescence feature"] * len(channels.fl)]
@@ -82,7 +94,7 @@ def _measured(of: Inputs) -> str:
         [method_identity(kind, name) for name in choice.features]
         for kind, choice in zip(kinds, channels.all, strict=True)
     ]
-    return digest("extract", of.digest("track.link"), of.digest("background.tiles"), features)
+    return digest("extract", of.digest("track.link"), _corrected(of), features)
 
 
 def _cut(of: Inputs) -> str:
@@ -151,18 +163,23 @@ PARTS = (
         active=finds_cells,
     ),
     Part(
-        "background.tiles", "background", "block", "pyama_dask.steps.background:Background", _cleared,
+        "background.tiles", "background", "block", "pyama_dask.steps.background:Background", _background,
         needs=("copy.frames", "segment.labels"), form=lambda config: (config.storage.background,),
         writes=("background",), memory=_held_for_background, active=measures_background,
     ),
     Part(
-        "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_windows", _levels,
-        needs=("copy.frames", "background.tiles"), active=cuts_cells,
+        "crop.counts", "crop", "block", "pyama_dask.steps.background:CorrectedLevels", _corrected,
+        needs=("copy.frames", "background.tiles"), memory=_held_for_background, active=corrects_crops,
+        together="background.tiles",
+    ),
+    Part(
+        "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_crop_windows", _crop_levels,
+        needs=("copy.frames", "crop.counts"), active=cuts_cells,
     ),
     Part(
         "crop.cut", "crop", "block", "pyama_dask.steps.crop:Crops", _cut,
-        needs=("track.link", "crop.levels", "track.relabel"), reads=("raw", "background"), memory=_held_to_cut,
-        active=cuts_cells, temporary=True,
+        needs=("background.tiles", "track.link", "crop.levels", "track.relabel"), reads=("raw", "background"),
+        memory=_held_to_cut, active=cuts_cells, temporary=True,
     ),
     Part(
         "crop.store", "crop", "fov", "pyama_dask.steps.crop:store_crops", lambda of: of.digest("crop.cut"),
@@ -178,7 +195,7 @@ PARTS = (
         needs=("extract.rows",), active=finds_cells,
     ),
     Part(
-        "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_windows", _levels,
+        "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_display_windows", _levels,
         needs=("copy.frames", "background.tiles"), active=shows,
     ),
     Part(

@@ -133,7 +133,7 @@ class Part:
     temporary
         Whether its files are removed when all that is made from them is done.
     together
-        Part whose pass over the frames it shares, where both could also go one after the other.
+        Part whose pass over the frames it shares: of this part it needs the frame at hand only, if anything.
     resources
         Dask resources that it needs, such as ``{"GPU": 1}``; parts with different ones are in different tasks.
     """
@@ -256,7 +256,7 @@ class Graph:
             depth[name] = max((depth[need] + 1 for need in inside[name].needs if need in depth), default=0)
         for part in inside.values():
             if part.together:
-                depth[part.name] = max(depth[part.name], depth[part.together])
+                depth[part.name] = depth[part.together]
         chosen = [part for part in inside.values() if part.step in steps]
         return [
             [part for part in chosen if depth[part.name] == level] for level in sorted({depth[p.name] for p in chosen})

@@ -75,7 +75,7 @@ class TestProperties:
                 kind = stage[0].kind
                 for step in stage[0].digests:
                     part = GRAPH.by_kind[kind, step]
-                    assert all(need in made or GRAPH.parts[need].step not in plan.steps for need in part.needs)
+                    assert all(need in made or not GRAPH.parts[need].active(plan.job.config) for need in part.needs)
                     made.add(part.name)
 
     @given(plans())
@@ -163,17 +163,19 @@ ALL = {*GRAPH.by_kind}
 COPY = {("ingest", "copy")}
 SEGMENT = {("ingest", "segment")}
 BACKGROUND = {("ingest", "background")}
-LEVELS = {("link", "crop"), ("link", "cache")}
+LEVELS = {("link", "cache")}
 TRACK = {("link", "track"), ("finish", "track")}
 EXTRACT = {("finish", "extract"), ("gather", "extract")}
 CROP = {("finish", "crop"), ("gather", "crop")}
+CROP_LEVELS = {("ingest", "crop"), ("link", "crop")}
 CACHE = {("finish", "cache")}
 
 CHANGES = {
     "morph_size": ({"params": {"segmentation_params": {"morph_size": 5}}}, ALL - COPY),
     "preprocess": ({"params": {"preprocess": ["os.path:basename"]}}, ALL - COPY),
-    "background_weight": ({"params": {"background_weight": 0.5}}, BACKGROUND | LEVELS | CROP | EXTRACT | CACHE),
-    "tile_size": ({"params": {"background_params": {"tile_size": 50}}}, BACKGROUND | LEVELS | CROP | EXTRACT | CACHE),
+    "background_weight": ({"params": {"background_weight": 0.5}}, CROP_LEVELS | CROP | EXTRACT),
+    "tile_size": ({"params": {"background_params": {"tile_size": 50}}},
+                  BACKGROUND | LEVELS | CROP_LEVELS | CROP | EXTRACT | CACHE),
     "min_frames": ({"params": {"tracking_params": {"min_frames": 3}}}, TRACK | CROP | EXTRACT | CACHE),
     "min_iou": ({"params": {"tracking_params": {"min_iou": 0.5, "min_frames": 5}}}, TRACK | CROP | EXTRACT | CACHE),
     "time_mapping": ({"params": {"time_mapping": {9: 95.0}}}, {("gather", "extract")}),

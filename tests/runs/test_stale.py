@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from support.movies import config
+from support.movies import config, differences, products
 
 import pyama_dask
 from pyama_dask.cli.text import describe_plan, describe_status
@@ -17,6 +17,7 @@ from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
 from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import other_frames, read_status
+from pyama_dask.steps import background, copy_frames
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}
 
@@ -46,6 +47,17 @@ def test_results_are_whole_when_settings_come_back(small_czi, finished, copied):
     run(small_czi, copied, OTHER, steps=["segment"])
     assert run(small_czi, copied).exit_status == 0
     pd.testing.assert_frame_equal(pyama_dask.open_output(copied).traces(), pyama_dask.open_output(finished).traces())
+
+
+def test_another_weight_reads_neither_the_movie_nor_the_background_again(small_czi, tmp_path, copied, monkeypatch):
+    weight = {"params.background_weight": 0.5}
+    run(small_czi, tmp_path / "fresh", weight)
+    for module, name in ((copy_frames, "read_planes"), (background, "tile_grid")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("this is done already"))
+    report = run(small_czi, copied, weight)
+    assert report.exit_status == 0
+    assert {step.step for step in report.steps} == {"crop", "extract"}
+    assert differences(products(copied), products(tmp_path / "fresh")) == []
 
 
 def test_channels_that_are_not_chosen_any_more_are_gone(small_czi, copied):

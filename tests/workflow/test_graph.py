@@ -25,7 +25,7 @@ def part(name, scope="block", needs=(), **more):
 
 def test_the_standard_parts_give_four_kinds_of_tasks():
     assert {kind: [of.name for of in parts] for kind, parts in GRAPH.kinds.items()} == {
-        "ingest": ["copy.frames", "segment.labels", "background.tiles"],
+        "ingest": ["copy.frames", "segment.labels", "background.tiles", "crop.counts"],
         "link": ["track.link", "crop.levels", "display.levels"],
         "finish": ["track.relabel", "crop.cut", "extract.rows", "display.images"],
         "gather": ["crop.store", "extract.table"],
@@ -41,7 +41,7 @@ def test_the_standard_parts_give_four_kinds_of_tasks():
 def test_parts_that_see_the_same_frames_share_a_pass():
     names = [[part.name for part in parts] for parts in GRAPH.rounds("finish", GRAPH.steps)]
     assert names == [["track.relabel"], ["crop.cut", "extract.rows", "display.images"]]
-    assert [len(parts) for parts in GRAPH.rounds("ingest", GRAPH.steps)] == [1, 1, 1]
+    assert [len(parts) for parts in GRAPH.rounds("ingest", GRAPH.steps)] == [1, 1, 2]
     assert [part.name for (part,) in GRAPH.rounds("ingest", ["background"])] == ["background.tiles"]
 
 
