@@ -1,7 +1,7 @@
 """Fluorescence background: medians of tiles between the cells, and a smooth surface through them.
 
-The method is PyAMA's tiled interpolation after Schwarzfischer et al. 2011: tiles that overlap by half, the median of
-the pixels that no cell covers, and a bicubic spline through the tile centres.
+The method is PyAMA's tiled interpolation after Schwarzfischer et al. (2011): half-overlapping tiles, the median of
+each tile's uncovered pixels, and a bicubic spline through the tile centres.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pyama_dask.kernels.morphology import disk
 from pyama_dask.kernels.runlength import find_runs
 
 Grid = npt.NDArray[np.float64]
-"""(gy, gx) one value for every tile."""
+"""(gy, gx) one value per tile."""
 MOST_LEVELS = 8192
-"""Grey levels that are counted for all tiles at once."""
+"""Largest number of grey levels in the histograms that all tiles share."""
 TERMS = 4
-"""Of a cubic spline at one place along one axis."""
+"""Number of nonzero terms of a cubic spline at one point, per axis."""
 
 
 def background(
@@ -51,19 +51,19 @@ def background(
     frame
         (H, W) uint8 or uint16 fluorescence.
     labels
-        (H, W) labels of the cells; what they cover, widened by `dilation`, does not count.
+        (H, W) labels of the cells; pixels covered by cells widened by `dilation` are excluded.
     out
-        (H, W) array that takes the result; a new one if None.
+        (H, W) array for the result; a new array if None.
     tile_size
         Width of a tile in pixels; tiles overlap by half.
     dilation
         Radius in pixels by which cells are widened.
     min_fraction
-        Least part of a tile that must be free of cells; other tiles are filled from their neighbours.
+        Smallest fraction of a tile that must be free of cells; other tiles are filled from their neighbours.
 
     Returns
     -------
-    (H, W) background in grey levels; all NaN where no tile is free of cells, as there is nothing to measure.
+    (H, W) float32 background in grey levels; all NaN if no tile is free of cells.
     """
     grid = tile_grid(frame, labels, tile_size=tile_size, dilation=dilation, min_fraction=min_fraction)
     return background_plane(grid, tile_size, np.empty(frame.shape, np.float32) if out is None else out)
@@ -77,11 +77,11 @@ def tile_grid(
     dilation: Whole = 10,
     min_fraction: Fraction = 0.05,
 ) -> Grid:
-    """Measure the tiles of one frame: all that its background is made of. Parameters are those of `background`.
+    """Measure the tile medians from which the background of one frame is built. Parameters as for `background`.
 
     Returns
     -------
-    (gy, gx) medians in grey levels, filled where a tile is not free of cells; all NaN where no tile is.
+    (gy, gx) medians in grey levels, with covered tiles filled from their neighbours; all NaN if every tile is covered.
     """
     return fill_grid(tile_medians(frame, cover(labels, dilation), tile_size=tile_size, min_fraction=min_fraction))
 
@@ -92,11 +92,11 @@ def background_plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -
     Parameters
     ----------
     grid
-        (gy, gx) medians, as `tile_grid` gives them.
+        (gy, gx) medians from `tile_grid`.
     tile_size
         Width of a tile in pixels.
     out
-        (H, W) array that takes the background in grey levels; all NaN where the grid is.
+        (H, W) array for the background in grey levels; all NaN if the grid is.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def grid_shape(shape: tuple[int, int], tile_size: int) -> tuple[int, int]:
 
 
 def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fraction: float) -> Grid:
-    """Median of the uncovered pixels of every tile; NaN where less than `min_fraction` of the tile is free."""
+    """(gy, gx) median of each tile's uncovered pixels; NaN where less than `min_fraction` of the tile is uncovered."""
     edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
     grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
     first, begins, ends = find_runs(~covered)
@@ -140,7 +140,7 @@ def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fracti
 
 
 def _common_levels(frame: np.ndarray, covered: Bits) -> tuple[int, int]:
-    """Lowest and number of the grey levels in which nearly all medians lie, from a sample of the free pixels."""
+    """Lowest level and number of levels of a range that holds nearly all medians, from a sample of uncovered pixels."""
     sample = frame[::8, ::8][unpack(Bits(covered.words[::8], covered.width))[:, ::8] == 0]
     low, high = (int(level) for level in np.percentile(sample, [0.5, 99.5])) if sample.size else (0, 0)
     return low, min(high - low + 1, MOST_LEVELS)
@@ -151,9 +151,9 @@ def _tile_medians(
     frame: Any, first: Any, begins: Any, ends: Any,
     edges_y: Any, edges_x: Any, min_fraction: float, low: int, bins: int, grid: Any,
 ) -> None:  # fmt: skip
-    """Count every free pixel once, in the quarter of a tile that it is in, and sort by counting.
+    """Find medians by counting: each uncovered pixel is counted once, in its quarter of a tile.
 
-    Bin 0 is for grey levels below `low`, the last one for those above; a median there is looked for by itself.
+    Bin 0 holds grey levels below `low` and the last bin those above the range; a median in either is computed exactly.
     """
     quarters = np.zeros((2, edges_x.size - 1, bins + 2), np.uint32)
     counts = np.empty(bins + 2, np.uint32)
@@ -189,7 +189,7 @@ def _count_quarters(
         quarter = 0
         for k in range(first[y], first[y + 1]):
             begin = begins[k]
-            while begin < ends[k]:  # a part of the run in every quarter that it crosses
+            while begin < ends[k]:  # split the run at the borders of quarters
                 while edges_x[quarter + 1] <= begin:
                     quarter += 1
                 end = min(ends[k], edges_x[quarter + 1])
@@ -222,7 +222,7 @@ def _median(frame: Any, first: Any, begins: Any, ends: Any, rows: Any, columns: 
 
 
 def fill_grid(grid: Grid) -> Grid:
-    """Fill NaN tiles with the mean of their finite 8-neighbours, growing outward until none is left."""
+    """Fill NaN tiles with the mean of their finite 8-neighbours, repeatedly, until no NaN remains."""
     grid = grid.copy()
     around = np.ones((3, 3))
     while np.isnan(grid).any() and np.isfinite(grid).any():
@@ -243,11 +243,11 @@ def surface(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> None:
     Parameters
     ----------
     grid
-        Finite tile medians, as `tile_medians` and `fill_grid` give them.
+        Finite tile medians, from `tile_medians` and `fill_grid`.
     tile_size
         Width of a tile in pixels.
     out
-        (H, W) array that takes the values at the pixel centres.
+        (H, W) array for the values at the pixel centres.
     """
     if 1 in grid.shape:  # too small for a surface
         rows, columns = (_extension(n, tile_size)[1] for n in out.shape)
@@ -259,11 +259,11 @@ def surface(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> None:
 
 
 class _Basis:
-    """Spline basis along one axis: pixel values are linear in the tiles, so all that costs is done once a shape.
+    """Spline basis along one axis. Pixel values are linear in the tiles, so the basis is computed once per shape.
 
-    `solve` turns tiles into spline coefficients; pixel k is the sum of ``weights[:, k]`` times the coefficients from
-    ``first[k]`` on, weights being 0 where a spline of lower degree has fewer terms. From one of the `stretches` to the
-    next pixels have the same coefficients.
+    `solve` turns tiles into spline coefficients. Pixel k is the dot product of ``weights[:, k]`` with the coefficients
+    from ``first[k]`` on; for splines of lower degree the remaining weights are 0. Between two consecutive `stretches`
+    all pixels share the same coefficients.
     """
 
     def __init__(self, n: int, tile_size: int) -> None:
@@ -285,7 +285,7 @@ def _basis(n: int, tile_size: int) -> _Basis:
 
 
 def _extension(n: int, tile_size: int) -> tuple[npt.NDArray[np.float64], Grid]:
-    """Tile centres with the two image borders added, and the matrix that extends tile values linearly to them."""
+    """Tile centres plus the two image borders, and the matrix that extrapolates tile values linearly to the borders."""
     edges = tile_edges(n, tile_size)
     centres = (edges[:-2] + edges[2:]) / 2
     count = centres.size

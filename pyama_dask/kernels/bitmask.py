@@ -1,9 +1,9 @@
-"""Binary masks as bits: 64 pixels to a word, so that a row is moved and combined in a few steps.
+"""Binary masks as bits: 64 pixels per word, so that rows are shifted and combined quickly.
 
-Pixel x of a row is bit ``x % 64`` of word ``x // 64``. Footprints are held as their reach: how many pixels they extend
-to either side in the row of their centre, in the row next to it, and so on; no row may reach further than one that is
-nearer to the centre. Such footprints make repeated steps cheap: a pixel gets anywhere in the sum of n footprints by n
-moves that never turn back and so never leave the frame, for which reason n dilations equal one with the sum.
+Pixel x of a row is bit ``x % 64`` of word ``x // 64``. A footprint is stored as its reach: the number of pixels it
+extends to either side in its centre row, in the next row, and so on; no row may reach further than a row nearer to the
+centre. For such footprints, n dilations equal one dilation by the sum of n footprints, also at the image border: every
+pixel of the sum is reached by n moves that never reverse direction and therefore never leave the frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pyama_dask.kernels.compiled import compiled
 
 Reach = npt.NDArray[np.int64]
-"""(R + 1,) pixels that a footprint extends to the left and right, in rows 0 to R from its centre."""
+"""(R + 1,) pixels that a footprint extends to the left and right, in rows 0 to R from its centre row."""
 ONE, LAST = np.uint64(1), np.uint64(63)
 ALL = np.uint64(2**64 - 1)
 GATHER, TOP_BYTE = np.uint64(0x0102040810204080), np.uint64(56)
@@ -25,7 +25,7 @@ GATHER, TOP_BYTE = np.uint64(0x0102040810204080), np.uint64(56)
 
 @dataclass(frozen=True)
 class Bits:
-    """Mask of a frame."""
+    """Binary mask of one frame."""
 
     words: npt.NDArray[np.uint64]
     """(H, ceil(W / 64)); bits beyond the width of the frame are 0."""
@@ -41,19 +41,19 @@ class Bits:
 
 
 def empty_words(shape: tuple[int, ...]) -> npt.NDArray[np.uint64]:
-    """Words of a mask of (H, W) without any pixel."""
+    """Words of an empty mask of shape (H, W)."""
     return np.zeros((shape[0], -(-shape[1] // 64)), np.uint64)
 
 
 def pack(mask: np.ndarray) -> Bits:
-    """Bits of an (H, W) array: the pixels that are not 0."""
+    """Pack an (H, W) array into bits; nonzero pixels are set."""
     words = empty_words(mask.shape)
     _pack(np.ascontiguousarray(mask), words)
     return Bits(words, mask.shape[1])
 
 
 def unpack(bits: Bits) -> npt.NDArray[np.uint8]:
-    """(H, W) of 0 and 1."""
+    """(H, W) array of 0 and 1."""
     return np.unpackbits(bits.words.view(np.uint8), axis=1, count=bits.width, bitorder="little")
 
 
@@ -69,12 +69,12 @@ def _pack(mask: Any, words: Any) -> None:
 
 @compiled
 def pack_row(flags: Any, out: Any) -> None:
-    """Bits of a row of bytes of 0 and 1, 64 for every word of the output."""
+    """Pack a row of bytes (0 or 1) into the words of the output, 64 per word."""
     eight = flags.view(np.uint64)
     for j in range(out.size):
         word = np.uint64(0)
         for k in range(8):
-            # the product has the lowest bits of the eight bytes side by side in its highest byte
+            # the top byte of the product collects the lowest bits of the eight bytes
             word |= (eight[8 * j + k] * GATHER >> TOP_BYTE) << np.uint64(8 * k)
         out[j] = word
 
@@ -83,19 +83,19 @@ def pack_row(flags: Any, out: Any) -> None:
 
 
 def dilate(bits: Bits, reach: Reach) -> Bits:
-    """Set all pixels that the footprint reaches from a set pixel."""
+    """Set every pixel within the footprint's reach of a set pixel."""
     words = np.zeros_like(bits.words)
     _dilate(bits.words, reach, words)
     return Bits(_within(words, bits.width), bits.width)
 
 
 def erode(bits: Bits, reach: Reach) -> Bits:
-    """Keep the pixels around which all that the footprint reaches, and the frame has, is set."""
+    """Keep the pixels whose footprint, clipped to the frame, is entirely set."""
     return ~dilate(~bits, reach)
 
 
 def _within(words: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]:
-    """Unset the bits beyond the width, in place."""
+    """Clear the bits beyond the width, in place."""
     if width % 64:
         words[:, -1] &= ALL >> np.uint64(64 - width % 64)
     return words
@@ -104,7 +104,7 @@ def _within(words: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]
 @compiled
 def _dilate(words: Any, reach: Any, out: Any) -> None:
     height, n = words.shape
-    row, wider = np.zeros(n + 2, np.uint64), np.zeros(n + 2, np.uint64)  # with a word to either side
+    row, wider = np.zeros(n + 2, np.uint64), np.zeros(n + 2, np.uint64)  # padded by one word on either side
     for y in range(height):
         if not _any(words[y]):
             continue
@@ -123,15 +123,15 @@ def _dilate(words: Any, reach: Any, out: Any) -> None:
 
 @compiled
 def _any(words: Any) -> Any:
-    found = np.uint64(0)
+    combined = np.uint64(0)
     for j in range(words.size):
-        found |= words[j]
-    return found != 0
+        combined |= words[j]
+    return combined != 0
 
 
 @compiled
 def _widen(row: Any, out: Any) -> None:
-    """Widen all runs of a row by a pixel to either side."""
+    """Widen all runs of a row by one pixel on either side."""
     for j in range(1, row.size - 1):
         out[j] = row[j] | row[j] << ONE | row[j - 1] >> LAST | row[j] >> ONE | row[j + 1] << LAST
 

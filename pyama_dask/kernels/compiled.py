@@ -1,4 +1,4 @@
-"""How loops over pixels are compiled: at first call, kept on disk, and without holding the GIL."""
+"""Compilation of pixel loops with numba: at the first call, cached on disk, without holding the GIL."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 def compiled(loop: Loop) -> Loop:
     """Compile a function with numba at its first call.
 
-    The machine code is cached in the first writable one of ``NUMBA_CACHE_DIR``, the module's folder and the user's
-    cache folder. If none is writable, every process compiles for itself.
+    The machine code is cached in ``NUMBA_CACHE_DIR``, the module's folder or the user's cache folder, whichever is the
+    first that is writable. If none is writable, every process compiles for itself.
     """
     dispatcher: Any = numba.njit(nogil=True)(loop)
-    with suppress(RuntimeError):  # numba found no folder for it
+    with suppress(RuntimeError):  # numba found no writable folder
         dispatcher._cache = OptionalCache(loop)
     return cast("Loop", dispatcher)
 
 
 def cache_folder() -> Path | None:
-    """Folder in which the machine code of this package is kept; None if there is none."""
+    """Folder that caches this package's machine code; None if no folder is writable."""
     with suppress(RuntimeError):
         return Path(FunctionCache(compiled).cache_path)
     return None
 
 
 def target() -> str:
-    """Version of numba and kind of processor, which machine code is for."""
+    """Version of numba and type of processor that cached machine code is valid for."""
     return f"{numba.__version__} {cpu_target.target_context.codegen().magic_tuple()}"
 
 
 class OptionalCache:
-    """Numba's cache of a function, without its errors for a full disk or a damaged file."""
+    """Numba's function cache that ignores full disks and damaged files."""
 
     def __init__(self, loop: Callable[..., object]) -> None:
         self._cache: Any = FunctionCache(loop)
         self.cache_path = self._cache.cache_path
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Load the machine code for a signature; None if it is not there or cannot be read."""
+        """Load the machine code for a signature; None if it is absent or unreadable."""
         try:
             return self._cache.load_overload(signature, target)
         except Exception:  # noqa: BLE001  (a damaged pickle may raise anything)
@@ -55,6 +55,6 @@ class OptionalCache:
             return None
 
     def save_overload(self, signature: Any, code: Any) -> None:
-        """Save the machine code for a signature, if there is room."""
+        """Save the machine code for a signature, if the disk has space."""
         with suppress(OSError):
             self._cache.save_overload(signature, code)

@@ -1,4 +1,4 @@
-"""Crops: the pixels of single cells, in windows that are the same over time."""
+"""Crops: pixels of single cells, in windows of constant size over time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyama_dask.kernels.compiled import compiled
 
 
 def padded_boxes(boxes: npt.NDArray[np.integer], padding: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Boxes (..., 4) widened by `padding` pixels on every side, as far as the (H, W) frame reaches."""
+    """(..., 4) boxes widened by `padding` pixels on every side, clipped to the (H, W) frame."""
     h, w = shape
     top = np.maximum(boxes[..., :2] - padding, 0)
     bottom = np.minimum(boxes[..., 2:] + padding, np.array([h, w]))
@@ -20,7 +20,7 @@ def padded_boxes(boxes: npt.NDArray[np.integer], padding: int, shape: tuple[int,
 
 
 def window_shapes(boxes: npt.NDArray[np.integer], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Size of every cell's window: that of its largest box.
+    """Window size of every cell: the size of its largest box.
 
     Parameters
     ----------
@@ -39,33 +39,33 @@ def window_shapes(boxes: npt.NDArray[np.integer], valid: npt.NDArray[np.bool_]) 
 
 @dataclass(frozen=True)
 class Scale:
-    """How grey levels become crop values: ``(grey - offset) / scale``, clipped to 0..1."""
+    """Linear map from grey levels to crop values: ``(grey - offset) / scale``, clipped to 0..1."""
 
     offset: float
     scale: float
 
     @classmethod
     def between(cls, low: float, high: float) -> Scale:
-        """Scale that takes `low` to 0 and `high` to 1; a channel that is constant, or unknown, becomes 0."""
+        """Scale that maps `low` to 0 and `high` to 1; everything to 0 if the limits are equal or NaN."""
         return cls(low if np.isfinite(low) else 0.0, high - low if high > low else 1.0)
 
 
 class Windows:
-    """The windows of all cells over a block of frames; the box of a frame is at the top-left corner, all else is 0.
+    """Windows of all cells over a block of frames: each box in the top-left corner of its window, zeros elsewhere.
 
     Parameters
     ----------
     sizes
         (N, 2) height and width of the cells' windows.
     frames
-        Frames T of the block.
+        Number of frames T in the block.
     dtype
         float32 for intensities in 0..1, uint8 for masks.
 
     Attributes
     ----------
     flat
-        One array with the windows (T, h, w) of all cells, one after the other.
+        One array that holds the (T, h, w) windows of all cells, one after the other.
     """
 
     def __init__(self, sizes: npt.NDArray[np.int32], frames: int, dtype: npt.DTypeLike) -> None:
@@ -90,11 +90,11 @@ class Windows:
         frame
             (H, W) grey levels.
         background
-            (H, W), of which `weight` times is subtracted; None for none. NaN becomes 0.
+            (H, W) background, subtracted `weight` times; None to subtract nothing. NaN becomes 0.
         scale
-            How grey levels become 0..1.
+            Map from grey levels to 0..1.
         boxes, valid
-            (N, 4) half-open boxes, and (N,) whether each cell was seen.
+            (N, 4) half-open boxes, and (N,) mask of the cells present in the frame.
         """
         back = np.zeros((0, 0), np.float32) if background is None else background
         places = self._starts + k * self._areas

@@ -1,4 +1,4 @@
-"""Changes of level in traces: cumulative sums of what lies above and below a reference."""
+"""Changes of level in traces, by cumulative sums of deviations from a reference."""
 
 from __future__ import annotations
 
@@ -11,52 +11,51 @@ import numpy.typing as npt
 from pyama_dask.kernels.compiled import compiled
 
 GAUSSIAN = 0.6744897501960817
-"""Median of the absolute value of a normal number with variance 1."""
+"""Median absolute value of a standard normal variable."""
 
 
 def cusum(
     values: npt.NDArray[np.float64], *, threshold: float, drift: float, baseline: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Find changes of level by two-sided cumulative sums, as by Page (1954), doi:10.1093/biomet/41.1-2.100.
+    """Find changes of level by two-sided cumulative sums (Page 1954, doi:10.1093/biomet/41.1-2.100).
 
-    The reference is the median of the first samples, and comes nearer to the mean with each sample that is close to it.
-    What a sample lies above it, in units of the noise and less `drift`, is added to a sum that never falls below 0;
-    another sum takes what lies below. When a sum passes `threshold`, the level has changed: at the first sample, of
-    those since when the sum has been above 0, that is closer to the new level than to the reference. All begins anew
-    there.
+    The reference starts as the median of the first samples and is then averaged with each sample close to it.
+    Deviations above the reference, in units of the noise and reduced by `drift`, are added to a sum that never falls
+    below 0; deviations below it are added to a second sum. When a sum exceeds `threshold`, the level has changed. The
+    change is dated to the first sample, since the sum was last 0, that is closer to the new level than to the
+    reference. The search restarts there.
 
     Parameters
     ----------
     values
         (times,) one trace without NaN.
     threshold
-        Of the sums, in units of the noise.
+        Limit of the sums, in units of the noise.
     drift
-        What a sample may lie away from the reference without being counted, in units of the noise: half the smallest
-        change to be found.
+        Deviation from the reference that is not counted, in units of the noise: half the smallest change to be found.
     baseline
-        Samples by which a reference begins.
+        Number of samples that define a new reference.
 
     Returns
     -------
     samples
-        (changes,) index at which each new level begins.
+        (changes,) index of the first sample at each new level.
     sizes
-        (changes,) by how much the level rises, or falls: the difference of medians of `baseline` samples.
+        (changes,) rise (positive) or fall of the level: the difference of medians of `baseline` samples.
     sums
-        (changes,) value of the sum, in units of the noise, when it had passed the threshold.
+        (changes,) value of the sum, in units of the noise, when it exceeded the threshold.
     """
     values = np.ascontiguousarray(values, np.float64)
     places, sizes, sums = np.empty(len(values), np.int64), np.empty(len(values)), np.empty(len(values))
     scale = noise(values)
-    found = _cusum(values, scale, threshold, drift, baseline, places, sizes, sums)
-    return places[:found].copy(), sizes[:found].copy(), sums[:found].copy()
+    count = _cusum(values, scale, threshold, drift, baseline, places, sizes, sums)
+    return places[:count].copy(), sizes[:count].copy(), sums[:count].copy()
 
 
 def noise(values: npt.NDArray[np.float64]) -> float:
-    """Standard deviation of a trace's noise, from the median of its steps, which changes of level hardly move.
+    """Standard deviation of a trace's noise, from the median of its steps, which is robust to changes of level.
 
-    Where most steps are 0 it is that of all steps; 0 for a trace that never changes.
+    If most steps are 0, it is computed from all steps; 0 for a constant trace.
     """
     steps = np.diff(values)
     if not steps.size:
@@ -69,7 +68,7 @@ def noise(values: npt.NDArray[np.float64]) -> float:
 def _cusum(
     values: Any, scale: float, threshold: float, drift: float, baseline: int, places: Any, sizes: Any, sums: Any
 ) -> int:
-    found, start = 0, 0
+    count, start = 0, 0
     while scale > 0 and len(values) - start > baseline:
         reference = np.median(values[start : start + baseline])
         above = below = 0.0
@@ -91,6 +90,6 @@ def _cusum(
         level = np.median(values[change : change + baseline])
         while abs(values[change] - level) > abs(values[change] - reference):
             change += 1
-        places[found], sums[found], sizes[found] = change, max(above, below), level - reference
-        found, start = found + 1, change
-    return found
+        places[count], sums[count], sizes[count] = change, max(above, below), level - reference
+        count, start = count + 1, change
+    return count

@@ -1,4 +1,4 @@
-"""Display levels: half-size 8-bit versions of stacks, for people to look at."""
+"""Display levels: half-size 8-bit versions of stacks for viewing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def show_intensities(stack: np.ndarray, low: float, high: float) -> Display:
     stack
         (T, H, W) uint8, uint16 or float32; NaN is shown as 0.
     low, high
-        Grey levels shown black and white; where they are equal, or not known, all is black.
+        Grey levels shown as black and white; all black if they are equal or NaN.
 
     Returns
     -------
-    (T, H // 2, W // 2) uint8; an odd last row or column is left out.
+    (T, H // 2, W // 2) uint8; an odd last row or column is dropped.
     """
     t, h, w = stack.shape
     out = np.zeros((t, h // 2, w // 2), np.uint8)
@@ -61,7 +61,7 @@ def _show_floats(stack: Any, low: Any, high: Any, out: Any) -> None:
 
 
 def show_labels(stack: np.ndarray, top: int) -> Display:
-    """Every second pixel of labels, scaled so that `top` is white and no label is black.
+    """Subsample labels by 2 and scale them so that `top` is white and no label is black.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Features of single cells in one frame: shape from the labels, intensity from the raw pixels under them.
+"""Features of single cells in one frame: shape from the labels, intensity from the raw pixels of each cell.
 
-A feature is a function of all cells of a frame at once: it takes `Shapes` or `Intensities` and gives one value a
-cell. `SHAPE_FEATURES` and `INTENSITY_FEATURES` are the registries that the config's names are looked up in.
+A feature is a function of all cells in a frame: it takes `Shapes` or `Intensities` and returns one value per cell.
+The config looks up feature names in `SHAPE_FEATURES` and `INTENSITY_FEATURES`.
 """
 
 from __future__ import annotations
@@ -27,50 +27,53 @@ class Shapes:
     covariance: npt.NDArray[np.float64]
     """(N, 3) variance of y, variance of x and covariance of the pixel coordinates, in pixels squared."""
     perimeter: npt.NDArray[np.float64]
-    """(N,) pixels, as scikit-image's `perimeter` of 4-connected borders (Benkrid and Crookes 2000)."""
+    """(N,) pixels, as scikit-image's `perimeter` with 4-connected borders (Benkrid and Crookes 2000)."""
 
 
 @dataclass(frozen=True)
 class Intensities:
-    """Background-corrected intensities of the N cells of a frame, in label order; NaN without background."""
+    """Background-corrected intensities of the N cells of a frame, in label order; NaN if the background is NaN."""
 
     total: npt.NDArray[np.float64]
+    """(N,) grey levels."""
     mean: npt.NDArray[np.float64]
+    """(N,) grey levels."""
     maximum: npt.NDArray[np.float64]
+    """(N,) grey levels."""
     variance: npt.NDArray[np.float64]
-    """Of the pixels of a cell around their mean, in grey levels squared."""
+    """(N,) population variance of a cell's pixels, in grey levels squared."""
 
 
 # --------------------------------------------------------------------------------------------- features
 
 
 def area(shapes: Shapes) -> PerCell:
-    """Pixels of a cell."""
+    """Area in pixels."""
     return shapes.area
 
 
 def aspect_ratio(shapes: Shapes) -> PerCell:
-    """Major over minor axis of the ellipse with the cell's second moments; NaN where the minor axis is 0."""
+    """Ratio of major to minor axis of the ellipse with the cell's second moments; NaN if the minor axis is 0."""
     major, minor = _axes(shapes)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(minor > 0, np.sqrt(major / minor), np.nan)
 
 
 def circularity(shapes: Shapes) -> PerCell:
-    """4 pi area / perimeter squared: near 1 for a disk, less for what is long or ragged; NaN without perimeter."""
+    """4 pi area / perimeter squared: near 1 for a disk, lower for long or ragged cells; NaN if the perimeter is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(shapes.perimeter > 0, 4 * np.pi * shapes.area / shapes.perimeter**2, np.nan)
 
 
 def eccentricity(shapes: Shapes) -> PerCell:
-    """Eccentricity of the ellipse with the cell's second moments: 0 for a disk, towards 1 for a line."""
+    """Eccentricity of the ellipse with the cell's second moments: 0 for a disk, close to 1 for a line."""
     major, minor = _axes(shapes)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(major > 0, np.sqrt(np.clip(1 - minor / major, 0, 1)), 0.0)
 
 
 def _axes(shapes: Shapes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Variances along the major and the minor axis; the minor one from the determinant, so that lines give 0."""
+    """Variances along the major and minor axis; the minor from the determinant, so that it is exactly 0 for lines."""
     yy, xx, yx = shapes.covariance.T
     major = (yy + xx + np.hypot(yy - xx, 2 * yx)) / 2
     determinant = np.clip(yy * xx - yx * yx, 0, None)
@@ -80,22 +83,22 @@ def _axes(shapes: Shapes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float
 
 
 def intensity_total(intensities: Intensities) -> PerCell:
-    """Sum over the cell."""
+    """Sum over the cell's pixels, in grey levels."""
     return intensities.total
 
 
 def intensity_mean(intensities: Intensities) -> PerCell:
-    """Mean over the cell."""
+    """Mean over the cell's pixels, in grey levels."""
     return intensities.mean
 
 
 def intensity_max(intensities: Intensities) -> PerCell:
-    """Brightest pixel of the cell."""
+    """Maximum over the cell's pixels, in grey levels."""
     return intensities.maximum
 
 
 def intensity_variance(intensities: Intensities) -> PerCell:
-    """Variance over the cell's pixels."""
+    """Population variance over the cell's pixels, in grey levels squared."""
     return intensities.variance
 
 
@@ -118,13 +121,17 @@ def measure_shapes(labels: np.ndarray, boxes: npt.NDArray[np.integer]) -> Shapes
     labels
         (H, W) labels without gaps.
     boxes
-        (N, 4) their boxes.
+        (N, 4) half-open boxes of the labels.
+
+    Returns
+    -------
+    Shapes of the N cells.
     """
     sums = np.zeros((len(boxes), 6), np.int64)
     perimeter = np.zeros(len(boxes))
     _shape_sums(labels, boxes, sums, perimeter)
     n, y, x, yy, xx, yx = sums.T.astype(np.float64)
-    squared = 4 * n * n  # coordinates were doubled to count from the box's centre in whole numbers
+    squared = 4 * n * n  # coordinates were doubled, so that they are integers relative to the box centre
     covariance = np.stack([n * yy - y * y, n * xx - x * x, n * yx - y * x], axis=1) / squared[:, None]
     return Shapes(sums[:, 0], covariance, perimeter)
 
@@ -162,7 +169,7 @@ def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
 
 @compiled
 def _largest(boxes: Any, margin: int) -> int:
-    """Pixels of the largest box with a margin all around."""
+    """Number of pixels of the largest box, with a margin on all sides."""
     largest = 0
     for k in range(boxes.shape[0]):
         largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2 * margin) * (boxes[k, 3] - boxes[k, 1] + 2 * margin))
@@ -171,7 +178,7 @@ def _largest(boxes: Any, margin: int) -> int:
 
 @compiled
 def _edge_length(edge: Any) -> float:
-    """Length of a border image by the configuration of each border pixel's neighbours."""
+    """Length of a border image, from the neighbour configuration of each border pixel."""
     straight, diagonal, mixed = 0, 0, 0
     for y in range(1, edge.shape[0] - 1):
         for x in range(1, edge.shape[1] - 1):
@@ -202,19 +209,23 @@ def measure_intensities(
     frame
         (H, W) raw fluorescence.
     background
-        (H, W) its background.
+        (H, W) background in grey levels.
     weight
-        0 to 1, how much of the background is subtracted.
+        Fraction of the background that is subtracted, 0 to 1.
     labels, boxes
-        (H, W) labels without gaps, and their (N, 4) boxes.
+        (H, W) labels without gaps, and their (N, 4) half-open boxes.
+
+    Returns
+    -------
+    Intensities of the N cells.
     """
-    found = np.zeros((4, len(boxes)))
-    _intensities(frame, background, weight, labels, boxes, found)
-    return Intensities(*found)
+    out = np.zeros((4, len(boxes)))
+    _intensities(frame, background, weight, labels, boxes, out)
+    return Intensities(*out)
 
 
 @compiled
-def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, found: Any) -> None:
+def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, out: Any) -> None:
     values = np.empty(_largest(boxes, 0))
     for k in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
@@ -232,4 +243,4 @@ def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: A
         squares = 0.0
         for i in range(count):
             squares += (values[i] - mean) ** 2
-        found[0, k], found[1, k], found[2, k], found[3, k] = total, mean, largest, squares / count
+        out[0, k], out[1, k], out[2, k], out[3, k] = total, mean, largest, squares / count

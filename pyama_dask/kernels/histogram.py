@@ -1,4 +1,4 @@
-"""Grey levels of a whole FOV from blocks of it: histograms that add up, and the percentiles they give."""
+"""Grey levels of a whole FOV from its blocks: additive histograms, and percentiles computed from them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy.typing as npt
 from pyama_dask.kernels.compiled import compiled
 
 FINE = 16
-"""Bins a grey level for values that are not whole numbers: their percentiles are within 1/16 grey level."""
+"""Bins per grey level for non-integer values; percentiles are accurate to 1/16 grey level."""
 _SPAN = 65536
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts of the grey levels that occur: exact for whole numbers, in bins of 1/`FINE` otherwise. NaN is left out.
+    """Counts of the grey levels that occur: exact for integers, in bins of 1/`FINE` otherwise. NaN is ignored.
 
-    Sums of histograms of blocks equal the histogram of all blocks, in any order.
+    The sum of the blocks' histograms equals the histogram of all blocks, in any order.
     """
 
     values: npt.NDArray[np.float64]
     """(K,) ascending values, or lower edges of bins."""
     counts: npt.NDArray[np.int64]
-    """(K,) how often each occurs."""
+    """(K,) number of occurrences of each value."""
     bin_width: float
-    """0 for whole numbers."""
+    """0 for integers."""
     minimum: float
     maximum: float
 
@@ -57,13 +57,13 @@ class Histogram:
         width: float,
         limits: tuple[float, float],
     ) -> Histogram:
-        """Histogram of what was counted; of nothing if there are no values."""
+        """Histogram of counted values; empty if there are no values."""
         low, high = limits if values.size else (np.nan, np.nan)
         return cls(values, counts, width, float(low), float(high))
 
     @classmethod
     def sum(cls, parts: Sequence[Histogram]) -> Histogram:
-        """Histogram of all parts together; they must be of one kind."""
+        """Sum of histograms, which must all have the same bin width."""
         values, place = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
         counts = np.zeros(values.size, np.int64)
         np.add.at(counts, place, np.concatenate([part.counts for part in parts]))
@@ -72,7 +72,7 @@ class Histogram:
         return cls(values, counts, parts[0].bin_width, float(low), float(high))
 
     def percentile(self, percent: float) -> float:
-        """Percentile with linear interpolation between ranks, as `numpy.percentile`; NaN of nothing."""
+        """Percentile with linear interpolation between ranks, as `numpy.percentile`; NaN if the histogram is empty."""
         total = int(self.counts.sum())
         if not total:
             return float("nan")
@@ -82,7 +82,7 @@ class Histogram:
         return lower + (upper - lower) * (rank - int(rank))
 
     def _ranked(self, rank: int) -> float:
-        """Value at a rank from 0; values of one bin count as spread evenly over it."""
+        """Value at a 0-based rank; values in one bin are assumed to be spread evenly over it."""
         upto = self.counts.cumsum()
         k = int(np.searchsorted(upto, rank, side="right"))
         within = (rank - (upto[k] - self.counts[k]) + 0.5) / self.counts[k]
@@ -90,13 +90,13 @@ class Histogram:
         return min(max(value, self.minimum), self.maximum)
 
     def window(self) -> tuple[float, float]:
-        """1st and 99th percentile; minimum and maximum where these two are equal."""
+        """1st and 99th percentile; minimum and maximum if the two percentiles are equal."""
         low, high = self.percentile(1), self.percentile(99)
         return (low, high) if high > low else (self.minimum, self.maximum)
 
 
 class FineLevels:
-    """Counts float values frame by frame, in bins of 1/`FINE` grey level from -65536 to 65536; NaN is left out."""
+    """Counter of float values, frame by frame, in bins of 1/`FINE` grey level from -65536 to 65536; NaN is ignored."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((2, 2 * _SPAN * FINE), np.uint32)
@@ -121,7 +121,7 @@ class FineLevels:
             )
 
     def histogram(self) -> Histogram:
-        """Histogram of all that was counted."""
+        """Histogram of all counted values."""
         bins = np.flatnonzero(self._counts[0] | self._counts[1])
         counts = self._counts[:, bins].sum(0, dtype=np.int64)
         low, high = self._limits.tolist()
@@ -156,7 +156,7 @@ def _count_corrected(frame: Any, background: Any, weight: float, counts: Any, li
 
 @compiled
 def _columns(width: int) -> Any:
-    """Memory for one row: its values, their bins, and the limits of every column, which need no waiting."""
+    """Buffers for one row: its values, their bins, and limits per column (one per row would serialize the loop)."""
     return np.empty(width), np.empty(width, np.int32), np.full(width, np.inf), np.full(width, -np.inf)
 
 
@@ -167,4 +167,4 @@ def _count_row(row: Any, places: Any, lows: Any, highs: Any, counts: Any) -> Non
         lows[x], highs[x] = min(lows[x], row[x]), max(highs[x], row[x])
         places[x] = np.int32(min(max((row[x] + 65536.0) * 16.0, 0.0), last))
     for x in range(row.size):
-        counts[x & 1, places[x]] += 1  # neighbours are often in one bin: two counters wait less for each other
+        counts[x & 1, places[x]] += 1  # neighbours often share a bin: two counters avoid waiting for the last write

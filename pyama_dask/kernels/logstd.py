@@ -1,12 +1,11 @@
-"""Logarithm of the local standard deviation: its histogram and its threshold, without computing a logarithm a pixel.
+"""Logarithm of the local standard deviation: its histogram and threshold, without one logarithm per pixel.
 
-In a window of n pixels the variance times n squared, ``n sum(v v) - sum(v)**2``, is a whole number. The logarithm of
-its root grows with it, so that the edges of histogram bins, and a threshold, can be translated into whole numbers
-once, and pixels compared with those. A window without variance has the value 0 by definition, which is that of a
-variance of 1.
+In a window of n pixels, the variance times n squared, ``n sum(v v) - sum(v)**2``, is an integer. The logarithm of its
+square root grows with it, so histogram edges and thresholds are converted to integers once and pixels are compared with
+these. A window with zero variance has the value 0 by definition, like a window with variance 1.
 
-The variance is at most a quarter of the squared range of the window (Popoviciu 1935). Sums that overflow are right
-modulo the size of a word, so that 32 bits do for a frame whose windows all have n * range below 2**17.
+The variance is at most a quarter of the window's squared range (Popoviciu 1935). Sums that overflow are still correct
+modulo the word size, so 32 bits suffice for a frame in which n * range stays below 2**17 in every window.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from pyama_dask.kernels.bitmask import Bits, empty_words, pack_row
 from pyama_dask.kernels.compiled import compiled
 
 MANTISSA_BITS = 9
-"""Of a float32, that with its exponent choose where the search for a bin begins."""
+"""Leading mantissa bits of a float32 that, with the exponent, select the bin where the search starts."""
 _SHIFT = 23 - MANTISSA_BITS
 
 
 class LocalDeviation:
-    """Natural log of the local standard deviation of a frame, as float32 values that are never all in memory.
+    """Natural log of a frame's local standard deviation, as float32 values that are computed row by row.
 
     Parameters
     ----------
     frame
         (H, W) uint8 or uint16.
     window_size
-        Odd width of the window in pixels, at most 37 for scaled variances to be exact in float64. At the borders the
-        frame is mirrored with its edge pixels repeated.
+        Odd width of the window in pixels, at most 37 so that scaled variances are exact in float64. At the borders
+        the frame is mirrored, with the edge pixels repeated.
     """
 
     def __init__(self, frame: np.ndarray, window_size: int = 3) -> None:
@@ -46,7 +45,7 @@ class LocalDeviation:
 
     @cached_property
     def _word(self) -> type[np.unsignedinteger[Any]]:
-        """Type of the scaled variances."""
+        """Integer type that holds the scaled variances."""
         if self._size == 3 and min(self._frame.shape) >= 3:
             largest_range = _largest_range(self._frame)
         else:
@@ -54,32 +53,32 @@ class LocalDeviation:
         return np.uint32 if self._size**2 * largest_range < 2**17 else np.uint64
 
     def _source(self) -> Any:
-        """What loops over the scaled variances take: frame, mirrored rows and columns, window, and room for a row."""
+        """Arguments of the loops over scaled variances: frame, mirrored rows and columns, window size, row buffers."""
         down, scaled = np.empty((2, self._columns.size), self._word), np.empty(self._frame.shape[1], self._word)
         return self._frame, self._rows, self._columns, self._size, down, scaled
 
     def values(self) -> npt.NDArray[np.float32]:
-        """(H, W) all values."""
+        """(H, W) values of all pixels."""
         out = np.empty(self._frame.shape, np.float32)
         _values(self._source(), out)
         return out
 
     def value_of(self, scaled: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Values of variances that are scaled by the window's pixels squared."""
+        """Values of scaled variances (variance times n squared)."""
         return (0.5 * np.log(scaled / float(self._size**4))).astype(np.float32)
 
     @cached_property
     def _extremes(self) -> npt.NDArray[np.float64]:
-        found = np.array([np.iinfo(self._word).max, 0], self._word)
-        _extremes(self._source(), found)
-        return found.astype(np.float64)
+        extremes = np.array([np.iinfo(self._word).max, 0], self._word)
+        _extremes(self._source(), extremes)
+        return extremes.astype(np.float64)
 
     def histogram(self, bins: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """(bins,) counts and (bins + 1,) edges between minimum and maximum, as `numpy.histogram` gives them."""
+        """(bins,) counts and (bins + 1,) edges between minimum and maximum, as `numpy.histogram` returns them."""
         edges = np.histogram_bin_edges(self.value_of(self._extremes), bins)
         starts = self.least_reaching(edges[:-1])
-        # all numbers of one exponent and leading mantissa begin their search at the bin of the smallest of them, which
-        # may be just below the boundary, as numbers are rounded to float32; steps are the bins that they may go on by
+        # All numbers with the same exponent and leading mantissa start their search at the bin of the smallest of
+        # them (just below the boundary, because numbers are rounded to float32); `steps` bounds the length of a search.
         low, high = (int(bits) >> _SHIFT for bits in self._extremes.astype(np.float32).view(np.int32))
         boundaries = (np.arange(low, high + 2, dtype=np.int32) << _SHIFT).view(np.float32)
         smallest = np.ceil(np.nextafter(boundaries[:-1], np.float32(0)))
@@ -91,7 +90,7 @@ class LocalDeviation:
         return counts.sum(0), edges
 
     def above(self, cut: float) -> Bits:
-        """Mask of the pixels whose value is above a cut, compared in float32."""
+        """Mask of the pixels whose value exceeds a cut, compared as float32."""
         just_above = np.nextafter(np.float32(cut), np.float32(np.inf))
         least = self.least_reaching(np.array([just_above], np.float32)).astype(self._word)
         words = empty_words(self._frame.shape)
@@ -104,7 +103,7 @@ class LocalDeviation:
         return float(values[values <= np.float32(cut)].std(dtype=np.float64))
 
     def least_reaching(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Smallest scaled variances whose values are at least the ones given; whole numbers, found by bisection."""
+        """Smallest scaled variances (integers, found by bisection) whose values are at least the given ones."""
         below = np.zeros(len(values))
         reaching = np.full(len(values), self._extremes[1] + 1)
         while (reaching - below > 1).any():
@@ -121,7 +120,7 @@ class LocalDeviation:
 
 @compiled
 def _largest_range(frame: Any) -> Any:
-    """Largest difference of two pixels of a window of 3 by 3."""
+    """Largest difference between two pixels of any 3 x 3 window."""
     high, low = np.empty(frame.shape[1], frame.dtype), np.empty(frame.shape[1], frame.dtype)
     largest = 0
     for y in range(1, frame.shape[0] - 1):
@@ -141,14 +140,14 @@ def _highest_lowest(above: Any, row: Any, below: Any, high: Any, low: Any) -> No
 def _row_range(high: Any, low: Any) -> Any:
     largest = np.uint16(0)
     for x in range(high.size - 2):
-        found = max(high[x], high[x + 1], high[x + 2]) - min(low[x], low[x + 1], low[x + 2])
-        largest = max(largest, np.uint16(found))
+        difference = max(high[x], high[x + 1], high[x + 2]) - min(low[x], low[x + 1], low[x + 2])
+        largest = max(largest, np.uint16(difference))
     return largest
 
 
 @compiled
 def _scaled_row(source: Any, y: int) -> Any:
-    """Variance times n squared of one row; that of windows without variance is the one of value 0."""
+    """Scaled variances of one row; zero variance is replaced by the one whose value is 0."""
     frame, rows, columns, size, down, out = source
     half, width = size // 2, out.size
     total, squares = down[0, half : half + width], down[1, half : half + width]
@@ -219,31 +218,31 @@ def _values(source: Any, out: Any) -> None:
 
 
 @compiled
-def _extremes(source: Any, found: Any) -> None:
-    low, high = found[0], found[1]
+def _extremes(source: Any, extremes: Any) -> None:
+    low, high = extremes[0], extremes[1]
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
             low, high = min(low, scaled[x]), max(high, scaled[x])
-    found[0], found[1] = low, high
+    extremes[0], extremes[1] = low, high
 
 
 @compiled
 def _histogram(source: Any, first_bin: Any, low: int, steps: int, limits: Any, counts: Any) -> None:
     rounded = np.empty(source[0].shape[1], np.float32)
-    found = rounded.view(np.int32)  # in place: leading bits become bins; indices are unsigned, to be taken as they are
+    places = rounded.view(np.int32)  # shared memory: leading bits become bins; unsigned indices skip numba's wraparound
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
             rounded[x] = scaled[x]
         for x in range(scaled.size):
-            k = first_bin[np.uint32((found[x] >> _SHIFT) - low)]
-            found[x] = k + (scaled[x] >= limits[np.uint32(k)])
+            k = first_bin[np.uint32((places[x] >> _SHIFT) - low)]
+            places[x] = k + (scaled[x] >= limits[np.uint32(k)])
         for _ in range(1, steps):
             for x in range(scaled.size):
-                found[x] += scaled[x] >= limits[np.uint32(found[x])]
+                places[x] += scaled[x] >= limits[np.uint32(places[x])]
         for x in range(scaled.size):
-            counts[x & 3, found[x]] += 1  # neighbours are often in one bin: four counters wait less for each other
+            counts[x & 3, places[x]] += 1  # neighbours often share a bin: four counters avoid waiting for the last one
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Binary morphology with disks, and the boxes of labels. Pixels outside the frame never count."""
+"""Binary morphology with disks, and bounding boxes of labels. Pixels outside the frame never count."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pyama_dask.kernels.runlength import find_runs
 
 
 def disk(radius: int) -> Reach:
-    """Reach of a disk: all pixels at a distance from the centre of at most the radius."""
+    """Reach of a disk: all pixels whose distance from the centre is at most the radius."""
     return np.array([math.isqrt(radius * radius - dy * dy) for dy in range(radius + 1)])
 
 
 def repeated(reach: Reach, times: int) -> Reach:
-    """Reach of the sum of a footprint with itself: how far one gets in so many moves; 0 times is the single pixel."""
+    """Reach of the n-fold sum of a footprint with itself; for n = 0, a single pixel."""
     total = np.zeros(1, np.int64)
     for _ in range(times):
         longer = np.zeros(total.size + reach.size - 1, np.int64)
@@ -41,7 +41,7 @@ def opening(mask: Bits, reach: Reach) -> Bits:
 
 
 def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:
-    """Half-open boxes (y0, x0, y1, x1) in pixels of the labels 1..N.
+    """Half-open bounding boxes (y0, x0, y1, x1) of the labels 1..N, in pixels.
 
     Parameters
     ----------
@@ -50,24 +50,24 @@ def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:
 
     Returns
     -------
-    (N, 4) boxes in label order.
+    (N, 4) int32 boxes in label order.
     """
     count = int(labels.max(initial=0))
     h, w = labels.shape
-    found = np.tile(np.array([h, w, 0, 0], np.int32), (count, 1))
-    _boxes(labels, *find_runs(pack(labels)), found)
-    return found
+    out = np.tile(np.array([h, w, 0, 0], np.int32), (count, 1))
+    _boxes(labels, *find_runs(pack(labels)), out)
+    return out
 
 
 @compiled
-def _boxes(labels: Any, first: Any, begins: Any, ends: Any, found: Any) -> None:
+def _boxes(labels: Any, first: Any, begins: Any, ends: Any, out: Any) -> None:
     for y in range(labels.shape[0]):
         for k in range(first[y], first[y + 1]):
             begin = begins[k]
             for x in range(begins[k] + 1, ends[k] + 1):
                 if x < ends[k] and labels[y, x] == labels[y, begin]:
                     continue
-                box = found[labels[y, begin] - 1]
+                box = out[labels[y, begin] - 1]
                 box[0] = min(box[0], y)
                 box[1] = min(box[1], begin)
                 box[2] = max(box[2], y + 1)

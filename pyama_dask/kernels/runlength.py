@@ -1,8 +1,8 @@
-"""Connected components of masks by their runs: stretches of set pixels within a row.
+"""Connected components of masks from their runs: stretches of set pixels within a row.
 
-A frame of cells has some ten thousand runs where it has millions of pixels, so that components, sizes and holes cost
-next to nothing once the runs are found. Runs are kept in raster order; parents form a union-find forest (Tarjan 1975)
-whose roots are the first runs of their components.
+A frame of cells has about ten thousand runs but millions of pixels, so components, areas and holes are cheap once the
+runs are known. Runs are kept in raster order; parents form a union-find forest (Tarjan 1975) whose roots are the first
+runs of their components.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pyama_dask.kernels.bitmask import ALL, LAST, ONE, Bits, empty_words
 from pyama_dask.kernels.compiled import compiled
 
 Runs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
-"""(H + 1,) number of the first run of every row, and the half-open columns where each run begins and ends."""
+"""(H + 1,) index of each row's first run, and the half-open columns of the runs: begins and ends."""
 
-# In a product with a power of two the six highest bits are those of this sequence from there on, and no two are alike
-# (de Bruijn 1946); the table tells which power it was.
+# The six highest bits of this de Bruijn sequence (1946) times a power of two are different for each power; the table
+# maps them back to the exponent.
 _SEQUENCE, _HIGHEST = np.uint64(0x03F79D71B4CB0A89), np.uint64(58)
 _POWER = np.zeros(64, np.int64)
 _POWER[[(int(_SEQUENCE) << k) % 2**64 >> 58 for k in range(64)]] = range(64)
@@ -33,11 +33,11 @@ def solid(mask: Bits, min_size: int) -> Bits:
     mask
         (H, W) bits.
     min_size
-        Pixels; 0 keeps all objects.
+        Pixels; 0 to keep all objects.
 
     Returns
     -------
-    New mask. A hole is a part of the background that does not reach the border of the frame.
+    New mask. A hole is a background component that does not touch the border of the frame.
     """
     words = empty_words(mask.shape)
     _solid(*find_runs(mask), min_size, mask.width, words)
@@ -45,11 +45,11 @@ def solid(mask: Bits, min_size: int) -> Bits:
 
 
 def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
-    """Label the 4-connected objects of `min_size` to `max_size` pixels 1..N, in raster order of first pixels.
+    """Label the 4-connected objects of `min_size` to `max_size` pixels as 1..N, in raster order of first pixels.
 
     Returns
     -------
-    (H, W) labels, which are only right while N fits 16 bits; N; and the pixels of all objects that are too large.
+    (H, W) uint16 labels, valid only if N fits 16 bits; N; and the total area of objects that are too large.
     """
     out = np.zeros(mask.shape, np.uint16)
     count, too_large = _label(*find_runs(mask), min_size, max_size, out)
@@ -59,7 +59,7 @@ def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint
 def find_runs(mask: Bits) -> Runs:
     """Find the runs of a mask in raster order."""
     h, w = mask.shape
-    # memory of runs that do not occur is never touched
+    # memory for runs that do not occur is never touched, so the system does not allocate it
     first = np.empty(h + 1, np.int32)
     begins, ends = (np.empty(h * (w // 2 + 1), np.int32) for _ in range(2))
     count = _find_runs(mask.words, w, first, begins, ends)
@@ -115,7 +115,7 @@ def _root(parent: Any, k: int) -> int:
 
 @compiled
 def _join(first: Any, begins: Any, ends: Any) -> Any:
-    """Root of every run's component."""
+    """Root of each run's component."""
     parent = np.arange(first[-1])
     for y in range(1, first.size - 1):
         a, b = first[y - 1], first[y]
@@ -187,7 +187,7 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: A
 
 @compiled
 def _fill_closed(first: Any, begins: Any, ends: Any, width: int, out: Any) -> None:
-    """Fill the runs of background whose component does not reach the border."""
+    """Fill the background runs whose component does not touch the border."""
     height = out.shape[0]
     parent = _join(first, begins, ends)
     opened = np.zeros(parent.size, np.bool_)

@@ -1,8 +1,7 @@
 """Cells in phase contrast: LOG-STD segmentation of single frames.
 
-The method is the segmentation of PyAMA: the logarithm of the local standard deviation is high inside cells, which
-are textured, and low between them; a threshold in the valley of its histogram parts the two, and a morphological
-clean-up follows.
+The method is PyAMA's segmentation: the logarithm of the local standard deviation is high inside textured cells and low
+between them. A threshold in the valley of its histogram separates the two, followed by a morphological clean-up.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pyama_dask.kernels.runlength import label, solid
 
 HISTOGRAM_BINS = 200
 LARGE_LOSS = 0.1
-"""Part of a frame in objects that are dropped as too large from which on a warning is due."""
+"""Fraction of a frame, lost to objects dropped as too large, above which a warning is issued."""
 
 
 def segment(
@@ -38,7 +37,9 @@ def segment(
     morph_size: Annotated[
         OddSize, Field(description="pixels, odd: diameter of the disk that closes gaps and opens bridges")
     ] = 7,
-    morph_iterations: Annotated[Whole, Field(description="how often the disk is applied; fewer keeps thin cells")] = 3,
+    morph_iterations: Annotated[
+        Whole, Field(description="number of times the disk is applied; lower it to keep thin cells")
+    ] = 3,
     min_object_size: Annotated[
         Whole | None, Field(description="pixels: smaller objects are dropped; null for no limit")
     ] = 50,
@@ -46,24 +47,24 @@ def segment(
         Whole | None, Field(description="pixels: larger objects are dropped; null for no limit")
     ] = 10000,
 ) -> npt.NDArray[np.uint16]:
-    """Find the cells of one phase-contrast frame.
+    """Segment the cells of one phase-contrast frame.
 
-    Threshold on the local standard deviation, close, drop specks, fill holes, open, label, and keep objects of
-    the right size. Pixels outside the frame never count.
+    Threshold the local standard deviation, close, drop specks, fill holes, open, label, and keep the objects whose
+    area is within limits. Pixels outside the frame never count.
 
     Parameters
     ----------
     frame
         (H, W) uint8 or uint16.
     logstd_window_size
-        Width in pixels of the square in which the standard deviation is taken.
+        Odd width in pixels of the square window for the standard deviation.
     threshold
         ``valley``: lowest point of the histogram between background and cells; ``mode``: mode of the background
         plus three standard deviations.
     morph_size
-        Odd diameter in pixels of the disk that closes and opens.
+        Odd diameter in pixels of the disk for closing and opening.
     morph_iterations
-        How often the disk is applied.
+        Number of times the disk is applied.
     min_object_size, max_object_size
         Smallest and largest area of a cell in pixels; None for no limit.
 
@@ -74,12 +75,12 @@ def segment(
     Warns
     -----
     MethodWarning
-        If objects that are too large cover much of the frame.
+        If too-large objects cover more than `LARGE_LOSS` of the frame.
 
     Raises
     ------
     OverflowError
-        If there are more than 65535 objects.
+        If the frame has more than 65535 objects.
     """
     deviation = LocalDeviation(frame, logstd_window_size)
     mask = deviation.above({"valley": threshold_valley, "mode": threshold_mode}[threshold](deviation))
@@ -90,27 +91,27 @@ def segment(
     if too_large > LARGE_LOSS * frame.size:
         warnings.warn(
             f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped; "
-            "cells may have merged: look at seg_labeled, and try fewer morph_iterations, or 'threshold: mode'",
+            "cells may have merged. Fix: check seg_labeled, then try fewer morph_iterations or 'threshold: mode'",
             MethodWarning,
             stacklevel=2,
         )
     if count > np.iinfo(np.uint16).max:
-        raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels; raise min_object_size")
+        raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels. Fix: raise min_object_size")
     return labels
 
 
 def threshold_mode(deviation: LocalDeviation) -> float:
-    """Mode of the background plus three standard deviations of the values at or below it."""
+    """Mode of the background plus three standard deviations of the values up to the mode."""
     counts, edges = deviation.histogram(HISTOGRAM_BINS)
     mode = float((edges[:-1] + edges[1:])[counts.argmax()] / 2)
     return mode + 3.0 * deviation.spread_up_to(mode)
 
 
 def threshold_valley(deviation: LocalDeviation) -> float:
-    """Lowest point between the background mode and the cell mode of the smoothed histogram.
+    """Lowest point between background mode and cell mode in the smoothed histogram.
 
-    The cell mode is the local maximum right of the background mode that rises most above the lowest point between
-    the two. Where none rises by 5 % of its own height there is one mode only, and `threshold_mode` decides.
+    The cell mode is the local maximum, right of the background mode, that rises most above the lowest point between
+    the two. If no maximum rises by 5 % of its own height, the histogram has one mode and `threshold_mode` applies.
     """
     counts, edges = deviation.histogram(HISTOGRAM_BINS)
     centres = (edges[:-1] + edges[1:]) / 2

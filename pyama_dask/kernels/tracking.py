@@ -1,7 +1,7 @@
-"""Cells through time: linking boxes by overlap, and choosing the cells that are kept.
+"""Cells through time: linking of boxes by overlap, and selection of the cells to keep.
 
-Only boxes are needed, not pixels. The method is the tracker of PyAMA: intersection over union of bounding boxes and
-the Hungarian assignment (Kuhn 1955).
+Only boxes are needed, not pixels. The method is PyAMA's tracker: intersection over union of bounding boxes and the
+Hungarian assignment (Kuhn 1955).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Boxes = npt.NDArray[np.integer]
 
 
 def box_iou(a: Boxes, b: Boxes) -> npt.NDArray[np.float64]:
-    """(len(a), len(b)) intersection over union of boxes."""
+    """(len(a), len(b)) intersection over union of each pair of boxes."""
     a, b = a.astype(np.int64), b.astype(np.int64)
     top = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom = np.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -36,21 +36,21 @@ def link(
     *,
     min_iou: Annotated[Fraction, Field(description="0 to 1: smallest overlap of boxes from frame to frame")] = 0.1,
 ) -> list[npt.NDArray[np.int64]]:
-    """Give every object of every frame its track id.
+    """Assign a track id to every object.
 
-    Each frame is matched to the one before it by the assignment of least total cost 1 - IoU. An object without a
-    match starts a new track; ids count from 1 and are given in label order.
+    Each frame is matched to the previous one by the assignment with the lowest total cost 1 - IoU. An object without a
+    match starts a new track; ids count from 1 and are assigned in label order.
 
     Parameters
     ----------
     per_frame
-        Boxes of the objects 1..N of every frame, in label order.
+        (N, 4) boxes of the objects 1..N of each frame, in label order.
     min_iou
-        Pairs that overlap less may not match.
+        Smallest overlap at which two boxes may match.
 
     Returns
     -------
-    For every frame (N,) ids, in label order.
+    (N,) ids per frame, in label order.
     """
     tracks: list[npt.NDArray[np.int64]] = []
     following = 1
@@ -84,16 +84,16 @@ def keep_cells(
         Whole, Field(description="pixels: cells that ever come closer to the border are left out")
     ] = 50,
 ) -> npt.NDArray[np.int64]:
-    """Ids of the cells that were followed long enough and never came near the border.
+    """Ids of the cells that were tracked long enough and never came near the border.
 
     Parameters
     ----------
     per_frame, tracks
-        Boxes, and track ids from `link`, of every frame.
+        Boxes, and track ids from `link`, per frame.
     shape
         (H, W) of the frames.
     min_frames
-        Fewest frames in which a cell must have been seen.
+        Smallest number of frames in which a cell must be present.
     border_margin
         Width in pixels of the border; a cell whose box ever enters it is dropped.
 
@@ -120,9 +120,9 @@ def relabel(labels: Any, ids: Any, out: Any) -> None:
     labels
         (H, W) labels 0..N.
     ids
-        (N + 1,) what each becomes; 0 for background.
+        (N + 1,) new value of each label; 0 for background.
     out
-        (H, W) of the ids' type.
+        (H, W) array with the dtype of `ids`.
     """
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
