@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,22 @@ def pytest_addoption(parser):
     parser.addoption("--pin", action="store_true", help="renew the pins of test_pinned.py")
 
 
-@pytest.fixture(autouse=True)
-def metadata_is_read_here(request, monkeypatch):
-    """Spare runs within the tests the process that reads metadata, but where bad input could crash this one."""
-    if request.node.get_closest_marker("guarded") is None:
-        from pyama_dask import readers
-        from pyama_dask.runs import planning
+def pytest_configure(config):
+    """Read metadata in the process of the tests, which saves a second a run; see `isolated`."""
+    from pyama_dask.readers.isolated import isolation
 
-        def read(path):
-            with readers.open_reader(path) as reader:
-                return reader.metadata
+    here = ExitStack()
+    here.enter_context(isolation(on=False))
+    config.add_cleanup(here.close)
 
-        monkeypatch.setattr(planning, "read_metadata", read)
+
+@pytest.fixture
+def isolated():
+    """Read metadata in a subprocess, as users do: for what could crash this process."""
+    from pyama_dask.readers.isolated import isolation
+
+    with isolation(on=True):
+        yield
 
 
 # ------------------------------------------------------------------ small movies, and what a run makes of them

@@ -171,14 +171,6 @@ def executed(script, **names):
 # ------------------------------------------------------------------------------------- movies and outputs
 
 
-@pytest.fixture(autouse=True)
-def metadata_is_read_here_too(metadata_is_read_here, monkeypatch):
-    from pyama_dask.api import context
-    from pyama_dask.runs import driver
-
-    monkeypatch.setattr(context, "read_metadata", driver.read_metadata)
-
-
 @pytest.fixture(scope="module")
 def data():
     return pixels(fovs=FOVS, frames=FRAMES, shape=(HEIGHT, WIDTH), cells=6, fluorescence_channels=2)

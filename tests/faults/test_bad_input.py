@@ -10,7 +10,7 @@ from support.movies import listing
 from pyama_dask import cli
 
 # a movie may crash the process that reads it; bad configs come with a good one
-EACH = [*(pytest.param(bad, marks=pytest.mark.guarded) for bad in MOVIES), *CONFIGS]
+EACH = [*(pytest.param(bad, marks=pytest.mark.usefixtures("isolated")) for bad in MOVIES), *CONFIGS]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from chaos.fuzz import fuzz_configs, fuzz_readers
 
-pytestmark = pytest.mark.guarded
+pytestmark = pytest.mark.usefixtures("isolated")
 
 
 def test_damaged_configs_work_or_are_refused():

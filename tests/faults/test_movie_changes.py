@@ -357,7 +357,7 @@ class TestReadingAgain:
 def without_digest(frame):
     def reading(part, k):
         frame(part, k)
-        part._bench.frames_read.clear()
+        part._context.frames_read.clear()
 
     return reading
 

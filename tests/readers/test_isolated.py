@@ -19,7 +19,7 @@ from pyama_dask import cli, errors
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers import isolated, open_reader, read_metadata
 
-pytestmark = pytest.mark.guarded
+pytestmark = pytest.mark.usefixtures("isolated")
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

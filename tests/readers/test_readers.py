@@ -456,6 +456,7 @@ class TestMissing:
                     else:
                         assert np.array_equal(reader.read_frame(fov, t, z=z), data[fov, t, :, z])
 
+    @pytest.mark.usefixtures("isolated")
     def test_planes_of_a_frame_are_read_though_others_are_missing(self, tmp_path):
         """Fluorescence of every second frame; one plane of a stack in one channel only; a plane of an ND2."""
         sparse, stack = noise((1, 5, 2, 1, 6, 7)), noise((2, 3, 2, 3, 6, 7))
@@ -521,6 +522,7 @@ def announce(path, old, new):
 class TestAnnounced:
     """Files that announce something else than they hold."""
 
+    @pytest.mark.usefixtures("isolated")
     @pytest.mark.parametrize("loops", ["TP", "PT"])
     def test_time_points_of_an_nd2(self, tmp_path, loops):
         """The number of images tells the time points; if positions are outermost, stage positions must agree."""

@@ -192,6 +192,7 @@ class TestCzi:
 
 
 class TestNd2:
+    @pytest.mark.usefixtures("isolated")
     def test_stamps_at_the_index_of_the_plane(self, tmp_path):
         """More and fewer stamps than planes; the first plane of a frame missing."""
         path = write_nd2(tmp_path / "a.nd2", noise(4, 20, 24), "TYX", frame_times_ms=[1000, 61_000, 181_000, 241_000])
