@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from pyama_dask.errors import TableError
 from pyama_dask.files.atomic import read_file
 
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
+_BLANK = re.compile(r"^[^\S\n]+$", re.MULTILINE)
+"""A line of spaces, which pyarrow would take for a row, other than an empty one."""
 LARGEST = 2**32 - 1
 """Largest number of a FOV, cell or frame, and of a pixel along an axis: ids of tracks have 32 bits."""
 _LARGEST_BLOCK = 2**30
@@ -29,9 +33,9 @@ class CsvText:
 
     path: Path
     comments: tuple[str, ...]
-    """Lines in front of the names of the columns."""
-    line_numbers: tuple[int, ...]
-    """Line of each row in the file, from 1."""
+    """Lines before the column names, blank lines too."""
+    body: str
+    """Lines after the column names."""
     table: Any
     """`pyarrow.Table` of text; null where a value is missing."""
 
@@ -49,29 +53,23 @@ class CsvText:
         Raises
         ------
         TableError
-            If the file cannot be read, has no head, or has a row that is torn: with too few or too many values, with
+            If the file cannot be read, has no column names, or has a torn row: with too few or too many values, with
             quotes that do not match, or without the line break at its end.
         """
         path = Path(path)
-        lines = list(enumerate(read_text(path).split("\n"), 1))
-        head = next((k for k, (_, line) in enumerate(lines) if line.strip() and not line.startswith("#")), None)
-        if head is None:
-            raise TableError(f"{path}: is empty; not even the names of columns are there")
-        columns = [names.get(name, name) for name in split_names(lines[head][1])]
+        comments, head, body = _parts(path, read_text(path))
+        columns = [names.get(name, name) for name in split_names(head)]
         _check_names(path, columns)
-        rows = [(number, line) for number, line in lines[head + 1 :] if line.strip()]
-        for number, line in (lines[head], *rows):
-            if '"' in line:
-                _check_quotes(path, number, line)
-        table = _parse(path, columns, rows)
-        number, last = lines[-1]
+        _check_quotes(path, len(comments) + 1, head + body)
+        read = cls(path, comments, body, _parse(path, len(comments) + 2, columns, body))
+        last = (body or head).rpartition("\n")[2]
         if last.strip():
+            number = len(comments) + (head + body).count("\n") + 1
             raise TableError(
                 f"{path}: line {number} has no line break at its end, so it may be cut off. Fix: write the file again, "
                 "or add the line break if the line is whole"
             )
-        comments = tuple(line.strip() for _, line in lines[:head])
-        return cls(path, comments, tuple(number for number, _ in rows), table)
+        return read
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +79,8 @@ class CsvText:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.line_numbers)
+        rows: int = self.table.num_rows
+        return rows
 
     def refuse(self, what: str) -> NoReturn:
         """Raise an error about the whole file."""
@@ -92,7 +91,8 @@ class CsvText:
         if wrong.any():
             row = int(np.argmax(wrong))
             value = quoted(self.table[column][row].as_py() or "")
-            self.refuse(f"line {self.line_numbers[row]}, column {quoted(column)}: {value} {what}")
+            line = _line_of(row, len(self.comments) + 2, self.body)
+            self.refuse(f"line {line}, column {quoted(column)}: {value} {what}")
 
     def needs(self, *columns: str) -> None:
         """Refuse a file without these columns."""
@@ -164,6 +164,23 @@ def _number(word: str | None) -> float:
         return float("nan")
 
 
+def _parts(path: Path, text: str) -> tuple[tuple[str, ...], str, str]:
+    """Split a file into the lines before the column names, the line of the names, and the rest."""
+    lines = io.StringIO(text)
+    comments: list[str] = []
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            return tuple(comments), line, _BLANK.sub("", lines.read())
+        comments.append(line.strip())
+    raise TableError(f"{path}: is empty; not even the names of columns are there")
+
+
+def _line_of(row: int, first: int, body: str) -> int:
+    """Line number of a row, counted from 0, of a body that begins at line `first`."""
+    numbers = (number for number, line in enumerate(io.StringIO(body), first) if line.strip())
+    return next(itertools.islice(numbers, row, None))
+
+
 def _check_names(path: Path, columns: list[str]) -> None:
     if len(columns) == 1 and ";" in columns[0]:
         raise TableError(f"{path}: uses semicolons. Fix: save it with commas, and with points in numbers")
@@ -171,13 +188,13 @@ def _check_names(path: Path, columns: list[str]) -> None:
         raise TableError(f"{path}: has the column {quoted(twice[0])} more than once; keep one")
 
 
-def _parse(path: Path, columns: list[str], rows: list[tuple[int, str]]) -> Any:
-    """Parse rows, each a line with its number, into a table of text."""
+def _parse(path: Path, first: int, columns: list[str], body: str) -> Any:
+    """Parse rows, which begin at line `first`, into a table of text."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
 
     types = pa.schema([(name, pa.string()) for name in columns])
-    if not rows:
+    if not body.strip():
         return types.empty_table()
     torn: list[Any] = []
 
@@ -185,7 +202,7 @@ def _parse(path: Path, columns: list[str], rows: list[tuple[int, str]]) -> Any:
         torn.append(row)
         return "skip"
 
-    content = "\n".join(line for _, line in rows).encode()
+    content = body.encode()
     missing = [*arrow_csv.ConvertOptions().null_values, "None", "<NA>"]
     table = arrow_csv.read_csv(
         io.BytesIO(content),
@@ -196,23 +213,26 @@ def _parse(path: Path, columns: list[str], rows: list[tuple[int, str]]) -> Any:
         arrow_csv.ConvertOptions(column_types=types, null_values=missing, strings_can_be_null=True),
     )
     if torn:
-        number = rows[torn[0].number - 1][0]
+        line = _line_of(torn[0].number - 1, first, body)
         raise TableError(
-            f"{path}: line {number} has {torn[0].actual_columns} values for {len(columns)} columns; the file is cut "
+            f"{path}: line {line} has {torn[0].actual_columns} values for {len(columns)} columns; the file is cut "
             "off or damaged"
         )
     return table
 
 
-def _check_quotes(path: Path, number: int, line: str) -> None:
-    """Refuse a line in which a quote is not closed, or is closed inside a value."""
-    try:
-        next(csv.reader([line], strict=True))
-    except csv.Error as error:
-        raise TableError(
-            f"{path}: line {number} has a '\"' that does not match ({error}); the file is cut off or damaged, or has "
-            "a line break inside a value"
-        ) from error
+def _check_quotes(path: Path, first: int, text: str) -> None:
+    """Refuse a line with a quote that is not closed, or closed inside a value, which pyarrow reads all the same."""
+    if '"' not in text:
+        return
+    for number, line in enumerate(io.StringIO(text), first):
+        try:
+            next(csv.reader([line.rstrip("\n")], strict=True), None)
+        except csv.Error as error:
+            raise TableError(
+                f"{path}: line {number} has a '\"' that does not match ({error}); the file is cut off or damaged, or "
+                "has a line break inside a value"
+            ) from error
 
 
 def read_text(path: Path) -> str:

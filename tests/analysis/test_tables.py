@@ -129,6 +129,8 @@ class TestTraces:
             ("fov,cell,cell_id,frame\n0,1,1,0\n", "column 'cell' more than once"),
             ("fov;cell;frame\n0;1;0\n", "save it with commas"),
             ("fov,cell,frame\n0,1,0\n\n0,1,x\n", "line 4, column 'frame': 'x' is not a number"),
+            ("# a\n \nfov,cell,frame\n \n0,1,0\n\t\n\n0,1\n", "line 8 has 2 values for 3 columns"),
+            ("# a\n \nfov,cell,frame\n \n0,1,0\n\t\n\n0,1,y\n", "line 8, column 'frame': 'y' is not a number"),
             ("fov,cell,frame\n0,1.5,0\n", "line 2, column 'cell': '1.5' is not a whole number from 0"),
             ("fov,cell,frame\n0,-1,0\n", "line 2, column 'cell': '-1' is not a whole number from 0"),
             ("fov,cell,frame\n0,1,\n", "line 2, column 'frame': '' is not a number"),
