@@ -170,7 +170,7 @@ def make_plan(
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
     fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
-    specs = layout(config, largest, len(frames), block)
+    specs = layout(job, largest)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     of_times = [fov.times.warning for fov in fovs if fov.times.warning]
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *of_times]

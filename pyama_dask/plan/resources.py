@@ -40,7 +40,7 @@ BLOCKS_A_WORKER = 3
 
 def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
     """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops."""
-    config, specs = job.config, layout(job.config, shape, job.n_frames, job.block_frames)
+    config, specs = job.config, layout(job, shape)
     parts = [part for part in GRAPH.kinds[kind] if part.active(config)]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
     full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]

@@ -109,7 +109,7 @@ def _frames_written(plan: Plan) -> Counter[ArraySpec]:
     """Frames that the tasks of a plan write, by array; arrays of equal FOVs are equal."""
     job, frames = plan.job, Counter[ArraySpec]()
     shapes = {task.shape for task in plan.tasks}
-    specs = {shape: layout(job.config, shape, job.n_frames, job.block_frames) for shape in shapes}
+    specs = {shape: layout(job, shape) for shape in shapes}
     for task in plan.tasks:
         for spec in (
             spec for step in task.digests for spec in products(specs[task.shape], GRAPH.by_kind[task.kind, step])

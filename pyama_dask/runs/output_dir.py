@@ -285,7 +285,7 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
     }  # fmt: skip
     scale = (fov.times.interval, metadata.pixel_size_um)
     tracks = ledger.notes.get(task_key(GRAPH.kind_of["track.link"], fov.fov, None), {}).get("track", {}).get("tracks")
-    specs = layout(job.config, info.shape, job.n_frames, job.block_frames)
+    specs = layout(job, info.shape)
     known = {
         path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
     }

@@ -123,7 +123,7 @@ def longest_names(plan: Plan) -> Iterator[str]:
 
 def _specs(plan: Plan, fov: FovPlan) -> dict[str, ArraySpec]:
     shape = fov.tasks[0].shape
-    return layout(plan.job.config, shape, plan.job.n_frames, plan.job.block_frames)
+    return layout(plan.job, shape)
 
 
 def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:

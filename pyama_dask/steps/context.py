@@ -48,7 +48,7 @@ class TaskContext:
         self.pc, self.fl = channel_indices(job.config)
         self.images = job.fov_dir(task.fov) / IMAGES
         self.work = job.work_dir(task.fov)
-        self.specs = layout(job.config, task.shape, job.n_frames, job.block_frames)
+        self.specs = layout(job, task.shape)
         self.spent: dict[Step, float] = dict.fromkeys(task.digests, 0.0)
         """Seconds of work for each step."""
         self.step: Step = next(iter(task.digests))

@@ -14,6 +14,7 @@ import numpy as np
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.background import grid_shape
 from pyama_dask.workflow.graph import Part, Role
+from pyama_dask.workflow.task import Job
 
 IMAGES = "images.zarr"
 DOCUMENT = "zarr.json"
@@ -106,18 +107,17 @@ class ArraySpec:
         return images / self.path / f"c.{block}.0.0"
 
 
-def layout(config: Config, shape: tuple[int, int], n_frames: int, block_frames: int) -> dict[str, ArraySpec]:
-    """Arrays of one FOV by path, for a resolved config.
+def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
+    """Arrays of a FOV by path.
 
     Parameters
     ----------
-    config
-        Resolved config; decides which products there are.
+    job
+        Its config decides which arrays there are.
     shape
         (H, W) of the FOV in pixels.
-    n_frames, block_frames
-        Frames of the movie, and of a block.
     """
+    config, n_frames, block_frames = job.config, job.n_frames, job.block_frames
     pc, fl = channel_indices(config)
     codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
     groups: dict[str, Role] = {raw_name("pc", pc): "raw"} if pc is not None else {}

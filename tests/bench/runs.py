@@ -124,7 +124,7 @@ def write_with_zarr(images: Path, spec: ArraySpec, start: int, data: np.ndarray)
 def _floor(movie: Path, done: Path, output: Path, write: Callable[..., object]) -> Spent:
     plan, _ = plan_run(parse_config(config(movie, done)))
     job, shape = plan.job, plan.tasks[0].shape
-    specs = layout(job.config, shape, job.n_frames, job.block_frames)
+    specs = layout(job, shape)
     arrays = {path: zarr.open_array(done / "fov_000" / IMAGES / path, mode="r")[:] for path in specs}
     crops = _crops(done / "fov_000" / "cells.zarr")
     images = output / "fov_000" / IMAGES

@@ -141,6 +141,7 @@ def caused(error, cause):
         (StoreError("a: cannot be written: UNKNOWN [os_error_code='30']"), "out: .*Read-only file system"),
         (caused(ValueError("writing handle"), OSError(errno.ENOSPC, "full")), "out: .*No space left"),
         (caused(AlgorithmError("method"), OSError(errno.ENOSPC, "full", "/var/x")), "/var/x: .*No space left"),
+        (OSError(errno.EROFS, "read-only", "c.0.0.0"), "^/data/out: .*Read-only file system"),  # named by `rmtree`
         (FileNotFoundError(errno.ENOENT, "gone"), None),
         (ValueError("28"), None),
     ],

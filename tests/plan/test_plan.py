@@ -50,7 +50,7 @@ class TestProperties:
     def test_every_shard_has_exactly_one_writer(self, plan):
         job = plan.job
         for fov in plan.fovs:
-            specs = layout(job.config, fov.tasks[0].shape, job.n_frames, job.block_frames)
+            specs = layout(job, fov.tasks[0].shape)
             for spec in specs.values():
                 kind, step = writer_of(spec)
                 writers = [task for task in fov.stage(kind) if step in task.digests]

@@ -138,7 +138,7 @@ def test_every_frame_is_read_once_and_every_shard_written_once(small_czi, tmp_pa
     before = file_writes()
     assert pyama_dask.run(document).exit_status == 0
     job = plan.job
-    specs = layout(job.config, plan.fovs[0].tasks[0].shape, job.n_frames, job.block_frames).values()
+    specs = layout(job, plan.fovs[0].tasks[0].shape).values()
     starts = [(f"fov_{fov.fov:03d}", start) for fov in plan.fovs for start, _ in job.blocks]
     assert frames == Counter((fov.fov, t) for fov in plan.fovs for t in job.frames)
     assert written == Counter((fov, spec.path, start) for spec in specs for fov, start in starts)

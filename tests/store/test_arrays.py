@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import create_array, documents, read_block, write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import ArraySpec, layout
+from pyama_dask.workflow.task import Job
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
 CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
@@ -27,8 +29,8 @@ CHANNELS = {"pc": {"channel": 0}, "fl": [{"channel": 1}, {"channel": 2}]}
 def specs_of(channels=CHANNELS, storage=None, **params):
     params |= {"background_params": {"tile_size": 100}}
     document = {"input": "a", "output": "b", "channels": channels, "params": params, "storage": storage or {}}
-    config = parse_config(document)
-    return layout(config, SHAPE, FRAMES, BLOCK)
+    job = Job(Path("a"), Path("b"), parse_config(document), tuple(range(FRAMES)), BLOCK)
+    return layout(job, SHAPE)
 
 
 def create(images, specs, fov=0):
