@@ -36,7 +36,7 @@ def output(tmp_path):
 
 def add_labels(output, fov, labels, dtype="uint16"):
     """Store tracked labels (T, H, W) of a FOV."""
-    spec = ArraySpec("seg_tracked_ch_0", 0, labels.shape, dtype, len(labels), "lz4")
+    spec = ArraySpec("seg_tracked_ch_0", "tracks", 0, labels.shape, dtype, len(labels), "lz4")
     images = output / f"fov_{fov:03d}" / "images.zarr"
     create_array(images, spec)
     write_block(images, spec, 0, labels.astype(dtype))

@@ -28,14 +28,14 @@ def products() -> Iterator[tuple[ArraySpec, np.ndarray]]:
     """Arrays of a block, and what is in them: the same frame shifted from one to the next."""
     phase, fluorescence = frame_of_200_cells()
     labels = segment(phase)
-    for group, frame in (
-        ("pc_ch_0", phase),
-        ("fl_ch_1", fluorescence),
-        ("seg_labeled_ch_0", labels),
-        ("fl_background_ch_1", background(fluorescence, labels)),
+    for group, role, frame in (
+        ("pc_ch_0", "raw", phase),
+        ("fl_ch_1", "raw", fluorescence),
+        ("seg_labeled_ch_0", "labels", labels),
+        ("fl_background_ch_1", "background", background(fluorescence, labels)),
     ):
         stack = np.stack([np.roll(frame, 31 * k, axis=0) for k in range(FRAMES)])
-        yield ArraySpec(group, 0, stack.shape, stack.dtype.name, FRAMES, "lz4"), stack
+        yield ArraySpec(group, role, 0, stack.shape, stack.dtype.name, FRAMES, "lz4"), stack
 
 
 def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) -> tuple[float, float, float]:

@@ -523,7 +523,7 @@ class TestPlugins:
     def test_tracked_spec_widens_only_where_it_must(self):
         from pyama_dask.store.layout import ArraySpec
 
-        spec = ArraySpec("seg_tracked_ch_0", 0, (5, 10, 10), "uint16", 4, "lz4")
+        spec = ArraySpec("seg_tracked_ch_0", "tracks", 0, (5, 10, 10), "uint16", 4, "lz4")
         assert spec.for_tracks(65535) == spec
         assert spec.for_tracks(65536).dtype == "uint32"
 

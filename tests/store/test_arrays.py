@@ -103,7 +103,7 @@ class TestLayout:
         ],
     )
     def test_chunks_and_shards(self, shape, level, chunks, shards):
-        spec = ArraySpec("pc_ch_0", level, shape, "uint16", 4, "lz4")
+        spec = ArraySpec("pc_ch_0", "raw", level, shape, "uint16", 4, "lz4")
         assert (spec.chunks, spec.shards) == (chunks, shards)
 
     def test_tiles_of_a_block_are_one_chunk(self):
@@ -112,7 +112,7 @@ class TestLayout:
 
     @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(0, 1))
     def test_chunks_are_even_parts_that_make_a_shard_of_whole_frames(self, h, w, level):
-        spec = ArraySpec("pc_ch_0", level, (5, h, w), "uint16", 2, "lz4")
+        spec = ArraySpec("pc_ch_0", "raw", level, (5, h, w), "uint16", 2, "lz4")
         largest = (1024, 256)[level]
         for n, chunk, shard in zip((h, w), spec.chunks[1:], spec.shards[1:], strict=True):
             assert chunk <= largest
