@@ -1,4 +1,4 @@
-"""The older API of PyAMA, for scripts that were written for it: its names and arguments, run by `pyama_dask.run`."""
+"""The older API of PyAMA for existing scripts: its names and arguments, run by `pyama_dask.run`."""
 
 import lazy_loader
 

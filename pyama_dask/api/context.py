@@ -1,4 +1,4 @@
-"""What scripts hand over: which movie it is, where results go, which channels; and where the results of a FOV are."""
+"""Arguments of scripts (movie, output, channels, settings) and paths of the results per FOV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyama_dask.readers import Metadata, read_metadata
 
 @dataclass
 class MicroscopyMetadata:
-    """A movie, as `load_microscopy_file` finds it, or as a script says that it is."""
+    """A movie, as `load_microscopy_file` reads it or as a script describes it."""
 
     file_path: Path
     base_name: str
@@ -37,37 +37,37 @@ class Channels:
 
 @dataclass
 class ResultsPathsPerFOV:
-    """Where the results of a FOV are: Zarr arrays (T, H, W), and one CSV; each with its channel."""
+    """Paths of the results of a FOV, each with its channel: Zarr arrays (T, H, W) and one CSV."""
 
     pc: tuple[int, Path] | None = None
     """Raw phase contrast."""
     fl: list[tuple[int, Path]] = field(default_factory=list)
     """Raw fluorescence."""
     seg: tuple[int, Path] | None = None
-    """Labels of single frames; a pixel above 0 is in a cell."""
+    """Labels per frame; a pixel above 0 belongs to a cell."""
     seg_labeled: tuple[int, Path] | None = None
-    """Labels that are the same over time."""
+    """Tracked labels, the same for a cell in all frames."""
     fl_corrected: list[tuple[int, Path]] = field(default_factory=list)
-    """Empty, unless a service of a script fills it: frames without their background are not stored."""
+    """Empty unless a service fills it: background-corrected frames are not stored."""
     traces_csv: list[tuple[int | None, Path]] = field(default_factory=list)
-    """One table of all channels, which is given as None."""
+    """One table of all channels; its channel is None."""
     fl_background: list[tuple[int, Path]] = field(default_factory=list)
     """Background of the fluorescence, in grey levels."""
 
 
 @dataclass
 class ProcessingContext:
-    """Settings of a run, and what came of it."""
+    """Settings of a run, and its results."""
 
     output_dir: Path
     channels: Channels | None = None
-    """None to have them guessed from the movie's metadata; the run fills them in."""
+    """None to guess them from the movie's metadata; the run fills them in."""
     results_paths: dict[int, ResultsPathsPerFOV] = field(default_factory=dict)
-    """By FOV; the run fills in those that it has completed."""
+    """Paths by FOV; the run adds the FOVs that it completes."""
     params: dict[str, Any] = field(default_factory=dict)
-    """Settings by the names of the older API, or by those of ``params`` in a config."""
+    """Settings, named as in the older API or as in ``params`` of a config."""
     time_units: str | None = None
-    """Of the traces; always minutes."""
+    """Time units of the traces; always minutes."""
 
     def __post_init__(self) -> None:
         self.output_dir = Path(self.output_dir)
@@ -75,25 +75,25 @@ class ProcessingContext:
 
 
 def load_microscopy_file(path: str | os.PathLike[str]) -> MicroscopyMetadata:
-    """Read what a movie holds.
+    """Read the metadata of a movie.
 
     Raises
     ------
     SourceError
-        If it cannot be read as ND2 or CZI.
+        If the file cannot be read as ND2 or CZI.
     """
     return _described(read_metadata(path))
 
 
 def as_in_file(given: MicroscopyMetadata) -> Metadata:
-    """Read the metadata of a movie, and hold what a script says of it against them.
+    """Read the metadata of a movie, and compare them with the description of the script.
 
     Raises
     ------
     ConfigError
-        If the movie has other FOVs or frames than the script says.
+        If the movie has other FOVs, frames or pixels than the script says.
     SourceError
-        If it cannot be read.
+        If the movie cannot be read.
     """
     read = read_metadata(given.file_path)
     said = asdict(given)
@@ -104,8 +104,8 @@ def as_in_file(given: MicroscopyMetadata) -> Metadata:
     ]
     if wrong:
         raise ConfigError(
-            f"{given.file_path}: is not as its MicroscopyMetadata say: {'; '.join(wrong)}. Correct them, or use "
-            "load_microscopy_file; or is it another movie than it should be?"
+            f"{given.file_path}: differs from its MicroscopyMetadata: {'; '.join(wrong)}. Fix: check that it is the "
+            "right movie, then correct the metadata or use load_microscopy_file"
         )
     return read
 
@@ -116,18 +116,18 @@ def _described(read: Metadata) -> MicroscopyMetadata:
 
 
 def fov_range(n_fovs: int, fov_start: int | None, fov_end: int | None) -> range:
-    """Numbers of the FOVs from one to another, which is included; None or -1 for the first or the last of the movie.
+    """Range of FOVs, the last one included; None or -1 for the first or last FOV of the movie.
 
     Raises
     ------
     ConfigError
-        If there is no such FOV, or the range runs backwards.
+        If a FOV does not exist, or the range runs backwards.
     """
     first = 0 if fov_start is None or fov_start == -1 else fov_start
     last = n_fovs - 1 if fov_end is None or fov_end == -1 else fov_end
     if not 0 <= first <= last < n_fovs:
         raise ConfigError(
-            f"fov_start={fov_start}, fov_end={fov_end}: is no range of FOVs 0-{n_fovs - 1}; give the first and the "
-            "last one, which is included, or None for all"
+            f"fov_start={fov_start}, fov_end={fov_end}: not a range within FOVs 0-{n_fovs - 1}. Fix: give the first "
+            "and the last FOV (included), or None for all"
         )
     return range(first, last + 1)

@@ -1,4 +1,4 @@
-"""Where the results of FOVs are, for a script and as ``processing_results.yaml``."""
+"""Paths of the results per FOV, for scripts and in ``processing_results.yaml``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULTS = "processing_results.yaml"
 
 
 def paths_of(output: Path, fov: int, ledger: Ledger) -> ResultsPathsPerFOV:
-    """Find the results of a FOV, as far as there are any; the ledger is that of the output."""
+    """Find the existing results of a FOV, with the ledger of the output."""
     directory, traces = output.absolute() / fov_name(fov), recorded_traces(ledger, fov)
     groups = sorted(Fov(directory).channels, key=channel_of)
 
@@ -45,19 +45,19 @@ def paths_of(output: Path, fov: int, ledger: Ledger) -> ResultsPathsPerFOV:
 
 
 def write_results(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> None:
-    """Write ``processing_results.yaml`` with all FOVs of an output that are done.
+    """Write ``processing_results.yaml`` with all completed FOVs of an output.
 
     Parameters
     ----------
     config
         Resolved config of the last run.
     mine
-        FOVs of that run; those of others stay as they are in the file, or are looked for.
+        FOVs of that run; other FOVs keep their entries in the file, or are searched for.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path, output = config.output / RESULTS, config.output.absolute()
     before = _earlier(path)
@@ -74,12 +74,12 @@ def write_results(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> Non
 
 
 def _earlier(path: Path) -> ProcessingResults:
-    """What the file said before, if it can be read."""
+    """Contents of the existing file; empty if it is missing or unreadable."""
     if path.exists():
         try:
             return read_processing_results(path)
         except PyamaError as error:
-            log.warning("%s; it is written anew, with what is done in its folder", error)
+            log.warning("%s; it is rewritten with the completed FOVs of its folder", error)
     return ProcessingResults(path.parent)
 
 
@@ -88,7 +88,7 @@ def _are_there(files: Files) -> bool:
 
 
 def _as_files(paths: ResultsPathsPerFOV) -> Files:
-    """Paths by product; a table of all channels is called ``traces``, as in the files of later programs."""
+    """Paths by product; a table of all channels is called ``traces``, as in later versions of PyAMA."""
     products: dict[str, Any] = {
         "pc": [paths.pc], "fl": paths.fl, "seg": [paths.seg], "seg_labeled": [paths.seg_labeled],
         "fl_corrected": paths.fl_corrected, "fl_background": paths.fl_background,

@@ -1,4 +1,4 @@
-"""Steps of a script's own, for every FOV after the built-in ones."""
+"""Custom steps of a script, run for every FOV after the built-in ones."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Reporter = Callable[[dict[str, Any]], None]
 
 
 class BaseProcessingService:
-    """A step of a script's own: derive from it, and give `process_fov`.
+    """Base class of custom steps: derive from it and implement `process_fov`.
 
-    Give it a `name` for the log and for progress.
+    Set a `name` for the log and for progress.
     """
 
     name = "Processing"
     _progress_reporter: Reporter | None = None
 
     def set_progress_reporter(self, reporter: Reporter | None) -> None:
-        """Have progress reported to a callable that takes a dict ``step, fov, frame, total, message``."""
+        """Set the callable that receives progress as a dict ``step, fov, frame, total, message``."""
         self._progress_reporter = reporter
 
     def progress_callback(self, f: int, t: int, T: int, message: str) -> None:  # noqa: N803  (the names scripts use)
@@ -35,7 +35,7 @@ class BaseProcessingService:
             self._progress_reporter({"step": self.name, "fov": f, "frame": t, "total": T, "message": message})
 
     def process_fov(self, metadata: MicroscopyMetadata, context: ProcessingContext, output_dir: Path, fov: int) -> None:
-        """Process one FOV, all of whose results are in ``context.results_paths[fov]``."""
+        """Process one FOV; its results are in ``context.results_paths[fov]``."""
         raise NotImplementedError(f"{type(self).__name__} has no process_fov")
 
     def process_all_fovs(
@@ -46,24 +46,24 @@ class BaseProcessingService:
         fov_start: int | None = None,
         fov_end: int | None = None,
     ) -> None:
-        """Process FOVs one after the other, the last one included; None or -1 for the first or last of the movie.
+        """Process FOVs one by one, the last one included; None or -1 for the first or last FOV of the movie.
 
         Raises
         ------
         ConfigError
-            If there is no such FOV; it is a ValueError.
+            If a FOV does not exist; it is a ValueError.
         """
         for fov in fov_range(metadata.n_fovs, fov_start, fov_end):
             self.process_fov(metadata, context, output_dir, fov)
 
 
 def check_services(services: Sequence[BaseProcessingService]) -> None:
-    """Refuse services that have nothing to do, before a run that they come after.
+    """Refuse services without `process_fov` before the run starts.
 
     Raises
     ------
     ConfigError
-        If one has no ``process_fov`` of its own.
+        If a service does not implement ``process_fov``.
     """
     for service in services:
         if getattr(service.process_fov, "__func__", None) is BaseProcessingService.process_fov:
@@ -80,11 +80,11 @@ def run_services(
     progress: Reporter | None,
     cancel: threading.Event,
 ) -> bool:
-    """Run services on FOVs, one after the other; what one raises is logged, and ends the FOV, not the others.
+    """Run services on FOVs, one by one; an exception is logged and ends only its FOV.
 
     Returns
     -------
-    Whether all went well.
+    True if all services succeeded.
     """
     for service in services:
         service.set_progress_reporter(progress)
@@ -103,16 +103,16 @@ def run_services(
 
 
 def kept_going(progress: Reporter) -> Reporter:
-    """Make a reporter that passes events on, and logs the first time that this fails."""
+    """Make a reporter that passes events on and logs only its first failure."""
     failures = 0
 
     def report(event: dict[str, Any]) -> None:
         nonlocal failures
         try:
             progress(event)
-        except Exception as error:  # noqa: BLE001  (a monitor that is down ends no run)
+        except Exception as error:  # noqa: BLE001  (a broken monitor must not end the run)
             failures += 1
             if failures == 1:
-                log.warning("progress could not be reported: %s: %s; the run goes on", type(error).__name__, error)
+                log.warning("progress could not be reported: %s: %s; the run continues", type(error).__name__, error)
 
     return report

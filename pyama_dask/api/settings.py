@@ -1,4 +1,4 @@
-"""Settings by their older names: those that mean the same here are translated, the others are named."""
+"""Settings by their older names: equivalents are translated, others are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "tracking_params": ("tracking",),
     "background_params": ("background", "correction"),
 }
-"""Sections of older settings whose keys stand in a part of ``params``, or in itself, if they have the same name."""
+"""Older sections whose keys belong to a group of ``params``, or to ``params`` itself, if the names are equal."""
 RENAMED: Mapping[str, str] = {
     "segmentation.method": "segmentation_method",
     "segmentation.min_size": "segmentation_params.min_object_size",
@@ -27,7 +27,7 @@ RENAMED: Mapping[str, str] = {
     "tracking.method": "tracking_method",
 }
 FEATURES: Mapping[str, str] = {"phase": "pc", "fluorescence": "fl"}
-"""Kinds of ``features``, and what their channels are called here."""
+"""Channel names of this package by kind of ``features``."""
 INSTEAD: Mapping[str, str] = {
     "segmentation": "the threshold is found in each frame; see segmentation_params for what can be set",
     "tracking": "cells are linked by the overlap of their boxes; see tracking_params for what can be set",
@@ -38,24 +38,26 @@ INSTEAD: Mapping[str, str] = {
 
 @dataclass
 class Translated:
-    """Settings as they are called here."""
+    """Settings by the names of this package."""
 
     params: dict[str, Any] = field(default_factory=dict)
     """``params`` of the config."""
     features: dict[str, Any] = field(default_factory=dict)
-    """Names of the features of ``pc`` and ``fl``, as far as they are said."""
+    """Names of the features of ``pc`` and ``fl``, if given."""
     left_out: list[str] = field(default_factory=list)
-    """What has no meaning here, in words."""
+    """Messages about settings without an equivalent."""
 
     def put(self, place: str, value: Any) -> None:
-        """Set a key of ``params``, with a point where it is a parameter of a method."""
+        """Set a key of ``params``; parameters of methods are dotted."""
         group, _, name = place.rpartition(".")
         held = self.params.setdefault(group, {}) if group else self.params
         if held.setdefault(name, value) != value:
-            raise ConfigError(f"params: {place} is given twice, as {quoted(held[name])} and as {quoted(value)}")
+            raise ConfigError(
+                f"params: {place} is given twice, {quoted(held[name])} and {quoted(value)}. Fix: keep one"
+            )
 
     def put_if_unsaid(self, place: str, value: Any) -> bool:
-        """Set a key of ``params`` that a script does not set; whether that was so."""
+        """Set a key of ``params`` unless the script sets it; return True if it was set here."""
         group, _, name = place.rpartition(".")
         unsaid = name not in (self.params.get(group, {}) if group else self.params)
         if unsaid:
@@ -64,15 +66,15 @@ class Translated:
 
 
 def translate(params: Mapping[str, Any]) -> Translated:
-    """Translate settings by older names; keys of ``params`` in a config are taken as they are.
+    """Translate settings by older names; keys of ``params`` of a config are kept.
 
     Raises
     ------
     ConfigError
-        If they contradict each other, or choose FOVs.
+        If settings contradict each other, or choose FOVs.
     """
     if "fovs" in params:
-        raise ConfigError("params.fovs: say which FOVs by fov_start and fov_end")
+        raise ConfigError("params.fovs: not allowed here. Fix: choose FOVs with fov_start and fov_end")
     found = Translated()
     sections = {section for of in SECTIONS.values() for section in of}
     for key, value in params.items():
@@ -90,7 +92,7 @@ def translate(params: Mapping[str, Any]) -> Translated:
 
 
 def _take(found: Translated, section: str, name: str, value: Any) -> None:
-    """Translate one setting of a section, or of none."""
+    """Translate one setting; the section is '' at the top level."""
     place = _place(section, name)
     if place == "features" and isinstance(value, Mapping) and FEATURES.keys() >= value.keys():
         found.features |= {FEATURES[kind]: names for kind, names in value.items()}
@@ -98,7 +100,7 @@ def _take(found: Translated, section: str, name: str, value: Any) -> None:
         dotted = f"{section}.{name}" if section else name
         instead = INSTEAD.get(section or name.partition("_")[0])
         found.left_out.append(
-            f"params: {dotted} ({quoted(value, 60)}) has no meaning here and is left out"
+            f"params: {dotted} ({quoted(value, 60)}) has no equivalent here and is ignored"
             + (f": {instead}" if instead else "")
         )
     else:
@@ -106,7 +108,7 @@ def _take(found: Translated, section: str, name: str, value: Any) -> None:
 
 
 def _place(section: str, name: str) -> str | None:
-    """Where a setting stands in ``params``; None if it has no equal."""
+    """Key of a setting in ``params``; None without an equivalent."""
     if (renamed := RENAMED.get(f"{section}.{name}")) is not None:
         return renamed
     if name == "features" and section in ("", *SECTIONS[""]):
@@ -119,6 +121,6 @@ def _place(section: str, name: str) -> str | None:
 
 
 def _method(name: Any) -> Any:
-    """Name of a built-in method as it is written here: ``logstd`` for ``log_std`` or ``LOG-STD``."""
+    """Name of a built-in method in this package: ``logstd`` for ``log_std`` or ``LOG-STD``."""
     plain = re.sub("[-_ ]", "", str(name).lower())
     return plain if plain in (*BUILT_IN["segmenter"], *BUILT_IN["tracker"]) else name

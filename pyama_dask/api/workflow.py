@@ -1,4 +1,4 @@
-"""The function that scripts call: their arguments become a config, which `pyama_dask.run` runs."""
+"""Entry point for scripts: turns their arguments into a config and runs it with `pyama_dask.run`."""
 
 from __future__ import annotations
 
@@ -51,39 +51,39 @@ def run_complete_workflow(
     services: Sequence[BaseProcessingService] = (),
     cancel: threading.Event | None = None,
 ) -> bool:
-    """Process a movie, or what is not yet done of it, with all that `pyama_dask.run` does.
+    """Process a movie with `pyama_dask.run`, or resume an earlier run.
 
-    ``processing_results.yaml`` in the output lists all FOVs that are done, also those of earlier runs.
+    ``processing_results.yaml`` in the output lists all completed FOVs, also of earlier runs.
 
     Parameters
     ----------
     metadata
-        Of the movie, from `load_microscopy_file` or made by hand.
+        Metadata of the movie, from `load_microscopy_file` or made by hand.
     context
-        Output, channels and settings; channels that are not given are guessed. Its `results_paths` are filled in.
+        Output, channels and settings; missing channels are guessed. The run fills in `results_paths`.
     fov_start, fov_end
-        First and last FOV, the last one included; None or -1 for those of the movie.
+        First and last FOV (included); None or -1 for the first or last FOV of the movie.
     batch_size
         FOVs in flight at once.
     n_workers
-        Processes on this machine; 1 for none but this one.
+        Worker processes on this machine; 1 runs everything in this process.
     progress
-        Called with a dict ``step, fov, frame, total, message``, as in `pyama_dask.run`, and by services. When it
-        raises, this is logged once.
+        Called with a dict ``step, fov, frame, total, message``, as in `pyama_dask.run`, and by services. Its
+        first exception is logged, and the run continues.
     services
-        Steps of your own, run here, one after the other, for each of the FOVs that is complete; every time, as nothing
-        is recorded of them.
+        Custom steps, run in this process for each completed FOV, one by one. They are not recorded, so they run every
+        time.
     cancel
-        Set it to end the run early; the next one goes on.
+        Set it to stop the run early; the next one resumes.
 
     Returns
     -------
-    Whether all these FOVs are complete, and no service failed; if not, the log says why.
+    True if all these FOVs are complete and no service failed; otherwise the log gives the reasons.
 
     Warns
     -----
     SettingsWarning
-        Of each setting that has no meaning here.
+        For each setting without an equivalent.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def run_complete_workflow(
 
 
 def _unused(metadata: MicroscopyMetadata, context: ProcessingContext) -> Iterator[str]:
-    """Say what else a script asks for that is otherwise here."""
+    """Messages about other arguments that have no effect."""
     if metadata.base_name != metadata.file_path.stem:
         yield f"base_name {metadata.base_name!r} is not used: files are named by the movie, {metadata.file_path.stem!r}"
     if context.time_units not in MINUTES:
@@ -122,10 +122,10 @@ def _unused(metadata: MicroscopyMetadata, context: ProcessingContext) -> Iterato
 
 
 def _guessed(movie: Metadata) -> Channels:
-    """Channels as 'pyama-dask init' guesses them."""
+    """Guess the channels as 'pyama-dask init' does."""
     guess = guess_channels(movie)
     channels = Channels(guess["pc"] and guess["pc"]["channel"], [choice["channel"] for choice in guess["fl"]])
-    for note in (f"channels are guessed: pc={channels.pc}, fl={channels.fl}", *notes_on_channels(movie)):
+    for note in (f"guessed channels: pc={channels.pc}, fl={channels.fl}", *notes_on_channels(movie)):
         log.warning("%s: %s", movie.path, note)
     return channels
 
@@ -133,7 +133,7 @@ def _guessed(movie: Metadata) -> Channels:
 def _cluster(batch_size: int, n_workers: int) -> dict[str, Any]:
     for name, value in {"batch_size": batch_size, "n_workers": n_workers}.items():
         if value < 1:
-            raise ConfigError(f"{name}: must be a whole number from 1, not {value}")
+            raise ConfigError(f"{name}: must be 1 or more, not {value}")
     workers = {"kind": "serial"} if n_workers == 1 else {"kind": "local", "workers": n_workers}
     return workers | {"batch_size": batch_size}
 
@@ -142,12 +142,12 @@ def _config(
     movie: Metadata, context: ProcessingContext, channels: Channels, settings: Translated, fovs: range,
     cluster: Mapping[str, Any],
 ) -> Config:  # fmt: skip
-    """Config with what a script says, and what 'pyama-dask init' would write where it says nothing."""
+    """Config from the settings of a script; the rest as 'pyama-dask init' would write it."""
     features = {"pc": list(SHAPE_FEATURES), "fl": list(INTENSITY_FEATURES)} | settings.features
     pc = None if channels.pc is None else {"channel": channels.pc, "features": features["pc"]}
     for place, value in fitting_params(movie).items():
         if settings.put_if_unsaid(place, value):
-            log.warning("%s: params.%s is %s, as its default does not fit this movie", movie.path, place, value)
+            log.warning("%s: params.%s is %s, because its default does not fit this movie", movie.path, place, value)
     return parse_config(
         {
             "input": movie.path.absolute(),
@@ -162,10 +162,10 @@ def _config(
 
 @contextmanager
 def script_left_alone() -> Iterator[None]:
-    """Have processes that are started inside the block not import the script, which would run it again in each.
+    """Keep processes started in this block from importing the script, which would run it again in each of them.
 
-    Tasks need nothing of it, and scripts for the older API call `run_complete_workflow` at their top level. Threads may
-    be inside at the same time: the script is back when the last one has left.
+    Tasks do not need it, and scripts for the older API call `run_complete_workflow` at their top level. Several threads
+    may be inside at once: the script is restored when the last one leaves.
     """
     with _HIDING:
         if not _HIDDEN:
@@ -185,27 +185,29 @@ def script_left_alone() -> Iterator[None]:
 
 _HIDING = threading.Lock()
 _HIDDEN: list[ModuleType] = []
-"""The script, as often as there are runs for which it is hidden."""
+"""The script, once for each run that hides it."""
 
 
 # ----------------------------------------------------------------------------------------------- after it
 
 
 def _ended_well(report: RunReport) -> bool:
-    """Log why FOVs are not complete, if some are not."""
+    """Log the reasons for incomplete FOVs; return True if all are complete."""
     for fov in report.failed:
         log.error("FOV %d failed (%s): %s", fov.fov, fov.cause, fov.reason)
     if report.cancelled or report.stopped:
         left = [fov.fov for fov in report.fovs if fov.status != "done"]
-        log.error("%s; FOV %s are not complete", report.stopped or "the run was cancelled", as_ranges(left) or "none")
+        log.error(
+            "%s; these FOVs are not complete: %s", report.stopped or "the run was cancelled", as_ranges(left) or "none"
+        )
     return report.exit_status == 0
 
 
 def _recorded(config: Config, mine: Mapping[int, ResultsPathsPerFOV]) -> bool:
-    """Write ``processing_results.yaml``; log it if the disk takes no more."""
+    """Write ``processing_results.yaml``; log an error of the disk and return False."""
     try:
         write_results(config, mine)
     except OSError as error:
-        log.error("%s could not be written: %s", config.output / RESULTS, error)  # noqa: TRY400  (no fault of the program)
+        log.error("%s could not be written: %s", config.output / RESULTS, error)  # noqa: TRY400  (an error of the disk)
         return False
     return True

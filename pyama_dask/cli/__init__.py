@@ -1,4 +1,4 @@
-"""The command line: parses, calls, and says what came of it."""
+"""Command line: parse arguments, call the package, print the result."""
 
 from pyama_dask.cli.signals import cancelled_by_signals as cancelled_by_signals
 from pyama_dask.cli.start import main as main

@@ -1,4 +1,4 @@
-"""The program: its options that several commands have, and how it ends."""
+"""The program: shared options, error messages and exit status."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config; 'pyama-dask init' writes one")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config, as written by 'pyama-dask init'")]
+MovieFile = Annotated[Path, typer.Argument(help="ND2 or CZI file")]
+OutputFolder = Annotated[Path, typer.Argument(help="output folder of a run")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]
 Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
-Into = Annotated[bool, typer.Option("--into", help="begin an output in a folder that holds other files; they stay")]
-Extend = Annotated[bool, typer.Option("--extend", help="go on with a movie that has more frames than before")]
-ClusterKind = Annotated[str | None, typer.Option(help="where tasks run, in place of cluster.kind")]
+Into = Annotated[bool, typer.Option("--into", help="allow an output folder that holds other files, and keep them")]
+Extend = Annotated[bool, typer.Option("--extend", help="resume with a movie that has more frames now")]
+ClusterKind = Annotated[str | None, typer.Option(help="where tasks run; overrides cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
 
 
@@ -48,12 +50,12 @@ def program(
 
 
 def parsed(changes: list[str] | None) -> dict[str, Any]:
-    """Values by dotted key of the ``KEY=VALUE`` that ``--set`` is given.
+    """Parse the ``KEY=VALUE`` arguments of ``--set`` into values by dotted key.
 
     Raises
     ------
     ConfigError
-        If one is not of this form, or its value is not YAML.
+        If an argument is not ``KEY=VALUE``, or its value is not YAML.
     """
     from pyama_dask.config.messages import quoted_key
     from pyama_dask.config.units import quoted
@@ -69,32 +71,32 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print text, in which names from files may stand; everything that commands print goes through here."""
+    """Print text of a command; control characters in names from files are escaped."""
     from pyama_dask.config.units import printable
 
     print(printable(text), file=file, flush=True)
 
 
 def naming_set(message: str, arguments: list[str]) -> str:
-    """Put ``--set`` in front of the lines of a message that are about keys which were set on the command line."""
+    """Put ``--set`` in front of the lines of a message about keys that were set on the command line."""
     given = [value for flag, value in pairwise(arguments) if flag == "--set"]
     given += [argument.removeprefix("--set=") for argument in arguments if argument.startswith("--set=")]
     keys = tuple(f"{change.partition('=')[0]}{end}" for change in given for end in ":.")
     lines = message.split("\n")
     ours = [line for line in lines if line.strip().startswith(keys)]
     others = [line for line in lines if line not in ours]
-    if ours and len(others) == 1 and others[0].endswith(":"):  # the name of a file that has no part in it
+    if ours and len(others) == 1 and others[0].endswith(":"):  # only the name of the config file
         others = []
     return "\n".join([*others, *(f"--set {line.strip()}" for line in ours)])
 
 
 def check_threads() -> None:
-    """Start as many threads as a small run has, so that it ends here, and not halfway, if the system refuses them.
+    """Start as many threads as a small run needs, so that it fails here, not halfway, if the system refuses them.
 
     Raises
     ------
     RuntimeError
-        If it does; `main` reports it.
+        If the system refuses a thread; `main` reports it.
     """
     over = threading.Event()
     try:
@@ -106,11 +108,11 @@ def check_threads() -> None:
 
 THREADS = 16
 STATUS: dict[type[PyamaError], int] = {DiskError: 4, TakenOverError: 4, ClusterError: 4, CancelledError: 130}
-"""Exit status of errors that may end a run which has begun."""
+"""Exit status of errors that may stop a run after it has started."""
 
 
 def main() -> None:
-    """Run the command line; errors that a person can mend are one message, and exit status 2."""
+    """Run the command line; an error that the user can fix is one message and exit status 2."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's backend may not exist here
@@ -133,24 +135,24 @@ def main() -> None:
 
 
 _NO_THREADS = (
-    "the system starts no more threads for this user. Fix: use fewer workers, or raise the limit of processes "
-    "('ulimit -u', or that of the container or job)"
+    "the system starts no more threads for this user. Fix: use fewer workers, or raise the process limit "
+    "('ulimit -u', or the limit of the container or job)"
 )
 
 
 def _output_problem(error: Exception) -> str:
-    """Reason why the standard output cannot be written to, if that is the error; '' if it is another one."""
+    """Reason if the standard output cannot be written; '' for any other error."""
     if not isinstance(error, OSError) or error.filename is not None or error.errno not in TAKES_NO_MORE:
         return ""
     write_nowhere([1])  # Python would flush it once more at exit
-    return f"standard output: cannot be written to: {error.strerror}"
+    return f"standard output: cannot be written: {error.strerror}"
 
 
 def _dask_problem() -> str:
-    """Reason why Dask cannot be imported with the user's settings of it; '' if it can."""
+    """Reason if the user's Dask settings break its import; '' otherwise."""
     try:
         import pyama_dask.launch  # noqa: F401
-    except Exception as error:  # noqa: BLE001  (its settings are read at import, and may hold anything)
+    except Exception as error:  # noqa: BLE001  (its settings are read at import and may contain anything)
         said = " ".join(str(error).split())
         return (
             f"Dask's own settings cannot be used: {type(error).__name__}: {said}. Fix: correct or remove them. They "

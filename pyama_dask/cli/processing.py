@@ -1,4 +1,4 @@
-"""Commands that process a movie, and look at what came of it."""
+"""Commands that process a movie and inspect the output."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from pyama_dask.cli.app import (
     Fovs,
     Frames,
     Into,
+    MovieFile,
+    OutputFolder,
     Set,
     app,
     check_threads,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def inspect(movie: Path, as_json: AsJson = False) -> None:
-    """Say what a movie file holds: FOVs, frames, channels, sizes, times, and what is missing."""
+def inspect(movie: MovieFile, as_json: AsJson = False) -> None:
+    """Show the FOVs, frames, channels, sizes and times of a movie, and missing frames."""
     from pyama_dask.cli.text import describe_movie, movie_document
     from pyama_dask.readers import read_metadata
 
@@ -46,12 +48,12 @@ def inspect(movie: Path, as_json: AsJson = False) -> None:
 
 @app.command()
 def init(
-    movie: Path,
-    to: Annotated[Path, typer.Option("-o", "--output", help="the config to write")] = Path("run.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="overwrite it")] = False,
-    cluster: Annotated[str, typer.Option(help="cluster.kind; only keys that it uses are written")] = "local",
+    movie: MovieFile,
+    to: Annotated[Path, typer.Option("-o", "--output", help="config to write")] = Path("run.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing config")] = False,
+    cluster: Annotated[str, typer.Option(help="kind of cluster, such as slurm")] = "local",
 ) -> None:
-    """Write a config with every default, its channels guessed from the movie's metadata."""
+    """Write a config with every default, and channels guessed from the movie."""
     from pyama_dask.errors import ConfigError
     from pyama_dask.files.atomic import longest_name, shortened, write_bytes
     from pyama_dask.readers import read_metadata
@@ -62,15 +64,15 @@ def init(
     output = f"{shortened(movie.stem, longest_name(folder) - len(ending))}{ending}"
     text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster)
     if to.exists() and not force:
-        raise ConfigError(f"{to}: is there already; --force overwrites it")
+        raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
     try:
         write_bytes(to, text.encode())
     except OSError as error:
-        raise ConfigError(f"{to}: cannot be written: {error.strerror}; choose another place with -o") from error
+        raise ConfigError(f"{to}: cannot be written: {error.strerror}. Fix: choose another place with -o") from error
     for note in notes_on_channels(metadata):
         say(note)
     say(f"The output will be {folder / output}")
-    say(f"{to}: written; look at its channels, then 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
+    say(f"{to}: written. Check its channels, then run 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
 
 
 @app.command()
@@ -81,12 +83,14 @@ def plan(
     frames: Frames = None,
     extend: Extend = False,
     into: Into = False,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="do a block for real, and predict the run")] = False,
-    jobs: Annotated[int | None, typer.Option(help="predict for so many jobs of a queue, or workers", min=1)] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="process one block, and predict the run from it")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(help="number of jobs (or local workers) to predict for", min=1)] = None,
     cluster: ClusterKind = None,
     changes: Set = None,
 ) -> None:
-    """Say what a run would do, and what it would need; writes nothing, unless it is to be calibrated."""
+    """Show what a run would do and need; writes nothing, except with --calibrate."""
     from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network
     from pyama_dask.runs.planning import plan_run, script_of, what_is_left
@@ -110,15 +114,15 @@ def run(
     fovs: Fovs = None,
     frames: Frames = None,
     steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
-    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+    workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
     cluster: ClusterKind = None,
-    force: Annotated[str | None, typer.Option(help="do these steps anew, and what is made from them")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="only the FOVs that failed")] = False,
+    force: Annotated[str | None, typer.Option(help="redo these steps and everything derived from them")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="only the failed FOVs")] = False,
     extend: Extend = False,
     into: Into = False,
     changes: Set = None,
 ) -> None:
-    """Process a movie, or what is left of it."""
+    """Process a movie, or resume an interrupted run."""
     loaded = _load(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
     report = _run(
         loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
@@ -135,14 +139,14 @@ def doctor(
     cluster: ClusterKind = None,
     changes: Set = None,
 ) -> None:
-    """Check before the night what usually goes wrong in it; starts one worker where the run would have them."""
+    """Check config, memory, disk, network and one worker before a long run."""
     from pyama_dask.runs.doctor import Finding, findings
     from pyama_dask.runs.planning import script_of
 
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
     for finding in findings(loaded, wait, into=into):
-        say(f"{'ok' if finding.good else 'MEND':<6}{finding.about + ':':<10}{finding.said}")
+        say(f"{'ok' if finding.good else 'FIX':<6}{finding.about + ':':<10}{finding.said}")
         found.append(finding)
     if script := script_of(loaded):
         say(f"\nscript of a job:\n{script}")
@@ -151,7 +155,7 @@ def doctor(
 
 @app.command()
 def plugins(as_json: AsJson = False) -> None:
-    """List the methods and models that can be named: built in, and of other packages that are installed."""
+    """List the methods and models that a config can name."""
     from pyama_dask.cli.text import describe_methods
     from pyama_dask.fitting import known_models
     from pyama_dask.methods.registry import known_methods
@@ -161,8 +165,8 @@ def plugins(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(output: Path, as_json: AsJson = False) -> None:
-    """Say how far every FOV of an output is: done, partial, failed with the reason, or pending."""
+def status(output: OutputFolder, as_json: AsJson = False) -> None:
+    """Show every FOV of an output: done, partial, failed or pending."""
     from pyama_dask.cli.text import describe_status
     from pyama_dask.runs.status import read_status
 
@@ -172,19 +176,22 @@ def status(output: Path, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    output: Path,
+    output: OutputFolder,
     deep: Annotated[bool, typer.Option("--deep", help="read every file and compare checksums")] = False,
     source: Annotated[bool, typer.Option("--source", help="read the movie again and compare its frames")] = False,
-    movie: Annotated[Path | None, typer.Option(help="with --source, the movie if it was moved")] = None,
+    movie: Annotated[Path | None, typer.Option(help="path of the movie if it was moved (implies --source)")] = None,
 ) -> None:
-    """Compare the files of an output with what is recorded; the next run regenerates what differs."""
+    """Check the files of an output; the next run repairs damaged ones.
+
+    Compares sizes, or checksums with --deep.
+    """
     from rich.console import Console
 
     from pyama_dask.cli.text import describe_verification
     from pyama_dask.runs.verify import verify_output
 
-    reading = "Reading the movie" if source or movie else "Reading every file" if deep else "Looking at every file"
-    signals = cancelled_by_signals("Stopping; the output is as it was", "Ended at once; the output is as it was")
+    reading = "Reading the movie" if source or movie else "Reading every file" if deep else "Checking every file"
+    signals = cancelled_by_signals("Stopping; the output is unchanged", "Stopped at once; the output is unchanged")
     with signals as cancel, Console(stderr=True).status(reading):
         found = verify_output(output, deep=deep, source=source or movie is not None, movie=movie, cancel=cancel)
     say(describe_verification(found))
@@ -193,17 +200,17 @@ def verify(
 
 @app.command()
 def demo(
-    directory: Annotated[Path, typer.Argument()] = Path("demo"),
-    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+    directory: Annotated[Path, typer.Argument(help="folder for the movie and its results")] = Path("demo"),
+    workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
 ) -> None:
-    """Make a small movie with known truth, run everything on it, and compare."""
+    """Make a small movie, process it, and compare its traces with the truth."""
     from pyama_dask.demo import demo_config, judge, make_movie
     from pyama_dask.errors import OutputError
     from pyama_dask.files.atomic import writable
     from pyama_dask.files.manifest import writing_into
 
     if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
-        raise OutputError(f"{directory}: holds something else; name another directory")
+        raise OutputError(f"{directory}: holds other files. Fix: choose another directory")
     movie = directory / "movie.czi"
     with unfailing():
         if not movie.exists():
@@ -216,14 +223,14 @@ def demo(
     raise typer.Exit(report.exit_status)
 
 
-# --------------------------------------------------------------------------------------------- behind them
+# ------------------------------------------------------------------------------------------------- helpers
 
 
 def _load(
     path: Path, changes: list[str] | None, *, fovs: str | None = None, frames: str | None = None,
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
-    """Read the config, with what the command line says in place of its own."""
+    """Read the config and apply the overrides of the command line."""
     from pyama_dask.config.load import load_config
     from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
@@ -247,20 +254,20 @@ def _load(
 
 
 def _calibrate(config: Config, jobs: int | None, into: bool) -> Prediction:
-    """Do a block, and predict the run: for as many workers as it would have, or for so many jobs."""
+    """Process one block and predict the run, for its own number of workers or for `jobs`."""
     from rich.console import Console
 
     from pyama_dask.launch import most_jobs, workers_in
     from pyama_dask.runs.calibrate import calibrate
     from pyama_dask.runs.timings import predict
 
-    with cancelled_by_signals() as cancel, Console(stderr=True).status("Doing a block for real"):
+    with cancelled_by_signals() as cancel, Console(stderr=True).status("Processing one block"):
         made, measured = calibrate(config, cancel=cancel, into=into)
     return predict(made, measured, workers_in(config.cluster, jobs or most_jobs(config.cluster)))
 
 
 def _run(config: Config, **options: Any) -> RunReport:
-    """Run with a display, and say how it ended; unknown steps are refused with the names of all."""
+    """Run with a progress display, and print the report."""
     from rich.console import Console
 
     from pyama_dask.cli.progress import RunDisplay
@@ -269,7 +276,7 @@ def _run(config: Config, **options: Any) -> RunReport:
     from pyama_dask.runs.workers import join_allocation
 
     check_threads()
-    join_allocation(config)  # a scheduler or worker stays there, and has no use for what follows
+    join_allocation(config)  # in a scheduler or worker process this call does not return
     with unfailing():
         with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
             report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)

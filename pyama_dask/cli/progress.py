@@ -1,4 +1,4 @@
-"""What a person sees of a run: bars on a terminal, plain lines elsewhere."""
+"""Progress of a run: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.text import LABELS, describe_replaced, many
-from pyama_dask.config.units import clock_time, printable
+from pyama_dask.cli.text import LABELS, describe_replaced, duration, many
+from pyama_dask.config.units import printable
 from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.standard import GRAPH
 
 SELDOM = 30.0
-"""Seconds between lines on the jobs of a queue, where no bars are drawn."""
+"""Seconds between lines about queued jobs when there are no bars."""
 
 
 class RunDisplay:
@@ -34,7 +34,7 @@ class RunDisplay:
     Parameters
     ----------
     console
-        Where to write; on a terminal bars are drawn, elsewhere a line is printed a FOV.
+        Output: bars on a terminal, otherwise one line per FOV.
     """
 
     def __init__(self, console: Console) -> None:
@@ -59,7 +59,7 @@ class RunDisplay:
             self._bars.stop()
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
-        """Say what is about to be done."""
+        """Print the size of the run and the results that it replaces."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
         self._started, self._total = time.monotonic(), len(fovs)
         where = f", dashboard at {dashboard}" if dashboard else ""
@@ -79,7 +79,7 @@ class RunDisplay:
         self._bars.start()
 
     def _say(self, text: str) -> None:
-        """Print a line, which stays whole, so that it can be copied; names from files may stand in it."""
+        """Print a line without wrapping, so that it can be copied; control characters are escaped."""
         self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ class RunDisplay:
             self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
 
     def _show_jobs(self, said: str) -> None:
-        """Show how it stands with the jobs of a queue; in a log not every change, unless there is trouble."""
+        """Show the state of the queued jobs; in a log at most every `SELDOM` seconds, unless there is trouble."""
         if not self._plain:
             if "jobs" not in self._tasks:
                 self._tasks["jobs"] = self._bars.add_task("jobs", total=None, unit="", rate="")
@@ -120,26 +120,26 @@ class RunDisplay:
 
     @property
     def pace(self) -> str:
-        """Frames a second, FOVs that failed, and the time that the others will take if they take as long."""
+        """Frames per second, failed FOVs, and the remaining time at the pace so far."""
         elapsed = time.monotonic() - self._started
         left = elapsed / max(self._ended, 1) * (self._total - self._ended)
         failed = f", {many(self._failed, 'FOV')} failed" if self._failed else ""
-        return f"{self.rate:.1f} frames/s{failed}, about {clock_time(left)} left"
+        return f"{self.rate:.1f} frames/s{failed}, {duration(left)} left"
 
     @property
     def rate(self) -> float:
-        """Frames a second through the step that is furthest."""
+        """Frames per second of the step that is furthest."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
         return max(self._through.values(), default=0) / elapsed
 
 
 class FitDisplay:
-    """Shows how many cells are fitted; give its `event` to `fit_traces` as progress.
+    """Shows the number of fitted cells; give its `event` to `fit_traces` as progress.
 
     Parameters
     ----------
     console
-        Where to write; nothing is shown where it is no terminal.
+        Output; shows nothing unless it is a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -162,6 +162,6 @@ class FitDisplay:
 
 
 def _frames(tasks: Any, step: str) -> int:
-    """Frames that a step has to go through in a FOV."""
+    """Number of frames that a step processes in a FOV."""
     last = (task for task in tasks if task.kind == GRAPH.completes[step] and step in task.digests)
     return sum(task.stop - task.start for task in last)

@@ -1,4 +1,4 @@
-"""Commands that make tables of traces, and what people publish, from the output of a run."""
+"""Commands that make tables, fits, figures and exports from the output of a run."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, Set, app, check_threads, parsed, say
+from pyama_dask.cli.app import AsJson, ClusterKind, OutputFolder, Set, app, check_threads, parsed, say
 from pyama_dask.cli.signals import cancelled_by_signals
 
-Good = Annotated[Path | None, typer.Option("--good", help="YAML of cells that are good, or not; OUTPUT/good.yaml")]
+Good = Annotated[
+    Path | None,
+    typer.Option("--good", help="YAML file of cells that are good or not", show_default="OUTPUT/good.yaml"),
+]
 
-Force = Annotated[bool, typer.Option("--force", help="overwrite files that it has not written")]
+Force = Annotated[bool, typer.Option("--force", help="overwrite files that pyama-dask has not written")]
 
 
 @app.command()
 def merge(
-    output: Path,
+    output: OutputFolder,
     samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the tables; OUTPUT/merged")] = None,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for the tables", show_default="OUTPUT/merged")
+    ] = None,
     good: Good = None,
     force: Force = False,
 ) -> None:
-    """Put the traces of an output together by sample: one CSV a sample, channel and feature, and all as Parquet."""
+    """Merge traces by sample.
+
+    Writes one CSV per sample, channel and feature, and one Parquet file of everything.
+    """
     from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.cli.text import describe_merge
 
@@ -35,18 +43,25 @@ def merge(
 
 @app.command()
 def inspect_traces(
-    output: Path,
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write; OUTPUT/quality.csv")] = None,
-    min_frames: Annotated[int | None, typer.Option(help="fewest frames of a cell; half of the FOV's")] = None,
-    max_missing: Annotated[int | None, typer.Option(help="most frames in between that it may lack; 0")] = None,
-    max_jump: Annotated[float | None, typer.Option(help="largest change of its area from frame to frame; 0.5")] = None,
-    max_overlap: Annotated[float | None, typer.Option(help="part of a box that may be in another one; 0.5")] = None,
+    output: OutputFolder,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", help="CSV to write", show_default="OUTPUT/quality.csv")
+    ] = None,
+    min_frames: Annotated[
+        int | None, typer.Option(help="fewest frames of a trace", show_default="half of the FOV's frames")
+    ] = None,
+    max_missing: Annotated[int, typer.Option(help="longest gap allowed in a trace, in frames")] = 0,
+    max_jump: Annotated[float, typer.Option(help="largest relative change of area between frames")] = 0.5,
+    max_overlap: Annotated[float, typer.Option(help="fraction of a box that may overlap another one")] = 0.5,
     good: Good = None,
-    write_good: Annotated[Path | None, typer.Option(help="write overrides that take out all that is flagged")] = None,
+    write_good: Annotated[Path | None, typer.Option(help="write overrides that exclude every flagged cell")] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the cells of all traces with what is odd about them; writes a table, and edits no trace."""
+    """Flag short traces, gaps, jumps, and cells at the border or merging.
+
+    Writes a table and edits no trace.
+    """
     from pyama_dask.analysis.quality import inspect_traces as inspect_all
     from pyama_dask.cli.text import describe_quality, quality_document
 
@@ -58,16 +73,16 @@ def inspect_traces(
 
 @app.command()
 def export(
-    output: Path,
-    to: Annotated[str, typer.Option("--to", help="parquet, csv-wide, geff or ctc", show_default=False)],
+    output: OutputFolder,
+    to: Annotated[str, typer.Option("--to", help="format: parquet, csv-wide, geff or ctc", show_default=False)],
     directory: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for it; OUTPUT/exported/FORMAT")
+        Path | None, typer.Option("-o", "--output", help="folder for the export", show_default="OUTPUT/exported/FORMAT")
     ] = None,
     samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
     good: Good = None,
     force: Force = False,
 ) -> None:
-    """Write traces and tracks in a format of other programs; the output stays as it is."""
+    """Export traces and tracks to formats of other programs."""
     from pyama_dask.analysis.export import export_traces
     from pyama_dask.cli.text import describe_export
 
@@ -79,15 +94,22 @@ def export(
 @app.command()
 def fit(
     tables: Annotated[list[Path], typer.Argument(metavar="CSV...", help="tables of 'pyama-dask merge', tidy or wide")],
-    model: Annotated[str | None, typer.Option(help="'pyama-dask plugins' lists them; maturation")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="model; 'pyama-dask plugins' lists them", show_default="maturation")
+    ] = None,
     config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML: model, parameters, cluster")] = None,
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for the fits; that of each table")] = None,
-    workers: Annotated[int | None, typer.Option(help="local processes")] = None,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for the fits", show_default="beside each table")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
     cluster: ClusterKind = None,
     changes: Set = None,
     force: Force = False,
 ) -> None:
-    """Fit a model to every cell of tables of traces; writes one row a cell to {table}_fitted_{model}.csv."""
+    """Fit a model to every cell of tables of traces.
+
+    Writes one row per cell to TABLE_fitted_MODEL.csv.
+    """
     from rich.console import Console
 
     from pyama_dask.analysis.fit import fit_traces
@@ -98,8 +120,8 @@ def fit(
     check_threads()
     given = {"model": model, "cluster.workers": workers, "cluster.kind": cluster}
     chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
-    stopping = "Stopping; tables that are fitted are written, and others would be fitted anew"
-    with cancelled_by_signals(stopping, "Ended at once") as cancel, FitDisplay(Console(stderr=True)) as display:
+    stopping = "Stopping; tables that are fitted are kept"
+    with cancelled_by_signals(stopping, "Stopped at once") as cancel, FitDisplay(Console(stderr=True)) as display:
         report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel, force=force)
     say(describe_fits(report))
 
@@ -107,11 +129,17 @@ def fit(
 @app.command()
 def plot(
     files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
-    to: Annotated[Path | None, typer.Option("-o", "--output", help="folder for them; plots, beside the first")] = None,
-    cells: Annotated[int, typer.Option(help="cells that are drawn one by one", min=1, max=400)] = 12,
+    to: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="folder for the figures", show_default="plots, beside the first CSV"),
+    ] = None,
+    cells: Annotated[int, typer.Option(help="number of cells drawn with their fits", min=1, max=400)] = 12,
     force: Force = False,
 ) -> None:
-    """Draw traces with their fits, the parameters by sample, and the share of good fits; as PNG and SVG."""
+    """Plot traces with fits, parameters by sample, and shares of good fits.
+
+    Writes PNG and SVG.
+    """
     from pyama_dask.analysis.plots import plot_fits
     from pyama_dask.cli.text import describe_plots
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the end of the terminal: a run ends soon, and what is done is recorded."""
+"""Ctrl-C, SIGTERM and SIGHUP: stop a run soon, with everything that is done recorded."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from os import _exit  # the trial of a method takes it out of `os` for a moment
 from pyama_dask.files.streams import write_nowhere
 
 LONGEST = 8.0
-"""Seconds from a signal to the end, whatever still runs; a busy machine may take another second or two to end it."""
+"""Time limit in seconds from a signal to the end of the program; a busy machine may take a second or two more."""
 
 
 @contextmanager
 def cancelled_by_signals(
-    stopping: str = "Stopping; what is done is recorded, and the next run goes on from there",
-    ended: str = "Ended at once; what was recorded by then stays, and the next run goes on from there",
+    stopping: str = "Stopping; finished work is recorded, and the next run resumes from there",
+    ended: str = "Stopped at once; recorded work is kept, and the next run resumes from there",
 ) -> Iterator[threading.Event]:
-    """Event that Ctrl-C, SIGTERM and the end of the terminal set; a second signal ends the program at once.
+    """Event set by Ctrl-C, SIGTERM or SIGHUP; a second signal ends the program at once.
 
-    What is said then are `stopping` and `ended`.
+    The messages are `stopping` for the first signal and `ended` for the end at once.
 
-    Signals that the program was started to ignore, as by ``nohup``, are ignored. The time limit that begins with the
-    first signal holds until the program has ended.
+    Signals that were ignored at the start, as with ``nohup``, stay ignored. The time limit starts with the first signal
+    and applies until the program has ended.
     """
     event = threading.Event()
     terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
-            write_nowhere(terminals)  # they are gone, and writing would fail
+            write_nowhere(terminals)  # the terminal is gone, and writing would fail
             terminals.clear()
         if event.is_set():
             end_at_once(terminals, ended)
@@ -54,18 +54,19 @@ def cancelled_by_signals(
 
 
 def end_in_time(terminals: list[int], said: str) -> None:
-    """End the program after `LONGEST` if it has not ended by then."""
+    """End the program at the latest after `LONGEST` seconds."""
     late = threading.Timer(LONGEST, end_at_once, [terminals, said])
     late.daemon = True
     late.start()
 
 
 def kill_family() -> None:
-    """Kill all processes that this one has started, and theirs.
+    """Kill all child processes of this one, with their children.
 
-    Those in another session live: they cancel a run's jobs. So does the resource tracker, which clears up at the end.
+    Processes in another session survive, because they cancel the jobs of a run. So does the resource tracker, which
+    cleans up at the end.
     """
-    import psutil  # is loaded long before, where there are processes to kill
+    import psutil  # already loaded if there are processes to kill
 
     for process in psutil.Process().children(recursive=True):
         with suppress(OSError, psutil.Error):
@@ -75,9 +76,9 @@ def kill_family() -> None:
 
 
 def end_at_once(terminals: list[int], said: str) -> None:
-    """End without waiting for anything; the next run finds that this one is over, and goes on."""
+    """End without waiting for anything; the next run sees that this one is dead, and resumes."""
     kill_family()
-    shown = b"\x1b[?25h\n" if 2 in terminals else b""  # a cursor that a display has hidden
+    shown = b"\x1b[?25h\n" if 2 in terminals else b""  # show the cursor that a display has hidden
     with suppress(OSError):
         os.write(2, shown + said.encode() + b"\n")
     _exit(130)

@@ -1,4 +1,4 @@
-"""Start of the program: imports little itself, so that Ctrl-C ends it quietly from the first moment on."""
+"""Entry point of the program: imports little, so that Ctrl-C ends it quietly from the first moment on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyama_dask.cli.signals import end_in_time
 from pyama_dask.files.streams import open_closed
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 def main() -> None:
@@ -31,11 +31,11 @@ def main() -> None:
 
 
 def interrupt(_number: int, frame: FrameType | None) -> None:
-    """Raise `KeyboardInterrupt`; end at once during an import, where packages would report it as a fault of theirs."""
+    """Raise `KeyboardInterrupt`; end at once during an import, where packages would report it as an import error."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os._exit(INTERRUPTED)
         frame = frame.f_back
-    end_in_time([number for number in (1, 2) if os.isatty(number)], "Ended at once")
+    end_in_time([number for number in (1, 2) if os.isatty(number)], "Stopped at once")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     raise KeyboardInterrupt

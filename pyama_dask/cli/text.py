@@ -1,4 +1,4 @@
-"""Plain words for the command line: what a movie holds, what a plan would do, how a run ended."""
+"""Texts that the commands print: movies, plans, reports and results in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyama_dask.analysis.fit_tables import GRADES
 from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
-from pyama_dask.config.units import as_ranges, clock_time
+from pyama_dask.config.units import as_ranges
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.disk_space import gib
@@ -27,23 +27,33 @@ from pyama_dask.runs.verify import Verification
 from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:
-    from pyama_dask.analysis.fit import FitReport  # which loads what fits need
+    from pyama_dask.analysis.fit import FitReport  # imports the libraries of fits
     from pyama_dask.analysis.plots import Drawn
 
 WORTH_SHOWING = 1.0
-"""Seconds of work from which on it is shown what they were spent on."""
+"""Least worker time in seconds for which the costs of the steps are shown."""
 LABELS: Mapping[Step, str] = {
     "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
     "crop": "cropping", "extract": "extraction", "cache": "display",
 }  # fmt: skip
-"""What the steps are called."""
+"""Names of the steps for readers."""
 MANY = 12
-"""Lines of a list that are shown before it is cut."""
+"""Lines of a list that are shown; the rest is counted."""
 
 
 def many(count: int, what: str) -> str:
-    """Count in words: ``1 FOV``, ``2 FOVs``."""
+    """Count with its noun: ``1 FOV``, ``2 FOVs``."""
     return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """Duration in the two largest units: ``34 s``, ``5 min 10 s``, ``3 h 20 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def movie_document(metadata: Metadata) -> dict[str, Any]:
@@ -55,7 +65,7 @@ def movie_document(metadata: Metadata) -> dict[str, Any]:
 
 
 def describe_movie(metadata: Metadata) -> str:
-    """What a movie holds, in a few lines."""
+    """Summary of a movie, in a few lines."""
     pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
     lines = [
         f"{metadata.path.name}: {metadata.format}, {many(len(metadata.fovs), 'FOV')}, "
@@ -85,9 +95,9 @@ def _times(metadata: Metadata) -> str:
     if known.size:
         words.append(f"{np.median(known):.4g} min between frames ({known.min():.4g} to {known.max():.4g})")
     if missing := int(np.isnan(times).sum()):
-        words.append(f"{missing} stamps missing")
+        words.append(f"{many(missing, 'time stamp')} missing")
     if (known <= 0).any():
-        words.append("they do not increase everywhere")
+        words.append("not increasing everywhere")
     return ", ".join(words)
 
 
@@ -110,7 +120,7 @@ def _cut(lines: Sequence[str]) -> list[str]:
 
 
 def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "") -> str:
-    """What a run would do, what of it is left, what it would take if that was tried, and the script of its jobs."""
+    """Summary of a plan, its unfinished tasks, the predicted costs, and the job script."""
     job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
     read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -121,11 +131,12 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"times:   {_sources(plan)}",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
         f"steps:   {', '.join(plan.steps)}",
-        f"tasks:   {len(plan.tasks)} ({counts})" + (f", {len(left.tasks)} left" if left.tasks != plan.tasks else ""),
+        f"tasks:   {len(plan.tasks)} ({counts})"
+        + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
         f"reads:   {gib(read)} of pixels",
-        f"writes:  {gib(written)} before compression, and the crops of the cells",
-        f"files:   {plan.files_per_fov} a FOV, and {plan.files_per_cell} a cell",
-        f"memory:  {plan.memory / 2**20:.0f} MiB a worker, of {plan.worker_memory / 2**20:.0f} MiB",
+        f"writes:  {gib(written)} before compression, plus the crops of the cells",
+        f"files:   {plan.files_per_fov} per FOV, plus {plan.files_per_cell} per cell",
+        f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
         *(describe_prediction(predicted) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
         *(f"warning: {warning}" for warning in _cut(plan.warnings)),
@@ -136,7 +147,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
 
 
 def _sources(plan: Plan) -> str:
-    """Where the times of the FOVs come from."""
+    """Sources of the times, with their FOVs if there are several."""
     fovs: dict[str, list[int]] = {}
     for fov in plan.fovs:
         fovs.setdefault(fov.times.source, []).append(fov.fov)
@@ -144,41 +155,40 @@ def _sources(plan: Plan) -> str:
 
 
 def describe_prediction(predicted: Prediction) -> list[str]:
-    """What a whole run would take, as lines."""
+    """Predicted time, memory and disk space of a whole run, as lines."""
     return [
-        f"predicted, on {many(predicted.workers, 'worker')}, from a block that was done:",
-        f"  time:    {clock_time(predicted.seconds)} h, of which the queue's waiting is no part",
-        f"  work:    {clock_time(predicted.worker_seconds)} h of all workers together",
-        f"  memory:  {predicted.memory / 2**20:.0f} MiB a worker",
+        f"predicted for {many(predicted.workers, 'worker')}, from one processed block:",
+        f"  time:    {duration(predicted.seconds)}, not counting time in the queue",
+        f"  work:    {duration(predicted.worker_seconds)} of worker time in total",
+        f"  memory:  {predicted.memory / 2**20:.0f} MiB per worker",
         f"  disk:    {gib(predicted.size)}, in {predicted.files} files",
     ]
 
 
 def describe_replaced(plan: Plan) -> list[str]:
-    """Results that a run regenerates, as they were made with other settings or from other frames."""
+    """Stale results that a run regenerates: made with other settings or from other frames."""
     alike: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for fov, steps in plan.replaces.items():
         frames = plan.frames_before.get(fov)
         how = f"from frames {frames}" if frames else "with other settings"
         alike.setdefault((steps, how), []).append(fov)
     return [
-        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, which were made {how}"
-        for (steps, how), fovs in alike.items()
+        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, made {how}" for (steps, how), fovs in alike.items()
     ]
 
 
 def describe_status(document: Mapping[str, Any]) -> str:
-    """How far the FOVs of an output are."""
+    """Progress of the FOVs of an output."""
     fovs = document["fovs"]
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
     alike: dict[str, list[int]] = {}
     for fov in fovs:
         if fov["status"] != "failed":
-            left = f" (left: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
-            other = ", with other settings than the last run" if fov["other_settings"] else ""
+            left = f" (unfinished: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
+            other = ", made with other settings than the last run" if fov["other_settings"] else ""
             other = (
-                f", from frames {fov['other_frames']} and not those of the last run" if fov["other_frames"] else other
+                f", made from frames {fov['other_frames']}, not those of the last run" if fov["other_frames"] else other
             )
             alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
@@ -190,23 +200,25 @@ def describe_status(document: Mapping[str, Any]) -> str:
 
 
 def _failure(fov: int, cause: str | None, reason: str | None) -> str:
-    """Why a FOV failed; the reason names it as a rule."""
+    """Cause and reason of a failed FOV; most reasons name the FOV themselves."""
     return f"({cause}) {reason}" if f"FOV {fov}" in str(reason) else f"({cause}) FOV {fov}: {reason}"
 
 
 def describe_verification(found: Verification) -> str:
-    """What is wrong with an output."""
+    """Result of checking an output."""
     how = "checksums" if found.deep else "sizes"
     lines = [f"{many(found.unreadable_lines, 'line')} of the ledger cannot be read"] if found.unreadable_lines else []
     if found.faults:
-        lines.append(f"By their {how}, {len(found.faults)} of {found.files} files are not as they were recorded:")
+        lines.append(f"{len(found.faults)} of {found.files} files differ from their recorded {how}:")
         lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
-        lines.append("The next run regenerates them" if found.taken_back else "They stay so: the output is read-only")
+        lines.append(
+            "The next run regenerates them" if found.taken_back else "They cannot be repaired: the output is read-only"
+        )
     else:
-        lines.append(f"{many(found.files, 'file')} as recorded, by their {how}")
+        lines.append(f"{many(found.files, 'file')} checked: all {how} as recorded")
     if found.unrecorded:
         lines.append(
-            "The ledger does not know of these results, so it has lost lines. Fix: restore it, or run elsewhere:"
+            "The ledger lacks these results, so it has lost lines. Fix: restore the ledger, or choose another output:"
         )
         lines += _cut([f"  {path}" for path in found.unrecorded])
     if found.movie:
@@ -215,31 +227,29 @@ def describe_verification(found: Verification) -> str:
 
 
 def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
-    """Frames of the movie that are not as they were read, as lines."""
-    lines = [f"{found.movie}: {many(found.frames - len(found.faults), 'frame')} as they were read"]
+    """Comparison of the movie with the frames that were read, as lines."""
+    lines = [f"{found.movie}: {many(found.frames - len(found.faults), 'frame')} unchanged since the run"]
     if found.faults:
-        lines.append(f"{many(len(found.faults), 'frame')} not as they were read:")
+        lines.append(f"{many(len(found.faults), 'frame')} changed since the run:")
         lines += _cut([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
         if not found.is_recorded:
-            lines.append("This is not the movie that the output was made from, so the output is left as it is")
+            lines.append("This is not the movie of this output, so the output stays unchanged")
         elif not taken_back:
-            lines.append("They are not read again, as the output is read-only")
+            lines.append("They cannot be read again: the output is read-only")
         elif found.to_read_again:
-            lines.append(
-                "The next run reads the blocks with other pixels again. If the movie is damaged, restore it first"
-            )
+            lines.append("The next run reads the changed blocks again. If the movie is damaged, restore it first")
     if found.unknown:
         lines.append(
-            f"{many(found.unknown, 'frame')} cannot be compared: an older version copied them and recorded no digests. "
+            f"{many(found.unknown, 'frame')} cannot be compared: an older version recorded no digests. "
             "Fix: run with --force copy to read them again"
         )
     return lines
 
 
 def describe_merge(report: MergeReport) -> str:
-    """What was merged, and what was not."""
+    """Result of a merge, with warnings about what was left out."""
     lines = [
-        f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, of FOV {as_ranges(sample.fovs)}"
+        f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, FOV {as_ranges(sample.fovs)}"
         for sample in report.samples
     ]
     lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
@@ -249,7 +259,7 @@ def describe_merge(report: MergeReport) -> str:
 
 
 def describe_export(report: ExportReport) -> str:
-    """What was exported, and what was not."""
+    """Result of an export, with warnings about what was left out."""
     lines = [f"Exported as {report.format}: FOV {as_ranges(report.fovs)}, to {report.directory}"]
     lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
@@ -267,19 +277,21 @@ def quality_document(report: QualityReport) -> dict[str, Any]:
 
 
 def describe_quality(report: QualityReport) -> str:
-    """How many cells are flagged and for what, and which."""
+    """Flagged cells, counted by flag and listed."""
     table, limits = report.table, report.thresholds
     words = {
-        "short": f"seen in fewer than {limits.min_frames or 'half of the'} frames",
-        "gap": f"not seen in more than {many(limits.max_missing, 'frame')} in between",
-        "jump": f"area changed by more than {limits.max_jump:g} of it from a frame to the next",
+        "short": f"fewer than {limits.min_frames} frames" if limits.min_frames else "fewer than half of the frames",
+        "gap": f"a gap of more than {many(limits.max_missing, 'frame')}"
+        if limits.max_missing
+        else "a frame is missing in between",
+        "jump": f"area changes by more than {limits.max_jump:.0%} between frames",
         "border": "box touches the border of the image",
-        "merging": f"box shares {limits.max_overlap:g} of it with that of another cell",
+        "merging": f"box overlaps that of another cell by {limits.max_overlap:.0%} or more",
     }
     lines = [f"{many(len(table), 'cell')} of {many(table['fov'].nunique(), 'FOV')}, {len(report.flagged)} flagged"]
     lines += [f"  {flag + ':':<9}{count:>6}   {words[flag]}" for flag, count in report.counts.items()]
     if bad := int((~table["good"]).sum()):
-        lines.append(f"  {many(bad, 'cell')} not good, as was said by hand")
+        lines.append(f"  {many(bad, 'cell')} set to not good by hand")
     lines += _cut([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
     lines.append(f"Table: {report.path}")
     lines += [_next_with(report.good_file)] if report.good_file else []
@@ -287,13 +299,13 @@ def describe_quality(report: QualityReport) -> str:
 
 
 def _next_with(good: Path) -> str:
-    """What to do with overrides that were written."""
+    """Next step after overrides were written."""
     named = "" if good.name == GOOD else f" with --good {good}"
-    return f"Overrides: {good}; go through it, then merge{named}"
+    return f"Overrides: {good}; edit it, then merge{named}"
 
 
 def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
-    """What is odd about a cell."""
+    """Flags of a cell, with the values behind them."""
     said = {
         "short": f"{cell['frames']} frames", "gap": f"{cell['missing']} missing",
         "jump": f"by {cell['largest_jump']:.2g}", "border": f"{cell['border_frames']} frames",
@@ -304,7 +316,7 @@ def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
 
 
 def describe_fits(report: FitReport) -> str:
-    """What was fitted, and how well."""
+    """Result of fits: cells, convergence and grades per table."""
     heads = "".join(f"{grade:>{len(grade) + 3}}" for grade in GRADES)
     lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{heads}"]
     for file in report.files:
@@ -314,7 +326,7 @@ def describe_fits(report: FitReport) -> str:
     lines += [f"Fits: {file.path}" for file in report.files]
     lines += [
         f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}; "
-        "look at its bounds, in the head of the fits"
+        "check its bounds, in the header of the fits"
         for file in report.files
         for name, count in file.at_bounds.items()
     ]
@@ -323,7 +335,7 @@ def describe_fits(report: FitReport) -> str:
 
 
 def describe_plots(drawn: Drawn) -> str:
-    """Which figures there are."""
+    """List of the figures that were drawn."""
     names = dict.fromkeys(path.stem for path in drawn.files)
     kinds = " and ".join(dict.fromkeys(path.suffix[1:].upper() for path in drawn.files))
     lines = [f"Figures, as {kinds}, in {drawn.files[0].parent}:", *(f"  {name}" for name in names)]
@@ -331,7 +343,7 @@ def describe_plots(drawn: Drawn) -> str:
 
 
 def _costs(report: RunReport) -> list[str]:
-    """What the steps and the jobs took, as lines."""
+    """Costs of steps and jobs, as lines."""
     lines = [f"Jobs: {report.jobs}"] if report.jobs else []
     if sum(step.seconds for step in report.steps) < WORTH_SHOWING:
         return lines
@@ -344,19 +356,19 @@ def _costs(report: RunReport) -> list[str]:
 
 
 def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
-    """Which methods there are, by kind."""
+    """Methods and models, by kind."""
     lines = []
     for kind, names in found.items():
         lines.append(f"{kind}s:")
         lines += [f"  {name:<24}{place}" for name, place in names.items()] or ["  none"]
     lines.append(
-        "Each may also be 'package.module:name' or 'file.py:name'; docs/methods.md says how, of models docs/results.md"
+        "Your own: 'package.module:name' or 'file.py:name'; see docs/methods.md, and docs/results.md for models"
     )
     return "\n".join(lines)
 
 
 def describe_report(report: RunReport) -> str:
-    """How a run ended, and where the results are."""
+    """Report of a run: how it ended, results, costs, failures and warnings."""
     counts = Counter(fov.status for fov in report.fovs)
     cells = sum(fov.cells or 0 for fov in report.fovs)
     standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items()) + f"; {many(cells, 'cell')}"
@@ -372,7 +384,7 @@ def describe_report(report: RunReport) -> str:
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
     lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
     if report.stopped or report.cancelled:
-        lines.append("What is done is recorded; run the same command again to go on")
+        lines.append("Finished work is recorded; run the same command again to resume")
     elif report.failed:
-        lines.append("When the cause is mended, --retry-failed takes up the failed FOVs only")
+        lines.append("Fix the cause, then run again with --retry-failed to process only the failed FOVs")
     return "\n".join(lines)

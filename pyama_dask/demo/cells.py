@@ -1,4 +1,4 @@
-"""Simulated cells of one FOV: where they are, how they are shaped and how much they express."""
+"""Simulated cells of one FOV: positions, shapes and expression."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Floats = npt.NDArray[np.float64]
 Textures = npt.NDArray[np.float32]
 
 RADIUS = 22.0
-"""Pixels that no cell reaches beyond, seen from its centre (lobes reach 1 or 2 further)."""
+"""Largest radius of a cell in pixels (lobes reach 1 or 2 further)."""
 GAP = 28.0
-"""Pixels between two cells, so that neither halos nor the closing of a mask join them."""
+"""Least distance between two cells in pixels, so that neither halos nor mask closing join them."""
 CLEARANCE = 10.0
-"""Pixels that a cell keeps off the border margin, as a mask found in phase contrast includes the halo."""
+"""Pixels between a cell and the border margin, because a phase-contrast mask includes the halo."""
 TEXELS = 96
 """Width of a texture; it covers -1.1 to 1.1 in units of the cell's radius."""
 TEXTURES = 4
-"""Textures that a cell blends from one to another as time goes on."""
+"""Number of textures that a cell blends over time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What N cells look like inside."""
+    """Inner structure of N cells."""
 
     nuclei: Floats
     """(N, 2) centre of the nucleus in units of the cell's radius."""
@@ -58,12 +58,12 @@ def simulate(
     shape: tuple[int, int],
     border_margin: int,
 ) -> Cells:
-    """Cells that wander without ever touching, some of them at the border and the rest off its margin.
+    """Simulate cells that wander without touching, some at the border and the rest off its margin.
 
     Raises
     ------
     ValueError
-        If so many cells do not fit.
+        If the cells do not fit.
     """
     time = np.arange(n_frames)[:, None]
     half = rng.uniform([16.5, 14.5], [21.0, 18.0], (n_cells, 2))
@@ -77,10 +77,10 @@ def simulate(
 
 
 def expression(rng: np.random.Generator, n_cells: int, minutes: Floats) -> Floats:
-    """Total fluorescence (T, N) in grey levels: after an onset it rises to a maximum and slowly decays.
+    """Total fluorescence (T, N) in grey levels: it rises after an onset and slowly decays.
 
     The curve of one dose of mRNA: protein is made while the mRNA lasts, and both decay exponentially
-    (Leonhardt et al., Nanomedicine 2014, 10:679). A little autofluorescence is there from the start.
+    (Leonhardt et al., Nanomedicine 2014, 10:679). Some autofluorescence is present from the start.
     """
     onset = rng.uniform(10, 120, n_cells)
     rise, decay = rng.uniform(60, 160, n_cells), rng.uniform(700, 2500, n_cells)
@@ -98,7 +98,7 @@ def _waves(
     n: int,
     rate: tuple[float, float] = (0.04, 0.16),
 ) -> Floats:
-    """(T, N, n) slow waves between -1 and 1; the rate is in radians a frame."""
+    """(T, N, n) slow waves between -1 and 1; the rate is in radians per frame."""
     rates, phases = rng.uniform(*rate, (n_cells, n)), rng.uniform(0, 2 * np.pi, (n_cells, n))
     waves: Floats = np.cos(rates * time[..., None] + phases)
     return waves
@@ -127,7 +127,7 @@ def _standard(images: npt.NDArray[np.floating]) -> Textures:
 
 
 def _wander(rng: np.random.Generator, n_frames: int, n_cells: int, shape: tuple[int, int], margin: int) -> Floats:
-    """(T, N, 2) centres on a random walk whose steps remember the one before."""
+    """(T, N, 2) centres on a random walk with correlated steps."""
     size = np.array(shape, float)
     inset = margin + RADIUS + CLEARANCE
     inner = size - 2 * inset
@@ -136,7 +136,9 @@ def _wander(rng: np.random.Generator, n_frames: int, n_cells: int, shape: tuple[
     centres = rng.uniform(np.where(at_border[:, None], 0, inset), np.where(at_border[:, None], size, size - inset))
     centres = _settle(centres, at_border, size, margin, rounds=2000)
     if _crowding(centres)[1].max(initial=0) > 1:
-        raise ValueError(f"{n_cells} cells do not fit a FOV of {shape} with a border margin of {margin}: make fewer")
+        raise ValueError(
+            f"{n_cells} cells do not fit a FOV of {shape} with a border margin of {margin}. Fix: use fewer cells"
+        )
     walk = np.empty((n_frames, n_cells, 2))
     step = 1.8 * rng.standard_normal((n_cells, 2))
     for t in range(n_frames):
@@ -147,7 +149,7 @@ def _wander(rng: np.random.Generator, n_frames: int, n_cells: int, shape: tuple[
 
 
 def _crowding(centres: Floats) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
-    """Pairs (P, 2) of cells too close, by how many pixels, and the direction (P, 2) from second to first."""
+    """Pairs (P, 2) of cells that are too close, overlap in pixels, and direction (P, 2) from second to first."""
     pairs = KDTree(centres).query_pairs(2 * RADIUS + GAP, output_type="ndarray")
     apart = centres[pairs[:, 0]] - centres[pairs[:, 1]]
     distance = np.maximum(np.hypot(apart[:, 0], apart[:, 1]), 1e-9)
@@ -155,7 +157,7 @@ def _crowding(centres: Floats) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
 
 
 def _settle(centres: Floats, at_border: npt.NDArray[np.bool_], size: Floats, margin: int, rounds: int) -> Floats:
-    """Push cells apart and back to where they belong, until none is too close to another."""
+    """Push cells apart and back into their regions until they no longer crowd."""
     for _ in range(rounds):
         centres = _confine(centres, at_border, size, margin)
         pairs, overlap, direction = _crowding(centres)
@@ -168,11 +170,11 @@ def _settle(centres: Floats, at_border: npt.NDArray[np.bool_], size: Floats, mar
 
 
 def _confine(centres: Floats, at_border: npt.NDArray[np.bool_], size: Floats, margin: int) -> Floats:
-    """Keep cells at the border reaching into the margin, and the others off it."""
+    """Keep border cells reaching into the margin, and the others off it."""
     inset = margin + RADIUS + CLEARANCE
     inside = np.clip(centres, inset, np.maximum(size - inset, inset))
     outer = np.clip(centres, 0, size)
-    # Depth below the four sides: where even the least is too much, the cell goes back to that side.
+    # Depth below the four sides: if even the smallest is too large, the cell moves back to that side.
     depths = np.concatenate([outer, size - outer], 1)
     nearest = depths.argmin(1)
     rows = np.arange(len(outer))

@@ -1,4 +1,4 @@
-"""Measured traces against the truth of the demo movie."""
+"""Comparison of measured traces with the truth of the demo movie."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ CELL = ["fov", "cell"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How well traces agree with the truth; it prints as two lines for a person."""
+    """Agreement of traces with the truth; prints as two lines."""
 
     cells_expected: int
-    """True cells whose box stays off the border margin in all frames."""
+    """Number of true cells whose box stays off the border margin in all frames."""
     cells_found: int
-    """Those of them that have one and the same trace in all frames."""
+    """Number of expected cells that have one trace over all frames."""
     missed: tuple[tuple[int, int], ...]
-    """(FOV, true cell) of the others."""
+    """(FOV, true cell) of the other expected cells."""
     n_frames: int
-    """Frames that a trace must have."""
+    """Number of frames that a trace must have."""
     correlation: float
-    """Median over the found cells of the correlation of the total fluorescence with the true one."""
+    """Median over found cells of the correlation between measured and true total fluorescence."""
     relative_error: float
-    """Median over the found cells and frames of the relative error of the total fluorescence."""
+    """Median over found cells and frames of the relative error of the total fluorescence."""
 
     @property
     def fraction(self) -> float:
-        """Found cells among the expected ones; NaN where none is expected."""
+        """Fraction of the expected cells that are found; NaN without expected cells."""
         return self.cells_found / self.cells_expected if self.cells_expected else float("nan")
 
     def __str__(self) -> str:
@@ -51,23 +51,23 @@ def compare(
     shape: tuple[int, int],
     border_margin: int,
 ) -> Comparison:
-    """Compare the traces that were kept with the true cells that ought to have been.
+    """Compare traces with the true cells that are expected to have one.
 
-    In every frame a true cell is seen by the trace whose box has its centre within the true box; where there
-    are several, by the nearest one.
+    In every frame, a true cell matches the trace whose box has its centre within the true box; if there are
+    several, the nearest one.
 
     Parameters
     ----------
     truth : DataFrame
-        As `make_movie` writes it, of the FOVs that were processed.
+        Truth as `make_movie` writes it, for the processed FOVs.
     traces : DataFrame
         Traces of all these FOVs, with their boxes in pixels; may be empty.
     n_frames : int
-        Frames that were processed, from the first one on.
+        Number of processed frames, counted from the first.
     shape : (height, width)
         Pixels of a frame.
     border_margin : int
-        Pixels; a cell whose true box ever enters this margin is not expected.
+        Margin in pixels; a cell whose true box ever enters it is not expected.
     """
     expected = _expected(truth, n_frames, shape, border_margin)
     seen = _match(expected, traces)
@@ -85,7 +85,7 @@ def compare(
 
 
 def _expected(truth: pd.DataFrame, n_frames: int, shape: tuple[int, int], margin: int) -> pd.DataFrame:
-    """Rows of the cells that stay off the margin in all frames."""
+    """Rows of cells that stay off the margin in all frames."""
     truth = truth[truth["frame"] < n_frames]
     off = (
         (truth["bbox_x0"] >= margin)
@@ -97,7 +97,7 @@ def _expected(truth: pd.DataFrame, n_frames: int, shape: tuple[int, int], margin
 
 
 def _match(expected: pd.DataFrame, traces: pd.DataFrame) -> pd.DataFrame:
-    """One row for every true cell and frame that a trace sees; measured columns end in ``_seen``."""
+    """One row per true cell and frame with a matching trace; measured columns end in ``_seen``."""
     if traces.empty:
         return expected.iloc[:0].assign(cell_seen=0)
     pairs = expected.merge(traces, on=["fov", "frame"], suffixes=("", "_seen"))
@@ -109,7 +109,7 @@ def _match(expected: pd.DataFrame, traces: pd.DataFrame) -> pd.DataFrame:
 
 
 def _found(seen: pd.DataFrame, n_frames: int) -> list[tuple[int, int]]:
-    """(FOV, cell) of the true cells that one trace sees in all frames."""
+    """(FOV, cell) of the true cells that one trace matches in all frames."""
     tracks = seen.groupby(CELL)["cell_seen"].agg(["size", "nunique"])
     tracks = tracks[(tracks["size"] == n_frames) & (tracks["nunique"] == 1)]
     return _names(tracks.reset_index()[CELL])
@@ -120,7 +120,7 @@ def _names(cells: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _agreement(seen: pd.DataFrame, found: list[tuple[int, int]]) -> tuple[list[float], list[float]]:
-    """Correlation of every found cell and channel, and relative error of each of their frames."""
+    """Correlation per found cell and channel, and relative error per frame."""
     totals = [c for c in seen.columns if c.startswith("intensity_total_ch_") and f"{c}_seen" in seen.columns]
     correlations: list[float] = []
     errors: list[float] = []
@@ -136,7 +136,7 @@ def _agreement(seen: pd.DataFrame, found: list[tuple[int, int]]) -> tuple[list[f
 
 
 def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Pearson's correlation; NaN where one of the two is constant."""
+    """Pearson's correlation; NaN if either input is constant."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])

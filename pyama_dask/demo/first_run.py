@@ -1,4 +1,4 @@
-"""Compile the kernels by running everything on a small made movie: ``python -m pyama_dask.demo.first_run uint16``."""
+"""Compile the kernels with a run on a small synthetic movie: ``python -m pyama_dask.demo.first_run uint16``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyama_dask.runs.driver import run
 
 
 def first_run(dtype: str) -> None:
-    """Run every step on a movie of a type of pixels, in this process.
+    """Run every step in this process, on a movie with pixels of type `dtype`.
 
     Raises
     ------
@@ -43,11 +43,11 @@ def first_run(dtype: str) -> None:
                 "cluster": {"kind": "serial"},
             }
             if (report := run(parse_config(document))).exit_status:
-                raise RuntimeError(f"the run on made data failed: {report}")
+                raise RuntimeError(f"the run on the synthetic movie failed: {report}")
 
 
 def main(types: Sequence[str]) -> None:
-    """Compile for each of some types."""
+    """Compile the kernels for each pixel type."""
     for dtype in types:
         first_run(dtype)
 

@@ -1,4 +1,4 @@
-"""A synthetic movie of cells that move and express, with the truth of every cell beside it."""
+"""Synthetic movie of moving, expressing cells, with the truth of every cell."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Image = npt.NDArray[np.float32]
 CHANNELS = ("Phase", "GFP", "mCherry", "Cy5", "DAPI")
 PIXEL_SIZE_UM = 0.65
 WINDOW = 76
-"""Width in pixels of the window that a cell with its halo is drawn in."""
+"""Width in pixels of the window in which a cell and its halo are drawn."""
 AREA_PER_CELL = 10500
 
 
 @dataclass(frozen=True, eq=False)
 class _Scenery:
-    """What stays the same in all frames of a FOV, and is kept for one FOV at a time."""
+    """Content shared by all frames of a FOV, cached for one FOV at a time."""
 
     fov: int
     background: Image
@@ -34,32 +34,32 @@ class _Scenery:
 
 
 class DemoMovie:
-    """A movie that is drawn plane by plane when it is asked for: ``movie[fov, frame, channel]``.
+    """Movie drawn plane by plane on demand: ``movie[fov, frame, channel]``.
 
-    Every frame has random numbers of its own, seeded by (seed, FOV, frame), so that it comes out the same in
-    any order, and a longer movie begins with the frames of a shorter one.
+    The random numbers of a frame are seeded by (seed, FOV, frame), so that frames are the same in any order,
+    and a longer movie starts with the frames of a shorter one.
 
     Parameters
     ----------
     fovs, frames : int
-        Fields of view, time points.
+        Number of fields of view and time points.
     shape : (height, width)
         Pixels of a frame.
     cells : int, optional
-        Cells in each FOV; by default as many as look natural.
+        Cells per FOV; by default a natural density.
     seed : int
-        Another seed makes another movie.
+        Seed of the random numbers.
     fluorescence_channels : int
-        Channels beside phase contrast, at most four.
+        Channels besides phase contrast, at most four.
     interval_min : float
         Minutes between frames.
     border_margin : int
-        Pixels; most cells keep off this margin in all frames, the others reach into it in all frames.
+        Margin in pixels; most cells stay off it in all frames, the others reach into it in all frames.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or so many cells do not fit.
+        If a number is out of range, or the cells do not fit.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DemoMovie:
         return self._planes[channel]
 
     def truth(self) -> pd.DataFrame:
-        """Outline and brightness of every cell in every frame, in the columns that `make_movie` lists."""
+        """Box and brightness of every cell in every frame, in the columns that `make_movie` lists."""
         rows = [row for fov in range(self.shape[0]) for row in self._true_rows(fov)]
         return pd.DataFrame(rows).sort_values(["fov", "cell", "frame"], ignore_index=True)
 
@@ -152,7 +152,7 @@ class DemoMovie:
             light = _fluorescence_background(self._rng(fov, 0, 4, c), shape, frame)
             _add_windows(light, corners, totals[frame][:, None, None] * _profile(scenery.looks, rho, texture, unit))
             noise = rng.standard_normal(shape, np.float32)
-            # Photons of half a grey level each, and the read noise of the camera.
+            # Shot noise with half a grey level per photon, plus the read noise of the camera.
             planes.append(_to_uint16(light + noise * np.sqrt(0.5 * light + 16)))
         return planes
 
@@ -169,17 +169,17 @@ def make_movie(
     interval_min: float = 10.0,
     border_margin: int = 50,
 ) -> Path:
-    """Write ``movie.czi`` and ``truth.csv`` into a directory, which is made if need be.
+    """Write ``movie.czi`` and ``truth.csv`` into a directory, creating it if necessary.
 
-    The truth has one row a cell and frame, with columns ``fov, cell, frame``; ``time`` in minutes; ``x, y``,
+    The truth has one row per cell and frame, with columns ``fov, cell, frame``; ``time`` in minutes; ``x, y``,
     the centre in pixels; ``bbox_x0, bbox_y0, bbox_x1, bbox_y1`` and ``area`` of the true mask within the
-    frame, the box half-open; and ``intensity_total_ch_1`` and so on, the light above background of the whole
-    cell (with what lies outside of the frame), without noise.
+    frame, the box half-open; and ``intensity_total_ch_1`` and so on, the noise-free light above background of the
+    whole cell (including parts outside the frame).
 
     Parameters
     ----------
     directory : path
-        Where to write.
+        Output folder.
     **parameters
         As for `DemoMovie`.
 
@@ -213,9 +213,9 @@ def make_movie(
 
 
 def _unit_coordinates(cells: Cells, frame: int) -> tuple[npt.NDArray[np.int_], Image, Image]:
-    """Corners (N, 2) of the windows, and for their pixels the distance from the centre and (2, N, ...) y, x.
+    """Corners (N, 2) of the windows, and the distance from the centre and (2, N, ...) y, x of their pixels.
 
-    Distance and y, x are in units of the cell's own outline: the cell is where the distance is below 1.
+    Distance and y, x are in units of the cell's outline: inside the cell the distance is below 1.
     """
     centres = cells.centres[frame]
     corners = np.floor(centres).astype(int) - WINDOW // 2

@@ -1,4 +1,4 @@
-"""The demo's run: its config, and the verdict at its end."""
+"""Config of the demo, and the comparison at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyama_dask.store.ledger import Ledger
 
 
 def demo_config(directory: Path, workers: int | None = None) -> Config:
-    """Config that processes ``movie.czi`` of a directory into its ``results``, with the defaults of all methods."""
+    """Config that processes ``movie.czi`` of a directory into ``results``, with the default methods."""
     return parse_config(
         {
             "input": directory / "movie.czi",
@@ -31,7 +31,7 @@ def demo_config(directory: Path, workers: int | None = None) -> Config:
 
 
 def judge(directory: Path) -> str:
-    """Compare the traces with the truth of the movie, and say where both are."""
+    """Compare the traces with the truth of the movie, and name the files of both."""
     output = open_output(directory / "results")
     movie = output.metadata
     verdict = compare(

@@ -1,7 +1,7 @@
-"""Write CZI movies of several scenes, time points, channels and planes, with scene names and a time axis.
+"""Write CZI movies with several scenes, time points, channels and planes.
 
-Pixels go through ZEISS' own pylibCZIrw. Its writer leaves the scene names, the stage positions and the time
-axis out of the metadata, so they are added afterwards with its metadata editor.
+Pixels are written with pylibCZIrw by ZEISS. Its writer omits the scene names, the stage positions and the time
+axis, so the metadata editor adds them afterwards.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ START = datetime(2024, 1, 1, 9, 0, 0, tzinfo=UTC)
 
 
 class Planes(Protocol):
-    """A movie that gives its planes one by one; a NumPy array is one.
+    """Movie that returns planes one by one, such as a NumPy array.
 
-    With a shape of five axes ``planes[s, t, c]`` is a (Y, X) plane, with six ``planes[s, t, c, z]``.
+    With five axes ``planes[s, t, c]`` is a (Y, X) plane, with six axes ``planes[s, t, c, z]``.
     """
 
     @property
@@ -35,7 +35,7 @@ class Planes(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of every plane, uint8 or uint16."""
+        """Type of all planes, uint8 or uint16."""
         ...
 
     def __getitem__(self, index: Any, /) -> npt.NDArray[Any]: ...
@@ -58,37 +58,36 @@ def write_czi(
     skip: Container[tuple[int, int, int, int]] = (),
     compression: str | None = None,
 ) -> None:
-    """Write a movie as CZI, replacing a file of that name.
+    """Write a movie as CZI, replacing an existing file.
 
     Parameters
     ----------
     path : path
         File to write.
     data : Planes
-        uint8 or uint16 array of shape (S, T, C, Y, X) or (S, T, C, Z, Y, X), or any object that gives the
-        planes of such an array one by one. Every plane is asked for once, in order of the indices, so that a
-        large movie need not be held in memory.
+        uint8 or uint16 array of shape (S, T, C, Y, X) or (S, T, C, Z, Y, X), or any object that returns
+        the planes of such an array. Every plane is read once, in order of the indices, so that a large movie
+        need not fit into memory.
     channel_names, scene_names : sequence of str, optional
-        Default to Ch0, Ch1, ... and P1, P2, ...
+        By default Ch0, Ch1, ... and P1, P2, ...
     pixel_size_um, z_step_um : float
-        Micrometres a pixel and a plane.
+        Micrometres per pixel and per plane.
     period_s : float, optional
         Seconds between time points; None writes no time axis.
     time_offsets_s : sequence of float, optional
-        Seconds since the start, one a time point, in place of `period_s`.
+        Seconds since the start, one per time point, instead of `period_s`.
     start : datetime
-        When the acquisition began, in UTC.
+        Start of the acquisition, in UTC.
     stage_positions_um : sequence of (x, y), optional
-        Centre of every scene. Bio-Formats cannot open a file that has it, as it lacks an experiment block.
+        Centre of every scene. Bio-Formats cannot open such a file, because it lacks an experiment block.
     scene_gap_px : int
         Pixels between two scenes in the coordinates of the file.
     tile_shape : (height, width), optional
-        Cuts every plane into tiles of at most this shape, so that the scenes are mosaics.
+        Largest tile; planes are cut into tiles of this shape, so that the scenes are mosaics.
     skip : container of (s, t, c, z)
-        Planes that the file announces but does not hold, as after an aborted acquisition. They are not asked
-        for.
+        Planes that the file announces but does not contain, as after an aborted acquisition. They are not read.
     compression : str, optional
-        In the words of pylibCZIrw, such as ``"zstd1:ExplicitLevel=2"``.
+        Options of pylibCZIrw, such as ``"zstd1:ExplicitLevel=2"``.
 
     Raises
     ------
@@ -148,7 +147,7 @@ def _sizes(data: Planes) -> tuple[int, int, int, int]:
 
 def _check_length(what: str, values: Sequence[Any] | None, expected: int) -> None:
     if values is not None and len(values) != expected:
-        raise ValueError(f"{len(values)} {what} for a movie that has {expected} of them")
+        raise ValueError(f"{len(values)} {what} for a movie that has {expected}")
 
 
 def _write_plane(
@@ -175,7 +174,7 @@ def _tiles(plane: npt.NDArray[Any], shape: tuple[int, int] | None) -> Iterator[t
 
 
 def _announce(image: ET.Element, axis: str, size: int) -> None:
-    """State the size that was planned, as pylibCZIrw states the one that was written."""
+    """Set the planned size; pylibCZIrw sets the written one."""
     stated = image.find(f"Size{axis}")
     if stated is not None:
         stated.text = str(size)
@@ -215,7 +214,7 @@ def _drop_z_scale(root: ET.Element) -> None:
 
 
 def _child(parent: ET.Element, tag: str) -> ET.Element:
-    """Child of that tag, made where pylibCZIrw left it out."""
+    """Child with a tag, created if pylibCZIrw omitted it."""
     found = parent.find(tag)
     return ET.SubElement(parent, tag) if found is None else found
 

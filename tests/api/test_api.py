@@ -260,7 +260,7 @@ class TestExamples:
         ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
         assert ended.stdout == "Workflow completed successfully\n"
         assert ended.stderr.count("script.py") == 2  # of the warnings: it is the script's call that they are about
-        for said in ("segmentation_threshold (0.5) has no meaning here", "base_name 'experiment1' is not used"):
+        for said in ("segmentation_threshold (0.5) has no equivalent here", "base_name 'experiment1' is not used"):
             assert said in ended.stderr
         assert_same(output, expected, 0, 1, 2)
 
@@ -285,7 +285,7 @@ class TestExamples:
         ran = executed(script.replace("path/to/file.nd2", str(movie)))
         assert ran["success"] is True
         assert ran["context"].channels == Channels(pc=0, fl=[1, 2])
-        assert "channels are guessed: pc=0, fl=[1, 2]" in caplog.text
+        assert "guessed channels: pc=0, fl=[1, 2]" in caplog.text
         assert_same(tmp_path / "out", expected, *range(FOVS))
 
     def test_an_external_progress_reporter(self, movie, tmp_path, monkeypatch, caplog):
@@ -313,7 +313,7 @@ class TestMovie:
     @pytest.mark.parametrize("wrong", [{"n_fovs": 10}, {"n_frames": 7}, {"height": WIDTH, "width": HEIGHT}])
     def test_a_movie_that_is_not_as_the_script_says_is_refused(self, movie, tmp_path, wrong):
         metadata = MicroscopyMetadata(**{"base_name": "microscopy"} | of_movie(movie) | wrong)
-        with pytest.raises(ValueError, match=r"microscopy\.nd2: is not as its MicroscopyMetadata say: ") as refused:
+        with pytest.raises(ValueError, match=r"microscopy\.nd2: differs from its MicroscopyMetadata: ") as refused:
             run_complete_workflow(metadata, ProcessingContext(tmp_path / "out"))
         for name, value in wrong.items():
             assert f"{name} is {of_movie(movie)[name]}, not {value}" in str(refused.value)
@@ -334,16 +334,16 @@ class TestMovie:
 
     @pytest.mark.parametrize("ends", [(0, FOVS), (-2, 1), (2, 1), (FOVS, None)])
     def test_ranges_that_are_none_are_refused(self, movie, tmp_path, ends):
-        with pytest.raises(ValueError, match=rf"fov_start={ends[0]}, fov_end={ends[1]}: is no range of FOVs 0-3"):
+        with pytest.raises(ValueError, match=rf"fov_start={ends[0]}, fov_end={ends[1]}: not a range within FOVs 0-3"):
             serial(movie, tmp_path / "out", *ends)
-        with pytest.raises(ConfigError, match="is no range"):
+        with pytest.raises(ConfigError, match="not a range"):
             Recorder().process_all_fovs(load_microscopy_file(movie), ProcessingContext(tmp_path), tmp_path, *ends)
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("name", ["batch_size", "n_workers"])
     def test_counts_below_one_are_refused(self, movie, tmp_path, name):
         metadata = load_microscopy_file(movie)
-        with pytest.raises(ConfigError, match=f"^{name}: must be a whole number from 1, not 0"):
+        with pytest.raises(ConfigError, match=f"^{name}: must be 1 or more, not 0"):
             run_complete_workflow(metadata, ProcessingContext(tmp_path / "out"), **{name: 0})
 
     def test_counts_are_those_of_the_cluster(self, movie, tmp_path, monkeypatch):
@@ -413,14 +413,14 @@ class TestSettings:
         [
             (
                 {"segmentation_threshold": 0.5},
-                "segmentation_threshold (0.5) has no meaning here and is left out: the th",
+                "segmentation_threshold (0.5) has no equivalent here and is ignored: the th",
             ),
             ({"threshold": 3}, "threshold (3) has"),
-            ({"tracking": {"tile_size": 5}}, "tracking.tile_size (5) has no meaning here and is left out: cells are"),
+            ({"tracking": {"tile_size": 5}}, "tracking.tile_size (5) has no equivalent here and is ignored: cells are"),
             ({"tracking": "iou"}, "tracking ('iou') has"),
             ({"features": ["area"]}, "features (['area']) has"),
             ({"extraction": {"features": {"brightfield": ["area"]}}}, "extraction.features"),
-            ({"sigma": None}, "sigma (None) has no meaning here and is left out"),
+            ({"sigma": None}, "sigma (None) has no equivalent here and is ignored"),
         ],
     )
     def test_what_has_no_meaning_is_said_by_name(self, given, named):
@@ -502,7 +502,7 @@ class TestResults:
         file = tmp_path / "processing_results.yaml"
         file.write_text("[1, 2]")
         serial(movie, tmp_path, 1, 1)
-        assert "it is written anew" in caplog.text
+        assert "it is rewritten" in caplog.text
         assert sorted(pyama_files.read_processing_results(file).files) == [0, 1]
 
     def test_what_a_run_removes_is_listed_no_more(self, movie, tmp_path):
@@ -534,7 +534,7 @@ class TestResults:
             progress=lambda event: cancel.set() if event["step"] == "done" else None,
         )  # fmt: skip
         assert good is False
-        assert "the run was cancelled; FOV 1 are not complete" in caplog.text
+        assert "the run was cancelled; these FOVs are not complete: 1" in caplog.text
         assert list(context.results_paths) == [0]
         assert serial(movie, tmp_path / "out", 0, 1)[1] is True
         assert_same(tmp_path / "out", expected, 0, 1)

@@ -263,7 +263,7 @@ class TestInit:
         (here / "run.yaml").write_text("mine")
         status, _, error = call("init", small_czi)
         assert status == 2
-        assert error == "pyama-dask: run.yaml: is there already; --force overwrites it\n"
+        assert error.startswith("pyama-dask: run.yaml: already exists. Fix: use --force to overwrite it, or ")
         assert (here / "run.yaml").read_text() == "mine"
         assert call("init", small_czi, "--force")[0] == 0
         assert "segmentation_params" in (here / "run.yaml").read_text()
@@ -282,8 +282,8 @@ class TestPlan:
         for part in (
             "tasks:   16 (6 ingest, 2 link, 6 finish, 2 gather)",
             "in 3 blocks of 4",
-            "MiB a worker",
-            "a cell",
+            "MiB per worker",
+            "per FOV, plus",
         ):
             assert part in out
         assert listing(here) == {"run.yaml"}
@@ -367,7 +367,7 @@ class TestMerge:
         (here / "samples.yaml").write_text("samples:\n- {name: control, fovs: 0}\n- {name: treated, fovs: [1]}\n")
         status, out, error = call("merge", copied, here / "samples.yaml", "-o", here / "tables")
         assert (status, error) == (0, "")
-        assert re.search(r"^control: \d cells with \d+ rows, of FOV 0$", out, re.MULTILINE)
+        assert re.search(r"^control: \d cells with \d+ rows, FOV 0$", out, re.MULTILINE)
         assert "Tables: 16 CSVs and all_samples.parquet in " in out
         assert (here / "tables" / "treated_intensity_total_ch_1.csv").exists()
         assert not (copied / "merged").exists()
@@ -394,8 +394,8 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("steps", "expected"),
         [
-            (["copy"], "left: segment, track, background, crop, extract, cache): FOV 0-1"),
-            (["copy", "segment", "background"], "left: track, crop, extract, cache): FOV 0-1"),
+            (["copy"], "unfinished: segment, track, background, crop, extract, cache): FOV 0-1"),
+            (["copy", "segment", "background"], "unfinished: track, crop, extract, cache): FOV 0-1"),
         ],
     )
     def test_how_far(self, call, small_czi, tmp_path, steps, expected):
@@ -506,7 +506,7 @@ class TestDemo:
         (here / "demo" / "thesis.tex").write_text("mine")
         status, _, error = call("demo", "demo")
         assert status == 2
-        assert "holds something else" in error
+        assert "holds other files" in error
         assert listing(here) == {"demo", "demo/thesis.tex"}
 
 

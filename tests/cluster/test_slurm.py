@@ -78,7 +78,7 @@ def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, monkeypatch, capsys)
         cli.main()
     told = capsys.readouterr().out
     assert not ended.value.code, told
-    assert "MEND" not in told
+    assert "FIX" not in told
     assert "ok    worker:   came to" in told
     assert "ok    versions: the same here and there" in told
     assert "#SBATCH --mem=1500M" in told

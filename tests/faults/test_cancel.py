@@ -116,7 +116,7 @@ def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
     assert [line.split(";")[0] for line in said if line] == [
         "2 FOVs, 10 frames, 16 tasks",
         "Stopping",
-        "Ended at once",
+        "Stopped at once",
     ][kind == "local" :]
     assert_gone(family)
 

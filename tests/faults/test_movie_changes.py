@@ -287,7 +287,7 @@ class TestReadingAgain:
     def test_frames_are_as_they_were_read(self, tmp_path, movie, call):
         copied(movie, tmp_path / "out")
         status, said, _ = call("verify", tmp_path / "out", "--source")
-        assert (status, f"{movie}: 12 frames as they were read" in said) == (0, True)
+        assert (status, f"{movie}: 12 frames unchanged since the run" in said) == (0, True)
         moved = movie.rename(movie.with_name("moved" + movie.suffix))
         status, _, said = call("verify", tmp_path / "out", "--source")
         assert (status, "there is no such file" in said, "--movie" in said) == (2, True, True)
@@ -306,7 +306,7 @@ class TestReadingAgain:
         os.utime(movie, ns=(before.st_atime_ns, before.st_mtime_ns))
         status, said, _ = call("verify", output, "--source")
         assert status == 3
-        assert "1 frame not as they were read:\n  FOV 1, frame 3: has other pixels than were read" in said
+        assert "1 frame changed since the run:\n  FOV 1, frame 3: has other pixels than were read" in said
         assert verify_output(output).is_good
 
     def test_the_next_run_reads_them_again(self, tmp_path, movie, monkeypatch):

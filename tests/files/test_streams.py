@@ -47,7 +47,7 @@ def test_a_full_disk_behind_the_output_is_one_message(small_czi, command):
             [sys.executable, "-m", "pyama_dask", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert ended.returncode == 4
-    assert ended.stderr == "pyama-dask: standard output: cannot be written to: No space left on device\n"
+    assert ended.stderr == "pyama-dask: standard output: cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(tmp_pat
     assert "done, from frames 0-7 and not those of the last run: FOV 1" in status
     assert [fov["fov"] for fov in pyama_dask.open_output(output).metadata["fovs"]] == [0, 1]
     plan, _ = plan_run(parse_config(config(movie, output, {"params.crop_padding": 1})))
-    assert "crop in FOV 0, which were made with other settings" in describe_plan(plan, what_is_left(plan))
+    assert "crop in FOV 0, made with other settings" in describe_plan(plan, what_is_left(plan))
 
 
 def test_to_extend_what_has_not_changed_does_nothing(small_czi, copied):

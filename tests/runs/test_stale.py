@@ -74,7 +74,7 @@ def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
     assert "0 left" in describe_plan(made, what_is_left(made))
     made, _ = plan_run(parse_config(config(small_czi, copied, OTHER)))
     said = describe_plan(made, what_is_left(made))
-    replaced = "segment, track, background, crop, extract, cache in FOV 0-1, which were made with other settings"
+    replaced = "segment, track, background, crop, extract, cache in FOV 0-1, made with other settings"
     assert f"replaces: results of {replaced}" in said
 
 
@@ -84,7 +84,7 @@ def test_fovs_that_a_run_leaves_alone_keep_their_record_and_settings(small_czi, 
     assert [(fov["fov"], fov["status"], fov["other_settings"]) for fov in status["fovs"]] == [
         (0, "done", False), (1, "done", True),
     ]  # fmt: skip
-    assert "done, with other settings than the last run: FOV 1" in describe_status(status)
+    assert "done, made with other settings than the last run: FOV 1" in describe_status(status)
     with pytest.warns(ResultsWarning, match="not all FOVs were processed with the same settings"):
         traces = pyama_dask.open_output(copied).traces()
     assert set(traces["fov"]) == {0, 1}

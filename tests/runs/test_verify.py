@@ -330,7 +330,7 @@ class TestCommand:
     def test_says_that_all_is_right(self, monkeypatch, capsys, copied):
         status, said = self.run(monkeypatch, capsys, copied, "--deep")
         assert status == 0
-        assert "as recorded, by their checksums" in said.out
+        assert "checked: all checksums as recorded" in said.out
 
     def test_names_what_is_not(self, monkeypatch, capsys, copied):
         cut(copied / RAW)

@@ -12,7 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 NOT_YET = {
-    "CHANGELOG.md", "deploy", "docs", "pyama_dask/api", "pyama_dask/cli", "pyama_dask/demo",
     "pyama_dask/analysis", "pyama_dask/blocks", "pyama_dask/config", "pyama_dask/execute", "pyama_dask/files",
     "pyama_dask/fitting", "pyama_dask/kernels", "pyama_dask/launch", "pyama_dask/methods", "pyama_dask/plan",
     "pyama_dask/readers", "pyama_dask/runs", "pyama_dask/steps", "pyama_dask/store", "pyama_dask/workflow",
