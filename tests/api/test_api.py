@@ -433,7 +433,7 @@ class TestSettings:
         ("given", "refused"),
         [
             ({"min_frames": 5, "tracking": {"min_frames": 6}}, "tracking_params.min_frames is given twice"),
-            ({"fovs": "0-1"}, "by fov_start and fov_end"),
+            ({"fovs": "0-1"}, "with fov_start and fov_end"),
             ({"segmentation": {"method": "watershed"}}, "'watershed' is not a segmenter; known are: logstd"),
             ({"segmentation": {"min_size": -1}}, "params.segmentation_params.min_object_size"),
             ({"background_weight": 2}, "params.background_weight"),
