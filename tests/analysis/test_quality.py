@@ -303,7 +303,7 @@ class TestCommandLine:
     def test_in_words(self, call, copied, tmp_path):
         status, out, error = call("inspect-traces", copied, "--min-frames", "11", "-o", tmp_path / "q.csv")
         assert (status, error) == (0, "")
-        assert re.match(r"\d cells of 2 FOVs, \d flagged\n  short:        \d   seen in fewer than 11 frames\n", out)
+        assert re.match(r"\d cells of 2 FOVs, \d flagged\n  short:        \d   fewer than 11 frames\n", out)
         assert re.search(r"^FOV 1, cell \d+: short \(10 frames\)$", out, re.MULTILINE)
         assert out.endswith(f"Table: {tmp_path / 'q.csv'}\n")
         assert not (copied / "quality.csv").exists()
