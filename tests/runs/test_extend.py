@@ -111,7 +111,7 @@ def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(tmp_pat
     assert "other settings" not in said
     pyama_dask.run(longer, extend=True)
     status = describe_status(pyama_dask.open_output(output).status())
-    assert "done, from frames 0-7 and not those of the last run: FOV 1" in status
+    assert "done, made from frames 0-7, not those of the last run: FOV 1" in status
     assert [fov["fov"] for fov in pyama_dask.open_output(output).metadata["fovs"]] == [0, 1]
     plan, _ = plan_run(parse_config(config(movie, output, {"params.crop_padding": 1})))
     assert "crop in FOV 0, made with other settings" in describe_plan(plan, what_is_left(plan))
