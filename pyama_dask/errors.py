@@ -1,4 +1,4 @@
-"""The errors a person can meet; each is a `PyamaError` and the builtin that fits."""
+"""Errors for users: each is a `PyamaError` and also the matching builtin exception."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from typing import Any
 class PyamaError(Exception):
     """Base of all errors that pyama_dask raises on purpose.
 
-    The message says what is wrong, where (file, FOV, key) and what to do.
+    The message names the place (file, FOV, key), the problem and the fix.
     """
 
 
 class ConfigError(PyamaError, ValueError):
-    """A config that is not valid, or does not fit the movie; names the key."""
+    """Config that is invalid or does not fit the movie; the message names the key."""
 
 
 class SourceError(PyamaError, OSError):
-    """A movie file that is absent, truncated, or not what its name says."""
+    """Movie file that is absent, truncated, or in another format than its name says."""
 
 
 class UnsupportedSourceError(SourceError):
-    """A readable movie of a kind that cannot be processed, such as colour or float pixels."""
+    """Readable movie that cannot be processed, such as one with colour or float pixels."""
 
 
 class MissingFrameError(PyamaError, LookupError):
-    """A frame that the file announces but does not hold."""
+    """Frame that the file announces but does not hold."""
 
 
 class OutputError(PyamaError, OSError):
-    """An output directory that cannot be used: not writable, in use, or of another run."""
+    """Output directory that cannot be used: not writable, in use, or written by another run."""
 
 
 class TakenOverError(OutputError):
-    """An output that is another run's now, as this one gave no sign of life for long."""
+    """Output that another run has taken over, because this one showed no sign of life for too long."""
 
 
 class DiskError(OutputError):
-    """An output whose file system takes nothing more: full, over its quota, or read-only."""
+    """Output on a file system that is full, over quota, or read-only."""
 
 
 class ClusterError(PyamaError, ConnectionError):
-    """A Dask scheduler that is gone, or that does not do what the run needs."""
+    """Dask scheduler that is unreachable or lacks what the run needs."""
 
 
 class QueueError(PyamaError, RuntimeError):
-    """A queue of a cluster that does not answer, or does not take a job.
+    """Batch queue that does not answer, or rejects a job.
 
     Parameters
     ----------
     message
-        What it said.
+        Output of the queue's command.
     passing
-        Whether it may be otherwise a moment later.
+        True if the problem may be temporary.
     """
 
     def __init__(self, message: str, *, passing: bool) -> None:
@@ -62,14 +62,14 @@ class QueueError(PyamaError, RuntimeError):
 
 
 class WalltimeError(PyamaError, TimeoutError):
-    """A worker whose job ends before the task would; another one does it.
+    """Worker whose job ends before the task would; another worker takes the task.
 
     Parameters
     ----------
     message
-        What was found.
+        Description of the problem.
     young
-        Whether more than half of the job's time was left still.
+        True if more than half of the job's walltime was left.
     """
 
     def __init__(self, message: str, *, young: bool = False) -> None:
@@ -81,18 +81,18 @@ class WalltimeError(PyamaError, TimeoutError):
 
 
 class WorkerLostError(PyamaError, RuntimeError):
-    """A worker that was gone before its task ended; no fault of the task, unless it happens with it again and again.
+    """Worker lost before its task ended; the task is at fault only if this happens repeatedly.
 
     Parameters
     ----------
     message
-        What happened.
+        Description of the event.
     over_memory
-        Whether the worker was ended because it went over its memory limit.
+        True if the worker was killed for exceeding its memory limit.
     with_job
-        Whether its whole job ended, of a queue that had other reasons: pre-emption, a node that failed, walltime.
+        True if the whole batch job ended for other reasons: pre-emption, node failure, walltime.
     ran
-        Seconds that the task had run when its job came to the end of its walltime; 0 if that was not so.
+        Seconds that the task had run when its job reached its walltime; 0 in all other cases.
     """
 
     def __init__(self, message: str, *, over_memory: bool = False, with_job: bool = False, ran: float = 0.0) -> None:
@@ -101,34 +101,34 @@ class WorkerLostError(PyamaError, RuntimeError):
 
 
 class TableError(PyamaError, ValueError):
-    """A table, or a file that lists them, that cannot be read or is not what it should be; names the line or column."""
+    """Table, or list of tables, that is unreadable or invalid; the message names the line or column."""
 
 
 class ResultsWarning(UserWarning):
-    """Results that are not complete, or not of one kind."""
+    """Results that are incomplete or inconsistent."""
 
 
 class SettingsWarning(UserWarning):
-    """A setting of a script for the older API that has no meaning here."""
+    """Setting of a script for the older API that has no effect here."""
 
 
 class MethodWarning(UserWarning):
-    """Something that a method noticed in a frame and that a person should look at; it reaches the report."""
+    """Observation of a method about a frame that the user should check; it is listed in the report."""
 
 
 class StoreError(PyamaError, RuntimeError):
-    """A stored array that is missing, or not as it was recorded."""
+    """Stored array that is missing or differs from its record."""
 
 
 class DamagedError(StoreError):
-    """A file of the output that a task reads and that is not as it was recorded; it can be regenerated.
+    """Damaged file in the output that a task reads; it can be regenerated.
 
     Parameters
     ----------
     message
-        What was found.
+        Description of the damage.
     path
-        The file, in the output.
+        Path of the file in the output.
     """
 
     def __init__(self, message: str, path: str) -> None:
@@ -140,16 +140,16 @@ class DamagedError(StoreError):
 
 
 class PlanError(PyamaError, ValueError):
-    """A run that cannot work as configured, such as a task that does not fit a worker's memory."""
+    """Run that cannot work as configured, such as one whose tasks exceed a worker's memory."""
 
 
 class AlgorithmError(PyamaError, RuntimeError):
-    """A method that failed on a frame; names the FOV and the frame."""
+    """Method that failed on a frame; the message names the FOV and the frame."""
 
 
 class WrongReturnError(AlgorithmError):
-    """A method that gave something else than it must, on whatever data; says what, and what it must give."""
+    """Method that returned a wrong type or shape; the message says what it returned and what it must return."""
 
 
 class CancelledError(PyamaError, InterruptedError):
-    """The run was cancelled; what was finished is recorded and the next run goes on."""
+    """Run that was cancelled; finished work is recorded, and the next run resumes."""

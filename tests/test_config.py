@@ -800,7 +800,7 @@ class TestInstalledMethods:
         assert method_identity("preprocessor", "dim") != before
 
     def test_they_are_among_those_that_are_known(self):
-        with pytest.raises(ConfigError, match="'dime' is not a preprocessor; known are: dim; or name one"):
+        with pytest.raises(ConfigError, match=r"'dime' is not a preprocessor; known are: dim\. Fix: use one"):
             find_method("preprocessor", "dime")
 
     def test_the_log_says_that_they_are_run(self):

@@ -1,1 +1,1 @@
-"""Results wherever they are: traces, merging, quality, fits, figures, export."""
+"""Analysis of results: traces, merging, quality, fits, figures, export."""

@@ -22,23 +22,23 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK, fov_name
 
 RESULTS = "processing_results.yaml"
-"""File by which older programs say what an output holds."""
+"""File with which older programs describe the contents of an output."""
 
 
 def find_sources(output: Path) -> dict[int, Source]:
-    """Find the traces of all FOVs: of a run, of what an older program lists, or of a folder with tables only.
+    """Find the traces of all FOVs: of a run, of an older program's list, or of a folder with tables only.
 
     Raises
     ------
     OutputError
-        If there is nothing of the kind.
+        If there are no traces.
     """
     if (output / WORK).exists():
         found = _of_run(output)
     elif (output / RESULTS).exists():
         found = _of_older(output)
     else:
-        found = _of_tables(output) or _of_run(output)  # which says that there is none
+        found = _of_tables(output) or _of_run(output)  # raises if there are no results
     return {source.fov: source for source in found}
 
 
@@ -48,7 +48,7 @@ def _of_run(output: Path) -> list[Source]:
 
 
 def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
-    """Traces of a FOV of a run, by how it stands."""
+    """Traces of a run's FOV, by its status."""
     fov, left = state["fov"], state["left"]
     directory = output / fov_name(fov)
     if state["status"] == "failed" and ("extract" in left or not left):
@@ -71,7 +71,7 @@ def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
 
 
 def _of_older(output: Path) -> list[Source]:
-    """Traces that a `RESULTS` lists."""
+    """Traces listed in a `RESULTS` file."""
     path = output / RESULTS
     results = read_processing_results(path)
     interval, units = results.params.get("frame_interval"), results.time_units or "min"
@@ -96,7 +96,7 @@ def _of_older(output: Path) -> list[Source]:
 
 
 def _of_tables(output: Path) -> list[Source]:
-    """Traces of folders that are called as those of a run, of which nothing else is known."""
+    """Traces found by folder name alone, without metadata."""
     by_folder = defaultdict[Path, list[Path]](list)
     for path in sorted(output.glob("fov_*/*_traces.csv")):
         if re.fullmatch(r"fov_\d{1,9}", path.parent.name):
@@ -108,7 +108,7 @@ def _of_tables(output: Path) -> list[Source]:
 
 @dataclass(frozen=True)
 class Frames:
-    """What is known of the images that traces were measured in."""
+    """Metadata of the images in which traces were measured."""
 
     shapes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """(H, W) in pixels by FOV."""
@@ -116,7 +116,7 @@ class Frames:
 
 
 def known_frames(output: Path) -> Frames:
-    """Sizes of the images, as far as the config of the run tells."""
+    """Image sizes, as far as the run's config tells."""
     try:
         metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
         shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}

@@ -1,4 +1,4 @@
-"""Fitting tables of traces: thousands of cells at a time, here or on the workers that a run would have."""
+"""Fits of trace tables: thousands of cells at a time, in this process or on the workers of a run."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SAMPLES = 360_000
-"""Samples that a worker is given at a time: 2,000 cells of 180 frames."""
+"""Samples per batch of a worker: 2,000 cells of 180 frames."""
 SOON = 8
-"""Batches that are done here before workers would have started."""
+"""Largest number of batches that finish in this process before workers would have started."""
 WORK_OF_FITS = f"{WORK}_fits"
-"""Folder beside the fits for keys and logs of the jobs of a queue; not that by which an output is known."""
+"""Folder beside the fits for certificates and logs of batch jobs; it differs from the name that marks an output."""
 Progress = Callable[[dict[str, Any]], None]
 Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Hours (cells or 1, times) and values (cells, times)."""
@@ -57,21 +57,21 @@ Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class FittedFile:
-    """What came of a table."""
+    """Result of fitting one table."""
 
     source: Path
     path: Path
     cells: int
     converged: int
     grades: Mapping[str, int]
-    """Cells by grade."""
+    """Number of cells by grade."""
     at_bounds: Mapping[str, int]
-    """Cells whose fit has a parameter at one of its bounds, by its name."""
+    """Number of cells whose fit has a parameter at one of its bounds, by parameter."""
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What was fitted."""
+    """Results of a fit, and warnings."""
 
     model: str
     files: tuple[FittedFile, ...]
@@ -90,32 +90,32 @@ def fit_traces(
 ) -> FitReport:
     """Fit a model to every cell of tables of traces.
 
-    Of each table ``{stem}.csv`` the fits are written as ``{stem}_fitted_{model}.csv`` beside it: one row a cell,
-    whether its fit converged or not. They are the same wherever, and by however many workers, they are done.
+    For each table ``{stem}.csv``, the fits are written to ``{stem}_fitted_{model}.csv`` beside it: one row per cell,
+    whether its fit converged or not. Results do not depend on where and by how many workers they are computed.
 
     Parameters
     ----------
     files
-        Analysis CSVs, tidy or wide, such as those of `merge_samples`; their heads say the units of their times. Files
-        of fits among them are left out.
+        Analysis CSVs, tidy or wide, such as those of `merge_samples`; their headers state the units of times. Files of
+        fits among them are skipped.
     config
         A `FitConfig`, a mapping with its keys, or the path of a YAML file.
     directory
-        Where the fits go, if not beside the tables.
+        Folder for the fits; None for the folder of each table.
     client
-        Dask client to fit on, in place of what ``cluster`` says.
+        Dask client to fit on, instead of the config's ``cluster``.
     progress
-        Called with a dict ``step, fov, frame, total, message`` when cells have been fitted: the step is ``fit``, and
-        the frame their number.
+        Called with a dict ``step, fov, frame, total, message`` after each batch: the step is ``fit``, and the frame
+        the number of fitted cells.
     cancel
-        Set it to end early; tables that are fitted by then are written.
+        Set it to stop early; tables fitted until then are written.
     force
-        Whether to overwrite files that no fit has written, or that were changed since.
+        True to overwrite files that no fit has written, or that were changed since.
 
     Raises
     ------
     ConfigError, TableError
-        If the model or a table cannot be used; nothing was written.
+        If the model or a table is invalid; nothing is written.
     OutputError
         If fits cannot be written, or would overwrite other files.
     CancelledError
@@ -237,7 +237,7 @@ def _fit_tables(
 def _write(
     source: Path, path: Path, traces: Traces, fits: Fits, config: FitConfig, model: Model, force: bool
 ) -> FittedFile:
-    """Write the fits of a table, and say what came of it."""
+    """Write the fits of a table, and return a summary."""
     fitted = Fitted(fits_table(traces, fits, model), _about(source, config, model))
     with writable(path), writing_into(path.parent, "fit", force=force) as folder:
         write_fitted(folder / path.name, fitted)
@@ -250,7 +250,7 @@ def _write(
 
 
 def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
-    """Table of fits, one row a cell; see `Fitted.table`."""
+    """Table of fits, one row per cell; see `Fitted.table`."""
     import pandas as pd  # noqa: PLC0415
 
     columns = {
@@ -265,7 +265,7 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
 
 
 def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
-    """What was fitted, for the head of the file."""
+    """Description of the fit, for the header of the file."""
     return {
         "input": source.name,
         "input_digest": content_digest(source),
@@ -280,7 +280,7 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
 
 
 def _parameters(model: Model) -> dict[str, Any]:
-    """Value of each fixed parameter of a model; start value and bounds of each other one."""
+    """Value of each fixed parameter; start value and bounds of all others."""
 
     def said(parameter: Any) -> dict[str, Any]:
         unit = {"unit": parameter.unit} if parameter.unit else {}

@@ -1,4 +1,4 @@
-"""What is fitted: the config of ``pyama-dask fit``."""
+"""Config of ``pyama-dask fit``: model, parameters and cluster."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _unit(name: str) -> str:
 
 
 class ParameterChoice(base.Model):
-    """What is to be different about a parameter."""
+    """Changes of one parameter."""
 
     start: Number | None = None
     low: Number | None = None
     high: Number | None = None
     fixed: StrictBool | Number | None = None
-    """Whether it is fixed at its start value, or the value that it is fixed at."""
+    """True to fix it at its start value, or the value to fix it at."""
 
     def changes(self) -> dict[str, Any]:
         """Changes for `Model.changed`."""
@@ -44,23 +44,23 @@ class ParameterChoice(base.Model):
 
 
 class FitConfig(base.Model):
-    """What is fitted, and where."""
+    """Model, parameters and resources of a fit."""
 
     model: str = "maturation"
     parameters: Mapping[str, ParameterChoice] = {}
     loss: Literal["linear", "soft_l1"] | None = None
     loss_scale: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
     time_units: Annotated[str, AfterValidator(_unit)] | None = None
-    """Of tables that do not say theirs."""
+    """Time units of tables that do not state theirs."""
     cluster: Cluster = Cluster()
 
     def chosen(self) -> Model:
-        """Find the model, with its parameters as they are wanted.
+        """Return the model with the configured parameters.
 
         Raises
         ------
         ConfigError
-            If there is no such model or parameter, or nothing is left to fit.
+            If there is no such model or parameter, or all parameters are fixed.
         """
         changes = {name: choice.changes() for name, choice in self.parameters.items()}
         model = find_model(self.model).changed(changes)
@@ -72,14 +72,14 @@ class FitConfig(base.Model):
 
 
 def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> FitConfig:
-    """Read what is to be fitted from YAML, with values by dotted key in place of the file's.
+    """Read a fit config from YAML; values by dotted key replace those in the file.
 
-    If these name another model, the file's ``parameters``, which belong to the former model, are dropped.
+    If these select another model, the file's ``parameters``, which belong to the former model, are dropped.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key or value is not valid; the message names every such key.
+        If the file cannot be read, or a key or value is invalid; the message names every such key.
     """
     document: Any = {}
     if path is not None:
@@ -90,16 +90,16 @@ def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None
         document = beside({name: value for name, value in document.items() if value is not None}, path.parent)
     former = document.get("model", FitConfig.model_fields["model"].default)
     if (overrides or {}).get("model", former) != former:
-        document.pop("parameters", None)  # which are the former model's
+        document.pop("parameters", None)  # they belong to the former model
     for key, value in (overrides or {}).items():
         set_key(document, key, value)
     return parse_fit_config(document, str(path or "fit"))
 
 
 def parse_fit_config(document: Mapping[str, Any], source: str = "fit") -> FitConfig:
-    """Check a mapping with the keys of `FitConfig`; see `load_fit_config`.
+    """Validate a mapping with the keys of `FitConfig`; see `load_fit_config`.
 
-    A model in a file is taken from the folder of this process, as workers may have another one.
+    A model file is resolved relative to this process's folder, because workers may run in another one.
     """
     with named_keys(source, model=FitConfig):
         return FitConfig.model_validate(beside(dict(document), Path()))

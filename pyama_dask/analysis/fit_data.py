@@ -1,4 +1,4 @@
-"""Traces stacked as arrays, a row a cell."""
+"""Traces as stacked arrays, one row per cell."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traces:
-    """The traces of a table, a row a cell."""
+    """Traces of a table, one row per cell."""
 
     fovs: npt.NDArray[np.int64]
     cells: npt.NDArray[np.int64]
     hours: npt.NDArray[np.float64]
     """(cells or 1, times); NaN after a cell's last sample."""
     values: npt.NDArray[np.float64]
-    """(cells, times)"""
+    """(cells, times) values; NaN where there is no sample."""
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Traces:

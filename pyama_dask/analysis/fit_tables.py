@@ -1,4 +1,4 @@
-"""Fitted results: one row a cell, and in front of the table what was fitted, in comments that are YAML."""
+"""Tables of fits: one row per cell, below a description of the fit as YAML in comments."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARK = "# Fitted by pyama_dask"
-"""How the first line of a file of fits begins."""
+"""Start of the first line in a file of fits."""
 ERROR = "_error"
-"""What the name of the column of a parameter's standard error ends with."""
+"""Suffix of the columns with standard errors."""
 _FIRST = ("fov", "cell", "model", "success", "message", "grade", "r_squared")
 _LAST = ("residual_rms", "points")
 GOOD, FAIR = 0.9, 0.7
-"""Least r_squared of fits of these grades."""
+"""Smallest r_squared of these grades."""
 AT_BOUND = "at bound"
 GRADES: Mapping[str, str] = {
     "good": f"r_squared of {GOOD:g} or more",
@@ -34,29 +34,29 @@ GRADES: Mapping[str, str] = {
     "poor": "less, or not converged",
     AT_BOUND: "converged with a parameter at one of its bounds",
 }
-"""Grades of fits, and what each means."""
+"""Grades of fits, with their meaning."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The fits of a table of traces."""
+    """Fits of a table of traces."""
 
     table: pd.DataFrame
     """One row per cell: ``fov,cell,model,success,message,grade,r_squared``, each parameter and its ``_error``, then
-    ``residual_rms,points``. NaN where there is nothing to say; infinite where an error is undetermined.
+    ``residual_rms,points``. NaN for undefined values; infinite for undetermined errors.
     """
     about: Mapping[str, Any] = field(default_factory=dict)
-    """What was fitted: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
+    """Description of the fit: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the model's parameters, fixed ones among them."""
+        """Names of the model's parameters, including fixed ones."""
         names = list(self.table.columns)
         return tuple(name for name in names if f"{name}{ERROR}" in names)
 
     @property
     def fixed(self) -> dict[str, float]:
-        """Values of the parameters that were fixed."""
+        """Values of the fixed parameters."""
         of: Mapping[str, Mapping[str, float]] = self.about.get("parameters", {})
         return {name: said["fixed"] for name, said in of.items() if "fixed" in said}
 
@@ -74,11 +74,11 @@ def at_bounds(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) 
     table
         Fits, with at least ``success`` and the parameters.
     parameters
-        ``low`` and ``high`` by parameter, as in `Fitted.about`; fixed parameters have none.
+        ``low`` and ``high`` by parameter, as in `Fitted.about`; fixed parameters have neither.
 
     Returns
     -------
-    (cells,) bool by name of each parameter that was fitted.
+    (cells,) bool by name of each fitted parameter.
     """
     converged = table["success"].to_numpy(bool)
     found = {}
@@ -98,7 +98,7 @@ def grades(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def is_fitted(path: str | Path) -> bool:
-    """Whether a file holds fits; one that cannot be read does not."""
+    """True if a file holds fits; False for unreadable files."""
     try:
         with open_file(path) as file:
             return file.read(len(MARK)) == MARK.encode()
@@ -107,12 +107,12 @@ def is_fitted(path: str | Path) -> bool:
 
 
 def write_fitted(path: str | Path, fitted: Fitted) -> None:
-    """Write fits with every digit, so that `read_fitted` gives equal ones.
+    """Write fits with full precision, so that `read_fitted` returns equal ones.
 
     Raises
     ------
     TableError
-        If another file is there that does not hold fits.
+        If the path exists and holds no fits.
     """
     if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
@@ -123,12 +123,12 @@ def write_fitted(path: str | Path, fitted: Fitted) -> None:
 
 
 def read_fitted(path: str | Path) -> Fitted:
-    """Read fits.
+    """Read a file of fits.
 
     Raises
     ------
     TableError
-        If the file cannot be read, or holds no fits; names the line or column.
+        If the file is unreadable or holds no fits; the message names the line or column.
     """
     import pandas as pd  # noqa: PLC0415
 
@@ -141,7 +141,7 @@ def read_fitted(path: str | Path) -> Fitted:
         read.refuse("the comments in front are not whole, which say what was fitted")
     read.needs(*(name for name in _FIRST if name != "grade"), *_LAST)
     table = pd.DataFrame({name: _column(read, name) for name in read.names})
-    if "grade" not in table:  # which earlier versions did not write
+    if "grade" not in table:  # earlier versions did not write it
         try:
             table.insert(_FIRST.index("grade"), "grade", grades(table, about["parameters"]))
         except (LookupError, TypeError, AttributeError):
@@ -158,17 +158,17 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
 
 
 def fitted_name(stem: str, model: str) -> str:
-    """Name of the file of fits of a table."""
+    """Name of the file with a table's fits."""
     return f"{stem}_fitted_{model}.csv"
 
 
 def source_of(path: Path, fitted: Fitted) -> Path:
-    """Table of traces that fits are of, which is beside them.
+    """Table of traces to which a file of fits belongs, in the same folder.
 
     Raises
     ------
     TableError
-        If it is not there.
+        If the table does not exist.
     """
     source = path.parent / str(fitted.about.get("input", ""))
     if not source.is_file():
@@ -177,5 +177,5 @@ def source_of(path: Path, fitted: Fitted) -> Path:
 
 
 def fitted_columns(parameters: tuple[str, ...]) -> list[str]:
-    """Columns of a table of fits, in their order."""
+    """Columns of a table of fits, in order."""
     return [*_FIRST, *(column for name in parameters for column in (name, f"{name}{ERROR}")), *_LAST]

@@ -19,40 +19,40 @@ from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 MERGED = "merged"
-"""Folder of the output for what is merged, unless another one is named."""
+"""Default folder in the output for merged tables."""
 
 
 TABLE = "all_samples.parquet"
-"""File with everything that was merged."""
+"""Name of the file with all merged traces."""
 
 
 @dataclass(frozen=True)
 class MergedSample:
-    """What became of a sample."""
+    """Counts of one merged sample."""
 
     name: str
     fovs: tuple[int, ...]
-    """FOVs whose traces are in its tables."""
+    """FOVs whose traces are in the sample's tables."""
     left_out: tuple[int, ...]
-    """FOVs that it should have had; the warnings say why."""
+    """FOVs that are missing; the warnings give the reasons."""
     cells: int
-    """With rows that are good."""
+    """Cells with good rows."""
     rows: int
-    """That are good."""
+    """Good rows."""
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was merged, and what was not."""
+    """Merged tables, and what was left out."""
 
     files: tuple[Path, ...]
-    """One tidy CSV a sample, channel and feature."""
+    """Tidy CSVs, one per sample, channel and feature."""
     table: Path
-    """Parquet file of everything."""
+    """Parquet file with all merged traces."""
     samples: tuple[MergedSample, ...]
     warnings: tuple[str, ...]
     cells_set: int = 0
-    """Cells of which overrides have set rows good or not."""
+    """Cells whose rows were set good or bad by overrides."""
 
     @property
     def exit_status(self) -> int:
@@ -68,34 +68,33 @@ def merge_samples(
     *,
     force: bool = False,
 ) -> MergeReport:
-    """Put the traces of an output together by sample.
+    """Merge the traces of an output by sample.
 
-    For every sample, channel and feature a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` is written, with the
-    columns ``time,fov,cell,value`` (time in minutes) and only the rows that are good; and one Parquet file of
-    everything, with the columns of the traces after one of the ``sample``. A copy ``*_traces_inspected.csv`` beside a
-    trace file is taken in its place, and what ``good.yaml`` says goes over either. One FOV is in memory at a time, and
-    files take their places when all of them are whole.
+    For every sample, channel and feature, a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` with the columns
+    ``time,fov,cell,value`` (time in minutes) is written, with good rows only; and one Parquet file with all traces,
+    preceded by a column ``sample``. An inspected copy ``*_traces_inspected.csv`` replaces the trace file beside it, and
+    ``good.yaml`` overrides both. One FOV is in memory at a time; the files are moved into place when all are complete.
 
     Parameters
     ----------
     output
-        Output directory of a run, or of an older program: with a ``processing_results.yaml``, or tables of traces only.
+        Output directory of a run or an older program: with a ``processing_results.yaml``, or with trace tables only.
     samples
-        ``samples.yaml``, or what is in it; see `load_samples`.
+        Path of a ``samples.yaml``, or its contents; see `load_samples`.
     directory
-        Where the tables go; ``merged`` in the output unless it is named.
+        Folder for the tables; by default ``merged`` in the output.
     good
-        YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
     force
-        Whether to overwrite files that no merge has written, or that were changed since.
+        True to overwrite files that no merge has written, or that were changed since.
 
     Raises
     ------
     ConfigError
-        If the samples or overrides are not valid, or two samples would have the same file.
+        If the samples or overrides are invalid, or two samples would have the same file.
     OutputError
-        If `output` is none of a run, a sample has no traces at all, or `directory` cannot be written to, or has other
-        files of these names.
+        If `output` is not the output of a run, a sample has no traces at all, or `directory` is not writable or
+        contains other files with these names.
     TableError
         If a table of traces cannot be read.
     """
@@ -122,7 +121,7 @@ def merge_samples(
 
 
 def _of_before(place: Path, files: Collection[Path]) -> Iterator[str]:
-    """Words for tables that are there, but not of this merge: of samples that had another name, for instance."""
+    """Notes on tables from earlier merges, such as those of a renamed sample."""
     others = [path.name for path in sorted(place.glob("*_ch_*.csv")) if path not in files and not is_fitted(path)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -130,14 +129,14 @@ def _of_before(place: Path, files: Collection[Path]) -> Iterator[str]:
 
 
 def given_samples(samples: str | Path | Samples | Mapping[str, Any]) -> Samples:
-    """Samples, from their file or what is in it."""
+    """Samples, from a file or its contents."""
     if isinstance(samples, Samples):
         return samples
     return parse_samples(samples) if isinstance(samples, Mapping) else load_samples(Path(samples))
 
 
 def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> dict[str, dict[str, Path]]:
-    """File of every sample and column; refuses names that are the same."""
+    """File of every sample and column; refuses equal names."""
     found: dict[str, dict[str, Path]] = {}
     owners: dict[str, str] = {}
     for sample, fovs in wanted.items():

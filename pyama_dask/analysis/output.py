@@ -1,4 +1,4 @@
-"""Results of a run from Python: every product, read when it is needed."""
+"""Results of a run from Python: every product, loaded on demand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_output(directory: str | Path) -> Output:
     Raises
     ------
     OutputError
-        If it is none.
+        If the directory is not the output of a run.
     """
     path = Path(directory)
     if not (path / "processing_config.yaml").exists():
@@ -50,34 +50,34 @@ class Image:
 
     name: str
     data: da.Array
-    """(T, H, W), one chunk a frame; nothing is read until it is computed."""
+    """(T, H, W), one chunk per frame; read only when computed."""
     scale: Mapping[str, float]
-    """Size of a step along each axis, in its unit."""
+    """Step along each axis, in its unit."""
     units: Mapping[str, str]
-    """Of the axes; y and x have none where the movie is not calibrated."""
+    """Units of the axes; '' for y and x if the movie is not calibrated."""
     axes: tuple[str, str, str] = AXES
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The crops of one cell."""
+    """Crops of one cell."""
 
     id: int
     boxes: npt.NDArray[np.int32]
-    """(T, 4) half-open boxes (y0, x0, y1, x1) in pixels; 0 where the cell was not seen."""
+    """(T, 4) half-open boxes (y0, x0, y1, x1) in pixels; 0 in frames without the cell."""
     valid: npt.NDArray[np.bool_]
-    """(T,) frames in which it was seen."""
+    """(T,) mask of the frames with the cell."""
     crops: Mapping[str, da.Array]
-    """(T, h, w) by product: channels in 0..1, and the ``mask``."""
+    """(T, h, w) arrays by product: channels from 0 to 1, and the ``mask``."""
 
 
 class Fov:
-    """The results of one field of view.
+    """Results of one field of view.
 
     Parameters
     ----------
     directory
-        Such as ``output/fov_003``.
+        Folder of the FOV, such as ``output/fov_003``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -112,7 +112,7 @@ class Fov:
         channel
             One of `channels`.
         level
-            0: full resolution; 1: for display, half as large, 8 bits.
+            0 for full resolution, 1 for the display level (half size, 8 bits).
 
         Raises
         ------
@@ -147,13 +147,13 @@ class Fov:
         return dict(zip(AXES, steps, strict=True)), units
 
     def traces(self) -> pd.DataFrame:
-        """Read the traces: one row a cell and frame."""
+        """Read the traces, one row per cell and frame."""
         output = self.directory.parent
         return _traces(output, Ledger(output / LEDGER), int(self.directory.name[4:]))
 
     @cached_property
     def cells(self) -> tuple[int, ...]:
-        """Ids of the cells that were kept, as in the traces and in ``seg_tracked``."""
+        """Ids of the kept cells, as in the traces and in ``seg_tracked``."""
         return tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
 
     def cell(self, cell: int) -> Cell:
@@ -191,7 +191,7 @@ class Fov:
 
 
 class Output:
-    """The results of a run.
+    """Results of a run.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class Output:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config as it was resolved, and the ``metadata`` of the movie."""
+        """Resolved config, and ``metadata`` of the movie."""
         text = read_file(self.directory / "processing_config.yaml")
         document: dict[str, Any] = load_yaml(text)
         return document
@@ -226,17 +226,17 @@ class Output:
 
     @property
     def fovs(self) -> tuple[int, ...]:
-        """Numbers of the FOVs that have been begun."""
+        """Numbers of the FOVs that have been started."""
         return tuple(
             sorted(int(p.name[4:]) for p in self.directory.glob("fov_*") if re.fullmatch(r"fov_\d{3,}", p.name))
         )
 
     def status(self) -> dict[str, Any]:
-        """How far every FOV is, as ``pyama-dask status --json`` says."""
+        """Progress of every FOV, as in ``pyama-dask status --json``."""
         return read_status(self.directory)
 
     def traces(self) -> pd.DataFrame:
-        """Read the traces of all FOVs that have them, as one table."""
+        """Read the traces of all FOVs that have traces, as one table."""
         ledger = Ledger(self.directory / LEDGER)
         fovs = [fov for fov in self.fovs if recorded_traces(ledger, fov)]
         if not fovs:
@@ -251,7 +251,7 @@ class Output:
 
 
 def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
-    """Read the traces of a FOV that a run has recorded, and warn if they have changed since."""
+    """Read the recorded traces of a FOV, and warn if the file has changed since."""
     recorded = recorded_traces(ledger, fov)
     if recorded is None:
         raise OutputError(f"{output}: FOV {fov} has no traces; 'pyama-dask status' says how far it is")
@@ -265,33 +265,33 @@ def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
 
 
 def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Rebuild the fluorescence background of a frame from its tiles, exactly as it was when the traces were measured.
+    """Rebuild the fluorescence background of a frame from its tiles, bit-identical to the one used for the traces.
 
     Parameters
     ----------
     grid
-        (gy, gx) medians of the tiles: one frame of an array ``fl_background_ch_1/tiles``.
+        (gy, gx) tile medians: one frame of an array ``fl_background_ch_1/tiles``.
     tile_size
-        Width of a tile in pixels; stands in the array's attributes as ``tile_size``.
+        Width of a tile in pixels, from the array's attribute ``tile_size``.
     shape
-        (H, W) in pixels; stands in the array's attributes as ``shape``.
+        (H, W) in pixels, from the array's attribute ``shape``.
 
     Returns
     -------
-    (H, W) background in grey levels; all NaN where it could not be measured.
+    (H, W) background in grey levels; all NaN if it could not be measured.
     """
     return background.background_plane(grid, tile_size, np.empty(shape, np.float32))
 
 
 def _lazy(where: Path | zarr.Array[Any]) -> da.Array:
-    """Dask array of a Zarr array, one chunk a frame."""
+    """Dask array of a Zarr array, one chunk per frame."""
     array = zarr.open_array(where, mode="r") if isinstance(where, Path) else where
     lazy: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
     return lazy
 
 
 def _rebuilt(tiles: Path) -> da.Array:
-    """Dask array of the backgrounds that an array of tiles gives."""
+    """Dask array of the backgrounds, rebuilt from an array of tiles."""
     given = read_attributes(tiles)
     size, shape = int(given["tile_size"]), tuple(given["shape"])
 

@@ -1,4 +1,4 @@
-"""What a person says of cells in ``good.yaml``: it goes over ``good`` of the traces, which stay as they are."""
+"""Manual overrides (``good.yaml``) of the ``good`` column; trace files stay unchanged."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GOOD = "good.yaml"
-"""File in the output whose overrides are taken, unless another one is named."""
+"""Default file of overrides in the output."""
 
 
 class Override(Model):
-    """Rows that are good, or are not."""
+    """Rows that are set good or bad."""
 
     fov: Selection
     cells: Selection
     frames: Selection = "all"
     good: StrictBool
     note: str = ""
-    """For people; nothing is made of it."""
+    """Free text for readers."""
 
     def of(self, fov: int) -> bool:
-        """Whether it is of a FOV."""
+        """True if the override applies to a FOV."""
         return self.fov == "all" or fov in parse_selection(self.fov)
 
 
@@ -47,13 +47,13 @@ class _Document(Model):
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a ``good.yaml`` says; of two that are of one row, the later one counts."""
+    """Contents of a ``good.yaml``; later overrides take precedence."""
 
     source: str = GOOD
     items: tuple[Override, ...] = ()
 
     def apply(self, table: pd.DataFrame, fov: int) -> Applied:
-        """Set ``good`` of the traces of a FOV, and tell what was named that is not there."""
+        """Set ``good`` in the traces of a FOV, and report named cells and frames that do not exist."""
         good, applied = table["good"].to_numpy(bool).copy(), Applied(table)
         cells, frames = table["cell"].to_numpy(), frame_numbers(table)
         for number, item in enumerate(self.items):
@@ -68,7 +68,7 @@ class Overrides:
         return applied
 
     def unknown_fovs(self, known: Collection[int]) -> Iterator[str]:
-        """Words for FOVs that are named, and are none of those that are known."""
+        """Notes on overrides for unknown FOVs."""
         for number, item in enumerate(self.items):
             named = [] if item.fov == "all" else parse_selection(item.fov)
             if gone := [fov for fov in named if fov not in known]:
@@ -77,11 +77,11 @@ class Overrides:
 
 @dataclass
 class Applied:
-    """Traces of a FOV with the overrides that are of it."""
+    """Traces of a FOV with its overrides applied."""
 
     table: pd.DataFrame
     cells: set[int] = field(default_factory=set)
-    """That an override set rows of."""
+    """Cells with overridden rows."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -90,7 +90,7 @@ def _chosen(values: np.ndarray, selection: str) -> np.ndarray:
 
 
 def _not_there(item: Override, cells: np.ndarray, frames: np.ndarray, rows: np.ndarray) -> Iterator[str]:
-    """Cells and frames of an override that a FOV does not have; of ``fov: all``, others may have them."""
+    """Named cells and frames that a FOV lacks; ``fov: all`` is ignored, because other FOVs may have them."""
     if item.fov == "all":
         return
     found = False
@@ -104,15 +104,15 @@ def _not_there(item: Override, cells: np.ndarray, frames: np.ndarray, rows: np.n
 
 
 def load_overrides(output: Path, path: Path | None = None) -> Overrides:
-    """Read the overrides of an output: those of a file, or of its own `GOOD` where there is one.
+    """Read overrides from a file, or from the output's `GOOD` if that exists.
 
-    Such as ``overrides: [{fov: 3, cells: "12, 15", good: false, note: "two cells"}, {fov: 4, cells: 7, frames:
+    Example: ``overrides: [{fov: 3, cells: "12, 15", good: false, note: "two cells"}, {fov: 4, cells: 7, frames:
     "0-20", good: false}]``.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key or value is not valid; the message names every such key.
+        If the file is unreadable, or a key or value is invalid; the message names every such key.
     """
     if path is None:
         path = output / GOOD
@@ -126,17 +126,17 @@ def load_overrides(output: Path, path: Path | None = None) -> Overrides:
 
 
 def write_overrides(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write overrides for a person to go on with, one a line.
+    """Write overrides for further editing by hand, one per line.
 
     Raises
     ------
     ConfigError
-        If there is such a file, which may be a person's work.
+        If the file already exists.
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     if path.exists():
-        raise ConfigError(f"{path}: is there already, and may be a person's work; name another file")
+        raise ConfigError(f"{path}: already exists. Fix: choose another file name")
     lines = [_line(row) for row in rows]
     text = "overrides:\n" + "".join(lines) if lines else "overrides: []\n"
     with writable(path):

@@ -1,4 +1,4 @@
-"""Figures of traces and their fits: PNG to look at, SVG to work on."""
+"""Figures of traces and their fits: PNG for viewing, SVG for editing."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 
 FORMATS = ("png", "svg")
 COLOURS: Mapping[str, str] = {"good": "#009e73", "fair": "#e69f00", "poor": "#d55e00", AT_BOUND: "#cc79a7"}
-"""Of the grades of fits, told apart by colour-blind people too (Okabe and Ito 2008)."""
+"""Colours of the grades of fits, distinguishable by colour-blind readers (Okabe and Ito 2008)."""
 INK, PALE = "#0072b2", "#999999"
 STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "pyama_dask"}
 DRAWN = 500
-"""Traces of an overview at most; evenly chosen of those that there are."""
+"""Largest number of traces in an overview, evenly selected."""
 MOST = 400
-"""Cells that a figure has room for, one by one."""
+"""Largest number of cells that are drawn one by one."""
 FEW, SHORT = 6, 12
-"""Samples, and letters of their names, that have room beside each other."""
+"""Largest number of samples, and of letters in their names, that fit side by side."""
 WIDE = 30.0
-"""Ratio of a parameter's values from which its axis is logarithmic."""
+"""Ratio of a parameter's largest to smallest value above which its axis is logarithmic."""
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn."""
+    """Figures that were drawn, and warnings."""
 
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class _Table:
     """A table of traces, with its fits if there are any."""
 
     path: Path
-    """What was asked for."""
+    """File that was passed."""
     traces: Traces
     fitted: Fitted | None = None
     model: Model | None = None
@@ -66,7 +66,7 @@ class _Table:
 
     @property
     def sample(self) -> str:
-        return _parts(self._stem)[0].replace("$", r"\$")  # which would begin a formula
+        return _parts(self._stem)[0].replace("$", r"\$")  # an unescaped $ would start a formula
 
     @property
     def measured(self) -> str:
@@ -78,7 +78,7 @@ class _Table:
 
 
 def _parts(stem: str) -> tuple[str, str]:
-    """Sample, and feature with channel, of the name of a table of `merge_samples`; of others it is all sample."""
+    """Sample, and feature with channel, from a table name of `merge_samples`; other names are all sample."""
     known = "|".join((*SHAPE_FEATURES, *INTENSITY_FEATURES))
     found = re.fullmatch(rf"(.+?)_((?:{known}|[^_]+)_ch_\d+)", stem)
     return (found[1], found[2]) if found else (stem, "")
@@ -92,25 +92,25 @@ def plot_fits(
     formats: Sequence[str] = FORMATS,
     force: bool = False,
 ) -> Drawn:
-    """Draw traces with their fits, the parameters by sample, and how good the fits are.
+    """Draw traces with their fits, the parameters by sample, and the quality of the fits.
 
-    Of each file there is a figure ``{stem}_traces``: all traces, and some cells with their fits, evenly chosen from the
-    best to the worst. Of all fits of one feature and model there are ``{feature}_{model}_parameters``, the
-    distributions of the fitted parameters by sample, and ``{feature}_{model}_quality``, the shares of good, fair and
-    poor fits, and of those with a parameter at a bound.
+    Each file gives a figure ``{stem}_traces``: all traces, and a selection of cells with their fits, evenly spaced
+    from best to worst. The fits of one feature and model give ``{feature}_{model}_parameters``, the distributions of
+    the fitted parameters by sample, and ``{feature}_{model}_quality``, the shares of good, fair and poor fits and of
+    those with a parameter at a bound.
 
     Parameters
     ----------
     files
-        Files of fits, which are drawn with the tables of traces beside them, or tables of traces without fits.
+        Files of fits, which are drawn with the trace tables beside them, or trace tables without fits.
     directory
-        Where the figures go; the folder ``plots`` beside the first file if it is not named.
+        Folder for the figures; by default ``plots`` beside the first file.
     cells
-        Cells that are drawn one by one, of each file.
+        Number of cells per file that are drawn one by one.
     formats
-        Some of ``png`` and ``svg``.
+        ``png``, ``svg`` or both.
     force
-        Whether to overwrite files that are not figures of an earlier call, or that were changed since.
+        True to overwrite files that are not figures of an earlier call, or that were changed since.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _read(files: Sequence[Path]) -> list[_Table]:
             traces = Traces.of(read_analysis_csv(sources[path], units="h", unsaid=units))
             model, warnings = _model_of(path, fits[path])
             if not has_content(sources[path], str(fits[path].about.get("input_digest"))):
-                warnings.append(f"{path.name}: {sources[path].name} was made anew since it was fitted; fit it again")
+                warnings.append(f"{path.name}: {sources[path].name} has changed since it was fitted. Fix: fit it again")
             tables.append(_Table(path, traces, _by_cell(path, fits[path], traces), model, warnings))
         elif path.resolve() not in drawn_already:
             tables.append(_Table(path, Traces.of(read_analysis_csv(path, units="h"))))

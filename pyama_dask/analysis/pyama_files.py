@@ -1,4 +1,4 @@
-"""What a folder of results holds, by its YAML file: the config that this program writes, and that of older ones."""
+"""YAML files that describe a folder of results: configs of this program and of older ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pyama_dask.files.checked_csv import read_text
 
 
 def read_processing_config(path: str | Path) -> dict[str, Any]:
-    """Read a ``processing_config.yaml``, of this program or an older one, with the paths that it has now.
+    """Read a ``processing_config.yaml`` of this program or an older one, with updated paths.
 
-    ``output`` becomes the folder in which the file lies. A movie at ``input`` that is not there any more, or whose path
-    counts from where a program was started, is looked for at the same place relative to the output.
+    ``output`` becomes the folder of the file. If the movie at ``input`` does not exist any more, or its path is
+    relative to an unknown working directory, it is searched at the same place relative to the output.
 
     Raises
     ------
     ConfigError, TableError
-        If it cannot be read, is not YAML, or holds no keys.
+        If the file is unreadable, is not YAML, or has no keys.
     """
     path = Path(path)
     document = _yaml(path)
@@ -43,61 +43,61 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
 
 
 def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:
-    """Write a config as YAML, so that `read_processing_config` gives an equal one; keys stay in their order."""
+    """Write a config as YAML, in the order of its keys, so that `read_processing_config` returns an equal one."""
     text = dump_yaml(dict(document), width=120)
     write_bytes(path, text.encode())
 
 
 Files = Mapping[str, tuple[tuple[int | None, Path], ...]]
-"""Files of a FOV by product, each with its channel; None where it is of all channels."""
+"""Files of a FOV by product, each with its channel; None for files of all channels."""
 
 
 @dataclass(frozen=True)
 class ProcessingResults:
-    """What a ``processing_results.yaml`` of older programs says."""
+    """Contents of an older program's ``processing_results.yaml``."""
 
     output_dir: Path
     pc: int | None = None
     fl: tuple[int, ...] = ()
     features: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """Names of features by channel, as far as they are said."""
+    """Names of features by channel, as far as listed."""
     files: Mapping[int, Files] = field(default_factory=dict)
-    """By FOV; products are ``pc``, ``fl``, ``seg``, ``seg_labeled``, ``fl_corrected``, ``traces_csv`` and others."""
+    """Files by FOV; products are ``pc``, ``fl``, ``seg``, ``seg_labeled``, ``fl_corrected``, ``traces_csv`` etc."""
     params: Mapping[str, Any] = field(default_factory=dict)
     time_units: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     """Other keys of the file."""
 
     def traces(self, fov: int) -> tuple[tuple[int | None, Path], ...]:
-        """Tables of traces of a FOV, each with its channel, or None for one of all; inspected copies are preferred."""
+        """Trace tables of a FOV, each with its channel (None for all); inspected copies are preferred."""
         return tuple((channel, inspected(path)) for channel, path in self.originals(fov))
 
     def originals(self, fov: int) -> tuple[tuple[int | None, Path], ...]:
-        """Tables of traces of a FOV as they were listed, each once."""
+        """Trace tables of a FOV as listed, without repeats."""
         files = self.files.get(fov, {})
         return tuple(dict.fromkeys(one for name in ("traces", "traces_csv") for one in files.get(name, ())))
 
 
 _ONE = ("pc", "seg", "seg_labeled")
-"""Products of which a FOV has one file."""
+"""Products with one file per FOV."""
 _KEYS = ("output_dir", "channels", "results_paths", "results", "params", "time_units")
 
 
 def read_processing_results(path: str | Path) -> ProcessingResults:
-    """Read a ``processing_results.yaml``, with the paths that its files have now.
+    """Read a ``processing_results.yaml``, with updated paths of its files.
 
-    The folder may have been moved or copied, also from Windows, and paths may be relative to where a program was
-    started. A file is looked for below the folder of the YAML file: at its place below ``output_dir``, or below its
+    The folder may have been moved or copied, also from Windows, and paths may be relative to an unknown working
+    directory. Files are searched below the folder of the YAML file: at their place below ``output_dir``, or below
     ``fov_003``. Only an absolute path may name a file elsewhere.
 
-    Understood are files by FOV as ``results_paths`` or ``results``, with ``traces`` or ``traces_csv``; channels as
+    Accepted are files by FOV as ``results_paths`` or ``results``, with ``traces`` or ``traces_csv``; channels as
     ``fl: [1]``, ``fl: [[1, [intensity_total]]]`` or ``fl: [{channel: 1, features: [...]}]``, and features in
     ``pc_features`` and ``fl_features``.
 
     Raises
     ------
     ConfigError, TableError
-        If it cannot be read, is not YAML, or a key does not hold what it should.
+        If the file is unreadable, is not YAML, or a key has an invalid value.
     """
     path = Path(path)
     document = _yaml(path)
@@ -131,9 +131,9 @@ def read_processing_results(path: str | Path) -> ProcessingResults:
 
 
 def write_processing_results(path: str | Path, results: ProcessingResults) -> None:
-    """Write what older programs read as ``processing_results.yaml``.
+    """Write a ``processing_results.yaml`` for older programs.
 
-    `read_processing_results` gives an equal one, if the file is in the folder `ProcessingResults.output_dir`.
+    `read_processing_results` returns an equal one if the file is in the folder `ProcessingResults.output_dir`.
     """
 
     def chosen(channel: int) -> Any:
@@ -184,7 +184,7 @@ def _as_written(product: str, files: tuple[tuple[int | None, Path], ...]) -> Any
 
 
 def _channels(document: Mapping[str, Any], path: Path) -> list[tuple[str, int, tuple[str, ...]]]:
-    """Kind, number and features of the channels, in any of the ways in which they were written."""
+    """Type, number and features of the channels, from any of the accepted forms."""
     found = []
     given = [
         ("pc", document.get("pc")),
@@ -212,16 +212,16 @@ def _pure(text: str) -> PurePath:
 
 
 def _moved(text: str, root: Any, directory: Path) -> Path:
-    """Find a file whose recorded path counts from a folder that was moved, or from where a program was started.
+    """Find a file whose recorded path refers to a moved folder or to an unknown working directory.
 
     Parameters
     ----------
     text
         The recorded path.
     root
-        The recorded path of the output, if there is one.
+        The recorded path of the output; empty if unknown.
     directory
-        The output as it is now.
+        Current path of the output.
     """
     recorded, parts = _pure(text), _pure(text).parts
     below = []

@@ -1,4 +1,4 @@
-"""Quality of traces: one row a cell, with what a person would look at before it counts, and flags for it."""
+"""Quality of traces: one row per cell, with properties to check before it is used, and flags."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUALITY = "quality.csv"
-"""File in the output for the table, unless another one is named."""
+"""Default file of the table in the output."""
 FLAGS = ("short", "gap", "jump", "border", "merging")
-"""Columns that say what a person should look at."""
+"""Columns that flag a cell for inspection."""
 _FIRST = ("fov", "cell", "first_frame", "last_frame")
 _BOX = ("bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
 
@@ -39,39 +39,39 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Thresholds(Model):
-    """From where on something is flagged."""
+    """Limits beyond which a cell is flagged."""
 
     min_frames: Count | None = None
-    """Fewest frames in which a cell must be seen; None for half of those that the FOV has."""
+    """Smallest number of frames with the cell; None for half of the FOV's frames."""
     max_missing: Whole = 0
-    """Most frames in between in which it may not be seen."""
+    """Largest number of frames without the cell between its first and last one."""
     max_jump: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
-    """Largest change of its area from a frame to the next, relative to the smaller area."""
+    """Largest relative change of area between consecutive frames, relative to the smaller area."""
     max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Part of the smaller one of two boxes from which on their cells may be merging."""
+    """Overlap of two boxes, as a fraction of the smaller one, above which their cells may be merging."""
 
 
 @dataclass(frozen=True, eq=False)
 class QualityReport:
-    """What the traces of an output are like."""
+    """Quality of an output's traces."""
 
     table: pd.DataFrame
-    """One row a cell: see docs/results.md for its columns."""
+    """One row per cell; see docs/results.md for the columns."""
     path: Path
     """CSV of the table."""
     thresholds: Thresholds
     warnings: tuple[str, ...]
     good_file: Path | None = None
-    """Overrides that were written for a person to go on with; None if no cell is flagged."""
+    """File of overrides that was written for editing; None if no cell is flagged."""
 
     @property
     def flagged(self) -> pd.DataFrame:
-        """Rows of the cells that are flagged."""
+        """Rows of the flagged cells."""
         return self.table[self.table["flagged"]]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Cells by flag."""
+        """Number of cells by flag."""
         return {flag: int(self.table[flag].sum()) for flag in FLAGS}
 
 
@@ -84,37 +84,38 @@ def inspect_traces(
     force: bool = False,
     **thresholds: Any,
 ) -> QualityReport:
-    """Look for cells whose traces a person should look at, and write a table of all cells.
+    """Find cells whose traces should be inspected, and write a table of all cells.
 
     Parameters
     ----------
     output
-        Output directory of a run, or of an older program.
+        Output directory of a run or an older program.
     to
-        CSV to write; ``quality.csv`` in the output unless it is named.
+        Path of the CSV; by default ``quality.csv`` in the output.
     good
-        YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
     write_good
-        File to write overrides to that say ``good: false`` of all cells that are flagged, for a person to go on with;
-        none is written where no cell is. An existing file is never replaced.
+        File for overrides that set ``good: false`` for all flagged cells, for editing by hand; it is not written if no
+        cell is flagged. An existing file is never replaced.
     force
-        Whether to overwrite a file that no `inspect_traces` has written, or that was changed since.
+        True to overwrite a file that `inspect_traces` has not written, or that was changed since.
     **thresholds
-        See `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
+        Fields of `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
 
     Raises
     ------
     ConfigError
-        If a threshold or the overrides are not valid, or the file for overrides is there already.
+        If a threshold or the overrides are invalid, or the file for overrides already exists.
     OutputError
-        If `output` is none of a run, has no traces at all, or the table cannot be written, or would replace another.
+        If `output` is not the output of a run or has no traces, or the table cannot be written or would replace a
+        different file.
     TableError
         If a table of traces cannot be read.
     """
     with named_keys("inspect_traces", model=Thresholds):
         limits = Thresholds.model_validate(thresholds)
     if write_good is not None and Path(write_good).exists():
-        raise ConfigError(f"{write_good}: is there already, and may be a person's work; name another file")
+        raise ConfigError(f"{write_good}: already exists. Fix: choose another file name")
     sources = Sources(Path(output), Path(good) if good is not None else None)
     path = Path(to) if to is not None else sources.output / QUALITY
     check_names(path.parent, [path.name])
@@ -131,7 +132,7 @@ def inspect_traces(
 
 
 def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.DataFrame:
-    """Quality of the cells of some FOVs; says where something could not be looked for."""
+    """Quality of the cells in some FOVs; warns about properties that cannot be determined."""
     import pandas as pd  # noqa: PLC0415
 
     found, unknown = [], list[tuple[int, str]]()
@@ -149,7 +150,7 @@ def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.
 
 
 def _as_overrides(flagged: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """Overrides of the cells that are flagged, those of one FOV with the same flags together."""
+    """Overrides for the flagged cells; cells of one FOV with the same flags share an entry."""
     together = defaultdict[tuple[int, str], list[int]](list)
     for row in flagged.to_dict("records"):
         together[row["fov"], ", ".join(flag for flag in FLAGS if row[flag])].append(row["cell"])
@@ -161,22 +162,22 @@ def _as_overrides(flagged: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
 
 
 def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thresholds) -> pd.DataFrame:
-    """Quality of the cells of a FOV.
+    """Quality of one FOV's cells.
 
     Parameters
     ----------
     table
         Traces of one FOV.
     shape
-        (H, W) of its images in pixels; None where that is not known.
+        (H, W) of its images in pixels; None if unknown.
     limits
-        From where on something is flagged.
+        Limits beyond which a cell is flagged.
 
     Returns
     -------
-    Table with one row a cell: ``fov``, ``cell``, ``first_frame``, ``last_frame``, ``frames``, ``missing``,
-    ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``. What
-    cannot be known is missing, and not flagged.
+    Table with one row per cell: ``fov``, ``cell``, ``first_frame``, ``last_frame``, ``frames``, ``missing``,
+    ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``.
+    Unknown values are missing and not flagged.
     """
     import pandas as pd  # noqa: PLC0415
 
@@ -210,7 +211,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
 
 
 def _areas(table: pd.DataFrame) -> Floats | None:
-    """Areas of the rows: as they were measured, in the first channel that has them, or of the boxes."""
+    """Areas of the rows: as measured in the first channel that has them, else of the boxes."""
     named = [name for name in table if str(name).startswith("area_ch_")]
     if named:
         return table[named[0]].to_numpy(float)
@@ -222,7 +223,7 @@ def _areas(table: pd.DataFrame) -> Floats | None:
 
 
 def _largest_jumps(areas: Floats | None, follows: Mask, starts: Numbers) -> Floats:
-    """Of every cell the largest change from a frame to the next: the larger area by the smaller one, less 1."""
+    """Largest relative change of each cell's area between consecutive frames: larger / smaller - 1."""
     if areas is None:
         return np.full(len(starts), np.nan)
     before = np.r_[np.nan, areas[:-1]][: len(areas)]
@@ -242,8 +243,8 @@ def _touching(boxes: Floats, shape: tuple[int, int]) -> Mask:
 def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, overlap: float) -> Mask:
     """Rows in which cells may be merging.
 
-    That is so if boxes of two cells overlap in a frame by `overlap` of the smaller one; or if a cell is not seen in the
-    next frame, and another one, which was there before, has in that frame a box over `overlap` of where it was.
+    Cells may be merging if their boxes overlap in a frame by `overlap` of the smaller box; or if a cell disappears and
+    another cell, present before, has a box in the next frame that covers `overlap` of the vanished cell's box.
 
     Parameters
     ----------
@@ -252,9 +253,9 @@ def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, overlap: float) -
     boxes
         (N, 4) boxes as (x0, y0, x1, y1).
     follows
-        (N,) whether the row before is of the same cell in the frame before.
+        (N,) mask of the rows that continue the previous row: same cell, next frame.
     overlap
-        From 0 to 1.
+        Fraction from 0 to 1.
     """
     n = len(frame)
     merging = np.zeros(n, bool)

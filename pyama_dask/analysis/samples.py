@@ -1,4 +1,4 @@
-"""Samples: the traces of an output's FOVs, put together by what was in them."""
+"""Samples: groups of an output's FOVs with the same content."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ Name = Annotated[str, AfterValidator(_file_name)]
 
 
 class Sample(Model):
-    """Some FOVs that belong together."""
+    """A group of FOVs."""
 
     name: Name
     fovs: Selection
 
     def numbers(self, known: Iterable[int]) -> list[int]:
-        """Numbers of its FOVs; ``all`` are those that are known."""
+        """Numbers of its FOVs; ``all`` selects all known ones."""
         return sorted(known) if self.fovs == "all" else parse_selection(self.fovs)
 
 
 class Samples(Model):
-    """What ``samples.yaml`` says."""
+    """Contents of ``samples.yaml``."""
 
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
 
@@ -59,7 +59,7 @@ class Samples(Model):
     def _names_differ(self) -> Self:
         for name, count in Counter(sample.name.casefold() for sample in self.samples).items():
             if count > 1:
-                raise ValueError(f"{count} samples are called {name!r}; give each a name of its own")
+                raise ValueError(f"{count} samples are called {name!r}. Fix: give each sample a different name")
         return self
 
 
@@ -72,7 +72,7 @@ def load_samples(path: Path) -> Samples:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key or value is not valid; the message names every such key.
+        If the file is unreadable, or a key or value is invalid; the message names every such key.
     """
     document = parse_yaml(config_text(path, f"; {_EXAMPLE}"), f"{path}: is not YAML")
     if not isinstance(document, dict):
@@ -81,7 +81,7 @@ def load_samples(path: Path) -> Samples:
 
 
 def parse_samples(document: Mapping[str, Any], source: str = "samples") -> Samples:
-    """Check a mapping of one of the forms of ``samples.yaml``; see `load_samples`."""
+    """Validate a mapping in one of the forms of ``samples.yaml``; see `load_samples`."""
     with named_keys(source, model=Samples):
         if "samples" not in document:
             fovs = TypeAdapter(dict[Name, Selection]).validate_python(document)
@@ -90,9 +90,9 @@ def parse_samples(document: Mapping[str, Any], source: str = "samples") -> Sampl
 
 
 def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int]]:
-    """FOVs of every sample; without samples, all of the output as one of no name.
+    """FOVs of every sample; without samples, all FOVs as one unnamed sample.
 
-    What is not as one would expect of them is added to the warnings of the sources.
+    Unexpected properties of the FOVs are added to the warnings of the sources.
 
     Raises
     ------
@@ -113,11 +113,11 @@ def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int
 
 
 _SPARE = 40
-"""Bytes of a file's name that are kept for feature and channel."""
+"""Bytes of a file name that are reserved for feature and channel."""
 
 
 def _not_in_one(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[tuple[int, str]]:
-    """FOVs that are in no sample, or in several."""
+    """Notes on FOVs that belong to no sample, or to several."""
     for fov in sorted(sources.fovs):
         names = [name for name, fovs in wanted.items() if fov in fovs]
         if not names:

@@ -1,7 +1,7 @@
-"""Tables in and out: traces of cells, and the values of one feature for analysis.
+"""Reading and writing of tables: traces of cells, and values of one feature for analysis.
 
-What is read may be of older programs, or have gone through a spreadsheet: it is checked value by value, and comes in
-one form. What is written is read back equal.
+Input tables may come from older programs or a spreadsheet: they are checked value by value and converted to one form.
+Written tables are read back equal.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NAMES = {
 
 
 MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
-"""Minutes of every unit of time."""
+"""Minutes per unit of time."""
 
 
 _UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
@@ -58,7 +58,7 @@ _CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 
 
 def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
-    """Values of a column in the type that is its own; text is left as it is in columns that are not known."""
+    """Values of a column, converted to its type; unknown text columns stay text."""
     if name in _WHOLE:
         return read.whole(name)
     if name == "good":
@@ -73,7 +73,7 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
 
 
 def _fov_of(path: Path) -> int:
-    """Find the FOV that a file's name, or its folder's, tells of."""
+    """FOV number in the name of a file or its folder."""
     for name in (path.name, path.parent.name):
         if found := re.findall(r"fov_?(\d{1,9})", name):
             return int(found[-1])
@@ -91,29 +91,29 @@ def _times(read: CsvText, frames: npt.NDArray[Any], minutes: float | Mapping[int
 
 
 def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
-    """Read an analysis CSV, in tidy or in wide form, as a tidy table.
+    """Read an analysis CSV, in tidy or wide form, as a tidy table.
 
-    A tidy file has the columns ``time,fov,cell,value``, a wide one is as `read_wide_csv` says. Lines in front that
-    begin with ``#`` are comments; ``# Time units: min`` is one.
+    A tidy file has the columns ``time,fov,cell,value``; for wide files see `read_wide_csv`. Leading lines that begin
+    with ``#`` are comments, such as ``# Time units: min``.
 
     Parameters
     ----------
     path
         The file.
     units
-        What times are wanted in: ms, s, min, h or d.
+        Units of the returned times: ms, s, min, h or d.
     unsaid
-        Units of a file that does not say them.
+        Units of a file that does not state them.
 
     Returns
     -------
-    Table with ``time`` (float64), ``fov``, ``cell`` (int64), ``value`` (float64, NaN where there is none), then other
-    columns. Of a wide file, the rows that have a value, sorted by FOV, cell and time.
+    Table with ``time`` (float64), ``fov``, ``cell`` (int64), ``value`` (float64, NaN if missing), then other columns.
+    For a wide file, the rows with a value, sorted by FOV, cell and time.
 
     Raises
     ------
     TableError
-        If the file cannot be read, says no units, or is no such table; names the line or column.
+        If the file is unreadable, states no units, or is not such a table; the message names the line or column.
     """
     read = CsvText.read(path, {})
     if "value" not in read.names:
@@ -125,16 +125,16 @@ def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None =
 
 
 def write_analysis_csv(path: str | Path, table: pd.DataFrame, units: str = "min") -> None:
-    """Write a tidy table with a line of its units, so that `read_analysis_csv` gives an equal one.
+    """Write a tidy table with its units, so that `read_analysis_csv` returns an equal one.
 
     Parameters
     ----------
     path
         The file.
     table
-        With the columns ``time,fov,cell,value``; others are not written.
+        Table with the columns ``time,fov,cell,value``; others are not written.
     units
-        What its times are in.
+        Units of its times.
     """
     write_bytes(path, analysis_head(units) + analysis_rows(table))
 
@@ -145,7 +145,7 @@ def analysis_head(units: str = "min") -> bytes:
 
 
 def analysis_rows(table: pd.DataFrame) -> bytes:
-    """Rows of a tidy analysis CSV, each number with as many digits as it takes to read it back equal."""
+    """Rows of a tidy analysis CSV, each number with the digits needed to read it back equal."""
     import pyarrow as pa  # noqa: PLC0415
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
 
@@ -156,36 +156,36 @@ def analysis_rows(table: pd.DataFrame) -> bytes:
 
 
 def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
-    """Read an analysis CSV in wide form: a row a time, a column a cell.
+    """Read an analysis CSV in wide form: one row per time, one column per cell.
 
-    Columns are called ``fov_003_cell_12`` or ``3_12``; one that is only a number is a cell of FOV 0. The first column
-    is ``time``, or has no name.
+    Columns are named ``fov_003_cell_12`` or ``3_12``; a plain number is a cell of FOV 0. The first column is ``time``
+    or unnamed.
 
     Parameters
     ----------
     path, units, unsaid
-        As of `read_analysis_csv`.
+        As for `read_analysis_csv`.
 
     Returns
     -------
-    (times, cells) values, float64, NaN where there is none; the index is ``time``, columns are pairs of FOV and cell.
+    (times, cells) values, float64, NaN if missing; the index is ``time``, columns are pairs of FOV and cell.
 
     Raises
     ------
     TableError
-        If the file cannot be read, says no units, or is no such table; names the line or column.
+        If the file is unreadable, states no units, or is not such a table; the message names the line or column.
     """
     return _wide(CsvText.read(path, {}), units, unsaid)
 
 
 def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> None:
-    """Write a table in wide form, as `as_wide` gives it, so that `read_wide_csv` gives an equal one."""
+    """Write a table in wide form, as from `as_wide`, so that `read_wide_csv` returns an equal one."""
     named = wide.set_axis([f"fov_{fov:03d}_cell_{cell}" for fov, cell in _cells(wide)], axis="columns")
     write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())
 
 
 def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    """Sort a tidy table by FOV, cell and time; give it, and the row at which each cell begins.
+    """Sort a tidy table by FOV, cell and time; return it, and the first row of each cell.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
 
 
 def as_wide(table: pd.DataFrame) -> pd.DataFrame:
-    """Put a tidy table into wide form: times down, pairs of FOV and cell across, both sorted; gaps are NaN.
+    """Convert a tidy table to wide form: times down, pairs of FOV and cell across, both sorted; gaps are NaN.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def as_wide(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_tidy(wide: pd.DataFrame) -> pd.DataFrame:
-    """Put a table in wide form into tidy form: the values that there are, by FOV, cell and time."""
+    """Convert a table in wide form to tidy form: all values by FOV, cell and time."""
     ordered = wide.sort_index(axis="index").sort_index(axis="columns")
     values = ordered.to_numpy().T
     there = ~np.isnan(values)
@@ -289,11 +289,11 @@ _PLACES = BASE_COLUMNS[5:]
 
 
 OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
-"""Columns of traces that once had another name."""
+"""Current names of renamed columns in older traces."""
 
 
 FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
-"""Columns of features: ``{feature}_ch_{channel}``, of letters that names of files can have."""
+"""Pattern of feature columns, ``{feature}_ch_{channel}``, with characters allowed in file names."""
 
 
 def _frame(columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:

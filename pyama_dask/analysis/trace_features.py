@@ -1,7 +1,7 @@
-"""What traces are measured by, beside fits: changes of level, areas under the curve, onsets, values an area.
+"""Features of traces besides fits: changes of level, areas under the curve, onsets, values per area.
 
-Each function takes tidy tables ``time,fov,cell,value``, as `read_analysis_csv` gives them, and leaves them as they are.
-Rows without a value count as if they were not there.
+All functions take tidy tables ``time,fov,cell,value``, as from `read_analysis_csv`, and leave them unchanged. Rows
+without a value are ignored.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ def detect_events(
 ) -> pd.DataFrame:
     """Find the times at which the level of a trace changes, such as a cell's death or a division; see `cusum`.
 
-    A trace that rises steadily has many such changes; its slope is found by a fit.
+    A steadily rising trace has many such changes; fit a model to find its slope.
 
     Parameters
     ----------
     table
         Tidy table.
     threshold, drift
-        In units of each trace's noise. With the defaults, noise alone gives an event in some 2 % of traces of 200
+        In units of each trace's noise. With the defaults, noise alone causes an event in about 2 % of traces with 200
         samples, and a rise by 3 times the noise is found within two samples in 95 % (Gaussian noise, by simulation).
     baseline
-        Samples by which a level is known; changes that follow each other sooner are not told apart.
+        Number of samples that define a level; faster successive changes are not resolved.
 
     Returns
     -------
-    One row an event, by FOV, cell and time: ``fov``, ``cell``, ``time`` of the first sample at the new level, ``size``
-    by which the level rises (below 0: falls), and ``sum`` in units of the noise when it was beyond the threshold.
+    One row per event, by FOV, cell and time: ``fov``, ``cell``, ``time`` of the first sample at the new level, ``size``
+    of the rise (negative for a fall), and ``sum`` in units of the noise when it exceeded the threshold.
 
     Raises
     ------
     ConfigError
-        If a number is not in its range.
+        If a parameter is out of range.
     TableError
         If a cell has two values at one time.
     """
@@ -69,8 +69,8 @@ def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float
 
     Returns
     -------
-    One row a cell that has values: ``fov``, ``cell``, ``area`` in the value's unit times that of the table's time, the
-    ``time`` that it spans, and the number of ``points``; the area is NaN where there are fewer than two.
+    One row per cell that has values: ``fov``, ``cell``, ``area`` in the value's unit times the table's time unit, the
+    ``time`` span, and the number of ``points``; the area is NaN for fewer than two points.
 
     Raises
     ------
@@ -94,20 +94,20 @@ def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float
 
 
 def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, baseline: int = 5) -> pd.DataFrame:
-    """Find when each trace rises out of its noise.
+    """Find the time at which each trace rises out of its noise.
 
-    The onset is the time at which a trace passes the median of its first `baseline` samples plus `sigmas` times its
-    noise, on the line between two samples, and stays above it for `hold` samples.
+    The onset is the time at which a trace crosses the median of its first `baseline` samples plus `sigmas` times its
+    noise (interpolated between two samples) and stays above it for `hold` samples.
 
     Returns
     -------
-    One row a cell that has values: ``fov``, ``cell``, ``time``, which is NaN where a trace does not rise or is too
-    short, and the ``level`` that it passes.
+    One row per cell that has values: ``fov``, ``cell``, ``time``, which is NaN if the trace does not rise or is too
+    short, and the ``level`` that it crosses.
 
     Raises
     ------
     ConfigError
-        If a number is not in its range.
+        If a parameter is out of range.
     TableError
         If a cell has two values at one time.
     """
@@ -126,16 +126,16 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
 
 
 def normalised_by_area(table: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame:
-    """Divide the values of a table by the areas of the cells at the same times, such as to compare total intensities.
+    """Divide the values of a table by the cells' areas at the same times, for instance to compare total intensities.
 
     Returns
     -------
-    Table as the first one; the value is NaN where the area is 0 or NaN.
+    Table like the first one; the value is NaN where the area is 0 or NaN.
 
     Raises
     ------
     TableError
-        If there is no area for a row, or two: the tables are not of the same cells.
+        If a row has no area, or two: the tables do not belong to the same cells.
     """
     key = ["time", "fov", "cell"]
     found = areas.set_index(key)["value"]
@@ -154,7 +154,7 @@ def normalised_by_area(table: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame
 
 
 def _traces(table: pd.DataFrame) -> Iterator[tuple[int, int, Array, Array]]:
-    """FOV, cell, times and values of each trace, in the order of time."""
+    """FOV, cell, times and values of each trace, in order of time."""
     ordered, first = by_cell(table[table["value"].notna()])
     fovs, cells, times, values = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
     for start, stop in pairwise([*first, len(ordered)]):

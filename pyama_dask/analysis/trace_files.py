@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A table of traces of a FOV."""
+    """A trace table of a FOV."""
 
     path: Path
-    """What is read."""
+    """Path of the table."""
     channel: int | None = None
-    """Of its features; None where they say it themselves."""
+    """Channel of its features; None if their names include it."""
     original: Path | None = None
-    """What `path` is an inspected copy of."""
+    """Original file if `path` is an inspected copy, else None."""
 
     @classmethod
     def of(cls, path: Path, channel: int | None = None) -> TraceFile:
-        """Take the copy that a person has gone through, if there is one."""
+        """Replace the file by its inspected copy, if there is one."""
         taken = inspected(path)
         return cls(taken, channel, path if path != taken and path.exists() else None)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of its columns, as they are when it is read."""
+        """Names of its columns, with current names for older ones."""
         if self.channel is None:
             return tuple(read_columns(self.path))
         return tuple(read_traces_csv(self.path, channel=self.channel).columns)
@@ -45,46 +45,46 @@ class TraceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """The traces of a FOV, or why there are none to go on with."""
+    """Traces of a FOV, or the reason why they cannot be used."""
 
     fov: int
     directory: Path
-    """Of the FOV, whether it is there or not."""
+    """Folder of the FOV, which may not exist."""
     files: tuple[TraceFile, ...] = ()
-    """One of all channels, or one a channel."""
+    """One table for all channels, or one per channel."""
     problem: str | None = None
-    """Why its traces cannot be used."""
+    """Reason why its traces cannot be used; '' if they can."""
     notes: tuple[str, ...] = ()
-    """What is to be said of them though they can."""
+    """Warnings about usable traces."""
     interval: float | None = None
-    """Minutes between frames, for tables without times, where no images say them."""
+    """Minutes between frames, for tables and images without times."""
     units: float = 1.0
-    """Minutes of a unit of the tables' times."""
+    """Minutes per unit of the tables' times."""
     remedy: str = "add the column"
-    """What to do about times that are nowhere."""
+    """Fix for missing times, for messages."""
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Columns of all of its tables."""
+        """Columns of all its tables."""
         return tuple(dict.fromkeys(name for file in self.files for name in file.columns))
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Columns of features."""
+        """Feature columns."""
         return tuple(name for name in self.columns if FEATURE.fullmatch(name))
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Columns that are neither features, nor those of all traces."""
+        """Columns that are neither features nor standard trace columns."""
         return tuple(name for name in self.columns if name not in (*BASE_COLUMNS, *self.features))
 
     def read(self) -> tuple[pd.DataFrame, list[str]]:
-        """Read its traces as one table, with times in minutes, and what is to be said of inspected copies.
+        """Read its traces as one table with times in minutes, and warnings about inspected copies.
 
         Raises
         ------
         TableError
-            If a table cannot be read, is of another FOV, or says something else than another one of the FOV.
+            If a table is unreadable, belongs to another FOV, or contradicts another table of the same FOV.
         """
         tables, said = [], []
         for file in self.files:
@@ -92,8 +92,8 @@ class Source:
             tables.append((file.path, table))
             if file.original and not _same_cells(table, self._in_minutes(read_traces_csv(file.original, minutes=0))):
                 said.append(
-                    f"{file.path.name} has rows that the traces have not, which were made anew since; look through "
-                    "them again"
+                    f"{file.path.name} has rows that the traces have not, because they were regenerated. "
+                    "Fix: inspect them again"
                 )
         return (tables[0][1] if len(tables) == 1 else joined(tables)), said
 
@@ -108,7 +108,7 @@ class Source:
         return table.assign(time=table["time"] * self.units) if self.units != 1 else table
 
     def _times(self, file: TraceFile) -> dict[int, float] | float:
-        """Minutes of the frames, for traces that do not say them."""
+        """Minutes of the frames, for traces without times."""
         images = self.directory / IMAGES
         try:
             return dict(enumerate(read_attributes(images)["times_min"]))
@@ -123,26 +123,26 @@ class Source:
 
 def read_attributes(images: Path) -> dict[str, Any]:
     """Attributes of a group or array of a store."""
-    from pyama_dask.store import arrays  # noqa: PLC0415  (it loads zarr, which hardly any merge needs)
+    from pyama_dask.store import arrays  # noqa: PLC0415  (imports zarr, which merging rarely needs)
 
     return arrays.read_attributes(images)
 
 
 def _same_cells(table: pd.DataFrame, original: pd.DataFrame) -> bool:
-    """Whether a copy has no rows but those of what it was copied from."""
+    """True if all rows of a copy are rows of its original."""
     key = ["cell", "frame" if "frame" in table and "frame" in original else "time"]
     return set(table[key].itertuples(index=False, name=None)) <= set(original[key].itertuples(index=False, name=None))
 
 
 def joined(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
-    """Put the tables of the channels of a FOV side by side, row by row of the same cell and frame.
+    """Join the tables of a FOV's channels by cell and frame.
 
-    What more than one of them says must be the same; a row is good if it is so in each that has it.
+    Columns in several tables must agree; a row is good if it is good in each table that contains it.
 
     Raises
     ------
     TableError
-        If two say something else of the same row, or they have neither frames nor times in common.
+        If two tables contradict each other, or share neither frames nor times.
     """
     import pandas as pd  # noqa: PLC0415
 
@@ -167,7 +167,7 @@ def joined(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
 
 
 def _agreeing(before: pd.Series[Any], values: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    """Values of a column, none of which is another than what was said before."""
+    """The column, checked against earlier tables."""
     differ = before.notna() & values.notna() & (before != values)
     if differ.any():
         (_, cell, when), name = differ.index[int(differ.to_numpy().argmax())], values.name

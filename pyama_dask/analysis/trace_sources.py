@@ -1,4 +1,4 @@
-"""Where the traces of an output are: the tables of its FOVs, of a run of this program or of an older one."""
+"""Sources of an output's traces: the tables of its FOVs, from this program or an older one."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class Sources:
-    """The traces of an output, as a person wants them: with what was said of them by hand.
+    """Traces of an output, with manual overrides applied.
 
     Parameters
     ----------
     output
-        Output directory of a run, or of an older program.
+        Output directory of a run or an older program.
     good
-        YAML of overrides; ``good.yaml`` in the output unless it is named.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
 
     Raises
     ------
     OutputError
-        If `output` is none.
+        If `output` is not the output of a run.
     ConfigError, TableError
-        If a file that says what it holds is not valid.
+        If a file that describes the output is invalid.
     """
 
     def __init__(self, output: Path, good: Path | None = None) -> None:
@@ -42,33 +42,33 @@ class Sources:
         self.overrides = load_overrides(output, good)
         self.warnings = list(self.overrides.unknown_fovs(self.fovs))
         self.cells_set: set[tuple[int, int]] = set()
-        """FOV and cell of what was read and an override has set."""
+        """FOV and cell of the overridden rows that were read."""
 
     @cached_property
     def frames(self) -> Frames:
-        """What is known of the images of all FOVs."""
+        """Metadata of the images of all FOVs."""
         return known_frames(self.output)
 
     def problem(self, fov: int) -> str | None:
-        """Why a FOV has no traces that can be used."""
+        """Reason why a FOV has no usable traces; '' if it has."""
         if fov not in self.fovs:
             return f"the output has no such FOV, but {as_ranges(sorted(self.fovs))}"
         return self.fovs[fov].problem
 
     def reasons(self, fovs: Iterable[int]) -> Iterator[str]:
-        """Why FOVs are left out, those of one reason together."""
+        """Reasons why FOVs are left out, grouped by reason."""
         return grouped((fov, problem) for fov in fovs if (problem := self.problem(fov)))
 
     def usable(self, fovs: Iterable[int]) -> list[int]:
-        """Those of some FOVs whose traces can be used."""
+        """FOVs with usable traces, among the given ones."""
         return [fov for fov in fovs if self.problem(fov) is None]
 
     def features(self, fovs: Iterable[int]) -> list[str]:
-        """Columns of features of some FOVs, as they come."""
+        """Feature columns of some FOVs, in order of appearance."""
         return list(dict.fromkeys(name for fov in self.usable(fovs) for name in self.fovs[fov].features))
 
     def read(self, fov: int) -> pd.DataFrame:
-        """Traces of a FOV, in minutes and with the overrides; what looks wrong about them is said once."""
+        """Traces of a FOV, in minutes and with overrides applied; each warning is issued once."""
         table, said = self.fovs[fov].read()
         applied = self.overrides.apply(table, fov)
         said = [f"FOV {fov}: {what}" for what in said] + applied.warnings
@@ -81,22 +81,22 @@ class Sources:
         return applied.table
 
     def shape(self, fov: int) -> tuple[int, int] | None:
-        """(H, W) of the images of a FOV in pixels, as far as it is known."""
+        """(H, W) of a FOV's images in pixels; None if unknown."""
         return self.frames.shapes.get(fov) or _stored_shape(self.fovs[fov].directory / IMAGES)
 
     def pixel_size(self, fov: int) -> float | None:
-        """Micrometres a pixel, as far as it is known."""
+        """Micrometres per pixel; None if unknown."""
         images = self.fovs[fov].directory / IMAGES
         if self.frames.pixel_size_um is not None or not (images / "zarr.json").exists():
             return self.frames.pixel_size_um
         return read_attributes(images).get("pixel_size_um") or None
 
     def say(self, warnings: Iterable[str]) -> None:
-        """Add warnings that are not there yet."""
+        """Add new warnings."""
         self.warnings += [warning for warning in dict.fromkeys(warnings) if warning not in self.warnings]
 
     def look(self, fovs: Iterable[int]) -> Iterator[str]:
-        """Words for what is not as one would expect of some FOVs whose traces can be used; reads no more than heads."""
+        """Notes on unexpected columns of usable FOVs; reads table headers only."""
         return grouped(self._look(self.usable(fovs)))
 
     def _look(self, fovs: Sequence[int]) -> Iterator[tuple[int, str]]:
@@ -112,7 +112,7 @@ class Sources:
 
 
 def grouped(said: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """Put what is said of FOVs into words, those of which the same is said together."""
+    """Format messages per FOV; equal messages share a line."""
     fovs = defaultdict[str, list[int]](list)
     for fov, words in said:
         fovs[words].append(fov)

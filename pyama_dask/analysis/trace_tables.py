@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 INSPECTED = "_inspected"
-"""What the name of a trace file ends with when a person has gone through it."""
+"""Suffix of an inspected copy of a trace file, before the extension."""
 
 
 def inspected(path: Path) -> Path:
-    """Give the copy of a trace file that a person has gone through, if there is one beside it; else the file."""
+    """Return the inspected copy beside a trace file if there is one, else the file."""
     copy = path.with_name(f"{path.stem}{INSPECTED}{path.suffix}")
     return copy if copy.exists() else path
 
@@ -34,32 +34,32 @@ def inspected(path: Path) -> Path:
 def read_traces_csv(
     path: str | Path, *, channel: int | None = None, minutes: float | Mapping[int, float] | None = None
 ) -> pd.DataFrame:
-    """Read a processing CSV: one row a cell and frame.
+    """Read a processing CSV: one row per cell and frame.
 
-    Understood are, beside what this program writes: files without ``time``, without boxes, without ``good`` (all are),
-    without ``fov`` (as in the file's name, such as ``movie_fov_003_traces.csv``), with ``time`` but without ``frame``;
-    the older names ``cell_id``, ``x_centroid`` and ``y_centroid``; and files of one channel, whose features have
-    no channel in their name.
+    Besides this program's files, these are accepted: files without ``time``, boxes, ``good`` (all rows are good) or
+    ``fov`` (taken from the file name, such as ``movie_fov_003_traces.csv``); with ``time`` but without ``frame``; with
+    the older names ``cell_id``, ``x_centroid`` and ``y_centroid``; and files of one channel whose feature names do not
+    include the channel.
 
     Parameters
     ----------
     path
         The file.
     channel
-        Channel of the features that do not say it: ``intensity_total`` becomes ``intensity_total_ch_1``.
+        Channel of features without one in their names: ``intensity_total`` becomes ``intensity_total_ch_1``.
     minutes
-        Time of the frames, for a file without ``time``: the minutes between them, or of each. Without it, the
-        table has no ``time`` either.
+        Times of the frames, for a file without ``time``: the minutes between frames, or one value per frame. If None,
+        the table has no ``time`` either.
 
     Returns
     -------
-    Table with those of `BASE_COLUMNS` that there are, then all others. ``fov``, ``cell`` and ``frame`` are int64,
-    ``good`` is bool, and all others are float64, except for columns of text that are no features.
+    Table with the available `BASE_COLUMNS`, then all others. ``fov``, ``cell`` and ``frame`` are int64, ``good`` is
+    bool, and all others are float64, except text columns that are not features.
 
     Raises
     ------
     TableError
-        If the file cannot be read, or is no table of traces; names the line or column.
+        If the file is unreadable or not a trace table; the message names the line or column.
     """
     read = CsvText.read(path, OLDER_NAMES)
     read.needs("cell")
@@ -81,12 +81,12 @@ def read_traces_csv(
 
 
 def write_traces_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table of traces with every digit, so that `read_traces_csv` gives an equal one."""
+    """Write a trace table with full precision, so that `read_traces_csv` returns an equal one."""
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def read_columns(path: Path) -> list[str]:
-    """Names of the columns of a CSV, older ones as they are now; reads no more than its head."""
+    """Column names of a CSV, with current names for older ones; reads only its header."""
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
             head = next((line for line in file if line.strip() and not line.startswith("#")), "")
@@ -96,7 +96,7 @@ def read_columns(path: Path) -> list[str]:
 
 
 def frame_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Frames of the rows of a FOV's traces; of a table with times only, the frames in which any cell was seen."""
+    """Frames of the rows in a FOV's traces; without a frame column, indices of the times at which any cell was seen."""
     if "frame" in table:
         return table["frame"].to_numpy(np.int64)
     return np.unique(table["time"].to_numpy(), return_inverse=True)[1].astype(np.int64)
@@ -108,14 +108,14 @@ def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
 
 
 class ParquetFile:
-    """A Parquet file that grows table by table, in a row group each.
+    """A Parquet file that grows table by table, one row group each.
 
-    Columns are ``sample`` (text), those of `BASE_COLUMNS`, and features (float64); what a table lacks is null.
+    Columns are ``sample`` (text), `BASE_COLUMNS`, and features (float64); missing values are null.
 
     Parameters
     ----------
     writer
-        Of pyarrow.
+        Open pyarrow writer.
     """
 
     def __init__(self, writer: Any) -> None:
@@ -124,7 +124,7 @@ class ParquetFile:
     @classmethod
     @contextmanager
     def writing(cls, path: Path, columns: Sequence[str]) -> Iterator[ParquetFile]:
-        """Write a file that takes its place at the end of the block, whole or not at all."""
+        """Yield a writer whose file is moved into place at the end of the block, if it is complete."""
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
 
@@ -134,7 +134,7 @@ class ParquetFile:
             yield cls(writer)
 
     def add(self, table: pd.DataFrame) -> None:
-        """Write the rows of a table; columns that the file does not have are left out."""
+        """Write the rows of a table; columns that the file lacks are dropped."""
         import pyarrow as pa  # noqa: PLC0415
 
         schema = self._writer.schema

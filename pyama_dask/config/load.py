@@ -1,4 +1,4 @@
-"""Reading configs from YAML files and mappings."""
+"""Loading of configs from YAML files and mappings."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
 
 LARGEST_CONFIG = 2**20
-"""Bytes of a config file; one with every key has some thousands."""
+"""Largest bytes of a config file; one with every key has a few thousand."""
 
 
 def load_config(
     path: Path, overrides: Mapping[str, Any] | None = None, shared: Mapping[str, Iterable[str]] | None = None
 ) -> Config:
-    """Read a YAML config; relative paths in it are taken from the file's own folder.
+    """Read a YAML config; relative paths in it are relative to the file's folder.
 
     Parameters
     ----------
     path
         The YAML file.
     overrides
-        Values by dotted key, such as ``{"params.fovs": "0-5"}``, that take the place of the file's; paths among
-        them are relative to the working directory.
+        Values by dotted key, such as ``{"params.fovs": "0-5"}``, that replace those in the file; paths among them are
+        relative to the working directory.
     shared
-        By kind of method, such as ``tracking``, the parameters that every method of the kind takes. If an override
-        names another method of such a kind than the file, the other parameters in the file, which belong to the
-        former method, are dropped.
+        Parameters that all methods of a kind take, by kind, such as ``tracking``. If an override selects another
+        method of that kind, the file's other parameters, which belong to the former method, are dropped.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key or value is not valid; the message names every such key.
+        If the file cannot be read, or a key or value is invalid; the message names every such key.
     """
-    hint = "; for a movie, 'pyama-dask init' writes a config" if path.suffix.lower() in (".nd2", ".czi") else ""
+    hint = "; run 'pyama-dask init' to write a config for a movie" if path.suffix.lower() in (".nd2", ".czi") else ""
     document = parse_yaml(config_text(path, hint), f"{path}: is not a YAML config{hint}")
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'; 'pyama-dask init' writes one")
+        raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init'")
     document = {key: value for key, value in document.items() if value is not None}
     for key in ("input", "output"):
         if isinstance(document.get(key), str) and document[key].strip():
@@ -61,27 +60,27 @@ def load_config(
 
 
 def _drop_former(params: Any, kind: str, overrides: Mapping[str, Any], kept: Collection[str]) -> None:
-    """Drop parameters of the method that a file names, or has by default, if overrides name another one."""
-    method, given = f"{kind}_method", f"{kind}_params"
-    if not isinstance(params, dict) or not isinstance(params.get(given), dict):
+    """Drop the parameters of the file's method (or the default one) if overrides select another method."""
+    method, parameters = f"{kind}_method", f"{kind}_params"
+    if not isinstance(params, dict) or not isinstance(params.get(parameters), dict):
         return
     former = params.get(method) or Params.model_fields[method].default
     if overrides.get(f"params.{method}", former) != former:
-        params[given] = {name: value for name, value in params[given].items() if name in kept}
+        params[parameters] = {name: value for name, value in params[parameters].items() if name in kept}
 
 
 def config_text(path: Path, hint: str = "") -> str:
-    """Read a file that a person has written, if it is one; `hint` says what else to give."""
+    """Read a config file as text; `hint` is appended to error messages."""
     try:
         state = path.stat()
-        is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for who writes into it
+        is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for a writer
         text = path.read_text(encoding="utf-8") if is_file and size <= LARGEST_CONFIG else ""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not a YAML config{hint}: it is not text in UTF-8: {error}") from error
+        raise ConfigError(f"{path}: is not a YAML config{hint}: it is not UTF-8 text: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"{str(path)!r}: cannot be the name of a file: {error}") from error
+        raise ConfigError(f"{str(path)!r}: cannot be a file name: {error}") from error
     if not is_file:
         raise ConfigError(f"{path}: cannot be read as a config: it is a directory, a pipe or a device{hint}")
     if size > LARGEST_CONFIG:
@@ -90,13 +89,13 @@ def config_text(path: Path, hint: str = "") -> str:
 
 
 def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
-    """Check a mapping with the keys of the config; see `load_config`."""
+    """Validate a mapping with the config's keys; see `load_config`."""
     with named_keys(source):
         return Config.model_validate(document)
 
 
 def beside(value: Any, folder: Path) -> Any:
-    """Take methods in files, ``file.py:function``, from a folder."""
+    """Resolve methods in files, ``file.py:function``, relative to a folder."""
     if isinstance(value, dict):
         return {key: beside(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
@@ -107,10 +106,10 @@ def beside(value: Any, folder: Path) -> Any:
 
 
 def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
-    """Put a value at a dotted key of nested keys, which are made where they are not there."""
+    """Set a value at a dotted key in nested mappings, which are created if necessary."""
     *parents, last = dotted.split(".")
     if not all((*parents, last)):
-        raise ConfigError(f"{quoted(dotted)}: is not a key; keys are words with dots between, such as params.fovs")
+        raise ConfigError(f"{quoted(dotted)}: is not a key. Fix: join words with dots, such as params.fovs")
     for parent in parents:
         if document.get(parent) is None:
             document[parent] = {}

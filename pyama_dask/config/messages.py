@@ -1,4 +1,4 @@
-"""Messages about config keys: which key is wrong, and which one may be meant."""
+"""Messages about invalid config keys, with suggestions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pyama_dask.errors import ConfigError
 
 @contextmanager
 def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
-    """Turn pydantic's errors inside the block into one `ConfigError` that names every key of a model.
+    """Turn pydantic's errors inside the block into one `ConfigError` that names every invalid key of a model.
 
-    The keys stand below their `source`, such as the path of a file, if that is known.
+    The keys are listed below `source`, such as the path of a file; '' for no heading.
     """
     try:
         yield
     except ValidationError as error:
         faults: dict[str, Any] = {}
-        for fault in error.errors():  # the first says enough of a key that may be of several types
+        for fault in error.errors():  # the first error suffices for a key that may have several types
             if not _short_of_refused(fault, error.errors()):
                 faults.setdefault(_key(prefix, fault["loc"]), fault)
         lines = [f"{quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
@@ -43,39 +43,39 @@ def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -
 
 
 def _short_of_refused(fault: Any, faults: Iterable[Any]) -> bool:
-    """Whether a list is called too short only as pydantic does not count its items that have faults of their own."""
+    """True if "too short" is only a consequence of invalid items, which pydantic does not count."""
     place = fault["loc"]
     return fault["type"] == "too_short" and any(other["loc"][: len(place)] == place != other["loc"] for other in faults)
 
 
 def quoted_key(key: str) -> str:
-    """Write a key for a message: as it is, unless it is long, or would not stay on its line."""
+    """Write a key for a message: verbatim if it is short and printable, else quoted."""
     return key if key.isprintable() and len(key) < 100 else quoted(key, 100)
 
 
 def _key(prefix: str, location: tuple[int | str, ...]) -> str:
-    """Dotted key without the parts by which pydantic tells the members of a union apart."""
+    """Dotted key without the parts by which pydantic distinguishes the members of a union."""
     union = re.compile(r"constrained-.*|literal\[.*|function-.*|int|str|\[key\]")
     parts = [str(part) for part in location if not union.fullmatch(str(part))]
     return ".".join([prefix, *parts] if prefix else parts) or "(top)"
 
 
 def _says(error: Any, model: type[BaseModel]) -> str:
-    kind, given = error["type"], error["input"]
+    kind, value = error["type"], error["input"]
     if kind == "extra_forbidden":
         return "is not a key here" + did_you_mean(str(error["loc"][-1]), _dotted(model))
     if kind == "missing":
         return "is needed"
     if kind in ("model_type", "dict_type"):
-        return f"must hold keys, not {quoted(given)}"
+        return f"must hold keys, not {quoted(value)}"
     if kind in ("tuple_type", "list_type"):
-        return f"must be a list, not {quoted(given)}"
+        return f"must be a list, not {quoted(value)}"
     text = str(error["ctx"]["error"] if kind == "value_error" else error["msg"])
-    return text if isinstance(given, dict | Model) or quoted(given) in text else f"{text} (got {quoted(given)})"
+    return text if isinstance(value, dict | Model) or quoted(value) in text else f"{text} (got {quoted(value)})"
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """Ask for the dotted keys whose last part is like that of one which is not known; nothing where there are none."""
+    """Suggest known dotted keys whose last part resembles an unknown key; '' if none does."""
     if len(key) > LONGEST_NAME:
         return ""
     last = {dotted: dotted.rpartition(".")[2] for dotted in known}

@@ -1,4 +1,4 @@
-"""Models of the parameters of methods, from their signatures."""
+"""Validation of method parameters, from the methods' signatures."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
         }
         settings = ConfigDict(extra="forbid", frozen=True)
         return create_model(getattr(function, "__name__", "method"), __config__=settings, **fields)
-    except Exception as error:  # a plugin may be anything that can be called, with any annotations
+    except Exception as error:  # a plugin may be any callable, with any annotations
         raise ConfigError(
-            f"the parameters of {quoted(function)} cannot be read: {type(error).__name__}: {error}; give it a "
-            "signature with types that pydantic knows"
+            f"the parameters of {quoted(function)} cannot be read: {type(error).__name__}: {error}. "
+            "Fix: annotate the parameters with types that pydantic knows"
         ) from error
 
 
 def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[..., Any]) -> dict[str, Any]:
-    """Check parameters against the keyword-only arguments of the functions that take them; fill in defaults.
+    """Validate parameters against the keyword-only arguments of the functions that take them, and add defaults.
 
     Parameters
     ----------
     key
-        Where the parameters stand in the config, for messages, such as ``params.tracking_params``.
+        Key of the parameters in the config, for messages, such as ``params.tracking_params``.
     given
         Parameters by name.
     functions
-        The functions that share them; a name belongs to one of them.
+        Functions that share the parameters; each name belongs to one of them.
 
     Raises
     ------
     ConfigError
-        If a name is unknown or a value is not valid.
+        If a name is unknown or a value is invalid.
     """
     try:
         models = [parameter_model(function) for function in functions]
@@ -62,8 +62,8 @@ def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[.
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ConfigError(
-            f"{key}.{unknown[0]}: is not a parameter here; known are: {', '.join(known) or 'none'}; if you named "
-            "another method, take out those of the one before"
+            f"{key}.{unknown[0]}: is not a parameter here; known are: {', '.join(known) or 'none'}. Fix: if you "
+            "changed the method, delete the old method's parameters"
         )
     filled: dict[str, Any] = {}
     with named_keys("", key):

@@ -1,4 +1,4 @@
-"""Quantities of the config: types with limits, and how their text is read and written."""
+"""Quantities in the config: types with limits, and conversion from and to text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 MOST_SELECTED = 1_000_000
-"""Numbers that a selection may name."""
+"""Largest number of items that a selection may name."""
 LONGEST_NAME = 255
-"""Bytes of a name in a path."""
+"""Largest number of bytes of a file name."""
 _LARGEST = 2**31 - 1
 _LONGEST_PATH = 4095
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 1 and 0
+    if isinstance(value, bool):  # Python treats them as 1 and 0
         raise ValueError("must be a number, not true or false")  # noqa: TRY004  (pydantic takes no TypeError)
     return value
 
@@ -39,24 +39,24 @@ def _selection(value: Any) -> Any:
 
 
 def _path(value: Any) -> Any:
-    """Refuse what cannot be the name of a file or directory on any disk."""
+    """Refuse text that cannot be a path on any file system."""
     if isinstance(value, str | Path):
         text = str(value)
         if not text.strip():
             raise ValueError("is empty; name a file or directory")
         if "\0" in text:
-            raise ValueError("holds a NUL character, which no path can have")
+            raise ValueError("has a NUL character, which paths cannot have")
         try:
             raw = os.fsencode(text)
         except UnicodeEncodeError as error:
-            raise ValueError("holds letters that no path can have") from error
+            raise ValueError("has characters that paths cannot have") from error
         if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > LONGEST_NAME:
-            raise ValueError(f"is longer than a path ({_LONGEST_PATH} bytes) or a name in it ({LONGEST_NAME}) can be")
+            raise ValueError(f"is longer than a path ({_LONGEST_PATH} bytes) or a name in it ({LONGEST_NAME}) may be")
     return value
 
 
 def as_switch(value: Any) -> Any:
-    """Take ``on`` and ``off`` for what they say, as YAML reads them as true and false."""
+    """Convert booleans to ``on`` and ``off``, which YAML reads as true and false."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
@@ -66,7 +66,7 @@ def _memory(value: str) -> str:
 
 
 def _walltime(value: Any) -> Any:
-    if isinstance(value, int):  # YAML reads 4:00:00 as 14400; bare numbers are minutes or seconds
+    if isinstance(value, int):  # YAML reads 4:00:00 as 14400, and bare numbers could be minutes or seconds
         raise ValueError("must be quoted, as 'HH:MM:SS' or 'D-HH:MM:SS'")  # noqa: TRY004  (pydantic takes no TypeError)
     return clock_time(walltime_seconds(value)) if isinstance(value, str) else value
 
@@ -84,29 +84,29 @@ Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 Minutes = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), BeforeValidator(_number)]
 """Minutes between frames."""
 Moment = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), BeforeValidator(_number)]
-"""Minutes since some start."""
+"""Minutes since a reference time."""
 AnyPath = Annotated[Path, BeforeValidator(_path)]
-"""A path that a disk could have."""
+"""A valid path."""
 Selection = Annotated[str, BeforeValidator(_selection)]
-"""``all``, or numbers and ranges with both ends: ``0-5, 7``."""
+"""``all``, or numbers and inclusive ranges: ``0-5, 7``."""
 Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
 """Host and port; a port alone would listen on all interfaces."""
 Memory = Annotated[str, AfterValidator(_memory)]
 """An amount of memory in MiB or GiB, such as ``2GiB``."""
 Walltime = Annotated[str, BeforeValidator(_walltime)]
-"""Hours, minutes and seconds, such as ``04:00:00``; with days in front, ``2-00:00:00``, normalised to hours."""
+"""Hours, minutes and seconds, such as ``04:00:00``, optionally with days, ``2-00:00:00``; normalised to hours."""
 
 
 def parse_selection(value: Any) -> list[int]:
-    """Turn ``"0-5, 7"``, ``[0, 7]`` or ``3`` into ascending numbers without repeats.
+    """Parse ``"0-5, 7"``, ``[0, 7]`` or ``3`` into ascending numbers without repeats.
 
     Raises
     ------
     ValueError
-        If the value is not such a selection, or empty.
+        If the value is not a selection, or is empty.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | Iterable):
-        value = "?"  # refused below, like other text that is no selection
+        value = "?"  # refused below, like any other invalid text
     if isinstance(value, str):
         parts: Iterable[str] = value.split(",")
     else:
@@ -121,7 +121,7 @@ def parse_selection(value: Any) -> list[int]:
         if last < first:
             raise ValueError(f"range {part.strip()!r} runs backwards")
         named += last - first + 1
-        if named > MOST_SELECTED:  # told before anything is made of that size
+        if named > MOST_SELECTED:  # before a set of that size is built
             raise ValueError(f"names more than {MOST_SELECTED:,} numbers")
         numbers.update(range(first, last + 1))
     if not numbers:
@@ -130,30 +130,30 @@ def parse_selection(value: Any) -> list[int]:
 
 
 def quoted(value: Any, longest: int = 200) -> str:
-    """Write a value for a message, cut where it is long."""
+    """Write a value for a message, shortened if it is long."""
     text = _text(value, repr)
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
 def exception_text(error: BaseException, longest: int = 1000) -> str:
-    """Write an exception for a message: its type and what it says, cut where that is long."""
+    """Write an exception for a message: type and text, shortened if it is long."""
     try:
-        said = str(error)
-    except Exception as wrong:  # noqa: BLE001  (of other people's classes)
-        said = f"its message fails: {type(wrong).__name__}"
-    cut = said if len(said) <= longest else f"{said[:longest]}... ({len(said)} characters)"
+        text = str(error)
+    except Exception as wrong:  # noqa: BLE001  (foreign exception classes may do anything)
+        text = f"its message fails: {type(wrong).__name__}"
+    cut = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
     return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
 
 
 def printable(text: str) -> str:
-    """Escape what would command a terminal, reorder text or not be encoded; line breaks and tabs stay."""
-    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Escape characters that control a terminal, reorder text or cannot be encoded; line breaks and tabs stay."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _text(value: Any, write: Callable[[Any], str] = str) -> str:
     try:
         return write(value)
-    except (ValueError, RecursionError):  # Python does not write numbers of more than 4300 digits
+    except (ValueError, RecursionError):  # Python refuses to write integers of more than 4300 digits
         return "a number of thousands of digits, or something that holds one"
 
 
@@ -169,7 +169,7 @@ def as_ranges(numbers: Iterable[int]) -> str:
 
 
 def memory_bytes(text: str) -> int:
-    """Bytes of ``"512MiB"`` or ``"2GiB"``; bare numbers and GB are refused, as they are misread too often."""
+    """Bytes of ``"512MiB"`` or ``"2GiB"``; bare numbers and GB are refused because they are ambiguous."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MiB|GiB)", text)
     if match is None:
         raise ValueError(f"must be an amount in MiB or GiB such as '2GiB', not {text!r}")

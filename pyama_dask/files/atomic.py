@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and checksums of what was written."""
+"""Files that are either complete or absent, and checksums of their contents."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ import google_crc32c
 from pyama_dask.errors import DiskError, OutputError, PyamaError
 
 PART = 2**18
-"""Bytes that are read at once: few enough to stay in a core's cache."""
+"""Bytes read in one call: few enough to stay in a core's cache."""
 PARTIAL = ".partial"
-"""Ending of files that are being written; one that is found later is left over from a killed process."""
+"""Suffix of files that are being written; a leftover one comes from a killed process."""
 TEMPORARY = len(f".{'0' * 12}{PARTIAL}")
-"""Bytes by which the name of a file is longer while it is written."""
+"""Bytes that a file name gains while the file is written."""
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{12}" + re.escape(PARTIAL), re.DOTALL)
-"""Names that `beside` gives."""
+"""Pattern of the names that `beside` returns."""
 SPARE = 64
-"""Bytes of a path that are kept for names of files while they are written."""
+"""Bytes of a path that are reserved for temporary file names."""
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-"""Errors of a file system that is full, over a quota or read-only, and of files over the limit on their size."""
+"""Errors of a file system that is full, over quota or read-only, and of files over the size limit."""
 
 COMPLETE = "2-"
-"""Start of every `content_digest`; digests of older versions have none."""
+"""Prefix of every `content_digest`; digests of older versions have none."""
 
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
-"""Linux flushes a file system in one call, which takes a third of the time of thousands of files one by one."""
+"""Linux flushes a file system in one call, which takes a third of the time of flushing thousands of files."""
 
 
 def beside(path: Path) -> Path:
-    """Name beside a path that nobody else uses, for what is being written."""
+    """Unique temporary path in the same folder."""
     ending = f".{uuid4().hex[:12]}{PARTIAL}"
     return path.with_name(shortened(path.name, longest_name(path.parent) - len(ending)) + ending)
 
 
 def remove_partial(folder: Path, names: str = "*") -> None:
-    """Remove what killed processes have left half written in a folder; none may be at work there.
+    """Remove partial files that killed processes have left in a folder; no process may be writing there.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def remove_partial(folder: Path, names: str = "*") -> None:
 
 
 def remove_below(folder: Path, names: Iterable[str]) -> None:
-    """Remove files in a folder by path in it, then the folders that are empty without them, and `folder` if it is.
+    """Remove files by their path in a folder, then the folders that are empty without them, including `folder`.
 
-    Names that are not there are passed over.
+    Missing files are skipped.
     """
     emptied = set[Path]()
     for name in names:
@@ -73,12 +73,12 @@ def remove_below(folder: Path, names: Iterable[str]) -> None:
         path.unlink(missing_ok=True)
         emptied.update(list(path.parents)[: name.count("/") + 1])
     for parent in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):  # it holds other files
+        with suppress(OSError):  # it still contains other files
             parent.rmdir()
 
 
 def longest_name(folder: Path) -> int:
-    """Bytes of a name that the file system of a folder takes; the folder need not exist."""
+    """Largest number of bytes of a file name on a folder's file system; the folder need not exist."""
     return _limit(folder, "PC_NAME_MAX", 255)
 
 
@@ -92,7 +92,7 @@ def _limit(folder: Path, name: str, usual: int) -> int:
 
 
 def shortened(name: str, longest: int) -> str:
-    """Cut a name that has more bytes than `longest`; a digest tells it from others that begin like it."""
+    """Shorten a name to `longest` bytes; a digest distinguishes it from others with the same start."""
     raw = os.fsencode(name)
     if len(raw) <= longest:
         return name
@@ -101,19 +101,19 @@ def shortened(name: str, longest: int) -> str:
 
 
 def check_names(folder: Path, names: Iterable[str]) -> None:
-    """Refuse files whose names or paths are longer than the file system takes, also while they are being written.
+    """Check that names and paths of files do not exceed the file system's limits, also while they are written.
 
     Parameters
     ----------
     folder
-        Need not exist.
+        Folder of the files; it need not exist.
     names
         Paths of the files in the folder.
 
     Raises
     ------
     OutputError
-        If one is too long; says by how much.
+        If one is too long; the message says by how much.
     """
     name_limit, path_limit = longest_name(folder), _limit(folder, "PC_PATH_MAX", 4096) - 1 - SPARE
     for name in names:
@@ -133,9 +133,9 @@ def check_names(folder: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; at the end of the block it is on the disk, and takes the place of `path`.
+    """Yield a temporary path beside `path`; at the end of the block its file is flushed and replaces `path`.
 
-    It does so in one step, so that even after a power cut there is the old file, or the new one.
+    The replacement is atomic: even after a power failure, either the old or the new file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)
@@ -149,8 +149,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file that was written is on the disk."""
-    file = os.open(path, os.O_RDWR)  # not all systems flush what is open for reading
+    """Wait until a written file is on the disk."""
+    file = os.open(path, os.O_RDWR)  # some systems do not flush a file opened read-only
     try:
         os.fsync(file)
     finally:
@@ -158,7 +158,7 @@ def flush(path: Path) -> None:
 
 
 def flush_below(directory: Path) -> None:
-    """Wait until all files below a directory are on the disk: all at once, where the system can do so."""
+    """Wait until all files below a directory are on the disk, in one call where the system can."""
     if _SYNCFS is None:
         for file in files_below(directory):
             flush(file)
@@ -177,7 +177,7 @@ def open_file(path: str | Path) -> BinaryIO:
     Raises
     ------
     OSError
-        If it cannot be opened, or is a pipe or a device, whose reader would wait for a writer.
+        If it cannot be opened, or is a pipe or a device, which would block the reader.
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -187,30 +187,30 @@ def open_file(path: str | Path) -> BinaryIO:
 
 
 def read_file(path: str | Path) -> bytes:
-    """Read a whole regular file; see `open_file`."""
+    """Read a complete regular file; see `open_file`."""
     with open_file(path) as file:
         return file.read()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 
 def disk_error(error: BaseException, output: Path) -> DiskError | None:
-    """Tell a file system that takes nothing more from all else that can go wrong with a file.
+    """`DiskError` if an exception means that the file system is full, over quota or read-only, else None.
 
     Parameters
     ----------
     error
-        What a write, or tensorstore, has raised, or what was raised because of that.
+        Exception of a write, of tensorstore, or one raised because of these.
     output
-        Output directory, for the message; a file elsewhere is named itself.
+        Output directory, for the message; a file outside it is named instead.
 
     Returns
     -------
-    The error that ends a run; None if it is of another kind, and may be of one file only.
+    Error that ends a run; None for other exceptions, which may concern a single file.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -227,11 +227,11 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
 
 
 def _system_error(error: BaseException) -> int:
-    """Number of the system's error; 0 if it is none."""
+    """Error number of the system; 0 if the exception has none."""
     if isinstance(error, OSError):
         return error.errno or 0
-    found = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's errors are no OSError
-    return int(found[1]) if found else 0
+    match = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore does not raise OSError
+    return int(match[1]) if match else 0
 
 
 @contextmanager
@@ -243,11 +243,11 @@ def writable(place: Path) -> Iterator[None]:
     DiskError
         If the file system is full, over a quota, or read-only.
     OutputError
-        If something else is wrong with `place`, or with a file that the system's error names.
+        If something else is wrong with `place`, or with a file named in the exception.
     """
     try:
         yield
-    except PyamaError:  # some are an OSError
+    except PyamaError:  # some are OSErrors
         raise
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else place
@@ -257,7 +257,7 @@ def writable(place: Path) -> Iterator[None]:
 
 
 MISSING = "is missing"
-"""What `fault` says of a file that is not there."""
+"""Result of `fault` for a missing file."""
 
 
 def fault(path: Path, recorded: tuple[int, int], *, deep: bool) -> str | None:
@@ -268,19 +268,19 @@ def fault(path: Path, recorded: tuple[int, int], *, deep: bool) -> str | None:
     path
         The file or directory.
     recorded
-        Its size in bytes and CRC-32C, as `checksum` gave them.
+        Size in bytes and CRC-32C, as returned by `checksum`.
     deep
-        Whether to read the contents, and not only look at sizes.
+        True to compare the contents, not only the size.
 
     Returns
     -------
-    The difference in words, `MISSING` if there is nothing; None if the file is as recorded.
+    Description of the difference, `MISSING` for a missing file; None if the file is as recorded.
     """
     try:
         size = size_of(path)
         if size != recorded[0]:
             return f"has {size} bytes instead of {recorded[0]}"
-        return "has another checksum than recorded" if deep and checksum(path) != recorded else None
+        return "has a different checksum than recorded" if deep and checksum(path) != recorded else None
     except FileNotFoundError:
         return MISSING
     except OSError as error:
@@ -289,7 +289,7 @@ def fault(path: Path, recorded: tuple[int, int], *, deep: bool) -> str | None:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a directory."""
-    state = os.stat(path)  # noqa: PTH116  (a large output has a quarter of a million)
+    state = os.stat(path)  # noqa: PTH116  (Path.stat is slower, and a large output has 250,000 files)
     if S_ISDIR(state.st_mode):
         return sum(os.stat(file).st_size for file in files_below(path))  # noqa: PTH116
     return state.st_size
@@ -301,7 +301,7 @@ def checksum_of(content: bytes) -> tuple[int, int]:
 
 
 def checksum(path: Path) -> tuple[int, int]:
-    """Size in bytes and CRC-32C of a file; of a directory the sum of sizes, and the CRC over its files' CRCs."""
+    """Size in bytes and CRC-32C of a file; for a directory, the sum of sizes and the CRC of its files' CRCs."""
     if not path.is_dir():
         return _crc(path)
     inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in files_below(path))
@@ -317,45 +317,45 @@ def _crc(path: Path) -> tuple[int, int]:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Files in a directory and in those below it."""
+    """Files in a directory and its subdirectories."""
     for folder, _, names in os.walk(directory):
         yield from (Path(folder, name) for name in names)
 
 
 @contextmanager
 def folder_for(folder: Path) -> Iterator[None]:
-    """Make a folder with its parents for the block; those that it made and that are empty at the end are removed."""
+    """Create a folder with its parents for the block; of these, empty ones are removed at the end."""
     made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        with suppress(OSError):  # the first that holds anything
+        with suppress(OSError):  # the first one that is not empty
             for place in made:
                 place.rmdir()
 
 
 def content_digest(path: Path) -> str:
-    """Digest of all bytes of a file."""
+    """Digest of a file's complete content."""
     with path.open("rb") as file:
         return COMPLETE + hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def has_content(path: Path, recorded: str) -> bool:
-    """Whether a file has the content with a recorded digest, which an older version may have made with `identity`."""
+    """True if a file's content has a recorded digest, which an older version may have computed with `identity`."""
     return recorded == (content_digest(path) if recorded.startswith(COMPLETE) else identity(path))
 
 
 def identity(path: Path, samples: int = 64, width: int = 65536) -> str:
-    """Digest of samples of a file, with which older versions told movies and tables apart.
+    """Digest of samples of a file, used by older versions to tell movies and tables apart.
 
-    The digest covers the size, the first and last bytes, and samples in between; not name or dates, so that a file
-    that was moved or copied stays the same.
+    The digest covers the size, the first and last bytes, and samples in between. It ignores name and dates, so that a
+    moved or copied file keeps its digest.
     """
     size = path.stat().st_size
-    found = hashlib.blake2b(str(size).encode(), digest_size=16)
+    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:
         for k in range(samples):
             file.seek(max(0, size - width) * k // (samples - 1))
-            found.update(file.read(width))
-    return found.hexdigest()
+            digest.update(file.read(width))
+    return digest.hexdigest()

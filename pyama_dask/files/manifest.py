@@ -1,8 +1,8 @@
-"""Files that a command writes into a folder that may hold other files: they are recorded there with their checksums.
+"""Files that a command writes into a folder with other files: a manifest there records them with their checksums.
 
-A recorded file that has not changed since may be replaced. Anything else belongs to the user and stays. The record is
-written before the files take their places, so that a killed command leaves no file without an owner: the next one
-completes what it began.
+A recorded file that has not changed since may be replaced. All other files belong to the user and stay. The manifest is
+written before the files are moved into place, so that every file of a killed command is recorded and the next command
+can complete its work.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from pyama_dask.files.atomic import (
 )
 
 MANIFEST = ".pyama_dask_files.json"
-"""Record in a folder of the files that were written there."""
+"""Name of the manifest of a folder."""
 _ABOUT = "Files in this folder that pyama_dask has written, and may replace while they have these sizes and CRC-32Cs"
 _STAGE = re.compile(re.escape(MANIFEST) + r"\.[0-9a-f]{12}" + re.escape(PARTIAL))
 Content = tuple[int, int]
 """Size and CRC-32C."""
 _NO_FILE: Content = (-1, 0)
-"""Of a folder, a link and the like."""
+"""Content of folders, links and other non-files."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,30 @@ class Entry:
     """A file that was written."""
 
     by: str
-    """The command."""
+    """Name of the command that wrote it."""
     contents: tuple[Content, ...]
-    """Its content; while it is being replaced, the old and the new one."""
+    """Its content; both old and new content while it is being replaced."""
 
 
 @contextmanager
 def writing_into(folder: Path, by: str, *, force: bool = False, replace_all: bool = False) -> Iterator[Path]:
-    """Yield an empty folder whose files are moved into `folder` at the end of the block, when all of them are complete.
+    """Yield an empty folder whose files are moved into `folder` at the end of the block, once all are complete.
 
     Parameters
     ----------
     folder
         Created if necessary, and removed again if nothing is written.
     by
-        Name of the command, for the record.
+        Name of the command, for the manifest.
     force
-        Whether to overwrite files that are not recorded, or were changed since.
+        True to overwrite files that are not in the manifest or were changed since.
     replace_all
-        Whether to remove the files that `by` wrote earlier and does not write now, unless they were changed since.
+        True to remove unchanged files that `by` wrote earlier and does not write now.
 
     Raises
     ------
     OutputError
-        If a file is in the way; nothing is written then.
+        If a file cannot be replaced; then nothing is written.
     """
     with folder_for(folder), _stage(folder) as stage:
         yield stage
@@ -78,34 +78,36 @@ def writing_into(folder: Path, by: str, *, force: bool = False, replace_all: boo
 
 
 def check_free(folder: Path, names: Iterable[str] | None = None, *, force: bool = False) -> None:
-    """Refuse to replace files that are not recorded in a folder, or were changed since.
+    """Check that no file would be replaced that is not in the folder's manifest or was changed since.
 
     Parameters
     ----------
     names
-        Files that are about to be written; None for all that are recorded.
+        Files to be written; None for all in the manifest.
     force
-        Whether they are to be overwritten anyway.
+        True to allow overwriting them.
 
     Raises
     ------
     OutputError
-        If one is in the way.
+        If a file cannot be replaced.
     """
     known = read_manifest(folder)
     there = {name: _content(folder, name) for name in (known if names is None else names)}
     _refuse(
-        folder, {name: found for name, found in there.items() if found not in (None, *_contents(known, name))}, force
+        folder,
+        {name: content for name, content in there.items() if content not in (None, *_contents(known, name))},
+        force,
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
-    """Files that are recorded in a folder, by path in it; empty if the record is missing or damaged."""
+    """Entries of a folder's manifest, by path in the folder; empty if the manifest is missing or damaged."""
     try:
         files = json.loads(read_file(folder / MANIFEST))["files"]
         return {
-            name: Entry(str(of["by"]), tuple((int(size), int(crc)) for size, crc in of["contents"]))
-            for name, of in files.items()
+            name: Entry(str(entry["by"]), tuple((int(size), int(crc)) for size, crc in entry["contents"]))
+            for name, entry in files.items()
             if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
         }
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
@@ -113,7 +115,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 
 
 def _refuse(folder: Path, taken: Mapping[str, Content | None], force: bool) -> None:
-    """Refuse to overwrite files; what is no file is not overwritten by force either."""
+    """Refuse to overwrite files; folders and links are refused even with `force`."""
     more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
     for name in sorted(taken, key=lambda name: (taken[name] != _NO_FILE, name)):
         if taken[name] == _NO_FILE:
@@ -126,21 +128,21 @@ def _refuse(folder: Path, taken: Mapping[str, Content | None], force: bool) -> N
 
 
 def _place(stage: Path, folder: Path, by: str, force: bool, replace_all: bool) -> None:
-    """Move all files of a folder to another one, and remove those of before; the record always covers both."""
+    """Move all staged files into a folder and remove stale ones; the manifest always covers both."""
     known = read_manifest(folder)
     new = {file.relative_to(stage).as_posix(): checksum(file) for file in files_below(stage)}
     there = {name: _content(folder, name) for name in new}
     allowed = {name: (None, content, *_contents(known, name)) for name, content in new.items()}
-    _refuse(folder, {name: found for name, found in there.items() if found not in allowed[name]}, force)
-    stale = [name for name, of in known.items() if replace_all and of.by == by and name not in new]
-    mine = {name for name, found in there.items() if found != new[name] or name in known}
+    _refuse(folder, {name: content for name, content in there.items() if content not in allowed[name]}, force)
+    stale = [name for name, entry in known.items() if replace_all and entry.by == by and name not in new]
+    mine = {name for name, content in there.items() if content != new[name] or name in known}
     _record(folder, known | {name: Entry(by, (*_contents(known, name), new[name])) for name in mine})
-    for name in sorted(new, key=lambda name: (-name.count("/"), name)):  # what describes a folder comes last
+    for name in sorted(new, key=lambda name: (-name.count("/"), name)):  # files that describe a folder come last
         if there[name] != new[name]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (stage / name).replace(folder / name)
     remove_below(folder, [name for name in stale if _content(folder, name) in known[name].contents])
-    kept = {name: of for name, of in known.items() if name not in stale}
+    kept = {name: entry for name, entry in known.items() if name not in stale}
     _record(folder, kept | {name: Entry(by, (new[name],)) for name in mine})
 
 
@@ -149,7 +151,7 @@ def _contents(known: Mapping[str, Entry], name: str) -> tuple[Content, ...]:
 
 
 def _content(folder: Path, name: str) -> Content | None:
-    """Size and CRC-32C of a file in a folder; None if nothing is there, `_NO_FILE` for anything else."""
+    """Size and CRC-32C of a file in a folder; None if it is missing, `_NO_FILE` for anything but a file."""
     path = folder / name
     parents = list(path.parents)[: name.count("/")]
     if path.is_symlink() or any(parent.is_symlink() or parent.is_file() for parent in parents):
@@ -170,7 +172,7 @@ def _record(folder: Path, files: Mapping[str, Entry]) -> None:
 
 @contextmanager
 def _stage(folder: Path) -> Iterator[Path]:
-    """Folder for files that are being written; it stays locked, so that other commands see that it is in use."""
+    """Temporary folder for new files; it stays locked, so that other commands see that it is in use."""
     stage = folder / f"{MANIFEST}.{uuid4().hex[:12]}{PARTIAL}"
     with ExitStack() as stack:
         with _locked(folder):
@@ -182,7 +184,7 @@ def _stage(folder: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed commands were writing."""
+    """Remove partial files of killed commands."""
     for path in folder.glob(f"{MANIFEST}.*"):
         if not _STAGE.fullmatch(path.name):
             continue
@@ -195,12 +197,12 @@ def _remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Lock a folder as far as the file system can; the kernel unlocks it when the process dies.
+    """Lock a folder, if the file system supports it; the kernel unlocks it when the process dies.
 
     Raises
     ------
     OSError
-        If it cannot be locked, unless `wait`: then locks that do not exist are done without.
+        If `wait` is False and the folder cannot be locked.
     """
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

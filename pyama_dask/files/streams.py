@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot end a run: what they do not take is lost."""
+"""Standard output and standard error whose failures cannot end a run: rejected output is dropped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TextIO, cast
 
 
 def open_closed() -> None:
-    """Open the standard streams that are closed to nowhere, as a file of the run would otherwise take their place."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+    """Open closed standard streams to the null device, so that no file of the run gets their descriptors."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # os.open returns the lowest free descriptor
         os.set_inheritable(number, True)
     os.close(number)
     sys.stdout, sys.stderr = (
@@ -22,7 +22,7 @@ def open_closed() -> None:
 
 
 def write_nowhere(numbers: Iterable[int]) -> None:
-    """Lose what is written to some descriptors from now on."""
+    """Redirect descriptors to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in numbers:
         os.dup2(nowhere, number)
@@ -31,10 +31,10 @@ def write_nowhere(numbers: Iterable[int]) -> None:
 
 @contextmanager
 def unfailing() -> Iterator[None]:
-    """Lose what the standard streams do not accept, within the block: their reader has gone, or a disk is full.
+    """Drop output that the standard streams do not accept within the block: a closed pipe or a full disk.
 
-    The streams belong to the process. Blocks that overlap, in one thread or in several, share one replacement, which
-    the last of them takes away.
+    The streams belong to the process. Overlapping blocks, in one or several threads, share one replacement, which the
+    last of them removes.
     """
     global _users  # noqa: PLW0603  (a process has one pair of streams)
     with _streams_lock:
@@ -46,7 +46,7 @@ def unfailing() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, _Unfailing):  # a method may have put another one there
+            if isinstance(stream, _Unfailing):  # a method may have replaced it
                 stream.flush()
         with _streams_lock:
             _users -= 1
@@ -58,7 +58,7 @@ _streams_lock, _users, _replaced = threading.Lock(), 0, list[TextIO]()
 
 
 class _Unfailing:
-    """A stream whose writes do not fail; after one that would have, the rest is lost."""
+    """Stream whose writes never fail; after a failed write, further output is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class _Unfailing:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write, or lose, some text."""
+        """Write text, or drop it."""
         try:
             self._stream.write(text)
         except OSError:
@@ -75,12 +75,12 @@ class _Unfailing:
         return len(text)
 
     def flush(self) -> None:
-        """Write, or lose, what is held back."""
+        """Write buffered text, or drop it."""
         try:
             self._stream.flush()
         except OSError:
             self._lose()
 
     def _lose(self) -> None:
-        with suppress(OSError, ValueError):  # it has no descriptor
+        with suppress(OSError, ValueError):  # the stream has no descriptor
             write_nowhere([self._stream.fileno()])

@@ -1,4 +1,4 @@
-"""Models of traces and their fits: arrays in, arrays out; no files, no scheduler."""
+"""Models of traces and their fits, on arrays; no files, no scheduler."""
 
 from pyama_dask.fitting.catalog import MODELS, check_model, find_model, known_models, model_identity
 from pyama_dask.fitting.least_squares import Fits, Limits, fit_cells

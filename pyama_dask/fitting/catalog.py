@@ -1,4 +1,4 @@
-"""Models by name: those of this package, and those of other people."""
+"""Models by name: built in, or loaded from user code."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MODELS: Mapping[str, Model] = {
         ),
     )
 }
-"""What comes with the package, by name."""
+"""Built-in models by name."""
 
 
 def find_model(name: str) -> Model:
@@ -82,43 +82,43 @@ def find_model(name: str) -> Model:
     Parameters
     ----------
     name
-        Of a model of this package or of an entry point, ``package.module:MODEL``, or ``path/to/file.py:MODEL``.
+        Name of a built-in model or an entry point, ``package.module:MODEL``, or ``path/to/file.py:MODEL``.
 
     Raises
     ------
     ConfigError
-        If there is none, or its curve or derivatives are not what those of a model must be.
+        If there is no such model, or its curve or derivatives are invalid.
     """
     if name in MODELS:
         return MODELS[name]
-    found = entry_points.load("model", GROUP, name, MODELS)
-    if not isinstance(found, Model):
-        raise ConfigError(f"model {name!r} is of type {type(found).__name__}, but must be a pyama_dask.fitting.Model")
-    check_model(found, name)
-    return found
+    model = entry_points.load("model", GROUP, name, MODELS)
+    if not isinstance(model, Model):
+        raise ConfigError(f"model {name!r} is of type {type(model).__name__}, but must be a pyama_dask.fitting.Model")
+    check_model(model, name)
+    return model
 
 
 def known_models() -> dict[str, str]:
-    """Where each model that has a name comes from."""
+    """Origin of each named model."""
     return entry_points.places(GROUP, MODELS)
 
 
 def model_identity(name: str) -> str:
-    """Name of a model, with a digest of the file that it is defined in if it is not this package's."""
+    """Name of a model, with a digest of its source file unless it is built in."""
     return entry_points.identity("model", GROUP, name, MODELS)
 
 
 TRIED = np.linspace(0.3717, 19.713, 24)
-"""Times in hours at which models of other people are tried."""
+"""Times in hours at which user models are checked."""
 
 
 def check_model(model: Model, name: str) -> None:
-    """Refuse a model whose curve or derivatives fail, have another shape, or do not belong to each other.
+    """Refuse a model whose curve or derivatives fail, have a wrong shape, or contradict each other.
 
     Raises
     ------
     ConfigError
-        Names the function that is wrong, with its file and line.
+        If a function is wrong; the message names it, with file and line.
     """
     starts = np.array([[p.default for p in model.parameters]] * 2)
     starts += 1e-3 * np.array([[p.high - p.default if p.high - p.default < 1 else 1.0 for p in model.parameters]])
@@ -139,12 +139,12 @@ def check_model(model: Model, name: str) -> None:
 def _tried(
     name: str, what: str, function: Callable[..., Array], shape: tuple[int, ...], *given: npt.NDArray[Any]
 ) -> Array:
-    """Array that a function of a model gives, which leaves what it is given as it is."""
+    """Array that a function of a model returns, provided that it leaves its arguments unchanged."""
     where = f"model {name!r}: its {what}"
     copies = [one.copy() for one in given]
-    found = result_of(where, function, shape, *copies)
+    result = result_of(where, function, shape, *copies)
     if not all(map(np.array_equal, copies, given)):
         raise ConfigError(
-            f"{where}{entry_points.defined_at(function)} changes the arrays that it is given; let it copy them"
+            f"{where}{entry_points.defined_at(function)} changes the arrays that it is given. Fix: let it copy them"
         )
-    return found
+    return result

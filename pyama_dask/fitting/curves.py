@@ -1,4 +1,4 @@
-"""Curves of models, and their derivatives."""
+"""Curves of the built-in models, and their derivatives."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def exponential_decay(times: Array, parameters: Array) -> Array:
 def exponential_decay_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
     """Derivatives of `exponential_decay`."""
     amplitude, rate, _ = _columns(parameters)
-    left = np.exp(-rate * times)
-    return _stacked([left, -amplitude * times * left, np.ones((len(parameters), 1))], wanted, times)
+    falling = np.exp(-rate * times)
+    return _stacked([falling, -amplitude * times * falling, np.ones((len(parameters), 1))], wanted, times)
 
 
 def onset(times: Array, parameters: Array) -> Array:
@@ -44,28 +44,28 @@ def onset(times: Array, parameters: Array) -> Array:
 
 
 def onset_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `onset`; by t0 that before t0, at t0 itself."""
+    """Derivatives of `onset`; by t0, the left-hand one at t0 itself."""
     t0, amplitude, rise, decay, _ = _columns(parameters)
     d = np.maximum(times - t0, 0.0)
-    risen, left = -np.expm1(-rise * d), np.exp(-decay * d)
-    by_d = amplitude * left * (rise * np.exp(-rise * d) - decay * risen)
+    risen, falling = -np.expm1(-rise * d), np.exp(-decay * d)
+    by_d = amplitude * falling * (rise * np.exp(-rise * d) - decay * risen)
     columns = [
         np.where(d > 0, -by_d, 0.0),
-        risen * left,
-        amplitude * d * np.exp(-rise * d) * left,
-        -amplitude * d * risen * left,
+        risen * falling,
+        amplitude * d * np.exp(-rise * d) * falling,
+        -amplitude * d * risen * falling,
         np.ones((len(parameters), 1)),
     ]
     return _stacked(columns, wanted, times)
 
 
 def _columns(parameters: Array) -> Array:
-    """(P, cells, 1): one column for each parameter."""
+    """(P, cells, 1) parameters, one column each."""
     return parameters.T[:, :, None]
 
 
 def _stacked(columns: list[Array], wanted: npt.NDArray[np.intp], times: Array) -> Array:
-    """(cells, wanted, times) of some of the columns (cells, times or 1)."""
+    """(cells, wanted, times) selection of the columns, each (cells, times or 1)."""
     out = np.empty((len(columns[0]), len(wanted), times.shape[1]))
     for i, place in enumerate(wanted):
         out[:, i] = columns[place]

@@ -1,4 +1,4 @@
-"""Fits of a model to thousands of traces at once: Levenberg and Marquardt's method within bounds, of several starts."""
+"""Fits of a model to thousands of traces: vectorised Levenberg-Marquardt within bounds, from several starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyama_dask.fitting import lm_steps
 from pyama_dask.fitting.models import Array, Loss, Model, result_of
 
 AT_ONCE = 256
-"""Cells that are fitted together: what they need fits a cache. It has no influence on results."""
+"""Cells that are fitted together, few enough for a core's cache; results do not depend on it."""
 _RUNNING, _FLAT, _FALLS_NO_MORE, _MOVES_NO_MORE, _EXACT, _SLOW, _NOT_FINITE, _FEW, _INFINITE = range(9)
 _CONVERGED = (_FLAT, _FALLS_NO_MORE, _MOVES_NO_MORE, _EXACT)
 _MESSAGES = {
@@ -30,43 +30,44 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """When a fit ends."""
+    """Termination criteria of a fit."""
 
     cost: float = 1e-10
-    """Relative fall of the cost, as it is and as it would be if the model were linear."""
+    """Relative decrease of the cost, both the actual one and the one predicted by the linearised model."""
     step: float = 1e-8
-    """Change of the parameters relative to their size, in units of the values."""
+    """Change of the parameters relative to their size, both in units of the values."""
     gradient: float = 1e-8
-    """Cosine of the angle between residuals and the model's change by any parameter."""
+    """Cosine of the angle between the residuals and the model's change by any parameter."""
     evaluations: int = 200
-    """Evaluations of the model, of one start."""
+    """Largest number of model evaluations per start."""
 
 
 @dataclass(frozen=True)
 class Fits:
-    """One row a cell, whether its fit converged or not; NaN where there is nothing to say."""
+    """Fit results, one row per cell, converged or not; NaN where a result is undefined."""
 
     parameters: Array
-    """(cells, P) in the order of the model's; NaN for fitted ones where no fit was possible."""
+    """(cells, P) in the order of the model's parameters; NaN for fitted ones if no fit was possible."""
     errors: Array
-    """(cells, P) standard errors; NaN for parameters that are fixed, infinite where undetermined.
+    """(cells, P) standard errors; NaN for fixed parameters, infinite if the trace does not constrain the parameter.
 
-    Of a parameter at a bound it is that which it would have without the bound.
+    At a bound, the error is the one that the parameter would have without the bound.
     """
     residual_rms: Array
+    """(cells,) root mean square of the residuals, in units of the values."""
     """(cells,)"""
     r_squared: Array
-    """(cells,) 1 - squared residuals / squares about the mean; below 0 for a fit worse than the mean."""
+    """(cells,) 1 - SS_residual / SS_total; negative if the fit is worse than the mean."""
     points: npt.NDArray[np.int64]
-    """(cells,) samples that were used."""
+    """(cells,) number of samples used."""
     success: npt.NDArray[np.bool_]
-    """(cells,) whether the fit converged."""
+    """(cells,) True if the fit converged."""
     message: npt.NDArray[np.str_]
-    """(cells,) how it ended."""
+    """(cells,) reason for the end of the fit."""
 
     @classmethod
     def joined(cls, parts: list[Fits]) -> Fits:
-        """Fits of all parts' cells."""
+        """Concatenated fits."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
@@ -79,38 +80,38 @@ def fit_cells(
     loss_scale: float | None = None,
     limits: Limits = Limits(),
 ) -> Fits:
-    """Fit a model to each of many traces.
+    """Fit a model to many traces.
 
     Parameters
     ----------
     times
-        (times,) of all cells, or (cells, times); in the unit that the model's parameters have, hours.
+        (times,) for all cells, or (cells, times); in hours, the unit of the model's parameters.
     values
-        (cells, times); NaN where there is no sample.
+        (cells, times) values; NaN where there is no sample.
     model
-        What to fit, with bounds, start values and fixed parameters.
+        Model with bounds, start values and fixed parameters.
     loss
-        ``linear`` for least squares, or ``soft_l1``, which outliers pull less; the model's own by default.
+        ``linear`` for least squares, or ``soft_l1``, which is robust against outliers; None for the model's default.
     loss_scale
-        Residual from which soft-l1 loss grows linearly; the noise of each trace by default.
+        Residual from which soft-l1 loss grows linearly; None for the noise of each trace.
     limits
-        When a fit ends.
+        Termination criteria.
 
     Returns
     -------
     Fits
-        A row for each cell; it is the same whatever other cells there are.
+        One row per cell; a cell's result does not depend on the other cells.
 
     Raises
     ------
     ConfigError
-        If the shapes do not fit each other, the loss is not known, or the model fails. What a trace is like raises
-        nothing.
+        If the shapes do not match, the loss is unknown, or the model fails. No trace raises an error, whatever its
+        values.
     """
     values = np.ascontiguousarray(values, np.float64)
     times = np.ascontiguousarray(np.atleast_2d(np.asarray(times, np.float64)))
     if values.ndim != 2 or times.shape not in {values.shape, (1, values.shape[1])}:
-        raise ConfigError(f"values {values.shape} must be (cells, times), and times {times.shape} fit them")
+        raise ConfigError(f"values {values.shape} must be (cells, times), and times {times.shape} must match them")
     loss = loss or model.loss
     if loss not in ("linear", "soft_l1") or (loss_scale is not None and not loss_scale > 0):
         raise ConfigError(f"loss {loss!r} must be 'linear' or 'soft_l1', and its scale {loss_scale} above 0")
@@ -130,7 +131,7 @@ def _scales(values: Array, loss: Loss, scale: float | None) -> Array:
 
 
 def _fit_part(times: Array, values: Array, model: Model, scales: Array, limits: Limits) -> Fits:
-    """Fit some cells at once."""
+    """Fit one part of the cells together."""
     values = np.where(np.isnan(times), np.nan, values)
     sampled = ~np.isnan(values)
     points = sampled.sum(1)
@@ -143,23 +144,23 @@ def _fit_part(times: Array, values: Array, model: Model, scales: Array, limits: 
     measured = np.full((len(values), 2), np.nan)
     if rows.size:
         problem = _Problem(times if len(times) == 1 else times[rows], values[rows], scales[rows], model)
-        with np.errstate(all="ignore"):  # what is not finite costs more than anything that is
+        with np.errstate(all="ignore"):  # non-finite values have an infinite cost
             places, ends[rows] = _best(problem, limits)
             parameters[rows] = problem.all_parameters(places)
             errors[np.ix_(rows, model.fitted)], measured[rows] = _statistics(problem, places)
     success = np.isin(ends, _CONVERGED)
     errors[~success] = np.nan
     fitted = model.fitted.size
-    said = [
+    messages = [
         _MESSAGES[int(end)].format(evaluations=limits.evaluations, points=n, fitted=fitted, needed=fitted + 1)
         for end, n in zip(ends, points, strict=True)
     ]
-    return Fits(parameters, errors, measured[:, 0], measured[:, 1], points, success, np.array(said, np.str_))
+    return Fits(parameters, errors, measured[:, 0], measured[:, 1], points, success, np.array(messages, np.str_))
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Cells to be fitted, all of which have enough samples."""
+    """Cells to fit; all of them have enough samples."""
 
     times: Array
     values: Array
@@ -176,21 +177,21 @@ class _Problem:
 
     @property
     def linear(self) -> npt.NDArray[np.intp]:
-        """Which of the fitted parameters are linear."""
+        """Indices of the linear parameters among the fitted ones."""
         return np.flatnonzero([self.model.parameters[place].linear for place in self.model.fitted])
 
     @property
     def linear_places(self) -> npt.NDArray[np.intp]:
-        """Places of these among all parameters."""
+        """Indices of the fitted linear parameters among all parameters."""
         return self.model.fitted[self.linear]
 
     def of(self, cells: npt.NDArray[np.intp]) -> _Problem:
-        """Problem of some of the cells, which may occur repeatedly."""
+        """Problem for a selection of cells, possibly with repeats."""
         times = self.times if len(self.times) == 1 else self.times[cells]
         return _Problem(times, self.values[cells], self.scales[cells], self.model)
 
     def all_parameters(self, places: Array) -> Array:
-        """(cells, P) of the fitted ones (cells, F)."""
+        """(cells, P) all parameters, from the fitted ones (cells, F)."""
         parameters = np.tile([parameter.default for parameter in self.model.parameters], (len(places), 1))
         parameters[:, self.model.fitted] = places
         return parameters
@@ -213,7 +214,7 @@ class _Problem:
         return costs
 
     def derivatives(self, curves: Array, slopes: Array, scales: Array | None = None) -> tuple[Array, Array]:
-        """Normal equations (cells, F, F) and (cells, F)."""
+        """Matrix (cells, F, F) and gradient (cells, F) of the normal equations."""
         cells, fitted, _ = slopes.shape
         squares, gradients = np.empty((cells, fitted, fitted)), np.empty((cells, fitted))
         lm_steps.normal_equations(
@@ -222,7 +223,7 @@ class _Problem:
         return squares, gradients
 
     def steps(self, squares: Array, gradients: Array, places: Array, damping: Array) -> tuple[Array, Array, Array]:
-        """Parameters to try next (cells, F), what they should gain, and the sizes of `steps.measures`."""
+        """Next parameters (cells, F), their predicted gains (cells,), and `lm_steps.measures` (cells, 3)."""
         trials, gains, sizes = np.empty_like(places), np.empty(len(places)), np.empty((len(places), 3))
         lm_steps.bounded_steps(squares, gradients, places, self.lows, self.highs, damping, trials, gains)
         lm_steps.measures(squares, gradients, places, self.lows, self.highs, trials, sizes)
@@ -230,7 +231,7 @@ class _Problem:
 
 
 def _best(problem: _Problem, limits: Limits) -> tuple[Array, npt.NDArray[np.intp]]:
-    """Parameters (cells, F) of the lowest cost from any start, and how the descent to them ended."""
+    """Parameters (cells, F) with the lowest cost over all starts, and how each descent ended."""
     starts = _starts(problem)
     cells, tried, fitted = starts.shape
     everyone = problem.of(np.repeat(np.arange(cells), tried))
@@ -240,7 +241,7 @@ def _best(problem: _Problem, limits: Limits) -> tuple[Array, npt.NDArray[np.intp
 
 
 def _starts(problem: _Problem) -> Array:
-    """(cells, starts, F) the best of all combinations of start values, with linear parameters as they fit best."""
+    """(cells, starts, F) best combinations of start values, with optimal linear parameters."""
     model = problem.model
     candidates = [_with_linear(problem, candidate) for candidate in _candidates(problem)]
     costs = np.stack([cost for _, cost in candidates], axis=1)
@@ -250,7 +251,7 @@ def _starts(problem: _Problem) -> Array:
 
 
 def _candidates(problem: _Problem) -> list[Array]:
-    """Combinations (cells, F) of the start values, within the bounds."""
+    """Combinations of the start values (cells, F each), clipped to the bounds."""
     first, last = np.nanmin(problem.times, axis=1), np.nanmax(problem.times, axis=1)
     choices = []
     for place in problem.model.fitted:
@@ -260,13 +261,13 @@ def _candidates(problem: _Problem) -> list[Array]:
         choices.append([np.full(len(first), parameter.default), *others])
     cells = len(problem.values)
     stacked = (np.array(choice).reshape(len(choices), len(first)).T for choice in itertools.product(*choices))
-    return [np.broadcast_to(np.clip(found, problem.lows, problem.highs), (cells, len(choices))) for found in stacked]
+    return [np.broadcast_to(np.clip(start, problem.lows, problem.highs), (cells, len(choices))) for start in stacked]
 
 
 def _with_linear(problem: _Problem, places: Array) -> tuple[Array, Array]:
-    """Places with the linear parameters that fit least squares best, and their costs."""
+    """Parameters with the linear ones replaced by their least-squares optimum, and the costs of the given ones."""
     cells = len(places)
-    alike = len(problem.times) == 1  # then one curve is that of all cells
+    alike = len(problem.times) == 1  # then all cells have the same curve
     seen = places[:1] if alike else places
     curves = problem.curves(seen).repeat(cells if alike else 1, axis=0)
     slopes = problem.slopes(seen, problem.linear_places).repeat(cells if alike else 1, axis=0)
@@ -275,25 +276,25 @@ def _with_linear(problem: _Problem, places: Array) -> tuple[Array, Array]:
 
 
 def _move_linear(problem: _Problem, places: Array, curves: Array, slopes: Array, scales: Array) -> Array:
-    """Places with the linear parameters that fit best, with the weights of the residuals as they are; curves follow."""
+    """Parameters with optimal linear ones for the current weights of the residuals; updates `curves` in place."""
     linear = problem.linear
     squares, gradients = problem.derivatives(curves, slopes, scales)
-    found, gains = np.empty((len(places), linear.size)), np.empty(len(places))
+    best, gains = np.empty((len(places), linear.size)), np.empty(len(places))
     before = np.ascontiguousarray(places[:, linear])
     lows, highs, undamped = problem.lows[linear], problem.highs[linear], np.zeros(len(places))
-    lm_steps.bounded_steps(squares, gradients, before, lows, highs, undamped, found, gains)
+    lm_steps.bounded_steps(squares, gradients, before, lows, highs, undamped, best, gains)
     for k in range(linear.size):
-        curves += (found[:, k] - before[:, k])[:, None] * slopes[:, k]
+        curves += (best[:, k] - before[:, k])[:, None] * slopes[:, k]
     moved = places.copy()
-    moved[:, linear] = found
+    moved[:, linear] = best
     return moved
 
 
 def _tried(problem: _Problem, trials: Array) -> tuple[Array, Array, Array]:
-    """Trials with the linear parameters that fit best, their curves and their costs.
+    """Trials with optimal linear parameters, their curves and their costs.
 
-    A step that leaves the linear parameters to themselves creeps where two parameters make up for each other, such as
-    an amplitude and a slow rate (variable projection: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201).
+    Without this projection, steps creep along directions in which parameters compensate for each other, such as an
+    amplitude and a slow rate (variable projection: Golub and Pereyra 2003, doi:10.1088/0266-5611/19/2/201).
     """
     curves = problem.curves(trials)
     costs = problem.costs(curves)
@@ -307,7 +308,7 @@ def _tried(problem: _Problem, trials: Array) -> tuple[Array, Array, Array]:
 
 
 def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, Array, npt.NDArray[np.intp]]:
-    """Follow each start to a minimum: parameters, costs, and how it ended."""
+    """Follow each start to a minimum: parameters (cells, F), costs and reasons for the end (cells,)."""
     curves = problem.curves(places)
     costs = problem.costs(curves)
     squares, gradients = problem.derivatives(curves, problem.slopes(places))
@@ -337,7 +338,7 @@ def _descend(problem: _Problem, places: Array, limits: Limits) -> tuple[Array, A
 def _ends(
     problem: _Problem, limits: Limits, costs: Array, falls: Array, gains: Array, sizes: Array
 ) -> npt.NDArray[np.intp]:
-    """How each descent ends with a step that lowers its cost by ``falls`` instead of ``gains``, or that it goes on."""
+    """Reason for the end of each descent after a step with actual ``falls`` and predicted ``gains``, or `_RUNNING`."""
     slope, step, size = sizes.T
     conditions = [
         np.sqrt(2 * costs) <= 1e-15 * _norms(problem.values),
@@ -349,7 +350,7 @@ def _ends(
 
 
 def _norms(values: Array) -> Array:
-    """(cells,) root of the sum of squares, of values whose squares may be too large for a number, too."""
+    """(cells,) root of the sum of squares, also if the squares overflow."""
     largest = np.nanmax(np.abs(values), axis=1)
     scaled = np.divide(values, largest[:, None], out=np.zeros_like(values), where=largest[:, None] > 0)
     norms: Array = largest * np.sqrt(np.nansum(scaled**2, axis=1))
@@ -359,27 +360,27 @@ def _norms(values: Array) -> Array:
 def _next_damping(
     damping: Array, growth: Array, better: npt.NDArray[np.bool_], falls: Array, gains: Array
 ) -> tuple[Array, Array]:
-    """Damping after a step that was better or not, and by what it grows next time."""
+    """Damping after an accepted or rejected step, and its growth factor for the next rejection."""
     ratio = np.divide(falls, gains, out=np.zeros_like(falls), where=better)
     less = damping * np.clip(1 - (2 * ratio - 1) ** 3, 0.1, 2.0)
     return np.where(better, less, np.minimum(damping * growth, 1e60)), np.where(better, 2.0, growth * 2)
 
 
 def _statistics(problem: _Problem, places: Array) -> tuple[Array, Array]:
-    """Standard errors (cells, F); and residual RMS and r_squared (cells, 2).
+    """Standard errors (cells, F), and residual RMS and R squared (cells, 2).
 
-    Errors are those of the linear model at the minimum; of a robust loss, after Huber, with the loss's derivatives. A
-    parameter at its bound is not taken for known: its error is that which it would have without the bound.
+    The errors are those of the linearised model at the minimum; for a robust loss, after Huber, from the derivatives
+    of the loss. A parameter at its bound counts as free: its error is the one that it would have without the bound.
     """
     curves = problem.curves(places)
-    found = np.empty((len(places), 5))
-    lm_steps.sums(problem.values, curves, problem.scales, found)
-    points, left, about, pulls, bends = found.T
+    sums = np.empty((len(places), 5))
+    lm_steps.sums(problem.values, curves, problem.scales, sums)
+    points, residual, total, pulls, bends = sums.T
     squares, _ = problem.derivatives(curves, problem.slopes(places), np.full(len(places), np.inf))
     held = (places <= problem.lows) | (places >= problem.highs)
     inverse = np.empty_like(places)
     lm_steps.inverse_diagonals(squares, held, inverse)
     free = points - places.shape[1]
     errors = np.sqrt(inverse * (pulls / free / (bends / points) ** 2)[:, None])
-    r_squared = np.where(about > 0, 1 - left / about, np.nan)
-    return errors, np.stack([np.sqrt(left / points), r_squared], axis=1)
+    r_squared = np.where(total > 0, 1 - residual / total, np.nan)
+    return errors, np.stack([np.sqrt(residual / points), r_squared], axis=1)

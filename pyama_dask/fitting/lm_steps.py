@@ -1,6 +1,6 @@
-"""What a fit needs of each cell: its cost, its normal equations, a step within bounds, the spread of its parameters.
+"""Compiled parts of a fit, per cell: cost, normal equations, steps within bounds, and parameter errors.
 
-Each cell is summed in its own order, so that its result does not depend on the cells beside it.
+Each cell is summed in a fixed order, so that its result does not depend on the cells beside it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 from pyama_dask.kernels.compiled import compiled
 
 SINGULAR = 1e-14
-"""Least share of a column's norm that must be independent of the others, squared."""
+"""Smallest squared share of a column's norm that must be linearly independent of the other columns."""
 
 
 @compiled
 def costs(values: Any, curves: Any, scales: Any, out: Any) -> None:
-    """Half the sum of the loss of all samples that are not NaN; infinite where a curve is not finite.
+    """Half the summed loss of all samples that are not NaN; infinite if a curve is not finite.
 
     Parameters
     ----------
     values, curves
-        (cells, times) measured and modelled.
+        (cells, times) measured values and model curves.
     scales
         (cells,) residuals from which soft-l1 loss grows linearly; infinite for least squares.
     out
-        (cells,) costs.
+        (cells,) array for the costs.
     """
     for n in range(values.shape[0]):
         total = 0.0
@@ -41,10 +41,10 @@ def costs(values: Any, curves: Any, scales: Any, out: Any) -> None:
 
 @compiled
 def normal_equations(values: Any, curves: Any, slopes: Any, scales: Any, squares: Any, gradients: Any) -> None:
-    """Curvature (cells, F, F) and gradient (cells, F) of the least-squares problem that touches the cost from above.
+    """Curvature (cells, F, F) and gradient (cells, F) of a least-squares problem that bounds the cost from above.
 
-    That is least squares with the weights that the loss gives the residuals as they are: a step to its minimum never
-    raises the cost of a linear model, however far the residuals are in the linear part of the loss.
+    The problem weights the residuals as the loss does at their current values. A step to its minimum therefore never
+    raises the cost of a linear model, however large the residuals are.
     """
     fitted = slopes.shape[1]
     weighted, residuals = np.empty((fitted, values.shape[1])), np.empty(values.shape[1])
@@ -66,7 +66,7 @@ def normal_equations(values: Any, curves: Any, slopes: Any, scales: Any, squares
 
 @compiled
 def _product(one: Any, other: Any, count: int) -> float:
-    """Sum of products, in two sums of which neither waits for the other."""
+    """Dot product, in two independent sums so that neither waits for the other."""
     even = odd = 0.0
     for k in range(0, count - 1, 2):
         even += one[k] * other[k]
@@ -80,25 +80,25 @@ def _product(one: Any, other: Any, count: int) -> float:
 def bounded_steps(
     squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, damping: Any, trials: Any, gains: Any
 ) -> None:
-    """Where each cell goes next: the damped Gauss-Newton step, and what it should gain.
+    """Compute the damped Gauss-Newton step of each cell and its predicted gain.
 
-    A parameter that would leave its bounds goes to its bound, and the step of the others is found anew with that. One
-    that is at its bound and that the cost pulls outwards stays.
+    A parameter that would leave its bounds is set to its bound, and the step of the others is recomputed. A parameter
+    at its bound whose gradient points outwards stays there.
 
     Parameters
     ----------
     squares, gradients
-        As of `normal_equations`.
+        Results of `normal_equations`.
     places
-        (cells, F) parameters now.
+        (cells, F) current parameters.
     lows, highs
         (F,) bounds.
     damping
-        (cells,) of Levenberg and Marquardt, relative to the diagonal of ``squares``.
+        (cells,) Levenberg-Marquardt damping, relative to the diagonal of ``squares``.
     trials
-        (cells, F) parameters to try next.
+        (cells, F) array for the next parameters.
     gains
-        (cells,) by how much the cost would fall if the curve were linear.
+        (cells,) array for the predicted decrease of the cost, if the curve were linear.
     """
     fitted = lows.size
     step, norms, held = np.empty(fitted), np.empty(fitted), np.empty(fitted, np.bool_)
@@ -128,9 +128,9 @@ def bounded_steps(
 
 @compiled
 def measures(squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, trials: Any, out: Any) -> None:
-    """For each cell (cells, 3): slope of the cost, size of the step and size of the parameters, all in units of values.
+    """Slope of the cost, size of the step and size of the parameters (cells, 3), all in units of the values.
 
-    The slope is the largest gradient along a parameter that can move, over the norm of that parameter's derivatives.
+    The slope is the largest gradient along a movable parameter, divided by the norm of that parameter's derivatives.
     """
     fitted = lows.size
     norms = np.empty(fitted)
@@ -150,8 +150,8 @@ def measures(squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, t
 def inverse_diagonals(squares: Any, held: Any, out: Any) -> None:
     """Diagonals (cells, F) of the inverses of ``squares``.
 
-    Where columns are not independent, without those that are held, which are infinite then; all that this does not help
-    are infinite, too.
+    If columns are dependent, held parameters are left out and their entries are infinite; if columns are still
+    dependent, the affected entries are infinite too.
     """
     fitted = squares.shape[1]
     norms, step, unit = np.empty(fitted), np.empty(fitted), np.empty(fitted)
@@ -172,16 +172,16 @@ def inverse_diagonals(squares: Any, held: Any, out: Any) -> None:
 
 @compiled
 def _norms(square: Any, norms: Any) -> None:
-    """Norms of the columns of derivatives, 1 for those that are 0."""
+    """Norms of the columns of derivatives; 1 for zero columns."""
     for i in range(norms.size):
         norms[i] = math.sqrt(square[i, i]) if square[i, i] > 0 else 1.0
 
 
 @compiled
 def _solve(square: Any, gradient: Any, norms: Any, held: Any, damping: float, step: Any) -> bool:
-    """Step of the parameters that are not held, given the step of those that are; with columns scaled to norm 1.
+    """Solve for the step of the free parameters, given that of the held ones, with columns scaled to norm 1.
 
-    Returns whether the equations are regular; there is no step in directions in which they are not.
+    Returns True if the equations are regular; along singular directions the step is 0.
     """
     lower = _cholesky(square, norms, held, damping)
     right = np.zeros(norms.size)
@@ -206,7 +206,7 @@ def _solve(square: Any, gradient: Any, norms: Any, held: Any, damping: float, st
 
 @compiled
 def _cholesky(square: Any, norms: Any, held: Any, damping: float) -> Any:
-    """Lower triangle of what is not held, with columns scaled to norm 1; infinite on the diagonal where singular."""
+    """Cholesky factor for the free parameters, with columns scaled to norm 1; infinite diagonal where singular."""
     lower = np.zeros_like(square)
     for i in range(norms.size):
         for j in range(i):
@@ -214,18 +214,18 @@ def _cholesky(square: Any, norms: Any, held: Any, damping: float) -> Any:
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
             lower[i, j] = 0.0 if held[i] or held[j] else total / lower[j, j]
-        left = square[i, i] / norms[i] ** 2 + damping
+        rest = square[i, i] / norms[i] ** 2 + damping
         for k in range(i):
-            left -= lower[i, k] * lower[i, k]
-        lower[i, i] = 1.0 if held[i] else math.sqrt(left) if left > SINGULAR else math.inf
+            rest -= lower[i, k] * lower[i, k]
+        lower[i, i] = 1.0 if held[i] else math.sqrt(rest) if rest > SINGULAR else math.inf
     return lower
 
 
 @compiled
 def sums(values: Any, curves: Any, scales: Any, out: Any) -> None:
-    """For each cell (cells, 5): samples, squared residuals, squares about the mean, and what robust errors need.
+    """Sums per cell (cells, 5): samples, squared residuals, squared deviations from the mean, two for robust errors.
 
-    The last two are the sums of squares of the loss's derivative and of its second derivative.
+    The last two are the summed squares of the loss's first derivative, and the sum of its second derivative.
     """
     for n in range(values.shape[0]):
         points = total = largest = 0.0
@@ -233,16 +233,16 @@ def sums(values: Any, curves: Any, scales: Any, out: Any) -> None:
             if not math.isnan(value):
                 points, total, largest = points + 1.0, total + value, max(largest, abs(value))
         mean = total / points if points else 0.0
-        left = about = pulls = bends = 0.0
+        residuals = about = pulls = bends = 0.0
         for k in range(values.shape[1]):
             if not math.isnan(values[n, k]):
                 residual = curves[n, k] - values[n, k]
                 first = 1.0 / math.sqrt(1.0 + (residual / scales[n]) ** 2)
-                left, about = left + residual * residual, about + (values[n, k] - mean) ** 2
+                residuals, about = residuals + residual * residual, about + (values[n, k] - mean) ** 2
                 pulls, bends = pulls + (first * residual) ** 2, bends + first * first * first
-        if about <= points * (points * 2.3e-16 * largest) ** 2:  # all are the same, but for the mean's rounding
+        if about <= points * (points * 2.3e-16 * largest) ** 2:  # equal values, apart from rounding of the mean
             about = 0.0
-        out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = points, left, about, pulls, bends
+        out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = points, residuals, about, pulls, bends
 
 
 @compiled
@@ -257,7 +257,7 @@ def noise(values: Any, out: Any) -> None:
                 count += 1
         out[n] = 1.0
         if count > 2:
-            found = samples[:count]
-            bends = np.abs(found[2:] - 2.0 * found[1:-1] + found[:-2])
-            spread = max(np.median(bends) * 1.4826 / math.sqrt(6.0), 1e-6 * (found.max() - found.min()))
+            present = samples[:count]
+            bends = np.abs(present[2:] - 2.0 * present[1:-1] + present[:-2])
+            spread = max(np.median(bends) * 1.4826 / math.sqrt(6.0), 1e-6 * (present.max() - present.min()))
             out[n] = spread if spread > 0 else 1.0

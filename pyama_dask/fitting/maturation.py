@@ -1,9 +1,9 @@
-"""Fluorescence from mRNA: translation, maturation and decay, computed so that rates may be equal.
+"""Fluorescence from mRNA: translation, maturation and decay, numerically stable for equal rates.
 
-With rates ``a = beta + km``, ``b = beta`` and ``c = delta`` the bracket of the textbook formula is ``km`` times the
+With rates ``a = beta + km``, ``b = beta`` and ``c = delta``, the bracket of the textbook formula is ``km`` times the
 divided difference of ``exp(-x d)`` at a, b and c, which is smooth where rates are equal (delta = beta, delta = beta +
-km). Its derivative by a rate is the divided difference with that rate twice. Both are computed as positive means of
-``exp(-x)``: by recurrence where rates are far apart, as a series where they are close, and lose few digits anywhere.
+km). Its derivative by a rate is the divided difference with that rate repeated. Both are computed as positive means of
+``exp(-x)``: by recurrence for distant rates, as a series for close ones, with little cancellation anywhere.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy.typing as npt
 from pyama_dask.kernels.compiled import compiled
 
 T0, KTL, DELTA, OFFSET, KM, BETA, SCALE = range(7)
-"""Places of the parameters."""
+"""Indices of the parameters."""
 _CLOSE = 0.25
-"""Distance of two numbers below which their difference would lose digits."""
+"""Distance of two numbers below which their difference loses digits."""
 _NEAR = 0.5
-"""The same of three."""
+"""The same for three numbers."""
 _SHARES = tuple(1.0 / math.factorial(k) for k in range(2, 16))
 
 
 def maturation(times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Fluorescence of cells.
+    """Fluorescence of cells over time.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def maturation(times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float6
     Returns
     -------
     numpy.ndarray
-        (cells, times)
+        (cells, times) fluorescence, in units of ``scale``.
     """
     values = np.empty((len(parameters), times.shape[1]))
     _values(times, parameters, values)
@@ -48,7 +48,7 @@ def maturation(times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float6
 def maturation_slopes(
     times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float64], wanted: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """Derivatives of `maturation` by the parameters at the places ``wanted``: (cells, wanted, times)."""
+    """(cells, wanted, times) derivatives of `maturation` by the parameters with indices ``wanted``."""
     slopes = np.empty((len(parameters), len(wanted), times.shape[1]))
     _slopes(times, parameters, wanted, slopes)
     return slopes
@@ -71,7 +71,7 @@ def _slopes(times: Any, parameters: Any, wanted: Any, slopes: Any) -> None:
         row, out = times[n if times.shape[0] > 1 else 0], slopes[n]
         t0, ktl, delta, offset, km, beta, scale = parameters[n]
         for k in range(row.size):
-            d = max(row[k] - t0, 0.0)  # at 0 all but the derivatives by offset and scale are 0
+            d = max(row[k] - t0, 0.0)  # at d = 0, all derivatives except those by offset and scale are 0
             a, b, c = (beta + km) * d, beta * d, delta * d
             x, y, z = _sorted(a, b, c)
             at_x, at_y, at_z = math.exp(-x), math.exp(-y), math.exp(-z)
@@ -100,14 +100,14 @@ def _slopes(times: Any, parameters: Any, wanted: Any, slopes: Any) -> None:
 
 @compiled
 def mean3(x: float, y: float, z: float) -> float:
-    """Second divided difference of ``exp(-x)`` at x, y and z: half of its mean over the triangle that they span."""
+    """Second divided difference of ``exp(-x)`` at x, y and z: half its mean over their simplex."""
     x, y, z = _sorted(x, y, z)
     return _mean3(x, y, z, math.exp(-x), math.exp(-y), math.exp(-z))
 
 
 @compiled
 def mean4(x: float, y: float, z: float, again: float) -> float:
-    """Third divided difference of ``exp(-x)`` at x, y, z and one of these ``again``, without its sign."""
+    """Absolute third divided difference of ``exp(-x)`` at x, y, z and ``again``, which equals one of these."""
     x, y, z = _sorted(x, y, z)
     return _mean4(x, y, z, math.exp(-x), math.exp(-y), math.exp(-z), again)
 
@@ -119,7 +119,7 @@ def _sorted(x: float, y: float, z: float) -> tuple[float, float, float]:
 
 @compiled
 def _mean2(x: float, y: float, at_x: float, at_y: float) -> float:
-    """Mean of ``exp(-x)`` from x up to y, whose exponentials are known."""
+    """Mean of ``exp(-x)`` between x and y, from the known exponentials."""
     gap = y - x
     if gap > _CLOSE:
         return (at_x - at_y) / gap
@@ -128,7 +128,7 @@ def _mean2(x: float, y: float, at_x: float, at_y: float) -> float:
 
 @compiled
 def _mean3(x: float, y: float, z: float, at_x: float, at_y: float, at_z: float) -> float:
-    """`mean3` of ascending numbers whose exponentials are known."""
+    """`mean3` of ascending numbers, from the known exponentials."""
     if z - x < _NEAR:
         return _series(x, y, z, z, 2)
     return (_mean2(x, y, at_x, at_y) - _mean2(y, z, at_y, at_z)) / (z - x)
@@ -136,7 +136,7 @@ def _mean3(x: float, y: float, z: float, at_x: float, at_y: float, at_z: float) 
 
 @compiled
 def _mean4(x: float, y: float, z: float, at_x: float, at_y: float, at_z: float, again: float) -> float:
-    """`mean4` of ascending numbers whose exponentials are known."""
+    """`mean4` of ascending numbers, from the known exponentials."""
     if z - x < _NEAR:
         return _series(x, y, z, again, 3)
     if again == x:
@@ -162,10 +162,10 @@ def _twice_last(x: float, y: float, at_x: float, at_y: float) -> float:
 
 @compiled
 def _remainder(x: float) -> float:
-    """``(exp(x) - 1 - x) / x ** 2`` of a small x."""
+    """``(exp(x) - 1 - x) / x ** 2`` for small x."""
     square = x * x
     even = odd = 0.0
-    for k in range(5, -1, -1):  # two sums, neither of which waits for the other
+    for k in range(5, -1, -1):  # two independent sums, so that neither waits for the other
         even = even * square + _SHARES[2 * k]
         odd = odd * square + _SHARES[2 * k + 1]
     return even + x * odd
@@ -173,10 +173,10 @@ def _remainder(x: float) -> float:
 
 @compiled
 def _series(w: float, x: float, y: float, z: float, order: int) -> float:
-    """Divided difference of order 2 (at w, x, y) or 3 of ``exp(-x)``, without its sign, of numbers near each other.
+    """Absolute divided difference of ``exp(-x)`` for close numbers, of order 2 (at w, x, y) or 3 (all).
 
-    The sum of ``h_k / (k + order)!`` with the complete homogeneous symmetric polynomials ``h_k`` of the distances from
-    the middle, which are at most a quarter: 12 terms are exact.
+    It is the sum of ``h_k / (k + order)!``, with the complete homogeneous symmetric polynomials ``h_k`` of the
+    distances from the middle. These are at most a quarter, so that 12 terms are exact.
     """
     middle = 0.5 * (min(w, x, y, z) + max(w, x, y, z))
     w, x, y, z = middle - w, middle - x, middle - y, middle - z

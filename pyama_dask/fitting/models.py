@@ -1,4 +1,4 @@
-"""What a model of traces is: a curve, its derivatives, and parameters with start values, bounds and units; as data."""
+"""Models of traces: a curve, its derivatives, and parameters with start values, bounds and units."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pyama_dask.methods import entry_points
 
 Array = npt.NDArray[np.float64]
 Curve = Callable[[Array, Array], Array]
-"""(cells or 1, times) and parameters (cells, P) -> values (cells, times)."""
+"""(cells or 1, times) times and (cells, P) parameters -> (cells, times) values."""
 Slopes = Callable[[Array, Array, npt.NDArray[np.intp]], Array]
-"""The same and the places of some parameters -> derivatives by these (cells, places, times)."""
+"""The same arguments and the indices of some parameters -> (cells, indices, times) derivatives by these."""
 Loss = Literal["linear", "soft_l1"]
 
 
@@ -28,17 +28,17 @@ class Parameter:
 
     name: str
     default: float
-    """Start value, or the value if it is fixed."""
+    """Start value; for a fixed parameter, its value."""
     low: float
     high: float
     unit: str
     fixed: bool = False
     linear: bool = False
-    """Whether the curve is linear in it, and in all others with this mark together."""
+    """True if the curve is jointly linear in all parameters with this mark."""
     tries: tuple[float, ...] = ()
-    """Other start values; those of a fixed or a linear parameter are not used."""
+    """Further start values; ignored for fixed and linear parameters."""
     along: bool = False
-    """Whether `tries` are fractions of the way from a trace's first time to its last."""
+    """True if `tries` are fractions of the time from a trace's first to its last sample."""
 
     def __post_init__(self) -> None:
         numbers = (self.low, self.default, self.high)
@@ -46,57 +46,57 @@ class Parameter:
             raise ConfigError(f"{self.name}: its low {self.low:g} is above its high {self.high:g}")
         if not all(map(math.isfinite, numbers)) or not self.low <= self.default <= self.high:
             raise ConfigError(
-                f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}; change its start "
-                "or the bounds"
+                f"{self.name}: {self.default:g} must be a number from {self.low:g} to {self.high:g}. Fix: change its "
+                "start or the bounds"
             )
         if not self.fixed and self.low == self.high:
-            raise ConfigError(f"{self.name}: both bounds are {self.low:g}; fix it instead")
+            raise ConfigError(f"{self.name}: both bounds are {self.low:g}. Fix: set it to fixed")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A curve with its parameters."""
+    """A curve with its derivatives and parameters."""
 
     name: str
-    """Of letters, digits and _, as files are named by it."""
+    """Identifier (letters, digits and _); it becomes part of file names."""
     source: str
-    """Where the formula and its constants come from."""
+    """Source of the formula and its constants."""
     parameters: tuple[Parameter, ...]
     curve: Curve
     slopes: Slopes
     loss: Loss = "linear"
-    """Loss that its fits use where nothing else is asked for."""
+    """Default loss of its fits."""
     refined: int = 1
-    """How many of the best starts are followed to their minimum."""
+    """Number of best starts that are followed to their minimum."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not all(name.isidentifier() for name in self.names):
-            raise ConfigError(f"model {self.name!r}: names of it and its parameters must be of letters, digits and _")
+            raise ConfigError(f"model {self.name!r}: its name and parameters must consist of letters, digits and _")
         if len(set(self.names)) < len(self.names):
             raise ConfigError(f"model {self.name!r}: two parameters have the same name: {', '.join(self.names)}")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order of the curve's."""
+        """Names of the parameters, in the curve's order."""
         return tuple(parameter.name for parameter in self.parameters)
 
     @property
     def fitted(self) -> npt.NDArray[np.intp]:
-        """Places of the parameters that are not fixed."""
+        """Indices of the parameters that are not fixed."""
         return np.flatnonzero([not parameter.fixed for parameter in self.parameters])
 
     def changed(self, changes: Mapping[str, Mapping[str, Any]]) -> Model:
-        """Model with other start values, bounds, or parameters fixed.
+        """Model with changed start values, bounds or fixed parameters.
 
         Parameters
         ----------
         changes
-            New values of `Parameter.default`, ``low``, ``high`` or ``fixed``, by name of the parameter.
+            New values of ``default``, ``low``, ``high`` or ``fixed``, by parameter name.
 
         Raises
         ------
         ConfigError
-            If there is no such parameter, or its value is not within its bounds.
+            If there is no such parameter, or its value is outside its bounds.
         """
         unknown = sorted(set(changes) - set(self.names))
         if unknown:
@@ -106,45 +106,45 @@ class Model:
 
 
 def result_of(where: str, function: Callable[..., Array], shape: tuple[int, ...], *given: object) -> Array:
-    """Give the array (float64) that a function of a model makes.
+    """Call a function of a model and return its result as a float64 array.
 
     Parameters
     ----------
     where
-        What the function is, for messages.
+        Description of the function, for messages.
     function, shape, given
-        The function, what its result must be like, and what it is called with.
+        The function, the required shape of its result, and its arguments.
 
     Raises
     ------
     ConfigError
-        If the function fails, or gives something else.
+        If the function fails, or its result is not a real array of this shape.
     """
     try:
-        found = np.asarray(function(*given)).astype(np.float64, order="C", casting="same_kind", copy=False)
-    except (Exception, SystemExit, GeneratorExit) as error:  # whatever other people's code does
+        result = np.asarray(function(*given)).astype(np.float64, order="C", casting="same_kind", copy=False)
+    except (Exception, SystemExit, GeneratorExit) as error:  # user code may raise anything
         raise ConfigError(f"{where}{entry_points.defined_at(function)} fails: {exception_text(error)}") from error
-    if found.shape != shape:
+    if result.shape != shape:
         raise ConfigError(
-            f"{where}{entry_points.defined_at(function)} gives an array {found.shape}, but must give {shape}"
+            f"{where}{entry_points.defined_at(function)} returns an array {result.shape}, but must return {shape}"
         )
-    return found
+    return result
 
 
 @dataclass(frozen=True)
 class NumericSlopes:
-    """Derivatives of a curve by central differences, for a model whose author has none on paper.
+    """Derivatives of a curve by central differences, for models without analytical ones.
 
     Parameters
     ----------
     curve
-        Of a model; it must be defined a little beyond the bounds of its parameters, too.
+        Curve of the model; it must also be defined slightly beyond the parameters' bounds.
     """
 
     curve: Curve
 
     def __call__(self, times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-        """Give (cells, wanted, times) derivatives."""
+        """Compute (cells, wanted, times) derivatives."""
         out = np.empty((len(parameters), len(wanted), times.shape[1]))
         for i, place in enumerate(wanted):
             step = np.zeros_like(parameters)

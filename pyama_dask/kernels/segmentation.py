@@ -111,7 +111,7 @@ def threshold_valley(deviation: LocalDeviation) -> float:
     """Lowest point between background mode and cell mode in the smoothed histogram.
 
     The cell mode is the local maximum, right of the background mode, that rises most above the lowest point between
-    the two. If no maximum rises by 5 % of its own height, the histogram has one mode and `threshold_mode` applies.
+    the two. If no maximum rises by 5 % of the maximum's height, `threshold_mode` applies.
     """
     counts, edges = deviation.histogram(HISTOGRAM_BINS)
     centres = (edges[:-1] + edges[1:]) / 2

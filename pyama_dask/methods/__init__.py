@@ -1,1 +1,1 @@
-"""Methods that a config names: registry, entry points, optional packages, and how they are called."""
+"""Methods named in a config: registry, entry points, optional packages, and calling them."""

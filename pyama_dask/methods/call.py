@@ -1,4 +1,4 @@
-"""The methods that a config names, at work on data: what goes wrong in one says which it was, and on what."""
+"""Calls of the methods named in a config; errors name the method and the data it was called with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 class Chosen:
-    """A method that the config names, with its parameters.
+    """A method from the config, with its parameters.
 
     Parameters
     ----------
@@ -36,29 +36,29 @@ class Chosen:
         self._title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
 
     def array(self, where: str, data: Any) -> np.ndarray:
-        """Array that the method makes of data.
+        """Array that the method returns for some data.
 
         Raises
         ------
         AlgorithmError
-            If the method fails; names it and where. That memory was short stays a `MemoryError`.
+            If the method fails; the message names the method and `where`. A `MemoryError` is passed on.
         WrongReturnError
-            If what it gives is no array.
+            If the return value is not an array.
         """
         return self._run(where, data, "an array", np.asarray)
 
     def arrays(self, where: str, data: Any) -> list[np.ndarray]:
-        """Arrays that the method makes of data, one a frame; raises as `array` does."""
-        return self._run(where, data, "one array a frame", lambda made: [np.asarray(one) for one in made])
+        """Arrays that the method returns for some data, one per frame; raises as `array` does."""
+        return self._run(where, data, "one array per frame", lambda made: [np.asarray(one) for one in made])
 
     def _run(self, where: str, data: Any, wanted: str, convert: Callable[[Any], Made]) -> Made:
         with at_work(f"{where}, in {self._title}"):
             try:
                 with threads_watched():
                     made = self.function(data, **self._parameters)
-                    if isinstance(made, Iterator):  # a generator runs when it is asked
+                    if isinstance(made, Iterator):  # a generator only runs when consumed
                         made = list(made)
-            except MemoryError:  # says nothing of the method: with more memory it may do
+            except MemoryError:  # not the method's fault: it may succeed with more memory
                 raise
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and ctrl_c_raises():
@@ -68,21 +68,21 @@ class Chosen:
                 return convert(made)
             except MemoryError:
                 raise
-            except Exception as error:  # an array of another library says by any exception that it is none of NumPy
+            except Exception as error:  # np.asarray on a foreign array may raise anything
                 raise self.wrong(where, f"{type(made).__name__} ({exception_text(error)})", wanted) from error
 
-    def wrong(self, where: str, given: object, wanted: str) -> WrongReturnError:
-        """Error for a method that gave something else than is wanted."""
-        what = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else str(given)
-        return WrongReturnError(f"{where}: {self._title} gave {what}, but must give {wanted}")
+    def wrong(self, where: str, returned: object, wanted: str) -> WrongReturnError:
+        """Error for a method that returned something other than `wanted`."""
+        what = f"{returned.dtype} {returned.shape}" if isinstance(returned, np.ndarray) else str(returned)
+        return WrongReturnError(f"{where}: {self._title} returned {what}, but must return {wanted}")
 
 
 class _ThreadWatch:
-    """Exceptions of the threads that methods start, for the methods that are at work.
+    """Exceptions in threads that running methods have started.
 
-    Python reports them through one hook per process, and a worker may run several tasks at once. The hook is therefore
-    replaced once, while any method is at work, and a thread that fails counts for every method that may have started
-    it: all that began before the thread was first seen.
+    Python reports them through one hook per process, and a worker may run several tasks concurrently. The hook is
+    therefore replaced once, while any method runs. A failed thread counts against every method that may have started
+    it: each one that began before the thread was first seen.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class _ThreadWatch:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Raise the exception of a thread that was started in the block, because its work is missing."""
+        """Raise the exception of a thread that was started in the block, because its results are missing."""
         failed = list[BaseException]()
         with self._lock:
             if not self._watching:
@@ -122,6 +122,6 @@ threads_watched = _ThreadWatch().watch
 
 
 def ctrl_c_raises() -> bool:
-    """Whether Ctrl-C raises `KeyboardInterrupt` here, so that one need not come from the method."""
+    """True if Ctrl-C raises `KeyboardInterrupt` here, so that the method may not be its source."""
     here = threading.current_thread() is threading.main_thread()
     return here and signal.getsignal(signal.SIGINT) is signal.default_int_handler

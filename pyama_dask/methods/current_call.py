@@ -1,6 +1,6 @@
-"""Note of what a worker process does, for its nanny to read when the process is gone.
+"""Note of a worker process about its current method call, read by its nanny after the process has ended.
 
-A method may end its process, by ``os._exit`` or by a crash; then nobody else knows that it was at work.
+A method may end its process, by ``os._exit`` or a crash; the note then tells which method was running.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LONGEST = 1000
-"""Bytes of a note."""
+"""Largest bytes of a note."""
 
 _file = -1
 _lock, _doing = threading.Lock(), dict[object, str]()
 
 
 def open_note(worker: str) -> None:
-    """Begin to keep the note of this process, in a file of this machine; does nothing the second time.
+    """Open the note file of this process on the local disk; does nothing if it is already open.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ def open_note(worker: str) -> None:
     global _file  # noqa: PLW0603  (a process has one)
     if _file < 0:
         with suppress(OSError):
-            _path(worker).unlink(missing_ok=True)  # of a process that had the address before
+            _path(worker).unlink(missing_ok=True)  # left by an earlier process with the same address
             _file = os.open(_path(worker), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 @contextmanager
 def at_work(what: str) -> Iterator[None]:
-    """Note what this process does within the block, where a note is kept."""
+    """Record what this process does within the block, if a note is open."""
     if _file < 0:
         yield
         return
@@ -50,7 +50,7 @@ def at_work(what: str) -> Iterator[None]:
 
 
 def take_note(worker: str) -> str:
-    """Read and remove the note of a process that is gone; empty if it was between two methods, or kept none."""
+    """Read and remove the note of an ended process; '' if it was between two calls or had no note."""
     try:
         text = _path(worker).read_bytes()[:LONGEST].decode(errors="replace")
         _path(worker).unlink()
@@ -60,7 +60,7 @@ def take_note(worker: str) -> str:
 
 
 def _note(key: object, what: str | None) -> None:
-    """Write what all threads of this process do, after one of them began or ended."""
+    """Rewrite the note after a thread has started (`what`) or ended (None) a call."""
     with _lock:
         if what is None:
             del _doing[key]

@@ -1,4 +1,4 @@
-"""Code by the names that people give it: installed as an entry point, ``module:name``, or ``file.py:name``.
+"""Loading of user code by name: an installed entry point, ``module:name``, or ``file.py:name``.
 
 Installed code is an entry point of another package, in a group such as ``pyama_dask.segmenters``:
 
@@ -31,7 +31,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def places(group: str, known: Collection[str]) -> dict[str, str]:
-    """Where each thing of a group that has a name comes from; `known` are this package's, and go before others."""
+    """Origin of each named object in a group; the names in `known` belong to this package and take precedence."""
     theirs = {
         name: f"{entry.value}, of {entry.dist.name}" if entry.dist else entry.value
         for name, entry in installed(group).items()
@@ -41,54 +41,54 @@ def places(group: str, known: Collection[str]) -> dict[str, str]:
 
 
 def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
-    """Load what is not this package's.
+    """Load an object that does not belong to this package.
 
     Parameters
     ----------
     kind
-        What it is, for messages.
+        Kind of object, for messages.
     group
         Group of its entry points.
     name
         Name of an entry point, ``package.module:name``, or ``path/to/file.py:name``.
     known
-        Names of this package's, for messages.
+        Names of this package's objects, for messages.
 
     Raises
     ------
     ConfigError
-        If there is no such thing, or loading it fails.
+        If there is no such object, or loading it fails.
     """
     module, attribute = _place(kind, group, name, known)
     try:
-        found = _module(module)
-    except (Exception, SystemExit, GeneratorExit) as error:  # a script may end the program when it is imported
+        loaded = _module(module)
+    except (Exception, SystemExit, GeneratorExit) as error:  # importing a script may exit
         raise ConfigError(f"{kind} {name!r} cannot be loaded: {exception_text(error)}") from error
     try:
         for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # a module may have a `__getattr__` of its own
+            loaded = getattr(loaded, part)
+    except Exception as error:  # a module may define `__getattr__`
         raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}") from error
-    return found
+    return loaded
 
 
 def identity(kind: str, group: str, name: str, known: Collection[str]) -> str:
-    """Name of a thing, with a digest of the file that it is defined in if it is not this package's."""
+    """Name of an object, with a digest of its source file unless it belongs to this package."""
     if name in known:
         return name
     module, _ = _place(kind, group, name, known)
-    found = Path(module) if module.endswith(".py") else Path(str(getattr(_module(module), "__file__", "")))
-    return f"{name}@{_content(found)}"
+    file = Path(module) if module.endswith(".py") else Path(str(getattr(_module(module), "__file__", "")))
+    return f"{name}@{_content(file)}"
 
 
 def defined_at(function: Any) -> str:
-    """Say in brackets in which file and line a function begins, with a space in front; nothing if it is compiled."""
+    """File and line of a function, as `` (FILE, line N)``; '' for compiled functions."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
 
 
 def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[str, str]:
-    """Module, or file, and name in it."""
+    """Module or file, and the name in it."""
     if entry := installed(group).get(name):
         return entry.module, entry.attr
     module, colon, attribute = name.rpartition(":")
@@ -97,7 +97,7 @@ def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[st
         like = difflib.get_close_matches(name, places(group, known), n=1)
         meant = f"; did you mean {like[0]}?" if like else ""
         raise ConfigError(
-            f"{name!r} is not a {kind}; known are: {choices}; or name one as 'file.py:name' or 'module:name'{meant}"
+            f"{name!r} is not a {kind}; known are: {choices}. Fix: use one, or 'file.py:name' or 'module:name'{meant}"
         )
     return module, attribute
 
@@ -110,10 +110,10 @@ def _module(module: str) -> Any:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     path = Path(module).resolve()
-    if path.exists() and not path.is_file():  # loading a pipe would wait for a writer
+    if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
         raise ImportError(f"{path} is not a file")
     place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
-    name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # a worker that lives long loads anew what changed
+    name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # so a long-lived worker reloads a changed file
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,4 +1,4 @@
-"""Ready plugins: methods of this package that need another one, which people install by an extra of its name."""
+"""Ready plugins: methods of this package that need another package, installed by the extra of that name."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Ready:
-    """A method of this package that works with another package.
+    """A method of this package that wraps another package.
 
     Parameters
     ----------
     module, function
-        Where it is; the module has a function ``check`` that takes the same parameters, and raises a
-        `ConfigError` where the method could not do its work.
+        Module and name of the method. The module also has a function ``check`` that takes the same parameters and
+        raises `ConfigError` if the method cannot run.
     package
-        What it needs, and the extra that installs it.
+        Required package, and name of the extra that installs it.
     memory
-        Bytes that the package and what it loads take in a worker.
+        Bytes that the package and its models occupy in a worker.
     pixel_bytes
-        Bytes that it holds for each pixel of the frame it works on.
+        Bytes that it holds per pixel of a frame.
     """
 
     module: str
@@ -39,12 +39,12 @@ class Ready:
 
     @property
     def version(self) -> str:
-        """Version of the package; nothing where it is not installed."""
+        """Version of the package; '' if it is not installed."""
         return installed_version(self.package)
 
     @property
     def place(self) -> str:
-        """Where it comes from, or what to do for it, in words."""
+        """Description of the origin, or of the installation if the package is missing."""
         return f"pyama_dask, with {self.package} {self.version}" if self.version else f"needs {self._install}"
 
     @property
@@ -52,7 +52,7 @@ class Ready:
         return f"pip install 'pyama-dask[{self.package}]'"
 
     def load(self) -> Any:
-        """Give the function.
+        """Import the method.
 
         Raises
         ------
@@ -60,23 +60,23 @@ class Ready:
             If the package is not installed.
         """
         if not self.version:
-            raise ConfigError(f"needs a package that is not here: {self._install}")
+            raise ConfigError(f"needs a package that is not installed. Fix: {self._install}")
         return getattr(importlib.import_module(self.module), self.function)
 
     def check(self, parameters: Mapping[str, Any]) -> None:
-        """See whether the method can do its work on this machine.
+        """Check that the method can run on this machine.
 
         Raises
         ------
         ConfigError
-            If not; says what is missing, and what to do.
+            If it cannot; the message says what is missing and how to get it.
         """
         importlib.import_module(self.module).check(**parameters)
 
 
 @cache
 def installed_version(package: str) -> str:
-    """Version of an installed package; nothing if it is not there."""
+    """Version of an installed package; '' if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Movie files: what they hold, and single frames out of them."""
+"""Movie files: their metadata and single frames."""
 
 import lazy_loader
 

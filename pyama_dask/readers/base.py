@@ -1,4 +1,4 @@
-"""What a movie file is to the rest of the package: `Metadata`, and a `Reader` that gives single frames."""
+"""Interface of movie files: `Metadata`, and a `Reader` that returns single frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ChannelKind = Literal["phase", "fluorescence", "other"]
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel as the file describes it."""
+    """One channel, as described in the file."""
 
     name: str
     dtype: str
     """NumPy name of the pixel type in the file, such as ``uint16``."""
     kind: ChannelKind = "other"
-    """What the file says, or its name suggests; only ever a guess to start a config from."""
+    """Guess from the file's flags or the channel name; only a starting point for a config."""
 
 
 @dataclass(frozen=True)
@@ -35,43 +35,43 @@ class FovInfo:
     position_um: tuple[float, float] | None = None
     """Stage position (x, y) of the centre in micrometres."""
     missing: tuple[int, ...] = ()
-    """Frames that the file announces, but of which it does not hold every plane in the usual size, ascending."""
+    """Frames that the file announces but of which at least one plane is absent or has another size; ascending."""
     partial: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
-    """Planes that the file does hold of the frames in `missing`: channel, z and frames."""
+    """Planes that the file does hold for the frames in `missing`: channel, z and frames."""
     plate: str | None = None
     well: str | None = None
     site: int | None = None
 
     def lacking(self, channels: Iterable[int], planes: Iterable[int]) -> set[int]:
-        """Frames of which at least one plane of these channels and z planes is missing."""
+        """Frames that lack at least one plane of these channels and z planes."""
         held = {(channel, z): frames for channel, z, frames in self.partial}
         needed = product(channels, planes)
         return set().union(*(set(self.missing).difference(held.get(plane, ())) for plane in needed))
 
 
 def absent_planes(held: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Describe the planes that one FOV lacks.
+    """Describe the missing planes of one FOV.
 
     Parameters
     ----------
     held
-        (T, C, Z) planes that the file holds in the usual size.
+        (T, C, Z) mask of the planes that the file holds in the usual size.
 
     Returns
     -------
-    `FovInfo.missing` and `FovInfo.partial`.
+    Values for `FovInfo.missing` and `FovInfo.partial`, by field name.
     """
     missing = np.flatnonzero(~held.all(axis=(1, 2)))
     some = held[missing]
     partial = [(c, z, tuple(missing[some[:, c, z]].tolist())) for c, z in np.ndindex(held.shape[1:])]
-    return {"missing": tuple(missing.tolist()), "partial": tuple(of for of in partial if of[2])}
+    return {"missing": tuple(missing.tolist()), "partial": tuple(plane for plane in partial if plane[2])}
 
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """What a movie holds, the same for every file format.
+    """Content of a movie, in the same form for every file format.
 
-    A FOV is named by its place in `fovs`, a frame by its number from 0, a channel by its place in `channels`.
+    FOVs and channels are numbered by their position in `fovs` and `channels`, frames from 0.
     """
 
     path: Path
@@ -82,16 +82,16 @@ class Metadata:
     z_planes: int = 1
     pixel_size_um: float | None = None
     interval_min: float | None = None
-    """Nominal time between frames in minutes, where the file states one that is above 0."""
+    """Nominal time between frames in minutes; None if the file states none above 0."""
     times_min: npt.NDArray[np.float64] | None = field(default=None, repr=False)
-    """(FOVs, frames) minutes since the first frame of the movie, as recorded; NaN where a stamp is missing."""
+    """(FOVs, frames) recorded minutes since the first frame of the movie; NaN where a stamp is missing."""
     time_source: str | tuple[str | None, ...] | None = None
-    """Where `times_min` comes from, in the file's own words; None without times. One for all FOVs, or one each."""
+    """Origin of `times_min`, as named in the file: one for all FOVs, or one per FOV. None without times."""
     notes: tuple[str, ...] = ()
     """Contradictions in the file, such as more images than it announces."""
 
     def source_of(self, fov: int) -> str | None:
-        """Where the times of one FOV come from; None without times."""
+        """Origin of one FOV's times; None without times."""
         return self.time_source[fov] if isinstance(self.time_source, tuple) else self.time_source
 
 
@@ -99,8 +99,8 @@ class Metadata:
 class Reader(Protocol):
     """A movie file open for reading.
 
-    Made with a path, it opens the file at first need. Pickling drops the handle, so that a reader can be sent
-    to another process and opens the file again there. Leave it with `close`, or use it as a context manager.
+    Created with a path, it opens the file when needed. Pickling drops the handle, so a reader can be sent to another
+    process, which opens the file again. Call `close` when done, or use it as a context manager.
     """
 
     suffixes: Sequence[str]
@@ -108,33 +108,42 @@ class Reader(Protocol):
 
     @property
     def metadata(self) -> Metadata:
-        """What the file holds.
+        """Content of the file.
 
         Raises
         ------
         SourceError
-            If the file is absent, truncated or not of this format.
+            If the file is absent, truncated or in another format.
         """
         ...
 
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
-        """Read one frame of one FOV with its channels (default: all of them, in file order).
+        """Read one frame of one FOV.
+
+        Parameters
+        ----------
+        fov, frame
+            Numbers from 0.
+        channels
+            Channels in the order to return them; None for all, in file order.
+        z
+            Plane from 0.
 
         Returns
         -------
-        (C, H, W) array in the file's own pixel type, native byte order, owning its memory.
+        (C, H, W) array that owns its memory, in the file's pixel type and native byte order.
 
         Raises
         ------
         MissingFrameError
-            If the file does not hold the frame in these channels and this plane (it is never replaced by zeros).
+            If the file lacks the frame in these channels and this plane (it is never replaced by zeros).
         IndexError
-            If FOV, frame, channel or plane are outside the file.
+            If FOV, frame, channel or plane is out of range.
         """
         ...
 
     def close(self) -> None:
-        """Close the file; does nothing when it is closed."""
+        """Close the file; does nothing if it is already closed."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -1,4 +1,4 @@
-"""What names tell: the kind of a channel, and what is called by its number where the file gives no name."""
+"""Kind of a channel, guessed from its name, and default names for channels and FOVs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _DYES = re.compile(
 
 
 def channel_kind(name: str, modalities: Iterable[str] = ()) -> ChannelKind:
-    """Guess what a channel shows from its name and from what the file says about its contrast.
+    """Guess the kind of a channel from its name and from the contrast recorded in the file.
 
     Parameters
     ----------
     name
         The channel's name in the file, such as ``Phase`` or ``GFP 488 nm``.
     modalities
-        Contrast methods or modality flags of the file, such as ``phaseContrast`` or ``Fluorescence``.
+        Contrast methods or modality flags in the file, such as ``phaseContrast`` or ``Fluorescence``.
 
     Returns
     -------
-    ``phase``, ``fluorescence``, or ``other`` for brightfield, DIC and what cannot be told.
+    ``phase``, ``fluorescence``, or ``other`` for brightfield, DIC and unknown channels.
     """
     flags = {flag.lower() for flag in modalities}
     words = re.findall(r"[a-z]+\d*", name.lower())
     if any(flag.startswith("phase") for flag in flags) or any(_PHASE.fullmatch(word) for word in words):
         return "phase"
-    # The name goes first: cameras of transmitted light are often flagged as fluorescence.
+    # The name takes precedence: cameras for transmitted light are often flagged as fluorescence.
     if name.strip().lower() == "ph":
         return "phase"
     if any(_TRANSMITTED.fullmatch(word) for word in words):
@@ -45,10 +45,10 @@ def channel_kind(name: str, modalities: Iterable[str] = ()) -> ChannelKind:
 
 
 def channel_name(index: int) -> str:
-    """Name of a channel that has none in the file."""
+    """Name of a channel that the file does not name."""
     return f"Channel {index + 1}"
 
 
 def fov_name(index: int) -> str:
-    """Name of a FOV that has none in the file."""
+    """Name of a FOV that the file does not name."""
     return f"Position {index + 1}"

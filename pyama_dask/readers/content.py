@@ -1,8 +1,8 @@
-"""Identity of a movie by its content: the same for a copy, another one for any other movie.
+"""Identity of a movie by its content: equal for copies, different for other movies.
 
-The identity covers the size, the file's own tables, and samples of all the rest. Small files are read completely. The
-samples lie in cells of equal length, one sample per cell; a cell is half as long as the smallest frame, so that every
-frame has a sample. A movie of more than 20,000 frames has two samples for each 20,000th part.
+The identity covers the size, the file's own tables, and samples of the rest. Small files are read completely. Each
+sample lies in one of equally long cells. A cell is half as long as the smallest frame, so that every frame is sampled;
+a movie of more than 20,000 frames has two samples per 20,000th part.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 FORM = "2-"
-"""Start of every identity; those of older versions have none, see `files.identity`."""
+"""Prefix of every identity; those of older versions have none, see `files.identity`."""
 MOST_FRAMES = 20_000
 FEWEST_CELLS = 1024
 BUDGET = 2**26
-"""Bytes that all samples have together, unless there are very many; smaller files are read completely."""
+"""Total bytes of all samples, unless there are very many; smaller files are read completely."""
 WHOLE = 2**18
-"""Bytes of a cell, and of its sample, in a file that is read completely."""
+"""Bytes of a cell, and its sample, in a file that is read completely."""
 NARROWEST = 2048
-"""Bytes of a sample, at least."""
+"""Minimum bytes of a sample."""
 LARGEST_TABLE = 2**24
-"""Bytes of a table that are read; a larger one is covered by the samples only."""
+"""Largest bytes of a table that are read; the rest of a larger one is covered by the samples only."""
 AT_ONCE = 16
-"""Reads at the same time: disks and file servers answer several together faster than one after the other."""
+"""Concurrent reads: disks and file servers answer several together faster than one by one."""
 GOLDEN = 0x9E3779B97F4A7C15
-"""2**64 divided by the golden ratio: multiples of it, modulo 2**64, are spread evenly."""
+"""2**64 divided by the golden ratio: its multiples modulo 2**64 are spread evenly."""
 
 
 class Extent(NamedTuple):
@@ -42,12 +42,12 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """Places in a movie file that its identity depends on."""
+    """Parts of a movie file that its identity depends on."""
 
     tables: Sequence[Extent]
-    """What is neither pixels nor recorded per frame: where the frames are, and the movie's metadata."""
+    """Everything except pixels and per-frame records: index of the frames and metadata of the movie."""
     smallest_frame: int
-    """Bytes of the smallest frame, as stored."""
+    """Stored bytes of the smallest frame."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Content:
     size: int
     """Bytes of the file."""
     cell: int
-    """Bytes of a cell, in which there is one sample."""
+    """Bytes of a cell, which holds one sample."""
     samples: str
     """Digest of the samples."""
     identity: str
-    """Digest of size, tables and samples."""
+    """Digest of size, samples and tables."""
 
     @classmethod
     def of(cls, file: BinaryIO, places: Places) -> Content:
-        """Read tables and samples of an open file."""
+        """Read the tables and samples of an open file."""
         size = file.seek(0, os.SEEK_END)
         cell = cell_of(size, places.smallest_frame)
         samples = sampled(file, size, cell)
@@ -75,38 +75,30 @@ class Content:
         return cls(size, cell, samples, FORM + identity.hexdigest())
 
     def is_start_of(self, file: BinaryIO) -> bool:
-        """Whether an open file begins with this content, by its samples."""
+        """True if an open file begins with this content, judged by its samples."""
         return file.seek(0, os.SEEK_END) >= self.size and sampled(file, self.size, self.cell) == self.samples
 
 
 def cell_of(size: int, smallest_frame: int) -> int:
-    """Bytes of a cell in a file with so many bytes, and so many in its smallest frame."""
+    """Bytes of a cell, from the bytes of the file and of its smallest frame."""
     if size <= BUDGET:
         return WHOLE
     return -(-size // min(max(2 * size // max(smallest_frame, 1) + 1, FEWEST_CELLS), 2 * MOST_FRAMES))
 
 
 def sampled(file: BinaryIO, size: int, cell: int) -> str:
-    """Digest of the samples in the first bytes of an open file.
-
-    Parameters
-    ----------
-    size
-        Number of bytes that are sampled.
-    cell
-        Bytes of a cell.
-    """
-    found = hashlib.blake2b(digest_size=16)
+    """Digest of the samples in the first `size` bytes of an open file, in cells of `cell` bytes."""
+    digest = hashlib.blake2b(digest_size=16)
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
     try:
         with ThreadPoolExecutor(AT_ONCE) as readers:
             for data in readers.map(lambda part: _read(file, part), _batches(size, cell)):
-                found.update(data)
+                digest.update(data)
     finally:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_NORMAL)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def _read(file: BinaryIO, samples: Iterable[Extent]) -> bytes:
@@ -114,7 +106,7 @@ def _read(file: BinaryIO, samples: Iterable[Extent]) -> bytes:
 
 
 def _batches(size: int, cell: int) -> Iterator[list[Extent]]:
-    """Samples, some hundred at a time, each at another place of its cell."""
+    """Batches of samples, each at a different offset in its cell."""
     cells = -(-size // max(cell, 1))
     width = min(cell, max(NARROWEST, BUDGET // max(cells, 1)))
     batch = max(1, min(256, cells // (4 * AT_ONCE), WHOLE // max(width, 1)))
@@ -125,14 +117,14 @@ def _batches(size: int, cell: int) -> Iterator[list[Extent]]:
 
 
 def smallest_extent(starts: Iterable[int], others: Iterable[int], end: int) -> int:
-    """Bytes from a start to whatever comes next, at least; the whole file where there are no starts.
+    """Smallest distance in bytes from a start to the next offset; `end` if there are no starts.
 
     Parameters
     ----------
     starts
         Offsets of frames.
     others
-        Offsets of all else.
+        Offsets of everything else.
     end
         Size of the file.
     """

@@ -36,7 +36,7 @@ _OTHER_AXES = {"R": "rotation", "I": "illumination", "H": "phase", "V": "view", 
 
 @dataclass(frozen=True)
 class CziMovie:
-    """An open CZI file and where its planes are."""
+    """An open CZI file and its planes."""
 
     document: czi.CziReader
     root: ET.Element
@@ -49,7 +49,7 @@ class CziMovie:
 
 
 class CziReader(FileReader[CziMovie]):
-    """Reads CZI files: every scene is a FOV, a mosaic is one image."""
+    """Reader of CZI files: every scene is a FOV, a mosaic is one image."""
 
     suffixes: Sequence[str] = (".czi",)
     signatures: Sequence[bytes] = (b"ZISRAWFILE",)
@@ -63,7 +63,7 @@ class CziReader(FileReader[CziMovie]):
             self._check_axes(document)
             planes = find_planes(document, read_size(root, "T"))
             if planes is None:
-                raise SourceError(f"{self.path}: holds no images; its recording may have been broken off")
+                raise SourceError(f"{self.path}: holds no images. Fix: check whether the recording was aborted")
             self._check_pixels(planes)
             return CziMovie(document, root, planes, stack.pop_all())
 
@@ -86,7 +86,7 @@ class CziReader(FileReader[CziMovie]):
         )
 
     def _stamps(self, planes: CziPlanes, axis: TimeAxis) -> tuple[list[Stamps], list[str]]:
-        """Time stamps of each source, best first, and notes on stamps that cannot be used."""
+        """Time stamps from each source, best first, and notes on unusable stamps."""
         found, notes = list[Stamps](), list[str]()
         if not self.times:
             return found, notes
@@ -95,7 +95,7 @@ class CziReader(FileReader[CziMovie]):
             if of_planes is not None:
                 found.append(Stamps("czi AcquisitionTime of planes", of_planes))
         except TimeoutError:
-            notes.append(f"{self.path.name}: the time of each plane is not used, as reading them took too long")
+            notes.append(f"{self.path.name}: the times of planes are not used, because reading them took too long")
         lists = {
             f"czi attachment {axis.attachment}": read_stamps(self.path, axis.attachment),
             "czi T/Positions/List/Offsets": axis.offsets_s,
@@ -117,27 +117,27 @@ class CziReader(FileReader[CziMovie]):
         for axis, (start, stop) in document.total_bounding_box.items():
             if axis in _OTHER_AXES and stop - start > 1:
                 raise UnsupportedSourceError(
-                    f"{self.path}: has {stop - start} images along {axis} ({_OTHER_AXES[axis]}); "
-                    "only scenes, time, channels and z are read: save one of them as a new file in ZEN"
+                    f"{self.path}: has {stop - start} images along {axis} ({_OTHER_AXES[axis]}), but only scenes, "
+                    "time, channels and z are supported. Fix: save one of them as a new file in ZEN"
                 )
 
     def _check_pixels(self, planes: CziPlanes) -> None:
         for fov, channel in np.argwhere(planes.of_other_size):
             raise UnsupportedSourceError(
-                f"{self.path}: FOV {fov}, channel {channel} has images of another size, or at another place, than the "
-                "other channels; export them in one size in ZEN"
+                f"{self.path}: FOV {fov}, channel {channel} has images of a different size or position than the other "
+                "channels. Fix: export them in one size in ZEN"
             )
         for channel, kinds in enumerate(planes.pixel_types):
             other = sorted(kinds - _DTYPES.keys())
             if other:
                 raise UnsupportedSourceError(
-                    f"{self.path}: channel {channel} has pixels of type {other[0]}; "
-                    "only grey images are read: split the colours into channels in ZEN"
+                    f"{self.path}: channel {channel} has pixels of type {other[0]}, but only grey images are "
+                    "supported. Fix: split the colours into channels in ZEN"
                 )
             if len(kinds) > 1:
                 raise UnsupportedSourceError(
-                    f"{self.path}: channel {channel} mixes pixels of types {', '.join(sorted(kinds))}; "
-                    "convert it to one of them in ZEN"
+                    f"{self.path}: channel {channel} mixes the pixel types {', '.join(sorted(kinds))}. "
+                    "Fix: convert it to one of them in ZEN"
                 )
 
     def _fill(self, movie: CziMovie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
@@ -153,13 +153,14 @@ class CziReader(FileReader[CziMovie]):
             )[..., 0]
             if plane.shape != pixels.shape[1:]:
                 raise SourceError(
-                    f"{self.path}: FOV {fov}, frame {frame} is of another size: {plane.shape}, not {pixels.shape[1:]}"
+                    f"{self.path}: FOV {fov}, frame {frame} has a different size: {plane.shape} instead of "
+                    f"{pixels.shape[1:]}. Fix: copy the file again, or leave out the frame"
                 )
             pixels[place] = plane
 
 
 def _size_notes(name: str, movie: CziMovie) -> Iterator[str]:
-    """Compare the sizes in the XML with the planes that the file holds."""
+    """Notes on axes whose length in the XML differs from the planes in the file."""
     for (axis, what), held in zip(_AXES.items(), movie.planes.whole.shape, strict=True):
         announced = read_size(movie.root, axis)
         if announced not in (0, held):
@@ -171,7 +172,7 @@ def _fovs(movie: CziMovie) -> tuple[FovInfo, ...]:
     in_well: Counter[str] = Counter()
     fovs = []
     for fov, scene in enumerate(movie.planes.scenes):
-        # A file without scene indices may still describe the one place where it was recorded.
+        # A file without scene indices may still describe the one position where it was recorded.
         text = texts.get(0 if scene is None else scene, SceneText())
         if text.well is not None:
             in_well[text.well] += 1
@@ -191,7 +192,7 @@ def _fovs(movie: CziMovie) -> tuple[FovInfo, ...]:
 
 def _channels(movie: CziMovie) -> tuple[Channel, ...]:
     planes, texts = movie.planes, read_channels(movie.root)
-    # The XML lists the channels of the file; that of a part of a movie may still list all that there were.
+    # The XML lists the channels of the file; in an excerpt of a movie it may still list all the original ones.
     numbers = planes.channels if max(planes.channels) < len(texts) else range(len(planes.channels))
     channels = []
     for number, (pixel_type,) in zip(numbers, planes.pixel_types, strict=True):

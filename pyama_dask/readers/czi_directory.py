@@ -1,8 +1,8 @@
-"""Where the parts of a CZI file are, which pylibCZIrw does not tell.
+"""Layout of a CZI file, which pylibCZIrw does not expose.
 
-Layout after ZEISS' description of the format: the file is made of segments, each with a head of 32 bytes (its kind,
-the bytes allocated, the bytes used). The first one has the places of the directory of subblocks, of the metadata and
-of the directory of attachments. An entry of the directory of subblocks has a place and a number of dimensions.
+From ZEISS's description of the format: the file consists of segments, each with a header of 32 bytes (type, allocated
+bytes, used bytes). The first segment holds the offsets of the subblock directory, the metadata and the attachment
+directory. An entry of the subblock directory holds an offset and a number of dimensions.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _HEAD = struct.Struct("<16sqq")
 _PLACES = struct.Struct("<52x q q 4x q")
 _FILE_HEADER = 512
 _ENTRIES = 128
-"""Bytes in front of the entries of the directory of subblocks."""
+"""Bytes before the entries of the subblock directory."""
 _ENTRY = struct.Struct("<6x q 8x B 5x i")
 _DIMENSION = 20
 
 
 def places(file: BinaryIO) -> Places:
-    """Find the tables and the smallest plane of an open file.
+    """Find the tables and the smallest plane in an open file.
 
     Raises
     ------
     SourceError
-        If the directory of subblocks is not where it should be.
+        If the subblock directory cannot be read.
     """
     try:
         directory, metadata, attachments = _PLACES.unpack(_read(file, _HEAD.size, _PLACES.size))
@@ -39,7 +39,7 @@ def places(file: BinaryIO) -> Places:
         tables = [Extent(0, _HEAD.size + _FILE_HEADER), table]
         tables += [_segment(file, place) for place in (metadata, attachments) if place > 0]
     except (struct.error, OverflowError, MemoryError, OSError) as error:
-        raise SourceError(f"{file.name}: is damaged, its directory cannot be read. Fix: copy it again") from error
+        raise SourceError(f"{file.name}: the directory of the file is damaged. Fix: copy the file again") from error
     planes = [place for place, pyramid in subblocks if not pyramid]
     others = [place for place, pyramid in subblocks if pyramid]
     end = file.seek(0, os.SEEK_END)
@@ -47,7 +47,7 @@ def places(file: BinaryIO) -> Places:
 
 
 def _subblocks(directory: bytes) -> Iterator[tuple[int, bool]]:
-    """Yield the place of every subblock, and whether it belongs to a smaller level of a pyramid."""
+    """Yield the offset of each subblock, and True if it belongs to a reduced pyramid level."""
     at = _ENTRIES
     for _ in range(struct.unpack_from("<i", directory)[0]):
         place, pyramid, dimensions = _ENTRY.unpack_from(directory, at)
@@ -56,11 +56,11 @@ def _subblocks(directory: bytes) -> Iterator[tuple[int, bool]]:
 
 
 def _segment(file: BinaryIO, place: int) -> Extent:
-    """Head and data of a segment."""
+    """Extent of a segment: header and data."""
     _, allocated, used = _HEAD.unpack(_read(file, place, _HEAD.size))
     return Extent(place, _HEAD.size + max(0, used or allocated))
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Read bytes at a place, as far as there are any."""
+    """Read up to `size` bytes at an offset; fewer at the end of the file."""
     return os.pread(file.fileno(), size, offset)

@@ -1,4 +1,4 @@
-"""Which planes a CZI file holds, from the heads of its subblocks."""
+"""Planes in a CZI file, from the headers of its subblocks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 _MOST_PLANES = 100_000_000
-"""More than any recording has."""
+"""Limit far above any real recording."""
 
 
 @dataclass(frozen=True)
 class CziPlanes:
-    """Planes of the full resolution."""
+    """Planes at full resolution."""
 
     scenes: tuple[int | None, ...]
     """Scene indices, ascending; one None for a file without scenes."""
@@ -24,42 +24,42 @@ class CziPlanes:
     channels: tuple[int, ...]
     """Channel indices, ascending."""
     first: tuple[int, int]
-    """Lowest index along T and Z."""
+    """Lowest T and Z index."""
     tiles: npt.NDArray[np.int64]
     """(S, T, C, Z) subblocks that make up each plane."""
     pixel_types: tuple[frozenset[str], ...]
     """Names of the pixel types that occur in each channel."""
 
     first_blocks: npt.NDArray[np.int64]
-    """(S, T) subblock of the first plane that is there and whole, by its place in the directory; -1 for none."""
+    """(S, T) directory index of the subblock of the first complete plane; -1 if all are incomplete."""
     whole: npt.NDArray[np.bool_]
-    """(S, T, C, Z) planes that are there, and as large as those of other time points: nothing in them is made up."""
+    """(S, T, C, Z) mask of the complete planes: those as large as at other time points, without filled-in pixels."""
 
     @property
     def of_other_size(self) -> npt.NDArray[np.bool_]:
-        """(S, C) channels whose planes are there, but none of them as large as those of other channels."""
+        """(S, C) channels that have planes, but none as large as those of other channels."""
         there, whole = (np.any(planes, axis=(1, 3)) for planes in (self.tiles > 0, self.whole))
         return np.asarray(there & ~whole)
 
 
 def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
-    """Look through the subblocks of an open CZI file.
+    """Collect the subblocks of an open CZI file.
 
     Parameters
     ----------
     document
         A `pylibCZIrw.czi.CziReader`.
     announced_frames
-        Length of the time axis in the file's XML, 0 where it has none.
+        Length of the time axis in the file's XML; 0 if the XML has none.
 
     Returns
     -------
-    The planes, or None for a file without any.
+    The planes; None for a file without any.
 
     Raises
     ------
     ValueError
-        If the indices of the subblocks are out of all proportion, as in a damaged file.
+        If the subblock indices are implausibly large, as in a damaged file.
     """
     rows: list[tuple[int, ...]] = []
     types: dict[int, set[str]] = {}
@@ -79,7 +79,7 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
     scenes, scene = np.unique(scene, return_inverse=True)
     channels, channel = np.unique(channel, return_inverse=True)
     start, stop = int(time.min()), int(time.max()) + 1
-    if stop <= announced_frames:  # otherwise it is a part of a longer movie, with the indices it had there
+    if stop <= announced_frames:  # otherwise the file is an excerpt that kept the indices of the longer movie
         start, stop = 0, announced_frames
     planes = int(z.max() - z.min()) + 1
     shape = (len(scenes), stop - start, len(channels), planes)
@@ -114,7 +114,7 @@ def _whole(
     boxes: npt.NDArray[np.int64],
     mosaic: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Find the planes whose one tile is its scene's box, or whose tiles are as many and cover as much as is usual."""
+    """Mask of complete planes: the one tile equals the scene's box, or number and area of the tiles are as usual."""
     whole = (tiles > 0) & (tiles == tiles.max(axis=1, keepdims=True))
     fits = np.ones(tiles.shape, bool)
     np.logical_and.at(fits, places, np.all(rectangles == boxes, axis=1))
@@ -130,12 +130,12 @@ def _whole(
 def _first_blocks(
     whole: npt.NDArray[np.bool_], places: tuple[npt.NDArray[np.int64], ...], blocks: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Find the subblock with the lowest z, then channel, of each scene and time point."""
+    """Find the subblock with the lowest z, then channel, for each scene and time point."""
     _, _, channel, z = places
     first = np.full(whole.shape[:2], -1)
     order = np.lexsort((blocks, channel, z))[::-1]
     scene, time = (axis[order][whole[places][order]] for axis in places[:2])
-    first[scene, time] = blocks[order][whole[places][order]]  # the last one assigned is the first in order
+    first[scene, time] = blocks[order][whole[places][order]]  # reversed order: the last assignment wins
     return first
 
 

@@ -1,9 +1,9 @@
-"""Time stamps in a CZI file that pylibCZIrw does not read: those of each plane, and lists in attachments.
+"""Time stamps in a CZI file that pylibCZIrw does not read: those of single planes, and lists in attachments.
 
-Layout after ZEISS' description of the format: every segment has a head of 32 bytes. The one at the start of
-the file says where the directories of subblocks and of attachments are. Entries of attachments have 128 bytes, those of
-subblocks 32 and 20 for each dimension. An attachment of stamps is two int32 (bytes, count) and then float64 seconds.
-A subblock has a copy of its entry and then XML, in which ZEN writes when the plane was recorded.
+From ZEISS's description of the format: every segment has a header of 32 bytes. The first segment holds the offsets of
+the subblock directory and the attachment directory. Attachment entries have 128 bytes, subblock entries 32 plus 20 per
+dimension. An attachment with stamps is two int32 (bytes, count) followed by float64 seconds. A subblock has a copy of
+its entry followed by XML, to which ZEN writes the acquisition time of the plane.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _BLOCK_SIZES = struct.Struct("<i 12x")
 _RECORDED = re.compile(rb"<AcquisitionTime>\s*([^<]+?)\s*</AcquisitionTime>")
 
 READ_AT_ONCE = 4096
-"""Bytes that usually hold the head of a subblock and its XML."""
+"""Bytes that usually cover the header of a subblock and its XML."""
 LARGEST_XML = 2**20
-"""Bytes of a subblock's XML that are searched; it usually has less than 1000."""
+"""Largest bytes of a subblock's XML that are searched; usually it has fewer than 1000."""
 PROBES = 32
-"""Planes that are looked at first: if none has a time, no other one is read."""
+"""Number of planes read first: if none of them has a time, the others are not read."""
 THREADS = 16
-"""Reads at once, as a shared file system may take some milliseconds for each."""
+"""Concurrent reads, because a shared file system may take some milliseconds for each."""
 LONGEST_S = 200.0
-"""Seconds after which the driver stops reading the times of planes, and reports it; workers do not read them."""
+"""Time limit in seconds for reading the times of planes in the driver, which reports it; workers do not read them."""
 
 
 def read_stamps(path: Path, name: str) -> tuple[float, ...]:
-    """Read the stamps in an attachment of a CZI file.
+    """Read the time stamps in an attachment of a CZI file.
 
     Returns
     -------
-    Seconds, one per time point; empty where the file has no such attachment.
+    Seconds, one per time point; empty if the file has no such attachment.
     """
     with path.open("rb") as file:
         place = _find(file, name)
@@ -65,25 +65,25 @@ def read_stamps(path: Path, name: str) -> tuple[float, ...]:
 
 
 def read_plane_times(path: Path, blocks: npt.NDArray[np.int64], longest_s: float = LONGEST_S) -> Array | None:
-    """Read when planes were recorded.
+    """Read the acquisition times of planes.
 
     Parameters
     ----------
     path
-        The file.
+        The CZI file.
     blocks
-        Subblocks by their place in the directory, in any shape; -1 for none.
+        Directory indices of subblocks, in any shape; -1 for none.
     longest_s
-        Seconds that reading may take.
+        Time limit in seconds.
 
     Returns
     -------
-    Seconds since 1970 in the shape of `blocks`, NaN where the file has no time; None if it has none at all.
+    Seconds since 1970 in the shape of `blocks`, NaN where a plane has no time; None if no plane has one.
 
     Raises
     ------
     TimeoutError
-        If it takes too long.
+        If reading takes longer than `longest_s`.
     """
     seconds = np.full(blocks.size, np.nan)
     wanted = np.flatnonzero(blocks.ravel() >= 0)
@@ -117,13 +117,13 @@ def stamps_of_frames(
     scenes
         Number of scenes.
     start, frames
-        First time index in the file, above 0 in a part of a longer movie, and number of frames.
+        First time index in the file (above 0 in an excerpt of a longer movie), and number of frames.
     interval_s
-        Nominal interval, if known.
+        Nominal interval in seconds; None if unknown.
 
     Returns
     -------
-    (S, T) seconds, NaN beyond the end of the list; None if their order is not certain.
+    (S, T) seconds, NaN beyond the end of the list; None if the order is ambiguous.
     """
     seconds = np.array(listed, np.float64)
     if scenes == 1 or len(seconds) <= max(start + frames, scenes):
@@ -142,7 +142,7 @@ def stamps_of_frames(
 
 
 def _is_even(seconds: Array, interval_s: float | None) -> bool:
-    """True if most frames follow each other by the nominal interval, or by any one interval."""
+    """True if most steps between frames equal the nominal interval, or their own median."""
     steps = np.diff(seconds, axis=1)
     usual = interval_s or np.median(steps)
     return bool(np.mean(np.abs(steps - usual) <= 0.2 * usual) >= 0.75) if steps.size else False
@@ -162,7 +162,7 @@ def _find(file: BinaryIO, name: str) -> int:
 
 
 def _block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
-    """Places of all subblocks in the file, in the order of the directory."""
+    """Offsets of all subblocks in the file, in directory order."""
     directory, _ = _directories(file)
     file.seek(directory)
     (used,) = struct.unpack("<24x q", file.read(_SEGMENT_HEAD))
@@ -176,7 +176,7 @@ def _block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
 
 
 def _recorded_at(descriptor: int, place: int) -> float:
-    """Seconds since 1970; NaN if the subblock does not say it, or is damaged."""
+    """Seconds since 1970; NaN if the subblock has no time or is damaged."""
     try:
         data = os.pread(descriptor, READ_AT_ONCE, place + _SEGMENT_HEAD)
         (size,) = _BLOCK_SIZES.unpack_from(data)
@@ -184,8 +184,8 @@ def _recorded_at(descriptor: int, place: int) -> float:
         end = head + min(max(size, 0), LARGEST_XML)
         if end > len(data):
             data = os.pread(descriptor, end, place + _SEGMENT_HEAD)
-        found = _RECORDED.search(data, head, end)
-        moment = datetime.fromisoformat(found[1].decode()) if found else None
+        match = _RECORDED.search(data, head, end)
+        moment = datetime.fromisoformat(match[1].decode()) if match else None
     except (ValueError, struct.error):
         return np.nan
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() if moment else np.nan
@@ -196,7 +196,7 @@ def _entry_size(data: bytes, at: int) -> int:
 
 
 def _directories(file: BinaryIO) -> tuple[int, int]:
-    """Places of the directories of subblocks and of attachments."""
+    """Offsets of the subblock directory and the attachment directory."""
     file.seek(_SEGMENT_HEAD)
     blocks, attachments = _unpack(file, _DIRECTORY_PLACES)
     return blocks, attachments

@@ -1,4 +1,4 @@
-"""What the XML of a CZI file says about scenes, channels, pixel size and times."""
+"""Scenes, channels, pixel size and times in the XML of a CZI file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIMENSIONS = f"{_IMAGE}/Dimensions"
 
 @dataclass(frozen=True)
 class SceneText:
-    """A scene as the XML describes it."""
+    """A scene, as described in the XML."""
 
     name: str = ""
     position_um: tuple[float, float] | None = None
@@ -24,18 +24,18 @@ class SceneText:
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """The time axis as the XML describes it."""
+    """The time axis, as described in the XML."""
 
     offsets_s: tuple[float, ...] = ()
-    """Time stamps in seconds, where the XML lists them."""
+    """Time stamps in seconds; empty if the XML lists none."""
     increment_s: float | None = None
-    """Nominal seconds between frames, above 0."""
+    """Nominal seconds between frames, above 0; None if absent."""
     attachment: str = "TimeStamps"
-    """Name of the attachment that may hold recorded time stamps."""
+    """Name of the attachment with recorded time stamps."""
 
 
 def read_channels(root: ET.Element) -> list[tuple[str, ChannelKind]]:
-    """Read name (empty where there is none) and kind of every channel."""
+    """Read name ('' if absent) and kind of every channel."""
     channels = []
     for channel in root.iterfind(f"{_DIMENSIONS}/Channels/Channel"):
         name = channel.get("Name", "")
@@ -47,7 +47,7 @@ def read_channels(root: ET.Element) -> list[tuple[str, ChannelKind]]:
 
 
 def read_scenes(root: ET.Element) -> dict[int, SceneText]:
-    """Read the scenes by their index."""
+    """Read the scenes by index."""
     scenes = {}
     for place, scene in enumerate(root.iterfind(f"{_DIMENSIONS}/S/Scenes/Scene")):
         shape = scene.find("Shape")  # the well that the scene lies in
@@ -60,14 +60,14 @@ def read_scenes(root: ET.Element) -> dict[int, SceneText]:
 
 
 def read_pixel_size_um(root: ET.Element) -> float | None:
-    """Read the width of a pixel in micrometres."""
+    """Read the pixel width in micrometres; None if absent."""
     metres = _number(root.findtext("Metadata/Scaling/Items/Distance[@Id='X']/Value"))
     # 1.6e-06 m should be 1.6 um, not 1.5999999999999999.
     return float(f"{metres * 1e6:.12g}") if metres is not None and metres > 0 else None
 
 
 def read_size(root: ET.Element, axis: str) -> int:
-    """Read the length that the file announces for an axis; 0 where it announces none."""
+    """Read the announced length of an axis; 0 if absent."""
     return int(_number(root.findtext(f"{_IMAGE}/Size{axis}")) or 0)
 
 
@@ -96,7 +96,7 @@ def _position(scene: ET.Element) -> tuple[float, float] | None:
 
 
 def _number(text: str | None) -> float | None:
-    """Read a number; None for what is none, and for what is infinite."""
+    """Parse a finite number; None for anything else."""
     try:
         number = float(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: when a file is open, in which process, and what can be asked."""
+"""Base of the readers for all formats: opening and closing, forked processes, checks and error messages."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ class OpenFile(Protocol):
     """An open movie file of some format."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 File = TypeVar("File", bound=OpenFile)
 
-# A forked process inherits the open files of its parent. Closing them there, or having them collected, runs
-# the vendor's clean-up on state that was shared at the fork; so they are kept, and never used.
+# A forked process inherits the open files of its parent. Closing or collecting them there would run the vendor's
+# clean-up on state shared at the fork; so they are kept and never used.
 _INHERITED: list[OpenFile] = []
 
 _START = 16
-"""Bytes that are enough to tell the formats apart."""
+"""Bytes that suffice to tell the formats apart."""
 
-_DAMAGED = "cannot be read; it seems to be incomplete or damaged, copy it again"
+_DAMAGED = "the file is incomplete or damaged"
 
 
 class FileReader(ABC, Generic[File]):
-    """Base of the readers: opens the file at first need, checks indices, and makes the frame.
+    """Base of the readers: opens the file when needed, checks indices, and allocates the frame.
 
-    Reading is safe from several threads; `close` only when none of them reads.
+    Several threads may read at the same time; call `close` only when none of them does.
     """
 
     suffixes: Sequence[str] = ()
     signatures: Sequence[bytes] = ()
-    """What files of the format begin with."""
+    """First bytes of files in the format."""
     vendor_errors: tuple[type[Exception], ...] = ()
-    """What the vendor's package raises on damaged files; while one is opened, also `MemoryError`."""
+    """Exceptions of the vendor's package on damaged files; `MemoryError` counts too while a file is opened."""
 
     def __init__(self, path: str | os.PathLike[str], size: int | None = None, times: bool = True) -> None:
         self.path = Path(path).absolute()
         self.size = size
-        """Bytes that belong to the movie, of a file that has grown since; None for all."""
+        """Bytes that belong to the movie, for a file that has grown since; None for all."""
         self.times = times
-        """Whether to read the times of frames."""
+        """False to skip the times of frames."""
         self._metadata: Metadata | None = None
         self._file: File | None = None
         self._lock = threading.RLock()
@@ -74,39 +74,48 @@ class FileReader(ABC, Generic[File]):
 
     @property
     def metadata(self) -> Metadata:
-        """What the file holds; read once, and kept after `close`.
+        """Content of the file; read once, and kept after `close`.
 
         Raises
         ------
         SourceError
-            If the file is absent, truncated or not of this format.
+            If the file is absent, truncated or in another format.
         """
         return self._opened()[1] if self._metadata is None else self._metadata
 
     def check(self) -> None:
-        """See whether the path leads to a file that begins like one of this format.
+        """Check that the path leads to a file that begins like one of this format.
 
         Raises
         ------
         SourceError
-            If it does not.
+            If the file is absent or begins differently.
         """
         check_start(self.path, check_file(self.path), self.signatures)
 
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
-        """Read one frame of one FOV with its channels (default: all of them, in file order).
+        """Read one frame of one FOV.
+
+        Parameters
+        ----------
+        fov, frame
+            Numbers from 0.
+        channels
+            Channels in the order to return them; None for all, in file order.
+        z
+            Plane from 0.
 
         Returns
         -------
-        (C, H, W) array that owns its memory, in the pixel type of the channels read; where these have
-        different ones, in the smallest type that holds them all.
+        (C, H, W) array that owns its memory, in the pixel type of these channels; if they differ, in the smallest
+        type that holds them all.
 
         Raises
         ------
         MissingFrameError
-            If the file does not hold the frame in these channels and this plane.
+            If the file lacks the frame in these channels and this plane.
         IndexError
-            If FOV, frame, channel or plane are outside the file.
+            If FOV, frame, channel or plane is out of range.
         SourceError
             If the frame cannot be read.
         """
@@ -115,8 +124,8 @@ class FileReader(ABC, Generic[File]):
         self._check_indices(info, fov, frame, picked, z)
         if frame in info.fovs[fov].missing and frame in info.fovs[fov].lacking(picked, [z]):
             raise MissingFrameError(
-                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame}: the file does not hold it in "
-                f"channels {list(picked)} and plane {z}, or not in the size of the others. Fix: leave out frame or FOV"
+                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame} in channels {list(picked)}, "
+                f"plane {z}: it is absent or has another size. Fix: leave out the frame or the FOV"
             )
         dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
         with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read", MemoryError):
@@ -125,7 +134,7 @@ class FileReader(ABC, Generic[File]):
         return pixels
 
     def close(self) -> None:
-        """Close the file; does nothing when it is closed."""
+        """Close the file; does nothing if it is already closed."""
         with self._own_lock():
             file, self._file = self._file, None
             if file is not None:
@@ -137,14 +146,14 @@ class FileReader(ABC, Generic[File]):
 
     @abstractmethod
     def _describe(self, file: File) -> Metadata:
-        """Read what the file holds."""
+        """Read the content of the file."""
 
     @abstractmethod
     def _fill(self, file: File, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        """Read a frame that the file holds into a (C, H, W) array."""
+        """Read an existing frame into a (C, H, W) array."""
 
     def _opened(self) -> tuple[File, Metadata]:
-        """Give the file as this process opened it, and what it holds."""
+        """File, opened by this process, and its metadata."""
         with self._own_lock():
             if self._file is None:
                 self.check()
@@ -159,7 +168,7 @@ class FileReader(ABC, Generic[File]):
             with self._readable(_DAMAGED, MemoryError):
                 info = self._describe(file)
             self._check_counts(info)
-            return _without_nonsense(info)
+            return _without_infinities(info)
         except BaseException:
             self.close()
             raise
@@ -169,7 +178,7 @@ class FileReader(ABC, Generic[File]):
         counts |= {"planes": info.z_planes, "pixels": min((min(fov.shape) for fov in info.fovs), default=0)}
         for what, count in counts.items():
             if count < 1:
-                raise SourceError(f"{self.path}: has no {what}; its recording was broken off, or it is damaged")
+                raise SourceError(f"{self.path}: the file has no {what}. Fix: copy it again, or repeat the recording")
 
     @contextmanager
     def _readable(self, problem: str, *further: type[Exception]) -> Iterator[None]:
@@ -178,10 +187,12 @@ class FileReader(ABC, Generic[File]):
         except PyamaError:
             raise
         except (*self.vendor_errors, *further) as error:
-            raise SourceError(f"{self.path}: {problem} ({type(error).__name__}: {error})") from error
+            raise SourceError(
+                f"{self.path}: {problem} ({type(error).__name__}: {error}). Fix: copy it again"
+            ) from error
 
     def _own_lock(self) -> threading.RLock:
-        """Give the lock of this process; a process that was forked starts with no file."""
+        """Lock of this process; a forked process starts without an open file."""
         if self._pid != os.getpid():
             if self._file is not None:
                 _INHERITED.append(self._file)
@@ -198,27 +209,27 @@ class FileReader(ABC, Generic[File]):
                 raise IndexError(f"{self.path}: {what} {value} is outside 0..{count - 1}")
 
 
-def _without_nonsense(info: Metadata) -> Metadata:
-    """Take numbers that are infinite, or no numbers, for what the file does not say."""
+def _without_infinities(info: Metadata) -> Metadata:
+    """Treat infinite numbers and NaN as absent."""
 
-    def known(*values: float | None) -> bool:
+    def is_finite(*values: float | None) -> bool:
         return all(value is not None and math.isfinite(value) for value in values)
 
-    fovs = (fov if known(*fov.position_um or ()) else replace(fov, position_um=None) for fov in info.fovs)
+    fovs = (fov if is_finite(*fov.position_um or ()) else replace(fov, position_um=None) for fov in info.fovs)
     times = None if info.times_min is None else np.where(np.isfinite(info.times_min), info.times_min, np.nan)
     no_times = times is None or bool(np.isnan(times).all())
     return replace(
         info,
         fovs=tuple(fovs),
-        pixel_size_um=info.pixel_size_um if known(info.pixel_size_um) else None,
-        interval_min=info.interval_min if known(info.interval_min) else None,
+        pixel_size_um=info.pixel_size_um if is_finite(info.pixel_size_um) else None,
+        interval_min=info.interval_min if is_finite(info.interval_min) else None,
         times_min=None if no_times else times,
         time_source=None if no_times else info.time_source,
     )
 
 
 class FirstBytes(io.FileIO):
-    """A file that seems to end after its first bytes, for readers that look for something at its end."""
+    """File that appears to end after its first `size` bytes, for readers that search from the end."""
 
     def __init__(self, path: Path, size: int) -> None:
         super().__init__(path)
@@ -230,46 +241,46 @@ class FirstBytes(io.FileIO):
 
 
 def check_file(path: Path) -> bytes:
-    """See whether a path leads to a file with something in it, and give its first bytes.
+    """Check that a path leads to a file that is not empty, and return its first bytes.
 
     Raises
     ------
     SourceError
-        If it leads nowhere, to a directory, or to something else.
+        If the file is absent, empty or unreadable, or is a directory, a pipe or a device.
     """
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
-            raise SourceError(f"{path}: is a directory; give the movie file in it")
-        if not stat.S_ISREG(kind):  # opening a pipe would wait for someone to write into it
-            raise SourceError(f"{path}: is not a file but a pipe or a device; give the movie file")
+            raise SourceError(f"{path}: is a directory. Fix: pass the movie file in it")
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for a writer
+            raise SourceError(f"{path}: is a pipe or a device. Fix: pass a movie file")
         with path.open("rb") as file:
             start = file.read(_START)
     except PyamaError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(f"{path}: there is no such file; check the path") from error
+        raise SourceError(f"{path}: no such file. Fix: check the path") from error
     except OSError as error:
         raise SourceError(
-            f"{path}: cannot be opened ({error.strerror}); check the path, and who may read it"
+            f"{path}: cannot be opened ({error.strerror}). Fix: check the path and its permissions"
         ) from error
-    except ValueError as error:  # a NUL, or letters that no file name can have
-        raise SourceError(f"{str(path)!r}: cannot be the name of a file ({error}); check the path") from error
+    except ValueError as error:  # a NUL, or characters that are not allowed in file names
+        raise SourceError(f"{str(path)!r}: cannot be a file name ({error}). Fix: check the path") from error
     if not start:
-        raise SourceError(f"{path}: is empty; copy it again")
+        raise SourceError(f"{path}: the file is empty. Fix: copy it again")
     return start
 
 
 def check_start(path: Path, start: bytes, signatures: Sequence[bytes]) -> None:
-    """See whether a file begins with one of the signatures of its format.
+    """Check that a file begins with one of the signatures of its format.
 
     Raises
     ------
     SourceError
-        If it does not.
+        If it begins differently.
     """
     if not start.startswith(tuple(signatures)):
         raise SourceError(
-            f"{path}: is not a {path.suffix.lstrip('.').upper()} file although it is named like one "
-            f"(it begins with {start!r}); give the original movie file, under its own name"
+            f"{path}: is not a {path.suffix.lstrip('.').upper()} file despite its name (it begins with {start!r}). "
+            "Fix: pass the original movie file under its own name"
         )

@@ -1,4 +1,4 @@
-"""Metadata through a process of its own, as the vendors' packages crash or hang on some damaged files.
+"""Metadata read in a subprocess, because the vendors' packages crash or hang on some damaged files.
 
 ``python -m pyama_dask.readers.isolated MOVIE SECONDS`` prints the metadata, or the error, as JSON.
 """
@@ -26,7 +26,7 @@ from pyama_dask.readers.file_reader import check_file
 from pyama_dask.readers.registry import check_suffix, open_reader
 
 READING_S = 300.0
-"""Seconds that reading metadata may take; the largest movies take a few."""
+"""Time limit in seconds for reading metadata; the largest movies take a few seconds."""
 _ISOLATED = ContextVar("isolated", default=True)
 
 
@@ -44,22 +44,21 @@ def isolation(on: bool) -> Iterator[None]:
 
 
 def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S) -> Metadata:
-    """Read what a movie holds, safe from whatever a damaged file does to the package that reads its format.
+    """Read the metadata of a movie in a subprocess, so that a damaged file cannot crash this process.
 
-    The file is opened in a short-lived process; this one never loads the package of its format. `isolation` changes
-    that.
+    This process never imports the package for the file's format. `isolation` switches the subprocess off.
 
     Parameters
     ----------
     path
-        The movie.
+        The movie file.
     timeout_s
-        Seconds after which reading is given up.
+        Time limit in seconds.
 
     Raises
     ------
     SourceError
-        If the file is absent, damaged or not a movie, or reading it crashed or took too long.
+        If the file is absent, damaged or not a movie, or if reading it crashed or exceeded the time limit.
     """
     if not _ISOLATED.get():
         with open_reader(path) as reader:
@@ -67,30 +66,35 @@ def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S) ->
     check_suffix(path)
     check_file(Path(path))
     command = [sys.executable, "-P", "-m", "pyama_dask.readers.isolated", os.fspath(path), str(timeout_s)]
-    # What this process would import is what the other one imports, wherever it was started from.
+    # The subprocess imports the same code as this process, wherever that was started.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
-    status, answer, said = _ended(command, environment, timeout_s)
+    status, answer, log = _run(command, environment, timeout_s)
     if status is None or status == -signal.SIGALRM:
         raise _too_slow(path, timeout_s)
     if status < 0:
         raise SourceError(
-            f"{path}: reading it crashed (signal {-status}, {signal.strsignal(-status)}); it is damaged, copy it again"
+            f"{path}: reading it crashed (signal {-status}, {signal.strsignal(-status)}). Fix: copy it again"
         )
     if status:
-        raise RuntimeError(f"{path}: reading it failed:\n{said.decode(errors='replace')}")
+        raise RuntimeError(f"{path}: reading it failed:\n{log.decode(errors='replace')}")
     return _answered(json.loads(answer))
 
 
-def _ended(command: list[str], environment: dict[str, str], timeout_s: float) -> tuple[int | None, bytes, bytes]:
-    """Run a process that Ctrl-C, which a terminal sends to all, never reaches; its status, None if it took too long."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is blocked here is blocked in it
+def _run(command: list[str], environment: dict[str, str], timeout_s: float) -> tuple[int | None, bytes, bytes]:
+    """Run a subprocess that ignores the terminal's Ctrl-C.
+
+    Returns
+    -------
+    Exit status (None after a timeout), standard output and standard error.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the subprocess
     try:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         ) as process:
             try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)  # an interrupt that came meanwhile is raised here
-                answer, said = process.communicate(timeout=timeout_s)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a pending interrupt is raised here
+                answer, log = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 process.kill()
                 return None, b"", b""
@@ -99,18 +103,17 @@ def _ended(command: list[str], environment: dict[str, str], timeout_s: float) ->
                 raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process.returncode, answer, said
+    return process.returncode, answer, log
 
 
 def _too_slow(path: str | os.PathLike[str], timeout_s: float) -> SourceError:
     return SourceError(
-        f"{path}: reading what it holds took longer than {timeout_s:g} s; it is damaged, or its disk does not answer: "
-        "copy it again, to a disk of this machine"
+        f"{path}: reading its metadata took longer than {timeout_s:g} s. Fix: copy it again, to a disk of this machine"
     )
 
 
 def _answered(answer: dict[str, Any]) -> Metadata:
-    """Metadata, or the error, that the other process found."""
+    """Metadata from the subprocess's answer; raises if the answer is an error."""
     if "error" in answer:
         raise getattr(errors, answer["error"])(answer["message"])
     times = answer["times_min"]
@@ -131,11 +134,11 @@ def _fov(document: dict[str, Any]) -> FovInfo:
     return FovInfo(**document | lists)
 
 
-# ----------------------------------------------------------------------------------- in the other process
+# ------------------------------------------------------------------------------------------ in the subprocess
 
 
 def answer_of(path: str) -> dict[str, Any]:
-    """Metadata of a movie, or the error that a person can mend, as plain values."""
+    """Metadata of a movie, or the `PyamaError` that reading it raised, as plain values."""
     try:
         with open_reader(path) as reader:
             metadata = reader.metadata
@@ -147,9 +150,9 @@ def answer_of(path: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer on standard output, to which nothing else may write, and end in time."""
+    """Print the answer, without any other output, before the time limit."""
     path, timeout_s = sys.argv[1:]
-    signal.setitimer(signal.ITIMER_REAL, float(timeout_s) + 1)  # ends it even when the parent was killed
+    signal.setitimer(signal.ITIMER_REAL, float(timeout_s) + 1)  # also if the parent was killed
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
         json.dump(answer_of(path), out)

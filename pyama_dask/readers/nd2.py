@@ -30,19 +30,19 @@ from pyama_dask.readers.times import Stamps, choose_times
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 _TIME_SOURCE = "nd2 events (Time [s])"
 _MOST_PLANES = 10_000_000
-"""More than any recording has; such a number comes from a damaged file, and would take hours to list."""
+"""Limit above any real recording; a damaged file may announce more, which would take hours to list."""
 
 
 @dataclass(frozen=True)
 class Nd2Movie:
-    """An open ND2 file and where its frames are."""
+    """An open ND2 file and the places of its frames."""
 
     file: nd2.ND2File
-    """For metadata; not for pixels, see `nd2_chunks`."""
+    """Source of metadata, not of pixels (see `nd2_chunks`)."""
     stream: BinaryIO
-    """The open file that `file` reads from, too."""
+    """Open file that `file` also reads from."""
     chunks: dict[int, Chunk]
-    """Places of the frames that the file holds, by sequence number."""
+    """Places of the frames in the file, by sequence number."""
 
     def close(self) -> None:
         """Close the file."""
@@ -51,22 +51,22 @@ class Nd2Movie:
 
     @property
     def images(self) -> int:
-        """Number of images that were recorded, by the last sequence number."""
+        """Number of recorded images, from the last sequence number."""
         return max(self.chunks, default=-1) + 1
 
     @cached_property
     def announced(self) -> dict[str, int]:
-        """Turns of each loop, by axis, from the outermost to the innermost."""
+        """Announced length of each loop, by axis, from the outermost to the innermost."""
         return {_AXES[loop.type]: loop.count for loop in self.file.experiment if loop.type in _AXES}
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Turns of each loop by the images that the file holds.
+        """Length of each loop, from the images in the file.
 
         Raises
         ------
         SourceError
-            If their number contradicts the loops, so that the FOV of an image is not certain.
+            If their number contradicts the loops, so that the FOV of an image is ambiguous.
         """
         images, announced = self.images, math.prod(self.announced.values())
         if images == announced:
@@ -76,25 +76,26 @@ class Nd2Movie:
             if fits or (fits is None and is_usual):
                 return counts
         raise SourceError(
-            f"{self.stream.name}: its loops announce {announced} images, but it holds {images}, and which FOV and "
-            "frame they belong to is not certain. Fix: save it again in NIS-Elements, or split it"
+            f"{self.stream.name}: its loops announce {announced} images, but it holds {images}, so the FOV and frame "
+            "of each image are not certain. Fix: save it again in NIS-Elements, or split it"
         )
 
     def _likely_counts(self) -> Iterator[tuple[dict[str, int], bool]]:
-        """Yield turns of each loop, and whether they are likely without further evidence."""
+        """Yield possible loop lengths, and True if they are likely without further evidence."""
         images, announced = self.images, math.prod(self.announced.values())
-        by_time = next(iter(self.announced), "") == "T"  # so that the loops inside it tell the place of each image
+        by_time = next(iter(self.announced), "") == "T"  # the inner loops then determine the FOV of each image
         if images < announced or "T" not in self.announced:
             yield self.announced, by_time or self.announced.get("P", 1) == 1 or "T" not in self.announced
         if "T" in self.announced:
-            of_each_frame = announced // self.announced["T"]
-            if by_time or images % of_each_frame == 0:
-                yield self.announced | {"T": -(-images // of_each_frame)}, by_time
+            per_frame = announced // self.announced["T"]
+            if by_time or images % per_frame == 0:
+                yield self.announced | {"T": -(-images // per_frame)}, by_time
 
     def _fits_positions(self, counts: Mapping[str, int]) -> bool | None:
-        """Compare where images were recorded with the positions of their FOVs; None if this does not tell."""
+        """True if the recorded stage positions match the FOVs, False if they contradict, None if they do not tell."""
         places = [loop.parameters.points for loop in self.file.experiment if isinstance(loop, nd2.structures.XYPosLoop)]
-        points = np.array([point.stagePositionUm[:2] for of in places for point in of], np.float64).reshape(-1, 2)
+        points = np.array([point.stagePositionUm[:2] for group in places for point in group], np.float64)
+        points = points.reshape(-1, 2)
         if len(points) < 2:
             return None
         recorded = np.column_stack(_of_equal_length(*(recorded_values(self.stream, name) for name in "XY")))
@@ -106,7 +107,7 @@ class Nd2Movie:
         proven = len(numbers) == len(self.chunks)
         for fov, point in enumerate(points):
             other = fovs[numbers] != fov
-            near = np.linalg.norm(own[other] - point, axis=1) / 4  # a stage is never off by more
+            near = np.linalg.norm(own[other] - point, axis=1) / 4  # stage errors are always smaller
             if (np.linalg.norm(recorded[numbers][other] - point, axis=1) < near).any():
                 return False
             proven &= bool((np.linalg.norm((recorded[numbers] - own)[other], axis=1) < near).all())
@@ -114,12 +115,12 @@ class Nd2Movie:
 
     @cached_property
     def sequence(self) -> npt.NDArray[np.int64]:
-        """(P, T, Z) sequence numbers of the planes, for whatever loops the file has in whatever nesting."""
+        """(P, T, Z) sequence numbers of the planes, for loops in any nesting."""
         return _sequence(self.counts)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Contradiction between the loops and the images that the file holds."""
+        """Contradiction between the announced loops and the images in the file."""
         images, announced, used = self.images, math.prod(self.announced.values()), self.sequence.size
         if used == announced >= images:
             return ()
@@ -129,47 +130,47 @@ class Nd2Movie:
 
     @cached_property
     def held(self) -> npt.NDArray[np.bool_]:
-        """(P, T, Z) planes that the file holds, in the size of the others."""
+        """(P, T, Z) mask of the planes in the file that have the usual size."""
         return np.isin(self.sequence, np.array(sorted(self.whole_frames()), np.int64))
 
     @property
     def row_shape(self) -> tuple[int, int]:
-        """Pixels in a row, and channels of each, which lie side by side."""
+        """Pixels per row, and channels per pixel, which are interleaved."""
         return self.file.attributes.widthPx or 0, self.file.attributes.componentCount
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, uncompressed, with what pads it."""
+        """Uncompressed bytes of a row, including padding."""
         return int(self.file.attributes.widthBytes or math.prod(self.row_shape) * self.file.dtype.itemsize)
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of pixels of a frame, uncompressed."""
+        """Uncompressed bytes of a frame's pixels."""
         return int(self.file.attributes.heightPx * self.row_bytes)
 
     @property
     def is_compressed(self) -> bool:
-        """Whether frames are stored compressed, each for itself."""
+        """True if each frame is stored compressed."""
         return self.file.attributes.compressionType == "lossless"
 
     def whole_frames(self) -> list[int]:
-        """Sequence numbers of the frames that are as large as they must be, or all larger by as much."""
-        if self.is_compressed:  # the size of each comes out when it is read
+        """Sequence numbers of the frames with the expected size, or with the most frequent size if that is larger."""
+        if self.is_compressed:  # sizes are only known after decompression
             return list(self.chunks)
         sizes = Counter(chunk.size for chunk in self.chunks.values())
         usual = self.frame_bytes if self.frame_bytes in sizes else max(sizes, key=sizes.__getitem__, default=0)
         return [number for number, chunk in self.chunks.items() if chunk.size == usual >= self.frame_bytes]
 
     def rows(self, number: int, where: str) -> Iterator[npt.NDArray[np.uint8]]:
-        """Read the (H, row_bytes) bytes of a frame: some rows at a time, few enough to stay in a core's cache."""
+        """Yield the (H, row_bytes) bytes of a frame in groups of rows that fit in a core's cache."""
         chunk = self.chunks[number]
         stored = FrameBytes(self.stream, number, chunk, where)
         if self.is_compressed:
             data = zlib.decompress(stored.read(0, chunk.size))
             if len(data) != self.frame_bytes:
                 raise SourceError(
-                    f"{where} is of another size: {len(data)} bytes, not {self.frame_bytes}; "
-                    "copy the file again, or leave the frame out"
+                    f"{where} has a different size: {len(data)} bytes instead of {self.frame_bytes}. "
+                    "Fix: copy the file again, or leave out the frame"
                 )
             yield np.frombuffer(data, np.uint8).reshape(-1, self.row_bytes)
             return
@@ -180,11 +181,11 @@ class Nd2Movie:
 
 
 class Nd2Reader(FileReader[Nd2Movie]):
-    """Reads ND2 files with any nesting of time, position and z loops."""
+    """Reader of ND2 files with any nesting of time, position and z loops."""
 
     suffixes: Sequence[str] = (".nd2",)
     signatures: Sequence[bytes] = (b"\xda\xce\xbe\x0a", b"\x00\x00\x00\x0c")
-    # nd2 is Python that trusts the file: damage shows as whatever its code stumbles over
+    # nd2 is pure Python that trusts the file, so damage may raise almost any exception
     vendor_errors = (
         ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, NameError, OSError, RuntimeError,
         TypeError, ValueError, struct.error, zlib.error, ET.ParseError,
@@ -193,9 +194,9 @@ class Nd2Reader(FileReader[Nd2Movie]):
     def _open(self) -> Nd2Movie:
         if nd2.is_legacy(self.path):
             raise UnsupportedSourceError(
-                f"{self.path}: is an ND2 file of the old kind (JPEG 2000); save it again in NIS-Elements"
+                f"{self.path}: is a legacy ND2 file (JPEG 2000). Fix: save it again in NIS-Elements"
             )
-        # The map of the frames is at the end.
+        # The map of the frames is at the end of the file.
         stream = self.path.open("rb") if self.size is None else io.BufferedReader(FirstBytes(self.path, self.size))
         try:
             chunks = frame_chunks(stream)
@@ -207,7 +208,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
     def _describe(self, movie: Nd2Movie) -> Metadata:
         planes = max(math.prod(loop.count for loop in movie.file.experiment), movie.images)
         if planes > _MOST_PLANES:
-            raise SourceError(f"{self.path}: is damaged, it announces {planes} planes; copy it again")
+            raise SourceError(f"{self.path}: is damaged: it announces {planes} planes. Fix: copy it again")
         self._check_kind(movie.file)
         n_fovs, n_frames, z_planes = movie.sequence.shape
         return Metadata(
@@ -227,12 +228,12 @@ class Nd2Reader(FileReader[Nd2Movie]):
         axes = [_AXES.get(loop.type) for loop in file.experiment if loop.type in _AXES or loop.count > 1]
         problem = ""
         if file.components_per_channel != 1:
-            problem = "holds colour images; export its channels as separate grey ones"
+            problem = "holds colour images. Fix: export its channels as separate grey images"
         elif file.attributes.compressionType == "lossy":
-            problem = "is compressed with losses; save it again in NIS-Elements without"
+            problem = "has lossy compression. Fix: save it in NIS-Elements without compression"
         elif None in axes or len(set(axes)) < len(axes):
             kinds = ", ".join(loop.type for loop in file.experiment)
-            problem = f"was recorded with loops that cannot be told apart ({kinds}); split it in NIS-Elements"
+            problem = f"has an unsupported combination of loops ({kinds}). Fix: split it in NIS-Elements"
         if problem:
             raise UnsupportedSourceError(f"{self.path}: {problem}")
 
@@ -249,7 +250,7 @@ class Nd2Reader(FileReader[Nd2Movie]):
 
 
 def _sequence(counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    """(P, T, Z) sequence numbers of planes, by the turns of each loop from the outermost to the innermost."""
+    """(P, T, Z) sequence numbers of planes, from the lengths of the loops, outermost first."""
     numbers = np.arange(math.prod(counts.values())).reshape(tuple(counts.values()))
     absent = [axis for axis in "PTZ" if axis not in counts]
     order = [[*absent, *counts].index(axis) for axis in "PTZ"]
@@ -257,7 +258,7 @@ def _sequence(counts: Mapping[str, int]) -> npt.NDArray[np.int64]:
 
 
 def _of_equal_length(*lists: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-    return [of[: min(map(len, lists))] for of in lists]
+    return [values[: min(map(len, lists))] for values in lists]
 
 
 def _fov(movie: Nd2Movie, fov: int) -> FovInfo:
@@ -320,7 +321,7 @@ def _interval_min(file: nd2.ND2File) -> float | None:
 
 
 def _times(movie: Nd2Movie, recorded_ms: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Take the time of a frame from the first of its planes that the file holds."""
+    """Times of frames, each from the frame's first plane in the file."""
     first = np.argmax(movie.held, axis=2)
     numbers = np.take_along_axis(movie.sequence, first[..., None], axis=2)[..., 0]
     held = np.asarray(movie.held.any(axis=2))

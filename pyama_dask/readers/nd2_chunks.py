@@ -1,7 +1,7 @@
-"""The frames that an ND2 file really holds: where they are, and reading them.
+"""Frames that an ND2 file really holds: their places, and reading them.
 
-`nd2` gives zeros for a frame that is not in the file, and maps the file into memory: pages that were read then count
-as memory of the process, and a file that is cut off while it is read ends the process.
+`nd2` returns zeros for a missing frame and maps the file into memory. Mapped pages that were read count as memory of
+the process, and truncating the file while it is mapped kills the process.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pyama_dask.readers.nd2_map import HEADER, MAGIC, read_map
 _FRAME = re.compile(rb"ImageDataSeq\|(\d+)!(.{16})", re.DOTALL)
 _PLACE = struct.Struct("<QQ")
 _NAME_LENGTH = 4072
-"""A frame's chunk has a name of fixed length, so that the pixels begin on a boundary."""
+"""Fixed length of the name of a frame's chunk, so that the pixels are aligned."""
 _STAMP = 8
-"""Bytes of the time stamp in front of the pixels."""
+"""Bytes of the time stamp before the pixels."""
 
 
 class Chunk(NamedTuple):
@@ -31,11 +31,11 @@ class Chunk(NamedTuple):
     offset: int
     """First byte of its chunk."""
     size: int
-    """Bytes of pixels, as stored."""
+    """Stored bytes of pixels."""
 
 
 def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
-    """Find the frames in a file.
+    """Find the frames in an open file.
 
     Returns
     -------
@@ -44,24 +44,24 @@ def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
     Raises
     ------
     SourceError
-        If the file has no map, or the map names data beyond the end of the file.
+        If the file has no map, or the map refers to data beyond the end of the file.
     """
     entries, end = read_map(file)[0], file.seek(0, os.SEEK_END)
     chunks = {}
     for number, place in _FRAME.findall(entries):
         offset, size = _PLACE.unpack(place)
         room = end - offset - HEADER.size - _NAME_LENGTH
-        if size == offset and room > 0:  # written by old versions for "not known"
+        if size == offset and room > 0:  # old versions write this for "unknown"
             file.seek(offset)
             size = HEADER.unpack(file.read(HEADER.size))[2]
         if size > room:
-            raise SourceError(f"{file.name}: is damaged, frame {int(number)} lies beyond its end; copy it again")
+            raise SourceError(f"{file.name}: is damaged: frame {int(number)} lies beyond its end. Fix: copy it again")
         chunks[int(number)] = Chunk(offset, size - _STAMP)
     return chunks
 
 
 def recorded_values(file: BinaryIO, name: str) -> npt.NDArray[np.float64]:
-    """Read what was recorded with every image.
+    """Read a value that was recorded with every image.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def recorded_values(file: BinaryIO, name: str) -> npt.NDArray[np.float64]:
 
     Returns
     -------
-    Values by sequence number; none if the file has no such list.
+    Values by sequence number; empty if the file has no such list.
     """
     place = re.search(re.escape(f"CustomData|{name}!".encode()) + rb"(.{16})", read_map(file)[0], re.DOTALL)
     if place is None:
@@ -87,9 +87,9 @@ def recorded_values(file: BinaryIO, name: str) -> npt.NDArray[np.float64]:
 
 
 class FrameBytes:
-    """Bytes of a frame's pixels, as stored.
+    """Stored bytes of a frame's pixels.
 
-    Reading neither uses nor changes the position of the file, so that threads can read at the same time.
+    Reading neither uses nor changes the file position, so several threads can read at the same time.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ class FrameBytes:
     number
         Sequence number of the frame.
     chunk
-        Its place.
+        Its place in the file.
     where
         File and frame, for messages.
 
     Raises
     ------
     SourceError
-        If the frame is not at its place.
+        If the chunk at this place is not the frame.
     """
 
     def __init__(self, file: BinaryIO, number: int, chunk: Chunk, where: str) -> None:
@@ -114,20 +114,20 @@ class FrameBytes:
         name = b"ImageDataSeq|%d!" % number
         head = os.pread(self._file, HEADER.size + len(name), chunk.offset)
         if not head.startswith(MAGIC) or not head.endswith(name):
-            raise SourceError(f"{where} is not where the file's map says; the file is damaged, copy it again")
+            raise SourceError(f"{where} is not where the file's map says. Fix: copy the file again")
 
     def read(self, first: int, count: int) -> bytes:
-        """Read `count` bytes from the `first` on.
+        """Read `count` bytes from byte `first` on.
 
         Raises
         ------
         SourceError
-            If the file ends before that.
+            If the file ends before.
         """
         data = b""
-        while len(data) < count:  # one call may give less
+        while len(data) < count:  # a call may return less
             part = os.pread(self._file, count - len(data), self._start + first + len(data))
             if not part:
-                raise SourceError(f"{self._where} is cut off; copy the file again")
+                raise SourceError(f"{self._where} is cut off. Fix: copy the file again")
             data += part
         return data

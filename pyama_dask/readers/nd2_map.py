@@ -1,4 +1,4 @@
-"""The map at the end of an ND2 file, which tells where everything is.
+"""Map at the end of an ND2 file: names and offsets of all its chunks.
 
 The last 40 bytes of a file are ``ND2 CHUNK MAP SIGNATURE 0000001!`` and the offset of the map, which is a chunk (magic,
 length of its name, length of its data, name, data) of entries ``name! offset size``.
@@ -30,22 +30,22 @@ def read_map(file: BinaryIO) -> tuple[bytes, Extent]:
 
     Returns
     -------
-    The entries, and the place of the map.
+    Entries of the map, and the extent of the map in the file.
 
     Raises
     ------
     SourceError
-        If there is none.
+        If the file has no map.
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _TAIL.size))
     tail = file.read(_TAIL.size)
     if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
-        raise SourceError(f"{file.name}: is cut off, its end is not that of an ND2 file; copy it again")
+        raise SourceError(f"{file.name}: is cut off: it does not end like an ND2 file. Fix: copy it again")
     place = file.seek(_TAIL.unpack(tail)[1])
     magic, name_length, data_length = HEADER.unpack(file.read(HEADER.size))
     if magic != MAGIC:
-        raise SourceError(f"{file.name}: is damaged, its map of frames is not where it should be; copy it again")
+        raise SourceError(f"{file.name}: is damaged: it has no map of frames where expected. Fix: copy it again")
     content = file.read(min(name_length + data_length, end))
     return content[name_length:], Extent(place, HEADER.size + len(content))
 

@@ -1,4 +1,4 @@
-"""Which reader reads which file."""
+"""Registry of the readers by file suffix."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pyama_dask.readers.base import Reader
 from pyama_dask.readers.content import Places
 from pyama_dask.readers.file_reader import FileReader
 
-# Names, so that a vendor's package is imported only for a file of its format.
+# Names instead of classes, so that a vendor's package is imported only for files of its format.
 READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}
-"""Module and class that read the files with a suffix."""
+"""Module and class of the reader, by suffix."""
 PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
-"""Module with a function ``places``, for the identity of files with a suffix; none loads a vendor's package."""
+"""Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
 
 
 def open_reader(path: str | os.PathLike[str], size: int | None = None, *, times: bool = True) -> Reader:
-    """Choose the reader for a movie file by its suffix.
+    """Return the reader for a movie file, chosen by its suffix.
 
-    Checks that the file is there and begins as its format does; the rest of it is read at first need.
+    Checks that the file exists and begins like its format; the rest is read when needed.
 
     Parameters
     ----------
     path
         The movie file.
     size
-        Bytes that belong to the movie, of a file that has grown since; by default all.
+        Bytes that belong to the movie, for a file that has grown since; None for all.
     times
-        Whether its metadata has the times of frames, which some files keep with each frame.
+        False to skip the times of frames, which some files store with each frame.
 
     Raises
     ------
     SourceError
-        If there is no such file, or it is not a movie of a known format.
+        If the file is absent or not in a supported format.
     """
     module, name = check_suffix(path)
     reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path, size, times)
@@ -46,22 +46,22 @@ def open_reader(path: str | os.PathLike[str], size: int | None = None, *, times:
 
 
 def check_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Give module and class that read a file, by its suffix.
+    """Module and class of the reader for a file, by its suffix.
 
     Raises
     ------
     SourceError
-        If no known format has it.
+        If the suffix belongs to no supported format.
     """
     place = READERS.get(Path(path).suffix.lower())
     if place is None:
-        known = " or ".join(READERS)
-        raise SourceError(f"{path}: is not a movie of a known format; give a file that ends in {known}")
+        supported = " or ".join(READERS)
+        raise SourceError(f"{path}: is not a movie in a supported format. Fix: pass a file that ends in {supported}")
     return place
 
 
 def find_places(path: Path) -> Callable[[BinaryIO], Places]:
-    """Give the function that finds, in an open movie file, what its identity depends on."""
+    """Function that finds the parts of an open movie file that its identity depends on."""
     check_suffix(path)
-    found: Callable[[BinaryIO], Places] = importlib.import_module(PLACES[path.suffix.lower()]).places
-    return found
+    function: Callable[[BinaryIO], Places] = importlib.import_module(PLACES[path.suffix.lower()]).places
+    return function

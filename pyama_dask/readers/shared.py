@@ -1,7 +1,7 @@
-"""A movie that a run reads: the file that the run was planned for, checked before and after each task.
+"""The movie of a run, checked before and after each task against the file that the run was planned for.
 
-A run must not mix two movies. The driver takes a `Snapshot` before it plans, which travels with every task. A task
-compares the file with it before it reads its first frame, and looks again after its last one.
+A run must not mix two movies. The driver takes a `Snapshot` before planning and sends it with every task. A task
+compares the file with it before it reads the first frame, and again after the last one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pyama_dask.readers.state import State, changed, wait_for_clock
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A movie when its run was planned."""
+    """State of a movie at the time of planning."""
 
     path: Path
     state: State
-    """As the driver's host saw it."""
+    """State as seen by the driver's host."""
     content: Content
 
     @property
@@ -32,27 +32,27 @@ class Snapshot:
         return self.content.identity
 
     def has_identity(self, identity: str) -> bool:
-        """Whether an identity, which may have the form of older versions, is the one of this movie."""
+        """True if an identity, possibly in the form of older versions, is that of this movie."""
         return identity == (self.identity if identity.startswith(FORM) else atomic.identity(self.path))
 
     def check(self, difference: str, now: State) -> bool:
-        """See whether a movie that differs from the snapshot has only grown.
+        """Check that a movie that differs from the snapshot has only grown.
 
         Parameters
         ----------
         difference
-            Difference in words; '' if there is none.
+            Description of the difference; '' if they are equal.
         now
-            State of the movie.
+            Current state of the movie.
 
         Returns
         -------
-        Whether the movie has grown: it begins with the content that it had, as far as the samples tell.
+        True if the movie has grown: it still begins with the same content, judged by the samples.
 
         Raises
         ------
         SourceError
-            If it has changed.
+            If the movie has changed in any other way.
         """
         if not difference:
             return False
@@ -60,7 +60,7 @@ class Snapshot:
             with self.path.open("rb") as file:
                 if self.content.is_start_of(file):
                     return True
-            difference = "bytes that it had before were written over, and it grew"
+            difference = "its earlier bytes were overwritten, and it grew"
         raise changed(self.path, difference)
 
 
@@ -70,7 +70,7 @@ def take_snapshot(path: Path) -> Snapshot:
     Raises
     ------
     SourceError
-        If it cannot be read, or changes at this moment.
+        If the movie cannot be read, or changes meanwhile.
     """
     wait_for_clock(State.of(path))
     before = State.of(path)
@@ -87,37 +87,37 @@ def take_snapshot(path: Path) -> Snapshot:
 
 
 class SharedMovie:
-    """A movie that is open for the tasks of a run.
+    """Movie that is open for the tasks of a run.
 
     Parameters
     ----------
     planned
-        The movie when the run was planned.
+        Snapshot for which the run was planned.
     now
-        State of the movie, which is compared with the snapshot already.
+        Current state of the movie, already compared with the snapshot.
     """
 
     def __init__(self, planned: Snapshot, now: State) -> None:
         self.planned, self.state = planned, now
-        self.reader = open_reader(planned.path, planned.state.size, times=False)  # tasks need none
+        self.reader = open_reader(planned.path, planned.state.size, times=False)  # tasks need no times
         try:
-            _ = self.reader.metadata  # which opens the file
+            _ = self.reader.metadata  # opens the file
             self.check()
         except BaseException:
             self.reader.close()
             raise
 
     def check(self) -> None:
-        """Look again at the file, after frames were read from it.
+        """Check the file again after frames were read from it.
 
         Raises
         ------
         SourceError
-            If it has changed since the last look, or its path leads to another file.
+            If the file has changed since the last check, or the path leads to another file.
         """
         now = State.of(self.planned.path)
         difference = self.state.difference(now)
-        if not self.state.is_same_file(now):  # even if it only is a longer copy: the open file is not known any more
+        if not self.state.is_same_file(now):  # even if it is only a longer copy: the open file is no longer checked
             raise changed(self.planned.path, difference)
         self.planned.check(difference, now)
         self.state = now
@@ -127,9 +127,9 @@ _SHARED: dict[Path, SharedMovie] = {}
 
 
 def shared_movie(planned: Snapshot) -> SharedMovie:
-    """Give this process's only open movie, so that the tasks of a run find the file open and its index read.
+    """Return the only open movie of this process, so that tasks find the file open and its index read.
 
-    It stays open until `close_shared_readers`, or the end of the process; a file that has changed is opened again.
+    It stays open until `close_shared_readers` or the end of the process; a changed file is opened again.
 
     Raises
     ------
@@ -149,8 +149,8 @@ def shared_movie(planned: Snapshot) -> SharedMovie:
     return _SHARED[path]
 
 
-@atexit.register  # a worker ends with the movie open, which nd2 complains about
+@atexit.register  # nd2 complains if the movie is still open when a worker ends
 def close_shared_readers() -> None:
-    """Close the readers that `shared_movie` has left open."""
+    """Close the readers that `shared_movie` opened."""
     while _SHARED:
         _SHARED.popitem()[1].reader.close()

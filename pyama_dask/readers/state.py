@@ -1,7 +1,7 @@
-"""State of a movie file while a run reads it: whether it is still the file that the run was planned for.
+"""State of a movie file during a run: detects a change since the run was planned.
 
-What the system says of a file (device, inode, size, times of change) tells any change, and costs nothing. Hosts of a
-cluster see a file with the same size and time, but with other numbers of device and inode.
+The file's stat (device, inode, size, times of change) reveals any change at no cost. Hosts of a cluster see a file with
+the same size and time, but with different device and inode numbers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from stat import S_ISREG
 from pyama_dask.errors import SourceError
 
 SECOND = 10**9
-"""Nanoseconds."""
+"""Nanoseconds per second."""
 COARSE = 2 * SECOND
-"""Steps of a clock that has whole seconds only, on any file system."""
+"""Resolution in nanoseconds of clocks with whole seconds only, on any file system."""
 FINE = SECOND // 50
-"""Steps of other clocks: those of Linux go on every 4 or 10 ms."""
+"""Resolution in nanoseconds of other clocks: those of Linux advance every 4 or 10 ms."""
 
 
 _STEPS = (SECOND, 10**8, 10**7, 10**6, 10**5, 10**4, 1000, 100, 10, 1)
@@ -27,45 +27,45 @@ _STEPS = (SECOND, 10**8, 10**7, 10**6, 10**5, 10**4, 1000, 100, 10, 1)
 
 @dataclass(frozen=True)
 class State:
-    """What the system says of a file."""
+    """Size, times and identity of a file, from its stat."""
 
     size: int
     written: int
-    """Time of the last write, in nanoseconds."""
+    """Time of the last write in nanoseconds."""
     device: int = 0
     inode: int = 0
     changed: int = 0
-    """Time of the last write, renaming, or change of permissions, in nanoseconds."""
+    """Time in nanoseconds of the last write, renaming or change of permissions."""
 
     @classmethod
     def of(cls, path: Path) -> State:
-        """Look at a file that a path leads to.
+        """Read the state of the file at a path.
 
-        It is opened, as network file systems answer from memory otherwise.
+        The file is opened, because network file systems would otherwise answer from a cache.
 
         Raises
         ------
         SourceError
-            If it cannot be opened.
+            If the file cannot be opened, or is not a regular file.
         """
         try:
-            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))  # a pipe would wait
+            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))  # a pipe would block
             try:
-                found = os.fstat(file)
+                stat = os.fstat(file)
             finally:
                 os.close(file)
         except OSError as error:
-            raise changed(path, f"it cannot be opened any more ({error.strerror})") from error
-        if not S_ISREG(found.st_mode):
-            raise changed(path, "it is a pipe, a device or a folder now")
-        return cls(found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino, found.st_ctime_ns)
+            raise changed(path, f"it can no longer be opened ({error.strerror})") from error
+        if not S_ISREG(stat.st_mode):
+            raise changed(path, "it is now a pipe, a device or a folder")
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_dev, stat.st_ino, stat.st_ctime_ns)
 
     def is_same_file(self, now: State) -> bool:
-        """Whether two states, seen by the same host, are of the same file."""
+        """True if two states, seen by the same host, belong to the same file."""
         return (now.device, now.inode) == (self.device, self.inode)
 
     def difference(self, now: State) -> str:
-        """Say how the same path, seen by the same host, leads to something else now; '' if it does not."""
+        """Describe the difference to a state of the same path, seen by the same host; '' if equal."""
         if now == self:
             return ""
         if now.size != self.size:
@@ -77,17 +77,17 @@ class State:
         return "it was renamed or linked, or its permissions were changed"
 
     def difference_anywhere(self, now: State) -> str:
-        """Say how a movie differs from how a host, this one or another, saw it before; '' if it does not."""
+        """Describe the difference to a state seen by this or another host; '' if equal."""
         if self.is_same_file(now) or now.size != self.size:
             return self.difference(now)
-        step = max(_step(self.written), _step(now.written))  # a mount may tell the time with fewer digits
+        step = max(_step(self.written), _step(now.written))  # a mount may report times with fewer digits
         return "" if self.written // step == now.written // step else "it was written to"
 
 
 def changed(path: Path, difference: str) -> SourceError:
-    """Error of a movie that has changed, with the difference in words."""
+    """Error for a movie that has changed, with a description of the difference."""
     return SourceError(
-        f"{path}: changed while it was read: {difference}. Fix: leave the movie alone during a run, then run again"
+        f"{path}: changed while it was read: {difference}. Fix: leave the movie unchanged during a run, then run again"
     )
 
 
@@ -97,8 +97,8 @@ def _step(written: int) -> int:
 
 
 def wait_for_clock(state: State) -> None:
-    """Wait until a further write to a file that was written a moment ago would show in its time."""
+    """Wait until another write to a recently written file would change its time stamp."""
     steps = COARSE if state.written % SECOND == 0 else FINE
     age = time.time_ns() - state.written
-    if 0 <= age < steps:  # the clock of a file server may be ahead; then nothing is known
+    if 0 <= age < steps:  # negative if a file server's clock is ahead; waiting would not help
         time.sleep((steps - age) / SECOND)

@@ -1,4 +1,4 @@
-"""Times of frames from the time stamps in a file: which can be trusted, and when the movie starts."""
+"""Times of frames from the time stamps in a file: choice of the source, and start of the movie."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 NOMINAL = "nominal interval of the file"
-"""Source of times that were not recorded."""
+"""Name of the source of times that were not recorded."""
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """Time stamps of one source, by any clock."""
+    """Time stamps of one source, relative to any clock."""
 
     source: str
-    """Name of the source, in the file's own words."""
+    """Name of the source, as in the file."""
     seconds: Array
-    """(FOVs, frames), NaN where there is no stamp."""
+    """(FOVs, frames) seconds; NaN where there is no stamp."""
 
 
 def choose_times(sources: Sequence[Stamps], held: npt.NDArray[np.bool_], interval_min: float | None) -> dict[str, Any]:
@@ -34,15 +34,15 @@ def choose_times(sources: Sequence[Stamps], held: npt.NDArray[np.bool_], interva
     sources
         Time stamps, best source first.
     held
-        (FOVs, frames) of which the file holds at least one plane.
+        (FOVs, frames) mask of the frames with at least one plane in the file.
     interval_min
-        Nominal interval for FOVs without stamps; None to leave them without times.
+        Nominal interval in minutes, for FOVs without stamps; None to leave them without times.
 
     Returns
     -------
-    `Metadata.times_min` and `Metadata.time_source`.
+    Values for `Metadata.times_min` and `Metadata.time_source`, by field name.
     """
-    counted = [_from_start(of, held) for of in sources]
+    counted = [_from_start(source, held) for source in sources]
     times = np.full(held.shape, np.nan)
     names: list[str | None] = [None] * len(held)
     for fov in range(len(held)):
@@ -73,13 +73,13 @@ def _from_start(stamps: Stamps, held: npt.NDArray[np.bool_]) -> Array:
     if not starts:
         return (seconds - np.nanmin(seconds)) / 60 if np.isfinite(seconds).any() else seconds
     earliest = min(start for start, _ in starts)
-    # A stamp of the first frame is exact; only without one is the start an estimate.
+    # A stamp of the first frame is exact; otherwise the start is an estimate.
     recorded = min((start for start, first in starts if first == 0), default=np.inf)
     return np.asarray((seconds - (recorded if recorded - earliest < max(steps) else earliest)) / 60)
 
 
 def typical_step(stamps: Array) -> float:
-    """Median time from one frame to the next, by the stamps that are usable; 0 for fewer than two."""
+    """Median time from one frame to the next, from usable stamps; 0 for fewer than two."""
     chosen = np.flatnonzero(usable(stamps))
     return float(np.median(np.diff(stamps[chosen]) / np.diff(chosen))) if len(chosen) > 1 else 0.0
 
@@ -87,17 +87,17 @@ def typical_step(stamps: Array) -> float:
 def usable(stamps: Array) -> npt.NDArray[np.bool_]:
     """Find the stamps of one FOV that are in order.
 
-    These are as many as possible that increase strictly; among stamps of which only one can be right, the one that fits
-    the pace of the others.
+    The longest strictly increasing series is chosen; among alternatives for a stamp, the one that best fits the pace of
+    the others.
 
     Parameters
     ----------
     stamps
-        (T,), NaN where there is no stamp.
+        (T,) stamps; NaN where a frame has no stamp.
 
     Returns
     -------
-    (T,) mask; all False if less than half of the stamps are in order.
+    (T,) mask; all False if fewer than half of the stamps are in order.
     """
     finite = np.isfinite(stamps)
     places = np.flatnonzero(finite)
@@ -110,20 +110,20 @@ def usable(stamps: Array) -> npt.NDArray[np.bool_]:
 
 
 def _increasing(places: npt.NDArray[np.intp], values: Array) -> list[int]:
-    """Indices of one of the longest increasing series of values."""
+    """Indices of a longest increasing series of values."""
     rank = _longest_before(values)  # values before each one in the longest series that ends with it
-    left = _longest_before(-values[::-1])[::-1]
+    after = _longest_before(-values[::-1])[::-1]
     longest = int(rank.max()) + 1
     alternatives: list[list[int]] = [[] for _ in range(longest)]
-    for i in np.flatnonzero(rank + left == longest - 1).tolist():  # part of some longest series
+    for i in np.flatnonzero(rank + after == longest - 1).tolist():  # part of some longest series
         alternatives[rank[i]].append(i)
-    certain = [of[0] for of in alternatives if len(of) == 1]
+    certain = [options[0] for options in alternatives if len(options) == 1]
     expected = _along(places, places[certain], values[certain])
-    found: list[int] = []
+    series: list[int] = []
     for options in alternatives:
-        after = [i for i in options if not found or (i > found[-1] and values[i] > values[found[-1]])]
-        found.append(min(after, key=lambda i: abs(values[i] - expected[i])))
-    return found
+        possible = [i for i in options if not series or (i > series[-1] and values[i] > values[series[-1]])]
+        series.append(min(possible, key=lambda i: abs(values[i] - expected[i])))
+    return series
 
 
 def _longest_before(values: Array) -> npt.NDArray[np.intp]:
@@ -136,7 +136,7 @@ def _longest_before(values: Array) -> npt.NDArray[np.intp]:
 
 
 def _along(at: npt.NDArray[np.intp], places: npt.NDArray[np.intp], values: Array) -> Array:
-    """Values at places between and beyond some that are known, by the typical step; 0 if none is known."""
+    """Values at indices between and beyond known ones, by the typical step; 0 if none is known."""
     if not len(places):
         return np.zeros(len(at))
     step = float(np.median(np.diff(values) / np.diff(places))) if len(places) > 1 else 0.0
@@ -144,6 +144,6 @@ def _along(at: npt.NDArray[np.intp], places: npt.NDArray[np.intp], values: Array
 
 
 def extended(at: npt.NDArray[np.intp], places: npt.NDArray[np.intp], values: Array, step: float) -> Array:
-    """Values at places: between the known ones by interpolation, beyond them by a step for each place."""
+    """Values at indices: interpolated between known ones, extrapolated beyond them by a step per index."""
     beyond = np.minimum(at - places[0], 0) + np.maximum(at - places[-1], 0)
     return np.asarray(np.interp(at, places, values) + step * beyond)

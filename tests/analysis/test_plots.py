@@ -134,7 +134,7 @@ def test_fits_of_a_table_that_was_made_anew_are_warned_of(fits, tmp_path, figure
     table = tmp_path / "control_intensity_total_ch_1.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     assert plot_fits(fits).warnings == (
-        f"{fits[0].name}: {table.name} was made anew since it was fitted; fit it again",
+        f"{fits[0].name}: {table.name} has changed since it was fitted. Fix: fit it again",
     )
 
 

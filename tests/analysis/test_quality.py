@@ -258,7 +258,7 @@ class TestInspectTraces:
         report = pyama_dask.merge_samples(output, {"samples": [{"name": "a", "fovs": "all"}]})
         assert (report.cells_set, report.samples[0].cells) == (2, 7)
         before = good.read_bytes()
-        with pytest.raises(ConfigError, match="is there already"):
+        with pytest.raises(ConfigError, match="already exists"):
             pyama_dask.inspect_traces(output, write_good=good)
         assert good.read_bytes() == before
 

@@ -149,10 +149,10 @@ def _size_of_frames(key: str, value: int) -> Callable[[Path], bytes]:
 
 
 MOVIES = [
-    BadInput("nd2 absent", _movie("a.nd2", lambda _: None), ("a.nd2", "there is no such file")),
-    BadInput("czi absent", _movie("a.czi", lambda _: None), ("a.czi", "there is no such file")),
-    BadInput("below a file", lambda _: ["inspect", "run.yaml/a.czi"], ("a.czi", "there is no such file")),
-    BadInput("no name", lambda _: ["inspect", ""], ("not a movie of a known format",)),
+    BadInput("nd2 absent", _movie("a.nd2", lambda _: None), ("a.nd2", "no such file")),
+    BadInput("czi absent", _movie("a.czi", lambda _: None), ("a.czi", "no such file")),
+    BadInput("below a file", lambda _: ["inspect", "run.yaml/a.czi"], ("a.czi", "no such file")),
+    BadInput("no name", lambda _: ["inspect", ""], ("not a movie in a supported format",)),
     BadInput("name too long", lambda _: ["inspect", "a" * 300 + ".czi"], ("cannot be opened",)),
     BadInput("other suffix", _movie("a.tif", lambda _: b"II*\0"), ("a.tif", ".nd2 or .czi")),
     BadInput("nd2 empty", _movie("a.nd2", lambda _: b""), ("a.nd2", "is empty")),
@@ -179,7 +179,7 @@ MOVIES = [
         for part in (0.002, 0.2, 0.5, 0.8, 0.99)
     ),
     BadInput("nd2 with zeros at its end", _movie("a.nd2", lambda good: good.read_bytes() + bytes(100)), ("a.nd2",)),
-    BadInput("nd2 of billions of frames", _movie("a.nd2", _huge_loop), ("a.nd2", "planes; copy it again")),
+    BadInput("nd2 of billions of frames", _movie("a.nd2", _huge_loop), ("a.nd2", "planes. Fix: copy it again")),
     BadInput("nd2 of no height", _movie("a.nd2", _size_of_frames("uiHeight", 0)), ("a.nd2",)),
     BadInput("nd2 without components", _movie("a.nd2", _size_of_frames("uiComp", 0)), ("a.nd2",)),
     BadInput(
@@ -197,7 +197,7 @@ MOVIES = [
     BadInput(
         "czi with channels of two sizes",
         _other_kind(_planes(({"C": 0}, noise(6, 7)), ({"C": 1}, noise(3, 4))), "a.czi"),
-        ("a.czi", "of another size"),
+        ("a.czi", "has a different size"),
     ),
     BadInput("nd2 of float with NaN", _planned("a.nd2", _float_nd2), ("a.nd2", "float32 pixels", "16-bit")),
     BadInput(
@@ -269,7 +269,7 @@ CONFIGS = [
     BadInput("number of 5000 digits", _text(GOOD + f"seed: {'9' * 5000}\n"), (YAML, "a number of 5000 characters")),
     BadInput("value of a megabyte", _text("input: " + "a" * 10**6), (YAML, "a value of 1000000 characters")),
     BadInput("two documents", _text(GOOD + "---\na: 1\n"), (YAML,)),
-    BadInput("config that is a movie", lambda _: ["run", MOVIE], (MOVIE, "'pyama-dask init' writes a config")),
+    BadInput("config that is a movie", lambda _: ["run", MOVIE], (MOVIE, "run 'pyama-dask init'")),
     BadInput("config that is a directory", lambda _: ["run", "."], ("cannot be read as a config",)),
     BadInput(
         "config that is a fifo",

@@ -93,7 +93,7 @@ class TestProgram:
         assert told.returncode == 2
         assert told.stdout == ""
         assert told.stderr.startswith("pyama-dask: ")
-        assert "none.czi: there is no such file" in told.stderr
+        assert "none.czi: no such file" in told.stderr
         assert told.stderr.count("\n") == 1
 
     def test_broken_settings_of_dask_are_one_message(self, here, run_yaml):
@@ -557,7 +557,7 @@ class TestPipes:
 
 def test_names_that_command_a_terminal_are_printed_as_text(call, here):
     status, _, error = call("inspect", "a\x1b[2J\x9b\r.nd2")
-    assert (status, error) == (2, "pyama-dask: a\\x1b[2J\\x9b\\r.nd2: there is no such file; check the path\n")
+    assert (status, error) == (2, "pyama-dask: a\\x1b[2J\\x9b\\r.nd2: no such file. Fix: check the path\n")
     for module in (Path(pyama_dask.__file__).parent / "cli").glob("*.py"):
         assert not re.search(r"\bprint\(", module.read_text()) or module.name in ("app.py", "signals.py")
     (here / LOG).parent.mkdir()

@@ -72,10 +72,10 @@ def test_what_is_in_the_file_is_part_of_its_identity(file):
     [
         ("LOGISTIC = 3", "is of type int, but must be a pyama_dask.fitting.Model"),
         ("def logistic(t): return t", r"its curve \(.*growth\.py, line \d+\) fails: TypeError"),
-        ("def logistic(t, p): return p", r"its curve .*line \d+\) gives an array \(2, 3\), but must"),
+        ("def logistic(t, p): return p", r"its curve .*line \d+\) returns an array \(2, 3\), but must"),
         ("def logistic(t, p): return np.full((2, 24), np.nan)", r"is not finite at its start values"),
         ("def by_hand(t, p, wanted): return np.zeros((2, len(wanted), 24))", r"its slopes .*line \d+\) by .top. are"),
-        ("def by_hand(t, p, wanted): return np.zeros((2, 24))", r"its slopes .* gives an array \(2, 24\), but"),
+        ("def by_hand(t, p, wanted): return np.zeros((2, 24))", r"its slopes .* returns an array \(2, 24\), but"),
         ("def logistic(t, p): t += 1; return p[:, :1] * t", r"its curve .*line \d+\) changes the arrays that"),
         ("def logistic(t, p): p[:] = 1; return p[:, :1] * t", r"its curve .* changes the arrays that it is given"),
         ("def logistic(t, p): return p[:, :1] * t * 1j", r"its curve .* fails: TypeError"),
@@ -97,7 +97,7 @@ def test_what_is_no_model_is_refused_with_its_line(tmp_path, more, said):
     [
         ("raise ValueError('too hot')", r"fails: ValueError: too hot"),
         ("raise SystemExit(5)", r"fails: SystemExit: 5"),
-        ("return times", r"gives an array \(1, 120\), but must give \(2, 120\)"),
+        ("return times", r"returns an array \(1, 120\), but must return \(2, 120\)"),
     ],
 )
 def test_one_that_breaks_while_it_fits_is_named_with_its_line(tmp_path, breaks, said):
@@ -110,7 +110,7 @@ def test_one_that_breaks_while_it_fits_is_named_with_its_line(tmp_path, breaks, 
 
 
 def test_one_that_is_not_there():
-    with pytest.raises(ConfigError, match=r"'logistics' is not a model; known are: maturation, .*; or name one as"):
+    with pytest.raises(ConfigError, match=r"'logistics' is not a model; known are: maturation, .*\. Fix: use one"):
         find_model("logistics")
     with pytest.raises(ConfigError, match=r"'two-rate-onset' is not .*; did you mean two_rate_onset\?"):
         find_model("two-rate-onset")

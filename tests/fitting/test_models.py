@@ -222,9 +222,9 @@ def test_a_model_is_changed_by_name_of_parameter():
         ({"t0": {"default": 2.0}}, "t0: 2 must be a number from -1 to 1"),
         ({"t0": {"default": float("nan")}}, "t0: nan must be a number"),
         ({"t0": {"high": float("inf")}}, "t0: 0 must be a number from -1 to inf"),
-        ({"t0": {"low": 0.5}}, "t0: 0 must be a number from 0.5 to 1; change its start or the bounds"),
+        ({"t0": {"low": 0.5}}, "t0: 0 must be a number from 0.5 to 1. Fix: change its start or the bounds"),
         ({"t0": {"low": 3.0}}, "t0: its low 3 is above its high 1"),
-        ({"t0": {"low": 0.0, "high": 0.0}}, "t0: both bounds are 0; fix it instead"),
+        ({"t0": {"low": 0.0, "high": 0.0}}, "t0: both bounds are 0. Fix: set it to fixed"),
     ],
 )
 def test_what_a_parameter_cannot_be_is_refused(changes, said):

@@ -123,11 +123,11 @@ class TestSegmentation:
         ("name", "what"),
         [
             ("fails", "failed: ZeroDivisionError: "),
-            ("ragged", r"gave list \(.*\), but must give an array"),
-            ("on_device", r"gave OnDevice \(RuntimeError: requires grad\), but must give an array"),
-            ("half", r"gave uint16 \(3, 8\), but must give uint8 or uint16 \(6, 8\)"),
-            ("fractions", r"gave float64 \(6, 8\), but must give uint8"),
-            ("nothing", r"gave object \(\), but must give uint8"),
+            ("ragged", r"returned list \(.*\), but must return an array"),
+            ("on_device", r"returned OnDevice \(RuntimeError: requires grad\), but must return an array"),
+            ("half", r"returned uint16 \(3, 8\), but must return uint8 or uint16 \(6, 8\)"),
+            ("fractions", r"returned float64 \(6, 8\), but must return uint8"),
+            ("nothing", r"returned object \(\), but must return uint8"),
         ],
     )
     def test_a_preprocessor(self, chosen, name, what):
@@ -139,8 +139,8 @@ class TestSegmentation:
         ("name", "what"),
         [
             ("fails", "failed: ZeroDivisionError: "),
-            ("half", r"gave uint16 \(3, 8\), but must give whole-number labels of shape \(6, 8\)"),
-            ("fractions", r"gave float64 \(6, 8\), but must give whole-number labels"),
+            ("half", r"returned uint16 \(3, 8\), but must return whole-number labels of shape \(6, 8\)"),
+            ("fractions", r"returned float64 \(6, 8\), but must return whole-number labels"),
         ],
     )
     def test_a_segmenter(self, chosen, name, what):
@@ -158,14 +158,14 @@ class TestTracker:
         ("name", "given", "where", "what"),
         [
             ("fails", {}, "FOV 1", "failed: ZeroDivisionError: "),
-            ("nothing", {}, "FOV 1", r"gave NoneType \(.*\), but must give one array a frame"),
+            ("nothing", {}, "FOV 1", r"returned NoneType \(.*\), but must return one array per frame"),
             ("breaks_off", {}, "FOV 1", "failed: ZeroDivisionError: "),
-            ("one_frame", {}, "FOV 1", "gave 1 arrays, but must give one for each of 3 frames"),
-            ("odd_ids", {}, "0", r"gave float64 \(3,\), but must give one whole number for each of 3 boxes"),
-            ("too_few", {}, "0", r"gave int64 \(2,\), but must give one whole number for each of 3 boxes"),
-            ("twice", {}, "0", "gave id 2 to several boxes, but must give every id once a frame"),
-            ("ids", {"first": 0}, "0", "gave ids 0 to 2, but must give ids of 1 to 4294967295"),
-            ("ids", {"first": 2**32 - 2}, "0", "gave ids 4294967294 to 4294967296, but must give ids of 1 to"),
+            ("one_frame", {}, "FOV 1", "returned 1 arrays, but must return one for each of 3 frames"),
+            ("odd_ids", {}, "0", r"returned float64 \(3,\), but must return one whole number for each of 3 boxes"),
+            ("too_few", {}, "0", r"returned int64 \(2,\), but must return one whole number for each of 3 boxes"),
+            ("twice", {}, "0", "returned id 2 to several boxes, but must return every id once a frame"),
+            ("ids", {"first": 0}, "0", "returned ids 0 to 2, but must return ids of 1 to 4294967295"),
+            ("ids", {"first": 2**32 - 2}, "0", "returned ids 4294967294 to 4294967296, but must return ids of 1 to"),
         ],
     )
     def test_what_is_wrong_is_refused(self, bench, chosen, name, given, where, what):
@@ -186,9 +186,9 @@ class TestFeature:
         ("name", "what"),
         [
             ("fails", "failed: ZeroDivisionError: "),
-            ("one_number", r"gave int64 \(\), but must give one number for each of 3 objects"),
-            ("words", r"gave <U1 \(3,\), but must give one number for each of 3 objects"),
-            ("nothing", r"gave object \(\), but must give one number"),
+            ("one_number", r"returned int64 \(\), but must return one number for each of 3 objects"),
+            ("words", r"returned <U1 \(3,\), but must return one number for each of 3 objects"),
+            ("nothing", r"returned object \(\), but must return one number"),
         ],
     )
     def test_what_is_wrong_is_refused(self, chosen, kind, name, what):

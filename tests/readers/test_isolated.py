@@ -130,7 +130,7 @@ class TestFramesOfAnotherSize:
             fov = reader.metadata.fovs[0]
             assert (fov.shape, fov.missing) == ((6, 8), (2,))
             assert np.array_equal(reader.read_frame(0, 1)[0], noise(6, 8))
-            with pytest.raises(MissingFrameError, match=r"FOV 0 .*frame 2.*not in the size of the others"):
+            with pytest.raises(MissingFrameError, match=r"FOV 0 .*frame 2.*has another size"):
                 reader.read_frame(0, 2)
 
     def test_czi_mosaic(self, tmp_path):
@@ -151,7 +151,10 @@ class TestFramesOfAnotherSize:
         less = content.replace(height + (40).to_bytes(4, "little"), height + (30).to_bytes(4, "little"))
         assert less != content
         (tmp_path / "a.nd2").write_bytes(less)
-        with open_reader(tmp_path / "a.nd2") as reader, pytest.raises(SourceError, match="frame 1 is of another size"):
+        with (
+            open_reader(tmp_path / "a.nd2") as reader,
+            pytest.raises(SourceError, match="frame 1 has a different size"),
+        ):
             reader.read_frame(0, 1)
 
 

@@ -366,7 +366,7 @@ class TestMemory:
 
 
 class TestUnsupported:
-    @pytest.mark.parametrize(("kind", "message"), [(Colour, "colour"), (Lossy, "losses")])
+    @pytest.mark.parametrize(("kind", "message"), [(Colour, "colour"), (Lossy, "lossy")])
     def test_nd2(self, tmp_path, kind, message):
         with kind(tmp_path / "a.nd2", {"T": 1, "C": 3, "Y": 5, "X": 6}) as writer:
             writer.write_frame(0, noise((3, 5, 6)))
@@ -487,9 +487,7 @@ class TestMissing:
                     if (p, t, c, z) not in absent:
                         assert np.array_equal(reader.read_frame(p, t, channels=[c], z=z)[0], data[p, t, c, z])
                     else:
-                        with pytest.raises(
-                            MissingFrameError, match=rf"frame {t}: .* in channels \[{c}\] and plane {z}"
-                        ):
+                        with pytest.raises(MissingFrameError, match=rf"frame {t} in channels \[{c}\], plane {z}"):
                             reader.read_frame(p, t, channels=[c], z=z)
 
     def test_a_tile_of_a_czi(self, tmp_path):
@@ -612,7 +610,7 @@ class TestDamage:
             open_reader(tmp_path / "a.tif")
 
     def test_absent(self, tmp_path, suffix):
-        with pytest.raises(SourceError, match=rf"a\.{suffix}: there is no such file"):
+        with pytest.raises(SourceError, match=rf"a\.{suffix}: no such file"):
             open_reader(tmp_path / f"a.{suffix}")
 
     def test_directory(self, tmp_path, suffix):
@@ -622,7 +620,7 @@ class TestDamage:
 
     def test_empty(self, tmp_path, suffix):
         (tmp_path / f"a.{suffix}").touch()
-        with pytest.raises(SourceError, match=rf"a\.{suffix}: is empty"):
+        with pytest.raises(SourceError, match=rf"a\.{suffix}: the file is empty"):
             open_reader(tmp_path / f"a.{suffix}")
 
     def test_text(self, tmp_path, suffix):
@@ -739,9 +737,7 @@ class TestDamage:
         with open_reader(movie.path) as reader:
             reader.read_frame(0, 0)
             assert reader.metadata.fovs[0].missing == (1,)
-            with pytest.raises(
-                MissingFrameError, match=r"FOV 0 \(.*\) has no frame 1: .* not in the size of the others"
-            ):
+            with pytest.raises(MissingFrameError, match=r"FOV 0 \(.*\) has no frame 1 .* has another size"):
                 reader.read_frame(0, 1)
 
 

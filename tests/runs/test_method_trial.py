@@ -98,7 +98,7 @@ class TestEveryKind:
 
     @pytest.mark.parametrize("body", ["return None", "return 'cells'", "return [[1], [2, 3]]", "return {}"])
     def test_what_is_no_array_of_its_kind_is_refused_with_key_name_and_line(self, tried, kind, body):
-        said = rf"^{KEYS[kind]}, tried on made data.*: the {kind} '.*plug\.py:f' \(.*plug\.py, line {LINE}\) gave "
+        said = rf"^{KEYS[kind]}, tried on made data.*: the {kind} '.*plug\.py:f' \(.*plug\.py, line {LINE}\) returned "
         with pytest.raises(ConfigError, match=said):
             tried(kind, body)
 
@@ -169,11 +169,14 @@ class TestSegmentation:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
-            ("return frame.T", r"gave uint16 \(240, 200\), but must give whole-number labels of shape \(200, 240\)"),
-            ("return frame > 5", "gave bool"),
+            (
+                "return frame.T",
+                r"returned uint16 \(240, 200\), but must return whole-number labels of shape \(200, 240\)",
+            ),
+            ("return frame > 5", "returned bool"),
             (
                 "return (frame > 10000).astype('int8') * 2 - 1",
-                "gave 2 labels of -1 to 1, but must give 0",
+                "returned 2 labels of -1 to 1, but must return 0",
             ),
         ],
     )
@@ -203,10 +206,10 @@ class TestTracker:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
-            ("return link(frame)[:2]", "gave 2 arrays, but must give one for each of 3 frames"),
-            ("return [ids - 1 for ids in link(frame)]", "data, frame 0: .* gave ids 0 to "),
-            ("return [ids // 2 + 1 for ids in link(frame)]", "gave id 2 to several boxes"),
-            ("return [ids if len(ids) else None for ids in link(frame)]", "data, frame 1: .* gave object"),
+            ("return link(frame)[:2]", "returned 2 arrays, but must return one for each of 3 frames"),
+            ("return [ids - 1 for ids in link(frame)]", "data, frame 0: .* returned ids 0 to "),
+            ("return [ids // 2 + 1 for ids in link(frame)]", "returned id 2 to several boxes"),
+            ("return [ids if len(ids) else None for ids in link(frame)]", "data, frame 1: .* returned object"),
         ],
     )
     def test_ids_that_cannot_be(self, tried, body, said):
@@ -223,7 +226,7 @@ class TestFeature:
     @pytest.mark.parametrize("kind", ["phase feature", "fluorescence feature"])
     def test_a_frame_without_cells_is_tried_too(self, tried, kind):
         values = {"phase feature": "frame.area", "fluorescence feature": "frame.mean"}[kind]
-        with pytest.raises(ConfigError, match=r"gave float64 .*, but must give one number for each of 0 obj"):
+        with pytest.raises(ConfigError, match=r"returned float64 .*, but must return one number for each of 0 obj"):
             tried(kind, f"return {values} if len({values}) else np.ones(1)")
         (warning,) = tried(kind, f"return {values} / {values}.max()")
         assert "ValueError: zero-size array" in warning
@@ -252,7 +255,9 @@ class TestRuns:
     def test_a_wrong_return_ends_a_run_before_it_writes(self, small_czi, tmp_path, changes):
         document = config(small_czi, tmp_path / "out", changes("return frame / 2"))
         for plan in (plan_run, pyama_dask.run):
-            with pytest.raises(ConfigError, match=r"gave float64 \(200, 240\), but must give whole-number labels"):
+            with pytest.raises(
+                ConfigError, match=r"returned float64 \(200, 240\), but must return whole-number labels"
+            ):
                 plan(as_config(document))
         assert not (tmp_path / "out").exists()
 

@@ -857,7 +857,7 @@ class TestFailures:
         for part in (
             "FOV 0, frame 0: the segmenter",
             f":no_labels' ({plugins}, line",
-            "gave float64 (200, 240), but must give whole-number",
+            "returned float64 (200, 240), but must return whole-number",
         ):
             assert part in report.fovs[0].reason
 
@@ -1037,7 +1037,7 @@ class TestRefusals:
             ({"params.colour": 3}, ConfigError, r"params\.colour: is not a key"),
             ({"cluster": {"kind": "local", "memory": "16MiB"}}, PlanError, r"would need \d+ MiB"),
             ({"input": "none.czi"}, SourceError, "none.czi"),
-            ({"input": __file__}, SourceError, "is not a movie of a known format"),
+            ({"input": __file__}, SourceError, "is not a movie in a supported format"),
         ],
     )
     def test_a_config_that_does_not_fit(self, small_czi, tmp_path, refuses, changes, error, match):

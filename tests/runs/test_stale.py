@@ -162,7 +162,7 @@ def test_an_edited_method_is_run_again(small_czi, tmp_path):
 
 def test_a_preprocessor_must_give_whole_numbers(small_czi, tmp_path):
     (tmp_path / "plugin.py").write_text("def brighten(frame):\n    return frame / 65535\n")
-    with pytest.raises(ConfigError, match=r"params.preprocess, .* the preprocessor .*:brighten' .* gave float64"):
+    with pytest.raises(ConfigError, match=r"params.preprocess, .* the preprocessor .*:brighten' .* returned float64"):
         run(small_czi, tmp_path / "out", {"params.preprocess": [f"{tmp_path / 'plugin.py'}:brighten"]})
     assert not (tmp_path / "out").exists()
 

@@ -46,7 +46,7 @@ class Tracks:
     lines: tuple[tuple[int, int, int, int], ...]
     """Label, first frame, last frame and label of the parent of every piece."""
     renumbered: bool
-    """Whether labels are others than the cells'."""
+    """True if labels differ from the cell numbers."""
 
     @classmethod
     def of(cls, cell: Numbers, frame: Numbers) -> Tracks:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("parquet", "csv-wide", "geff", "ctc")
-"""What an output can be exported as."""
+"""Formats of an export."""
 EXPORTED = "exported"
 """Folder of the output for exports, a folder a format, unless another one is named."""
 RECORD = "pyama_dask_export.json"
-"""File in an export that says what it is."""
+"""File that describes an export."""
 TABLE = "traces.parquet"
 """File of all traces in an export to Parquet."""
 _MODULES: Mapping[str, str] = {"csv-wide": "wide", "geff": "geff", "ctc": "ctc"}
@@ -40,16 +40,16 @@ WriteFov = Callable[[Sources, int, "pd.DataFrame", Path], str | None]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and what was not."""
+    """Contents of an export, and what was left out."""
 
     directory: Path
     format: str
     fovs: tuple[int, ...]
     left_out: tuple[int, ...]
-    """FOVs that it should have had; the warnings say why."""
+    """FOVs that are missing; the warnings give the reasons."""
     warnings: tuple[str, ...]
     cells_set: int = 0
-    """Cells of which overrides have set rows good or not."""
+    """Cells whose rows were set good or bad by overrides."""
 
     @property
     def exit_status(self) -> int:
@@ -66,34 +66,34 @@ def export_traces(
     good: str | Path | None = None,
     force: bool = False,
 ) -> ExportReport:
-    """Write the traces of an output in a format of other programs; one FOV is in memory at a time.
+    """Export the traces of an output to a format of other programs; one FOV is in memory at a time.
 
     Parameters
     ----------
     output
-        Output directory of a run, or of an older program; what is there stays as it is.
+        Output directory of a run or an older program; it stays unchanged, apart from the exports in it.
     to
-        ``parquet``: one table of all traces. ``csv-wide``: a CSV a FOV and feature, times down and cells across.
-        ``geff``: tracks as graphs, one a FOV. ``ctc``: labels and tracks as in the Cell Tracking Challenge.
+        ``parquet``: one table of all traces. ``csv-wide``: one CSV per FOV and feature, times down and cells across.
+        ``geff``: tracks as graphs, one per FOV. ``ctc``: labels and tracks as in the Cell Tracking Challenge.
     directory
-        Folder for it; by default a folder in the output, such as ``exported/geff``. The files of an earlier export to
-        the same format are replaced when the new ones are complete; other files stay, and the warnings name them.
+        Folder of the export; by default one in the output, such as ``exported/geff``. Files of an earlier export to
+        the same format are replaced once the new ones are complete; other files stay, and the warnings name them.
     samples
-        ``samples.yaml``, or what is in it: only their FOVs, with a column of the sample, or in a folder of each.
+        Path of a ``samples.yaml``, or its contents: export only these FOVs, with a sample column or a folder each.
     good
-        YAML of overrides; ``good.yaml`` in the output, if there is one, unless another one is named.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
     force
-        Whether to export to a folder that holds other files, and to overwrite files that were changed since.
+        True to export to a folder that holds other files, and to overwrite files that were changed since.
 
     Raises
     ------
     ConfigError
-        If there is no such format, or the samples or overrides are not valid.
+        If the format is unknown, or the samples or overrides are invalid.
     OutputError
-        If `output` is none of a run or has nothing to export, or `directory` holds something else, is part of the
-        output, or cannot be written to.
+        If `output` is not the output of a run or has nothing to export, or `directory` holds something else, is part
+        of the output, or is not writable.
     TableError
-        If a table of traces cannot be read.
+        If a table of traces is unreadable.
     """
     if to not in FORMATS:
         raise ConfigError(f"{quoted(to)}: is no format that is known; known are {', '.join(FORMATS)}")
@@ -117,7 +117,7 @@ def export_traces(
 
 
 def _place(output: Path, to: str, directory: str | Path | None) -> Path:
-    """Folder for an export; refuses one that is something else, or has to do with the output."""
+    """Folder for an export; refuses one with other contents, or one that overlaps with the output."""
     here = Path(os.path.realpath(output))
     place = Path(directory) if directory is not None else here / EXPORTED / to
     there = Path(os.path.realpath(place))
@@ -128,7 +128,7 @@ def _place(output: Path, to: str, directory: str | Path | None) -> Path:
 
 
 def _check_place(place: Path, by: str, force: bool) -> None:
-    """Refuse a folder that holds something else than an earlier export to the same format, or a changed one."""
+    """Refuse a folder that does not hold an earlier export to the same format, or holds a changed one."""
     if place.exists() and not place.is_dir():
         raise OutputError(f"{place}: is not a folder. Fix: choose another one")
     exports = {entry.by for entry in read_manifest(place).values() if entry.by.startswith("export ")}
@@ -151,7 +151,7 @@ def _longest_names(wanted: Mapping[str, list[int]], sources: Sources) -> Iterato
 
 
 def _other_files(place: Path) -> Iterator[str]:
-    """Words for files in the folder of an export that are not part of it."""
+    """Warn about files in the folder of an export that do not belong to it."""
     known = {MANIFEST, *read_manifest(place)}
     others = sorted({file.relative_to(place).as_posix() for file in files_below(place)} - known)
     if others:
@@ -160,7 +160,7 @@ def _other_files(place: Path) -> Iterator[str]:
 
 
 def _describe(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) -> None:
-    """Say what an export is, and what is in it."""
+    """Write the description of an export."""
     document = {
         "format": to, "output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(fovs),
         "time_units": "min", "files": sorted(path.name for path in folder.iterdir()),
@@ -169,7 +169,7 @@ def _describe(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) ->
 
 
 def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
-    """Write FOV by FOV, in a folder of each sample; gives those that could not be written, with the reason."""
+    """Write FOV by FOV, in one folder per sample; return the reasons for FOVs that could not be written."""
     write_fov: WriteFov = import_module(f"pyama_dask.analysis.export.{_MODULES[to]}").write_fov
     refused: dict[int, str] = {}
     for sample, fovs in wanted.items():
@@ -181,7 +181,7 @@ def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: P
 
 
 def _write_parquet(sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
-    """Write one table of all FOVs, with a column of the sample if there are any."""
+    """Write one table of all FOVs, with a sample column if there are samples."""
     fovs = [fov for of in wanted.values() for fov in of]
     columns = (*BASE_COLUMNS, *sources.features(fovs))
     has_samples = list(wanted) != [""]

@@ -64,7 +64,7 @@ def _write_graph(path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDAr
 
 
 def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetadata:
-    """What is said of a graph: its axes with units, and its properties."""
+    """Metadata of a graph: its axes with units, and its properties."""
     units = {"t": "minute", "y": space_unit, "x": space_unit} | dict.fromkeys(_CORNERS, "pixel")
     known = {
         name: PropMetadata(identifier=name, dtype=values.dtype.name, unit=units.get(name))

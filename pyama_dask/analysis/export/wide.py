@@ -1,4 +1,4 @@
-"""Wide CSV: a file a FOV and feature, times down and cells across, of the rows that are good."""
+"""Wide CSV: one file per FOV and feature, times down and cells across, with good rows only."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Methods that other packages have, as ready plugins: thin, and without these packages until they are called."""
+"""Ready plugins: thin wrappers around methods of other packages, which are imported only when called."""

@@ -1,6 +1,6 @@
-"""Tracking by btrack: Bayesian updates with a Kalman filter, then the best way to join pieces of tracks.
+"""Tracking by btrack: Bayesian updates with a Kalman filter, then globally optimal joining of track fragments.
 
-Ulicna et al. 2021, doi:10.3389/fcomp.2021.734559. The models are made here, as btrack would download its own.
+Ulicna et al. 2021, doi:10.3389/fcomp.2021.734559. The models are defined here, because btrack would download its own.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ def link(
     join_distance: Pixels = 40.0,
     join_frames: Whole = 2,
 ) -> list[npt.NDArray[np.int64]]:
-    """Give every object of every frame its track id; cells are followed by the centres of their boxes.
+    """Assign a track id to every object; cells are followed by the centres of their boxes.
 
-    Cells move at a steady speed, with noise, and do not divide. What is in no track is a track of its own.
+    Cells move at constant speed with noise and do not divide. An object outside all tracks gets a separate track.
 
     Parameters
     ----------
     per_frame
-        (N, 4) boxes of the objects of every frame.
+        (N, 4) boxes of the objects in each frame.
     max_search_radius
-        Pixels from where a cell is expected to where it may be found.
+        Largest distance in pixels between expected and observed position.
     motion_noise
-        Pixels a frame by which a cell may change its way; raise it where cells make wide steps.
+        Change of motion in pixels per frame; raise it if cells move in large steps.
     max_lost
-        Frames for which a cell may be missing before its track ends.
+        Number of frames for which a cell may be missing before its track ends.
     accuracy
-        Of the integral of probabilities; the wider, the less a cell has to be where it is expected.
+        Width of the integration of probabilities; larger values tolerate larger deviations from expected positions.
     prob_not_assign
         Probability that a cell is not found in the next frame.
     join_distance, join_frames
-        Pixels and frames over which pieces of tracks are joined afterwards; 0 frames for not at all.
+        Largest gaps in pixels and frames over which track fragments are joined; 0 frames for no joining.
 
     Returns
     -------
-    For every frame (N,) ids from 1, in the order in which the tracks begin.
+    (N,) ids per frame, counting from 1 in the order in which the tracks begin.
     """
     counts = [len(boxes) for boxes in per_frame]
-    first = np.arange(sum(counts))  # object with which the track of each begins
+    first = np.arange(sum(counts))  # index of the first object in each object's track
     seen = np.flatnonzero(counts)
     if any(after - before <= max_lost for before, after in pairwise(seen)):
         with tracker() as tracking:
@@ -78,21 +78,21 @@ def link(
             if join_frames:
                 tracking.optimise(options={"msg_lev": "GLP_MSG_OFF"})
             if not tracking.n_tracks:
-                raise RuntimeError("btrack found no tracks, and does not say why")
+                raise RuntimeError("btrack found no tracks and gave no reason")
             for track in tracking.refs:
-                real = [number for number in track if number >= 0]  # others stand for frames without the cell
+                real = [number for number in track if number >= 0]  # negative numbers stand for missing frames
                 first[real] = min(real, default=0)
     ids = np.unique(first, return_inverse=True)[1].astype(np.int64) + 1
     return np.split(ids, np.cumsum(counts)[:-1]) if counts else []
 
 
 def check(**_: Any) -> None:
-    """See whether btrack's compiled library can be loaded.
+    """Check that btrack's compiled library can be loaded.
 
     Raises
     ------
     ConfigError
-        If not; says why.
+        If it cannot; the message says why.
     """
     with tracker():
         pass
@@ -100,20 +100,20 @@ def check(**_: Any) -> None:
 
 @contextmanager
 def tracker() -> Iterator[Any]:
-    """Give a tracker of btrack, which is told to be quiet; see `check` for errors."""
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of pydantic, in btrack
+    """Yield a silent btrack tracker; raises as `check` does."""
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # from pydantic, in btrack
         import btrack
 
         log = logging.getLogger("btrack")
-        log.handlers, log.propagate = [logging.NullHandler()], False  # it has one of its own, for every step
+        log.handlers, log.propagate = [logging.NullHandler()], False  # its own handler reports every step
         try:
             made = btrack.BayesianTracker(verbose=False)
         except Exception as error:
             if not isinstance(error.__cause__, OSError):
                 raise
             raise ConfigError(
-                f"btrack cannot load its library: {error.__cause__}; version 0.7 needs libstdc++ of GCC 13 or newer, "
-                "which Debian 13, Ubuntu 24.04 and environments of conda-forge have"
+                f"btrack cannot load its library: {error.__cause__}. Fix: install libstdc++ of GCC 13 or newer (for "
+                "btrack 0.7), as in Debian 13, Ubuntu 24.04 and conda-forge"
             ) from error
         with made:
             yield made
@@ -126,7 +126,7 @@ def _configuration(**models: Any) -> Any:
 
 
 def _motion(noise: float, max_lost: int, accuracy: float, prob_not_assign: float) -> Any:
-    """Cells that keep their speed, in pixels a frame; z is there, and always 0."""
+    """Motion model of constant speed, in pixels per frame; z is always 0."""
     from btrack.models import MotionModel
 
     return MotionModel(
@@ -145,7 +145,7 @@ def _motion(noise: float, max_lost: int, accuracy: float, prob_not_assign: float
 
 
 def _hypotheses(join_distance: float, join_frames: int) -> Any:
-    """What pieces of tracks may be: false, begun, ended, or parts of one; the weights are those of btrack's cells."""
+    """Hypotheses about track fragments: false, begun, ended, or linked; the weights are btrack's for cells."""
     from btrack.models import HypothesisModel
 
     return HypothesisModel(
@@ -168,19 +168,19 @@ def _hypotheses(join_distance: float, join_frames: int) -> Any:
 
 
 def _volume(per_frame: Sequence[Boxes]) -> tuple[tuple[float, float], ...]:
-    """Extent of x, y and z; the frame's own is not known here, and counts at its border only."""
+    """Extent of x, y and z: that of the boxes, because the frame size is unknown here and matters only at borders."""
     bottom, right = np.concatenate([boxes[:, 2:] for boxes in per_frame]).max(0)
     return (0.0, float(right)), (0.0, float(bottom)), (-1e5, 1e5)
 
 
 def _objects(per_frame: Sequence[Boxes]) -> list[Any]:
-    """Centres of boxes as btrack has them, in order; it numbers them so."""
+    """Centres of boxes as btrack objects, in the order in which btrack numbers them."""
     from btrack.btypes import PyTrackObject
 
-    found = []
+    objects = []
     for t, boxes in enumerate(per_frame):
         for y0, x0, y1, x1 in boxes.tolist():
             one = PyTrackObject()
             one.t, one.y, one.x, one.z = t, (y0 + y1) / 2, (x0 + x1) / 2, 0.0
-            found.append(one)
-    return found
+            objects.append(one)
+    return objects

@@ -1,6 +1,6 @@
 """Segmentation by Cellpose-SAM (Pachitariu et al. 2025, doi:10.1101/2025.04.28.651001).
 
-Its weights, of 1.2 GB, are never fetched by a run: workers often have no network, and many would fetch them at once.
+A run never downloads its weights (1.2 GB): workers often have no network, and many would download them at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pyama_dask.config.units import Fraction, Whole
 from pyama_dask.errors import ConfigError
 
 URL = "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"
-"""Where cellpose itself takes weights from."""
+"""Download folder of cellpose's weights."""
 NAMES = ("cpsam_v2", "cpsam")
-"""Weights that are there."""
+"""Names of the weights for download."""
 FOLDER = "CELLPOSE_LOCAL_MODELS_PATH"
-"""Variable of the environment that names cellpose's folder of weights, if that is another than ~/.cellpose/models."""
+"""Environment variable for cellpose's folder of weights; the default is ~/.cellpose/models."""
 
 
 def segment(
@@ -36,26 +36,26 @@ def segment(
     max_size_fraction: Fraction = 0.4,
     gpu: bool = False,
 ) -> np.ndarray:
-    """Find the cells of one frame.
+    """Segment the cells of one frame.
 
     Parameters
     ----------
     frame
         (H, W) uint8 or uint16.
     model
-        Name of a file in cellpose's folder of weights, or path of one.
+        Name of a file in cellpose's folder of weights, or path of a weights file.
     diameter
-        Of cells in pixels, by which the frame is scaled to 30; None for as it is.
+        Cell diameter in pixels, by which the frame is scaled to 30; None for no scaling.
     flow_threshold
-        Largest error of the flows of a cell; 0 for any.
+        Largest flow error of a cell; 0 for no limit.
     cellprob_threshold
-        Pixels above it belong to cells; lower it for more and larger ones.
+        Limit above which pixels belong to cells; lower it for more and larger cells.
     min_object_size
         Smallest area of a cell in pixels.
     max_size_fraction
-        Largest part of the frame that a cell may cover.
+        Largest fraction of the frame that a cell may cover.
     gpu
-        Whether to use a GPU if there is one. Without, a worker's one core does it.
+        True to use a GPU if there is one. Otherwise the worker's core is used.
 
     Returns
     -------
@@ -64,11 +64,11 @@ def segment(
     Raises
     ------
     ConfigError
-        If there are no such weights.
+        If the weights do not exist.
     """
     network = _network(str(weights(model)), gpu)
-    with warnings.catch_warnings(action="ignore"):  # torch has some for programmers, and reports have room for others
-        found, *_ = network.eval(
+    with warnings.catch_warnings(action="ignore"):  # torch's are for programmers and would crowd the report
+        labels, *_ = network.eval(
             frame,
             batch_size=8 if gpu else 1,
             diameter=diameter,
@@ -77,30 +77,30 @@ def segment(
             min_size=min_object_size,
             max_size_fraction=max_size_fraction,
         )
-    return np.asarray(found).reshape(frame.shape)
+    return np.asarray(labels).reshape(frame.shape)
 
 
 def check(*, model: str, **_: Any) -> None:
-    """Look for the weights; see `weights`."""
+    """Check that the weights exist; see `weights`."""
     weights(model)
 
 
 def weights(model: str) -> Path:
-    """File of a model's weights.
+    """Path of a model's weights.
 
     Raises
     ------
     ConfigError
-        If it is not there; says where to put it, and from where.
+        If the file does not exist; the message says how to get it.
     """
     folder = Path(os.environ.get(FOLDER) or Path.home() / ".cellpose" / "models")
     path = folder / Path(model).expanduser()
     if path.is_file():
         return path
     if model in NAMES:
-        how = f"fetch them once, 1.2 GB, on a machine with a network: curl --create-dirs -Lo {path} {URL}{model}"
+        how = f"download them once (1.2 GB) on a machine with a network: curl --create-dirs -Lo {path} {URL}{model}"
     else:
-        how = f"name a file that is there, or one of {', '.join(NAMES)}"
+        how = f"name an existing file, or one of {', '.join(NAMES)}"
     raise ConfigError(
         f"model: cellpose has no weights {path}: {how}; the variable {FOLDER} may name another folder, "
         "which all workers must see"
@@ -109,7 +109,7 @@ def weights(model: str) -> Path:
 
 @lru_cache(maxsize=1)
 def _network(path: str, gpu: bool) -> Any:
-    """Network with its weights, once a process."""
+    """Network with its weights, loaded once per process."""
     import torch
     from cellpose.models import CellposeModel
 
