@@ -179,7 +179,7 @@ class TestWeights:
             try_methods(config_of, movie())
 
     def test_a_name_that_is_none_is_refused_with_those_there_are(self, folder):
-        with pytest.raises(ConfigError, match=r"no weights .*/cpsma: name a file that is there, or one of cpsam_v2, "):
+        with pytest.raises(ConfigError, match=r"no weights .*/cpsma: name an existing file, or one of cpsam_v2, "):
             our_cellpose.weights("cpsma")
 
 
