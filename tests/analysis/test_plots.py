@@ -275,7 +275,7 @@ class TestRefused:
 
     def test_a_folder_that_cannot_be_written(self, fits, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(OutputError, match="cannot be written to: File exists"):
+        with pytest.raises(OutputError, match=r"file: File exists\. Fix: "):
             plot_fits(fits[:1], tmp_path / "file")
 
 

@@ -288,7 +288,7 @@ class TestInspectTraces:
 
     def test_a_place_that_cannot_be_written_to(self, output, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match=r"quality\.csv: cannot be written to: File exists"):
+        with pytest.raises(OutputError, match=r"file: File exists\. Fix: "):
             pyama_dask.inspect_traces(output, tmp_path / "file" / "quality.csv")
 
     def test_a_hundred_cells_a_frame_take_no_time(self):

@@ -126,5 +126,5 @@ def test_the_models_of_this_package_are_listed():
 
 
 def test_names_are_words():
-    with pytest.raises(ConfigError, match="must be of letters"):
+    with pytest.raises(ConfigError, match="must consist of letters"):
         Model("two words", "", (Parameter("a", 0, 0, 1, ""),), np.add, NumericSlopes(np.add))
