@@ -197,7 +197,7 @@ MOVIES = [
     BadInput(
         "czi with channels of two sizes",
         _other_kind(_planes(({"C": 0}, noise(6, 7)), ({"C": 1}, noise(3, 4))), "a.czi"),
-        ("a.czi", "has a different size"),
+        ("a.czi", "of a different size"),
     ),
     BadInput("nd2 of float with NaN", _planned("a.nd2", _float_nd2), ("a.nd2", "float32 pixels", "16-bit")),
     BadInput(
