@@ -9,6 +9,7 @@ from support.movies import listing
 
 from pyama_dask import cli
 
+
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("furnished")
