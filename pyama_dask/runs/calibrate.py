@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ TRIAL = Path(WORK) / "calibration"
 """Directory in the output for the trial; removed when it is over."""
 
 
-def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bool = False) -> tuple[Plan, Calibration]:
+def calibrate(
+    config: Config,
+    *,
+    cancel: threading.Event | None = None,
+    into: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Plan, Calibration]:
     """Do the first block of some FOVs where the run would do it, and measure: two a worker, as its first is slow.
 
     On a queue this is one job. What is done goes to a directory of its own within the output and is removed again;
@@ -41,6 +47,8 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bo
         Set it to end early.
     into
         Whether the output may be a folder that holds other files.
+    clock
+        Seconds since any moment, for the times before the first task and after the last.
 
     Returns
     -------
@@ -54,15 +62,15 @@ def calibrate(config: Config, *, cancel: threading.Event | None = None, into: bo
     plan, _ = plan_run(config, into=into)
     trial = trial_of(plan)
     _remove_trial(trial.output)
-    began, moments = time.monotonic(), list[float]()
+    began, moments = clock(), list[float]()
 
     def see(event: Mapping[str, Any]) -> None:
         if event["step"] in GRAPH.steps:
-            moments.append(time.monotonic())
+            moments.append(clock())
 
     try:
         report = run(trial, cancel=cancel, progress=see)
-        ended = time.monotonic()
+        ended = clock()
         if report.cancelled:
             raise CancelledError("the trial was cancelled")
         if report.exit_status:
