@@ -129,7 +129,7 @@ def test_the_kernels_count_of_kills(tmp_path):
 
 
 def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
-    from pyama_dask.execute.loop import worker_loss
+    from pyama_dask.execute import worker_loss
 
     class Process:
         worker_address = "tcp://127.0.0.1:1"

@@ -134,10 +134,10 @@ def test_a_queue_takes_blocks_of_a_minute_and_refuses_those_that_no_job_lasts_fo
 def test_size_files_and_memory_are_as_predicted(tmp_path):
     """Seconds are compared in `bench.calibration`."""
     movie = as_czi(tmp_path / "movie.czi", pixels(fovs=6, frames=16, shape=(256, 256), cells=10))
-    changes = {"storage.block_frames": 8, "cluster": {"kind": "serial"}}
-    given = parse_config(config(movie, tmp_path / "out", changes))
+    workers = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+    given = parse_config(config(movie, tmp_path / "out", {"storage.block_frames": 8, "cluster": workers}))
     plan, measured = calibrate(given)
-    predicted = predict(plan, measured, 1)
+    predicted = predict(plan, measured, 2)
     report = pyama_dask.run(given)
     assert report.exit_status == 0
     files = [path for path in report.output.glob("fov_*/**/*") if path.is_file()]
