@@ -179,7 +179,7 @@ class TestPlace:
 
     def test_a_place_that_cannot_be_written_to(self, output):
         (output.parent / "file").touch()
-        with pytest.raises(OutputError, match="file/x: Not a directory. Fix: check its permissions"):
+        with pytest.raises(OutputError, match=r"file/x: Not a directory. Fix: check its permissions"):
             pyama_dask.export_traces(output, "parquet", output.parent / "file" / "x")
 
 
