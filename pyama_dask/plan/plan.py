@@ -22,7 +22,7 @@ from pyama_dask.workflow.graph import Kind, Step
 from pyama_dask.workflow.task import Job, Task
 
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
-"""What channels of a kind are for; those of other kinds may be for anything."""
+"""Uses of the kinds of channels; channels of other kinds may have any use."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FovPlan:
     tasks: tuple[Task, ...]
     times: Times
     problem: str | None = None
-    """Why the FOV cannot be done; it then has no tasks."""
+    """Reason why the FOV cannot be processed; it then has no tasks."""
 
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
@@ -56,7 +56,7 @@ class FovPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """Everything that a run would do."""
 
     job: Job
     identity: str
@@ -73,7 +73,7 @@ class Plan:
     forced: frozenset[str] = frozenset()
     """Names of parts that are regenerated, whatever is recorded."""
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
-    """Steps by FOV whose results in the output were made with other settings, and are made anew."""
+    """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
     frames_before: Mapping[int, str] = field(default_factory=dict)
     """Frames by FOV that these results were made from, where no other setting differs."""
 

@@ -1,4 +1,4 @@
-"""What tasks need: bytes, memory, files, and the length of blocks."""
+"""Resources of tasks: bytes, memory, files, and the length of blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONGEST_BLOCK = 16
 
 
 TASK_SECONDS = 60.0
-"""What a task on a queue should take: long against what handing it out costs, short against a walltime."""
+"""Target duration of a task on a queue: long compared with the cost of sending it, short compared with a walltime."""
 
 
 SECONDS_A_MEGAPIXEL = 0.05

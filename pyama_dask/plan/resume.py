@@ -1,4 +1,4 @@
-"""What is left to do: the plan compared with the ledger."""
+"""Remaining tasks: the plan compared with the ledger."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
 
 
 def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
-    """Plan in which steps, and all that is made from them, are done anew.
+    """Plan in which steps, and everything derived from them, are regenerated.
 
     Raises
     ------

@@ -112,7 +112,7 @@ def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[
         f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
         f"all files were compared with their checksums, and {len(faults)} that are not as recorded are regenerated"
     )
-    ledger.mend()
+    ledger.remove_damaged_lines()
     return [said]
 
 
@@ -164,7 +164,7 @@ def verify(
     if take:
         take_back(ledger, faults)
     if take and lines:
-        ledger.mend()
+        ledger.remove_damaged_lines()
     return Verification(files, faults, deep, lines, take)
 
 

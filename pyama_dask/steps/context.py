@@ -1,4 +1,4 @@
-"""Where a task works: the arrays of its block, its scratch files, and an account of both."""
+"""Context of a task: the arrays of its block, its tables, and a record of what it read and wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
-"""What may go wrong with a display level; it is there to look at only, and fails no FOV."""
+"""Errors of a display level that become a warning: display levels are only looked at, and fail no FOV."""
 
 
 class TaskContext:
@@ -86,7 +86,7 @@ class TaskContext:
         self.step, self._since = step, now
 
     def batches(self) -> Iterator[range]:
-        """Go from one piece of the block to the next; what was held of the one before is let go of."""
+        """Go from one batch of frames to the next, and free the arrays of the previous one."""
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
             self._held.clear()
@@ -206,7 +206,7 @@ class TaskContext:
 
     @cached_property
     def tracks(self) -> dict[str, np.ndarray]:
-        """What `link` found: for every frame the ``boxes`` and track ``ids`` of its objects, and how many tracks."""
+        """Tracks of the FOV: ``boxes`` and track ``ids`` of the objects of every frame, and the number of tracks."""
         return intermediate.load(self.verified(self.work / "tracks.npz"))
 
     @cached_property

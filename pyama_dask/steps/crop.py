@@ -108,7 +108,7 @@ def cells_to_cut(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def crop_scale(context: TaskContext, group: str) -> crops.Scale:
-    """How the crops of a raw channel are scaled: fluorescence by its levels above background."""
+    """Scale of the crops of a raw channel; fluorescence is scaled by its levels above background."""
     channel = channel_of(group)
     name = group if channel == context.pc else corrected_name(channel)
     return crops.Scale.between(*context.crop_windows[name].tolist())

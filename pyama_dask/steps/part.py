@@ -1,4 +1,4 @@
-"""How a task does the parts of steps: on a block frame by frame, on a FOV one after the other."""
+"""Parts of steps in a task: on a block frame by frame, on a FOV one after the other."""
 
 from __future__ import annotations
 

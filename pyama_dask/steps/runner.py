@@ -1,4 +1,4 @@
-"""What a scheduler calls: one task, from store to kernels to store, and the receipt for it.
+"""Entry point of workers: do one task, from store to kernels to store, and return its receipt.
 
 The parts of a task work on the same pixels. They share a `TaskContext`, which keeps arrays for the parts that come
 after, so that nothing is read back that the task has held.
@@ -70,7 +70,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
 
 
 def forget_peak() -> None:
-    """Begin to measure the largest memory of this process anew, where the system can."""
+    """Reset the peak memory of this process, where the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

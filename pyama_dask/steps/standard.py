@@ -16,27 +16,27 @@ KEPT = 2.5
 
 
 def finds_cells(config: Config) -> bool:
-    """Whether there is a phase-contrast channel to segment."""
+    """Check for a phase-contrast channel to segment."""
     return config.channels.pc is not None and not config.params.copy_only
 
 
 def measures_background(config: Config) -> bool:
-    """Whether there is fluorescence to correct."""
+    """Check for fluorescence to correct."""
     return finds_cells(config) and bool(config.channels.fl)
 
 
 def cuts_cells(config: Config) -> bool:
-    """Whether crops are stored."""
+    """Check whether crops are stored."""
     return finds_cells(config) and config.storage.cells != "off"
 
 
 def corrects_crops(config: Config) -> bool:
-    """Whether crops of fluorescence are stored, which are scaled by their levels above background."""
+    """Check whether crops of fluorescence are stored, which are scaled by their levels above background."""
     return cuts_cells(config) and bool(config.channels.fl)
 
 
 def shows(config: Config) -> bool:
-    """Whether display levels are stored."""
+    """Check whether display levels are stored."""
     return config.storage.display == "on"
 
 

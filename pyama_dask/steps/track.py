@@ -56,7 +56,9 @@ def follow(
             raise tracker.wrong(at(t), given, f"one whole number for each of {len(boxes)} boxes")
         values, times = np.unique(given, return_counts=True)
         if (times > 1).any():
-            raise tracker.wrong(at(t), f"id {values[times.argmax()]} to several boxes", "every id once a frame")
+            raise tracker.wrong(
+                at(t), f"id {values[times.argmax()]} to several boxes", "each id at most once per frame"
+            )
         if given.size and not 1 <= values[0] <= values[-1] <= LARGEST_ID:
             raise tracker.wrong(at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
     return [given.astype(np.int64) for given in ids]
@@ -75,7 +77,7 @@ def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndar
 
 
 class Relabelling(BlockPart):
-    """Track ids in place of the labels of single frames."""
+    """Replace the labels of single frames by track ids."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)

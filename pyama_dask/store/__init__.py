@@ -1,1 +1,1 @@
-"""What a run stores: arrays, crops, intermediate tables, traces, ledger, lock."""
+"""Files of an output: arrays, crops, tables between tasks, traces, ledger, lock."""

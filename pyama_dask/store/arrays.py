@@ -228,7 +228,7 @@ def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarr
     """
     file = spec.shard_file(images, start // spec.block_frames)
     if not file.exists():
-        raise StoreError(f"{file}: the shard is gone; 'pyama-dask run' with the step before makes it anew")
+        raise StoreError(f"{file}: the shard is gone. Fix: run 'pyama-dask run' again")
     array = _opened(images / spec.path, "r", spec)
     try:
         return np.asarray(array[start:stop].read().result())

@@ -1,4 +1,4 @@
-"""What the tasks of a FOV leave for each other, under ``.pyama_dask/fov_000``: tables, and parts of crops."""
+"""Files between the tasks of a FOV, in ``.pyama_dask/fov_000``: tables, and parts of crops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def part_files(work: Path) -> list[Path]:
 
 
 def is_part(path: str) -> bool:
-    """Whether a path is that of a part of crops, which goes when the crops are done."""
+    """Check for the path of a part of crops, which is removed when the crops are done."""
     return path.rpartition("/")[2].startswith("crops_")
 
 

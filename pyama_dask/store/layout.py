@@ -1,4 +1,4 @@
-"""Which arrays a FOV has in ``images.zarr``: their names, shapes, pixel types, chunks, shards and files."""
+"""Arrays of a FOV in ``images.zarr``: names, shapes, pixel types, chunks, shards and files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Level = Literal[0, 1, "tiles"]
 
 @dataclass(frozen=True)
 class Tiles:
-    """What a background is rebuilt with from the medians of its tiles."""
+    """Geometry to rebuild a background from the medians of its tiles."""
 
     size: int
     """Width of a tile in pixels."""
@@ -68,17 +68,17 @@ class ArraySpec:
 
     @property
     def is_raw(self) -> bool:
-        """Whether pixels are those of the movie."""
+        """True if pixels are those of the movie."""
         return self.role == "raw"
 
     @property
     def is_labels(self) -> bool:
-        """Whether pixels are labels or ids of tracks, not grey levels."""
+        """True if pixels are labels or ids of tracks, not grey levels."""
         return self.role in ("labels", "tracks")
 
     @property
     def is_tracked(self) -> bool:
-        """Whether pixels are ids of tracks."""
+        """True if pixels are ids of tracks."""
         return self.role == "tracks"
 
     @property
@@ -152,12 +152,12 @@ def channel_indices(config: Config) -> tuple[int | None, tuple[int, ...]]:
 
 
 def is_group(name: str) -> bool:
-    """Whether a name is that of a group with a channel or product."""
+    """Check for the name of a group with a channel or product."""
     return re.fullmatch(r"(pc|fl|seg_labeled|seg_tracked|fl_background)_ch_\d+", name) is not None
 
 
 def is_raw_group(name: str) -> bool:
-    """Whether a name is that of a group with a channel of the movie."""
+    """Check for the name of a group with a channel of the movie."""
     return is_group(name) and name.startswith(("pc_ch_", "fl_ch_"))
 
 

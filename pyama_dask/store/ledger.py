@@ -36,7 +36,7 @@ Checksum = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task took."""
+    """Time and memory of a task."""
 
     key: str
     seconds: float
@@ -53,7 +53,7 @@ class Cost:
 
 
 class Ledger:
-    """What is recorded as done in an output directory.
+    """Record of the finished work in an output directory.
 
     Use as a context manager to write to it; reading needs none.
 
@@ -75,16 +75,16 @@ class Ledger:
         self.done: dict[str, dict[Step, str]] = {}
         """Digest of every recorded step, by task key."""
         self.notes: dict[str, dict[Step, dict[str, int]]] = {}
-        """What every recorded step has counted, by task key."""
+        """Counts of every recorded step, by task key."""
         self.warnings: dict[str, dict[Step, list[str]]] = {}
-        """What every recorded step had to say, by task key."""
+        """Warnings of every recorded step, by task key."""
         self.files: dict[str, dict[Step, dict[str, Checksum]]] = {}
         """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
         self.failed: dict[str, Failure] = {}
-        """Why the tasks failed whose failed steps were not done since, by key."""
+        """Failures of the tasks whose failed steps were not done since, by key."""
         self.attempts: dict[str, int] = {}
         self.costs: list[Cost] = []
-        """What every recorded task took, in the order in which they were done."""
+        """Costs of every recorded task, in the order in which they were done."""
         self.movie: dict[str, str] = {}
         """Of which movie: ``identity`` of its content, and ``first``, the identity it had when the output was begun."""
         self.documents: dict[str, tuple[Checksum, ...]] = {}
@@ -144,8 +144,8 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
-    def mend(self) -> None:
-        """Leave out the damaged lines, after all files were compared; the damaged ledger is kept aside."""
+    def remove_damaged_lines(self) -> None:
+        """Remove the damaged lines after all files were compared; a copy of the damaged ledger is kept."""
         lines = (line for number, line in enumerate(self._whole_lines(), 1) if number not in self.damaged)
         kept = [line + b"\n" if _SEALED.fullmatch(line) else _line(json.loads(line)) for line in lines]
         shutil.copyfile(self.path, beside(self.path).with_suffix(".damaged"))
@@ -155,7 +155,7 @@ class Ledger:
         self.damaged = []
 
     def has(self, key: str, step: Step, digest: str) -> bool:
-        """Whether a step of a task is recorded as done with this digest."""
+        """Check whether a step of a task is recorded as done with this digest."""
         return self.done.get(key, {}).get(step) == digest
 
     def record(self, *receipts: Receipt) -> None:
@@ -181,7 +181,7 @@ class Ledger:
         return {key: steps for key, steps in other.items() if steps}
 
     def has_fov(self, fov: int) -> bool:
-        """Whether anything was ever recorded as done of a FOV."""
+        """Check whether anything was ever recorded as done for a FOV."""
         return fov in self._of_fov
 
     def claim(self, names: Iterable[str]) -> None:

@@ -201,7 +201,7 @@ def _open(path: Path) -> int:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Whether a path leads to an open file."""
+    """Check whether a path leads to an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
     except FileNotFoundError:

@@ -67,12 +67,12 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether its process is visible from here."""
+        """Check whether its process is visible from here."""
         return all(self.record.get(name, "?") == value for name, value in place().items())
 
     @property
     def is_dead(self) -> bool:
-        """Whether its run is certainly over."""
+        """Check whether its run is certainly over."""
         if self.is_here:
             return not is_running(self.record["pid"], self.record.get("started"))
         return abs(self.silent) > SILENT
@@ -118,7 +118,7 @@ def place() -> dict[str, str]:
 
 
 def is_running(pid: int, start: float | None) -> bool:
-    """Whether a process that started at some time is still running."""
+    """Check whether a process that started at some time is still running."""
     try:
         return started(pid) == start
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""Traces: one row a cell and frame, as a table and as CSV."""
+"""Traces: one row per cell and frame, as a table and as CSV."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceErro
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task, and with it its FOV, failed."""
+    """Reason why a task, and with it its FOV, failed."""
 
     cause: Cause
     reason: str
-    """For a person: where, and what."""
+    """Message for the report: where, and what."""
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.reason}"

@@ -19,9 +19,9 @@ Step = str
 Kind = str
 """Name of a kind of task, such as ``ingest``."""
 Scope = Literal["block", "fov"]
-"""What a part works on: consecutive frames of a FOV, or a whole FOV."""
+"""Extent of a part: consecutive frames of a FOV, or a whole FOV."""
 Role = Literal["raw", "labels", "tracks", "background", "display"]
-"""What an array of ``images.zarr`` holds."""
+"""Content of an array of ``images.zarr``."""
 
 NAMES: Mapping[tuple[Scope, int], Kind] = {
     ("block", 0): "ingest", ("fov", 1): "link", ("block", 2): "finish", ("fov", 3): "gather",
@@ -46,7 +46,7 @@ class Held:
 
 
 class Inputs(Protocol):
-    """What a digest may depend on, for one part of one block or FOV."""
+    """Values that a digest may depend on, for one part of one block or FOV."""
 
     @property
     def config(self) -> Config:
@@ -204,7 +204,7 @@ class Graph:
     def kinds(self) -> Mapping[Kind, tuple[Part, ...]]:
         """Kinds of tasks in an order in which they can be done, with their parts in the order of the steps.
 
-        A task of a kind needs all tasks of the kinds before it in its FOV, and none of its own kind.
+        A task of a kind needs all tasks of the kinds before it in its FOV, and no other task of its kind.
         """
         found: dict[Kind, list[Part]] = {}
         for place in sorted(set(self._places.values())):
@@ -220,7 +220,7 @@ class Graph:
         return {part.name: kind for kind, inside in self.kinds.items() for part in inside}
 
     def scope(self, kind: Kind) -> Scope:
-        """What the tasks of a kind work on."""
+        """Extent of the tasks of a kind."""
         return self.kinds[kind][0].scope
 
     @cached_property
@@ -229,7 +229,7 @@ class Graph:
         return {part.step: kind for kind, inside in self.kinds.items() for part in inside}
 
     def is_first(self, kind: Kind) -> bool:
-        """Whether tasks of a kind need no other tasks."""
+        """Check whether tasks of a kind need no other tasks."""
         return all(self.kind_of[need] == kind for part in self.kinds[kind] for need in part.needs)
 
     def priority(self, kind: Kind) -> int:

@@ -1,4 +1,4 @@
-"""What a task is: plain data that the plan makes, a worker runs, and the ledger records."""
+"""Tasks: plain data that the plan makes, a worker runs, and the ledger records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Task:
     block: int | None
     """Number of the block; None for a task of the whole FOV."""
     digests: Mapping[Step, str]
-    """What to do, and for each step the digest of all that its result depends on."""
+    """Steps to do, each with the digest of everything that its result depends on."""
     bytes_read: int = 0
     bytes_written: int = 0
     """Uncompressed, without crops, whose number is known only when cells are."""
@@ -101,7 +101,7 @@ def fov_name(fov: int) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a run share; small enough to travel with each of them."""
+    """Data that all tasks of a run share; small enough to travel with each of them."""
 
     source: Path
     output: Path
@@ -137,7 +137,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a task did; all that travels back from a worker."""
+    """Record of a finished task; all that travels back from a worker."""
 
     key: str
     digests: Mapping[Step, str]

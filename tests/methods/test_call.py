@@ -163,7 +163,7 @@ class TestTracker:
             ("one_frame", {}, "FOV 1", "returned 1 arrays, but must return one for each of 3 frames"),
             ("odd_ids", {}, "0", r"returned float64 \(3,\), but must return one whole number for each of 3 boxes"),
             ("too_few", {}, "0", r"returned int64 \(2,\), but must return one whole number for each of 3 boxes"),
-            ("twice", {}, "0", "returned id 2 to several boxes, but must return every id once a frame"),
+            ("twice", {}, "0", "returned id 2 to several boxes, but must return each id at most once per frame"),
             ("ids", {"first": 0}, "0", "returned ids 0 to 2, but must return ids of 1 to 4294967295"),
             ("ids", {"first": 2**32 - 2}, "0", "returned ids 4294967294 to 4294967296, but must return ids of 1 to"),
         ],

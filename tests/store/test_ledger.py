@@ -234,7 +234,7 @@ class TestDamage:
             assert ledger.done == {KEY: {"copy": "c1", "segment": "s1"}}
             ledger.void({KEY: ["segment"]})
             before = state(Ledger(path))
-            ledger.mend()
+            ledger.remove_damaged_lines()
         assert state(Ledger(path)) == before
         assert path.read_bytes().count(b',"crc":"') == len(path.read_bytes().splitlines())
 
@@ -265,7 +265,7 @@ class TestDamage:
             ledger.record(receipt("ingest-fov000-b001"))
             damaged = path.read_bytes()
             assert Ledger(path).damaged == [number + 1]  # until the files were looked at, whoever asks
-            ledger.mend()
+            ledger.remove_damaged_lines()
             ledger.record(receipt("ingest-fov000-b002"))
         again = Ledger(path)
         assert again.damaged == []

@@ -12,9 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 NOT_YET = {
-    "pyama_dask/blocks", "pyama_dask/config/cluster.py", "pyama_dask/config/models.py", "pyama_dask/execute",
-    "pyama_dask/launch", "pyama_dask/plan", "pyama_dask/runs", "pyama_dask/steps", "pyama_dask/store",
-    "pyama_dask/workflow",
+    "pyama_dask/config/cluster.py", "pyama_dask/config/models.py", "pyama_dask/execute", "pyama_dask/launch",
+    "pyama_dask/runs",
 }  # fmt: skip
 """Folders and modules that still have to be cleaned: take yours off the list when it is."""
 
