@@ -752,7 +752,7 @@ class TestGoingOn:
                 {"channels.pc.features": []},
                 "extract",
             ),
-            ({"params.background_weight": 0.3}, "background", {"params.crop_padding": 3}, "crop"),
+            ({"params.background_params": {"tile_size": 50}}, "background", {"params.crop_padding": 3}, "crop"),
             ({"params.tracking_params": {"min_frames": 9, "border_margin": 0}}, "track", {}, "crop"),
         ],
     )
