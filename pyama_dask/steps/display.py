@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from pyama_dask.errors import CancelledError
+from pyama_dask.errors import CancelledError, DamagedError
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.kernels import display
 from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
@@ -47,7 +47,7 @@ class Display(BlockPart):
         try:
             yield
         except DISPLAY_FAULTS as error:
-            if isinstance(error, CancelledError) or disk_error(error, context.job.output):
+            if isinstance(error, CancelledError | DamagedError) or disk_error(error, context.job.output):
                 raise
             context.warn(f"FOV {context.task.fov}: no display level from frame {context.task.start} on: {error}")
             for group in self._groups:
