@@ -20,8 +20,6 @@ from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 MERGED = "merged"
 """Default folder in the output for merged tables."""
-
-
 TABLE = "all_samples.parquet"
 """Name of the file with all merged traces."""
 

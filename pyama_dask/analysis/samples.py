@@ -21,6 +21,8 @@ from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError, OutputError
 
 _EXAMPLE = "must name samples and their FOVs, such as 'control: 0-5'"
+_SPARE = 40
+"""Bytes of a file name that are reserved for feature and channel."""
 
 
 def _file_name(name: str) -> str:
@@ -110,10 +112,6 @@ def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int
     sources.say(grouped(_not_in_one(wanted, sources)))
     sources.say(sources.look(sorted({fov for fovs in wanted.values() for fov in fovs})))
     return wanted
-
-
-_SPARE = 40
-"""Bytes of a file name that are reserved for feature and channel."""
 
 
 def _not_in_one(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[tuple[int, str]]:

@@ -24,17 +24,9 @@ from pyama_dask.store.trace_csv import BASE_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 TIDY = ("time", "fov", "cell", "value")
 """Columns of an analysis table."""
-
-
 _NAMES = {
     1 / 60_000: ("ms", "msec", "millisecond", "milliseconds"),
     1 / 60: ("s", "sec", "second", "seconds"),
@@ -42,19 +34,17 @@ _NAMES = {
     60.0: ("h", "hr", "hrs", "hour", "hours"),
     1440.0: ("d", "day", "days"),
 }
-
-
 MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
 """Minutes per unit of time."""
-
-
 _UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
-
-
 _WHOLE = ("fov", "cell", "frame")
-
-
 _CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
+_PLACES = BASE_COLUMNS[5:]
+"""Columns of pixels along an axis."""
+OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
+"""Current names of renamed columns in older traces."""
+FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
+"""Pattern of feature columns, ``{feature}_ch_{channel}``, with characters allowed in file names."""
 
 
 def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
@@ -282,18 +272,6 @@ def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | 
         read.refuse(f"has contradicting lines '# Time units: ...' in front: {', '.join(said)}. Fix: keep the right one")
     theirs, ours = MINUTES[said[0].lower()], _minutes_of(units)
     return times if theirs == ours else times * (theirs / ours)
-
-
-_PLACES = BASE_COLUMNS[5:]
-"""Columns of pixels along an axis."""
-
-
-OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
-"""Current names of renamed columns in older traces."""
-
-
-FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
-"""Pattern of feature columns, ``{feature}_ch_{channel}``, with characters allowed in file names."""
 
 
 def _frame(columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:

@@ -5,29 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-)
+from pydantic import BeforeValidator, Field
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
-from pyama_dask.config.units import (
-    Count,
-    Dashboard,
-    Memory,
-    Minutes,
-    Walltime,
-    Whole,
-    as_switch,
-    memory_bytes,
-)
+from pyama_dask.config.units import Count, Dashboard, Memory, Minutes, Walltime, Whole, as_switch, memory_bytes
 
 QueueKind = Literal["slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
-
-
 QUEUES: tuple[QueueKind, ...] = get_args(QueueKind)
 """Queues of a cluster that jobs can be submitted to."""
+NANNY_BYTES = 200 * 2**20
+"""Memory of a job's process that starts its workers and watches them."""
 
 
 class Adaptive(Model):
@@ -44,7 +32,7 @@ class Adaptive(Model):
 
 
 class Cluster(Model):
-    """Where tasks run, and how many FOVs are in flight."""
+    """Place where tasks run, and number of FOVs in progress."""
 
     kind: Literal["serial", "local", "address", "runner"] | QueueKind = Field(
         "local",
@@ -133,7 +121,7 @@ class Cluster(Model):
 
     @property
     def of_queue(self) -> bool:
-        """Whether workers are jobs of a queue."""
+        """True if workers are jobs of a queue."""
         return self.kind in QUEUES
 
     @property
@@ -155,7 +143,3 @@ class Cluster(Model):
     def most_jobs(self) -> int:
         """Largest number of jobs at once."""
         return self.adaptive.maximum if self.adaptive else self.jobs or 0
-
-
-NANNY_BYTES = 200 * 2**20
-"""Memory of a job's process that starts its workers and watches them."""

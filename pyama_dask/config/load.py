@@ -10,9 +10,7 @@ from typing import Any
 
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.models import Config, Params
-from pyama_dask.config.units import (
-    quoted,
-)
+from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
 

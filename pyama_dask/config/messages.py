@@ -8,18 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import (
-    LONGEST_NAME,
-    quoted,
-)
+from pyama_dask.config.units import LONGEST_NAME, quoted
 from pyama_dask.errors import ConfigError
+
+_MOST_FAULTS = 20
 
 
 @contextmanager
@@ -90,6 +86,3 @@ def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from _dotted(inner, f"{prefix}{name}.")
-
-
-_MOST_FAULTS = 20

@@ -6,16 +6,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, create_model
 
 from pyama_dask.config.messages import named_keys
-from pyama_dask.config.units import (
-    quoted,
-)
+from pyama_dask.config.units import quoted
 from pyama_dask.errors import ConfigError
 
 

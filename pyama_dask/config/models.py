@@ -1,4 +1,4 @@
-"""The config: what a person writes in ``run.yaml``, as frozen models that refuse what they do not know.
+"""The config: the content of ``run.yaml``, as frozen models that refuse unknown keys.
 
 Method parameters (`Params.segmentation_params` and its kin) are keyword-only arguments of the method's own
 function. Their types and limits stand in its signature, and `method_parameters` checks against that, so that a
@@ -10,25 +10,12 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StrictInt,
-)
+from pydantic import BeforeValidator, Field, StrictInt
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.config.units import (
-    AnyPath,
-    Count,
-    Fraction,
-    Minutes,
-    Moment,
-    Selection,
-    Whole,
-    as_switch,
-)
+from pyama_dask.config.units import AnyPath, Count, Fraction, Minutes, Moment, Selection, Whole, as_switch
 
 
 class ChannelChoice(Model):
@@ -61,7 +48,7 @@ class Channels(Model):
 
 
 class Params(Model):
-    """What is computed, and how."""
+    """Settings of the processing."""
 
     fovs: Selection = Field("all", description="all, or a selection such as 0-5, 7")
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
@@ -98,7 +85,7 @@ class Params(Model):
 
 
 class Storage(Model):
-    """How arrays lie on disk."""
+    """Settings of the storage of arrays."""
 
     codec: Literal["lz4", "zstd", "none"] = Field("lz4", description="lz4 (fast), zstd (small) or none")
     background: Literal["full", "grid"] = Field(

@@ -29,28 +29,16 @@ from pyama_dask.store.cancel import stop_tasks
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 log = logging.getLogger(__name__)
-
-
 STOPPING = 6.0
 """Seconds to wait for tasks that run, before an output is let go of; they are not wanted then, and see it."""
-
-
 FETCHING = 5.0
 """Seconds to wait for receipts; Dask would first make one again that is lost with its worker, whenever that may be."""
-
-
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
-
-
 TOGETHER = 0.005
 """Seconds within which tasks end together: their receipts travel in one message and reach the disk in one write."""
-
-
 ONE_LOOK = 0.5
 """Seconds between looks whether to go on, while nothing ends."""
-
-
 LOSSES = 10
 """Workers that one item may take with it, of those that `Pool.each` goes through."""
 

@@ -15,11 +15,7 @@ from pyama_dask.steps import run_task
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 Outcome = Receipt | BaseException
-
-
 Item = TypeVar("Item")
-
-
 Made = TypeVar("Made")
 
 

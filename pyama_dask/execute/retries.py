@@ -6,17 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.errors import (
-    WorkerLostError,
-)
+from pyama_dask.errors import WorkerLostError
 from pyama_dask.workflow.failure import CERTAIN, Cause, cause_of
 from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Task
 
 LOST_JOBS = 10
 """Jobs of a queue that a task may lose to pre-emption, failing nodes or walltime before its FOV is given up."""
-
-
 FEWER = 4
 """A task that was too large for a worker's memory is tried again with this part of its frames at once."""
 

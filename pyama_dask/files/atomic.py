@@ -250,6 +250,8 @@ def writable(place: Path) -> Iterator[None]:
     except PyamaError:  # some are OSErrors
         raise
     except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+            raise  # of the network, such as Dask's, and not of a file
         where = error.filename if isinstance(error.filename, str) else place
         raise disk_error(error, place) or OutputError(
             f"{where}: {error.strerror or error}. Fix: check its permissions and the disk, or choose another folder"

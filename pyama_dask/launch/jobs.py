@@ -26,52 +26,28 @@ from pyama_dask.launch.queue_commands import Listed, cancel_command, environment
 from pyama_dask.launch.queue_kinds import ANSWERS, KINDS
 
 log = logging.getLogger(__name__)
-
-
 LOOKING = 5.0
 """Seconds between looks at the queue."""
-
-
 LEAST = 1.0
 """Least seconds between looks, whoever asks for one."""
-
-
 SEEN_AFTER = 6.0
 """Seconds within which a queue knows that a job has ended whose workers are gone."""
-
-
 NO_WORKER = 300.0
 """Seconds that a job may run without any worker; it is ended then, and replaced."""
-
-
 LONGEST_WAIT = 60.0
 """Most seconds between attempts to submit."""
-
-
 LEAVING = 3.0
 """Seconds to wait, twice, until the queue has been told that the jobs are not needed any more."""
-
-
 SHORT_LIFE = 30.0
 """Seconds of a job whose worker came, and that is taken for a failed one all the same."""
-
-
 FORGOTTEN = 7 * 86400.0
 """Seconds after which a queue may have given the numbers of its jobs to others."""
-
-
 TAIL = 8
 """Lines of a job's log that are shown."""
-
-
 MOST_LEFT = 1000
 """Jobs of a run before that are cancelled at most, the newest."""
-
-
 READ = 2**16
 """Bytes at the end of a log that are read."""
-
-
 ENDS: Mapping[str, str] = {
     "memory": r"OUT_OF_MEMORY|OutOfMemory|oom.?kill|out.of.memory handler|TERM_MEMLIMIT|"
     r"job killed: \w*mem .*exceeded|over (cgroup )?memory limit|memory usage (has )?exceeded",

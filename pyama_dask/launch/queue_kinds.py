@@ -13,12 +13,8 @@ from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ConfigError
 
 State = Literal["pending", "running", "stuck"]
-
-
 NEVER = "x^"
 """Regular expression that fits nothing, in Python and in grep."""
-
-
 ANSWERS = 60.0
 """Seconds to wait for a queue's command."""
 

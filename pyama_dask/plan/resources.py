@@ -13,27 +13,15 @@ from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20
 """Memory of a worker that has not held a block: Python, the packages, compiled loops, tables of grey levels."""
-
-
 GATHERING = 96 * 2**20
 """Memory of the task that puts a FOV's tables and crops together, some at a time."""
-
-
 BLOCK_MEMORY = 512 * 2**20
 """Most memory that ``block_frames: auto`` gives to one block."""
-
-
 LONGEST_BLOCK = 16
-
-
 TASK_SECONDS = 60.0
 """Target duration of a task on a queue: long compared with the cost of sending it, short compared with a walltime."""
-
-
 SECONDS_A_MEGAPIXEL = 0.05
 """Of a task with all steps, for each channel, where nothing was measured."""
-
-
 BLOCKS_A_WORKER = 3
 """Blocks that there should be for each worker, so that all have something to do until the end."""
 

@@ -94,28 +94,14 @@ class FileReader(ABC, Generic[File]):
         check_start(self.path, check_file(self.path), self.signatures)
 
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
-        """Read one frame of one FOV.
+        """Read one frame of one FOV; see `Reader.read_frame`.
 
-        Parameters
-        ----------
-        fov, frame
-            Numbers from 0.
-        channels
-            Channels in the order to return them; None for all, in file order.
-        z
-            Plane from 0.
-
-        Returns
-        -------
-        (C, H, W) array that owns its memory, in the pixel type of these channels; if they differ, in the smallest
-        type that holds them all.
+        Channels of different pixel types are returned in the smallest type that holds them all.
 
         Raises
         ------
-        MissingFrameError
-            If the file lacks the frame in these channels and this plane.
-        IndexError
-            If FOV, frame, channel or plane is out of range.
+        MissingFrameError, IndexError
+            As for `Reader.read_frame`.
         SourceError
             If the frame cannot be read.
         """

@@ -20,8 +20,6 @@ COARSE = 2 * SECOND
 """Resolution in nanoseconds of clocks with whole seconds only, on any file system."""
 FINE = SECOND // 50
 """Resolution in nanoseconds of other clocks: those of Linux advance every 4 or 10 ms."""
-
-
 _STEPS = (SECOND, 10**8, 10**7, 10**6, 10**5, 10**4, 1000, 100, 10, 1)
 
 

@@ -36,8 +36,8 @@ def calibrate(
 ) -> tuple[Plan, Calibration]:
     """Do the first block of some FOVs where the run would do it, and measure: two a worker, as its first is slow.
 
-    On a queue this is one job. What is done goes to a directory of its own within the output and is removed again;
-    what was measured is kept there, for the runs that follow.
+    On a queue this is one job. Its results go to a separate directory within the output, which is removed again;
+    the measurements are kept there for later runs.
 
     Parameters
     ----------

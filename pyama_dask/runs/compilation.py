@@ -80,7 +80,7 @@ def _turn(folder: Path, cancel: threading.Event) -> Iterator[None]:
 
 
 def _compile(types: list[str], cancel: threading.Event) -> None:
-    """Compile in a process of its own.
+    """Compile in a subprocess.
 
     Raises
     ------

@@ -30,10 +30,10 @@ class Room:
     least: int
     """It cannot do with less."""
     about: int
-    """What movies of cells take, but for their crops, whose number is not known."""
+    """Bytes that movies of cells usually take, without crops, whose number is not known."""
     free: int
     takes_files: bool
-    """Whether there may be more files."""
+    """False if the file system allows no more files."""
 
     def __str__(self) -> str:
         files = "" if self.takes_files else ", but no further file (its inodes are used up)"
@@ -90,7 +90,7 @@ def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
     Raises
     ------
     DiskError
-        In place of the error that a write has raised.
+        Instead of the error that a write has raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What usually goes wrong in the night, tried before: where tasks run, and on the disk that they write to."""
+"""Checks for common problems before a long run: where tasks run, and on the disk that they write to."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CLOCKS = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check."""
+    """Result of one check."""
 
     about: str
     said: str
@@ -176,7 +176,7 @@ def disk(output: Path) -> Iterator[Finding]:
 
 
 def takes_turns(file: int) -> bool:
-    """Whether a file system keeps locks."""
+    """Check whether a file system supports locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -252,7 +252,7 @@ def first_worker(pool: DaskPool, wait: float) -> str:
     while not (workers := pool.client.scheduler_info(n_workers=-1)["workers"]):
         pool.check()
         if time.monotonic() > until:
-            raise ClusterError(f"none came within {wait:.0f} s; {pool.standing() or 'nobody knows why'}")
+            raise ClusterError(f"none came within {wait:.0f} s; {pool.standing() or 'the reason is unknown'}")
         time.sleep(0.2)
     return str(next(iter(workers)))
 

@@ -19,33 +19,18 @@ from pyama_dask.config.models import Config
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.loop import Progress, execute
 from pyama_dask.files.atomic import writable
-from pyama_dask.launch import (
-    check_network,
-    check_queue,
-)
+from pyama_dask.launch import check_network, check_queue
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resolve import plugins
 from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
-from pyama_dask.runs.output_dir import (
-    begun,
-    logging_to,
-    prepare,
-    tidy,
-    write_records,
-)
+from pyama_dask.runs.output_dir import begun, logging_to, prepare, tidy, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import failed_fovs, plan_run, what_is_left
 from pyama_dask.runs.source_check import check_after_run
-from pyama_dask.runs.status import (
-    LEDGER,
-    RunReport,
-    costs_by_step,
-    report_fov,
-    write_report,
-)
+from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, write_report
 from pyama_dask.runs.verify import check_damage
 from pyama_dask.runs.workers import in_allocation, pool_for
 from pyama_dask.store.ledger import Ledger
@@ -75,7 +60,7 @@ def run(
     config
         A config, a mapping with its keys, or the path of a YAML file.
     client
-        Dask client to run on, in place of what ``cluster`` says.
+        Dask client to run on, instead of the one that ``cluster`` describes.
     progress
         Called with a dict ``step, fov, frame, total, message`` whenever a step of a FOV has come further; ``step`` is
         one of the seven, or ``done`` or ``failed`` at the end of a FOV; or of no FOV (-1) ``jobs``, when it stands
@@ -86,7 +71,7 @@ def run(
     steps
         Do these steps only; what they need must be done.
     force
-        Do these steps anew, and all that is made from them.
+        Regenerate these steps, and everything that is made from them.
     retry_failed
         Take up only the FOVs that failed.
     extend

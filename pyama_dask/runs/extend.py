@@ -103,7 +103,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
 
 
 def _difference(before: dict[str, Any], now: Metadata) -> str | None:
-    """What the movie says of itself now and did not before; None if it only has more frames."""
+    """Differences between the movie now and before; None if it only has more frames."""
     said = {
         "format": (before["format"], now.format),
         "number of z planes": (before["z_planes"], now.z_planes),

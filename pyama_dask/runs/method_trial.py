@@ -38,7 +38,7 @@ PITCH = 64
 """Pixels from cell to cell."""
 
 Tried = Callable[[Chosen, "Made", str], "Made"]
-"""What runs a method on made data, and gives the data for the method after it."""
+"""Run of a method on synthetic data, which returns the data for the next method."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Trial:
     """One method to be tried."""
 
     key: str
-    """Where the config names it."""
+    """Config key that names it."""
     kind: str
     name: str
     parameters: Mapping[str, Any]
@@ -149,7 +149,7 @@ class Trial:
         where = f"{self.key}, tried on made data"
         method = Chosen(self.kind, self.name, **self.parameters)
         try:
-            # of a frame that nobody took
+            # of a synthetic frame
             with warnings.catch_warnings(action="ignore"), exit_raises():
                 return "", self.run(method, made, where)
         except WrongReturnError as error:
@@ -181,7 +181,7 @@ def exit_raises() -> Iterator[None]:
 
 
 _TRIED: dict[str, tuple[str, Made]] = {}
-"""What came of trials in this process."""
+"""Results of trials in this process."""
 
 
 def _trials(config: Config) -> Iterator[Trial]:
@@ -239,7 +239,7 @@ GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities)
 
 
 def _fails_always(error: BaseException | None) -> bool:
-    """Whether an exception of a method says that it would fail on all data."""
+    """Check whether an exception of a method means that it would fail on all data."""
     if isinstance(error, SystemExit | KeyboardInterrupt | GeneratorExit):
         return True
     if isinstance(error, AttributeError):

@@ -81,12 +81,12 @@ def keep_layout(config: Config) -> Config:
 
 
 def read_config(output: Path) -> Config | None:
-    """Config of the last run that wrote to an output; None if there is none that can be read."""
+    """Config of the last run that wrote to an output; None if it is missing or unreadable."""
     try:
         document = load_yaml(read_file(output / CONFIG))
         return Config.model_validate({key: value for key, value in document.items() if key != "metadata"})
     except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
-        return None  # it is written anew, and tells nothing that the ledger's digests do not
+        return None  # it is written again, and has nothing that the ledger's digests do not
 
 
 def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
@@ -240,14 +240,14 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
         "time_source": sources[0] if len(sources) == 1 else sources,
         "channels": [asdict(channel) for channel in metadata.channels],
         "fovs": [
-            {"fov": k, **json.loads(json.dumps(asdict(info)))}  # plain lists in place of tuples
+            {"fov": k, **json.loads(json.dumps(asdict(info)))}  # plain lists instead of tuples
             for k, info in enumerate(metadata.fovs)
         ],
     }
 
 
 def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> list[str]:
-    """Make a FOV ready for its tasks: take back what is to be made anew, remove it, and create the arrays.
+    """Prepare a FOV for its tasks: void and remove stale results, and create the arrays.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which names in an output belong to its runs: only these are overwritten and removed.
+"""Names in an output that belong to its runs: only these are overwritten and removed.
 
 A run claims the names in the ledger before it creates them (see `Ledger.claim`), so that they are known as its own
 whenever it ends. Everything else is the user's and stays.

@@ -14,31 +14,16 @@ from pyama_dask.config.models import Config
 from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
-from pyama_dask.launch import (
-    connected,
-    job_environment,
-    job_script,
-    worker_memory,
-)
+from pyama_dask.launch import connected, job_environment, job_script, worker_memory
 from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
 from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
 from pyama_dask.runs.extend import first_identity
 from pyama_dask.runs.method_trial import try_methods
-from pyama_dask.runs.output_dir import (
-    check_output,
-    fault_of,
-    keep_layout,
-)
+from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
 from pyama_dask.runs.ownership import longest_names
-from pyama_dask.runs.status import (
-    LEDGER,
-    other_frames,
-    read_plan,
-    report_fov,
-    settings_of,
-)
+from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
@@ -137,7 +122,7 @@ def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
     Raises
     ------
     PlanError
-        If there are none.
+        If no FOV has failed.
     """
     standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
     failed = {fov for fov, status in standing.items() if status == "failed"}

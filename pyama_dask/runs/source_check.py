@@ -93,7 +93,7 @@ class MovieCheck:
     unknown: int
     """Frames that were copied by an older version, which recorded no digests."""
     is_recorded: bool = True
-    """Whether the movie has the identity of the one that the output was made from."""
+    """True if the movie has the identity of the one that the output was made from."""
 
     @property
     def to_read_again(self) -> tuple[FrameFault, ...]:
@@ -105,7 +105,7 @@ class MovieCheck:
 
     @property
     def is_good(self) -> bool:
-        """Whether all frames are as they were read."""
+        """True if all frames are as they were read."""
         return not self.faults and not self.unknown
 
 

@@ -1,4 +1,4 @@
-"""How an output stands: the report at the end of a run, and the status of an output at any time."""
+"""The report at the end of a run, and the status of an output at any time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ from pyama_dask.workflow.task import WORK, task_key
 log = logging.getLogger(__name__)
 
 LEDGER, PLAN, REPORT = (f"{WORK}/{name}" for name in ("ledger.jsonl", "plan.json", "report.json"))
-
-
 PLAN_KEYS = ("input", "identity", "first_identity", "warnings", "fovs", "settings", "current")
-"""What others than people read of the plan's document."""
+"""Keys of the plan's document that programs read."""
 
 
 @dataclass(frozen=True)
 class FovReport:
-    """How one FOV stands after a run."""
+    """Result of one FOV after a run."""
 
     fov: int
     status: str
@@ -39,7 +37,7 @@ class FovReport:
     left: tuple[str, ...] = ()
     """Steps of it that are not done."""
     cause: Cause | None = None
-    """What kind of thing it failed for."""
+    """Kind of failure."""
     reason: str | None = None
     cells: int | None = None
     rows: int | None = None
@@ -48,7 +46,7 @@ class FovReport:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step took."""
+    """Time and memory of a step."""
 
     step: Step
     seconds: float
@@ -69,7 +67,7 @@ def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a run ended."""
+    """Result of a run."""
 
     output: Path
     fovs: tuple[FovReport, ...]
@@ -81,11 +79,11 @@ class RunReport:
     seconds: float
     cancelled: bool = False
     stopped: str | None = None
-    """Why it was broken off."""
+    """Reason why it stopped early."""
     steps: tuple[StepCost, ...] = ()
-    """What each step took in this run."""
+    """Time and memory of each step in this run."""
     jobs: str = ""
-    """What became of the jobs of a queue."""
+    """Summary of the jobs of a queue."""
 
     @property
     def failed(self) -> tuple[FovReport, ...]:
@@ -99,7 +97,7 @@ class RunReport:
 
 
 def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None = None) -> FovReport:
-    """How a FOV stands by the ledger.
+    """Status of a FOV by the ledger.
 
     Parameters
     ----------
@@ -130,7 +128,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
 
 
 def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
-    """Path in the output and checksum of the traces that a run wrote of a FOV; None if there are none.
+    """Path in the output and checksum of the traces that a run wrote of a FOV; None before it has written them.
 
     Other tables in the folder are not the run's, whatever their names.
     """
@@ -159,7 +157,7 @@ def read_plan(output: Path) -> dict[str, Any]:
     Raises
     ------
     OutputError
-        If there is none, or it cannot be read.
+        If it is missing, or cannot be read.
     """
     path = output / PLAN
     try:
@@ -170,7 +168,7 @@ def read_plan(output: Path) -> dict[str, Any]:
             f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
         ) from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise OutputError(f"{path}: is damaged; the next run writes it anew") from error
+        raise OutputError(f"{path}: is damaged; the next run writes it again") from error
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -190,7 +188,7 @@ def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
 
 
 def read_status(output: Path) -> dict[str, Any]:
-    """How the FOVs of an output stand, from its plan and ledger; writes nothing.
+    """Status of the FOVs of an output, from its plan and ledger; writes nothing.
 
     Raises
     ------

@@ -126,7 +126,7 @@ def fitting_params(metadata: Metadata) -> dict[str, Any]:
 
 
 def notes_on_channels(metadata: Metadata) -> list[str]:
-    """What a person should know of the channels that were guessed."""
+    """Notes for the user on the channels that were guessed."""
     pc = guess_channels(metadata)["pc"]
     if pc is None:
         return ["No channel looks like phase contrast: channels.pc is null, and frames would be copied only"]
@@ -146,7 +146,7 @@ def guess_channels(metadata: Metadata) -> dict[str, Any]:
 
 
 def _lines(document: Mapping[str, Any], comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
-    """Yield lines of YAML; values whose keys have comments, and lists, have lines of their own."""
+    """Yield lines of YAML; mappings whose keys have comments, and lists, have one line per item."""
     indent = "  " * prefix.count(".")
     for key, value in document.items():
         dotted = prefix + key

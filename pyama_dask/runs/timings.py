@@ -1,4 +1,4 @@
-"""What one block of one FOV takes, and what a whole run would take by that."""
+"""Time and memory of one block of one FOV, and the prediction for a whole run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured on some blocks."""
+    """Measurements on some blocks."""
 
     settings: str
     """Digest of what it was measured with; see `settings_of`."""
@@ -49,7 +49,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run would take."""
+    """Predicted time, memory and disk space of a run."""
 
     workers: int
     seconds: float
@@ -120,7 +120,7 @@ def write_calibration(output: Path, measured: Calibration) -> None:
 
 
 def read_calibration(config: Config) -> Calibration | None:
-    """What was measured for the output of a resolved config, with the same settings; None where that is not so."""
+    """Measurements for the output of a resolved config; None without measurements with the same settings."""
     with suppress(OSError, ValueError, TypeError):
         document: dict[str, Any] = json.loads(read_file(config.output / CALIBRATION))
         measured = Calibration(**document)

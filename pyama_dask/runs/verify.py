@@ -1,4 +1,4 @@
-"""The ledger's word, held against the files: what is missing, cut off, or not what was written."""
+"""Comparison of an output's files with its ledger: missing, cut off, or damaged files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from pyama_dask.files.atomic import MISSING, fault, writable
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.runs.ownership import unrecorded_images
 from pyama_dask.runs.source_check import MovieCheck, check_movie, read_again
-from pyama_dask.runs.status import (
-    LEDGER,
-    read_plan,
-)
+from pyama_dask.runs.status import LEDGER, read_plan
 from pyama_dask.store.intermediate import is_part
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked
@@ -40,7 +37,7 @@ def find_faults(
     output: Path, ledger: Ledger, keys: Iterable[str] | None = None, *, deep: bool = False,
     cancel: threading.Event | None = None,
 ) -> list[Fault]:  # fmt: skip
-    """Hold files against the ledger.
+    """Compare files with the ledger.
 
     Parts of crops may be gone, as they are removed when the crops are done; one that is there must be right.
 
@@ -87,7 +84,7 @@ def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
 def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
     """Record that steps whose files are at fault are not done, so that the next run does them again.
 
-    What was made from a damaged file may be wrong, and is done again, too; a missing file has misled nobody.
+    What was made from a damaged file may be wrong, and is regenerated, too; a missing file cannot have been read.
     """
     missing, damaged = dict[str, set[Step]](), dict[str, set[Step]]()
     for found in faults:
@@ -118,17 +115,17 @@ def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[
 
 @dataclass(frozen=True)
 class Verification:
-    """How the files of an output were found."""
+    """Result of the comparison of an output with its ledger."""
 
     files: int
-    """That are recorded."""
+    """Number of recorded files."""
     faults: tuple[Fault, ...]
     deep: bool
-    """Whether their contents were read, too."""
+    """True if their contents were compared, too."""
     unreadable_lines: int
     """Of the ledger."""
     taken_back: bool
-    """Whether the next run makes anew what is at fault; not where the output cannot be written to."""
+    """True if the next run regenerates the files at fault; False if the output cannot be written to."""
     movie: MovieCheck | None = None
     """Comparison with the movie, if it was read again."""
     unrecorded: tuple[str, ...] = ()
@@ -136,7 +133,7 @@ class Verification:
 
     @property
     def is_good(self) -> bool:
-        """Whether everything that was looked at is as recorded."""
+        """True if everything that was compared is as recorded."""
         found = self.faults or self.unreadable_lines or self.unrecorded
         return not found and (self.movie is None or self.movie.is_good)
 
@@ -144,7 +141,7 @@ class Verification:
 def verify(
     output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True, cancel: threading.Event | None = None
 ) -> Verification:
-    """Hold an output against its ledger, and take back what is not as recorded, so that the next run does it again.
+    """Compare an output with its ledger, and void what is not as recorded, so that the next run regenerates it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the tasks of a run are done."""
+"""Pools for the tasks of a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.pool import Pool, SerialPool
 from pyama_dask.execute.worker_loss import Deaths
-from pyama_dask.launch import (
-    allocated,
-    dashboard_of,
-    launched,
-    serve_allocation,
-)
+from pyama_dask.launch import allocated, dashboard_of, launched, serve_allocation
 from pyama_dask.plan.plan import Plan
 from pyama_dask.workflow.task import WORK
 

@@ -16,15 +16,7 @@ from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_block, write_block
 from pyama_dask.store.cancel import check_wanted
-from pyama_dask.store.layout import (
-    IMAGES,
-    ArraySpec,
-    Level,
-    background_name,
-    channel_indices,
-    layout,
-    raw_name,
-)
+from pyama_dask.store.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 

@@ -17,6 +17,9 @@ from pyama_dask.store.layout import channel_of, tracked_name
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job
 
+BATCH_VALUES = 2**23
+"""Pixels of crops over time that are read at once."""
+
 
 class Crops(BlockPart):
     """The kept cells' windows out of every product, as parts that `gather` puts together."""
@@ -44,10 +47,6 @@ class Crops(BlockPart):
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
             self._context.wrote(intermediate.save_part(file, windows.flat))
-
-
-BATCH_VALUES = 2**23
-"""Pixels of crops over time that are read at once."""
 
 
 def store_crops(context: TaskContext) -> None:

@@ -11,11 +11,7 @@ from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store import intermediate
-from pyama_dask.store.layout import (
-    background_name,
-    is_raw_group,
-    raw_name,
-)
+from pyama_dask.store.layout import background_name, is_raw_group, raw_name
 
 
 def corrected_name(channel: int) -> str:

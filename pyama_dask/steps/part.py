@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, Self
 
 from pyama_dask.steps.context import TaskContext
@@ -49,13 +49,10 @@ def run_parts(context: TaskContext, graph: Graph) -> None:
     if graph.scope(context.task.kind) == "block":
         go_through(context, passes_of(context, rounds))
         return
-    done = set[str]()
-    for part in (part for parts in rounds for part in parts):
-        if part.do not in done:  # several steps may need the same
-            context.begin(part.step)
-            function: Callable[[TaskContext], None] = load(part)
-            function(context)
-            done.add(part.do)
+    for part in chain.from_iterable(rounds):
+        context.begin(part.step)
+        function: Callable[[TaskContext], None] = load(part)
+        function(context)
 
 
 def passes_of(context: TaskContext, rounds: Iterable[Iterable[Part]]) -> list[list[BlockPart]]:

@@ -25,7 +25,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from pyama_dask.config.models import Config
-from pyama_dask.files.atomic import beside, files_below, flush_below, remove_below
+from pyama_dask.files.atomic import beside, files_below, flush_below
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.layout import AXES, DOCUMENT
 
@@ -153,16 +153,17 @@ class ZipFile:
 
 def remove_cells(path: Path) -> None:
     """Remove a store of cells; other files in its folder stay."""
-    if path.is_dir():
-        names = (file.relative_to(path).as_posix() for file in files_below(path))
-        remove_below(path, [name for name in names if _MEMBER.fullmatch(name)])
-        folders = sorted((folder for folder in path.rglob("*/") if folder.is_dir()), reverse=True)
-        for folder in (*folders, path):  # those that a killed run has emptied
-            if _MEMBER.fullmatch((folder.relative_to(path) / DOCUMENT).as_posix()):
-                with suppress(OSError):  # it holds other files, or is gone
-                    folder.rmdir()
-    else:
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        place = Path(folder).relative_to(path)
+        for name in names:
+            if _MEMBER.fullmatch((place / name).as_posix()):
+                Path(folder, name).unlink()
+        if _MEMBER.fullmatch((place / DOCUMENT).as_posix()):  # also one that a killed run has emptied
+            with suppress(OSError):  # it holds other files
+                Path(folder).rmdir()
 
 
 def _remove(path: Path) -> None:

@@ -21,8 +21,6 @@ DOCUMENT = "zarr.json"
 """File that describes a group or an array."""
 FULL_CHUNK, DISPLAY_CHUNK = 1024, 256
 AXES = ("t", "y", "x")
-
-
 Level = Literal[0, 1, "tiles"]
 """0: full resolution; 1: half as large, for display; tiles: the medians that a background is interpolated from."""
 

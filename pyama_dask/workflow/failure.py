@@ -19,8 +19,6 @@ from pyama_dask.errors import (
 from pyama_dask.workflow.task import Task
 
 Cause = Literal["input", "algorithm", "memory", "worker lost", "storage"]
-
-
 CERTAIN = (AlgorithmError, ConfigError, MissingFrameError, UnsupportedSourceError)
 """Failures that would happen again."""
 

@@ -170,24 +170,26 @@ class Graph:
     """
 
     def __init__(self, parts: Iterable[Part]) -> None:
-        self.parts: Mapping[str, Part] = {}
+        declared: dict[str, Part] = {}
         for part in parts:
-            if part.name in self.parts:
+            if part.name in declared:
                 raise ValueError(f"{part.name}: is declared twice")
-            self.parts |= {part.name: part}
+            declared[part.name] = part
+        self.parts: Mapping[str, Part] = declared
         for part in self.parts.values():
             for need in (*part.needs, *([part.together] if part.together else [])):
                 if need not in self.parts:
                     raise ValueError(f"{part.name}: needs {need}, which is not declared")
         self.steps: tuple[Step, ...] = tuple(dict.fromkeys(part.step for part in self.parts.values()))
         self._order = tuple(TopologicalSorter({part.name: part.needs for part in self.parts.values()}).static_order())
-        self.by_kind: Mapping[tuple[Kind, Step], Part] = {}
-        """The part of a step that is in a kind of task."""
+        by_kind: dict[tuple[Kind, Step], Part] = {}
         for kind, inside in self.kinds.items():
             for part in inside:
-                if (kind, part.step) in self.by_kind:
+                if (kind, part.step) in by_kind:
                     raise ValueError(f"{part.name}: step {part.step!r} has two parts in {kind!r} tasks; give one")
-                self.by_kind |= {(kind, part.step): part}
+                by_kind[kind, part.step] = part
+        self.by_kind: Mapping[tuple[Kind, Step], Part] = by_kind
+        """The part of a step that is in a kind of task."""
 
     @cached_property
     def _places(self) -> Mapping[str, tuple[int, Scope, tuple[Any, ...]]]:

@@ -132,8 +132,9 @@ def run_of_nothing(directory: Path) -> Found:
             plan,
             DaskPool(client, nothing),
             ledger,
-            prepare=lambda _: None,
-            tidy=lambda _: None,
+            prepare=lambda _: (),
+            tidy=lambda _: (),
+            repair=lambda fov, _: (plan.fovs[fov], ()),
             progress=progress,
             cancel=threading.Event(),
         )

@@ -155,6 +155,13 @@ def test_a_disk_that_takes_no_more_is_told_from_all_else(error, said):
             raise found
 
 
+@pytest.mark.parametrize("error", [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no answer")])
+def test_errors_of_the_network_are_not_taken_for_those_of_a_file(error):
+    with pytest.raises(OSError, match=r"refused|no answer") as raised, atomic.writable(Path("/data/out")):
+        raise error
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("cells", ["directory", "zip"])
 def test_a_limit_on_the_size_of_files_ends_the_run_and_fails_no_fov(small_czi, finished, tmp_path, cells):
     """It stands for a full disk, which needs one that may be filled: shards, parts of crops, and cells reach it."""

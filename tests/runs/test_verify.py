@@ -308,7 +308,7 @@ def test_a_damaged_plan_is_said(copied):
     (copied / ".pyama_dask/plan.json").write_text(json.dumps({"fovs": []}))
     from pyama_dask.runs.status import read_status
 
-    with pytest.raises(OutputError, match=r"plan\.json: is damaged; the next run writes it anew"):
+    with pytest.raises(OutputError, match=r"plan\.json: is damaged; the next run writes it again"):
         read_status(copied)
 
 
