@@ -27,9 +27,12 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Read metadata in the process of the tests, which saves a second a run; see `isolated`."""
+    """Undo inherited signal settings, and read metadata in this process, which saves a second a run; see `isolated`."""
+    from support.processes import use_default_signals
+
     from pyama_dask.readers.isolated import isolation
 
+    use_default_signals()
     here = ExitStack()
     here.enter_context(isolation(on=False))
     config.add_cleanup(here.close)

@@ -34,7 +34,7 @@ def test_the_example_is_what_happens(tmp_path):
             continue
         commands = [[program, *line.split()[1:]] for line in code.splitlines()] if language == "sh" else []
         for command in commands or [[sys.executable, "-c", code]]:
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
             assert done.returncode == 0, done.stderr
             said.append(done.stdout)
     merged = tmp_path / "demo" / "results" / "merged"

@@ -118,5 +118,5 @@ HEAVY = {
 
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy():
     code = f"import sys, pyama_dask, pyama_dask.cli; print(*({HEAVY!r} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert loaded.stdout.split() == []

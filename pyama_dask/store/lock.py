@@ -62,14 +62,24 @@ class Lock:
                 "when this run was suspended or cut off from the disk. Everything recorded until then is kept"
             )
 
-    def keep(self, cancel: threading.Event, over: threading.Event) -> None:
-        """Touch the lock until the run is over; cancel the run if the lock is lost, and its tasks with the run."""
+    def keep(self, cancel: threading.Event, over: threading.Event, beat: float, glance: float) -> None:
+        """Touch the lock until the run is over; cancel the run if the lock is lost, and its tasks with the run.
+
+        Parameters
+        ----------
+        cancel
+            Set if the lock is lost; the tasks of the run are told to stop when it is set.
+        over
+            Set when the run is over.
+        beat, glance
+            Seconds between touches, and between looks at `cancel`.
+        """
         touched, told = time.monotonic(), False
-        while not over.wait(GLANCE):
+        while not over.wait(glance):
             if cancel.is_set() and not told:
                 stop_tasks(self._path.parent.parent, self.run)
                 told = True
-            if time.monotonic() - touched >= BEAT:
+            if time.monotonic() - touched >= beat:
                 touched = time.monotonic()
                 try:
                     os.utime(self._file)
@@ -89,7 +99,14 @@ class Lock:
 
 
 @contextmanager
-def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -> Iterator[Lock]:
+def locked(
+    output: Path,
+    run: str = "",
+    cancel: threading.Event | None = None,
+    *,
+    beat: float = BEAT,
+    glance: float = GLANCE,
+) -> Iterator[Lock]:
     """Lock an output directory, so that no second run writes to it.
 
     Parameters
@@ -100,6 +117,8 @@ def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -
         Name of the run, which its tasks carry (`Job.run`).
     cancel
         Set if the lock is lost; when it is set, the run's tasks are told to stop.
+    beat, glance
+        Seconds between touches of the lock, and between checks whether the run was cancelled.
 
     Raises
     ------
@@ -116,7 +135,7 @@ def locked(output: Path, run: str = "", cancel: threading.Event | None = None) -
         except OSError as error:
             refused = OutputError(f"{output}: cannot be written to: {error.strerror}. Fix: choose another 'output'")
             raise disk_error(error, output) or refused from error
-        keeper = threading.Thread(target=lock.keep, args=(cancel or threading.Event(), over), daemon=True)
+        keeper = threading.Thread(target=lock.keep, args=(cancel or threading.Event(), over, beat, glance), daemon=True)
         keeper.start()
         try:
             yield lock

@@ -222,7 +222,7 @@ def listening():
             yield f"http://127.0.0.1:{server.server_port}", events
         finally:
             server.shutdown()
-            serving.join()
+            serving.join(10)
 
 
 def post(url, *, json, timeout):
@@ -257,7 +257,7 @@ class TestExamples:
         output = tmp_path / "output" / "experiment1"
         script = tmp_path / "script.py"
         script.write_text(adapted(BASIC, **of_movie(movie), output_dir=str(output), fov_end=2, n_workers=2))
-        ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+        ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120)
         assert ended.stdout == "Workflow completed successfully\n"
         assert ended.stderr.count("script.py") == 2  # of the warnings: it is the script's call that they are about
         for said in ("segmentation_threshold (0.5) has no equivalent here", "base_name 'experiment1' is not used"):

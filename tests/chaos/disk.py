@@ -104,7 +104,7 @@ def unavailable() -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         tried = subprocess.run(
             [*NAMESPACE, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
     return f"no file system may be mounted here: {tried.stderr.strip()}" if tried.returncode else None
 

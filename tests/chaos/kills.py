@@ -84,7 +84,7 @@ class Chain:
             self._begin()
             self._disturb(deque(self.kills))
             for watched in self.watched:
-                watched.result()
+                watched.result(3 * LEAVING)
         return self
 
     def row(self) -> tuple[object, ...]:

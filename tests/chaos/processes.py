@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -124,9 +125,7 @@ class Start:
         while (family := self.family()) and time.monotonic() < deadline:
             psutil.wait_procs(family, timeout=max(0.0, deadline - time.monotonic()))
         found = [f"process {process.pid} is left: {' '.join(_words(process))[:80]}" for process in family]
-        for process in family:
-            process.kill()
-        psutil.wait_procs(family, timeout=seconds)
+        _kill(family)
         return found + [f"socket {socket} still listens" for socket in sockets & listening()]
 
     def sockets(self) -> set[str]:
@@ -141,11 +140,17 @@ class Start:
 
     def end(self) -> None:
         """Leave nothing of it behind, whatever happened."""
-        while family := self.family():
-            for process in family:
-                process.kill()
-            self.process.wait()
-            psutil.wait_procs(family)
+        deadline = time.monotonic() + LEAVING
+        while (family := self.family()) and time.monotonic() < deadline:
+            _kill(family)
+        self.process.wait(LEAVING)
+
+
+def _kill(family: list[psutil.Process]) -> None:
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=LEAVING)
 
 
 def _words(process: psutil.Process) -> list[str]:

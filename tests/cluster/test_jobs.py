@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.fake_slurm import FakeSlurm
+from support.processes import wait_until
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
@@ -427,7 +428,7 @@ def test_what_a_run_has_left_behind_is_cancelled_by_the_next(run, queue):
     numbers = first.jobs._numbers
     assert numbers.read_text().split() == ["1", "2"]
     first.jobs._canceller.kill()  # as if the whole machine had gone
-    first.jobs._canceller.wait()
+    first.jobs._canceller.wait(10)
     second = run(jobs=1).submit()
     assert queue.jobs == [3]
     assert numbers.read_text().split() == ["3"]
@@ -504,9 +505,12 @@ def test_why_a_worker_s_job_ended_is_found_as_soon_as_the_queue_knows(run, queue
     started = run(jobs=1)
     started.come(1)
     started.jobs.start()
-    while not any(job.came for job in started.jobs._jobs):
+
+    def has_come():
         started.jobs._look.set()
-        time.sleep(0.01)
+        return any(job.came for job in started.jobs._jobs)
+
+    wait_until(has_come)
     queue.end(1, "JobState=PREEMPTED Reason=None")
     assert started.jobs.why("pyama-123e4-1", time.monotonic()) == "pre-empted"
 
@@ -641,13 +645,13 @@ def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
 def test_the_process_that_cancels_may_be_killed(run, queue):
     started = run(jobs=1).submit()
     started.jobs._canceller.kill()
-    started.jobs._canceller.wait()
+    started.jobs._canceller.wait(10)
     queue.end(1)
     started.look()
     assert queue.jobs == [2]
     assert len(started.jobs._jobs) == 1
     started.jobs._canceller.kill()
-    started.jobs._canceller.wait()
+    started.jobs._canceller.wait(10)
     started.jobs.close()
     assert queue.jobs == []
 

@@ -267,5 +267,5 @@ class TestWriteCzi:
 def test_importing_the_package_is_cheap():
     heavy = {"numpy", "pandas", "scipy", "pylibCZIrw"}
     code = f"import sys, pyama_dask.demo; print(sorted({heavy} & set(sys.modules)))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert ran.stdout.strip() == "[]"

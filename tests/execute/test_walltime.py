@@ -10,6 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 from plan.test_plan import movie, plan_of
 from support.movies import config
+from support.processes import wait_until
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.load import parse_config
@@ -131,13 +132,6 @@ def linger(path, until):
     while not until.exists():
         time.sleep(0.05)
     return os.getpid()
-
-
-def wait_until(true, seconds=30):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ import sys
 import termios
 import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
 import yaml
 from support.movies import config, write_config
+from support.processes import started, wait_until
 
 import pyama_dask
 from pyama_dask import cli
@@ -24,6 +26,8 @@ from pyama_dask.launch import local_cluster
 from pyama_dask.runs.status import LEDGER
 
 PROGRAM = [sys.executable, "-m", "pyama_dask.cli", "run"]
+ENDING = 10.5
+"""Seconds within which a cancelled run ends: the promised ten, and the time to notice."""
 ASLEEP = """
 import time
 from pathlib import Path
@@ -58,19 +62,13 @@ def run_yaml(tmp_path, small_czi):
     return write
 
 
-def wait_until(true, seconds=90):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def start(run_yaml, tmp_path, kind, **options):
+@contextmanager
+def asleep(run_yaml, tmp_path, kind, **options):
     """Start a run, and wait until a task of it sleeps; the program, and the processes that it has started."""
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True} | options
-    program = subprocess.Popen([*PROGRAM, run_yaml(kind)], text=True, **given)
-    wait_until((tmp_path / "asleep").exists)
-    return program, psutil.Process(program.pid).children(recursive=True)
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    with started(*PROGRAM, run_yaml(kind), **given) as program:
+        wait_until((tmp_path / "asleep").exists, 60)
+        yield program, psutil.Process(program.pid).children(recursive=True)
 
 
 def assert_gone(family, seconds=5.0):
@@ -87,15 +85,13 @@ def go_on(tmp_path, small_czi):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serial", "local"])
 def test_a_task_that_does_not_end_is_not_waited_for(tmp_path, small_czi, run_yaml, kind):
-    program, family = start(run_yaml, tmp_path, kind)
-    program.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    _, error = program.communicate(timeout=30)
-    assert time.monotonic() - sent < 10.5
-    assert program.returncode == 130, error
-    assert "Stopping" in error
-    assert "Traceback" not in error
-    assert_gone(family)
+    with asleep(run_yaml, tmp_path, kind) as (program, family):
+        program.send_signal(signal.SIGINT)
+        _, error = program.communicate(timeout=ENDING)
+        assert program.returncode == 130, error
+        assert "Stopping" in error
+        assert "Traceback" not in error
+        assert_gone(family)
     assert (tmp_path / "out" / LEDGER).exists()
     go_on(tmp_path, small_czi)
 
@@ -103,13 +99,12 @@ def test_a_task_that_does_not_end_is_not_waited_for(tmp_path, small_czi, run_yam
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serial", "local"])
 def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
-    program, family = start(run_yaml, tmp_path, kind)
-    for _ in range(2):
-        program.send_signal(signal.SIGINT)
-        time.sleep(0.3)  # two signals of a kind that wait together are one
-    sent = time.monotonic()
-    out, error = program.communicate(timeout=30)
-    assert time.monotonic() - sent < 3
+    with asleep(run_yaml, tmp_path, kind) as (program, family):
+        for _ in range(2):
+            program.send_signal(signal.SIGINT)
+            time.sleep(0.3)  # two signals of a kind that wait together are one
+        out, error = program.communicate(timeout=5)
+        assert_gone(family)
     assert program.returncode == 130, error
     assert out == ""
     said = [line for line in error.splitlines() if "dashboard" not in line]
@@ -118,18 +113,17 @@ def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
         "Stopping",
         "Stopped at once",
     ][kind == "local" :]
-    assert_gone(family)
 
 
 @pytest.mark.slow
 def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(tmp_path, small_czi, run_yaml):
-    program, family = start(run_yaml, tmp_path, "local")
-    assert len(family) >= 3  # two workers, and the resource tracker
-    program.kill()
-    out, error = program.communicate(timeout=10)  # ends when all have closed them
+    with asleep(run_yaml, tmp_path, "local") as (program, family):
+        assert len(family) >= 3  # two workers, and the resource tracker
+        program.kill()
+        out, error = program.communicate(timeout=10)  # ends when all have closed them
+        assert_gone(family)
     assert out == ""
     assert [line for line in error.splitlines() if "dashboard" not in line] == []
-    assert_gone(family)
     go_on(tmp_path, small_czi)
 
 
@@ -141,16 +135,12 @@ def test_closing_the_terminal_cancels(tmp_path, run_yaml):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     ours, its = pty.openpty()
-    program, family = start(run_yaml, tmp_path, "serial", stdin=its, stdout=its, stderr=its, preexec_fn=lead)
-    os.close(its)
-    os.close(ours)
-    sent = time.monotonic()
-    try:
-        assert program.wait(30) == 130
-    finally:
-        program.kill()
-    assert time.monotonic() - sent < 10.5
-    assert_gone(family)
+    streams = {"stdin": its, "stdout": its, "stderr": its}
+    with asleep(run_yaml, tmp_path, "serial", **streams, preexec_fn=lead) as (program, family):
+        os.close(its)
+        os.close(ours)
+        assert program.wait(ENDING) == 130
+        assert_gone(family)
 
 
 AT_IMPORT = """
@@ -191,17 +181,14 @@ with signals.cancelled_by_signals():
 
 def test_the_time_limit_holds_until_the_program_has_ended():
     """It kills what the program has started, but not what ends a run's jobs."""
-    began = time.monotonic()
-    program = subprocess.Popen([sys.executable, "-c", LATE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    mine, of_jobs = (psutil.Process(int(pid)) for pid in program.stdout.readline().split())
-    try:
-        assert program.wait(30) == 130
-        assert time.monotonic() - began < 20
-        assert_gone([mine])
-        assert of_jobs.is_running()
-    finally:
-        of_jobs.kill()
-        program.communicate()
+    with started(sys.executable, "-c", LATE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        mine, of_jobs = (psutil.Process(int(pid)) for pid in program.stdout.readline().split())
+        try:
+            assert program.wait(20) == 130
+            assert_gone([mine])
+            assert of_jobs.is_running()
+        finally:
+            of_jobs.kill()
 
 
 # --------------------------------------------------------------------------------------- within this process
@@ -239,7 +226,7 @@ def test_a_client_of_ones_own_keeps_its_workers_and_the_output_is_let_go(tmp_pat
     watcher = threading.Thread(target=lambda: (wait_until((tmp_path / "asleep").exists), cancel.set()))
     watcher.start()
     report = pyama_dask.run(document, client=client, cancel=cancel)
-    watcher.join()
+    watcher.join(30)
     assert report.cancelled
     assert not (tmp_path / "out" / ".pyama_dask" / "lock").exists()
     assert set(client.scheduler_info(n_workers=-1)["workers"]) == workers

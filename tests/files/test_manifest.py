@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.movies import file_bytes, listing
+from support.processes import end_of
 
 from pyama_dask.errors import OutputError
 from pyama_dask.files.manifest import MANIFEST, check_free, read_manifest, writing_into
@@ -106,8 +107,7 @@ def test_a_killed_command_leaves_whole_files_that_the_next_one_replaces(tmp_path
     write(tmp_path, {"a": "1", "sub/b": "1", "old": "1"})
     process = get_context("fork").Process(target=killed_at, args=(tmp_path, number))
     process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert end_of(process) == -signal.SIGKILL
     files = {path for path in tmp_path.iterdir() if ".partial" not in path.name}
     there = contents(tmp_path)
     assert {name for name, content in there.items() if "/" not in name and content == "1"} >= {"old"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.movies import config, write_config
+from support.processes import started
 
 from pyama_dask.files.streams import unfailing
 
@@ -44,7 +45,12 @@ def test_a_full_disk_behind_the_output_is_one_message(small_czi, command):
     words = command.replace("MOVIE", str(small_czi)).split()
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            [sys.executable, "-m", "pyama_dask", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "pyama_dask", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
         )
     assert ended.returncode == 4
     assert ended.stderr == "pyama-dask: standard output: cannot be written: No space left on device\n"
@@ -60,6 +66,7 @@ def test_a_run_ends_as_it_would_whatever_becomes_of_its_output(small_czi, tmp_pa
     changes = {"params": {"preprocess": [f"{noisy}:same"]}, "cluster": {"kind": kind, "workers": 1}}
     run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", changes))
     command = f"{sys.executable} -m pyama_dask run {run_yaml} --frames 0-2 --fovs 0 {streams}; exit ${{PIPESTATUS[0]}}"
-    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+    with started("bash", "-c", command) as shell:
+        assert shell.wait(60) == 0
     lines = (tmp_path / "out" / ".pyama_dask" / "ledger.jsonl").read_text().splitlines()
     assert all(json.loads(line) for line in lines)

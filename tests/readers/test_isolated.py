@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from pylibCZIrw import czi
 from support.movies import as_czi, as_nd2, config, write_config
+from support.processes import started, wait_until
 from support.write_nd2 import write_nd2
 
 from pyama_dask import cli, errors
@@ -54,7 +54,7 @@ def test_it_is_the_same_for_real_files():
 def test_this_process_does_not_load_the_package_of_the_format(small_nd2):
     code = f"import sys; from pyama_dask.readers import read_metadata; read_metadata({str(small_nd2)!r}); "
     code += "sys.exit('nd2' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
 @pytest.fixture
@@ -94,13 +94,11 @@ def test_an_interrupt_of_this_process_ends_the_other(small_czi, tmp_path, instea
     place = tmp_path / "instead"
     code = f"import sys; sys.path.insert(0, {str(place)!r}); from pyama_dask.readers import read_metadata; "
     code += f"read_metadata({str(small_czi)!r})"
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True) as program:
-        family, deadline = [], time.monotonic() + 60
-        while not family and time.monotonic() < deadline:
-            family = psutil.Process(program.pid).children()
+    with started(sys.executable, "-c", code, stderr=subprocess.PIPE) as program:
+        wait_until(psutil.Process(program.pid).children)
+        family = psutil.Process(program.pid).children()
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does
-        assert b"KeyboardInterrupt" in program.communicate(timeout=60)[1]
-    assert family
+        assert "KeyboardInterrupt" in program.communicate(timeout=60)[1]
     assert psutil.wait_procs(family, timeout=10)[1] == []
 
 
@@ -185,12 +183,13 @@ def test_ctrl_c_of_a_terminal_never_reaches_the_process_that_reads(tmp_path):
         "print(len(read_metadata(sys.argv[1]).fovs), flush=True)\n"
         "os._exit(0)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(movie)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    while process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.01)
-    assert process.communicate() == ("1\n", None)
-    assert process.returncode == 0
+    with started(sys.executable, "-c", program, movie, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+
+        def interrupted():
+            os.killpg(process.pid, signal.SIGINT)
+            return process.poll() is not None
+
+        wait_until(interrupted)
+        assert process.communicate(timeout=30) == ("1\n", None)
+        assert process.returncode == 0

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pylibCZIrw import czi
 from support.czi_stamps import attach_stamps
+from support.processes import exit_status
 from support.write_nd2 import Nd2Channel, Nd2Period, Nd2Writer, write_nd2
 
 from pyama_dask.demo.write_czi import write_czi
@@ -224,7 +225,7 @@ class TestContract:
                     good = same and own and again
                 finally:
                     os._exit(0 if good else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert exit_status(child) == 0
             assert reader._file is inherited
             assert np.array_equal(reader.read_frame(0, 2), movie.data[0, 2, :, 0])
 
@@ -236,7 +237,7 @@ class TestContract:
             if child == 0:
                 reader.close()
                 os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert exit_status(child) == 0
             assert np.array_equal(reader.read_frame(0, 1), movie.data[0, 1, :, 0])
 
     def test_reads_in_several_threads(self, movie):

@@ -64,7 +64,7 @@ def test_runs_that_start_together_do_it_once(compiler):
     for each in runs:
         each.start()
     for each in runs:
-        each.join()
+        each.join(30)
     assert calls.read_text() == "['uint8']"
 
 
@@ -100,5 +100,5 @@ def test_a_run_with_workers_reports_it(tmp_path, small_czi, monkeypatch):
 @pytest.mark.slow
 def test_all_that_a_run_needs_is_compiled(tmp_path, small_czi):
     code = SIGNATURES.format(config=config(small_czi, tmp_path / "out"))
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 0, ended.stderr

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import pytest
 from support.movies import as_czi, config, file_bytes, listing, pixels, write_config
+from support.processes import end_of
 
 import pyama_dask
 from pyama_dask.errors import OutputError
@@ -117,10 +118,9 @@ def killed_when_prepared(document):
 
 def test_what_a_killed_run_has_begun_is_ours(small_czi, tmp_path):
     output = tmp_path / "results"
-    process = get_context("fork").Process(target=killed_when_prepared, args=(config(small_czi, output),))
+    process = get_context("spawn").Process(target=killed_when_prepared, args=(config(small_czi, output),))
     process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert end_of(process, 60) == -signal.SIGKILL
     assert (output / "fov_000" / "images.zarr" / "fl_ch_1").is_dir()
     assert "fov_000/movie_fov_000_traces.csv" in Ledger(output / LEDGER).claimed["fov_000"]
     assert pyama_dask.run(config(small_czi, output, {"channels.fl": []})).exit_status == 0

@@ -71,7 +71,7 @@ def assert_agrees(output, source, *fovs):
     commands = [[sys.executable, AGREE, output, str(fov), "--source", source] for fov in fovs]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     for oracle in [subprocess.Popen(command, **pipes) for command in commands]:  # side by side
-        told, error = oracle.communicate()
+        told, error = oracle.communicate(timeout=60)
         assert "OFF" not in told, told
         assert oracle.returncode == 0, error
         assert len(told.splitlines()) > 10

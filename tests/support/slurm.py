@@ -65,6 +65,7 @@ PartitionName=main Nodes=n[1-4] Default=YES MaxTime=INFINITE DefMemPerCPU=500 St
 PartitionName=short Nodes=n[1-4] MaxTime=1 DefMemPerCPU=500 State=UP
 """
 LISTED = 15.0
+ENDING = 20.0
 """Seconds within which all nodes must be there."""
 
 
@@ -158,7 +159,10 @@ class Slurm:
         with suppress(OSError, ValueError, psutil.NoSuchProcess):
             process = psutil.Process(int((self.folder / pid_file).read_text()))
             process.send_signal(number)
+            until = time.monotonic() + ENDING
             while process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > until:
+                    process.kill()
                 time.sleep(0.05)
 
     def env(self) -> dict[str, str]:
