@@ -15,6 +15,7 @@ from support.processes import wait_until
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ClusterError, WalltimeError
+from pyama_dask.execute import walltime
 from pyama_dask.execute.walltime import (
     JOB_ENDS,
     JOB_LASTS,
@@ -135,26 +136,36 @@ def linger(path, until):
 
 
 @contextmanager
-def job_of(seconds):
-    """A worker whose job ends after some seconds."""
+def job():
+    """A worker of a job, which has come, and its client."""
     with dask.config.set(DASK):
-        cluster = LocalCluster(
-            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-            env={JOB_ENDS: str(time.time() + seconds)},
-        )  # fmt: skip
-        with cluster:
-            yield cluster
+        cluster = LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0")
+        with cluster, Client(cluster) as client:
+            client.wait_for_workers(1)
+            yield client
+
+
+def set_end(seconds, spare):
+    """Set the time until the job of this worker ends, and how long before that it leaves."""
+    os.environ[JOB_ENDS] = str(time.time() + seconds)
+    walltime.SPARE = spare
+
+
+def end_job(client, seconds, spare=SPARE):
+    """Have the job of a worker end after some seconds."""
+    client.run(set_end, seconds, spare)
+    client.register_plugin(Retirement())
 
 
 def test_a_worker_ends_what_it_has_begun_and_goes(tmp_path):
     """Dask's own lifetime would take the task away, and begin it anew on every worker."""
     begun, end = tmp_path / "begun", tmp_path / "end"
-    with job_of(SPARE + 8) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1)
-        client.register_plugin(Retirement())
+    with job() as client:
         deaths = Deaths(client)
         ((worker, _),) = client.scheduler_info()["workers"].items()
         future = client.submit(linger, begun, end)
+        wait_until(begun.exists)
+        end_job(client, 41, spare=40)
         wait_until(lambda: client.scheduler_info()["workers"][worker]["status"] == "paused")
         end.touch()
         assert future.result(timeout=30) == int(begun.read_text())
@@ -165,9 +176,8 @@ def test_a_worker_ends_what_it_has_begun_and_goes(tmp_path):
 
 
 def test_a_task_that_would_not_end_in_time_is_not_begun(task):
-    with job_of(60) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1)
-        client.register_plugin(Retirement())
+    with job() as client:
+        end_job(client, 60)
         assert client.submit(check_time, replace(task, seconds=20), pure=False).result(timeout=30) is None
         client.run(note_time, task, receipt(task, 15))  # here one of its kind took long
         slow = client.submit(check_time, replace(task, stop=task.stop + 12, seconds=1), pure=False)
@@ -182,9 +192,8 @@ def lasts(seconds):
 
 
 def test_a_task_that_would_not_end_in_time_makes_its_worker_go(task):
-    with job_of(60) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1)
-        client.register_plugin(Retirement())
+    with job() as client:
+        end_job(client, 60)
         client.run(lasts, "90")
         late = client.submit(check_time, replace(task, seconds=70), pure=False)
         with pytest.raises(WalltimeError, match="takes about 70 s, and its job ends in") as raised:
@@ -195,16 +204,15 @@ def test_a_task_that_would_not_end_in_time_makes_its_worker_go(task):
 
 
 def test_a_task_that_is_cut_off_is_told_with_the_time_that_it_had(tmp_path):
-    with job_of(SPARE + 3) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1)
-        client.register_plugin(Retirement())
+    with job() as client:
         deaths = Deaths(client)
         (worker,) = client.scheduler_info()["workers"]
+        end_job(client, 4, spare=0.5)
         future = client.submit(linger, tmp_path / "begun", tmp_path / "never")
         wait_until(lambda: deaths.loss(worker, "0", 0).why == WALLTIME)
         loss = deaths.loss(worker, "0", 0)
         assert loss.with_job
-        assert 0 < loss.ran[future.key] < SPARE + 3
+        assert loss.ran[future.key] > 0
         del future
 
 
