@@ -47,6 +47,7 @@ REPAIRS = 3
 """Times that damaged files of a FOV are regenerated in one run; a disk that damages more is not to be trusted."""
 Progress = Callable[[dict[str, Any]], None]
 Prepare = Callable[[FovPlan], Sequence[str]]
+Settle = Callable[[Sequence[Task]], Sequence[Task]]
 Tidy = Callable[[int], Sequence[str]]
 Repair = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
 
@@ -66,6 +67,8 @@ class Execution:
     """For the report."""
     jobs: str = ""
     """What became of the jobs of a queue."""
+    kept: int = 0
+    """Tasks that were not needed, as a change has left their results as they are."""
 
 
 @dataclass
@@ -81,14 +84,6 @@ class FovRun:
     def __post_init__(self) -> None:
         self.stages = list(self.plan.stages)
 
-    def ready(self) -> tuple[Task, ...]:
-        """Tasks that can be handed out now: the next stage, when all of the one before is done."""
-        if self.out or not self.stages:
-            return ()
-        stage = self.stages.pop(0)
-        self.out = {task.key for task in stage}
-        return stage
-
     @property
     def finished(self) -> bool:
         """Whether nothing is left or out."""
@@ -101,6 +96,7 @@ def execute(
     ledger: Ledger,
     *,
     prepare: Prepare,
+    settle: Settle,
     tidy: Tidy,
     repair: Repair,
     progress: Progress,
@@ -118,6 +114,9 @@ def execute(
         Open for writing; every receipt is recorded in it before anything is built on it.
     prepare
         Called for every FOV before its first task: creates its arrays, and gives warnings.
+    settle
+        Called with tasks of a FOV when all that they need is recorded: gives what is left of them, without results
+        that stay as they are.
     tidy
         Called with every FOV when all that was to do of it is recorded: removes what is not needed any more, and gives
         warnings.
@@ -137,7 +136,7 @@ def execute(
     OutputError
         If the output is not this run's any more.
     """
-    return _Loop(plan, pool, ledger, prepare, tidy, repair, progress, cancel).run()
+    return _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel).run()
 
 
 class Watch:
@@ -180,11 +179,12 @@ class _Loop:
     """State of one execution."""
 
     def __init__(
-        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Prepare, tidy: Tidy, repair: Repair,
-        progress: Progress, cancel: threading.Event,
+        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Prepare, settle: Settle, tidy: Tidy,
+        repair: Repair, progress: Progress, cancel: threading.Event,
     ) -> None:  # fmt: skip
         self.plan, self.pool, self.ledger = plan, pool, ledger
-        self.prepare, self.tidy, self.repair, self.progress, self.cancel = prepare, tidy, repair, progress, cancel
+        self.prepare, self.settle, self.tidy, self.repair = prepare, settle, tidy, repair
+        self.progress, self.cancel = progress, cancel
         self.warnings: list[str] = []
         self.repairs: Counter[int] = Counter()
         self.active: dict[int, FovRun] = {}
@@ -195,7 +195,7 @@ class _Loop:
         self.short_of_time: Counter[str] = Counter()
         self.frames_done: dict[tuple[int, Step], int] = {}
         self.unwanted: set[str] = set()
-        self.in_flight = 0
+        self.in_flight = self.kept = 0
 
     def run(self) -> Execution:
         stopped = None
@@ -206,7 +206,8 @@ class _Loop:
             log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
         finally:
             self.pool.stop(self.plan.job)
-        return Execution(self.failed, stopped, [*self.warnings, *self.watch.alarms], self.pool.account())
+        warnings = [*self.warnings, *self.watch.alarms]
+        return Execution(self.failed, stopped, warnings, self.pool.account(), self.kept)
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
@@ -240,12 +241,29 @@ class _Loop:
         run = self.active[fov]
         if run.damaged and not run.out:
             run = self.active[fov] = self._repaired(run)
-        self._submit(run.ready())
+        while not run.out and run.stages:
+            self._start(run, run.stages.pop(0))
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
                 self._warn(*self.tidy(fov))
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
+
+    def _start(self, run: FovRun, stage: Sequence[Task]) -> None:
+        """Hand out what is left of a stage, as all of the one before is done."""
+        try:
+            left = {task.key: task for task in self.settle(stage)}
+        except Exception as error:  # noqa: BLE001  (one FOV harms no other)
+            self._stop_if_disk_is_full(error)
+            self._fail(stage[0], error)
+            run.stages.clear()
+            return
+        self.kept += len(stage) - len(left)
+        for task in stage:
+            kept = task.digests.keys() - (left[task.key].digests if task.key in left else {})
+            self._count(task, kept)
+        run.out = set(left)
+        self._submit(list(left.values()))
 
     def _repaired(self, run: FovRun) -> FovRun:
         """Give a FOV with damaged files what is left to do of it; nothing if it has failed."""
@@ -353,7 +371,11 @@ class _Loop:
         log.info("%s done in %.2f s", task.key, receipt.seconds)
         for _, words in receipt.warnings:
             log.warning("%s", words)
-        for step in task.digests:
+        self._count(task, task.digests)
+
+    def _count(self, task: Task, steps: Collection[Step]) -> None:
+        """Tell how far steps have come that are done in a task."""
+        for step in steps:
             if GRAPH.completes[step] == task.kind:
                 done = self.frames_done.get((task.fov, step), 0) + task.stop - task.start
                 self.frames_done[task.fov, step] = done

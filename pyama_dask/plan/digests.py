@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 
 from pyama_dask.config.models import Config
 from pyama_dask.steps.standard import GRAPH
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Kind, Part, Step
 from pyama_dask.workflow.task import Job, digest
 
-Digests = Mapping[Kind, Sequence[dict[Step, str]]]
-"""For every kind of task, and each of its tasks in a FOV, the digest of every step."""
+
+@dataclass(frozen=True)
+class Digests:
+    """Digests of the steps of one task."""
+
+    full: Mapping[Step, str]
+    """Of everything that the result of a step depends on."""
+    local: Mapping[Step, str] = field(default_factory=dict)
+    """Of all but what a step reads from wider parts, for steps on blocks that declare what that is."""
 
 
 @dataclass
@@ -47,31 +54,79 @@ class Unit:
             self._known[part] = GRAPH.parts[part].digest(self)
         return self._known[part]
 
-    def recorded(self, part: str) -> str:
+    def recorded(self, part: Part) -> str:
         """Digest with which the ledger records a part: also of the form in which its result is stored."""
-        form = GRAPH.parts[part].form(self.config)
-        return digest(self.digest(part), *form) if form else self.digest(part)
+        return _with_form(self.digest(part.name), part, self.config)
 
 
-def step_digests(job: Job, movie: str, fov: int, shape: tuple[int, int], times_min: Sequence[float]) -> Digests:
-    """Digests of the parts that a config asks for.
+@dataclass
+class LocalUnit(Unit):
+    """The frames of a block, as a part sees them that reads from wider parts; their content is left out."""
+
+    reader: Part = field(kw_only=True)
+    block: Unit = field(kw_only=True)
+    """The same block, for parts that read nothing wider."""
+    whole: Unit = field(kw_only=True)
+    """The FOV of the block."""
+
+    def digest(self, part: str) -> str:
+        """Digest of a part as the reader depends on it: empty for a wider part of which it declares what it reads."""
+        if GRAPH.parts[part].scope == "block":
+            return local_digest(GRAPH.parts[part], self.block, self.whole)
+        return "" if part in self.reader.reads_from else self.whole.digest(part)
+
+
+def local_digest(part: Part, block: Unit, whole: Unit) -> str:
+    """Digest of everything that a part on a block depends on, but for what it reads from wider parts."""
+    if GRAPH.kind_of[part.name] in GRAPH.first:
+        return block.digest(part.name)
+    view = LocalUnit(
+        block.job, block.movie, block.fov, block.shape, block.times_min, block.frames,
+        reader=part, block=block, whole=whole,
+    )  # fmt: skip
+    needs = (GRAPH.parts[need] for need in part.needs if GRAPH.parts[need].active(block.config))
+    return digest(part.digest(view), [local_digest(need, block, whole) for need in needs if need.scope == "block"])
+
+
+def _with_form(found: str, part: Part, config: Config) -> str:
+    form = part.form(config)
+    return digest(found, *form) if form else found
+
+
+def step_digests(
+    job: Job, movie: str, fov: int, shape: tuple[int, int], times_min: Sequence[float]
+) -> dict[Kind, list[Digests]]:
+    """Digests of the parts that a config asks for, by kind of task, for each task of the FOV.
 
     Blocks that no wider part is read for depend on their own frames only, so that they stay when frames are added; all
-    others depend on the whole FOV.
+    others depend on the whole FOV, unless what they read from it is the same (see `plan.resume.compare_content`).
 
     Parameters
     ----------
+    job
+        Config, movie and blocks.
     movie
         Identity that the movie had when the output was begun.
+    fov
+        Number of the FOV.
+    shape
+        (H, W) of its frames in pixels.
     times_min
         (T,) minutes of the frames.
     """
-    active = {part.name for part in GRAPH.active(job.config)}
     whole = Unit(job, movie, fov, shape, times_min, job.frames)
     blocks = [Unit(job, movie, fov, shape, times_min, job.frames[start:stop]) for start, stop in job.blocks]
-    found: dict[Kind, Sequence[dict[Step, str]]] = {}
+    found: dict[Kind, list[Digests]] = {}
     for kind, parts in GRAPH.kinds.items():
-        units = [whole] if GRAPH.scope(kind) == "fov" else blocks if GRAPH.is_first(kind) else [whole] * len(blocks)
-        chosen = [part for part in parts if part.name in active]
-        found[kind] = [{part.step: unit.recorded(part.name) for part in chosen} for unit in units]
+        chosen = [part for part in parts if part.active(job.config)]
+        units = blocks if GRAPH.scope(kind) == "block" else [whole]
+        found[kind] = [_of_task(chosen, unit if kind in GRAPH.first else whole, unit, whole) for unit in units]
     return found
+
+
+def _of_task(parts: Sequence[Part], depends_on: Unit, block: Unit, whole: Unit) -> Digests:
+    reading = [part for part in parts if part.reads_from]
+    return Digests(
+        {part.step: depends_on.recorded(part) for part in parts},
+        {part.step: _with_form(local_digest(part, block, whole), part, block.config) for part in reading},
+    )

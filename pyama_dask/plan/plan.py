@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -239,14 +239,14 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
     return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}; {remedy}"
 
 
-def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Digests) -> Iterator[Task]:
+def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
     for kind, of in digests.items():
         blocked = GRAPH.scope(kind) == "block"
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
         for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
-            if steps := of[number]:
+            if of[number].full:
                 n = stop - start
-                memory = task_memory(job.config, kind, shape, n)
                 yield Task(
-                    kind, fov, shape, start, stop, number if blocked else None, steps, read * n, written * n, memory
-                )
+                    kind, fov, shape, start, stop, number if blocked else None, of[number].full, of[number].local,
+                    bytes_read=read * n, bytes_written=written * n, memory=task_memory(job.config, kind, shape, n),
+                )  # fmt: skip

@@ -26,7 +26,7 @@ from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
-from pyama_dask.runs.output_dir import begun, logging_to, prepare, tidy, write_records
+from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import failed_fovs, plan_run, what_is_left
 from pyama_dask.runs.source_check import check_after_run
@@ -131,7 +131,8 @@ def run(
                 on_start(todo, dashboard)
             ended = execute(
                 todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
-                tidy=partial(tidy, plan, metadata, ledger), repair=partial(repair, rest, metadata, ledger, steps),
+                settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
+                repair=partial(repair, rest, metadata, ledger, steps),
                 progress=progress or ignore, cancel=cancel,
             )  # fmt: skip
         lock.check()
@@ -143,7 +144,7 @@ def run(
             output=output,
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
             warnings=(*warnings, *ended.warnings, *grown),
-            tasks=len(todo.tasks),
+            tasks=len(todo.tasks) - ended.kept,
             tasks_done=len(ledger.costs) - before,
             seconds=time.monotonic() - started,
             cancelled=cancel.is_set(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,7 @@ from pyama_dask.config.yaml_text import dump_yaml, load_yaml
 from pyama_dask.errors import OutputError, PyamaError, TakenOverError
 from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
 from pyama_dask.plan.plan import FovPlan, Plan
-from pyama_dask.plan.resume import derived_from
+from pyama_dask.plan.resume import compare_content, derived_from, is_held
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
@@ -255,6 +255,8 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     """
     job = plan.job
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
+    damaged = derived_from(damaged_steps(job, ledger, fov), ledger)
+    held = held_steps(plan, ledger, todo, damaged)
     again = ledger.outdated(fov.fov, fov.tasks)
     for task in fov.tasks:
         again.setdefault(task.key, set()).update(
@@ -262,14 +264,55 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
         )
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
-    for key, steps in derived_from(damaged_steps(job, ledger, fov), ledger).items():
+    for key, steps in damaged.items():
         again.setdefault(key, set()).update(steps)  # also of steps that this run leaves out
-    ledger.void(again)
+    ledger.void({key: steps - held.get(key, set()) for key, steps in again.items()})
     ledger.claim(names_of(plan, fov))
     discard(plan, ledger, fov)
     wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
     ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
     return write_documents(job.output, ledger, wanted)
+
+
+def held_steps(
+    plan: Plan, ledger: Ledger, todo: FovPlan, damaged: Mapping[str, Collection[Step]]
+) -> dict[str, set[Step]]:
+    """Steps to do of a FOV, by task key, whose recorded results may stay: that is known when wider parts are done."""
+    return {
+        task.key: {
+            step
+            for step in task.digests
+            if is_held(task, step, ledger)
+            and GRAPH.by_kind[task.kind, step].name not in plan.forced
+            and step not in damaged.get(task.key, ())
+        }
+        for task in todo.tasks
+        if task.local and fault_of(plan.job, ledger, task, with_parts=False) is None
+    }
+
+
+def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Keep results of blocks that read the same as before from wider parts, and void and remove the others.
+
+    Parameters
+    ----------
+    plan
+        Of the whole run.
+    ledger
+        Open for writing.
+    tasks
+        Tasks of one FOV that are about to be handed out; all that they need is recorded.
+
+    Returns
+    -------
+    What is left of the tasks.
+    """
+    settled = compare_content(plan, tasks, ledger)
+    ledger.keep(settled.kept)
+    if settled.stale:
+        ledger.void(settled.stale)
+        discard(plan, ledger, next(fov for fov in plan.fovs if fov.fov == tasks[0].fov))
+    return settled.tasks
 
 
 def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:

@@ -135,11 +135,11 @@ def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:
 
 
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
-    """Remove all results of a FOV that are not recorded as done for this plan, so that no stale file remains."""
+    """Remove all results of a FOV that are not recorded, after stale ones were voided, so that none of them remains."""
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
     images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
     mine = {plan.job.output / name for name in claimed}
-    done = {GRAPH.by_kind[t.kind, s].name for t in fov.tasks for s, d in t.digests.items() if ledger.has(t.key, s, d)}
+    done = {GRAPH.by_kind[task.kind, step].name for task in fov.tasks for step in ledger.done.get(task.key, ())}
     if "crop.store" not in done:
         for store in mine & {directory / name for name in CELLS.values()}:
             remove_cells(store)
@@ -159,10 +159,10 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
 
 
 def recorded_shards(fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
-    """Yield array and block of all shards that are recorded as done for this plan."""
+    """Yield array and block of all shards of a plan that are recorded."""
     for task in fov.tasks:
-        for step, wanted in task.digests.items():
-            if task.block is not None and ledger.has(task.key, step, wanted):
+        for step in ledger.done.get(task.key, ()):
+            if task.block is not None:
                 yield from ((spec, task.block) for spec in products(specs, GRAPH.by_kind[task.kind, step]))
 
 

@@ -49,6 +49,8 @@ class TaskContext:
         self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[Step, dict[str, int]] = {}
+        self.provides: dict[Step, dict[str, list[str]]] = {step: {} for step in task.digests}
+        """Digests of what parts on blocks read from each step; see `Receipt`."""
         self.bytes_read = self.bytes_written = 0
         self.frames_read: list[int] = []
         """CRC-32C of every frame that was read from the movie."""

@@ -38,6 +38,12 @@ def find_display_windows(context: TaskContext) -> None:
     _save_windows(context, context.display_windows_file, groups)
 
 
+def display_windows_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Grey levels between which display levels are scaled: the same for every block."""
+    windows = [context.display_windows[group] for group in sorted(context.display_windows)]
+    return [windows for _ in context.job.blocks]
+
+
 def find_crop_windows(context: TaskContext) -> None:
     """Find the grey levels between which crops are scaled: fluorescence after its background is subtracted."""
     groups = [raw_name("pc", context.phase), *map(corrected_name, context.fl)]

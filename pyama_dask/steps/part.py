@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from itertools import chain, zip_longest
 from typing import Any, Self
+
+import numpy as np
 
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.workflow.graph import Graph, Part, Step
@@ -51,22 +54,36 @@ def run_parts(context: TaskContext, graph: Graph) -> None:
         return
     for part in chain.from_iterable(rounds):
         context.begin(part.step)
-        function: Callable[[TaskContext], None] = load(part)
+        function: Callable[[TaskContext], None] = load(part.do)
         function(context)
+    for part, wider in graph.readers(context.task.kind, context.task.digests):
+        if part.active(context.job.config):
+            context.begin(wider.step)
+            blocks: Sequence[Sequence[np.ndarray]] = load(part.reads_from[wider.name])(context)
+            context.provides[wider.step][part.name] = [digest_arrays(arrays) for arrays in blocks]
+
+
+def digest_arrays(arrays: Iterable[np.ndarray]) -> str:
+    """Digest of the types, shapes and values of arrays."""
+    found = hashlib.blake2b(digest_size=12)
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def passes_of(context: TaskContext, rounds: Iterable[Iterable[Part]]) -> list[list[BlockPart]]:
     """Parts of each pass over the frames; a round has several passes where a part needs them."""
     found: list[list[BlockPart]] = []
     for parts in rounds:
-        instances = [load(part).passes(context, part.step) for part in parts]
+        instances = [load(part.do).passes(context, part.step) for part in parts]
         found += [[part for part in of_pass if part is not None] for of_pass in zip_longest(*instances)]
     return found
 
 
-def load(part: Part) -> Any:
-    """Class or function that does a part."""
-    module, _, name = part.do.partition(":")
+def load(code: str) -> Any:
+    """Import the class or function that a part names as ``module:name``."""
+    module, _, name = code.partition(":")
     return getattr(import_module(module), name)
 
 

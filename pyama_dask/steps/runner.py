@@ -64,6 +64,9 @@ def _receipt(task: Task, job: Job) -> Receipt:
         warnings=tuple(context.warnings),
         run=job.run,
         notes=context.notes,
+        local=task.local,
+        wide=task.wide,
+        provides=context.provides,
         spent=context.spent,
         frames_read=tuple(context.frames_read),
     )

@@ -159,8 +159,8 @@ PARTS = (
     ),
     Part(
         "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),
-        needs=("segment.labels", "track.link"), writes=("tracks",), reads=("labels",), memory=_held_to_finish,
-        active=finds_cells,
+        needs=("segment.labels", "track.link"), reads_from={"track.link": "pyama_dask.steps.track:ids_by_block"},
+        writes=("tracks",), reads=("labels",), memory=_held_to_finish, active=finds_cells,
     ),
     Part(
         "background.tiles", "background", "block", "pyama_dask.steps.background:Background", _background,
@@ -178,8 +178,8 @@ PARTS = (
     ),
     Part(
         "crop.cut", "crop", "block", "pyama_dask.steps.crop:Crops", _cut,
-        needs=("background.tiles", "track.link", "crop.levels", "track.relabel"), reads=("raw", "background"),
-        memory=_held_to_cut, active=cuts_cells, temporary=True,
+        needs=("copy.frames", "background.tiles", "track.link", "crop.levels", "track.relabel"),
+        reads=("raw", "background"), memory=_held_to_cut, active=cuts_cells, temporary=True,
     ),
     Part(
         "crop.store", "crop", "fov", "pyama_dask.steps.crop:store_crops", lambda of: of.digest("crop.cut"),
@@ -187,8 +187,9 @@ PARTS = (
     ),
     Part(
         "extract.rows", "extract", "block", "pyama_dask.steps.extract:Extraction", _measured,
-        needs=("background.tiles", "track.link"), reads=("raw", "background"), channels=_measured_channels,
-        active=finds_cells, together="crop.cut",
+        needs=("copy.frames", "segment.labels", "background.tiles", "track.link"),
+        reads_from={"track.link": "pyama_dask.steps.track:kept_ids_by_block"}, reads=("raw", "background"),
+        channels=_measured_channels, active=finds_cells, together="crop.cut",
     ),
     Part(
         "extract.table", "extract", "fov", "pyama_dask.steps.extract:write_table", _table,
@@ -200,8 +201,12 @@ PARTS = (
     ),
     Part(
         "display.images", "cache", "block", "pyama_dask.steps.display:Display", _displayed,
-        needs=("display.levels", "track.relabel"), writes=("display",), reads=("raw", "background"),
-        memory=_held_to_finish, active=shows,
+        needs=("copy.frames", "background.tiles", "display.levels", "track.link", "track.relabel"),
+        reads_from={
+            "display.levels": "pyama_dask.steps.levels:display_windows_by_block",
+            "track.link": "pyama_dask.steps.track:counts_by_block",
+        },
+        writes=("display",), reads=("raw", "background"), memory=_held_to_finish, active=shows,
     ),
 )  # fmt: skip
 GRAPH = Graph(PARTS)

@@ -76,6 +76,25 @@ def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndar
     return box, valid
 
 
+def ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Track ids of the objects of each frame, and the pixel type that holds all ids of the FOV."""
+    ids = intermediate.by_frame(context.tracks, "ids")
+    pixel_type = np.array(context.spec(tracked_name(context.phase)).dtype)
+    return [[pixel_type, *ids[start:stop]] for start, stop in context.job.blocks]
+
+
+def kept_ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Track ids of the objects of each frame, 0 for tracks that are not kept."""
+    kept = context.cells["ids"]
+    ids = [np.where(np.isin(frame, kept), frame, 0) for frame in intermediate.by_frame(context.tracks, "ids")]
+    return [ids[start:stop] for start, stop in context.job.blocks]
+
+
+def counts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Number of tracks, and the most objects in a frame, which the display levels of labels are scaled by."""
+    return [[context.tracks["count"], context.tracks["objects"]] for _ in context.job.blocks]
+
+
 class Relabelling(BlockPart):
     """Replace the labels of single frames by track ids."""
 

@@ -2,8 +2,9 @@
 
 One JSON object per line, sealed by its CRC-32C as the last key. The first line holds the version; ``claim`` lines hold
 names before they are created, ``done`` lines hold receipts, ``void`` lines take steps back before their files are
-overwritten, ``failed`` lines hold reasons, ``documents`` lines hold checksums of the files that the driver writes, a
-``movie`` line names the movie, and a ``doubt`` line tells that the movie changed while it was read.
+overwritten, ``kept`` lines hold new digests of steps whose results a change leaves as they are, ``failed`` lines hold
+reasons, ``documents`` lines hold checksums of the files that the driver writes, a ``movie`` line names the movie, and a
+``doubt`` line tells that the movie changed while it was read.
 A line counts when its newline is on disk. A damaged line may have taken something back, so all files must then be
 compared with their checksums (see `Ledger.damaged`). Version 1 had no seals: its lines are read as they are.
 """
@@ -80,6 +81,12 @@ class Ledger:
         """Warnings of every recorded step, by task key."""
         self.files: dict[str, dict[Step, dict[str, Checksum]]] = {}
         """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
+        self.local: dict[str, dict[Step, str]] = {}
+        """Digests of what recorded steps of blocks were made from, by task key, but for what is in `wide`."""
+        self.wide: dict[str, dict[Step, str]] = {}
+        """Digests of what these steps have read from wider parts, by task key."""
+        self.provides: dict[str, dict[Step, dict[str, list[str]]]] = {}
+        """Digests, one per block, of what parts on blocks read from recorded steps of FOVs, by task key and part."""
         self.failed: dict[str, Failure] = {}
         """Failures of the tasks whose failed steps were not done since, by key."""
         self.attempts: dict[str, int] = {}
@@ -169,6 +176,11 @@ class Ledger:
         if taken := {key: of for key, of in recorded.items() if of}:
             self._append({"void": taken})
 
+    def keep(self, steps: Mapping[str, Mapping[Step, str]]) -> None:
+        """Record new digests of recorded steps, by task key, whose results are the same for changed settings."""
+        if steps:
+            self._append({"kept": steps})
+
     def keys_of(self, fov: int) -> Collection[str]:
         """Keys of all tasks of a FOV that were ever recorded."""
         return self._of_fov.get(fov, set())
@@ -247,16 +259,10 @@ class Ledger:
         if "ledger" in entry:
             if int(entry["ledger"]) > VERSION:
                 raise OutputError(f"{self.path}: was written by a newer version of pyama_dask; use that one")
-        elif "done" in entry:
-            self._take_receipt(entry["done"])
-        elif "void" in entry:
-            self._take_back(entry["void"])
+        elif entry.keys() & {"done", "void", "kept", "failed"}:
+            self._take_steps(entry)
         elif "documents" in entry:
             self._take_documents(entry["documents"])
-        elif "failed" in entry:
-            key, failure, steps = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"])), {*entry["steps"]}
-            self.failed[key], self._failed_steps[key] = failure, steps
-            self.attempts[key] = self.attempts.get(key, 0) + 1
         elif "claim" in entry:
             self._take_names([_inside(str(name)) for name in entry["claim"]])
         elif "movie" in entry:
@@ -267,12 +273,27 @@ class Ledger:
         else:
             raise KeyError("no kind of entry")
 
+    def _take_steps(self, entry: Mapping[str, Any]) -> None:
+        """Take in what became of the steps of tasks."""
+        if "done" in entry:
+            self._take_receipt(entry["done"])
+        elif "void" in entry:
+            self._take_back(entry["void"])
+        elif "kept" in entry:
+            for key, step, digest in [
+                (key, step, str(d)) for key, of in entry["kept"].items() for step, d in of.items()
+            ]:
+                if step in self.done.get(key, {}):
+                    self.done[key][step] = digest
+        else:
+            key, failure, steps = str(entry["failed"]), Failure(entry["cause"], str(entry["reason"])), {*entry["steps"]}
+            self.failed[key], self._failed_steps[key] = failure, steps
+            self.attempts[key] = self.attempts.get(key, 0) + 1
+
     def _take_back(self, void: Mapping[str, Any]) -> None:
         for key, step in [(str(key), step) for key, steps in void.items() for step in [*steps]]:
-            self.done.get(key, {}).pop(step, None)
-            self.warnings.get(key, {}).pop(step, None)
-            self.files.get(key, {}).pop(step, None)
-            self.notes.get(key, {}).pop(step, None)
+            for held in (self.done, self.warnings, self.files, self.notes, self.local, self.wide, self.provides):
+                held.get(key, {}).pop(step, None)
             if step == "copy":
                 self.frames_read.pop(key, None)
 
@@ -297,6 +318,9 @@ class Ledger:
             for step, of in receipt["files"].items()
         }
         said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
+        local, wide, provides = (
+            dict(receipt.get(name, {})) for name in ("local", "wide", "provides")
+        )  # version 1 has none
         fov, cost = parse_key(key).fov, Cost.of(receipt)
         frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
         self._take_names(_owner(path) for of in files.values() for path in of)
@@ -304,6 +328,9 @@ class Ledger:
         self.notes.setdefault(key, {}).update(notes)
         self.warnings.setdefault(key, {}).update(said)
         self.files.setdefault(key, {}).update(files)
+        self.local.setdefault(key, {}).update(local)
+        self.wide.setdefault(key, {}).update(wide)
+        self.provides.setdefault(key, {}).update(provides)
         self._of_fov.setdefault(fov, set()).add(key)
         if "copy" in digests:
             self.frames_read[key] = frames_read

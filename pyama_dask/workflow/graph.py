@@ -116,6 +116,10 @@ class Part:
         block, else a function of a `steps.context.BlockContext`.
     needs
         Parts whose results it reads; parts that a config does not ask for are passed over.
+    reads_from
+        Of a part on blocks: for each wider part that it needs, a function, as ``module:name``, that gives for every
+        block the arrays that are read from it. A block keeps its result as long as these are equal. A wider part that
+        is not listed here regenerates all blocks whenever its own digest changes.
     digest
         Gives the digest of everything that its result depends on: digests of the parts it needs, and settings.
     form
@@ -144,6 +148,7 @@ class Part:
     do: str
     digest: Callable[[Inputs], str]
     needs: tuple[str, ...] = ()
+    reads_from: Mapping[str, str] = field(default_factory=dict)
     form: Callable[[Config], Sequence[object]] = no_form
     writes: tuple[Role, ...] = ()
     reads: tuple[Role, ...] = ()
@@ -177,9 +182,7 @@ class Graph:
             declared[part.name] = part
         self.parts: Mapping[str, Part] = declared
         for part in self.parts.values():
-            for need in (*part.needs, *([part.together] if part.together else [])):
-                if need not in self.parts:
-                    raise ValueError(f"{part.name}: needs {need}, which is not declared")
+            self._check_needs(part)
         self.steps: tuple[Step, ...] = tuple(dict.fromkeys(part.step for part in self.parts.values()))
         self._order = tuple(TopologicalSorter({part.name: part.needs for part in self.parts.values()}).static_order())
         by_kind: dict[tuple[Kind, Step], Part] = {}
@@ -190,6 +193,14 @@ class Graph:
                 by_kind[kind, part.step] = part
         self.by_kind: Mapping[tuple[Kind, Step], Part] = by_kind
         """The part of a step that is in a kind of task."""
+
+    def _check_needs(self, part: Part) -> None:
+        for need in (*part.needs, *([part.together] if part.together else [])):
+            if need not in self.parts:
+                raise ValueError(f"{part.name}: needs {need}, which is not declared")
+        for wider in part.reads_from:
+            if wider not in part.needs or self.parts[wider].scope == part.scope:
+                raise ValueError(f"{part.name}: reads from {wider}, which is not a wider part that it needs")
 
     @cached_property
     def _places(self) -> Mapping[str, tuple[int, Scope, tuple[Any, ...]]]:
@@ -230,9 +241,15 @@ class Graph:
         """Kind of task that ends each step."""
         return {part.step: kind for kind, inside in self.kinds.items() for part in inside}
 
-    def is_first(self, kind: Kind) -> bool:
-        """Check whether tasks of a kind need no other tasks."""
-        return all(self.kind_of[need] == kind for part in self.kinds[kind] for need in part.needs)
+    @cached_property
+    def first(self) -> frozenset[Kind]:
+        """Kinds of tasks that need no other tasks."""
+        kind_of = self.kind_of
+        return frozenset(
+            kind
+            for kind, parts in self.kinds.items()
+            if all(kind_of[need] == kind for part in parts for need in part.needs)
+        )
 
     def priority(self, kind: Kind) -> int:
         """Rank among the tasks of a FOV that are ready: those of whole FOVs first, as more waits for them."""
@@ -263,6 +280,26 @@ class Graph:
         return [
             [part for part in chosen if depth[part.name] == level] for level in sorted({depth[p.name] for p in chosen})
         ]
+
+    def readers(self, kind: Kind, steps: Collection[Step]) -> Iterator[tuple[Part, Part]]:
+        """Yield parts on blocks, each with a wider part of chosen steps in a task that it reads from."""
+        for part in self.parts.values():
+            for wider in map(self.parts.__getitem__, part.reads_from):
+                if self.kind_of[wider.name] == kind and wider.step in steps:
+                    yield part, wider
+
+    def wide_reads(self, name: str, active: Collection[str]) -> Iterator[tuple[Part, Part]]:
+        """Yield all pairs of part and wider part whose content a part on a block is made from.
+
+        They are those of the part itself, and of the parts on the same block that it needs.
+        """
+        part = self.parts[name]
+        for need in map(self.parts.__getitem__, part.needs):
+            if need.name in active:
+                if need.name in part.reads_from:
+                    yield part, need
+                elif need.scope == part.scope:
+                    yield from self.wide_reads(need.name, active)
 
     def upstream(self, parts: Iterable[str]) -> set[str]:
         """Parts that any of some parts needs, directly or not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,6 +34,10 @@ class Task:
     """Number of the block; None for a task of the whole FOV."""
     digests: Mapping[Step, str]
     """Steps to do, each with the digest of everything that its result depends on."""
+    local: Mapping[Step, str] = field(default_factory=dict)
+    """Digest of all that a step depends on but what it reads from wider parts, for steps that declare what that is."""
+    wide: Mapping[Step, str] = field(default_factory=dict)
+    """Digest of what these steps read from wider parts; known when those are done."""
     bytes_read: int = 0
     bytes_written: int = 0
     """Uncompressed, without crops, whose number is known only when cells are."""
@@ -155,6 +159,11 @@ class Receipt:
     """Counts for the report by step, such as cells and rows."""
     spent: Mapping[Step, float] = field(default_factory=dict)
     """Seconds of work for each step."""
+    local: Mapping[Step, str] = field(default_factory=dict)
+    wide: Mapping[Step, str] = field(default_factory=dict)
+    """As in the task."""
+    provides: Mapping[Step, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """Digests, one per block, of what parts on blocks read from a step of the whole FOV, by name of the part."""
     frames_read: tuple[int, ...] = ()
     """CRC-32C of the chosen channels of every frame of the block, as they were read from the movie."""
 

@@ -71,7 +71,7 @@ class Run:
             pool = SerialPool(self.task)
             self.execution = execute(
                 self.plan, pool, ledger, prepare=lambda fov: (prepare or self.prepared.append)(fov) or [],
-                tidy=lambda fov: self.tidied.append(fov) or [], repair=self.repair,
+                settle=lambda tasks: tasks, tidy=lambda fov: self.tidied.append(fov) or [], repair=self.repair,
                 progress=self.events.append, cancel=self.cancel,
             )  # fmt: skip
             self.failed = self.execution.failed

@@ -1,0 +1,167 @@
+"""Blocks are kept as long as what they read from the whole FOV is the same."""
+
+import random
+import threading
+
+import pytest
+from support.movies import as_czi, config, differences, file_bytes, pixels, products, times_of_change
+
+import pyama_dask
+from pyama_dask.runs.status import LEDGER
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import parse_key
+
+LENIENT = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}}
+STRICT = {"params.tracking_params": {"min_frames": 2, "border_margin": 40}}
+WITHOUT_CROPS = LENIENT | {"storage.cells": "off"}
+SAME_CELLS = {"params.tracking_params": {"min_frames": 1, "border_margin": 0}, "storage.cells": "off"}
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory):
+    """One FOV with 10 frames, and cells that come and go."""
+    return as_czi(tmp_path_factory.mktemp("kept") / "movie.czi", pixels(fovs=1, frames=10, shape=(180, 220), cells=8))
+
+
+def run(movie, output, changes=None, **options):
+    return pyama_dask.run(config(movie, output, changes), **options)
+
+
+def steps_done(output, entries_before):
+    """Steps by kind and block that were recorded after some lines of the ledger."""
+    ledger = Ledger(output / LEDGER)
+    return {
+        (parse_key(cost.key).kind, parse_key(cost.key).block): set(cost.spent) for cost in ledger.costs[entries_before:]
+    }
+
+
+def entries(output):
+    return len(Ledger(output / LEDGER).costs)
+
+
+def changed_since(before, output):
+    after = times_of_change(output)
+    return {name for name in before if after.get(name) != before[name]}
+
+
+@pytest.fixture
+def output(movie, tmp_path):
+    assert run(movie, tmp_path / "out", LENIENT).exit_status == 0
+    return tmp_path / "out"
+
+
+def assert_like_a_fresh_run(movie, output, tmp_path, changes):
+    run(movie, tmp_path / "fresh", changes)
+    assert differences(products(output), products(tmp_path / "fresh")) == []
+    assert file_bytes(output) == file_bytes(tmp_path / "fresh")
+
+
+def test_added_frames_leave_labels_tracks_and_rows_of_whole_blocks(movie, tmp_path):
+    output = tmp_path / "out"
+    run(movie, output, LENIENT | {"params.frames": "0-7"})
+    before, done = times_of_change(output), entries(output)
+    report = run(movie, output, LENIENT)
+    assert report.exit_status == 0
+    assert report.tasks == report.tasks_done
+    steps = steps_done(output, done)
+    assert steps["ingest", 2] >= {"copy", "segment", "background"}
+    assert {key for key in steps if key[0] == "ingest"} == {("ingest", 2)}  # the movie is read for new frames only
+    for block in (0, 1):
+        assert steps["finish", block] <= {"crop", "cache"}  # crops are stored as one array over time
+        for group in ("seg_labeled_ch_0/0", "seg_tracked_ch_0/0", "pc_ch_0/0", "fl_background_ch_1/tiles"):
+            name = f"fov_000/images.zarr/{group}/c.{block}.0.0"
+            assert times_of_change(output)[name] == before[name]
+    assert steps["finish", 2] == {"track", "crop", "extract", "cache"}
+    assert_like_a_fresh_run(movie, output, tmp_path, LENIENT)
+
+
+def test_a_change_that_keeps_all_ids_leaves_the_tracked_labels(movie, output, tmp_path):
+    before, done = times_of_change(output), entries(output)
+    report = run(movie, output, STRICT)
+    assert report.exit_status == 0
+    steps = steps_done(output, done)
+    assert {key[0] for key in steps} == {"link", "finish", "gather"}
+    assert all(steps["finish", block] == {"crop", "extract"} for block in range(3))  # fewer cells are kept
+    assert not {name for name in changed_since(before, output) if "images.zarr" in name and "/c." in name}
+    assert_like_a_fresh_run(movie, output, tmp_path, STRICT)
+
+
+def test_a_change_that_keeps_all_cells_leaves_the_rows(movie, output, tmp_path):
+    run(movie, output, WITHOUT_CROPS)
+    done, cells = entries(output), pyama_dask.open_output(output)[0].traces()["cell"].nunique()
+    report = run(movie, output, SAME_CELLS)
+    assert pyama_dask.open_output(output)[0].traces()["cell"].nunique() == cells  # else this tests nothing
+    assert {key[0] for key in steps_done(output, done)} == {"link", "gather"}
+    assert (report.tasks, report.tasks_done) == (2, 2)
+    assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
+
+
+def test_progress_counts_what_is_kept(movie, output):
+    events = []
+    run(movie, output, STRICT, progress=events.append)
+    assert max(event["frame"] for event in events if event["step"] == "track") == 10
+
+
+def test_blocks_are_compared_by_the_next_run_after_a_kill_between_linking_and_the_blocks(movie, output, tmp_path):
+    run(movie, output, WITHOUT_CROPS)
+    run(movie, output, SAME_CELLS)
+    ledger = output / LEDGER
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    linked = max(k for k, line in enumerate(lines) if b'"done":{"key":"link-fov000"' in line)
+    ledger.write_bytes(b"".join(lines[: linked + 1]))
+    before, done = times_of_change(output), entries(output)
+    assert run(movie, output, SAME_CELLS).exit_status == 0
+    assert {key[0] for key in steps_done(output, done)} == {"gather"}
+    assert not {name for name in changed_since(before, output) if "/c." in name}
+    assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
+
+
+def test_blocks_done_before_a_cancelled_run_are_not_done_again(movie, output, tmp_path):
+    cancel = threading.Event()
+    run(movie, output, STRICT, progress=lambda event: event["step"] == "crop" or cancel.set(), cancel=cancel)
+    before = times_of_change(output)
+    assert run(movie, output, STRICT).exit_status == 0
+    assert not {name for name in changed_since(before, output) if "images.zarr" in name and "/c." in name}
+    assert_like_a_fresh_run(movie, output, tmp_path, STRICT)
+
+
+def test_forced_steps_are_done_even_if_they_read_the_same(movie, output):
+    done = entries(output)
+    run(movie, output, LENIENT, force=["track"])
+    assert all(steps_done(output, done)["finish", block] >= {"track", "extract"} for block in range(3))
+
+
+def test_a_missing_file_is_made_again_though_its_block_reads_the_same(movie, output, tmp_path):
+    (output / "fov_000/images.zarr/seg_tracked_ch_0/0/c.1.0.0").unlink()
+    assert run(movie, output, STRICT).exit_status == 0
+    assert_like_a_fresh_run(movie, output, tmp_path, STRICT)
+
+
+CHANGES = (
+    {"params.tracking_params": {"min_frames": 2, "border_margin": 0}},
+    {"params.tracking_params": {"min_frames": 8, "border_margin": 5}},
+    {"params.tracking_params": {"min_frames": 2, "border_margin": 0, "min_iou": 0.6}},
+    {"params.segmentation_params": {"min_object_size": 300}},
+    {"params.frames": "0-5"},
+    {"params.frames": "0-7"},
+    {"params.background_weight": 0.5},
+    {"storage.display": "off"},
+    {"storage.cells": "off"},
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_sequence_of_changes_and_cancelled_runs_gives_what_a_fresh_run_gives(movie, tmp_path, seed):
+    chance, output = random.Random(seed), tmp_path / "out"
+    for _ in range(4):
+        changes = {key: value for of in chance.sample(CHANGES, 2) for key, value in of.items()}
+        cancel, left = threading.Event(), chance.choice([1, 2, 4, 6, 9, 1000])
+
+        def stop_soon(_event, cancel=cancel, counted=[left]):  # noqa: B006  (counts down)
+            counted[0] -= 1
+            if counted[0] <= 0:
+                cancel.set()
+
+        run(movie, output, changes, progress=stop_soon, cancel=cancel)
+    assert run(movie, output, changes).exit_status == 0
+    assert_like_a_fresh_run(movie, output, tmp_path, changes)
