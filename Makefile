@@ -23,10 +23,10 @@ demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
-	$(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 coverage: .venv/development
-	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(TESTS)
 
 check: .venv/development
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ oldest: RESOLUTION := lowest-direct
 latest oldest: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$@
 	$(UV) pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) --editable '.[test]'
-	.venv-$@/bin/python -m pytest --numprocesses 2 $(TESTS)
+	.venv-$@/bin/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 constraints: $(UV)
 	{ echo "# Exact versions with which this checkout was tested, for pip: it is at the top for 'pip install -c constraints.txt .'"; \

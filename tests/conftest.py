@@ -16,6 +16,7 @@ for name in (
     "BLOSC_NTHREADS",
 ):
     os.environ[name] = "1"  # before the tests import numpy and numba
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests start need not compile the package each time
 
 settings.register_profile("local", deadline=None, max_examples=40)  # the first example may compile kernels
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
@@ -36,6 +37,11 @@ def pytest_configure(config):
     here = ExitStack()
     here.enter_context(isolation(on=False))
     config.add_cleanup(here.close)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests, so that the last ones to run are short."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture

@@ -37,6 +37,10 @@ def test_the_example_is_what_happens(tmp_path):
             done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
             assert done.returncode == 0, done.stderr
             said.append(done.stdout)
+    assert "2 FOVs done" in said[0]
+    found, expected = re.search(r"^(\d+) of (\d+) true cells found", said[0], re.MULTILINE).groups()
+    assert int(found) >= 0.95 * int(expected) > 0
+    assert (tmp_path / "demo" / "truth.csv").exists()
     merged = tmp_path / "demo" / "results" / "merged"
     said.append((merged / "control_intensity_total_ch_1.csv").read_text())
     text_only = re.sub(r"^```.*?^```", "", (DOCS / "example.md").read_text(), flags=re.MULTILINE | re.DOTALL)

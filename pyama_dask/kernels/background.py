@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # loads `scipy.interpolate`, which takes half a second, when it is used
 from pydantic import Field
-from scipy.interpolate import BSpline, make_interp_spline
 from scipy.ndimage import convolve
 
 from pyama_dask.config.units import Count, Fraction, Whole
@@ -269,10 +269,10 @@ class _Basis:
     def __init__(self, n: int, tile_size: int) -> None:
         centres, extended = _extension(n, tile_size)
         degree = min(3, centres.size - 1)
-        spline = make_interp_spline(centres, np.eye(centres.size), k=degree)
+        spline = scipy.interpolate.make_interp_spline(centres, np.eye(centres.size), k=degree)
         self.solve = spline.c @ extended
         at = np.arange(n) + 0.5
-        dense = BSpline.design_matrix(at, spline.t, degree, extrapolate=True).toarray()
+        dense = scipy.interpolate.BSpline.design_matrix(at, spline.t, degree, extrapolate=True).toarray()
         self.first = np.clip(np.searchsorted(spline.t, at, side="right") - degree - 1, 0, centres.size - degree - 1)
         self.weights = np.zeros((TERMS, n))
         self.weights[: degree + 1] = np.take_along_axis(dense, self.first[:, None] + np.arange(degree + 1), axis=1).T

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # loads `scipy.optimize` when it is used
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
 
 from pyama_dask.config.units import Count, Fraction, Whole
 from pyama_dask.kernels.compiled import compiled
@@ -69,7 +69,7 @@ def link(
 def _match(before: Boxes, after: Boxes, min_iou: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     iou = box_iou(before, after)
     iou[iou < min_iou] = 0.0
-    rows, columns = linear_sum_assignment(1.0 - iou)
+    rows, columns = scipy.optimize.linear_sum_assignment(1.0 - iou)
     hit = iou[rows, columns] > 0
     return rows[hit], columns[hit]
 

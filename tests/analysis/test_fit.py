@@ -1,7 +1,6 @@
 """Fits of tables: what is read, what is written, and that it is the same wherever it is done."""
 
 import os
-import sys
 import threading
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyama_dask
-from pyama_dask import cli
 from pyama_dask.analysis import fit
 from pyama_dask.analysis.fit import fit_traces
 from pyama_dask.analysis.fit_config import load_fit_config, parse_fit_config
@@ -196,11 +194,9 @@ class TestWhereever:
         report = fit_traces(two, config, two[0].parent / name, **options)
         return [file.path.read_bytes() for file in report.files]
 
-    def test_bytes_do_not_depend_on_the_workers(self, two, monkeypatch):
+    def test_bytes_do_not_depend_on_the_workers(self, two, monkeypatch, client):
         here = self.fitted(two, "here", SERIAL)
-        for workers in (1, 2):
-            local = {"kind": "local", "workers": workers, "dashboard": "127.0.0.1:0"}
-            assert self.fitted(two, f"by {workers}", {"cluster": local}) == here
+        assert self.fitted(two, "on workers", {}, client=client) == here
         monkeypatch.setattr(fit, "SAMPLES", 10**6)
         assert self.fitted(two, "at once", SERIAL) == here
 
@@ -442,13 +438,10 @@ class TestTables:
             source_of(path, read_fitted(path))
 
 
-def test_the_command(table, monkeypatch, capsys):
-    arguments = ["fit", str(table), "--model", "trivial", "--set", "parameters.slope.low=-5", "--cluster", "serial"]
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    told = capsys.readouterr().out
+def test_the_command(table, call):
+    arguments = ["--model", "trivial", "--set", "parameters.slope.low=-5", "--cluster", "serial"]
+    status, told, _ = call("fit", table, *arguments)
+    assert status == 0
     assert "control_intensity_total_ch_1                   7     100.0%" in told
     place = table.with_name(f"{table.stem}_fitted_trivial.csv")
     assert f"Fits: {place}" in told

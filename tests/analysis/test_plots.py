@@ -1,6 +1,5 @@
 """Figures: what is drawn, of which cells, and that the files are whole."""
 
-import sys
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -9,7 +8,6 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from pyama_dask import cli
 from pyama_dask.analysis import plots
 from pyama_dask.analysis.fit import fit_traces
 from pyama_dask.analysis.fit_tables import write_fitted
@@ -279,14 +277,10 @@ class TestRefused:
             plot_fits(fits[:1], tmp_path / "file")
 
 
-def test_the_command(fits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["pyama-dask", "plot", str(fits[0]), "-o", str(tmp_path / "figures"), "--cells", "2"]
-    )
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert capsys.readouterr().out.splitlines()[0] == f"Figures, as PNG and SVG, in {tmp_path}/figures:"
+def test_the_command(fits, tmp_path, call):
+    status, told, _ = call("plot", fits[0], "-o", tmp_path / "figures", "--cells", 2)
+    assert status == 0
+    assert told.splitlines()[0] == f"Figures, as PNG and SVG, in {tmp_path}/figures:"
     assert len(list((tmp_path / "figures").iterdir())) == 6 + 1  # the record of them
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from chaos.slurm import JOBS, REPLACED, Night, disturbed, one_allocation
 from support.movies import config, file_bytes, write_config
+from support.processes import wait_until
 
 import pyama_dask
-from pyama_dask import cli
 
 pytestmark = pytest.mark.slow
 TWO = {"cluster": JOBS | {"jobs": 2}}
@@ -70,14 +70,11 @@ def test_jobs_that_end_before_a_worker_comes_end_the_run_with_what_they_said(slu
     assert "/no/such/python: No such file or directory" in ended.stderr
 
 
-def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, monkeypatch, capsys):
+def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, call):
     output = tmp_path / "out"
     run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, output, TWO))
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", "doctor", str(run_yaml)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    told = capsys.readouterr().out
-    assert not ended.value.code, told
+    status, told, _ = call("doctor", run_yaml)
+    assert status == 0, told
     assert "FIX" not in told
     assert "ok    worker:   came to" in told
     assert "ok    versions: the same here and there" in told
@@ -85,18 +82,13 @@ def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, monkeypatch, capsys)
     assert not output.exists()
 
 
-def test_a_calibration_takes_one_job(slurm, tmp_path, small_czi, monkeypatch, capsys):
+def test_a_calibration_takes_one_job(slurm, tmp_path, small_czi, call):
     run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out", TWO))
     before = len(slurm.ended())
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(run_yaml), "--calibrate", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert json.loads(capsys.readouterr().out)["predicted"]["workers"] == 2
-    until = time.monotonic() + 15
-    while len(slurm.ended()) < before + 1 and time.monotonic() < until:
-        time.sleep(0.1)
-    assert len(slurm.ended()) == before + 1
+    status, told, _ = call("plan", run_yaml, "--calibrate", "--json")
+    assert status == 0
+    assert json.loads(told)["predicted"]["workers"] == 2
+    wait_until(lambda: len(slurm.ended()) == before + 1, 15)
 
 
 def test_ctrl_c_ends_a_run_in_order_and_its_jobs_with_it(slurm, tmp_path):

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
 ]
-CASE = {"nd2": CASES[0], "czi": CASES[1], "serial": CASES[2], "changed": CASES[11]}
+CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11]}
 
 
 def under(case, folder, of):
@@ -26,9 +26,9 @@ def under(case, folder, of):
     assert chain.compared["records"] > 0
 
 
-@pytest.mark.parametrize(("case", "of"), [("nd2", ("driver", "worker")), ("czi", ("group", "interrupt then kill"))])
-def test_two_workers_killed_at_random_moments(tmp_path, case, of):
-    under(case, tmp_path, [kills.Kill(kind, at_once=kind == "driver") for kind in of])
+def test_two_workers_killed_at_random_moments(tmp_path):
+    of = ("driver", "worker", "group", "interrupt then kill")
+    under("czi", tmp_path, [kills.Kill(kind, at_once=kind == "driver") for kind in of])
 
 
 def test_chosen_moments_of_a_serial_run(tmp_path):
@@ -42,9 +42,9 @@ def test_between_taking_back_and_removing(tmp_path):
 
 @pytest.mark.parametrize("case", ["serial", "czi"])
 def test_flipped_bits(tmp_path, case):
-    found = flips.Flips(CASE[case], tmp_path / "flips", seed=7).run(between=8, during=4)
+    found = flips.Flips(CASE[case], tmp_path / "flips", seed=7).run(between=4, during=2)
     assert found.problems == []
-    assert sum(counts["flips"] for counts in found.found.values()) >= 10
+    assert sum(counts["flips"] for counts in found.found.values()) >= 5
 
 
 def test_a_full_disk(tmp_path):

@@ -95,12 +95,12 @@ def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path, w
 
 
 def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_path, monkeypatch):
-    data = pixels(fovs=1, frames=48, shape=(1024, 1024), cells=20)
+    data = pixels(fovs=1, frames=48, shape=(1024, 512), cells=10)
     movie = as_czi(tmp_path / "movie.czi", data)
     changes = {"storage.block_frames": 48, "storage.cells": "off", "params.tracking_params.min_frames": 2}
     real = planning.task_memory
     monkeypatch.setattr(planning, "task_memory", lambda *given: min(real(*given), 2**20))  # a plan that is too hopeful
-    limit = LOCAL | {"cluster.workers": 1, "cluster.memory": "640MiB"}
+    limit = LOCAL | {"cluster.workers": 1, "cluster.memory": "520MiB"}
     report = pyama_dask.run(config(movie, tmp_path / "out", changes | limit))
     assert report.exit_status == 0, report
     log = (tmp_path / "out/.pyama_dask/log.txt").read_text()

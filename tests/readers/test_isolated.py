@@ -15,7 +15,7 @@ from support.movies import as_czi, as_nd2, config, write_config
 from support.processes import started, wait_until
 from support.write_nd2 import write_nd2
 
-from pyama_dask import cli, errors
+from pyama_dask import errors
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers import isolated, open_reader, read_metadata
 
@@ -162,14 +162,12 @@ def test_stamps_that_are_infinite_are_missing(tmp_path):
     assert np.array_equal(info.times_min, [[0, np.nan, 2]], equal_nan=True)
 
 
-def test_stamps_that_jump_back_are_warned_of_by_plan(tmp_path, monkeypatch, capsys):
+def test_stamps_that_jump_back_are_warned_of_by_plan(tmp_path, call):
     as_czi(tmp_path / "a.czi", noise(1, 4, 1, 40, 40), time_offsets_s=[0, 600, 300, 900])
     document = config(tmp_path / "a.czi", tmp_path / "out", {"channels": {"pc": {"channel": 0}}})
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(write_config(tmp_path / "run.yaml", document))])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert "warning: FOV 0: the time stamps do not increase (frame 2); the times of these" in capsys.readouterr().out
+    status, out, _ = call("plan", write_config(tmp_path / "run.yaml", document))
+    assert status == 0
+    assert "warning: FOV 0: the time stamps do not increase (frame 2); the times of these" in out
 
 
 def test_ctrl_c_of_a_terminal_never_reaches_the_process_that_reads(tmp_path):

@@ -1,7 +1,6 @@
 """A block that is done for real says what a whole run takes."""
 
 import json
-import sys
 import threading
 from functools import partial
 from itertools import count
@@ -10,7 +9,6 @@ import pytest
 from support.movies import as_czi, config, pixels, write_config
 
 import pyama_dask
-from pyama_dask import cli
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import CancelledError, PlanError
 from pyama_dask.runs.calibrate import TRIAL, calibrate
@@ -106,13 +104,11 @@ def test_a_trial_that_fails_or_is_cancelled_leaves_nothing(tmp_path, small_czi):
     assert not (tmp_path / "out" / CALIBRATION).exists()
 
 
-def test_plan_says_it(tmp_path, small_czi, monkeypatch, capsys):
+def test_plan_says_it(tmp_path, small_czi, call):
     run_yaml = write_config(tmp_path / "run.yaml", config(small_czi, tmp_path / "out"))
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", "plan", str(run_yaml), "--calibrate", "--jobs", "3", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    predicted = json.loads(capsys.readouterr().out)["predicted"]
+    status, out, _ = call("plan", run_yaml, "--calibrate", "--jobs", 3, "--json")
+    assert status == 0
+    predicted = json.loads(out)["predicted"]
     assert predicted["workers"] == 3
     assert predicted["seconds"] > 0
 
@@ -133,11 +129,11 @@ def test_a_queue_takes_blocks_of_a_minute_and_refuses_those_that_no_job_lasts_fo
 
 def test_size_files_and_memory_are_as_predicted(tmp_path):
     """Seconds are compared in `bench.calibration`."""
-    movie = as_czi(tmp_path / "movie.czi", pixels(fovs=6, frames=16, shape=(256, 256), cells=10))
-    workers = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+    movie = as_czi(tmp_path / "movie.czi", pixels(fovs=4, frames=16, shape=(256, 256), cells=10))
+    workers = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
     given = parse_config(config(movie, tmp_path / "out", {"storage.block_frames": 8, "cluster": workers}))
     plan, measured = calibrate(given)
-    predicted = predict(plan, measured, 2)
+    predicted = predict(plan, measured, 1)
     report = pyama_dask.run(given)
     assert report.exit_status == 0
     files = [path for path in report.output.glob("fov_*/**/*") if path.is_file()]

@@ -1,14 +1,12 @@
 """What the doctor finds; on a queue, see the tests of Slurm."""
 
 import os
-import sys
 from dataclasses import replace
 
 import psutil
 import pytest
 from support.movies import config, listing, write_config
 
-from pyama_dask import cli
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.load import parse_config
 from pyama_dask.runs import doctor
@@ -40,14 +38,11 @@ def test_all_is_well_and_nothing_is_written(small_czi, output):
     assert listing(output.parent) == set()
 
 
-def test_a_worker_of_this_machine_is_there_and_back(small_czi, output, monkeypatch, capsys):
-    local = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+def test_a_worker_of_this_machine_is_there_and_back(small_czi, output, call):
+    local = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
     run_yaml = write_config(output.parent / "run.yaml", config(small_czi, output, {"cluster": local}))
-    monkeypatch.setattr(sys, "argv", ["pyama-dask", "doctor", str(run_yaml)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    told = capsys.readouterr().out
-    assert not ended.value.code, told
+    status, told, _ = call("doctor", run_yaml)
+    assert status == 0, told
     for words in ("worker:   came to", "output:   the worker sees it", "versions: the same", "scratch:  "):
         assert f"ok    {words}" in told
     assert listing(output.parent) == {"run.yaml"}

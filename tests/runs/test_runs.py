@@ -94,8 +94,7 @@ class TestAgainstTheOracle:
 
     @pytest.mark.slow
     @pytest.mark.skipif(not COMPOSITE.exists(), reason="the movies made from real cells are not here")
-    @pytest.mark.parametrize("iterations", [3, 1])
-    @pytest.mark.parametrize("suffix", ["nd2", "czi"])
+    @pytest.mark.parametrize(("suffix", "iterations"), [("nd2", 3), ("czi", 1)])
     def test_cells_of_real_movies(self, tmp_path, suffix, iterations):
         movie = COMPOSITE / f"t98g.{suffix}"
         changes = {
@@ -123,7 +122,7 @@ def test_czi_and_nd2_of_the_same_pixels_give_the_same(finished, small_nd2, tmp_p
 
 
 class TestTheSame:
-    @pytest.mark.parametrize("frames", [1, 8, 10, 100, "auto"])
+    @pytest.mark.parametrize("frames", [1, 8, 100, "auto"])
     def test_in_blocks_of_any_length(self, finished, small_czi, tmp_path, frames):
         run(small_czi, tmp_path / "out", {"storage.block_frames": frames})
         assert differences(products(tmp_path / "out"), products(finished)) == []
@@ -133,26 +132,11 @@ class TestTheSame:
         run(small_czi, tmp_path / "out", {"storage.codec": codec})
         assert differences(products(tmp_path / "out"), products(finished)) == []
 
-    @pytest.mark.parametrize("workers", [1, 2, 3])
-    def test_on_any_number_of_workers_to_the_byte(self, finished, small_czi, tmp_path, workers):
-        with local_cluster(Cluster(workers=workers, memory="1GiB", dashboard="127.0.0.1:0")) as client:
+    def test_on_workers_to_the_byte(self, finished, small_czi, tmp_path):
+        with local_cluster(Cluster(workers=3, memory="1GiB", dashboard="127.0.0.1:0")) as client:
             report = run(small_czi, tmp_path / "out", client=client)
         assert report.exit_status == 0
         assert file_bytes(tmp_path / "out") == file_bytes(finished)
-
-    def test_when_a_worker_is_killed_on_the_way(self, finished, small_czi, tmp_path):
-        killed = []
-
-        def kill(event):
-            if not killed:
-                killed.append(next(iter(client.scheduler_info(n_workers=-1)["workers"].values()))["id"])
-                client.cluster.workers[killed[0]].process.process._process.kill()
-
-        with local_cluster(Cluster(workers=2, memory="1GiB", dashboard="127.0.0.1:0")) as client:
-            report = run(small_czi, tmp_path / "out", {"storage.block_frames": 1}, client=client, progress=kill)
-        assert killed
-        assert report.exit_status == 0
-        assert differences(products(tmp_path / "out"), products(finished)) == []
 
     def test_tasks_have_the_keys_of_the_plan_on_the_scheduler(self, small_czi, tmp_path, client):
         from distributed import get_task_stream
@@ -684,7 +668,9 @@ class TestGoingOn:
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
-    def test_a_changed_key_redoes_only_what_depends_on_it(self, small_czi, tmp_path, copied, changes, tasks, untouched):
+    def test_a_changed_key_redoes_only_what_depends_on_it(
+        self, finished, small_czi, tmp_path, copied, changes, tasks, untouched
+    ):
         before = times_of_change(copied)
         report = run(small_czi, copied, changes)
         assert report.exit_status == 0
@@ -697,11 +683,12 @@ class TestGoingOn:
         after = times_of_change(copied)
         assert kept
         assert {f: after[f] for f in kept} == {f: before[f] for f in kept}
-        run(small_czi, tmp_path / "afresh", changes)
+        if tasks:
+            run(small_czi, tmp_path / "afresh", changes)
         for fov in report.fovs:
             mine, fresh = (
                 {k: v for k, v in products(output).items() if k.startswith(f"fov_{fov.fov:03d}")}
-                for output in (copied, tmp_path / "afresh")
+                for output in (copied, tmp_path / "afresh" if tasks else finished)
             )
             assert differences(mine, fresh) == []
 
@@ -887,7 +874,7 @@ class TestFailures:
 
 
 class TestCancelling:
-    @pytest.mark.parametrize("after", [1, 4, 9])
+    @pytest.mark.parametrize("after", [1, 9])
     def test_what_is_done_stays_and_the_next_run_goes_on(self, finished, small_czi, tmp_path, after):
         cancel, events = threading.Event(), []
 
