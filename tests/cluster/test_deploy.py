@@ -269,21 +269,23 @@ def filled_in(script, to, changes):
 
 def state_of(job):
     """How a job stands, and its exit status, as Slurm says."""
-    said = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True, check=True, timeout=60
+    )
     return re.search(r"JobState=(\w+)", said.stdout)[1], int(re.search(r"ExitCode=(\d+)", said.stdout)[1])
 
 
 def done_by_slurm(script, folder, seconds=180.0):
     """Submit a script, and wait until it has ended; gives its state, its exit status and what it said."""
     command = ["sbatch", "--parsable", "--chdir", folder, f"--export=ALL,PYTHONPATH={ROOT}", script]
-    job = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    job = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     until = time.monotonic() + seconds
     try:
         while (state := state_of(job))[0] in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
             assert time.monotonic() < until, state
             time.sleep(0.5)
     finally:
-        subprocess.run(["scancel", "--quiet", job], check=False)
+        subprocess.run(["scancel", "--quiet", job], check=False, timeout=60)
     return (*state, "\n".join(path.read_text() for path in folder.glob(f"*-{job}.log")))
 
 

@@ -1,5 +1,7 @@
 """Grey levels of a whole FOV from its blocks, and what is made with them: display levels and crops."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -176,20 +178,17 @@ def some_stack(kind, shape, dtype, seed=3):
 
 
 FLAT_KINDS = ["noise", "quiet", "flat", "saturated", "half_saturated", "outlier"]  # any number of axes
-each_kind = pytest.mark.parametrize("kind", FLAT_KINDS)
-each_stack = pytest.mark.parametrize("shape", STACKS, ids=str)
 
 
-@each_kind
-@each_stack
-@pytest.mark.parametrize("dtype", frames.DTYPES)
-def test_shown_whole_numbers_are_the_plain_definition(kind, shape, dtype):
-    stack = some_stack(kind, shape, dtype)
-    plain = reference.display_level(stack, is_labels=False)
-    for window in (plain_window(stack), Histogram.of_integers(stack).window()):
-        found = display.show_intensities(stack, *window)
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, plain)
+@pytest.mark.parametrize("kind", FLAT_KINDS)
+def test_shown_whole_numbers_are_the_plain_definition(kind):
+    for shape, dtype in itertools.product(STACKS, frames.DTYPES):
+        stack = some_stack(kind, shape, dtype)
+        plain = reference.display_level(stack, is_labels=False)
+        for window in (plain_window(stack), Histogram.of_integers(stack).window()):
+            found = display.show_intensities(stack, *window)
+            assert found.dtype == np.uint8
+            np.testing.assert_array_equal(found, plain, err_msg=f"{shape}, {dtype}, {window}")
 
 
 @given(
@@ -201,18 +200,18 @@ def test_shown_noise_is_the_plain_definition(shape, dtype, seed):
     np.testing.assert_array_equal(found, reference.display_level(stack, is_labels=False))
 
 
-@each_stack
 @pytest.mark.parametrize("centre", [-300, 0, 20000])
-def test_shown_floats_are_the_plain_definition_within_a_level(shape, centre):
-    stack = np.random.default_rng(0).normal(centre, 100, shape).astype(np.float32)
-    plain = reference.display_level(stack, is_labels=False).astype(int)
-    windows = [plain_window(stack)]
-    if stack.size > 50:  # else a sixteenth of a grey level may be more than a level
-        windows.append(Histogram.of_floats(stack).window())
-    for window in windows:
-        found = display.show_intensities(stack, *window)
-        assert found.shape == plain.shape
-        assert np.abs(found - plain).max(initial=0) <= 1
+def test_shown_floats_are_the_plain_definition_within_a_level(centre):
+    for shape in STACKS:
+        stack = np.random.default_rng(0).normal(centre, 100, shape).astype(np.float32)
+        plain = reference.display_level(stack, is_labels=False).astype(int)
+        windows = [plain_window(stack)]
+        if stack.size > 50:  # else a sixteenth of a grey level may be more than a level
+            windows.append(Histogram.of_floats(stack).window())
+        for window in windows:
+            found = display.show_intensities(stack, *window)
+            assert found.shape == plain.shape
+            assert np.abs(found - plain).max(initial=0) <= 1, (shape, window)
 
 
 def test_blocks_are_shown_as_the_whole():
@@ -247,19 +246,22 @@ def test_nan_is_shown_as_0(place):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "top"),
-    [(np.uint8, top) for top in (0, 1, 200, 255)]
-    + [(np.uint16, top) for top in (0, 2, 255, 256, 1000, 65535)]
-    + [(np.uint32, top) for top in (1, 300, 70000)],
+    ("dtype", "tops"),
+    [
+        (np.uint8, (0, 1, 200, 255)),
+        (np.uint16, (0, 2, 255, 256, 1000, 65535)),
+        (np.uint32, (1, 300, 70000)),
+    ],
 )
-@each_stack
-def test_shown_labels_are_the_plain_definition(shape, top, dtype):
-    stack = np.random.default_rng(0).integers(0, top, shape, dtype, endpoint=True)
-    stack[np.random.default_rng(1).uniform(size=shape) < 0.4] = 0
-    stack[-1, -1, -1] = top
-    found = display.show_labels(stack, top)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, reference.display_level(stack, is_labels=True))
+def test_shown_labels_are_the_plain_definition(dtype, tops):
+    for top, shape in itertools.product(tops, STACKS):
+        stack = np.random.default_rng(0).integers(0, top, shape, dtype, endpoint=True)
+        stack[np.random.default_rng(1).uniform(size=shape) < 0.4] = 0
+        stack[-1, -1, -1] = top
+        found = display.show_labels(stack, top)
+        assert found.dtype == np.uint8
+        plain = reference.display_level(stack, is_labels=True)
+        np.testing.assert_array_equal(found, plain, err_msg=f"{shape}, {top}")
 
 
 def test_no_label_is_black_and_the_last_is_white():

@@ -1,5 +1,6 @@
 """Segmentation and its parts equal the plain definitions, pixel by pixel."""
 
+import itertools
 from itertools import product
 
 import numpy as np
@@ -182,11 +183,11 @@ def test_a_frame_that_needs_64_bits_differs_by_nothing_else():
 
 
 @pytest.mark.parametrize("step", [14562, 14563, 14564, 14654, 14655, 20000])
-@pytest.mark.parametrize("shape", [(3, 3), (2, 9), (9, 2), (12, 70)], ids=str)
-def test_steps_at_the_limit_of_32_bits(step, shape):
-    half = np.where(np.random.default_rng(step).random(shape) < 0.5, 30000, 30000 + step).astype(np.uint16)
-    for size in (1, 3, 5):
-        np.testing.assert_array_equal(LocalDeviation(half, size).values(), reference.logstd(half, size))
+def test_steps_at_the_limit_of_32_bits(step):
+    for shape, size in itertools.product([(3, 3), (2, 9), (9, 2), (12, 70)], (1, 3, 5)):
+        half = np.where(np.random.default_rng(step).random(shape) < 0.5, 30000, 30000 + step).astype(np.uint16)
+        found, plain = LocalDeviation(half, size).values(), reference.logstd(half, size)
+        np.testing.assert_array_equal(found, plain, err_msg=f"{shape}, {size}")
 
 
 def test_bins_that_share_their_leading_bits_are_told_apart():
