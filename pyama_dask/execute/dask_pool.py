@@ -19,7 +19,8 @@ from distributed import Client, Future, KilledWorker, get_worker, wait
 from distributed.client import FutureCancelledError
 
 from pyama_dask.errors import ClusterError, WorkerLostError
-from pyama_dask.execute.pool import Item, Made, Outcome
+from pyama_dask.execute.policy import Outcome
+from pyama_dask.execute.pool import Item, Made
 from pyama_dask.execute.walltime import check_time, note_time
 from pyama_dask.execute.worker_loss import MEMORY, Crew, Loss
 from pyama_dask.methods.current_call import open_note
@@ -186,13 +187,13 @@ class DaskPool:
         if self._client.status in ("closing", "closed"):
             raise ClusterError("the Dask scheduler is gone; start one, and run again to go on")
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say how it stands with the jobs, where workers are jobs of a queue."""
-        return self._crew.standing()
+        return self._crew.status()
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say what became of the jobs of a queue."""
-        return self._crew.account()
+        return self._crew.summary()
 
     @property
     def client(self) -> Client:

@@ -1,7 +1,8 @@
-"""Running a plan: one loop that feeds tasks to a pool and records what comes back.
+"""The loop that runs a plan: it feeds tasks to a pool and records their receipts.
 
-The pool is the serial loop or a Dask client; the loop is the same for both. FOVs enter a window in order and leave it
-when their last receipt is recorded. A task is handed out only when everything it needs is on disk and in the ledger.
+The loop is the same for a pool in this process and for one on Dask. FOVs enter a window in order and leave it when
+their last receipt is recorded. A task is submitted only when everything that it reads is on disk and in the ledger.
+`policy.decide` decides what follows from the outcome of a task; the loop carries it out.
 """
 
 from __future__ import annotations
@@ -9,85 +10,82 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pyama_dask.errors import (
-    CancelledError,
-    ClusterError,
-    DamagedError,
-    DiskError,
-    PyamaError,
-    StoreError,
-    WalltimeError,
-    WorkerLostError,
+from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
+from pyama_dask.execute.policy import (
+    Decision,
+    Done,
+    Fail,
+    FewerFrames,
+    History,
+    Outcome,
+    Repair,
+    Retry,
+    Stop,
+    Trouble,
+    decide,
+    trouble_of,
 )
-from pyama_dask.execute.pool import Outcome, Pool
-from pyama_dask.execute.retries import Attempts
+from pyama_dask.execute.pool import Pool
 from pyama_dask.execute.walltime import Pace
+from pyama_dask.execute.watch import Watch
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import with_inputs
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
-from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.graph import Kind, Step
 from pyama_dask.workflow.task import Receipt, Task
 
 log = logging.getLogger(__name__)
 
-WATCHING = 2.0
-"""Seconds between looks at how it stands with the workers."""
-
-SHORT_JOBS = 5
-"""Young jobs that may have too little time for a task; old ones are as many as there are, and each leaves."""
-REPAIRS = 3
-"""Times that damaged files of a FOV are regenerated in one run; a disk that damages more is not to be trusted."""
 Progress = Callable[[dict[str, Any]], None]
-Prepare = Callable[[FovPlan], Sequence[str]]
-Settle = Callable[[Sequence[Task]], Sequence[Task]]
-Tidy = Callable[[int], Sequence[str]]
-Repair = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
-
-
-# ------------------------------------------------------------------------------------------ one FOV, all
+PrepareFov = Callable[[FovPlan], Sequence[str]]
+SettleTasks = Callable[[Sequence[Task]], Sequence[Task]]
+TidyFov = Callable[[int], Sequence[str]]
+RepairFov = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What came of running a plan."""
+    """Result of running a plan."""
 
     failed: Mapping[int, Failure]
-    """By FOV."""
+    """Failures by FOV."""
     stopped: PyamaError | None = None
-    """Why it was broken off: the output takes nothing more, or the scheduler is gone."""
+    """Reason why the run stopped early, such as a full disk or a lost scheduler."""
     warnings: Sequence[str] = ()
-    """For the report."""
+    """Warnings for the report."""
     jobs: str = ""
-    """What became of the jobs of a queue."""
+    """Summary of the jobs of a queue."""
     kept: int = 0
-    """Tasks that were not needed, as a change has left their results as they are."""
+    """Number of tasks that were not needed, as their recorded results stay as they are."""
 
 
 @dataclass
 class FovRun:
-    """A FOV in the window: what of it is left to hand out, and what is out."""
+    """State of a FOV in the window."""
 
     plan: FovPlan
     stages: list[tuple[Task, ...]] = field(init=False)
-    out: set[str] = field(default_factory=set)
+    """Stages that are not submitted yet."""
+    running: set[str] = field(default_factory=set)
+    """Keys of submitted tasks."""
     damaged: set[str] = field(default_factory=set)
-    """Files that its tasks were to read and that are not as recorded, by path in the output."""
+    """Damaged files that its tasks were to read, by path in the output."""
 
     def __post_init__(self) -> None:
         self.stages = list(self.plan.stages)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left or out."""
-        return not self.out and not self.stages
+        """True if no task is left or running."""
+        return not self.running and not self.stages
 
 
 def execute(
@@ -95,153 +93,126 @@ def execute(
     pool: Pool,
     ledger: Ledger,
     *,
-    prepare: Prepare,
-    settle: Settle,
-    tidy: Tidy,
-    repair: Repair,
+    prepare: PrepareFov,
+    settle: SettleTasks,
+    tidy: TidyFov,
+    repair: RepairFov,
     progress: Progress,
     cancel: threading.Event,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Execution:
     """Run the tasks of a plan.
 
     Parameters
     ----------
     plan
-        What is left to do.
+        Remaining tasks.
     pool
-        Where tasks run.
+        Pool that runs the tasks.
     ledger
-        Open for writing; every receipt is recorded in it before anything is built on it.
+        Ledger, open for writing. Every receipt is recorded before a task that needs it is submitted.
     prepare
-        Called for every FOV before its first task: creates its arrays, and gives warnings.
+        Called with every FOV before its first task: creates its arrays, and returns warnings.
     settle
-        Called with tasks of a FOV when all that they need is recorded: gives what is left of them, without results
-        that stay as they are.
+        Called with tasks of a FOV when everything that they read is recorded: returns what is left of them, without
+        results that stay as they are.
     tidy
-        Called with every FOV when all that was to do of it is recorded: removes what is not needed any more, and gives
-        warnings.
+        Called with every FOV after its last task: removes temporary files, and returns warnings.
     repair
-        Called with a FOV and its damaged files: takes them back and gives what is left to do, and warnings.
+        Called with a FOV and its damaged files: voids them, and returns the remaining tasks and warnings.
     progress
-        Called with an event whenever a step of a FOV has come further.
+        Called with an event after each finished step of a task.
     cancel
-        Set it to stop: nothing more is handed out, and what is recorded stays.
+        Set it to stop: no further task is submitted, and recorded work stays.
+    clock
+        Monotonic clock in seconds, for alarms.
 
     Returns
     -------
-    Why each FOV that failed did so, and whether the run was broken off.
+    Failures by FOV, and the reason if the run stopped early.
 
     Raises
     ------
     OutputError
-        If the output is not this run's any more.
+        If another run has taken over the output.
     """
-    return _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel).run()
+    watch = Watch(plan.job.config.cluster.alarm * 60, pool.status, clock)
+    return _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel, watch).run()
 
 
-class Watch:
-    """Sees how it stands with the workers, and raises an alarm when nothing moves.
-
-    Parameters
-    ----------
-    patience
-        Seconds without any task that ends before the first alarm; it is doubled with each.
-    standing
-        Says how it stands with the workers.
-    """
-
-    def __init__(self, patience: float, standing: Callable[[], str]) -> None:
-        self._patience, self._standing = patience, standing
-        self._moved = self._looked = time.monotonic()
-        self._said, self._wait = "", patience
-        self.alarms: list[str] = []
-
-    def look(self, moved: bool) -> Iterator[tuple[str, int, int, str]]:
-        """Give events for a person: ``jobs`` where it stands otherwise than before, ``alarm`` where nothing moves."""
-        now = time.monotonic()
-        if moved:
-            self._moved, self._wait = now, self._patience
-        if now - self._looked < WATCHING:
-            return
-        self._looked = now
-        if (said := self._standing()) != self._said:
-            self._said = said
-            yield "jobs", -1, 0, said
-        if now - self._moved > self._wait:
-            self._wait *= 2
-            alarm = f"nothing has moved for {(now - self._moved) / 60:.1f} min: {said or 'tasks still run'}"
-            self.alarms.append(alarm)
-            log.warning("%s", alarm)
-            yield "alarm", -1, 0, alarm
-
-
+@dataclass
 class _Loop:
     """State of one execution."""
 
-    def __init__(
-        self, plan: Plan, pool: Pool, ledger: Ledger, prepare: Prepare, settle: Settle, tidy: Tidy,
-        repair: Repair, progress: Progress, cancel: threading.Event,
-    ) -> None:  # fmt: skip
-        self.plan, self.pool, self.ledger = plan, pool, ledger
-        self.prepare, self.settle, self.tidy, self.repair = prepare, settle, tidy, repair
-        self.progress, self.cancel = progress, cancel
-        self.warnings: list[str] = []
-        self.repairs: Counter[int] = Counter()
+    plan: Plan
+    pool: Pool
+    ledger: Ledger
+    prepare: PrepareFov
+    settle: SettleTasks
+    tidy: TidyFov
+    repair: RepairFov
+    progress: Progress
+    cancel: threading.Event
+    watch: Watch
+
+    def __post_init__(self) -> None:
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
-        self.attempts = Attempts(plan.job.config.cluster)
-        self.pace = Pace(plan.job.config.cluster)
-        self.watch = Watch(plan.job.config.cluster.alarm * 60, pool.standing)
-        self.short_of_time: Counter[str] = Counter()
-        self.frames_done: dict[tuple[int, Step], int] = {}
-        self.unwanted: set[str] = set()
+        self.warnings: list[str] = []
+        self.troubles: defaultdict[str, Counter[Trouble]] = defaultdict(Counter)
+        self.repairs = Counter[int]()
+        self.frames_limit: dict[Kind, int] = {}
+        self.frames_done = Counter[tuple[int, Step]]()
+        self.pace = Pace(self.plan.job.config.cluster)
         self.in_flight = self.kept = 0
 
     def run(self) -> Execution:
+        """Run all FOVs."""
         stopped = None
         try:
             self._run()
         except (DiskError, ClusterError) as error:
             stopped = error
-            log.error("%s", error)  # noqa: TRY400  (it is no fault of the program)
+            log.error("%s", error)  # noqa: TRY400  (a traceback would not help)
         finally:
             self.pool.stop(self.plan.job)
         warnings = [*self.warnings, *self.watch.alarms]
-        return Execution(self.failed, stopped, warnings, self.pool.account(), self.kept)
+        return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept)
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
         size = self.plan.job.config.cluster.batch_size
         while not self.cancel.is_set():
-            window = 2 * self.pool.workers if size == "auto" else size
-            self._admit(waiting, window)
+            self._admit(waiting, 2 * self.pool.workers if size == "auto" else size)
             if not self.in_flight:
                 return
             ended = self.pool.next(timeout=0.1)
-            for words in self.watch.look(bool(ended)):
-                self._event(*words)
+            for step, message in self.watch.check(bool(ended)):
+                self._event(step, -1, 0, message)
             self.ledger.record(*(outcome for _, outcome in ended if isinstance(outcome, Receipt)))
             for task, outcome in ended:
                 self.in_flight -= 1
-                self._take(task, outcome)
+                self._continue_after(task, outcome)
+
+    # ------------------------------------------------------------------------------------------- FOVs
 
     def _admit(self, waiting: Iterator[FovPlan], window: int) -> None:
-        """Let FOVs into the window, until it is full or none are left."""
+        """Start FOVs until the window is full."""
         while len(self.active) < window and not self.cancel.is_set() and (fov := next(waiting, None)) is not None:
             try:
                 self._warn(*self.prepare(fov))
-            except Exception as error:  # noqa: BLE001  (one FOV harms no other)
-                self._stop_if_disk_is_full(error)
-                self._fail(fov.tasks[0], error)
+            except Exception as error:  # noqa: BLE001  (the other FOVs continue)
+                self._fail_outside_task(fov.tasks[0], error)
                 continue
             self.active[fov.fov] = FovRun(fov)
-            self._hand_out(fov.fov)
+            self._advance(fov.fov)
 
-    def _hand_out(self, fov: int) -> None:
+    def _advance(self, fov: int) -> None:
+        """Repair a FOV, submit its next stage, or finish it."""
         run = self.active[fov]
-        if run.damaged and not run.out:
-            run = self.active[fov] = self._repaired(run)
-        while not run.out and run.stages:
+        if run.damaged and not run.running:
+            run = self.active[fov] = FovRun(self._remaining_after_repair(run))
+        while not run.running and run.stages:
             self._start(run, run.stages.pop(0))
         if run.finished:
             del self.active[fov]
@@ -250,137 +221,146 @@ class _Loop:
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
 
     def _start(self, run: FovRun, stage: Sequence[Task]) -> None:
-        """Hand out what is left of a stage, as all of the one before is done."""
+        """Submit what is left of a stage, once the one before is finished."""
         try:
             left = {task.key: task for task in self.settle(stage)}
-        except Exception as error:  # noqa: BLE001  (one FOV harms no other)
-            self._stop_if_disk_is_full(error)
-            self._fail(stage[0], error)
+        except Exception as error:  # noqa: BLE001  (the other FOVs continue)
+            self._fail_outside_task(stage[0], error)
             run.stages.clear()
             return
         self.kept += len(stage) - len(left)
         for task in stage:
-            kept = task.digests.keys() - (left[task.key].digests if task.key in left else {})
-            self._count(task, kept)
-        run.out = set(left)
+            self._count(task, task.digests.keys() - (left[task.key].digests if task.key in left else {}))
+        run.running = set(left)
         self._submit(list(left.values()))
 
-    def _repaired(self, run: FovRun) -> FovRun:
-        """Give a FOV with damaged files what is left to do of it; nothing if it has failed."""
-        fov, last = run.plan.fov, min(run.damaged)
-        nothing = replace(run.plan, tasks=())
+    def _remaining_after_repair(self, run: FovRun) -> FovPlan:
+        """Repair a FOV with damaged files; no tasks remain if it has failed."""
+        fov, path = run.plan.fov, min(run.damaged)
         if fov in self.failed:
-            return FovRun(nothing)
+            return replace(run.plan, tasks=())
         self.repairs[fov] += 1
-        if self.repairs[fov] > REPAIRS:
-            said = f"{last}: files are damaged again and again. Fix: check the disk and the memory of this machine"
-            self._fail(run.plan.tasks[0], StoreError(said))
-            return FovRun(nothing)
         try:
-            todo, warnings = self.repair(fov, run.damaged)
-        except Exception as error:  # noqa: BLE001  (one FOV harms no other)
-            self._stop_if_disk_is_full(error)
-            self._fail(run.plan.tasks[0], error)
-            return FovRun(nothing)
-        self._warn(f"FOV {fov}: {last} was damaged; it is regenerated with everything that was made from it", *warnings)
-        self.frames_done = {key: done for key, done in self.frames_done.items() if key[0] != fov}
-        return FovRun(todo)
+            remaining, warnings = self.repair(fov, run.damaged)
+        except Exception as error:  # noqa: BLE001  (the other FOVs continue)
+            self._fail_outside_task(run.plan.tasks[0], error)
+            return replace(run.plan, tasks=())
+        self._warn(f"FOV {fov}: {path} was damaged; it is regenerated with everything derived from it", *warnings)
+        for key in [key for key in self.frames_done if key[0] == fov]:
+            del self.frames_done[key]
+        return remaining
+
+    def _fail_outside_task(self, task: Task, error: Exception) -> None:
+        """Fail a FOV for an error before `task`; a full disk stops the run instead."""
+        if stop := disk_error(error, self.plan.job.output):
+            raise stop from error
+        self._fail(task, Failure.of(task, error))
+
+    # ------------------------------------------------------------------------------------------ tasks
+
+    def _submit(self, tasks: Sequence[Task]) -> None:
+        if tasks:
+            limited = (with_inputs(self._with_frames_limit(task), self.ledger) for task in tasks)
+            self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in limited], self.plan.job)
+            self.in_flight += len(tasks)
+
+    def _with_frames_limit(self, task: Task) -> Task:
+        """Task whose batches of frames are no larger than other tasks of its kind had memory for."""
+        limit = self.frames_limit.get(task.kind, task.frames_at_once)
+        return replace(task, at_once=limit) if limit < task.frames_at_once else task
+
+    def _continue_after(self, task: Task, outcome: Outcome) -> None:
+        """Decide what follows from an outcome, and do it. Receipts are recorded by now."""
+        if isinstance(outcome, CancelledError):
+            if self.cancel.is_set():
+                return
+            self.ledger.check()  # another run may have taken over the output
+        if isinstance(outcome, WorkerLostError) and outcome.ran:
+            self.pace.cut_off(task, outcome.ran)
+        history = History(self.troubles[task.key], self.repairs[task.fov], task.fov in self.failed)
+        decision = decide(task, outcome, history, self.plan.job)
+        if isinstance(outcome, BaseException):
+            self.troubles[task.key][trouble_of(outcome)] += 1
+            _log_decision(task, outcome, decision)
+        self._carry_out(task, decision)
+
+    def _carry_out(self, task: Task, decision: Decision) -> None:
+        match decision:
+            case Stop(error):
+                raise error
+            case Retry(failure):
+                if failure:
+                    self.ledger.fail(task, failure)
+                self._submit([task])
+                return
+            case FewerFrames(failure, frames, for_kind):
+                if for_kind:
+                    self.frames_limit[task.kind] = min(frames, self.frames_limit.get(task.kind, frames))
+                self.ledger.fail(task, failure)
+                self._submit([replace(task, at_once=frames)])
+                return
+            case Done(receipt):
+                self.pace.took(task, receipt)
+                self._report(task, receipt)
+            case Repair(path):
+                self.active[task.fov].damaged.add(path)
+            case Fail(failure):
+                self._fail(task, failure)
+        self._end(task)
+
+    def _end(self, task: Task) -> None:
+        """Take a task out of its FOV, and continue with the FOV."""
+        run = self.active[task.fov]
+        run.running.discard(task.key)
+        if task.fov in self.failed or run.damaged:
+            run.stages.clear()
+        self._advance(task.fov)
+
+    # --------------------------------------------------------------------------------------- messages
+
+    def _fail(self, task: Task, failure: Failure) -> None:
+        self.ledger.fail(task, failure)
+        if task.fov not in self.failed:
+            self.failed[task.fov] = failure
+            self._event("failed", task.fov, 0, str(failure))
 
     def _warn(self, *warnings: str) -> None:
         for warning in warnings:
             log.warning("%s", warning)
             self.warnings.append(warning)
 
-    def _submit(self, tasks: Sequence[Task]) -> None:
-        if tasks:
-            fitted = (with_inputs(self.attempts.fitted(task), self.ledger) for task in tasks)
-            self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in fitted], self.plan.job)
-            self.in_flight += len(tasks)
-
-    def _take(self, task: Task, outcome: Outcome) -> None:
-        """Go on from a task that has ended, whose receipt is recorded."""
-        if isinstance(outcome, Receipt):
-            self.pace.took(task, outcome)
-            self._report(task, outcome)
-        elif isinstance(outcome, CancelledError):
-            self._see_why_unwanted(task, outcome)
-            return
-        elif isinstance(outcome, WalltimeError):
-            self._have_another_job(task, outcome)
-            return
-        elif isinstance(outcome, DamagedError):
-            log.warning("%s: %s", task.key, outcome)
-            self.active[task.fov].damaged.add(outcome.path)
-        else:
-            if isinstance(outcome, WorkerLostError) and outcome.ran:
-                self.pace.cut_off(task, outcome.ran)
-            self._stop_if_disk_is_full(outcome)
-            if again := self._again(task, outcome):
-                self.ledger.fail(task, Failure.of(task, outcome))
-                self._submit([again])
-                return
-            self._fail(task, outcome)
-        run = self.active[task.fov]
-        run.out.discard(task.key)
-        if task.fov in self.failed or run.damaged:
-            run.stages.clear()
-        self._hand_out(task.fov)
-
-    def _again(self, task: Task, error: BaseException) -> Task | None:
-        """Give a failed task as it is to be tried once more; None if it is not, or its FOV has failed already."""
-        again = self.attempts.again(task, error)
-        how = f", trying again, {again.frames_at_once} frames at once" if again else ""
-        log.warning("%s failed%s: %s", task.key, how, error, exc_info=None if isinstance(error, PyamaError) else error)
-        return None if task.fov in self.failed else again
-
-    def _have_another_job(self, task: Task, error: WalltimeError) -> None:
-        """Hand a task out again that would not have ended before its worker's job; it is no attempt."""
-        self.short_of_time[task.key] += error.young
-        if self.short_of_time[task.key] > SHORT_JOBS:
-            raise ClusterError(
-                f"{error}, as in {SHORT_JOBS} jobs before it, which had begun a moment ago: raise cluster.walltime, "
-                f"now {self.plan.job.config.cluster.walltime}, or lower storage.block_frames"
-            )
-        log.info("%s; another one does it", error)
-        self._submit([task])
-
-    def _see_why_unwanted(self, task: Task, error: CancelledError) -> None:
-        """Go on from a task that found its run over: it is, or its worker sees another lock than this process."""
-        if self.cancel.is_set():
-            return
-        self.ledger.check()
-        if task.key in self.unwanted:
-            raise ClusterError(
-                f"a worker does not see that this run goes on ({error}); workers must share the disk of the output"
-            )
-        self.unwanted.add(task.key)  # once, it may have read the lock while that was being written
-        self._submit([task])
-
-    def _stop_if_disk_is_full(self, error: BaseException) -> None:
-        if stop := disk_error(error, self.plan.job.output):
-            raise stop from error
-
-    def _fail(self, task: Task, error: BaseException) -> None:
-        failure = Failure.of(task, error)
-        self.ledger.fail(task, failure)
-        if task.fov not in self.failed:
-            self.failed[task.fov] = failure
-            self._event("failed", task.fov, 0, str(failure))
-
     def _report(self, task: Task, receipt: Receipt) -> None:
         log.info("%s done in %.2f s", task.key, receipt.seconds)
-        for _, words in receipt.warnings:
-            log.warning("%s", words)
+        for _, warning in receipt.warnings:
+            log.warning("%s", warning)
         self._count(task, task.digests)
 
     def _count(self, task: Task, steps: Collection[Step]) -> None:
-        """Tell how far steps have come that are done in a task."""
+        """Report the progress of steps that are done in a task."""
         for step in steps:
             if GRAPH.completes[step] == task.kind:
-                done = self.frames_done.get((task.fov, step), 0) + task.stop - task.start
-                self.frames_done[task.fov, step] = done
-                self._event(step, task.fov, done, task.key)
+                self.frames_done[task.fov, step] += task.stop - task.start
+                self._event(step, task.fov, self.frames_done[task.fov, step], task.key)
 
     def _event(self, step: str, fov: int, frame: int, message: str) -> None:
         total = self.plan.job.n_frames
         self.progress({"step": step, "fov": fov, "frame": frame, "total": total, "message": message})
+
+
+def _log_decision(task: Task, error: BaseException, decision: Decision) -> None:
+    """Log why a task did not finish, and what follows; the error of `Stop` is logged at the end of the run."""
+    match decision:
+        case Retry(None):
+            log.info("%s is given to another worker: %s", task.key, error)
+            return
+        case Repair():
+            log.warning("%s: %s", task.key, error)
+            return
+        case Retry():
+            follows = ", retrying"
+        case FewerFrames(_, frames):
+            follows = f", retrying with batches of {frames} frames"
+        case _:
+            follows = ""
+    traceback = None if isinstance(error, PyamaError) else error
+    log.warning("%s failed%s: %s", task.key, follows, error, exc_info=traceback)

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from pyama_dask.execute.policy import Outcome
 from pyama_dask.readers import close_shared_readers
 from pyama_dask.steps import run_task
 from pyama_dask.workflow.task import Job, Receipt, Task
 
-Outcome = Receipt | BaseException
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -46,11 +46,11 @@ class Pool(Protocol):
         """
         ...
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
         ...
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say in a few words what became of the jobs of a queue; nothing where there is none."""
         ...
 
@@ -91,11 +91,11 @@ class SerialPool:
                 return
             yield number, function(item)
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say nothing: this process has no workers."""
         return ""
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say nothing: there is no queue."""
         return ""
 

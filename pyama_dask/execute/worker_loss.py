@@ -118,14 +118,14 @@ class Crew:
         """
         return Loss()
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
         return ""
 
     def wake(self) -> None:
         """Take notice that tasks were handed out."""
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say in a few words what became of the jobs of a queue; nothing where there is none."""
         return ""
 

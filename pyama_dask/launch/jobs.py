@@ -170,14 +170,14 @@ class Jobs:
     def _said_of(self, worker: str) -> str | None:
         return next((self._ended[name] for name in jobs_of(worker) if name in self._ended), None)
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say how many jobs there are, and what is wrong with them."""
         counts = self.counts
         lost = f", {counts.lost + counts.never_came} lost" if counts.lost + counts.never_came else ""
         trouble = self._trouble(counts)
         return f"jobs: {counts.running} running, {counts.pending} pending{lost}" + (f"; {trouble}" if trouble else "")
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say how many jobs were submitted, and what became of those that ended before the run."""
         counts = self.counts
         ended = ", ".join(f"{number} {why}" for why, number in sorted(counts.ended.items()))

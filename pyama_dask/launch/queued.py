@@ -82,18 +82,18 @@ class JobCrew(Deaths):
             return loss
         return Loss(self._jobs.why(name, since) if ask else None, with_job=True)
 
-    def standing(self) -> str:
+    def status(self) -> str:
         """Say how it stands with the jobs."""
-        return self._jobs.standing() if self._jobs else ""
+        return self._jobs.status() if self._jobs else ""
 
     def wake(self) -> None:
         """Have the jobs that tasks were handed out for."""
         if self._jobs:
             self._jobs.wake()
 
-    def account(self) -> str:
+    def summary(self) -> str:
         """Say what became of the jobs."""
-        return self._jobs.account() if self._jobs else ""
+        return self._jobs.summary() if self._jobs else ""
 
     def check(self) -> None:
         """Make sure that jobs can be had; see `Crew.check`."""

@@ -252,7 +252,7 @@ def first_worker(pool: DaskPool, wait: float) -> str:
     while not (workers := pool.client.scheduler_info(n_workers=-1)["workers"]):
         pool.check()
         if time.monotonic() > until:
-            raise ClusterError(f"none came within {wait:.0f} s; {pool.standing() or 'the reason is unknown'}")
+            raise ClusterError(f"none came within {wait:.0f} s; {pool.status() or 'the reason is unknown'}")
         time.sleep(0.2)
     return str(next(iter(workers)))
 

@@ -108,14 +108,14 @@ def working(run, queue):
 def test_as_many_jobs_are_submitted_as_are_asked_for(run, queue):
     started = run(jobs=3).submit()
     assert queue.jobs == [1, 2, 3]
-    assert started.jobs.standing() == "jobs: 0 running, 3 pending; all wait in the queue (Resources)"
+    assert started.jobs.status() == "jobs: 0 running, 3 pending; all wait in the queue (Resources)"
     queue.put(2, RUNS)
     started.look()
     assert (started.jobs.counts.running, started.jobs.counts.pending, started.jobs.counts.submitted) == (1, 2, 3)
-    assert started.jobs.standing() == "jobs: 1 running, 2 pending; no worker of theirs has come to tls://h:1 yet"
+    assert started.jobs.status() == "jobs: 1 running, 2 pending; no worker of theirs has come to tls://h:1 yet"
     started.come(2)
     started.look()
-    assert started.jobs.standing() == "jobs: 1 running, 2 pending"
+    assert started.jobs.status() == "jobs: 1 running, 2 pending"
 
 
 def test_no_more_jobs_than_there_are_tasks_for(run, queue):
@@ -177,7 +177,7 @@ def test_a_job_that_ends_after_its_workers_came_is_replaced_and_counted(said, wh
     assert counts.ended == {why: 1}
     assert (counts.lost, counts.never_came, counts.submitted) == (int(why != "walltime"), 0, 3)
     assert working.jobs.fault is None
-    assert working.jobs.account() == f"3 submitted; ended before the run: 1 {why}"
+    assert working.jobs.summary() == f"3 submitted; ended before the run: 1 {why}"
 
 
 def test_a_job_whose_workers_have_left_before_its_walltime_is_not_lost(working, queue):
@@ -251,7 +251,7 @@ def test_jobs_that_end_before_a_worker_comes_are_replaced_until_it_is_too_many(r
     assert "3 jobs in a row ended before a worker of theirs came; job 3 (ended) said:" in text
     assert "\n  bash: line 3: module: command not found\n  No module named distributed\n" in text
     assert str(started.logs) in text
-    assert started.jobs.standing().endswith("the last 3 ended before a worker came: No module named distributed")
+    assert started.jobs.status().endswith("the last 3 ended before a worker came: No module named distributed")
     started.look()
     assert queue.jobs == []
 
@@ -319,7 +319,7 @@ def test_a_job_that_the_queue_put_aside_is_cancelled_and_replaced(run, queue, mo
     queue.put(1, "SPECIAL_EXIT no such image")
     started.look()
     assert (queue.jobs, queue.cancelled) == ([2], [1])
-    assert started.jobs.standing().endswith("a worker came: no log, and the queue says: no such image")
+    assert started.jobs.status().endswith("a worker came: no log, and the queue says: no such image")
 
 
 def test_a_job_without_a_worker_is_ended(run, queue, monkeypatch):
@@ -536,23 +536,23 @@ def test_a_queue_that_does_not_answer_has_lost_no_jobs(working, queue):
     working.look()
     assert queue.jobs == [2]
     assert working.jobs.counts.lost == 0
-    standing = working.jobs.standing()
+    standing = working.jobs.status()
     assert "jobs: 2 running, 0 pending; the queue has not answered since" in standing
     assert "Unable to contact slurm controller" in standing
     queue.say("silence", None)
     working.look()
     assert queue.jobs == [2, 3]
-    assert working.jobs.standing() == "jobs: 1 running, 1 pending, 1 lost"
+    assert working.jobs.status() == "jobs: 1 running, 1 pending, 1 lost"
 
 
 def test_a_refusal_of_the_moment_is_tried_again(run, queue, monkeypatch):
     queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
     started = run(jobs=1).submit()
-    assert "the queue takes no job: sbatch: error: Socket timed out" in started.jobs.standing()
+    assert "the queue takes no job: sbatch: error: Socket timed out" in started.jobs.status()
     queue.say("refusal", None)
     started.look()
     assert queue.jobs == [1]
-    assert started.jobs.standing() == "jobs: 0 running, 1 pending"
+    assert started.jobs.status() == "jobs: 0 running, 1 pending"
 
 
 def test_a_queue_that_takes_no_jobs_is_asked_ever_less_often(run, queue, monkeypatch):
