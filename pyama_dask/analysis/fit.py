@@ -32,12 +32,11 @@ from pyama_dask.analysis.fit_tables import (
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
-from pyama_dask.execute.dask_pool import DaskPool
-from pyama_dask.execute.pool import Pool, SerialPool
+from pyama_dask.execute.batch_map import BatchMap
 from pyama_dask.files.atomic import check_names, content_digest, writable
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
-from pyama_dask.launch import allocated, check_queue, launched, serve_allocation, worker_count
+from pyama_dask.launch import existing_client, map_on, workers_for
 from pyama_dask.workflow.task import WORK
 
 if TYPE_CHECKING:
@@ -137,8 +136,8 @@ def fit_traces(
     warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
-    with _pool(config.cluster, client, tables, next(iter(sources.values())).parent) as pool:
-        for path, fits in _fit_tables(pool, tables, config, progress, cancel or threading.Event()):
+    with _map_for(config.cluster, client, tables, next(iter(sources.values())).parent) as batch_map:
+        for path, fits in _fit_tables(batch_map, tables, config, progress, cancel or threading.Event()):
             written[path] = _write(path, sources[path], tables[path], fits, config, model, force)
     if len(written) < len(tables):
         raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
@@ -168,25 +167,16 @@ def _read(path: Path, config: FitConfig) -> Traces:
 
 
 @contextmanager
-def _pool(cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces], directory: Path) -> Iterator[Pool]:
-    """Pool of workers, no more than there are batches; this process for what is done sooner than they start."""
-    batches = sum(len(_bounds(traces)) - 1 for traces in tables.values())
-    if client is not None:
-        yield DaskPool(client)
-    elif cluster.kind == "runner":
-        serve_allocation(cluster, directory / WORK_OF_FITS)
-        with allocated(cluster, directory / WORK_OF_FITS) as of_allocation:
-            yield DaskPool(of_allocation)
-    elif cluster.kind == "local" and cluster.workers == "auto" and batches <= SOON:
-        yield SerialPool()
-    else:
-        if cluster.of_queue:
-            check_queue(cluster, directory)
-            (directory / WORK_OF_FITS).mkdir(parents=True, exist_ok=True)
-        elif cluster.kind == "local":
-            cluster = cluster.model_copy(update={"workers": min(worker_count(cluster), batches)})
-        with launched(cluster, directory / WORK_OF_FITS if cluster.of_queue else None, uuid4().hex[:12]) as (pool, _):
-            yield pool
+def _map_for(
+    cluster: Cluster, client: Client | None, tables: Mapping[Path, Traces], directory: Path
+) -> Iterator[BatchMap]:
+    """Map over the batches of all tables; in this process if they finish before workers would have started."""
+    batches, work = sum(len(_bounds(traces)) - 1 for traces in tables.values()), directory / WORK_OF_FITS
+    with (
+        existing_client(cluster, work, client) as existing,
+        workers_for(cluster, existing, work, uuid4().hex[:12], tasks=batches, brief=batches <= SOON) as workers,
+    ):
+        yield map_on(workers)
 
 
 @dataclass(frozen=True)
@@ -213,14 +203,18 @@ def _batches(traces: Traces) -> Iterator[Batch]:
 
 
 def _fit_tables(
-    pool: Pool, tables: Mapping[Path, Traces], config: FitConfig, progress: Progress | None, cancel: threading.Event
+    batch_map: BatchMap,
+    tables: Mapping[Path, Traces],
+    config: FitConfig,
+    progress: Progress | None,
+    cancel: threading.Event,
 ) -> Iterator[tuple[Path, Fits]]:
     """Fits of each table when it is through."""
     places = [(path, k) for path, traces in tables.items() for k in range(len(_bounds(traces)) - 1)]
     left, done = Counter(path for path, _ in places), dict[tuple[Path, int], Fits]()
     through, total = 0, sum(len(traces.cells) for traces in tables.values())
     batches = (batch for traces in tables.values() for batch in _batches(traces))
-    for number, fits in pool.each("fit", _Fitter(config), batches, cancel):
+    for number, fits in batch_map.map("fit", _Fitter(config), batches, cancel):
         path, k = places[number]
         done[path, k] = fits
         left[path] -= 1

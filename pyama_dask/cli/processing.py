@@ -92,14 +92,14 @@ def plan(
 ) -> None:
     """Show what a run would do and need; writes nothing, except with --calibrate."""
     from pyama_dask.cli.text import describe_plan
-    from pyama_dask.launch import check_network
-    from pyama_dask.runs.planning import plan_run, script_of, what_is_left
+    from pyama_dask.launch import check_network, script_of
+    from pyama_dask.runs.planning import plan_run, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
     made, _ = plan_run(loaded, extend=extend, into=into)
-    left, script = what_is_left(made), script_of(made.job.config)
+    left, script = what_is_left(made), script_of(made.job.config.cluster)
     if as_json:
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
         say(json.dumps(made.document() | more, indent=1))
@@ -140,15 +140,15 @@ def doctor(
     changes: Set = None,
 ) -> None:
     """Check config, memory, disk, network and one worker before a long run."""
+    from pyama_dask.launch import script_of
     from pyama_dask.runs.doctor import Finding, findings
-    from pyama_dask.runs.planning import script_of
 
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
     for finding in findings(loaded, wait, into=into):
         say(f"{'ok' if finding.good else 'FIX':<6}{finding.about + ':':<10}{finding.said}")
         found.append(finding)
-    if script := script_of(loaded):
+    if script := script_of(loaded.cluster):
         say(f"\nscript of a job:\n{script}")
     raise typer.Exit(0 if all(finding.good for finding in found) else 2)
 
@@ -272,11 +272,14 @@ def _run(config: Config, **options: Any) -> RunReport:
 
     from pyama_dask.cli.progress import RunDisplay
     from pyama_dask.cli.text import describe_report
+    from pyama_dask.launch import join_allocation
     from pyama_dask.runs.driver import run
-    from pyama_dask.runs.workers import join_allocation
+    from pyama_dask.workflow.task import WORK
 
     check_threads()
-    join_allocation(config)  # in a scheduler or worker process this call does not return
+    join_allocation(
+        config.cluster, config.output.absolute() / WORK
+    )  # in a scheduler or worker process this call does not return
     with unfailing():
         with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
             report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)

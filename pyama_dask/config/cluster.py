@@ -125,6 +125,11 @@ class Cluster(Model):
         return self.kind in QUEUES
 
     @property
+    def starts_scheduler(self) -> bool:
+        """True if the scheduler runs in the process of the run."""
+        return self.of_queue or self.kind == "local"
+
+    @property
     def worker_processes(self) -> int:
         """Worker processes of a job."""
         return self.cores if self.processes == "auto" else self.processes

@@ -22,7 +22,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import clock_time, walltime_seconds
 from pyama_dask.errors import ClusterError, WalltimeError
-from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, tell
+from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, log_exit
 from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Receipt, Task
 
@@ -89,7 +89,7 @@ class Retirement(WorkerPlugin):
 
     async def _tell(self, why: str, **more: dict[str, float]) -> None:
         worker = self._worker
-        await tell(worker, {"worker": worker.address, "name": str(worker.name), "why": why, **more})
+        await log_exit(worker, {"worker": worker.address, "name": str(worker.name), "why": why, **more})
 
 
 def time_left() -> float | None:

@@ -1,8 +1,7 @@
-"""Why a worker process is gone: its nanny knows, and is asked to say so on the scheduler's log of events."""
+"""Reasons why worker processes are lost: a nanny knows, and a plugin makes it log an event on the scheduler."""
 
 from __future__ import annotations
 
-import logging
 import re
 import signal
 import time
@@ -17,62 +16,64 @@ from distributed.diagnostics.plugin import NannyPlugin
 
 from pyama_dask.methods.current_call import take_note
 
-log = logging.getLogger(__name__)
-
 EXITS = "pyama-dask-worker-exit"
-"""Topic of events that `ExitStatus` logs; also its name on the nannies."""
+"""Topic of the events of `ExitStatus`, and its name on the nannies."""
 OVER_LIMIT = "worker-restart-memory"
-"""Topic of events that a nanny logs before it ends a worker that is beyond its limit of memory."""
+"""Topic of the event that a nanny logs before it kills a worker that exceeds its memory limit."""
 MEMORY = "memory"
-"""Why a worker is gone that took too much memory."""
+"""Reason for a worker that was killed for its memory."""
 WALLTIME = "walltime"
-"""Why a worker is gone whose job came to its end while a task ran."""
+"""Reason for a worker whose job reached its walltime during a task."""
 RETIRED = "retired"
-"""Why a worker is gone that left before its job's end."""
-TOLD_AFTER = 2.0
-"""Seconds within which a nanny knows that its worker is gone."""
+"""Reason for a worker that left before the walltime of its job."""
+REPORTED_AFTER = 2.0
+"""Seconds within which a nanny reports that its worker is gone."""
 
 
 class ExitStatus(NannyPlugin):
-    """Makes a nanny log how its worker's process ended, which Dask writes to the nanny's own log only."""
+    """Logs an event with the exit status of a worker process; Dask writes it to the nanny's own log only."""
 
     name = EXITS
     idempotent = True
 
     def setup(self, nanny: Any) -> None:
-        """Listen for exits of the nanny's process; called once on each nanny, now or when it starts."""
-        if nanny.process is None:  # it starts its process when all plugins are set up
+        """Listen for exits of the nanny's process; Dask calls this on each nanny, also on later ones."""
+        if nanny.process is None:  # the nanny starts its process after the setup of all plugins
             nanny.loop.call_later(0.1, self.setup, nanny)
             return
-        process, go_on = nanny.process, nanny.process.on_exit
+        process, on_exit = nanny.process, nanny.process.on_exit
         killed_before = oom_kills()
 
-        def say(status: int) -> None:
+        def report(status: int) -> None:
             nonlocal killed_before
             killed = oom_kills()
             for_memory = status == -signal.SIGKILL and killed > killed_before
             killed_before = killed
-            how = MEMORY if for_memory else described(status)
+            why = MEMORY if for_memory else exit_text(status)
             note = take_note(process.worker_address or "")
-            nanny.loop.add_callback(tell, nanny, {"worker": process.worker_address, "why": how, "doing": note})
-            go_on(status)
+            nanny.loop.add_callback(log_exit, nanny, {"worker": process.worker_address, "why": why, "doing": note})
+            on_exit(status)
 
-        process.on_exit = say
+        process.on_exit = report
 
 
-async def tell(teller: Any, event: dict[str, Any]) -> None:
-    """Have a nanny or worker log an event; a scheduler that is ending, with all its workers, needs it no more."""
+async def log_exit(server: Any, event: dict[str, Any]) -> None:
+    """Make a nanny or worker log an event; a scheduler that is shutting down does not need it."""
     with suppress(OSError):
-        await teller.scheduler.log_event(topic=EXITS, msg=event)
+        await server.scheduler.log_event(topic=EXITS, msg=event)
 
 
-def described(status: int) -> str:
-    """Say how a process ended: ``signal 11``, or ``exit status 3``."""
+def exit_text(status: int) -> str:
+    """``signal 11`` for status -11, and ``exit status 3`` for 3."""
     return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
+KILLED_BY_NANNY = {exit_text(-signal.SIGTERM), exit_text(-signal.SIGKILL)}
+"""Exits of a worker process that its nanny has killed for its memory."""
+
+
 def oom_kills(counters: Path = Path("/proc/vmstat")) -> int:
-    """Processes that the kernel has killed since it started, as memory ran out; 0 where it does not say."""
+    """Number of processes that the kernel has killed for lack of memory since it started; 0 if unknown."""
     try:
         found = re.search(r"^oom_kill (\d+)$", counters.read_text(), re.MULTILINE)
     except OSError:
@@ -82,99 +83,49 @@ def oom_kills(counters: Path = Path("/proc/vmstat")) -> int:
 
 @dataclass(frozen=True)
 class Loss:
-    """What became of a worker."""
+    """Reason why a worker was lost."""
 
     why: str | None = None
-    """``memory`` if it was ended for what it took, by its nanny or by the kernel; ``walltime`` if its job came to its
-    end, ``retired`` if it left before that; ``signal 11`` or ``exit status 3`` for how else its process ended; None
-    where nobody says, as of a machine that is gone."""
+    """``memory`` if its nanny or the kernel killed it for its memory; ``walltime`` if its job reached its walltime;
+    ``retired`` if it left before that; else its exit, such as ``signal 11`` or ``exit status 3``; None if unknown, as
+    when a whole machine is gone."""
     with_job: bool = False
-    """Whether its whole job is gone, which is no fault of a task unless it was for memory."""
+    """True if its whole job is gone, for which its task is not to blame."""
     doing: str = ""
-    """FOV, frame and method that it was at when it ended; empty if that is not known."""
+    """FOV, frame and method that it worked on; '' if unknown."""
     ran: Mapping[str, float] = field(default_factory=dict)
-    """Seconds that its tasks had run when the job came to its end, by key on the scheduler."""
+    """Seconds that its tasks had run when the job reached its walltime, by their keys on the scheduler."""
+
+    @property
+    def reason(self) -> str:
+        """Reason in words, for messages."""
+        return self.why or ("its job is gone" if self.with_job else "the reason is unknown")
 
 
-class Crew:
-    """Knows the workers of a pool; this one knows nothing of them."""
-
-    expected = 0
-    """Workers that will come, if not all have."""
-
-    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:  # noqa: ARG002
-        """Say what became of a worker that the scheduler has found to be gone.
-
-        Parameters
-        ----------
-        worker
-            Its address, as of ``KilledWorker.last_worker``.
-        name
-            Its name.
-        since
-            When it was found, by the monotonic clock; others may learn of it a moment later.
-        ask
-            Whether to find out, even if that takes some seconds.
-        """
-        return Loss()
-
-    def status(self) -> str:
-        """Say in a few words how it stands with the workers; nothing where there is nothing to say."""
-        return ""
-
-    def wake(self) -> None:
-        """Take notice that tasks were handed out."""
-
-    def summary(self) -> str:
-        """Say in a few words what became of the jobs of a queue; nothing where there is none."""
-        return ""
-
-    def check(self) -> None:
-        """Make sure that workers will come.
-
-        Raises
-        ------
-        ClusterError
-            If none will.
-        """
-
-
-class Deaths(Crew):
-    """Knows why workers of a cluster died, from now on.
+def recorded_loss(client: Client, worker: str, wait_until: float) -> Loss:
+    """Reason why a worker was lost, from the events on the scheduler.
 
     Parameters
     ----------
     client
-        Connected client, of workers that run under nannies; of others nothing is known.
+        Client of the scheduler, which has the plugin `ExitStatus`.
+    worker
+        Address of the worker.
+    wait_until
+        Time on the monotonic clock until which to wait for the event of the nanny.
     """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._unknown: set[str] = set()
-        try:
-            client.register_plugin(ExitStatus())
-        except Exception as error:  # noqa: BLE001  (what cannot be told of lost workers stops no run)
-            log.info("how workers end will not be known: %s: %s", type(error).__name__, error)
-
-    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:  # noqa: ARG002
-        """Say what became of a worker, as its nanny knows it."""
-        until = 0 if worker in self._unknown else since + TOLD_AFTER
-        while (said := self._said(EXITS, worker)) is None:
-            if time.monotonic() > until:
-                self._unknown.add(worker)
-                return Loss(MEMORY if self._said(OVER_LIMIT, worker) else None)
-            time.sleep(0.05)  # what has been said must be asked for: a client has one listener a topic
-        if said["why"] in ENDED_BY_NANNY and self._said(OVER_LIMIT, worker):
-            return Loss(MEMORY)
-        if cut_off := self._said(EXITS, worker, WALLTIME):
-            return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
-        return Loss(str(said["why"]), with_job=said["why"] == RETIRED, doing=str(said.get("doing", "")))
-
-    def _said(self, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
-        """Newest event of a topic about a worker, of all or of one kind."""
-        about = (event for _, event in reversed(self._client.get_events(topic)) if event["worker"] == worker)
-        return next((event for event in about if why in (None, event.get("why"))), None)
+    while (exited := _event(client, EXITS, worker)) is None:
+        if time.monotonic() > wait_until:
+            return Loss(MEMORY if _event(client, OVER_LIMIT, worker) else None)
+        time.sleep(0.05)  # a client has a single listener per topic, which may be the user's
+    if exited["why"] in KILLED_BY_NANNY and _event(client, OVER_LIMIT, worker):
+        return Loss(MEMORY)
+    if cut_off := _event(client, EXITS, worker, WALLTIME):
+        return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
+    return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=str(exited.get("doing", "")))
 
 
-ENDED_BY_NANNY = {described(-signal.SIGTERM), described(-signal.SIGKILL)}
-"""How a worker's process ends that its nanny has ended for its memory."""
+def _event(client: Client, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
+    """Newest event of a topic about a worker, of one reason or of any."""
+    about = (event for _, event in reversed(client.get_events(topic)) if event["worker"] == worker)
+    return next((event for event in about if why in (None, event.get("why"))), None)

@@ -1,28 +1,37 @@
-"""Launching: context managers that yield a Dask client, or a pool to run tasks on."""
+"""Launching: where work runs, and the processes and jobs that run it."""
 
-from pyama_dask.launch.allocation import allocated, serve_allocation
-from pyama_dask.launch.job_scripts import job_script
-from pyama_dask.launch.local import connected, dashboard_of, local_cluster
+from pyama_dask.launch.local import local_cluster
 from pyama_dask.launch.network import check_network, interfaces, named
-from pyama_dask.launch.queue_commands import check_queue
-from pyama_dask.launch.settings import job_environment, most_jobs, worker_count, worker_memory, workers_in
-from pyama_dask.launch.start import launched
+from pyama_dask.launch.settings import most_jobs, worker_count, workers_in
+from pyama_dask.launch.start import (
+    check_cluster,
+    dask_report,
+    existing_client,
+    join_allocation,
+    map_on,
+    memory_per_task,
+    pool_on,
+    script_of,
+    starts_workers,
+    workers_for,
+)
 
 __all__ = [
-    "allocated",
+    "check_cluster",
     "check_network",
-    "check_queue",
-    "connected",
-    "dashboard_of",
+    "dask_report",
+    "existing_client",
     "interfaces",
-    "job_environment",
-    "job_script",
-    "launched",
+    "join_allocation",
     "local_cluster",
+    "map_on",
+    "memory_per_task",
     "most_jobs",
     "named",
-    "serve_allocation",
+    "pool_on",
+    "script_of",
+    "starts_workers",
     "worker_count",
-    "worker_memory",
+    "workers_for",
     "workers_in",
 ]

@@ -24,7 +24,7 @@ def check_network(cluster: Cluster) -> None:
             f"cluster.interface: this machine has no interface {cluster.interface!r} with an IPv4 address. "
             f"Fix: set it to one of {named(known)}"
         )
-    if cluster.of_queue or cluster.kind == "local":
+    if cluster.starts_scheduler:
         free_address(cluster.dashboard)
 
 

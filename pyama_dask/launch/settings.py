@@ -98,6 +98,17 @@ def worker_memory(cluster: Cluster) -> int:
     return int(MEMORY_LIMIT * 0.9 / worker_count(cluster))
 
 
+def with_at_most(cluster: Cluster, tasks: int) -> Cluster:
+    """Settings of a cluster with no more workers than tasks."""
+    if not cluster.of_queue:
+        return cluster.model_copy(update={"workers": min(worker_count(cluster), tasks)})
+    jobs = -(-tasks // cluster.cores)
+    if limits := cluster.adaptive:
+        fewer = {"minimum": min(limits.minimum, jobs), "maximum": min(limits.maximum, jobs)}
+        return cluster.model_copy(update={"adaptive": limits.model_copy(update=fewer)})
+    return cluster.model_copy(update={"jobs": min(cluster.most_jobs, jobs)})
+
+
 def most_jobs(cluster: Cluster) -> int:
     """Jobs of a queue that a run has at once, or workers where there is no queue."""
     return cluster.most_jobs if cluster.of_queue else worker_count(cluster)

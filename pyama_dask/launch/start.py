@@ -1,86 +1,200 @@
-"""Starting what a config asks for."""
+"""Choice of where work runs: in this process, on workers that are there already, or on workers started for it."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
-from distributed import performance_report
+from distributed import Client, performance_report
+from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, PyamaError
+from pyama_dask.execute.batch_map import BatchMap, SerialMap
+from pyama_dask.execute.dask_map import DaskMap
 from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.pool import Pool, SerialPool
-from pyama_dask.execute.worker_loss import Deaths
+from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import disk_error
-from pyama_dask.launch.local import connected, local_cluster
-from pyama_dask.launch.network import not_started
+from pyama_dask.launch.allocation import allocated, serve_allocation
+from pyama_dask.launch.job_scripts import job_script
+from pyama_dask.launch.local import connected, dashboard_of, local_cluster
+from pyama_dask.launch.network import check_network, not_started
+from pyama_dask.launch.queue_commands import check_queue
 from pyama_dask.launch.queued import queued
+from pyama_dask.launch.settings import job_environment, with_at_most, worker_memory
+
+
+def join_allocation(cluster: Cluster, work: Path) -> None:
+    """Serve as the scheduler or a worker if this process is one of an allocation, and exit; else return."""
+    if cluster.kind == "runner":
+        serve_allocation(cluster, work)
 
 
 @contextmanager
-def launched(
-    cluster: Cluster, work: Path | None, run: str, cancel: threading.Event | None = None
-) -> Iterator[tuple[Pool, str | None]]:
-    """Start what a config asks for; yield the pool, and the address of the dashboard.
+def existing_client(cluster: Cluster, work: Path, client: Client | None = None) -> Iterator[Client | None]:
+    """Client of workers that run already; None if workers have to be started, or are not needed.
 
     Parameters
     ----------
     cluster
         Part of the config.
     work
-        Directory for Dask's performance report, and for keys and logs of the jobs of a queue, which need one; None if
-        nothing is to be written.
+        Folder in which the processes of an allocation find each other.
+    client
+        Client that the user gives; takes precedence over `cluster`.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler does not answer, or this process is not in an allocation.
+    """
+    if client is not None:
+        yield client
+    elif cluster.kind == "runner":
+        join_allocation(cluster, work)
+        with allocated(cluster, work) as of_allocation:
+            yield of_allocation
+    elif cluster.kind == "address":
+        with connected(str(cluster.address)) as connection:
+            yield connection
+    else:
+        yield None
+
+
+def memory_per_task(cluster: Cluster, client: Client | None = None) -> int:
+    """Memory of a task in bytes, on the workers of a client, at an address, or as the config describes them."""
+    if client is not None:
+        return _least_memory(client)
+    if cluster.kind == "address":
+        with connected(str(cluster.address)) as connection:
+            return _least_memory(connection)
+    return worker_memory(cluster)
+
+
+def _least_memory(client: Client) -> int:
+    """Smallest memory limit of a worker, divided by the number of tasks that it runs at the same time."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
+    return min(limits, default=MEMORY_LIMIT)
+
+
+def check_cluster(cluster: Cluster, work: Path) -> None:
+    """Check that workers can be started: network interface, address of the dashboard, and commands of the queue.
+
+    Raises
+    ------
+    ConfigError
+        If something is missing on this machine.
+    """
+    check_network(cluster)
+    if cluster.of_queue:
+        check_queue(cluster, work)
+
+
+def script_of(cluster: Cluster) -> str:
+    """Script of the jobs that a run submits; '' without a queue."""
+    return job_script(cluster, job_environment()) if cluster.of_queue else ""
+
+
+def starts_workers(cluster: Cluster, client: Client | None, *, tasks: int, brief: bool = False) -> bool:
+    """True if workers have to be started for a number of tasks; see `workers_for`."""
+    stays_here = cluster.kind == "serial" or (brief and cluster.kind == "local" and cluster.workers == "auto")
+    return client is None and tasks > 0 and not stays_here
+
+
+@contextmanager
+def workers_for(
+    cluster: Cluster, client: Client | None, work: Path, run: str, *, tasks: int, brief: bool = False,
+) -> Iterator[Workers | None]:  # fmt: skip
+    """Workers for a number of tasks.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config.
+    client
+        Client of workers that run already; see `existing_client`.
+    work
+        Folder for certificates and logs of the jobs of a queue.
     run
         Name of the run.
-    cancel
-        If it is set in the end, Dask's report is left out, as it takes seconds.
+    tasks
+        Number of tasks; no more workers than tasks are started.
+    brief
+        True if the tasks end before workers would have started: with ``workers: auto``, they run in this process.
+
+    Yields
+    ------
+    Workers, or None if the tasks run in this process.
 
     Raises
     ------
     ConfigError
         If the scheduler, the workers or the first job cannot be started.
     """
-    if cluster.kind == "serial":
-        yield SerialPool(), None
-        return
-    with ExitStack() as stack:
-        try:
-            started = _started(stack, cluster, work, run)
-            if work is not None:
-                stack.enter_context(reported(work / "dask-report.html", cancel or threading.Event()))
-        except PyamaError:
-            raise
-        except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
-            raise disk_error(error, work or Path()) or ConfigError(not_started(cluster, error)) from error
-        yield started
-
-
-def _started(stack: ExitStack, cluster: Cluster, work: Path | None, run: str) -> tuple[Pool, str | None]:
-    """Pool and address of the dashboard; the stack ends what was started."""
-    if cluster.kind == "address":
-        client = stack.enter_context(connected(str(cluster.address)))
-        pool, link = DaskPool(client, crew=Deaths(client)), client.dashboard_link
-    elif cluster.of_queue:
-        if work is None:
-            raise ValueError("jobs of a queue need a directory for their logs")
-        pool, link = stack.enter_context(queued(cluster, work, run))
+    if client is not None and tasks:
+        runner = cluster.kind == "runner"
+        yield Workers(client, dashboard=dashboard_of(cluster, client) if runner else client.dashboard_link)
+    elif starts_workers(cluster, client, tasks=tasks, brief=brief):
+        with ExitStack() as stack:
+            try:
+                check_cluster(cluster, work)
+                started = stack.enter_context(_started(with_at_most(cluster, tasks), work, run))
+            except PyamaError:
+                raise
+            except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
+                raise disk_error(error, work) or ConfigError(not_started(cluster, error)) from error
+            yield started
     else:
-        client = stack.enter_context(local_cluster(cluster))
-        pool, link = DaskPool(client, owned=True, crew=Deaths(client)), client.dashboard_link
-    return pool, link
+        yield None
 
 
 @contextmanager
-def reported(path: Path, cancel: threading.Event) -> Iterator[None]:
-    """Have Dask write its report of what is done inside the block; a disk that is full has no room for it."""
+def _started(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
+    """Workers that end with the block."""
+    if cluster.of_queue:
+        with queued(cluster, work, run) as workers:
+            yield workers
+    else:
+        with local_cluster(cluster) as client:
+            yield Workers(client, dashboard=client.dashboard_link, owned=True)
+
+
+def pool_on(workers: Workers | None) -> Pool:
+    """Pool for the tasks of a run, on workers or in this process."""
+    return SerialPool() if workers is None else DaskPool(workers)
+
+
+def map_on(workers: Workers | None) -> BatchMap:
+    """Map over batches, on workers or in this process."""
+    return SerialMap() if workers is None else DaskMap(workers)
+
+
+@contextmanager
+def dask_report(workers: Workers | None, path: Path, cancel: Event) -> Iterator[None]:
+    """Let Dask report on the work inside the block, unless it is cancelled or the disk is full.
+
+    Parameters
+    ----------
+    workers
+        Workers; without any, there is no report.
+    path
+        HTML file of the report.
+    cancel
+        If set at the end, the report is skipped, as it takes seconds.
+    """
+    if workers is None:
+        yield
+        return
     report = performance_report(path)
-    report.__enter__()
+    with workers.client.as_current():
+        report.__enter__()
     try:
         yield
     finally:
         if not cancel.is_set():
-            with suppress(OSError):
+            with suppress(OSError), workers.client.as_current():
                 report.__exit__(None, None, None)

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import clock_time, memory_bytes
 from pyama_dask.errors import ClusterError, ConfigError, PyamaError
-from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.walltime import room_of, too_long
+from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import folder_for, write_bytes
-from pyama_dask.launch import check_network, interfaces, launched, named
+from pyama_dask.launch import check_network, existing_client, interfaces, named, script_of, workers_for
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.disk_space import check_room, gib
-from pyama_dask.runs.planning import plan_run, script_of
+from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.store.ledger import Ledger
@@ -71,7 +71,7 @@ def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Fin
     """
     try:
         plan, _ = plan_run(config, into=into)
-        script_of(plan.job.config)
+        script_of(plan.job.config.cluster)
     except PyamaError as error:
         yield Finding("plan", str(error), good=False)
         return
@@ -82,7 +82,7 @@ def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Fin
     cluster = plan.job.config.cluster
     measured = read_calibration(plan.job.config)
     yield memory(plan, measured)
-    if cluster.of_queue or cluster.kind == "local":
+    if cluster.starts_scheduler:
         yield network(cluster)
     if cluster.of_queue:
         yield walltime(plan, measured)
@@ -214,11 +214,10 @@ def files(plan: Plan, measured: Calibration | None) -> Finding:
 
 
 def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
-    """Start one worker where the run would have them, and look around there."""
+    """Start one worker as the run would, and look around there."""
     job, cluster = plan.job, plan.job.config.cluster
-    if cluster.kind in ("serial", "runner"):
+    if cluster.kind in ("serial", "runner"):  # no worker, or none outside an allocation
         return
-    alone = {"workers": 1, "failed_jobs": 1} | ({"jobs": 1, "adaptive": None} if cluster.of_queue else {})
     trial = job.output / WORK / f"doctor-{uuid4().hex[:8]}"
     began = time.monotonic()
     try:
@@ -226,35 +225,46 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
             try:
                 trial.mkdir()
                 (note := trial / "note").write_text(trial.name)
-                with launched(cluster.model_copy(update=alone), trial, trial.name) as (pool, _):
-                    assert isinstance(pool, DaskPool)
-                    worker = first_worker(pool, wait)
-                    seen = pool.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
+                with worker_for_trial(cluster, trial) as workers:
+                    worker = first_worker(workers, wait)
+                    seen = workers.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
             finally:
                 shutil.rmtree(trial, ignore_errors=True)
         yield Finding("worker", f"came to {seen['host']} and was back within {time.monotonic() - began:.0f} s")
         yield from compare(seen, trial.name, plan)
     except (PyamaError, OSError) as error:
         yield Finding("worker", str(error), good=False)
-    except Exception as error:  # noqa: BLE001  (what a worker of another environment may say)
+    except Exception as error:  # noqa: BLE001  (a worker of another environment may raise anything)
         yield Finding("worker", f"cannot do what it is told: {type(error).__name__}: {error}", good=False)
 
 
-def first_worker(pool: DaskPool, wait: float) -> str:
-    """Wait for a worker; its address.
+@contextmanager
+def worker_for_trial(cluster: Cluster, trial: Path) -> Iterator[Workers]:
+    """Workers as a run would have them, but one only where they are started, and one job that may fail."""
+    settings = cluster.model_copy(update={"failed_jobs": 1})
+    with (
+        existing_client(settings, trial) as client,
+        workers_for(settings, client, trial, trial.name, tasks=1) as workers,
+    ):
+        assert workers is not None
+        yield workers
+
+
+def first_worker(workers: Workers, wait: float) -> str:
+    """Wait for a worker, and return its address.
 
     Raises
     ------
     ClusterError
-        If none comes.
+        If none connects in time.
     """
     until = time.monotonic() + wait
-    while not (workers := pool.client.scheduler_info(n_workers=-1)["workers"]):
-        pool.check()
+    while not (connected := workers.client.scheduler_info(n_workers=-1)["workers"]):
+        workers.check()
         if time.monotonic() > until:
-            raise ClusterError(f"none came within {wait:.0f} s; {pool.status() or 'the reason is unknown'}")
+            raise ClusterError(f"none came within {wait:.0f} s; {workers.status() or 'the reason is unknown'}")
         time.sleep(0.2)
-    return str(next(iter(workers)))
+    return str(next(iter(connected)))
 
 
 def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.loop import Progress, execute
+from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable
-from pyama_dask.launch import check_network, check_queue
+from pyama_dask.launch import check_cluster, dask_report, existing_client, pool_on, starts_workers, workers_for
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resolve import plugins
 from pyama_dask.plan.resume import derived_from, forced
@@ -32,12 +34,14 @@ from pyama_dask.runs.planning import failed_fovs, plan_run, what_is_left
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, write_report
 from pyama_dask.runs.verify import check_damage
-from pyama_dask.runs.workers import in_allocation, pool_for
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.lock import locked
+from pyama_dask.store.lock import Lock, locked
 from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import WORK
 
 log = logging.getLogger("pyama_dask")
+
+DASK_REPORT = "dask-report.html"
 
 
 def run(
@@ -86,74 +90,101 @@ def run(
     ConfigError, SourceError, OutputError, PlanError
         If the run is refused; nothing was written.
     """
-    config, cancel = as_config(config), cancel or threading.Event()
-    if config.cluster.kind == "runner" and client is None:
-        with in_allocation(config) as of_allocation:
-            return run(
-                config, client=of_allocation, progress=progress, cancel=cancel, steps=steps, force=force,
-                retry_failed=retry_failed, extend=extend, into=into, on_start=on_start,
-            )  # fmt: skip
-    started = time.monotonic()
-    if client is None:
-        check_network(config.cluster)
-        if config.cluster.of_queue:
-            check_queue(config.cluster, config.output)
-    plan, metadata = plan_run(config, client, extend=extend, into=into)
-    plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
-    output, recorded = plan.job.output, Ledger(plan.job.output / LEDGER)
-    chosen = failed_fovs(plan, recorded) if retry_failed else None
-    left = what_is_left(plan, steps, chosen, recorded)
-    warnings = [*plan.warnings, *check_room(left, recorded)]  # both may refuse, and nothing is written yet
+    config, cancel, progress = as_config(config), cancel or threading.Event(), progress or ignore
+    work = config.output.absolute() / WORK
+    with existing_client(config.cluster, work, client) as existing:
+        started = time.monotonic()
+        if existing is None:
+            check_cluster(config.cluster, work)
+        plan, metadata = plan_run(config, existing, extend=extend, into=into)
+        plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
+        with opened(plan, cancel) as (lock, ledger):
+            check_free_names(plan, ledger)
+            warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
+            todo = what_is_left(plan, steps, failed_fovs(plan, ledger) if retry_failed else None, ledger)
+            warnings += check_room(todo, ledger)
+            before = len(ledger.costs)
+            with (
+                amounts_told(todo, ledger),
+                workers_of_run(todo, metadata, existing, progress, cancel) as workers,
+                dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
+            ):
+                documents, restored = begin(plan, metadata, ledger)
+                warnings += restored
+                for warning in warnings:
+                    log.warning("%s", warning)
+                if on_start and todo.tasks:
+                    on_start(todo, workers.dashboard if workers else None)
+                rest = replace(plan, forced=frozenset())
+                ended = execute(
+                    todo, pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),
+                    settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
+                    repair=partial(repair, rest, metadata, ledger, steps), progress=progress, cancel=cancel,
+                )  # fmt: skip
+            lock.check()
+            changes = check_after_run(plan, ledger, ledger.costs[before:])
+            stopped = ended.stopped
+            if isinstance(stopped, DiskError):
+                stopped = with_amounts(stopped, unfinished(todo, ledger), ledger)
+            report = RunReport(
+                output=plan.job.output,
+                fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
+                warnings=(*warnings, *ended.warnings, *changes),
+                tasks=len(todo.tasks) - ended.kept,
+                tasks_done=len(ledger.costs) - before,
+                seconds=time.monotonic() - started,
+                cancelled=cancel.is_set(),
+                stopped=None if stopped is None else str(stopped),
+                steps=costs_by_step(ledger.costs[before:]),
+                jobs=ended.jobs,
+            )
+            write_report(report)
+    return report
+
+
+@contextmanager
+def opened(plan: Plan, cancel: threading.Event) -> Iterator[tuple[Lock, Ledger]]:
+    """Lock the output of a plan, and open its ledger and log; if the run is refused, a new output is removed again."""
+    output = plan.job.output
     with (
         writable(output),
-        amounts_told(left, recorded),
         locked(output, plan.job.run, cancel) as lock,
         begun(output),
         Ledger(output / LEDGER, lock.check) as ledger,
         logging_to(output),
     ):
-        check_free_names(plan, ledger)
-        warnings += check_damage(output, ledger, cancel)
-        todo, before = what_is_left(plan, steps, chosen, ledger), len(ledger.costs)
-        rest = replace(plan, forced=frozenset())
-        if todo.tasks and client is None and config.cluster.kind not in ("serial", "address"):
-            compile_first(metadata, progress or ignore, cancel)
-        # the pool comes before anything is recorded, as it may be refused
-        with pool_for(config, client, todo, cancel) as (pool, dashboard):
-            ledger.belongs_to(plan.identity, plan.first_identity)
-            for said in plugins(plan.job.config):
-                log.info("%s", said)
-            documents, restored = write_records(plan, metadata, ledger)
-            warnings += restored
-            for warning in warnings:
-                log.warning("%s", warning)
-            if on_start and todo.tasks:
-                on_start(todo, dashboard)
-            ended = execute(
-                todo, pool, ledger, prepare=partial(prepare, plan, metadata, ledger),
-                settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
-                repair=partial(repair, rest, metadata, ledger, steps),
-                progress=progress or ignore, cancel=cancel,
-            )  # fmt: skip
-        lock.check()
-        grown = check_after_run(plan, ledger, ledger.costs[before:])
-        stopped = ended.stopped
-        if isinstance(stopped, DiskError):
-            stopped = with_amounts(stopped, what_is_left(rest, steps, chosen, ledger), ledger)
-        report = RunReport(
-            output=output,
-            fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
-            warnings=(*warnings, *ended.warnings, *grown),
-            tasks=len(todo.tasks) - ended.kept,
-            tasks_done=len(ledger.costs) - before,
-            seconds=time.monotonic() - started,
-            cancelled=cancel.is_set(),
-            stopped=None if stopped is None else str(stopped),
-            steps=costs_by_step(ledger.costs[before:]),
-            jobs=ended.jobs,
-        )
-        write_report(report)
-    return report
+        yield lock, ledger
+
+
+@contextmanager
+def workers_of_run(
+    todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
+) -> Iterator[Workers | None]:
+    """Workers for the tasks of a run; kernels are compiled before workers start that can use them."""
+    job, tasks = todo.job, len(todo.tasks)
+    if starts_workers(job.config.cluster, client, tasks=tasks):
+        compile_first(metadata, progress, cancel)
+    with workers_for(job.config.cluster, client, job.output / WORK, job.run, tasks=tasks) as workers:
+        yield workers
+
+
+def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Record what an output is made of; nothing can refuse the run any more. See `write_records`."""
+    ledger.belongs_to(plan.identity, plan.first_identity)
+    for plugin in plugins(plan.job.config):
+        log.info("%s", plugin)
+    return write_records(plan, metadata, ledger)
+
+
+def unfinished(plan: Plan, ledger: Ledger) -> Plan:
+    """Plan without the tasks that the ledger has as done."""
+    return replace(
+        plan,
+        fovs=tuple(
+            fov.only(lambda task: {s: d for s, d in task.digests.items() if not ledger.has(task.key, s, d)})
+            for fov in plan.fovs
+        ),
+    )
 
 
 def repair(

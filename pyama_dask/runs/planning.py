@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from distributed import Client
-from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config.models import Config
 from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
-from pyama_dask.launch import connected, job_environment, job_script, worker_memory
+from pyama_dask.launch import memory_per_task
 from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
@@ -41,7 +40,7 @@ def plan_run(
     """
     snapshot, metadata = look_at(config.input)
     resolved = resolve(config, metadata)
-    memory = available_memory(config, client)
+    memory = memory_per_task(config.cluster, client)
     check_output(config.output, into=into)
     first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
@@ -82,11 +81,6 @@ def check_walltime(plan: Plan, measured: Calibration) -> None:
     longest = max(plan.tasks, key=measured.of, default=None)
     if longest and (room := room_of(cluster)) and measured.of(longest) > room:
         raise PlanError(too_long(cluster, measured.of(longest), longest))
-
-
-def script_of(config: Config) -> str:
-    """Script of a job that a run on a queue would submit; nothing of other kinds."""
-    return job_script(config.cluster, job_environment()) if config.cluster.of_queue else ""
 
 
 def what_is_left(
@@ -131,20 +125,3 @@ def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
         more = f"; {others} are not done: run without --retry-failed" if others else ""
         raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
     return failed
-
-
-def available_memory(config: Config, client: Client | None) -> int:
-    """Bytes that a worker may use, of the client that is given or that the config names, or of this machine."""
-    if client is not None:
-        return client_memory(client)
-    if config.cluster.kind == "address":
-        with connected(str(config.cluster.address)) as scheduler:
-            return client_memory(scheduler)
-    return worker_memory(config.cluster)
-
-
-def client_memory(client: Client) -> int:
-    """Memory of a task: the smallest worker's limit, divided by the tasks that it runs at once."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
-    return min(limits, default=MEMORY_LIMIT)

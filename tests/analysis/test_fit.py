@@ -19,7 +19,7 @@ from pyama_dask.analysis.fit_tables import Fitted, fitted_columns, is_fitted, re
 from pyama_dask.analysis.tables import as_wide, write_analysis_csv, write_wide_csv
 from pyama_dask.cli.text import describe_fits
 from pyama_dask.errors import CancelledError, ConfigError, OutputError, TableError
-from pyama_dask.execute.pool import SerialPool
+from pyama_dask.execute.batch_map import SerialMap
 from pyama_dask.files.manifest import MANIFEST
 from pyama_dask.fitting import MODELS
 
@@ -222,7 +222,7 @@ class TestWhereever:
         def backwards(self, name, function, items, cancel):
             yield from reversed([(number, function(item)) for number, item in enumerate(items)])
 
-        monkeypatch.setattr(SerialPool, "each", backwards)
+        monkeypatch.setattr(SerialMap, "map", backwards)
         assert [file.source for file in fit_traces(two, SERIAL).files] == list(two)
 
     @pytest.mark.slow

@@ -23,6 +23,7 @@ from pyama_dask.cli.text import describe_plan
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.loop import execute
+from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import local_cluster
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import remaining
@@ -130,7 +131,7 @@ def run_of_nothing(directory: Path) -> Found:
         started, cpu = time.perf_counter(), time.process_time()
         execution = execute(
             plan,
-            DaskPool(client, nothing),
+            DaskPool(Workers(client), nothing),
             ledger,
             prepare=lambda _: (),
             settle=lambda tasks: tasks,

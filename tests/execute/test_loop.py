@@ -1,18 +1,13 @@
 """The loop: tasks in order, everything recorded, failures kept to their FOV; with scripted tasks, not real ones."""
 
-import asyncio
 import errno
 import itertools
 import os
-import re
 import threading
 import time
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
-from distributed import Client, Future, KilledWorker
-from distributed.client import FutureCancelledError
 from support.strategies import movie, plan_of
 
 from pyama_dask.errors import (
@@ -26,11 +21,9 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
-from pyama_dask.execute.dask_pool import FETCHING, DaskPool
 from pyama_dask.execute.loop import execute
 from pyama_dask.execute.policy import LOST_JOBS, REPAIRS
 from pyama_dask.execute.pool import SerialPool
-from pyama_dask.execute.worker_loss import Crew, Loss
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
@@ -351,176 +344,3 @@ def test_an_output_that_is_taken_over_ends_the_run_and_records_nothing_more(tmp_
     with pytest.raises(OutputError, match="taken over"):
         Run(tmp_path, script, check=check)
     assert len(Ledger(tmp_path / "ledger.jsonl").done) == 3
-
-
-# ------------------------------------------------------------------------------------- what Dask says of a task
-
-
-class Ended:
-    """Stands for a future that has ended."""
-
-    def __init__(self, status, error=None):
-        self.status, self._error = status, error
-
-    def add_done_callback(self, callback):
-        callback(self)
-
-    def exception(self):
-        assert self.status == "error"  # else it would be waited for
-        return self._error
-
-
-class ScriptedClient:
-    """Stands for a client of a scheduler; what it fetches is what the script says."""
-
-    status = "running"
-
-    def __init__(self, future, receipts=None):
-        self.future, self.receipts = future, receipts or {}
-
-    def map(self, call, tasks, *, key, **_):
-        assert key == [task.key for task in tasks]
-        return [self.future for _ in tasks]
-
-    def sync(self, function, *, callback_timeout):
-        assert callback_timeout > 0
-        return asyncio.run(function())
-
-    async def gather(self, futures, *, errors, asynchronous):
-        assert (errors, asynchronous) == ("skip", True)
-        if isinstance(self.receipts, Exception):
-            raise self.receipts
-        return {key: self.receipts.get(key) for key in futures}
-
-
-def outcome_of(client, **options):
-    """What comes of the first task of a plan."""
-    plan = plan_of(movie(fovs=1), storage={"block_frames": 4})
-    task = plan.fovs[0].tasks[0]
-    pool = DaskPool(client, **options)
-    pool.submit([task], plan.job)
-    ((ended, outcome),) = pool.next(timeout=1)
-    assert ended is task
-    return outcome
-
-
-def killed(address="tcp://127.0.0.1:1"):
-    return KilledWorker("ingest-fov000-b000", SimpleNamespace(address=address, name=7), 0)
-
-
-@pytest.mark.parametrize(
-    ("loss", "words"),
-    [
-        (Loss("memory"), "went over its memory limit.*cluster.memory"),
-        (Loss("signal 11"), "was lost while it did this .signal 11"),
-        (Loss(), "not known why"),
-        (Loss(with_job=True), "its job is gone"),
-        (Loss("pre-empted", with_job=True), "was lost while it did this .pre-empted"),
-        (
-            Loss("walltime", with_job=True, ran={"ingest-fov000-b000": 12.0, "link-fov001": 99.0}),
-            "was lost while it did this .walltime",
-        ),
-    ],
-)
-def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(loss, words):
-    asked = []
-
-    class Knowing(Crew):
-        def loss(self, worker, name, since, *, ask=False):
-            asked.append((worker, name, ask))
-            return loss
-
-    found = outcome_of(ScriptedClient(Ended("error", killed())), crew=Knowing())
-    assert asked == [("tcp://127.0.0.1:1", "7", False)]
-    assert isinstance(found, WorkerLostError)
-    ran = loss.ran.get("ingest-fov000-b000", 0)  # of itself, not of what waited beside it
-    assert (found.over_memory, found.with_job, found.ran) == (loss.why == "memory", loss.with_job, ran)
-    assert re.search(words, str(found))
-
-
-def test_what_a_task_raises_is_what_comes_of_it():
-    error = AlgorithmError("FOV 0, frame 1: odd")
-    assert outcome_of(ScriptedClient(Ended("error", error))) is error
-
-
-@pytest.mark.parametrize("receipts", [{}, TimeoutError()])
-@pytest.mark.parametrize("status", ["finished", "pending", "lost"])
-def test_a_receipt_that_is_lost_with_its_worker_is_not_waited_for(receipts, status):
-    found = outcome_of(ScriptedClient(Ended(status), receipts))
-    assert isinstance(found, WorkerLostError)
-    assert "receipt was lost" in str(found)
-
-
-def test_a_receipt_of_another_run_is_not_taken():
-    key = "ingest-fov000-b000"
-    other = Receipt(key, {"copy": "x"}, {}, 0.1, 0, 0, 0)
-    assert "another run's result" in str(outcome_of(ScriptedClient(Ended("finished"), {key: other})))
-
-
-@pytest.mark.parametrize("status", ["closing", "closed"])
-def test_a_scheduler_that_is_gone_is_said(status):
-    client = ScriptedClient(Ended("cancelled"))
-    plan = plan_of(movie(fovs=1), storage={"block_frames": 4})
-    pool = DaskPool(client)
-    pool.submit(plan.fovs[0].tasks[:1], plan.job)
-    client.status = status
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        pool.next(timeout=0.01)
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        pool.next(timeout=0.01)
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        pool.submit(plan.fovs[0].tasks[:1], plan.job)
-
-
-class TestEach:
-    """One thing with each item, on the workers of a client."""
-
-    def test_two_at_a_time_on_one_scheduler_get_each_their_own(self, client, cluster):
-        with Client(cluster) as other:
-            mine, theirs = (DaskPool(one).each("say", str.upper, said, threading.Event()) for one, said in (
-                (client, "abcdef"), (other, "uvwxyz"),
-            ))  # fmt: skip
-            found = [next(mine)], [next(theirs)]  # what both have handed out is known to the scheduler
-            found[0].extend(mine)
-            found[1].extend(theirs)
-        assert [dict(of) for of in found] == [dict(enumerate("ABCDEF")), dict(enumerate("UVWXYZ"))]
-
-    def test_what_is_lost_when_it_is_done_is_asked_for_again(self, client, monkeypatch):
-        fetch, waited, cancel = Future.result, [], threading.Event()
-
-        def late(future, timeout):
-            waited.append(timeout)
-            if len(waited) == 3:
-                cancel.set()
-            if len(waited) < 5:
-                raise TimeoutError
-            return fetch(future, timeout)
-
-        monkeypatch.setattr(Future, "result", late)
-        assert list(DaskPool(client).each("say", str.upper, "a", cancel)) == []  # cancelled, though it is never there
-        assert list(DaskPool(client).each("say", str.upper, "a", threading.Event())) == [(0, "A")]
-        assert waited == [FETCHING] * 5
-
-    def test_a_function_that_times_out_has_failed(self, client):
-        with pytest.raises(TimeoutError, match="a link"):
-            list(DaskPool(client).each("say", timed_out, "a", threading.Event()))
-
-    def test_what_is_cancelled_ends_it_with_what_to_do(self, client, monkeypatch):
-        def cancelled(future, timeout):
-            raise FutureCancelledError(future.key, "lost", client)
-
-        monkeypatch.setattr(Future, "result", cancelled)
-        with pytest.raises(ClusterError, match="say 0: it was cancelled: the Dask scheduler is gone, or another"):
-            list(DaskPool(client).each("say", str.upper, "a", threading.Event()))
-
-    def test_nothing_is_handed_out_to_a_scheduler_that_is_gone(self, cluster):
-        client = Client(cluster, set_as_default=False)  # closed once: a second time would leave Dask's settings changed
-        going = DaskPool(client).each("say", str.upper, "abcdefghi", threading.Event())
-        next(going)
-        client.close()
-        with pytest.raises(ClusterError, match="scheduler is gone"):
-            list(going)
-
-
-def timed_out(item):
-    raise TimeoutError("a link")

@@ -29,7 +29,8 @@ from pyama_dask.execute.walltime import (
     time_left,
     too_long,
 )
-from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, Deaths
+from pyama_dask.execute.worker_loss import RETIRED, WALLTIME
+from pyama_dask.execute.workers import Workers
 from pyama_dask.launch.settings import DASK
 from pyama_dask.workflow.task import Receipt
 
@@ -161,7 +162,7 @@ def test_a_worker_ends_what_it_has_begun_and_goes(tmp_path):
     """Dask's own lifetime would take the task away, and begin it anew on every worker."""
     begun, end = tmp_path / "begun", tmp_path / "end"
     with job() as client:
-        deaths = Deaths(client)
+        workers = Workers(client)
         ((worker, _),) = client.scheduler_info()["workers"].items()
         future = client.submit(linger, begun, end)
         wait_until(begun.exists)
@@ -171,7 +172,7 @@ def test_a_worker_ends_what_it_has_begun_and_goes(tmp_path):
         assert future.result(timeout=30) == int(begun.read_text())
         del future
         wait_until(lambda: not client.scheduler_info()["workers"])
-        assert deaths.loss(worker, "0", time.monotonic()).why == RETIRED
+        assert workers.loss(worker, "0", time.monotonic()).why == RETIRED
     assert len(begun.read_text().splitlines()) == 1
 
 
@@ -205,12 +206,12 @@ def test_a_task_that_would_not_end_in_time_makes_its_worker_go(task):
 
 def test_a_task_that_is_cut_off_is_told_with_the_time_that_it_had(tmp_path):
     with job() as client:
-        deaths = Deaths(client)
+        workers = Workers(client)
         (worker,) = client.scheduler_info()["workers"]
         end_job(client, 4, spare=0.5)
         future = client.submit(linger, tmp_path / "begun", tmp_path / "never")
-        wait_until(lambda: deaths.loss(worker, "0", 0).why == WALLTIME)
-        loss = deaths.loss(worker, "0", 0)
+        wait_until(lambda: workers.loss(worker, "0", 0).why == WALLTIME)
+        loss = workers.loss(worker, "0", 0)
         assert loss.with_job
         assert loss.ran[future.key] > 0
         del future

@@ -1,4 +1,4 @@
-"""Why workers died: told apart by real deaths on a real cluster."""
+"""Why workers died: told apart by real losses on a real cluster."""
 
 import asyncio
 import os
@@ -16,8 +16,9 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.comm import CommClosedError
 
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.execute.worker_loss import EXITS, MEMORY, RETIRED, Deaths, Loss, described, oom_kills, tell
-from pyama_dask.launch.queued import JobCrew
+from pyama_dask.execute.worker_loss import EXITS, MEMORY, RETIRED, Loss, exit_text, log_exit, oom_kills
+from pyama_dask.execute.workers import Workers
+from pyama_dask.launch.queued import JobWorkers
 
 LIMIT = 500 * 2**20
 
@@ -52,8 +53,8 @@ def client():
 
 
 @pytest.fixture(scope="module")
-def deaths(client):
-    return Deaths(client)
+def workers(client):
+    return Workers(client)
 
 
 def lost(client, function, *arguments):
@@ -64,8 +65,8 @@ def lost(client, function, *arguments):
     return error.last_worker.address
 
 
-def why_of(deaths, worker, since=None):
-    return deaths.loss(worker, "0", time.monotonic() if since is None else since).why
+def why_of(workers, worker, since=None):
+    return workers.loss(worker, "0", time.monotonic() if since is None else since).why
 
 
 @pytest.mark.parametrize(
@@ -78,20 +79,20 @@ def why_of(deaths, worker, since=None):
         (left, (3,), "exit status 3"),
     ],
 )
-def test_why_a_worker_died(client, deaths, function, arguments, why):
+def test_why_a_worker_died(client, workers, function, arguments, why):
     """On one nanny, whose worker dies again and again."""
-    assert why_of(deaths, lost(client, function, *arguments)) == why
+    assert why_of(workers, lost(client, function, *arguments)) == why
 
 
-def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client, deaths):
+def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client, workers):
     client.run(signal.signal, signal.SIGTERM, signal.SIG_IGN)
-    assert why_of(deaths, lost(client, too_much)) == MEMORY
+    assert why_of(workers, lost(client, too_much)) == MEMORY
 
 
-def test_of_a_worker_that_nobody_knows_nothing_is_said(deaths):
+def test_of_a_worker_that_nobody_knows_nothing_is_said(workers):
     before = time.monotonic()
-    assert why_of(deaths, "tcp://127.0.0.1:1") is None
-    assert why_of(deaths, "tcp://127.0.0.1:1", time.monotonic() + 60) is None  # asked in vain before
+    assert why_of(workers, "tcp://127.0.0.1:1") is None
+    assert why_of(workers, "tcp://127.0.0.1:1", time.monotonic() + 60) is None  # asked in vain before
     assert time.monotonic() - before < 5
 
 
@@ -109,10 +110,10 @@ def test_it_is_known_of_workers_of_others_and_of_such_as_come_later(tmp_path):
     programs = [start("scheduler", "--port", "0", "--no-dashboard")]
     try:
         with Client(scheduler_file=str(file), timeout=30) as client:
-            deaths = Deaths(client)
+            workers = Workers(client)
             programs.append(start("worker", "--nthreads", "1", "--no-dashboard"))
             client.wait_for_workers(1, timeout=30)
-            assert why_of(deaths, lost(client, killed, signal.SIGSEGV)) == "signal 11"
+            assert why_of(workers, lost(client, killed, signal.SIGSEGV)) == "signal 11"
     finally:
         for program in programs:
             program.kill()  # a worker without its nanny ends by itself
@@ -143,7 +144,7 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
             self.process, self.loop, self.logged = Process(), self, []
 
         def add_callback(self, function, nanny, event):
-            assert (function, nanny) == (worker_loss.tell, self)
+            assert (function, nanny) == (worker_loss.log_exit, self)
             self.logged.append(event["why"])
 
     counts = iter([3, 3, 4, 5])
@@ -156,8 +157,8 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
     assert nanny.process.went_on == (-9, -9, -11)
 
 
-def test_described():
-    assert [described(status) for status in (-11, 0, 3)] == ["signal 11", "exit status 0", "exit status 3"]
+def test_exit_text():
+    assert [exit_text(status) for status in (-11, 0, 3)] == ["signal 11", "exit status 0", "exit status 3"]
 
 
 def test_a_scheduler_that_ends_with_all_its_workers_is_told_nothing():
@@ -165,7 +166,7 @@ def test_a_scheduler_that_ends_with_all_its_workers_is_told_nothing():
         async def log_event(self, **_):
             raise CommClosedError("Stream is closed")
 
-    asyncio.run(tell(SimpleNamespace(scheduler=Scheduler()), {"worker": "tcp://127.0.0.1:1", "why": "signal 9"}))
+    asyncio.run(log_exit(SimpleNamespace(scheduler=Scheduler()), {"worker": "tcp://127.0.0.1:1", "why": "signal 9"}))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,6 @@ def test_a_worker_that_its_queue_has_ended_is_no_fault_of_a_task(said, ask, loss
         def get_events(self, topic):
             return [(0.0, {"worker": "tls://n1:1", "why": said})] if said and topic == EXITS else []
 
-    crew = JobCrew(Client(), Cluster(kind="slurm", jobs=1, memory="2GiB", walltime="01:00:00"))
-    crew._jobs = SimpleNamespace(why=lambda name, since: "pre-empted")
-    assert crew.loss("tls://n1:1", "pyama-1-1", 0.0, ask=ask) == loss
+    workers = JobWorkers(Client(), Cluster(kind="slurm", jobs=1, memory="2GiB", walltime="01:00:00"))
+    workers._jobs = SimpleNamespace(why=lambda name, since: "pre-empted")
+    assert workers.loss("tls://n1:1", "pyama-1-1", 0.0, ask=ask) == loss

@@ -105,7 +105,7 @@ def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_pa
     assert report.exit_status == 0, report
     log = (tmp_path / "out/.pyama_dask/log.txt").read_text()
     assert "ingest-fov000-b000 failed, retrying with batches of 12 frames" in log
-    assert "went over its memory limit" in log
+    assert "exceeded its memory limit" in log
     pyama_dask.run(config(movie, tmp_path / "serial", changes))
     assert differences(products(tmp_path / "out"), products(tmp_path / "serial")) == []
 

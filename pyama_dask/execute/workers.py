@@ -1,0 +1,122 @@
+"""Workers of a Dask scheduler: their number, their futures, and the reasons why some are lost."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Client, Future, KilledWorker
+
+from pyama_dask.errors import ClusterError
+from pyama_dask.execute.worker_loss import REPORTED_AFTER, ExitStatus, Loss, recorded_loss
+
+log = logging.getLogger(__name__)
+
+RECOUNT = 3.0
+"""Seconds between counts of the workers."""
+FETCHING = 5.0
+"""Time limit in seconds for fetching results: Dask would first recompute a result that was lost with its worker."""
+
+
+class Workers:
+    """Workers of a Dask scheduler, for the tasks of a run or the batches of a map.
+
+    Parameters
+    ----------
+    client
+        Connected client.
+    dashboard
+        Address of the dashboard; '' if unknown.
+    owned
+        True if the workers end with the run.
+    clock
+        Monotonic clock in seconds.
+    """
+
+    expected = 0
+    """Number of threads that will come, if not all have."""
+
+    def __init__(
+        self, client: Client, *, dashboard: str = "", owned: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.client, self.dashboard, self.owned = client, dashboard, owned
+        self.running: dict[str, Future[Any]] = {}
+        """Futures of submitted tasks that have not ended."""
+        self._clock, self._counted, self._threads = clock, -math.inf, 1
+        self._unreported: set[str] = set()
+        """Lost workers that no nanny has reported in time."""
+        try:
+            client.register_plugin(ExitStatus())
+        except Exception as error:  # noqa: BLE001  (runs work without reasons for lost workers)
+            log.info("reasons for lost workers will be unknown: %s: %s", type(error).__name__, error)
+
+    @property
+    def threads(self) -> int:
+        """Number of tasks that can run at the same time; workers are counted every few seconds."""
+        if self._clock() - self._counted > RECOUNT:
+            connected = sum(int(threads) for threads in self.client.nthreads().values())
+            self._threads = max(1, connected, self.expected)
+            self._counted = self._clock()
+        return self._threads
+
+    def check(self) -> None:
+        """Check that tasks can run.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone, or no workers will come.
+        """
+        if self.client.status in ("closing", "closed"):
+            raise ClusterError("the Dask scheduler is gone. Fix: start one, and run again to resume")
+
+    def loss_of(self, error: KilledWorker, since: float, *, ask: bool = False) -> Loss:
+        """Find out why the worker of a task was lost.
+
+        Parameters
+        ----------
+        error
+            Exception of the task.
+        since
+            Time of the loss on the monotonic clock.
+        ask
+            True to wait for the reason, even for some seconds.
+        """
+        try:
+            return self.loss(error.last_worker.address, str(error.last_worker.name), since, ask=ask)
+        except Exception:  # noqa: BLE001  (the scheduler may be lost at the same time)
+            self.check()
+            return Loss()
+
+    def loss(self, worker: str, name: str, since: float, *, ask: bool = False) -> Loss:  # noqa: ARG002
+        """Find out why a worker was lost.
+
+        Parameters
+        ----------
+        worker
+            Its address.
+        name
+            Its name.
+        since
+            Time of the loss on the monotonic clock; nannies report it a moment later.
+        ask
+            True to wait for the reason, even for some seconds.
+        """
+        loss = recorded_loss(self.client, worker, 0 if worker in self._unreported else since + REPORTED_AFTER)
+        if loss.why is None:
+            self._unreported.add(worker)
+        return loss
+
+    def wake(self) -> None:
+        """Note that tasks were submitted."""
+
+    def status(self) -> str:
+        """Return the status of the workers in a few words; '' if there is nothing to report."""
+        return ""
+
+    def summary(self) -> str:
+        """Return a summary of the jobs of a queue; '' without a queue."""
+        return ""
