@@ -43,7 +43,7 @@ def left(status):
 def client():
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.memory.monitor-interval": "100ms"}
     memory = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
-    where = {"host": "127.0.0.1", "dashboard_address": None}
+    where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
         dask.config.set(settings | memory),
         LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=LIMIT, **where) as processes,
