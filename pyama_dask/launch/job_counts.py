@@ -10,37 +10,38 @@ from pyama_dask.launch.queue_commands import Listed
 
 @dataclass
 class Job:
-    """A job in the queue."""
+    """A job in the queue. Times are on the clock of `Jobs`."""
 
     number: str
     name: str
-    """Of its workers."""
+    """Name that its workers have, too."""
     submitted: float
     listed: Listed | None = None
-    came: bool = False
-    """Whether a worker of it has come."""
+    """Latest entry in the queue; None before the first."""
+    connected: bool = False
+    """True once a worker of the job has connected."""
     began: float | None = None
-    """When it was found to run."""
+    """Time when it was first seen running."""
     idle_since: float | None = None
-    """Since when it has run without a worker."""
+    """Time since when it has run without a worker."""
 
 
 def jobs_of(worker: str) -> tuple[str, str]:
-    """Names that the job of a worker may have: the worker's own, or that without the number of its process."""
+    """Names that the job of a worker may have: that of the worker, with or without the number of its process."""
     return worker, worker.rpartition("-")[0]
 
 
 @dataclass(frozen=True)
 class JobCounts:
-    """Jobs of a run."""
+    """Numbers of jobs of a run."""
 
     running: int = 0
     pending: int = 0
     submitted: int = 0
-    """Since the run began."""
+    """Jobs submitted since the run began."""
     lost: int = 0
-    """Ended before their time, after their workers had come."""
-    never_came: int = 0
-    """Ended before any worker had come."""
+    """Jobs that ended early, after their workers had connected."""
+    never_connected: int = 0
+    """Jobs that ended before any worker had connected."""
     ended: Mapping[str, int] = field(default_factory=dict)
-    """Jobs that are gone, by why."""
+    """Ended jobs by reason."""

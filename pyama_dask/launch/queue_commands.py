@@ -9,7 +9,9 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,5 +176,12 @@ def check_queue(cluster: Cluster, output: Path) -> None:
 
 
 def cancel_command(kind: str) -> list[str]:
-    """Command that takes numbers of jobs and ends them."""
+    """Command that cancels jobs, to which their numbers are appended."""
     return shlex.split(_job_class(kind).cancel_command)
+
+
+def cancel_jobs(kind: str, numbers: Sequence[str]) -> None:
+    """Cancel jobs, as far as the queue answers."""
+    if numbers:
+        with suppress(QueueError):
+            _done([*cancel_command(kind), *numbers], "cancel")

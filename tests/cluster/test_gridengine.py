@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support import gridengine
 from support.movies import config, differences, products
 
 import pyama_dask
-from pyama_dask.launch import jobs
+from pyama_dask.launch import jobs, queued
 
 pytestmark = [
     pytest.mark.skipif(bool(gridengine.missing()), reason=gridengine.missing() or "-"),
@@ -61,17 +62,17 @@ def test_a_job_of_two_slots_makes_what_a_run_on_this_machine_makes(asked, finish
 
 def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
     document = asked(jobs=1)
-    monkeypatch.setattr(jobs, "LOOKING", 0.2)
+    monkeypatch.setattr(queued, "Jobs", partial(jobs.Jobs, timing=jobs.Timing(interval=0.2)))
     seen = []
-    see = jobs.Jobs._see
+    update = jobs.Jobs._update_job
 
-    def delete_the_first(self, job, found, came, now):
-        see(self, job, found, came, now)
-        if job.came and not seen:
+    def delete_the_first(self, job, found, connected, now):
+        update(self, job, found, connected, now)
+        if job.connected and not seen:
             seen.append(job.number)
             subprocess.run(["qdel", job.number], check=True, capture_output=True, timeout=60)
 
-    monkeypatch.setattr(jobs.Jobs, "_see", delete_the_first)
+    monkeypatch.setattr(jobs.Jobs, "_update_job", delete_the_first)
     assert pyama_dask.run(document).exit_status == 0
     assert seen
     assert not differences(products(Path(document["output"])), products(finished))
@@ -80,6 +81,6 @@ def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
 
 def test_jobs_that_cannot_begin_are_taken_away_and_said_why(asked, caplog):
     assert pyama_dask.run(asked(directives=["-wd /no/such/folder"], failed_jobs=2)).exit_status != 0
-    assert "2 jobs in a row ended before a worker of theirs came" in caplog.text
+    assert "2 jobs in a row ended before a worker connected" in caplog.text
     assert "can't chdir to /no/such/folder" in caplog.text
     wait_until_empty()

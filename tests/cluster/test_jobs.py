@@ -15,35 +15,38 @@ from support.processes import wait_until
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
-from pyama_dask.launch import canceller
-from pyama_dask.launch import jobs as module
+from pyama_dask.launch.canceller import Canceller
+from pyama_dask.launch.job_logs import READ
 from pyama_dask.launch.job_scripts import Place
-from pyama_dask.launch.jobs import Jobs, pause_after
+from pyama_dask.launch.jobs import LEAVING, NO_WORKER, Jobs, Timing
 from pyama_dask.launch.queue_kinds import KINDS
 
 RUNS, WAITS = "RUNNING None", "PENDING Resources"
 
 
-def listed_after(monkeypatch, seconds):
-    monkeypatch.setitem(module.KINDS, "slurm", replace(module.KINDS["slurm"], listed_after=seconds))
+FAST = Timing(interval=0.02, least_interval=0.0, known_after=0.2, longest_pause=0.0, listed_after=0.0)
+
+
+class Clock:
+    """Clock that goes on by itself, and by as much as a test sets."""
+
+    forward = 0.0
+
+    def __call__(self):
+        return time.monotonic() + self.forward
 
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     fake = FakeSlurm(tmp_path / "queue")
     monkeypatch.setenv("PATH", f"{fake.bin}:{os.environ['PATH']}")
-    listed_after(monkeypatch, 0.0)
-    monkeypatch.setattr(module, "SEEN_AFTER", 0.2)
-    monkeypatch.setattr(module, "LOOKING", 0.02)
-    monkeypatch.setattr(module, "LEAST", 0.0)
-    monkeypatch.setattr(module, "LONGEST_WAIT", 0.0)
     return fake
 
 
 class Run:
     """What a run gives to `Jobs`, which looks when it is told to."""
 
-    def __init__(self, logs, **keys):
+    def __init__(self, logs, timing, **keys):
         self.retired = set()
         cluster = {"kind": "slurm", "jobs": 2, "memory": "1GiB", "walltime": "01:00:00"} | keys
         self.workers, self.demand, self.logs = set(), 100, logs
@@ -53,18 +56,18 @@ class Run:
             lambda: self.workers,
             lambda: self.demand,
             lambda: self.retired,
+            timing,
         )
 
     def submit(self):
         """Begin, without a thread that looks by itself, and see what was submitted."""
-        self.jobs._thread.start = lambda: None
-        self.jobs.start()
+        self.jobs.submit_first()
         self.jobs.wake()
         self.look()
         return self
 
     def look(self):
-        self.jobs._tick()
+        self.jobs.update()
 
     def come(self, *numbers):
         """Connect the workers of jobs, which are numbered alike in the queue and in the run."""
@@ -82,14 +85,14 @@ def run(queue, tmp_path):
     (tmp_path / "logs").mkdir()
     made = []
 
-    def make(**keys):
-        made.append(Run(tmp_path / "logs", **keys))
+    def make(timing=FAST, **keys):
+        made.append(Run(tmp_path / "logs", timing, **keys))
         return made[-1]
 
     yield make
     for each in made:
         each.jobs.close()
-        assert each.jobs._canceller.poll() is not None
+        assert each.jobs.canceller.process.poll() is not None
 
 
 @pytest.fixture
@@ -108,11 +111,11 @@ def working(run, queue):
 def test_as_many_jobs_are_submitted_as_are_asked_for(run, queue):
     started = run(jobs=3).submit()
     assert queue.jobs == [1, 2, 3]
-    assert started.jobs.status() == "jobs: 0 running, 3 pending; all wait in the queue (Resources)"
+    assert started.jobs.status() == "jobs: 0 running, 3 pending; all are waiting in the queue (Resources)"
     queue.put(2, RUNS)
     started.look()
     assert (started.jobs.counts.running, started.jobs.counts.pending, started.jobs.counts.submitted) == (1, 2, 3)
-    assert started.jobs.status() == "jobs: 1 running, 2 pending; no worker of theirs has come to tls://h:1 yet"
+    assert started.jobs.status() == "jobs: 1 running, 2 pending; no worker has connected to tls://h:1 yet"
     started.come(2)
     started.look()
     assert started.jobs.status() == "jobs: 1 running, 2 pending"
@@ -144,7 +147,7 @@ def test_adaptive_jobs_follow_what_there_is_to_do(run, queue):
     started.demand = 3
     started.look()
     assert queue.jobs == [1, 2, 5]
-    assert started.jobs.counts.lost == started.jobs.counts.never_came == 0
+    assert started.jobs.counts.lost == started.jobs.counts.never_connected == 0
 
 
 def test_adaptive_jobs_begin_with_the_smallest_number(run, queue):
@@ -175,7 +178,7 @@ def test_a_job_that_ends_after_its_workers_came_is_replaced_and_counted(said, wh
     assert queue.jobs == [2, 3]
     counts = working.jobs.counts
     assert counts.ended == {why: 1}
-    assert (counts.lost, counts.never_came, counts.submitted) == (int(why != "walltime"), 0, 3)
+    assert (counts.lost, counts.never_connected, counts.submitted) == (int(why != "walltime"), 0, 3)
     assert working.jobs.fault is None
     assert working.jobs.summary() == f"3 submitted; ended before the run: 1 {why}"
 
@@ -212,22 +215,22 @@ def test_queues_say_in_the_log_why_a_job_ended_and_workers_do_not(text, why, wor
     assert working.jobs.counts.ended == {why: 1}
 
 
-def test_a_job_that_lived_about_as_long_as_it_may_is_not_lost(run, queue, monkeypatch):
+def test_a_job_that_lived_about_as_long_as_it_may_is_not_lost(run, queue):
+    clock = Clock()
     queue.new(RUNS)
-    started = run(walltime="00:00:01").submit()
+    started = run(replace(FAST, clock=clock), walltime="00:10:00").submit()
     started.come(1, 2)
     started.look()
-    began = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: began + 0.9)
+    clock.forward = 540
     queue.end(1)
     started.look()
     assert (started.jobs.counts.ended, started.jobs.counts.lost) == ({"walltime": 1}, 0)
 
 
-def test_the_time_that_a_job_waited_is_none_of_its_life(run, queue, monkeypatch):
-    started = run(walltime="00:00:10").submit()
-    submitted = time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: submitted + 60)
+def test_the_time_that_a_job_waited_is_none_of_its_life(run, queue):
+    clock = Clock()
+    started = run(replace(FAST, clock=clock), walltime="00:10:00").submit()
+    clock.forward = 3600
     queue.put(1, RUNS)
     started.come(1)
     started.look()
@@ -245,13 +248,13 @@ def test_jobs_that_end_before_a_worker_comes_are_replaced_until_it_is_too_many(r
         queue.end(number, "JobState=FAILED Reason=NonZeroExitCode")
         started.look()
     assert queue.jobs == []
-    assert started.jobs.counts.never_came == 3
+    assert started.jobs.counts.never_connected == 3
     assert started.jobs.counts.lost == 0
     text = str(started.jobs.fault)
-    assert "3 jobs in a row ended before a worker of theirs came; job 3 (ended) said:" in text
+    assert "3 jobs in a row ended before a worker connected; job 3 (ended) logged:" in text
     assert "\n  bash: line 3: module: command not found\n  No module named distributed\n" in text
     assert str(started.logs) in text
-    assert started.jobs.status().endswith("the last 3 ended before a worker came: No module named distributed")
+    assert started.jobs.status().endswith("the last 3 ended before a worker connected: No module named distributed")
     started.look()
     assert queue.jobs == []
 
@@ -277,7 +280,7 @@ def test_a_node_that_ends_all_its_jobs_does_not_end_those_that_work(working, que
         queue.end(number)
         working.look()
     assert working.jobs.fault is None
-    assert working.jobs.counts.never_came == 9
+    assert working.jobs.counts.never_connected == 9
     working.leave(1, 2)
     queue.end(1)
     working.look()
@@ -286,47 +289,49 @@ def test_a_node_that_ends_all_its_jobs_does_not_end_those_that_work(working, que
     assert "10 jobs in a row" in str(working.jobs.fault)
 
 
-def test_a_queue_that_ends_all_jobs_is_not_asked_for_jobs_all_the_time(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_WAIT", 60.0)
-    started = run(jobs=1).submit()
-    waits = []
-    for number in (1, 2, 3):
+def test_a_queue_that_ends_all_jobs_is_not_asked_for_jobs_all_the_time(run, queue):
+    clock = Clock()
+    started = run(replace(FAST, clock=clock, longest_pause=3600.0), jobs=1, failed_jobs=50).submit()
+    for number, pause in ((1, 1024), (2, 2048), (3, 4096)):
+        started.jobs._in_a_row = number + 8  # pauses that are long beside the test
         queue.end(number)
         started.look()
-        assert queue.jobs == []
-        waits.append(round(started.jobs._not_before - time.monotonic()))
-        started.jobs._not_before = 0.0
+        clock.forward += min(pause, 3600) - 60
         started.look()
-    assert waits == [2, 4, 8]
+        assert queue.jobs == []
+        clock.forward += 61
+        started.look()
+        assert queue.jobs == [number + 1]
 
 
-def test_jobs_are_taken_for_gone_when_the_queue_had_time_to_list_them(run, queue, monkeypatch):
-    listed_after(monkeypatch, 60.0)
-    started = run(jobs=1)
-    started.jobs._thread.start = lambda: None
-    started.jobs.start()
+def test_jobs_are_taken_for_gone_when_the_queue_had_time_to_list_them(run, queue):
+    clock = Clock()
+    started = run(replace(FAST, clock=clock, listed_after=600.0), jobs=1)
+    started.jobs.submit_first()
     queue.end(1)
     started.look()
-    assert started.jobs.counts.never_came == 0
-    listed_after(monkeypatch, 0.0)
+    assert started.jobs.counts.never_connected == 0
+    clock.forward = 601
     started.look()
-    assert started.jobs.counts.never_came == 1
+    assert started.jobs.counts.never_connected == 1
 
 
 def test_a_job_that_the_queue_put_aside_is_cancelled_and_replaced(run, queue, monkeypatch):
-    monkeypatch.setitem(module.KINDS, "slurm", replace(KINDS["slurm"], stuck="SPECIAL_EXIT"))
+    monkeypatch.setitem(KINDS, "slurm", replace(KINDS["slurm"], stuck="SPECIAL_EXIT"))
     started = run(jobs=1).submit()
     queue.put(1, "SPECIAL_EXIT no such image")
     started.look()
     assert (queue.jobs, queue.cancelled) == ([2], [1])
-    assert started.jobs.status().endswith("a worker came: no log, and the queue says: no such image")
+    assert started.jobs.status().endswith("a worker connected: no log; the queue answers: no such image")
 
 
-def test_a_job_without_a_worker_is_ended(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "NO_WORKER", -1.0)
-    started = run(jobs=1).submit()
-    assert queue.cancelled == []
+def test_a_job_without_a_worker_is_ended(run, queue):
+    clock = Clock()
+    started = run(replace(FAST, clock=clock), jobs=1).submit()
     queue.put(1, RUNS)
+    started.look()
+    assert queue.cancelled == []
+    clock.forward = NO_WORKER + 1
     started.look()
     assert queue.cancelled == [1]
 
@@ -341,7 +346,7 @@ def test_logs_of_other_jobs_are_not_taken_for_a_job_s_own(run, queue):
     started.log(3, "of job 3, whose run has a name with 1 in it\n")
     queue.end(1, "JobState=FAILED Reason=None")
     started.look()
-    assert "said:\n  no log, and the queue says: JobState=FAILED Reason=None\n" in str(started.jobs.fault)
+    assert "logged:\n  no log; the queue answers: JobState=FAILED Reason=None\n" in str(started.jobs.fault)
 
 
 @pytest.mark.parametrize(
@@ -352,13 +357,13 @@ def test_logs_of_all_queues_are_found(name, run, queue):
     (started.logs / name).write_text("it is here\n")
     queue.end(1)
     started.look()
-    assert "said:\n  it is here\n" in str(started.jobs.fault)
+    assert "logged:\n  it is here\n" in str(started.jobs.fault)
 
 
 def test_errors_come_before_what_else_was_said_and_only_the_end_is_read(run, queue):
     started = run(jobs=1, failed_jobs=1).submit()
     started.log(1, "all is well\n", end="out")
-    started.log(1, "\xe4" * 3 * module.READ + "\n" + "".join(f"line {i}\n\n" for i in range(20)))
+    started.log(1, "\xe4" * 3 * READ + "\n" + "".join(f"line {i}\n\n" for i in range(20)))
     queue.end(1)
     started.look()
     lines = str(started.jobs.fault).splitlines()[1:-1]
@@ -370,7 +375,7 @@ def test_a_folder_of_logs_that_is_gone(run, queue):
     shutil.rmtree(started.logs)
     queue.end(1)
     started.look()
-    assert "no log, and the queue says: nothing" in str(started.jobs.fault)
+    assert "no log; the queue answers: nothing" in str(started.jobs.fault)
 
 
 # ------------------------------------------------------------------------------------ jobs that fail in rows
@@ -413,11 +418,11 @@ def test_a_job_that_its_queue_begins_again_is_taken_back(working, queue):
     working.leave(1)
     working.look()
     assert queue.jobs == [2, 3]
-    assert working.jobs._said_of("pyama-123e4-1") == "ended"
+    assert working.jobs._end_of("pyama-123e4-1") == "ended"
     queue.put(1, "PENDING Requeued")
     working.look()
-    assert working.jobs._said_of("pyama-123e4-1") is None
-    assert working.jobs.counts.ended["put back into the queue"] == 1
+    assert working.jobs._end_of("pyama-123e4-1") is None
+    assert working.jobs.counts.ended["requeued"] == 1
     working.look()
     assert queue.jobs == [2, 3]  # there are two that run by now: the third is not needed
     assert queue.cancelled == [1]
@@ -425,10 +430,10 @@ def test_a_job_that_its_queue_begins_again_is_taken_back(working, queue):
 
 def test_what_a_run_has_left_behind_is_cancelled_by_the_next(run, queue):
     first = run(jobs=2).submit()
-    numbers = first.jobs._numbers
+    numbers = first.jobs.canceller.numbers
     assert numbers.read_text().split() == ["1", "2"]
-    first.jobs._canceller.kill()  # as if the whole machine had gone
-    first.jobs._canceller.wait(10)
+    first.jobs.canceller.process.kill()  # as if the whole machine had gone
+    first.jobs.canceller.process.wait(10)
     second = run(jobs=1).submit()
     assert queue.jobs == [3]
     assert numbers.read_text().split() == ["3"]
@@ -441,9 +446,8 @@ def test_refusals_for_good_end_a_run_that_has_no_job(run, queue):
     queue.say("refusal", "sbatch: error: Batch job submission failed: Invalid account")
     queue.end(1)
     for _ in range(5):
-        started.jobs._not_before = 0.0
         started.look()
-    assert "the queue takes no job any more: sbatch: error: Batch job submission failed: Invalid account" in str(
+    assert "the queue rejects all jobs: sbatch: error: Batch job submission failed: Invalid account" in str(
         started.jobs.fault
     )
 
@@ -451,8 +455,7 @@ def test_refusals_for_good_end_a_run_that_has_no_job(run, queue):
 def test_an_adaptive_run_keeps_its_first_job_until_tasks_are_handed_out(run, queue):
     started = run(jobs=None, adaptive={"minimum": 0, "maximum": 3})
     started.demand = 0
-    started.jobs._thread.start = lambda: None
-    started.jobs.start()
+    started.jobs.submit_first()
     started.look()
     assert queue.jobs == [1]
     started.jobs.wake()
@@ -471,7 +474,7 @@ def test_a_job_of_many_processes_has_come_with_its_first_worker(run, queue):
     started.workers = {"pyama-123e4-1-1"}
     queue.end(1)
     started.look()
-    assert (started.jobs.counts.lost, started.jobs.counts.never_came) == (1, 0)
+    assert (started.jobs.counts.lost, started.jobs.counts.never_connected) == (1, 0)
     assert started.jobs.why("pyama-123e4-1-0", time.monotonic()) == "ended"
 
 
@@ -480,7 +483,7 @@ def test_a_worker_is_of_the_job_that_has_its_whole_name(run, queue):
     started = run(jobs=1).submit()
     started.workers = {"pyama-123e4-10", "pyama-123e4-1x"}
     started.look()
-    assert not started.jobs._jobs[0].came
+    assert not started.jobs._jobs[0].connected
 
 
 def test_a_job_that_is_put_back_is_counted_and_kept(working, queue):
@@ -488,7 +491,7 @@ def test_a_job_that_is_put_back_is_counted_and_kept(working, queue):
     working.leave(1)
     working.look()
     working.look()
-    assert working.jobs.counts.ended == {"put back into the queue": 1}
+    assert working.jobs.counts.ended == {"requeued": 1}
     assert (queue.jobs, working.jobs.counts.lost) == ([1, 2], 0)
 
 
@@ -498,17 +501,15 @@ def test_a_job_that_is_suspended_with_its_workers_was_not_put_back(working, queu
     assert working.jobs.counts.ended == {}
 
 
-def test_why_a_worker_s_job_ended_is_found_as_soon_as_the_queue_knows(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "LOOKING", 60.0)
-    monkeypatch.setattr(module, "SEEN_AFTER", 60.0)
+def test_why_a_worker_s_job_ended_is_found_as_soon_as_the_queue_knows(run, queue):
     queue.new(RUNS)
-    started = run(jobs=1)
+    started = run(replace(FAST, interval=60.0, known_after=60.0), jobs=1)
     started.come(1)
     started.jobs.start()
 
     def has_come():
         started.jobs._look.set()
-        return any(job.came for job in started.jobs._jobs)
+        return any(job.connected for job in started.jobs._jobs)
 
     wait_until(has_come)
     queue.end(1, "JobState=PREEMPTED Reason=None")
@@ -520,7 +521,7 @@ def test_a_worker_that_came_and_went_between_two_looks_has_come(run, queue):
     started.jobs.why("pyama-123e4-1", time.monotonic())
     queue.end(1)
     started.look()
-    assert (started.jobs.counts.lost, started.jobs.counts.never_came) == (1, 0)
+    assert (started.jobs.counts.lost, started.jobs.counts.never_connected) == (1, 0)
 
 
 def test_why_is_not_known_of_a_job_that_goes_on(working):
@@ -548,38 +549,40 @@ def test_a_queue_that_does_not_answer_has_lost_no_jobs(working, queue):
 def test_a_refusal_of_the_moment_is_tried_again(run, queue, monkeypatch):
     queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
     started = run(jobs=1).submit()
-    assert "the queue takes no job: sbatch: error: Socket timed out" in started.jobs.status()
+    assert "the queue rejects jobs: sbatch: error: Socket timed out" in started.jobs.status()
     queue.say("refusal", None)
     started.look()
     assert queue.jobs == [1]
     assert started.jobs.status() == "jobs: 0 running, 1 pending"
 
 
-def test_a_queue_that_takes_no_jobs_is_asked_ever_less_often(run, queue, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_WAIT", 60.0)
-    queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
-    started = run(jobs=1)
-    started.jobs._thread.start = lambda: None
-    started.jobs.start()
-    waits = [round(started.jobs._not_before - time.monotonic())]
+def test_a_queue_that_takes_no_jobs_is_asked_ever_less_often(run, queue):
+    clock, refusal = Clock(), "sbatch: error: Socket timed out on send/recv operation"
+    started = run(replace(FAST, clock=clock, longest_pause=3600.0), jobs=1, failed_jobs=50)
+    queue.say("refusal", refusal)
+    started.jobs._refused = 8  # pauses that are long beside the test
+    started.jobs.submit_first()
+    for pause in (512, 1024, 2048):
+        clock.forward += pause - 60
+        queue.say("refusal", None)
+        started.look()
+        assert queue.jobs == []  # it is not yet time
+        queue.say("refusal", refusal)
+        clock.forward += 61
+        started.look()
+    clock.forward += 3601
     queue.say("refusal", None)
     started.look()
-    assert queue.jobs == []  # it is not yet time
-    queue.say("refusal", "sbatch: error: Socket timed out on send/recv operation")
-    for _ in range(2):
-        started.jobs._not_before = 0.0
-        started.look()
-        waits.append(round(started.jobs._not_before - time.monotonic()))
-    assert waits == [2, 4, 8]
+    assert queue.jobs == [1]
 
 
 def test_pauses_grow_up_to_a_limit_however_long_a_queue_refuses():
-    assert [pause_after(n) for n in (1, 5, 50, 5000)] == [2.0, 32.0, 60.0, 60.0]
+    assert [Timing().pause_after(n) for n in (1, 5, 50, 5000)] == [2.0, 32.0, 60.0, 60.0]
 
 
 def test_a_refusal_for_good_of_the_first_job_is_a_fault_of_the_config(run, queue):
     queue.say("refusal", "sbatch: error: Batch job submission failed: Invalid account")
-    with pytest.raises(ConfigError, match=r"cluster: the queue takes no job: sbatch: error: .* Invalid account"):
+    with pytest.raises(ConfigError, match=r"cluster: the queue rejects jobs: sbatch: error: .* Invalid account"):
         run().jobs.start()
 
 
@@ -594,10 +597,10 @@ def test_what_goes_wrong_while_it_looks_is_tried_again(run, queue, caplog):
         again.set()
         return set()
 
-    started.jobs._workers = workers
+    started.jobs._connected = workers
     started.jobs.start()
     assert again.wait(30)
-    assert "could not be looked after" in caplog.text
+    assert "could not be compared with the queue" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------- the end
@@ -607,14 +610,14 @@ def test_all_jobs_are_cancelled_at_the_end(working, queue):
     working.jobs.close()
     assert queue.jobs == []
     assert queue.cancelled == [1, 2]
-    assert working.jobs._canceller.returncode == 0
+    assert working.jobs.canceller.process.returncode == 0
 
 
 def test_jobs_that_had_ended_by_themselves_keep_nothing_waiting(working, queue):
     queue.end(1)
     began = time.monotonic()
     working.jobs.close()
-    assert time.monotonic() - began < module.LEAVING / 2
+    assert time.monotonic() - began < LEAVING / 2
     assert queue.jobs == []
 
 
@@ -628,15 +631,13 @@ def test_where_not_all_can_be_cancelled_the_queue_is_asked_what_is_left(lists, o
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(canceller, "CANCELLER", canceller.CANCELLER.replace("in 2 5 15 30 60 120", "in 0 0"))
-    process = canceller._canceller("lsf")
+    process = Canceller("lsf", tmp_path / "numbers", pauses=(0, 0)).process
     process.communicate("5\n7\n", timeout=30)
     assert len((tmp_path / "told").read_text()) == (1 if over else 2)
 
 
-def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
-    monkeypatch.setattr(canceller, "CANCELLER", canceller.CANCELLER.replace("in 2 ", "in 0.1 "))
-    started = run().submit()
+def test_a_queue_that_does_not_hear_is_told_again(run, queue):
+    started = run(replace(FAST, cancel_pauses=(0.1, 5))).submit()
     queue.say("deaf", "")
     started.jobs.close()
     assert queue.jobs == []
@@ -644,14 +645,14 @@ def test_a_queue_that_does_not_hear_is_told_again(run, queue, monkeypatch):
 
 def test_the_process_that_cancels_may_be_killed(run, queue):
     started = run(jobs=1).submit()
-    started.jobs._canceller.kill()
-    started.jobs._canceller.wait(10)
+    started.jobs.canceller.process.kill()
+    started.jobs.canceller.process.wait(10)
     queue.end(1)
     started.look()
     assert queue.jobs == [2]
     assert len(started.jobs._jobs) == 1
-    started.jobs._canceller.kill()
-    started.jobs._canceller.wait(10)
+    started.jobs.canceller.process.kill()
+    started.jobs.canceller.process.wait(10)
     started.jobs.close()
     assert queue.jobs == []
 
@@ -668,17 +669,16 @@ import os, signal, sys
 from pathlib import Path
 from pyama_dask.config.models import Cluster
 from pyama_dask.launch import jobs
-jobs.LOOKING = 0.02
 cluster = Cluster(kind="slurm", jobs=3, memory="1GiB", walltime="01:00:00")
-kept = jobs.Jobs(cluster, jobs.Place("tls://h:1", "pyama-run", Path(sys.argv[1])), set, lambda: 100)
-jobs.LEAST = 0.0
+kept = jobs.Jobs(cluster, jobs.Place("tls://h:1", "pyama-run", Path(sys.argv[1])), set, lambda: 100,
+    timing=jobs.Timing(interval=0.02, least_interval=0.0))
 kept.start()
 kept.wake()
 while kept.counts.submitted < 3:
     kept._look.set()
-print(kept._canceller.pid, flush=True)
+print(kept.canceller.process.pid, flush=True)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of a session or a job that is ended as a whole
-    os.kill(kept._canceller.pid, number)
+    os.kill(kept.canceller.process.pid, number)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

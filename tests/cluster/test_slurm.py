@@ -66,7 +66,7 @@ def test_jobs_that_end_before_a_worker_comes_end_the_run_with_what_they_said(slu
     command = [Path(sys.executable).with_name("pyama-dask"), "run", run_yaml]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 4
-    assert "1 jobs in a row ended before a worker of theirs came" in ended.stderr
+    assert "1 jobs in a row ended before a worker connected" in ended.stderr
     assert "/no/such/python: No such file or directory" in ended.stderr
 
 

@@ -67,7 +67,7 @@ def test_whatever_dask_raises_at_the_start(refused, monkeypatch, queue):
 def test_a_first_job_that_the_queue_refuses(refused, queue):
     (queue.folder / "refusal").write_text("sbatch: error: invalid partition specified: nowhere\n")
     (line,) = refused(SLURM, "run")
-    assert "the queue takes no job: sbatch: error: invalid partition" in line
+    assert "the queue rejects jobs: sbatch: error: invalid partition" in line
     (queue.folder / "refusal").write_text("sbatch: error: Unable to contact slurm controller (connect failure)\n")
     (line,) = refused(SLURM, "doctor")  # it does not wait for the next answer
     assert "Unable to contact slurm controller" in line
