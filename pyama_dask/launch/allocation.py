@@ -1,4 +1,4 @@
-"""One allocation of a queue: scheduler, driver and workers are processes that ``srun`` starts in it."""
+"""Runs in one allocation of Slurm, whose scheduler, driver and workers are processes of ``srun``."""
 
 from __future__ import annotations
 
@@ -26,33 +26,40 @@ from pyama_dask.launch.network import free_address, not_started
 from pyama_dask.launch.settings import DASK
 
 RANK, TASKS = "SLURM_PROCID", "SLURM_NTASKS"
-"""Variables by which the processes of an allocation know which they are, and how many."""
+"""Environment variables with the number of a process in its allocation, and the number of all."""
 
 DRIVER = 1
-"""The process that drives the run; 0 is the scheduler, and all others are workers."""
+"""Number of the process that drives the run; 0 is the scheduler, and all others are workers."""
 
 ABANDONED = "10 minutes"
-"""After which a scheduler ends that its driver has left without a word."""
+"""Time after which a scheduler ends whose driver was killed."""
 
 
 def serve_allocation(cluster: Cluster, work: Path) -> None:
-    """Be the scheduler or a worker of an allocation, until its run is over; return at once in the driver.
+    """Serve as the scheduler or a worker of an allocation until its run is over; return at once in the driver.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config.
+    work
+        Folder in which the processes find each other.
 
     Raises
     ------
     ConfigError
-        If this process was not started by ``srun``, or with too few others, or cannot start its part.
+        If ``srun`` did not start this process, started too few, or this process cannot serve.
     SystemExit
         In the scheduler and the workers, at the end of the run.
     """
     rank = allocation_rank()
     if rank == DRIVER:
         return
-    signal.signal(signal.SIGINT, lambda *_: sys.exit())  # by which the runner ends its process
+    signal.signal(signal.SIGINT, lambda *_: sys.exit())  # the runner ends its processes with SIGINT
     if rank == 0:
         work.mkdir(parents=True, exist_ok=True)
     file = scheduler_file(work)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the driver's log says what happens to them
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the log of the driver has their events
     local_directory = cluster.local_directory and expanded(cluster.local_directory)
     with dask.config.set(DASK), ExitStack() as stack:
         security = None
@@ -84,7 +91,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
 
 @contextmanager
 def allocated(cluster: Cluster, work: Path) -> Iterator[Client]:
-    """Client of the scheduler of this allocation; all its processes end with it."""
+    """Client of the scheduler of this allocation; all processes end with the block."""
     file = scheduler_file(work)
     wait_for(file)
     with Client(scheduler_file=str(file), security=security_in(cluster, keys_of(file))) as client:
@@ -96,17 +103,18 @@ def allocated(cluster: Cluster, work: Path) -> Iterator[Client]:
 
 
 def allocation_rank() -> int:
-    """Which of an allocation's processes this is."""
+    """Number of this process in its allocation."""
     try:
         rank, tasks = int(os.environ[RANK]), int(os.environ[TASKS])
     except (LookupError, ValueError) as error:
         raise ConfigError(
-            "cluster.kind: runner is for processes that srun starts within one allocation; in a job, use "
-            "'srun --ntasks=N pyama-dask run ...', else choose another kind"
+            "cluster.kind: runner needs processes that srun starts in one allocation. "
+            "Fix: use 'srun --ntasks=N pyama-dask run ...' in a job, or choose another kind"
         ) from error
     if tasks < 3:
         raise ConfigError(
-            f"cluster.kind: runner needs 3 processes or more, for scheduler, driver and workers, not {tasks}"
+            f"cluster.kind: runner needs a scheduler, a driver and workers, but srun started {tasks} processes. "
+            "Fix: start 3 or more, with --ntasks"
         )
     return rank
 
@@ -117,23 +125,23 @@ def expanded(directory: str) -> str:
 
 
 def scheduler_file(work: Path) -> Path:
-    """Where the scheduler of this allocation says its address."""
-    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")  # a job that is put back has its number again
+    """File in which the scheduler of this allocation writes its address."""
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")  # a requeued job keeps its number
     return work / f"scheduler-{'-'.join(os.environ.get(name, '0') for name in names)}.json"
 
 
 def keys_of(file: Path) -> Path:
-    """Folder of the keys of an allocation."""
+    """Folder of the certificates of an allocation."""
     return file.with_name(f"keys-{file.stem}")
 
 
 def wait_for(file: Path, timeout: float = 600.0) -> None:
-    """Wait until the scheduler has said its address.
+    """Wait until the scheduler has written its address.
 
     Raises
     ------
     ClusterError
-        If it does not.
+        If it does not in time.
     """
     until = time.monotonic() + timeout
     while True:
@@ -141,12 +149,15 @@ def wait_for(file: Path, timeout: float = 600.0) -> None:
             json.loads(file.read_bytes())
             return
         if time.monotonic() > until:
-            raise ClusterError(f"{file}: the scheduler of this allocation has not begun within {timeout:.0f} s")
+            raise ClusterError(
+                f"{file}: the scheduler of this allocation did not start in {timeout:.0f} s. "
+                "Fix: read the log of the job"
+            )
         time.sleep(0.2)
 
 
 def share_of_node(cluster: Cluster) -> int:
-    """Bytes of a worker of an allocation."""
+    """Memory of a worker of an allocation in bytes."""
     if cluster.memory != "auto":
         return memory_bytes(cluster.memory)
     of_cpu, of_node = (os.environ.get(name) for name in ("SLURM_MEM_PER_CPU", "SLURM_MEM_PER_NODE"))

@@ -19,7 +19,7 @@ class Job:
     listed: Listed | None = None
     """Latest entry in the queue; None before the first."""
     connected: bool = False
-    """True once a worker of the job has connected."""
+    """True if a worker of the job has connected at any time."""
     began: float | None = None
     """Time when it was first seen running."""
     idle_since: float | None = None

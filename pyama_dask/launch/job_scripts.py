@@ -1,4 +1,4 @@
-"""Scripts of the jobs that a run submits, made by dask-jobqueue."""
+"""Scripts of the jobs that a run submits, written by dask-jobqueue."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from pyama_dask.launch.queue_kinds import KINDS, Queue
 from pyama_dask.launch.script import check_folder, check_options, check_words, in_shell
 
 DEATH_TIMEOUT = 60
-"""Seconds after which a job gives up that finds no scheduler."""
+"""Seconds after which a job ends that cannot connect to its scheduler."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the workers of a run's jobs find what they need."""
+    """Addresses and folders for the jobs of a run."""
 
     scheduler: str
     """Address of the scheduler."""
     name: str
-    """Of all jobs of the run."""
+    """Name of the jobs in the queue."""
     logs: Path
+    """Folder of the logs."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the jobs."""
+    """Environment variables of the jobs."""
     security: Security | None = None
-    """With keys in files, which the jobs can read."""
+    """Certificates in files that the jobs can read; None without TLS."""
 
 
 NOWHERE = Place("tls://SCHEDULER:PORT", "pyama-RUN", Path("LOGS"))
-"""Stands in for a scheduler that has not begun, in a job script to look at."""
+"""Placeholders in a job script that is only printed."""
 
 
 def make_job(cluster: Cluster, place: Place, name: str) -> Any:
-    """Make a job of dask-jobqueue, which knows its script and can be submitted.
+    """Create a job of dask-jobqueue.
 
     Parameters
     ----------
     cluster
-        Part of the config, of a kind that is a queue.
+        Part of the config, with a kind of queue.
     place
-        Where the job's workers find the run.
+        Addresses and folders of the run.
     name
-        Of its workers.
+        Name of the job's workers.
 
     Raises
     ------
     ConfigError
-        If ``cluster.options`` are not dask-jobqueue's, something cannot stand in a job script, or something is missing
-        that a job of this queue needs.
+        If an option or a value is not allowed in a job script, or a setting is missing that this queue needs.
     """
     queue, job_class = KINDS[cluster.kind], _job_class(cluster.kind)
     check_options(cluster, job_class)
@@ -69,7 +69,7 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
     check_folder(place.logs)
     own = {"python": shlex.quote(sys.executable)} | cluster.options
     extra = [in_shell(str(word)) for word in own.pop("worker_extra_args", [])]
-    # dask-jobqueue would round the job's memory, and forget that of the nanny
+    # dask-jobqueue would round the memory of the job, and ignore that of the nanny
     job_class = type(job_class.__name__, (job_class,), {"worker_process_memory": str(cluster.worker_bytes)})
     options = {
         "job_name": place.name,
@@ -77,7 +77,7 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
         "job_script_prologue": [*_prologue(cluster, place), *cluster.prologue],
         "job_extra_directives": _directives(cluster, queue, place),
         "security": place.security,
-        # workers would show their pages to all the network
+        # else the pages of workers are open to the whole network
         "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *extra],
         **_options(cluster, queue),
         **own,
@@ -87,12 +87,14 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
         try:
             return job_class(scheduler=place.scheduler, name=name, **options)
         except (TypeError, ValueError, LookupError) as error:
-            raise ConfigError(f"cluster: dask-jobqueue refuses a {cluster.kind} job: {error}") from error
+            raise ConfigError(
+                f"cluster: dask-jobqueue refuses a {cluster.kind} job: {error}. Fix: correct 'cluster' in the config"
+            ) from error
 
 
 def job_script(cluster: Cluster, environment: Mapping[str, str]) -> str:
-    """Script of a job as it would be submitted, with names in capitals for what only a run knows."""
-    with TemporaryDirectory() as folder:  # for the logs, as dask-jobqueue makes it if it is not there
+    """Script of a job as it would be submitted; names in capitals stand for values that only a run knows."""
+    with TemporaryDirectory() as folder:  # dask-jobqueue creates the folder of the logs
         job = make_job(cluster, replace(NOWHERE, logs=Path(folder), environment=environment), "WORKER")
         return str(job.job_script()).replace(folder, str(NOWHERE.logs))
 
@@ -103,16 +105,16 @@ def _job_class(kind: str) -> type[Any]:
 
 
 def dask_jobqueue_module(name: str) -> Any:
-    """Import a module of dask-jobqueue, which would take over Ctrl-C of this process, and only in its main thread."""
-    taken, signal.signal = signal.signal, lambda *_: None
+    """Import a module of dask-jobqueue, but not its signal handler, which only the main thread could install."""
+    install, signal.signal = signal.signal, lambda *_: None
     try:
         return importlib.import_module(f"dask_jobqueue.{name}")
     finally:
-        signal.signal = taken
+        signal.signal = install
 
 
 def _options(cluster: Cluster, queue: Queue) -> dict[str, Any]:
-    """Options of dask-jobqueue by its own names; None leaves them to its own configuration files."""
+    """Options of dask-jobqueue by their names there; None leaves them to its configuration files."""
     options = {
         "cores": cluster.cores,
         "processes": cluster.worker_processes,
@@ -122,21 +124,21 @@ def _options(cluster: Cluster, queue: Queue) -> dict[str, Any]:
         "death_timeout": DEATH_TIMEOUT,
         **queue.options(cluster),
     }
-    if cluster.kind == "htcondor":  # which has no queues, accounts or walltimes
+    if cluster.kind == "htcondor":  # it has no queues, accounts or walltimes
         return options
     walltime = queue.walltime(cluster.walltime) if cluster.walltime else None
     return {**options, "queue": cluster.queue, queue.account: cluster.account, "walltime": walltime}
 
 
 def _directives(cluster: Cluster, queue: Queue, place: Place) -> list[str] | dict[str, str] | None:
-    """Directives as the queue takes them; those of HTCondor are ``name = value``."""
+    """Directives in the form of the queue; those of HTCondor are ``name = value``."""
     if cluster.kind == "htcondor":
         return {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in cluster.directives)}
     return [*(line.format(logs=place.logs) for line in queue.directives), *cluster.directives] or None
 
 
 def _prologue(cluster: Cluster, place: Place) -> Iterator[str]:
-    """Lines of a job before its workers: when it will end, and what they find in their environment."""
+    """Shell lines of a job before its workers start: its walltime, and their environment."""
     if cluster.walltime:
         yield f"export {JOB_LASTS}={walltime_seconds(cluster.walltime)}"
         yield f"export {JOB_ENDS}=$(( $(date +%s) + {JOB_LASTS} ))"

@@ -1,4 +1,4 @@
-"""Keys by which the processes of a run trust each other, and nobody else hears them."""
+"""TLS certificates of one run, with which its processes authenticate each other."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.files.atomic import remove_below
 
 KEYS = ("ca_file", "cert", "key")
-"""What is in the folder of keys: whom to trust, who one is, and the key that proves it."""
+"""Files in a folder of certificates: the trusted authority, the certificate, and its private key."""
 
 
 def protocol(cluster: Cluster) -> str:
-    """How the processes of a run on a queue talk to each other."""
+    """Protocol between the processes of a run, for their addresses."""
     return "tls://" if cluster.tls == "on" else "tcp://"
 
 
 @contextmanager
 def keys(cluster: Cluster, folder: Path) -> Iterator[tuple[Security | None, Security | None]]:
-    """Keys for one run: in memory for its scheduler, and in a private folder, which its jobs read, until it ends."""
+    """Certificates for one run: in memory for its scheduler, and in a private folder for its jobs, until it ends."""
     if cluster.tls == "off":
         yield None, None
         return
@@ -41,14 +41,14 @@ def keys(cluster: Cluster, folder: Path) -> Iterator[tuple[Security | None, Secu
 
 
 def forget_keys(work: Path) -> None:
-    """Remove the keys of runs that were killed; for who holds the output's lock, as they may be of one that lives."""
+    """Remove the certificates of killed runs; call it with the lock of the output, as a live run needs its own."""
     for old in work.glob("keys-*"):
         with suppress(OSError):
             remove_below(old, [f"{name}.pem" for name in KEYS])
 
 
 def security_in(cluster: Cluster, folder: Path) -> Security | None:
-    """Keys of a run in files, for workers and clients."""
+    """Certificates of a run in files, for workers and clients; None without TLS."""
     if cluster.tls == "off":
         return None
     ca_file, cert, key = (str(folder / f"{name}.pem") for name in KEYS)

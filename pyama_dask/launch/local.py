@@ -1,4 +1,4 @@
-"""Processes on this machine, and what all schedulers here have in common."""
+"""Workers on this machine, and schedulers in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pyama_dask.launch.settings import own_settings, user_name, worker_count, wo
 
 @contextmanager
 def local_cluster(cluster: Cluster) -> Iterator[Client]:
-    """Processes on this machine, one thread each; the dashboard is reached from this machine only."""
+    """Workers with one thread each on this machine; the dashboard is accessible from this machine only."""
     with own_settings():
         with ctrl_c_blocked():
             processes = scheduler_here(
@@ -38,23 +38,23 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
 
 
 def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
-    """Start a scheduler in this process, with the workers that are asked for."""
+    """Start a scheduler in this process; `options` are those of `LocalCluster`."""
     with warnings.catch_warnings():
-        # taken since it was found to be free; the link that is printed names the port that it got
+        # the port was taken after the check; the printed link has the right one
         warnings.filterwarnings("ignore", r"(?s)Port \d+ is already in use", UserWarning)
         return LocalCluster(
             dashboard_address=free_address(cluster.dashboard),
-            silence_logs=logging.CRITICAL,  # what happens to a worker reaches the run's own log
+            silence_logs=logging.CRITICAL,  # the log of the run has the events of workers
             **options,
         )
 
 
 @contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Start processes that Ctrl-C, which a terminal sends to all, does not reach: the driver ends them.
+    """Block Ctrl-C in processes that are started in the block: a terminal sends it to all, but the driver ends them.
 
-    What is blocked in a thread is blocked in the threads and processes that it starts; the resource tracker is started
-    before, as starting it unblocks. It clears up after a driver that was killed, and need not say so at the prompt.
+    Threads and processes inherit blocked signals. The resource tracker is started before, as its start unblocks them.
+    It cleans up after a killed driver, and must not write warnings to the prompt then.
     """
     given = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
@@ -73,17 +73,20 @@ def ctrl_c_blocked() -> Iterator[None]:
 
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """Client of a scheduler that is running."""
+    """Client of a running scheduler."""
     try:
         client = Client(address, timeout="15s")
-    except Exception as error:  # each protocol of Dask has its own
-        raise ConfigError(f"cluster.address: no Dask scheduler answers at {address}: {error}") from error
+    except Exception as error:  # each protocol of Dask raises other exceptions
+        raise ConfigError(
+            f"cluster.address: no Dask scheduler answers at {address}: {error}. "
+            "Fix: start one there, or correct the address"
+        ) from error
     with client:
         yield client
 
 
 def dashboard_of(cluster: Cluster, client: Client) -> str:
-    """Address of the dashboard as it is reached on this machine, and how to reach it from another."""
+    """Address of the dashboard on this machine, with the command that makes it accessible from another one."""
     port = client.scheduler_info()["services"].get("dashboard", 0)
     host, machine = cluster.dashboard.rpartition(":")[0], client.run_on_scheduler(socket.gethostname)
     return (

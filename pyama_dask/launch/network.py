@@ -1,4 +1,4 @@
-"""Addresses of this machine at which a scheduler listens."""
+"""Network addresses of this machine for a scheduler and its dashboard."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pyama_dask.errors import ConfigError
 
 
 def check_network(cluster: Cluster) -> None:
-    """Make sure that a scheduler can listen where the config says.
+    """Check that a scheduler can listen at the addresses of the config.
 
     Raises
     ------
     ConfigError
-        If this machine has no such interface, or no such address for the dashboard.
+        If this machine does not have the interface, or the address of the dashboard.
     """
     if cluster.of_queue and cluster.interface and cluster.interface not in (known := interfaces()):
         raise ConfigError(
@@ -38,7 +38,7 @@ def not_started(cluster: Cluster, error: Exception) -> str:
 
 
 def interfaces() -> dict[str, str]:
-    """IPv4 address of each network interface of this machine that has one, by name."""
+    """IPv4 addresses of the network interfaces of this machine, by name."""
     return {
         name: entry.address
         for name, entries in psutil.net_if_addrs().items()
@@ -53,7 +53,7 @@ def named(known: dict[str, str]) -> str:
 
 
 def free_address(address: str) -> str:
-    """Address of the dashboard; with any free port where the wanted one is taken.
+    """Address of the dashboard, with any free port if its own is taken.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Commands of a queue: submit, list and cancel jobs."""
+"""Commands of a queue, which submit, list and cancel jobs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listed:
-    """A job that the queue lists."""
+    """Entry of a job in the list of a queue."""
 
     state: State
     reason: str = ""
-    """Why it waits, where the queue says so."""
+    """Reason why it waits; '' if the queue gives none."""
 
 
 def submit(job: Any) -> str:
@@ -40,30 +40,30 @@ def submit(job: Any) -> str:
 
     Returns
     -------
-    Its number in the queue, as the queue lists it.
+    Number of the job, as the queue lists it.
 
     Raises
     ------
     QueueError
-        If the queue does not take it.
+        If the queue rejects it.
     """
-    # its own way leaves a command behind that does not answer, which then may submit a job that nobody knows of
+    # its `_call` does not end a command that hangs, which may then submit an unknown job
     job._call = _submitted
     try:
-        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of its own, as in a notebook
+        with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop, as in a notebook
             thread.submit(asyncio.run, job.start()).result()
     except ValueError as error:  # dask-jobqueue finds no number in the answer
         raise QueueError(f"{job.submit_command.strip()}: {' '.join(str(error).split())}", passing=False) from error
-    return str(job.job_id).partition(".")[0]  # dask-jobqueue's of HTCondor is CLUSTER.PROCESS
+    return str(job.job_id).partition(".")[0]  # HTCondor: CLUSTER.PROCESS
 
 
 async def _submitted(command: list[str], *, shell: bool = False) -> str:
-    """Answer of a command that submits; that of LSF is a line for the shell, which throws away what it says."""
+    """Output of a command that submits; for LSF it is a shell line that discards its errors."""
     words = ["/bin/sh", "-c", f"exec {command[0].removesuffix(' 2> /dev/null')}"] if shell else command
     name = command[0].partition("<")[0]
     done = _done(words, name)
     if done.returncode:
-        said = _said(done.stderr) or _said(done.stdout) or f"status {done.returncode}, and it said nothing"
+        said = _said(done.stderr) or _said(done.stdout) or f"status {done.returncode}, without a message"
         raise QueueError(f"{name}: {said.removeprefix(f'{name}: ')}", passing=is_passing(said))
     return done.stdout
 
@@ -73,8 +73,8 @@ def _said(text: str) -> str:
 
 
 def is_passing(said: str) -> bool:
-    """Whether a queue's refusal is of the moment: its server does not answer, or the user has enough jobs."""
-    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", said):  # what follows it names the submit limit whatever it is
+    """True if a queue rejects a job for now only: its server does not answer, or the user has too many jobs."""
+    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", said):  # the hint that follows always names the submit limit
         return "Submit" in limit[0]
     return bool(
         re.search(
@@ -89,17 +89,17 @@ def is_passing(said: str) -> bool:
 
 
 def listing_of(kind: str) -> list[str]:
-    """Command that lists the jobs of this user."""
+    """Command that lists the jobs of the user."""
     return [word.replace("{user}", user_name()) for word in KINDS[kind].listing]
 
 
 def listed(kind: str) -> dict[str, Listed]:
-    """Jobs of this user that have not ended, by number.
+    """List the unfinished jobs of the user, by number.
 
     Raises
     ------
     QueueError
-        If the queue does not answer; which jobs there are is not known then.
+        If the queue does not answer, so that the state of its jobs is unknown.
     """
     queue = KINDS[kind]
     found = {}
@@ -117,12 +117,12 @@ def _state(queue: Queue, said: str) -> State:
 
 
 def more_of(kind: str, job: str) -> str:
-    """What the queue says of how a job ended; nothing where it does not tell.
+    """Ask the queue how a job ended; '' if this queue does not know.
 
     Raises
     ------
     QueueError
-        If it does not answer, or has forgotten the job.
+        If it does not answer, or no longer knows the job.
     """
     queue = KINDS[kind]
     answer = _asked([word.replace("{id}", job) for word in queue.more]) if queue.more else ""
@@ -130,7 +130,7 @@ def more_of(kind: str, job: str) -> str:
 
 
 def _asked(command: list[str], none: str = NEVER) -> str:
-    """Answer of a queue's command."""
+    """Output of a command of a queue."""
     done = _done(command, command[0])
     if done.returncode and not re.search(none, done.stdout + done.stderr):
         raise QueueError(f"{command[0]}: {_said(done.stderr) or f'status {done.returncode}'}", passing=True)
@@ -138,30 +138,30 @@ def _asked(command: list[str], none: str = NEVER) -> str:
 
 
 def _done(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
-    """Do a command of a queue; end it if it does not answer."""
+    """Run a command of a queue, with a time limit."""
     try:
         return subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=ANSWERS, check=False,
-            stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,  # Ctrl-C is not for it
+            stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,  # Ctrl-C must not reach it
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise QueueError(f"{name} has not answered for {ANSWERS:.0f} s", passing=True) from None
+        raise QueueError(f"{name} did not answer in {ANSWERS:.0f} s", passing=True) from None
     except OSError as error:
         raise QueueError(f"{name}: {error.strerror}", passing=False) from error
 
 
 def environment() -> dict[str, str]:
-    """Variables of a queue's commands; those by which users have their own squeue leave out jobs would hide jobs."""
+    """Environment of the commands of a queue, without the variables that make squeue hide jobs."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
 
 
 def check_queue(cluster: Cluster, output: Path) -> None:
-    """Make sure that a job can be written, and that the queue's commands are on this machine.
+    """Check that job scripts can be written, and that the commands of the queue are installed.
 
     Raises
     ------
     ConfigError
-        If that is not so.
+        If a setting or a command is missing.
     """
     job_script(cluster, {})
     check_folder(output.absolute())
@@ -170,8 +170,8 @@ def check_queue(cluster: Cluster, output: Path) -> None:
     for command in commands:
         if shutil.which(name := shlex.split(command)[0]) is None:
             raise ConfigError(
-                f"cluster.kind: {cluster.kind} needs {name!r}, which is not on this machine; start the run where jobs "
-                "are submitted, or choose another kind"
+                f"cluster.kind: {cluster.kind} needs {name!r}, which is not on this machine. "
+                "Fix: start the run where jobs are submitted, or choose another kind"
             )
 
 

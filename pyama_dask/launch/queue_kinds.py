@@ -1,4 +1,4 @@
-"""The kinds of queues: their commands, their options, and the states of jobs."""
+"""Kinds of queues, with their commands, options, and states of jobs."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ from pyama_dask.errors import ConfigError
 
 State = Literal["pending", "running", "stuck"]
 NEVER = "x^"
-"""Regular expression that fits nothing, in Python and in grep."""
+"""Regular expression that never matches, in Python and in grep."""
 ANSWERS = 60.0
-"""Seconds to wait for a queue's command."""
+"""Time limit in seconds for the commands of a queue."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What is particular to one kind of queue."""
+    """Properties of one kind of queue."""
 
     job_class: str
-    """In the module of dask-jobqueue that has its kind's name."""
+    """Class in the module of dask-jobqueue that is named after the kind."""
     listing: tuple[str, ...]
-    """Command that lists jobs; ``{user}`` is the user's name."""
+    """Command that lists jobs; ``{user}`` stands for the name of the user."""
     line: str
-    """Regular expression of a line that it prints for a job: its ``id``, its ``state``, and the ``reason`` if any."""
+    """Regular expression of a line about a job, with groups ``id`` and ``state``, and maybe ``reason``."""
     pending: str
-    """States of jobs that wait."""
+    """States of waiting jobs."""
     gone: str = NEVER
-    """States of jobs that have ended."""
+    """States of ended jobs."""
     stuck: str = NEVER
-    """States of jobs that the queue has put aside after an error, and will not begin by itself."""
+    """States of jobs that the queue holds after an error, and will not start."""
     none: str = NEVER
-    """What it says, as if it were an error, where there are no jobs; an expression of grep, too."""
+    """Message of a failed listing that means 'no jobs'; must be valid in grep, too."""
     more: tuple[str, ...] = ()
-    """Command that says more of a job, ``{id}``; of an ended one, too."""
+    """Command that describes a job, ``{id}``, also after its end."""
     why: str = NEVER
-    """What in its answer says how the job ended."""
+    """Part of that description with the reason for the end."""
     account: str = "account"
     """Option of dask-jobqueue for `Cluster.account`."""
     walltime: Callable[[str], str] = str
-    """Writes a time as the queue wants it."""
+    """Function that formats a walltime for the queue."""
     listed_after: float = 30.0
-    """Seconds within which it may not list yet what it has taken."""
+    """Seconds within which a new job may not be listed yet."""
     options: Callable[[Cluster], Mapping[str, Any]] = lambda _: {}
-    """Options of dask-jobqueue that the queue needs besides."""
+    """More options of dask-jobqueue that this queue needs."""
     directives: tuple[str, ...] = ()
-    """Directives that every job needs; ``{logs}`` is the folder of its logs."""
+    """Directives that every job needs; ``{logs}`` stands for the folder of the logs."""
 
 
 def _minutes(walltime: str) -> str:
-    """Write a time as hours and minutes, no shorter than it is."""
+    """Format a walltime as hours and minutes, rounded up."""
     minutes = -(-walltime_seconds(walltime) // 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def _memory_of_slots(cluster: Cluster) -> Mapping[str, Any]:
-    """Memory as Grid Engine takes it, for each slot; a job has one slot where it asks for no parallel environment."""
+    """Memory per slot for Grid Engine; without a parallel environment, a job has one slot."""
     if cluster.cores > 1 and not any(line.split()[:1] == ["-pe"] for line in cluster.directives):
         raise ConfigError(
-            f"cluster.directives: a job of Grid Engine with {cluster.cores} cores needs a parallel environment, such "
-            f"as '-pe smp {cluster.cores}'; 'qconf -spl' lists them"
+            f"cluster.directives: a job of Grid Engine with {cluster.cores} cores needs a parallel environment. "
+            f"Fix: add one, such as '-pe smp {cluster.cores}'; 'qconf -spl' lists them"
         )
     return {"resource_spec": f"h_vmem={cluster.job_bytes // cluster.cores // 2**20}M"}
 
 
 def _disk(cluster: Cluster) -> Mapping[str, Any]:
-    """Nothing; HTCondor wants to know a job's disk, which dask-jobqueue's own configuration may say."""
+    """Return no options, but check that the disk space of a job is set, here or for dask-jobqueue."""
     if "disk" not in cluster.options and dask.config.get("jobqueue.htcondor.disk", None) is None:
-        raise ConfigError("cluster.options.disk: is needed with htcondor: disk of a job, such as 2GB")
+        raise ConfigError("cluster.options.disk: htcondor needs the disk space of a job. Fix: set it, such as to 2GB")
     return {}
 
 
@@ -94,8 +94,8 @@ KINDS: Mapping[str, Queue] = {
         ("qstat",),
         r"(?P<id>\d+)\S*\s.*\s(?P<state>[A-Z])\s+\S+",
         pending="[QWHSTU]",
-        gone="[CFMX]",  # not E, in which the logs are brought to their folder
-        directives=("-S /bin/bash",),  # else it is the shell of the user, which may know no 'export'
+        gone="[CFMX]",  # not E, during which the logs are copied
+        directives=("-S /bin/bash",),  # the shell of the user may not have 'export'
     ),
     "lsf": Queue(
         "LSFJob",
@@ -120,7 +120,7 @@ KINDS: Mapping[str, Queue] = {
         why=r"error reason.*",
         account="project",
         options=_memory_of_slots,
-        directives=("-S /bin/bash",),  # else it is the shell of the queue, csh unless it was changed
+        directives=("-S /bin/bash",),  # the shell of the queue is csh by default
     ),
     "oar": Queue(
         "OARJob",

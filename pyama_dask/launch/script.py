@@ -1,4 +1,4 @@
-"""What a config may put into a job script, and how it stands there."""
+"""Checks and quoting of the values of a config in a job script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_THE_CONFIG: Mapping[str, str] = {
     **dict.fromkeys(("job_script_prologue", "env_extra"), "prologue"),
     **dict.fromkeys(("security", "protocol"), "tls"),
 }
-"""Options of dask-jobqueue that stand in the config by a name of their own, which other parts of a run go by, too."""
+"""Options of dask-jobqueue that have a separate config key."""
 OF_THE_RUN = {"scheduler", "name", "log_directory", "death_timeout", "nanny", "extra", "self"}
 """Options of dask-jobqueue that a run sets."""
 OF_WORKERS: Mapping[str, str] = {
@@ -28,7 +28,7 @@ OF_WORKERS: Mapping[str, str] = {
     "--local-directory": "set cluster.local_directory",
     **dict.fromkeys(("--name", "--death-timeout", "--dashboard-address", "--nanny", "--no-nanny"), "leave it out"),
 }
-"""Options of workers that a run sets, and what to do instead."""
+"""Options of workers that a run sets, and the alternative for users."""
 
 
 def in_shell(text: str) -> str:
@@ -40,12 +40,12 @@ def in_shell(text: str) -> str:
 
 
 def check_words(cluster: Cluster) -> None:
-    """Refuse what would break the lines of a job script, or be read otherwise than it is written.
+    """Refuse values that would break a line of a job script, or change their meaning there.
 
     Raises
     ------
     ConfigError
-        Names the key.
+        If there is one; the message names its key.
     """
     job_name = cluster.options.get("job_name")
     for key, value in (
@@ -54,31 +54,31 @@ def check_words(cluster: Cluster) -> None:
     ):  # fmt: skip
         if value is not None and not re.fullmatch(r"[\w.@/*][\w.@/*,:+=-]*", str(value)):
             raise ConfigError(
-                f"cluster.{key}: {value!r} cannot stand in a job script. "
+                f"cluster.{key}: {value!r} is not allowed in a job script. "
                 "Fix: use letters, digits and . _ - + = @ , : / *"
             )
     lines = {name: getattr(cluster, name) for name in ("directives", "local_directory", "options")}
     for key, text in _texts("cluster", lines):
         if re.search(r"[\x00-\x1f\x7f]", text):
-            raise ConfigError(f"{key}: {text[:80]!r} must be one line, without control characters")
+            raise ConfigError(f"{key}: {text[:80]!r} has control characters. Fix: write it in one line")
     if cluster.kind == "htcondor":
         _check_condor(cluster)
 
 
 def _check_condor(cluster: Cluster) -> None:
-    """Refuse what HTCondor would expand or cut off, as it takes all commands of a job in one line."""
+    """Refuse values that HTCondor would expand or truncate, as it takes all commands of a job in one line."""
     given = {name: getattr(cluster, name) for name in ("prologue", "local_directory")}
     words = {name: cluster.options.get(name) for name in ("python", "worker_extra_args")}
     for key, text in (*_texts("cluster", given), *_texts("cluster.options", words)):
         if "\n" in text.rstrip() or re.search(r"\$\w*\(", text):
             raise ConfigError(
                 f"{key}: {text[:80]!r}: htcondor takes one line, and expands $(...) itself. "
-                "Fix: put the commands into a script, and name that"
+                "Fix: put the commands into a script, and name the script"
             )
 
 
 def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Dotted key and value of every text in a part of a config."""
+    """Yield the dotted key and the value of every text in a part of a config."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):
@@ -90,7 +90,7 @@ def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def check_options(cluster: Cluster, job_class: type[Any]) -> None:
-    """Refuse options that dask-jobqueue does not have, which it would tell in many lines, or that are set elsewhere."""
+    """Refuse options that dask-jobqueue does not have, or that have a separate config key."""
     known = {
         name
         for base in job_class.__mro__
@@ -100,24 +100,26 @@ def check_options(cluster: Cluster, job_class: type[Any]) -> None:
     } - {*OF_THE_RUN, *OF_THE_CONFIG}
     for name in cluster.options:
         if name in OF_THE_CONFIG:
-            raise ConfigError(f"cluster.options.{name}: set cluster.{OF_THE_CONFIG[name]} instead")
+            raise ConfigError(
+                f"cluster.options.{name}: has a separate key. Fix: set cluster.{OF_THE_CONFIG[name]} instead"
+            )
         if name not in known:
             raise ConfigError(
-                f"cluster.options.{name}: is no option of {job_class.__name__} in dask-jobqueue that a config can set; "
-                f"those are {', '.join(sorted(known))}"
+                f"cluster.options.{name}: a config cannot set this option of {job_class.__name__} in dask-jobqueue. "
+                f"Fix: use one of {', '.join(sorted(known))}"
             )
     words = cluster.options.get("worker_extra_args", [])
     if not isinstance(words, list):
-        raise ConfigError("cluster.options.worker_extra_args: must be a list of words")
+        raise ConfigError("cluster.options.worker_extra_args: is not a list. Fix: write a list of words")
     for word in (str(word).partition("=")[0] for word in words):
         if word in OF_WORKERS:
             raise ConfigError(f"cluster.options.worker_extra_args: {word} is set by the run. Fix: {OF_WORKERS[word]}")
 
 
 def check_folder(logs: Path) -> None:
-    """Refuse an output whose path would be read otherwise in a job script, where dask-jobqueue does not quote it."""
+    """Refuse an output whose path has special characters, as dask-jobqueue does not quote it in job scripts."""
     if odd := set(re.findall(r"""[\s'"`$&|;<>()*?[\]{}#~!%:,\\]""", str(logs))):
         raise ConfigError(
-            f"output: with jobs of a queue, the path cannot hold {' '.join(map(repr, sorted(odd)))}: {logs}; "
-            "choose another"
+            f"output: a path with {' '.join(map(repr, sorted(odd)))} cannot be used in jobs of a queue: {logs}. "
+            "Fix: choose another 'output'"
         )

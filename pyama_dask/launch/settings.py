@@ -1,4 +1,4 @@
-"""What Dask and its workers are told: one process a core, no threads of its own, memory that is looked after."""
+"""Settings of Dask and its workers: one single-threaded process per core, with a memory limit."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ WORKER_ENVIRONMENT = {
         "1",
     ),
     "BLOSC_NTHREADS": "1",
-    # blocks come and go in large pieces: workers that fault them in by small pages wait for each other in the kernel
+    # arrays of blocks are large: with small pages, workers wait for each other in the kernel
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    # the stacks of a compiling numba are too deep for Dask to weigh its profile; it says so, and sends it all the same
-    # a task's own failure reaches the driver's log; what is left is heartbeats that miss a scheduler which is closing
+    # Dask warns that it cannot measure the deep stacks of a compiling Numba in its profile
+    # the log of the driver has failures of tasks; the rest are heartbeats to a scheduler that is closing
     "DASK_DISTRIBUTED__LOGGING": (
         "{'distributed.sizeof': 'error', 'distributed.worker': 'critical', 'distributed.worker.memory': 'warning'}"
     ),
 }
-"""Environment of a worker: one process a core, no threads of its own, and large pages of memory."""
+"""Environment variables of a worker: a single thread, and large memory pages."""
 
 DASK = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    # a lost worker is told of at once, and charged to the tasks that it had: the loop decides what is tried again
+    # the tasks of a lost worker fail at once: the policy decides what is retried
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-saturation": 1.0,
-    # a method may hold the interpreter for long, and a worker that dies is seen by its nanny
+    # a method may hold the GIL for long, and the nanny of a worker notices its death
     "distributed.scheduler.worker-ttl": None,
-    # tasks leave no data with a worker that it could spill, and one that pauses would never go on
+    # workers keep no data that they could spill, and a paused one would never continue
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    # Dask looks after itself less often than it does by default, which takes a twelfth of a machine with two cores
+    # by default, the monitoring of Dask takes a twelfth of a machine with two cores
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.worker.profile.interval": "100ms",
 }
-"""Settings of Dask for a cluster that is started here; its workers take them over."""
+"""Settings of Dask for a scheduler in this process, and for its workers."""
 
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Use Dask's defaults and `DASK`, whatever the user has set for other programs, here and in workers started here.
+    """Use the defaults of Dask and `DASK` instead of the user's settings, here and in workers started in the block.
 
-    Variables are taken out of the environment, as a worker prefers them to the settings that it is given.
+    Environment variables are removed, as workers prefer them to other settings.
     """
     defaults = dask.config.merge(*dask.config.defaults)["distributed"]
     foreign = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASK_DISTRIBUTED")}
@@ -67,7 +67,7 @@ def own_settings() -> Iterator[None]:
 
 
 def job_environment() -> dict[str, str]:
-    """Variables of a job by which its workers have the settings of `DASK`."""
+    """Environment variables that give the workers of a job the settings of `DASK`."""
     settings = {name: value for name, value in DASK.items() if name != "distributed.nanny.pre-spawn-environ"}
     return WORKER_ENVIRONMENT | {
         "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value) for name, value in settings.items()
@@ -75,7 +75,7 @@ def job_environment() -> dict[str, str]:
 
 
 def user_name() -> str:
-    """Name of the user of this process; in a container, where it may have none, that of the variable or the number."""
+    """Name of the user of this process; in a container without user names, that of ``$USER``, or the number."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -83,14 +83,14 @@ def user_name() -> str:
 
 
 def worker_count(cluster: Cluster) -> int:
-    """Workers that a local cluster starts."""
+    """Number of workers of a local cluster."""
     if cluster.kind == "serial":
         return 1
     return CPU_COUNT if cluster.workers == "auto" else cluster.workers
 
 
 def worker_memory(cluster: Cluster) -> int:
-    """Bytes that a task may use, of a cluster that is started here."""
+    """Memory in bytes that a task may use, on workers that are started as configured."""
     if cluster.of_queue:
         return cluster.worker_bytes * cluster.worker_processes // cluster.cores
     if cluster.memory != "auto":
@@ -110,10 +110,10 @@ def with_at_most(cluster: Cluster, tasks: int) -> Cluster:
 
 
 def most_jobs(cluster: Cluster) -> int:
-    """Jobs of a queue that a run has at once, or workers where there is no queue."""
+    """Largest number of jobs at the same time; of workers without a queue."""
     return cluster.most_jobs if cluster.of_queue else worker_count(cluster)
 
 
 def workers_in(cluster: Cluster, jobs: int) -> int:
-    """Tasks that can run at once in so many jobs of a queue; jobs are workers where there is no queue."""
+    """Number of tasks that run at the same time in a number of jobs; of workers without a queue."""
     return jobs * cluster.cores if cluster.of_queue else jobs

@@ -11,9 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-NOT_YET = {"pyama_dask/execute", "pyama_dask/launch"}
-"""Folders and modules that still have to be cleaned: take yours off the list when it is."""
-
 UNITS = "FOV|cell|sample|frame|block|worker|core|job|task|row|channel|pixel|process|second|minute"
 BANNED = {
     "anew": "'again', or 'regenerate'",
@@ -51,15 +48,14 @@ def faults_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def checked_files() -> list[Path]:
-    """Files to read, without those of `NOT_YET`."""
+    """Files to read."""
     found = {
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
         *(p for p in (ROOT / "deploy").rglob("*") if p.is_file()),
     }
     found |= {path for path in (ROOT / "pyama_dask").rglob("*") if path.suffix in (".py", ".pyi")}
-    skipped = [ROOT / name for name in NOT_YET]
-    return sorted(path for path in found if not any(path.is_relative_to(one) for one in skipped))
+    return sorted(found)
 
 
 def main() -> int:
