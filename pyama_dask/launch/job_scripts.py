@@ -63,7 +63,7 @@ def make_job(cluster: Cluster, place: Place, name: str) -> Any:
     ConfigError
         If an option or a value is not allowed in a job script, or a setting is missing that this queue needs.
     """
-    queue, job_class = KINDS[cluster.kind], _job_class(cluster.kind)
+    queue, job_class = KINDS[cluster.kind], job_class_of(cluster.kind)
     check_options(cluster, job_class)
     check_words(cluster)
     check_folder(place.logs)
@@ -99,7 +99,8 @@ def job_script(cluster: Cluster, environment: Mapping[str, str]) -> str:
         return str(job.job_script()).replace(folder, str(NOWHERE.logs))
 
 
-def _job_class(kind: str) -> type[Any]:
+def job_class_of(kind: str) -> type[Any]:
+    """Class of dask-jobqueue for a kind of queue."""
     found: type[Any] = getattr(dask_jobqueue_module(kind), KINDS[kind].job_class)
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, QueueError
-from pyama_dask.launch.job_scripts import _job_class, job_script
+from pyama_dask.launch.job_scripts import job_class_of, job_script
 from pyama_dask.launch.queue_kinds import ANSWERS, KINDS, NEVER, Queue, State
 from pyama_dask.launch.script import check_folder
 from pyama_dask.launch.settings import user_name
@@ -61,20 +61,21 @@ async def _submitted(command: list[str], *, shell: bool = False) -> str:
     """Output of a command that submits; for LSF it is a shell line that discards its errors."""
     words = ["/bin/sh", "-c", f"exec {command[0].removesuffix(' 2> /dev/null')}"] if shell else command
     name = command[0].partition("<")[0]
-    done = _done(words, name)
+    done = _run_command(words, name)
     if done.returncode:
-        said = _said(done.stderr) or _said(done.stdout) or f"status {done.returncode}, without a message"
-        raise QueueError(f"{name}: {said.removeprefix(f'{name}: ')}", passing=is_passing(said))
+        message = one_line(done.stderr) or one_line(done.stdout) or f"status {done.returncode}, without a message"
+        raise QueueError(f"{name}: {message.removeprefix(f'{name}: ')}", passing=is_passing(message))
     return done.stdout
 
 
-def _said(text: str) -> str:
+def one_line(text: str) -> str:
+    """Join the lines of a message."""
     return " ".join(text.split())
 
 
-def is_passing(said: str) -> bool:
+def is_passing(message: str) -> bool:
     """True if a queue rejects a job for now only: its server does not answer, or the user has too many jobs."""
-    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", said):  # the hint that follows always names the submit limit
+    if limit := re.search(r"(QOS|Assoc)\w*Max\w*", message):  # the hint that follows always names the submit limit
         return "Submit" in limit[0]
     return bool(
         re.search(
@@ -83,7 +84,7 @@ def is_passing(said: str) -> bool:
             r"zero bytes|got (send|select|read) error|shutting down|"
             r"submit limit|SubmitJob|(per-user|pending job|job slot|job count|number of jobs) limit|would exceed|"
             r"too many|maximum number|jobs are allowed|limit .*reached|reached .*limit",
-            said, re.IGNORECASE,
+            message, re.IGNORECASE,
         )
     )  # fmt: skip
 
@@ -103,17 +104,17 @@ def listed(kind: str) -> dict[str, Listed]:
     """
     queue = KINDS[kind]
     found = {}
-    for line in _asked(listing_of(kind), queue.none).splitlines():
+    for line in _output_of(listing_of(kind), queue.none).splitlines():
         match = re.fullmatch(queue.line, line.strip())
         if match is not None and not re.fullmatch(queue.gone, match["state"]):
             found[match["id"]] = Listed(_state(queue, match["state"]), match.groupdict().get("reason") or "")
     return found
 
 
-def _state(queue: Queue, said: str) -> State:
-    if re.fullmatch(queue.stuck, said):
+def _state(queue: Queue, word: str) -> State:
+    if re.fullmatch(queue.stuck, word):
         return "stuck"
-    return "pending" if re.fullmatch(queue.pending, said) else "running"
+    return "pending" if re.fullmatch(queue.pending, word) else "running"
 
 
 def more_of(kind: str, job: str) -> str:
@@ -125,19 +126,19 @@ def more_of(kind: str, job: str) -> str:
         If it does not answer, or no longer knows the job.
     """
     queue = KINDS[kind]
-    answer = _asked([word.replace("{id}", job) for word in queue.more]) if queue.more else ""
+    answer = _output_of([word.replace("{id}", job) for word in queue.more]) if queue.more else ""
     return " ".join(re.findall(queue.why, answer))
 
 
-def _asked(command: list[str], none: str = NEVER) -> str:
+def _output_of(command: list[str], none: str = NEVER) -> str:
     """Output of a command of a queue."""
-    done = _done(command, command[0])
+    done = _run_command(command, command[0])
     if done.returncode and not re.search(none, done.stdout + done.stderr):
-        raise QueueError(f"{command[0]}: {_said(done.stderr) or f'status {done.returncode}'}", passing=True)
+        raise QueueError(f"{command[0]}: {one_line(done.stderr) or f'status {done.returncode}'}", passing=True)
     return done.stdout
 
 
-def _done(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
+def _run_command(command: list[str], name: str) -> subprocess.CompletedProcess[str]:
     """Run a command of a queue, with a time limit."""
     try:
         return subprocess.run(
@@ -165,7 +166,7 @@ def check_queue(cluster: Cluster, output: Path) -> None:
     """
     job_script(cluster, {})
     check_folder(output.absolute())
-    job_class = _job_class(cluster.kind)
+    job_class = job_class_of(cluster.kind)
     commands = (job_class.submit_command, job_class.cancel_command, KINDS[cluster.kind].listing[0])
     for command in commands:
         if shutil.which(name := shlex.split(command)[0]) is None:
@@ -177,11 +178,11 @@ def check_queue(cluster: Cluster, output: Path) -> None:
 
 def cancel_command(kind: str) -> list[str]:
     """Command that cancels jobs, to which their numbers are appended."""
-    return shlex.split(_job_class(kind).cancel_command)
+    return shlex.split(job_class_of(kind).cancel_command)
 
 
 def cancel_jobs(kind: str, numbers: Sequence[str]) -> None:
     """Cancel jobs, as far as the queue answers."""
     if numbers:
         with suppress(QueueError):
-            _done([*cancel_command(kind), *numbers], "cancel")
+            _run_command([*cancel_command(kind), *numbers], "cancel")

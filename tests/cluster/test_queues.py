@@ -199,12 +199,12 @@ def test_an_option_that_is_a_key_of_the_config_is_refused(option, key, tmp_path)
 
 @pytest.mark.parametrize("option", ["scheduler", "name", "log_directory"])
 def test_an_option_that_a_run_sets_is_refused(option, tmp_path):
-    with pytest.raises(ConfigError, match=rf"cluster\.options\.{option}: is no option"):
+    with pytest.raises(ConfigError, match=rf"cluster\.options\.{option}: a config cannot set this option"):
         script("slurm", tmp_path, options={option: "x"})
 
 
 def test_words_for_workers_must_be_a_list(tmp_path):
-    with pytest.raises(ConfigError, match="worker_extra_args: must be a list"):
+    with pytest.raises(ConfigError, match="worker_extra_args: is not a list"):
         script("slurm", tmp_path, options={"worker_extra_args": "--resources GPU=1"})
 
 
@@ -564,7 +564,7 @@ def test_refusals_for_good(said):
 
 
 def test_commands_that_a_queue_needs_are_looked_for(kind, command):
-    job_class = job_scripts._job_class(kind)
+    job_class = job_scripts.job_class_of(kind)
     needed = [
         *(shlex.split(c)[0] for c in (job_class.submit_command, job_class.cancel_command)),
         KINDS[kind].listing[0],
