@@ -30,6 +30,10 @@ REPORTED_AFTER = 2.0
 """Seconds within which a nanny reports that its worker is gone."""
 
 
+OVERTAKEN_BY = 0.5
+"""Seconds by which the event of an exit may overtake that of `OVER_LIMIT`, as both are sent separately."""
+
+
 class ExitStatus(NannyPlugin):
     """Logs an event with the exit status of a worker process; Dask writes it to the nanny's own log only."""
 
@@ -114,15 +118,22 @@ def recorded_loss(client: Client, worker: str, wait_until: float) -> Loss:
     wait_until
         Time on the monotonic clock until which to wait for the event of the nanny.
     """
-    while (exited := _event(client, EXITS, worker)) is None:
-        if time.monotonic() > wait_until:
-            return Loss(MEMORY if _event(client, OVER_LIMIT, worker) else None)
-        time.sleep(0.05)  # a client has a single listener per topic, which may be the user's
-    if exited["why"] in KILLED_BY_NANNY and _event(client, OVER_LIMIT, worker):
+    exited = _wait_for_event(client, EXITS, worker, wait_until)
+    if exited is None:
+        return Loss(MEMORY if _event(client, OVER_LIMIT, worker) else None)
+    killed = exited["why"] in KILLED_BY_NANNY
+    if killed and _wait_for_event(client, OVER_LIMIT, worker, time.monotonic() + OVERTAKEN_BY):
         return Loss(MEMORY)
     if cut_off := _event(client, EXITS, worker, WALLTIME):
         return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
     return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=str(exited.get("doing", "")))
+
+
+def _wait_for_event(client: Client, topic: str, worker: str, until: float) -> dict[str, Any] | None:
+    """Newest event of a topic about a worker, which is awaited until a time on the monotonic clock."""
+    while (event := _event(client, topic, worker)) is None and time.monotonic() <= until:
+        time.sleep(0.05)  # a client has a single listener per topic, which may be the user's
+    return event
 
 
 def _event(client: Client, topic: str, worker: str, why: str | None = None) -> dict[str, Any] | None:
