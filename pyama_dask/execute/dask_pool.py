@@ -62,7 +62,10 @@ class DaskPool:
         self._run = job.run
         keys = [self._dask_key(task) for task in tasks]
         call = partial(_call, self._function, pickle.dumps(job))
-        futures = self._workers.client.map(call, tasks, key=keys, pure=False, priority=_priority(tasks[0]))
+        resources = dict(GRAPH.resources(tasks[0].kind)) or None
+        futures = self._workers.client.map(
+            call, tasks, key=keys, pure=False, priority=_priority(tasks[0]), resources=resources
+        )
         for task, future in zip(tasks, futures, strict=True):
             self._workers.running[task.key] = future
             future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended, time.monotonic())))

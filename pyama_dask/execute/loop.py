@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
 from pyama_dask.execute.policy import (
     Decision,
@@ -40,7 +41,7 @@ from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
 from pyama_dask.workflow.graph import Kind, Step
-from pyama_dask.workflow.task import Receipt, Task
+from pyama_dask.workflow.task import Receipt, Task, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,11 @@ class FovRun:
 
     def __post_init__(self) -> None:
         self.stages = list(self.plan.stages)
+
+    @property
+    def waits(self) -> bool:
+        """True if its next stage waits for other FOVs."""
+        return not self.running and bool(self.stages)
 
     @property
     def finished(self) -> bool:
@@ -156,6 +162,7 @@ class _Loop:
     watch: Watch
 
     def __post_init__(self) -> None:
+        self.unfinished = {fov.fov for fov in self.plan.fovs if fov.tasks}
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.warnings: list[str] = []
@@ -203,6 +210,7 @@ class _Loop:
                 self._warn(*self.prepare(fov))
             except Exception as error:  # noqa: BLE001  (the other FOVs continue)
                 self._fail_outside_task(fov.tasks[0], error)
+                self._leave(fov.fov)
                 continue
             self.active[fov.fov] = FovRun(fov)
             self._advance(fov.fov)
@@ -212,13 +220,39 @@ class _Loop:
         run = self.active[fov]
         if run.damaged and not run.running:
             run = self.active[fov] = FovRun(self._remaining_after_repair(run))
-        while not run.running and run.stages:
+        while not run.running and run.stages and self._may_start(run):
             self._start(run, run.stages.pop(0))
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
                 self._warn(*self.tidy(fov))
                 self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
+            self._leave(fov)
+
+    def _leave(self, fov: int) -> None:
+        """Take a FOV as finished or failed, and continue with those that waited for it."""
+        self.unfinished.discard(fov)
+        for other in [other for other, run in self.active.items() if run.waits]:
+            if other in self.active:
+                self._advance(other)
+
+    def _may_start(self, run: FovRun) -> bool:
+        """Check whether the next stage can start; one of a well or plate waits for its other FOVs."""
+        task, needed = run.stages[0][0], run.plan.waits_for
+        if self.unfinished.intersection(task.group) - {task.fov}:
+            return False
+        missing = {
+            parse_key(key).fov
+            for key, steps in needed.get(task.kind, {}).items()
+            for step, digest in steps.items()
+            if not self.ledger.has(key, step, digest)
+        }
+        if missing:
+            left = ", ".join(dict.fromkeys(step for stage in run.stages for task in stage for step in task.digests))
+            others = as_ranges(sorted(missing))
+            self._warn(f"FOV {task.fov}: {left} need FOV {others}, which is not done. Fix: see why, and run again")
+            run.stages.clear()
+        return not missing
 
     def _start(self, run: FovRun, stage: Sequence[Task]) -> None:
         """Submit what is left of a stage, once the one before is finished."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyama_dask.config.models import Config
 from pyama_dask.steps.standard import GRAPH
-from pyama_dask.workflow.graph import Kind, Part, Step
-from pyama_dask.workflow.task import Job, digest
+from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Kind, Part, Step
+from pyama_dask.workflow.task import Job, Task, digest
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Unit:
     shape: tuple[int, int]
     times_min: Sequence[float]
     frames: Sequence[int]
+    previous: Unit | None = None
+    """The block before, of which a part in a chain needs its own result."""
     _known: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -51,7 +53,10 @@ class Unit:
     def digest(self, part: str) -> str:
         """Digest of everything that the result of a part depends on, without the form in which it is stored."""
         if part not in self._known:
-            self._known[part] = GRAPH.parts[part].digest(self)
+            found = GRAPH.parts[part].digest(self)
+            if GRAPH.parts[part].scope == "chain" and self.previous is not None:
+                found = digest(found, self.previous.digest(part))
+            self._known[part] = found
         return self._known[part]
 
     def recorded(self, part: Part) -> str:
@@ -71,21 +76,23 @@ class LocalUnit(Unit):
 
     def digest(self, part: str) -> str:
         """Digest of a part as the reader depends on it: empty for a wider part of which it declares what it reads."""
-        if GRAPH.parts[part].scope == "block":
+        if GRAPH.parts[part].scope in ON_BLOCKS:
             return local_digest(GRAPH.parts[part], self.block, self.whole)
         return "" if part in self.reader.reads_from else self.whole.digest(part)
 
 
 def local_digest(part: Part, block: Unit, whole: Unit) -> str:
     """Digest of everything that a part on a block depends on, but for what it reads from wider parts."""
-    if GRAPH.kind_of[part.name] in GRAPH.first:
+    if GRAPH.kind_of[part.name] in GRAPH.narrow:
         return block.digest(part.name)
+    if part.scope == "chain":  # it depends on other blocks, too
+        return whole.digest(part.name)
     view = LocalUnit(
         block.job, block.movie, block.fov, block.shape, block.times_min, block.frames,
         reader=part, block=block, whole=whole,
     )  # fmt: skip
     needs = (GRAPH.parts[need] for need in part.needs if GRAPH.parts[need].active(block.config))
-    return digest(part.digest(view), [local_digest(need, block, whole) for need in needs if need.scope == "block"])
+    return digest(part.digest(view), [local_digest(need, block, whole) for need in needs if need.scope in ON_BLOCKS])
 
 
 def _with_form(found: str, part: Part, config: Config) -> str:
@@ -104,7 +111,7 @@ def step_digests(
     Parameters
     ----------
     job
-        Config, movie and blocks.
+        Config, frames and blocks.
     movie
         Identity that the movie had when the output was begun.
     fov
@@ -115,12 +122,16 @@ def step_digests(
         (T,) minutes of the frames.
     """
     whole = Unit(job, movie, fov, shape, times_min, job.frames)
-    blocks = [Unit(job, movie, fov, shape, times_min, job.frames[start:stop]) for start, stop in job.blocks]
+    blocks: list[Unit] = []
+    for start, stop in job.blocks:
+        before = blocks[-1] if blocks else None
+        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], before))
     found: dict[Kind, list[Digests]] = {}
     for kind, parts in GRAPH.kinds.items():
-        chosen = [part for part in parts if part.active(job.config)]
-        units = blocks if GRAPH.scope(kind) == "block" else [whole]
-        found[kind] = [_of_task(chosen, unit if kind in GRAPH.first else whole, unit, whole) for unit in units]
+        if GRAPH.scope(kind) not in OF_SEVERAL_FOVS:
+            chosen = [part for part in parts if part.active(job.config)]
+            units = blocks if GRAPH.on_blocks(kind) else [whole]
+            found[kind] = [_of_task(chosen, unit if kind in GRAPH.narrow else whole, unit, whole) for unit in units]
     return found
 
 
@@ -130,3 +141,42 @@ def _of_task(parts: Sequence[Part], depends_on: Unit, block: Unit, whole: Unit) 
         {part.step: depends_on.recorded(part) for part in parts},
         {part.step: _with_form(local_digest(part, block, whole), part, block.config) for part in reading},
     )
+
+
+@dataclass
+class GroupUnit(Unit):
+    """All FOVs of a well or plate; digests of what is made of each are those of their tasks."""
+
+    tasks: Sequence[Task] = field(kw_only=True)
+    """Of all these FOVs."""
+
+    def digest(self, part: str) -> str:
+        """Digest of a part of the group itself, or of one that is there once for each of its FOVs or wells."""
+        declared = GRAPH.parts[part]
+        made_before = [of.digests[declared.step] for of in tasks_of(self.tasks, declared)]
+        return digest(made_before) if made_before else super().digest(part)
+
+
+def tasks_of(tasks: Iterable[Task], part: Part) -> list[Task]:
+    """Tasks that do a part."""
+    return [task for task in tasks if task.kind == GRAPH.kind_of[part.name] and part.step in task.digests]
+
+
+def group_digests(job: Job, movie: str, kind: Kind, last: Task, tasks: Sequence[Task]) -> dict[Step, str]:
+    """Digests of the parts that a config asks for in a task of several FOVs.
+
+    Parameters
+    ----------
+    job
+        Config, frames and blocks.
+    movie
+        Identity that the movie had when the output was begun.
+    kind
+        Kind of the task.
+    last
+        A task of the last one of the FOVs.
+    tasks
+        All tasks of these FOVs.
+    """
+    unit = GroupUnit(job, movie, last.fov, last.shape, (), job.frames, tasks=tasks)
+    return {part.step: unit.recorded(part) for part in GRAPH.kinds[kind] if part.active(job.config)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -11,14 +11,14 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
-from pyama_dask.plan.digests import Digests, step_digests
+from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
 from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import automatic_block, count_files, longest_block, task_memory, traffic
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind
 from pyama_dask.steps.standard import GRAPH, finds_cells
 from pyama_dask.store.layout import layout
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
 from pyama_dask.workflow.task import Job, Task
 
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
@@ -35,11 +35,17 @@ class FovPlan:
     times: Times
     problem: str | None = None
     """Reason why the FOV cannot be processed; it then has no tasks."""
+    waits_for: Mapping[Kind, Mapping[str, Mapping[Step, str]]] = field(default_factory=dict)
+    """Digests by task key of what a task of several FOVs needs of the others; the last of them has it in its tasks."""
 
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
-        """Tasks by kind: those of a stage need all of the stage before, and nothing of each other."""
-        return tuple(stage for kind in GRAPH.kinds if (stage := self.stage(kind)))
+        """Tasks by kind, or of a chain one by one: a stage needs all stages before it, and its tasks need no other."""
+        stages: list[tuple[Task, ...]] = []
+        for kind in GRAPH.kinds:
+            tasks = self.stage(kind)
+            stages += [(task,) for task in tasks] if GRAPH.scope(kind) == "chain" else [tasks]
+        return tuple(stage for stage in stages if stage)
 
     def stage(self, kind: Kind) -> tuple[Task, ...]:
         """Tasks of one kind."""
@@ -113,14 +119,15 @@ class Plan:
 
 def _fov_document(fov: FovPlan) -> dict[str, Any]:
     kinds = {
-        stage[0].kind: {
+        kind: {
             "tasks": len(stage),
             "steps": {step: [task.digests[step] for task in stage] for step in stage[0].digests},
             "bytes_read": sum(task.bytes_read for task in stage),
             "bytes_written": sum(task.bytes_written for task in stage),
             "memory": max(task.memory for task in stage),
         }
-        for stage in fov.stages
+        for kind in GRAPH.kinds
+        if (stage := fov.stage(kind))
     }
     return {
         "fov": fov.fov,
@@ -170,6 +177,10 @@ def make_plan(
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
     fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
+    for kind in (kind for kind in GRAPH.kinds if GRAPH.scope(kind) in OF_SEVERAL_FOVS):
+        groups = _groups(GRAPH.scope(kind), metadata, fovs)
+        last = {group[-1].fov: _with_group(job, first_identity, kind, group) for group in groups}
+        fovs = tuple(last.get(fov.fov, fov) for fov in fovs)
     specs = layout(job, largest)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     of_times = [fov.times.warning for fov in fovs if fov.times.warning]
@@ -224,6 +235,35 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
     return FovPlan(fov, info.name, tasks, times)
 
 
+def _groups(scope: Scope, metadata: Metadata, fovs: Iterable[FovPlan]) -> list[list[FovPlan]]:
+    """FOVs that can be processed by well or plate; FOVs outside of wells are in none."""
+    found: dict[tuple[str | None, ...], list[FovPlan]] = {}
+    for fov in (fov for fov in fovs if fov.tasks):
+        info = metadata.fovs[fov.fov]
+        if scope == "plate" or info.well is not None:
+            found.setdefault((info.plate, info.well if scope == "well" else None), []).append(fov)
+    return [*found.values()]
+
+
+def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> FovPlan:
+    """Plan of the last FOV of a well or plate, with the task of all of them."""
+    last = group[-1]
+    tasks = [task for fov in group for task in fov.tasks]
+    if not (digests := group_digests(job, movie, kind, last.tasks[-1], tasks)):
+        return last
+    task = replace(
+        last.tasks[-1], kind=kind, start=0, stop=job.n_frames, block=None, digests=digests, local={}, bytes_read=0,
+        bytes_written=0, memory=task_memory(job.config, kind, last.tasks[-1].shape, job.n_frames),
+        group=tuple(fov.fov for fov in group),
+    )  # fmt: skip
+    needs = [GRAPH.parts[need] for part in GRAPH.kinds[kind] if part.step in digests for need in part.needs]
+    needed: dict[str, dict[Step, str]] = {}
+    for part in needs:
+        for of in tasks_of(tasks, part):
+            needed.setdefault(of.key, {})[part.step] = of.digests[part.step]
+    return replace(last, tasks=(*last.tasks, task), waits_for={**last.waits_for, kind: needed})
+
+
 def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
     config = job.config
     channels = [int(choice.channel) for choice in config.channels.all]
@@ -241,12 +281,14 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
 
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
     for kind, of in digests.items():
-        blocked = GRAPH.scope(kind) == "block"
+        blocked = GRAPH.on_blocks(kind)
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
-        for number, (start, stop) in enumerate(job.blocks if blocked else [(0, job.n_frames)]):
+        frames = job.blocks if blocked else [(0, job.n_frames)]
+        memory = {n: task_memory(job.config, kind, shape, n) for n in {stop - start for start, stop in frames}}
+        for number, (start, stop) in enumerate(frames):
             if of[number].full:
                 n = stop - start
                 yield Task(
                     kind, fov, shape, start, stop, number if blocked else None, of[number].full, of[number].local,
-                    bytes_read=read * n, bytes_written=written * n, memory=task_memory(job.config, kind, shape, n),
+                    bytes_read=read * n, bytes_written=written * n, memory=memory[n],
                 )  # fmt: skip

@@ -43,7 +43,7 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
     """Peak memory of a worker that does a task on so many frames, all of them or some at once, in bytes."""
-    if GRAPH.scope(kind) != "block":
+    if not GRAPH.on_blocks(kind):
         return WORKER_BASE + GATHERING
     parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
     in_work = min(at_once or frames, frames)
@@ -78,7 +78,7 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
     """
     if not config.cluster.of_queue:
         return LONGEST_BLOCK
-    on_blocks = [kind for kind in GRAPH.kinds if GRAPH.scope(kind) == "block"]
+    on_blocks = [kind for kind in GRAPH.kinds if GRAPH.on_blocks(kind)]
     guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
     a_minute = TASK_SECONDS / max(
         (pace[kind] for kind in on_blocks if kind in pace) if pace else [guess], default=guess
@@ -91,7 +91,7 @@ def automatic_block(
     config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
 ) -> int:
     """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
-    kinds = [kind for kind in GRAPH.kinds if GRAPH.scope(kind) == "block"]
+    kinds = [kind for kind in GRAPH.kinds if GRAPH.on_blocks(kind)]
     fixed = max(fixed_memory(config, shape, kind) for kind in kinds)
     room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too

@@ -12,22 +12,27 @@ from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
 from pyama_dask.workflow.graph import Part, Step
-from pyama_dask.workflow.task import WORK, Task, digest, fov_name, parse_key, task_key
+from pyama_dask.workflow.task import Task, digest, fov_name, parse_key, task_key
 
 
 def with_inputs(task: Task, ledger: Ledger) -> Task:
     """Task with the recorded checksums of the files that it may read.
 
-    A task of a whole FOV gets those of tables only, unless one of its parts declares that it reads images.
+    A task of a whole FOV, or of several, gets those of tables only, unless one of its parts declares that it reads
+    images.
     """
-    needed, files = GRAPH.upstream(_parts(task.key, task.digests)), dict[str, Checksum]()
-    for key in _related(task.key, ledger):
+    parts = [GRAPH.by_kind[task.kind, step] for step in task.digests]
+    needed = {name for part in parts for name in part.needs} if task.group else GRAPH.upstream(p.name for p in parts)
+    files = dict[str, Checksum]()
+    for key in _related(task.key, ledger, task.group):
         for step, written in ledger.files.get(key, {}).items():
             if needed.issuperset(_parts(key, [step])):
                 files |= written
-    reads_images = any(GRAPH.by_kind[task.kind, step].reads for step in task.digests)
-    if task.block is None and not reads_images:
-        files = {path: recorded for path, recorded in files.items() if path.startswith(WORK)}
+    if GRAPH.scope(task.kind) == "chain" and task.block:
+        before = ledger.files.get(task_key(task.kind, task.fov, task.block - 1), {})
+        files |= {path: recorded for step in task.digests for path, recorded in before.get(step, {}).items()}
+    if task.block is None and not any(part.reads for part in parts):
+        files = {path: recorded for path, recorded in files.items() if f"/{IMAGES}/" not in path}
     attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
     files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
     return replace(task, inputs=files)
@@ -41,6 +46,8 @@ def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[st
         key, step = further.pop()
         if step not in found.setdefault(key, set()):
             found[key].add(step)
+            if (later := _next_in_chain(key)) and step in ledger.done.get(later, {}):
+                further.append((later, step))
             made_from = {name for part in _parts(key, [step]) for name in GRAPH.made_from(part)}
             further += [
                 (other, made)
@@ -51,10 +58,19 @@ def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[st
     return found
 
 
-def _related(key: str, ledger: Ledger) -> list[str]:
-    """Recorded tasks of the same FOV, but for those of other blocks."""
+def _related(key: str, ledger: Ledger, group: Collection[int] = ()) -> list[str]:
+    """Recorded tasks of the same FOV, well or plate, but for those of other blocks."""
     _, fov, block = parse_key(key)
-    return [other for other in ledger.keys_of(fov) if None in (block, of := parse_key(other).block) or of == block]
+    keys = {other for member in group or ledger.groups.get(key, (fov,)) for other in ledger.keys_of(member)}
+    return [other for other in keys if None in (block, of := parse_key(other).block) or of == block]
+
+
+def _next_in_chain(key: str) -> str | None:
+    """Key of the task of the next block, if it needs the result of this one."""
+    kind, fov, block = parse_key(key)
+    if block is None or kind not in GRAPH.kinds or GRAPH.scope(kind) != "chain":
+        return None
+    return task_key(kind, fov, block + 1)
 
 
 def _parts(key: str, steps: Iterable[Step]) -> list[str]:
@@ -90,7 +106,9 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
         If a chosen step needs one that is neither done nor chosen.
     """
     wanted = known_steps(plan, plan.steps if steps is None else steps)
-    undone = [_undone(fov, ledger, fault_of, plan.forced) for fov in plan.fovs]
+    faults = {task.key: found for task in plan.tasks if (found := fault_of(task, False))}
+    invalid = derived_from({key: ledger.done[key] for key, found in faults.items() if found != MISSING}, ledger)
+    undone = [_undone(fov, ledger, fault_of, faults, invalid, plan.forced) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -188,17 +206,33 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
     return replace(plan, forced=frozenset(GRAPH.downstream(of_steps)))
 
 
-def _undone(fov: FovPlan, ledger: Ledger, fault_of: FaultOf, forced: Collection[str]) -> FovPlan:
-    """Leave what is not recorded, not there, or made from damaged files."""
-    faults = {task.key: found for task in fov.tasks if (found := fault_of(task, False))}
-    damaged = {key: ledger.done[key] for key, found in faults.items() if found != MISSING}
-    invalid = derived_from(damaged, ledger)
+def _undone(
+    fov: FovPlan, ledger: Ledger, fault_of: FaultOf, faults: Collection[str], invalid: Mapping[str, Collection[Step]],
+    forced: Collection[str],
+) -> FovPlan:  # fmt: skip
+    """Leave what is not recorded, not there, or made from damaged files.
+
+    Parameters
+    ----------
+    fov
+        All tasks of a FOV.
+    ledger
+        What is recorded.
+    fault_of
+        Looks at the files that are recorded of a task.
+    faults
+        Keys of tasks whose files are not as recorded.
+    invalid
+        Recorded steps, by task key, that are made from damaged files.
+    forced
+        Names of parts that are regenerated, whatever is recorded.
+    """
 
     def left(task: Task) -> Mapping[Step, str]:
         if task.key in faults:
             return task.digests
         again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in forced}
-        again |= invalid.get(task.key, set())
+        again |= set(invalid.get(task.key, ()))
         return {s: d for s, d in task.digests.items() if s in again or not ledger.has(task.key, s, d)}
 
     undone = fov.only(left)

@@ -139,7 +139,7 @@ def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
     for number in range(stage["tasks"]):
         digests = {step: of[number] for step, of in stage["steps"].items()}
-        yield task_key(kind, fov, number if GRAPH.scope(kind) == "block" else None), digests
+        yield task_key(kind, fov, number if GRAPH.on_blocks(kind) else None), digests
 
 
 def write_report(report: RunReport) -> None:

@@ -88,7 +88,7 @@ def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size:
         took[parse_key(cost.key).kind].append(cost.seconds)
     usual = {kind: median(of[len(of) // 2 :]) for kind, of in took.items() if of}
     first = sum(max(0.0, took[kind][0] - of) for kind, of in usual.items())
-    length = {kind: min(frames, job.block_frames) if GRAPH.scope(kind) == "block" else frames for kind in usual}
+    length = {kind: min(frames, job.block_frames) if GRAPH.on_blocks(kind) else frames for kind in usual}
     seconds = {kind: of / length[kind] for kind, of in usual.items()}
     return Calibration(settings_of(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells)
 

@@ -49,7 +49,7 @@ class BlockPart:
 def run_parts(context: TaskContext, graph: Graph) -> None:
     """Do all parts of a task."""
     rounds = graph.rounds(context.task.kind, context.task.digests)
-    if graph.scope(context.task.kind) == "block":
+    if graph.on_blocks(context.task.kind):
         go_through(context, passes_of(context, rounds))
         return
     for part in chain.from_iterable(rounds):

@@ -61,6 +61,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
         bytes_read=context.bytes_read,
         bytes_written=context.bytes_written,
         peak_memory=peak_memory(),
+        group=task.group,
         warnings=tuple(context.warnings),
         run=job.run,
         notes=context.notes,

@@ -87,6 +87,8 @@ class Ledger:
         """Digests of what these steps have read from wider parts, by task key."""
         self.provides: dict[str, dict[Step, dict[str, list[str]]]] = {}
         """Digests, one per block, of what parts on blocks read from recorded steps of FOVs, by task key and part."""
+        self.groups: dict[str, tuple[int, ...]] = {}
+        """FOVs of recorded tasks of wells and plates, by task key."""
         self.failed: dict[str, Failure] = {}
         """Failures of the tasks whose failed steps were not done since, by key."""
         self.attempts: dict[str, int] = {}
@@ -182,13 +184,17 @@ class Ledger:
             self._append({"kept": steps})
 
     def keys_of(self, fov: int) -> Collection[str]:
-        """Keys of all tasks of a FOV that were ever recorded."""
+        """Keys of all tasks of a FOV that were ever recorded, and of its well and plate."""
         return self._of_fov.get(fov, set())
 
-    def outdated(self, fov: int, tasks: Iterable[Task]) -> dict[str, set[Step]]:
+    def outdated(self, fov: int, tasks: Collection[Task]) -> dict[str, set[Step]]:
         """Steps of a FOV, by task key, that are recorded with other settings than its tasks now have."""
         wanted = {task.key: task.digests for task in tasks}
-        mine = self.keys_of(fov)
+        mine = {key for key in self.keys_of(fov) if parse_key(key).fov == fov}
+        for group, kind in [
+            ({*task.group}, task.kind) for task in tasks if task.group
+        ]:  # of which FOVs may have changed
+            mine |= {key for key, of in self.groups.items() if parse_key(key).kind == kind and group.intersection(of)}
         other = {key: {s for s, d in self.done[key].items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
 
@@ -322,6 +328,7 @@ class Ledger:
             dict(receipt.get(name, {})) for name in ("local", "wide", "provides")
         )  # version 1 has none
         fov, cost = parse_key(key).fov, Cost.of(receipt)
+        group = tuple(int(member) for member in receipt.get("group", ()))
         frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
         self._take_names(_owner(path) for of in files.values() for path in of)
         self.done.setdefault(key, {}).update(digests)
@@ -331,7 +338,10 @@ class Ledger:
         self.local.setdefault(key, {}).update(local)
         self.wide.setdefault(key, {}).update(wide)
         self.provides.setdefault(key, {}).update(provides)
-        self._of_fov.setdefault(fov, set()).add(key)
+        if group:
+            self.groups[key] = group
+        for member in group or (fov,):
+            self._of_fov.setdefault(member, set()).add(key)
         if "copy" in digests:
             self.frames_read[key] = frames_read
         self.costs.append(cost)

@@ -1,7 +1,8 @@
 """The graph of steps: its parts, and the tasks that follow from them.
 
-A step, such as ``track``, has parts: on each block, or on the whole FOV. Each part is declared once, as a `Part`. Kinds
-of tasks, their order, which parts share a task, and what depends on what are derived from the declarations.
+A step, such as ``track``, has parts: on each block, on the whole FOV, or on all FOVs of a well or plate. Each part is
+declared once, as a `Part`. Kinds of tasks, their order, which parts share a task, and what depends on what are derived
+from the declarations.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from pyama_dask.config.models import Config
 
@@ -18,8 +19,10 @@ Step = str
 """Name of a step, such as ``segment``: what ``--steps``, ``--force`` and reports name."""
 Kind = str
 """Name of a kind of task, such as ``ingest``."""
-Scope = Literal["block", "fov"]
-"""Extent of a part: consecutive frames of a FOV, or a whole FOV."""
+Scope = Literal["block", "chain", "fov", "well", "plate"]
+"""Extent of a part: frames of a FOV, alone or after the block before; a FOV; all FOVs of a well, or of a plate."""
+ON_BLOCKS: Collection[Scope] = ("block", "chain")
+OF_SEVERAL_FOVS: Collection[Scope] = ("well", "plate")
 Role = Literal["raw", "labels", "tracks", "background", "display"]
 """Content of an array of ``images.zarr``."""
 
@@ -110,10 +113,11 @@ class Part:
     step
         Step that it belongs to.
     scope
-        What it works on.
+        What it works on. A ``chain`` goes from block to block of a FOV, as each needs its own result of the one before.
+        Wells and plates come after all that is done on single FOVs.
     do
-        Code that does it, as ``module:name`` below ``pyama_dask.steps``: a subclass of `steps.part.BlockPart` for a
-        block, else a function of a `steps.context.BlockContext`.
+        Code that does it, as ``module:name`` below ``pyama_dask.steps``: a subclass of `steps.part.BlockPart` for
+        blocks, else a function of a `steps.context.BlockContext`.
     needs
         Parts whose results it reads; parts that a config does not ask for are passed over.
     reads_from
@@ -198,8 +202,11 @@ class Graph:
         for need in (*part.needs, *([part.together] if part.together else [])):
             if need not in self.parts:
                 raise ValueError(f"{part.name}: needs {need}, which is not declared")
+            of, scopes = self.parts[need].scope, get_args(Scope)
+            if of in OF_SEVERAL_FOVS and scopes.index(part.scope) < scopes.index(of):
+                raise ValueError(f"{part.name}: needs {need}, which is made after it, as it is of a whole {of}")
         for wider in part.reads_from:
-            if wider not in part.needs or self.parts[wider].scope == part.scope:
+            if part.scope != "block" or wider not in part.needs or self.parts[wider].scope in ON_BLOCKS:
                 raise ValueError(f"{part.name}: reads from {wider}, which is not a wider part that it needs")
 
     @cached_property
@@ -220,7 +227,7 @@ class Graph:
         A task of a kind needs all tasks of the kinds before it in its FOV, and no other task of its kind.
         """
         found: dict[Kind, list[Part]] = {}
-        for place in sorted(set(self._places.values())):
+        for place in sorted(set(self._places.values()), key=lambda place: (place[1] in OF_SEVERAL_FOVS, place)):
             level, scope, resources = place
             name = NAMES.get((scope, level), f"{scope}{level}") + "".join(f"_{of.lower()}" for of, _ in resources)
             inside = [part for part in self.parts.values() if self._places[part.name] == place]
@@ -236,25 +243,33 @@ class Graph:
         """Extent of the tasks of a kind."""
         return self.kinds[kind][0].scope
 
+    def resources(self, kind: Kind) -> Mapping[str, float]:
+        """Dask resources that tasks of a kind need."""
+        return self.kinds[kind][0].resources
+
     @cached_property
     def completes(self) -> Mapping[Step, Kind]:
         """Kind of task that ends each step."""
         return {part.step: kind for kind, inside in self.kinds.items() for part in inside}
 
+    def on_blocks(self, kind: Kind) -> bool:
+        """Check whether each task of a kind works on one block."""
+        return self.scope(kind) in ON_BLOCKS
+
     @cached_property
-    def first(self) -> frozenset[Kind]:
-        """Kinds of tasks that need no other tasks."""
-        kind_of = self.kind_of
+    def narrow(self) -> frozenset[Kind]:
+        """Kinds of tasks on blocks that nothing of a wider scope is read for."""
+        upstream = {kind: self.upstream(part.name for part in parts) for kind, parts in self.kinds.items()}
         return frozenset(
             kind
-            for kind, parts in self.kinds.items()
-            if all(kind_of[need] == kind for part in parts for need in part.needs)
+            for kind, needed in upstream.items()
+            if self.on_blocks(kind) and all(self.parts[name].scope in ON_BLOCKS for name in needed)
         )
 
     def priority(self, kind: Kind) -> int:
         """Rank among the tasks of a FOV that are ready: those of whole FOVs first, as more waits for them."""
         kinds = list(self.kinds)
-        return sorted(kinds, key=lambda one: (self.scope(one) != "block", kinds.index(one))).index(kind)
+        return sorted(kinds, key=lambda one: (not self.on_blocks(one), kinds.index(one))).index(kind)
 
     def active(self, config: Config) -> tuple[Part, ...]:
         """Parts that a config asks for."""
@@ -298,7 +313,7 @@ class Graph:
             if need.name in active:
                 if need.name in part.reads_from:
                     yield part, need
-                elif need.scope == part.scope:
+                elif need.scope in ON_BLOCKS:
                     yield from self.wide_reads(need.name, active)
 
     def upstream(self, parts: Iterable[str]) -> set[str]:

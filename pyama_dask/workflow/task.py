@@ -21,10 +21,11 @@ WORK = ".pyama_dask"
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: some steps of one block of one FOV, or of the whole FOV."""
+    """One unit of work: some steps of one block of one FOV, of the whole FOV, or of the FOVs of a well or plate."""
 
     kind: Kind
     fov: int
+    """Number of the FOV; the last one of a well or plate."""
     shape: tuple[int, int]
     """(H, W) of the FOV's frames in pixels."""
     start: int
@@ -43,6 +44,8 @@ class Task:
     """Uncompressed, without crops, whose number is known only when cells are."""
     memory: int = 0
     """Predicted peak of the worker in bytes."""
+    group: tuple[int, ...] = ()
+    """Numbers of all FOVs of a well or plate; empty for a task of one FOV."""
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
@@ -75,6 +78,7 @@ class TaskKey(NamedTuple):
     block: int | None
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str, separators=(",", ":"))
 _KEY = re.compile(r"([a-z][a-z0-9_]*)-fov(\d+)(?:-b(\d+))?")
 
 
@@ -152,6 +156,8 @@ class Receipt:
     bytes_written: int
     peak_memory: int
     """Largest resident memory of the worker process during the task, in bytes; so far, on other systems than Linux."""
+    group: tuple[int, ...] = ()
+    """As in the task."""
     warnings: tuple[tuple[Step, str], ...] = ()
     """Step that gave it, and words for the report."""
     run: str = ""
@@ -170,5 +176,4 @@ class Receipt:
 
 def digest(*parts: object) -> str:
     """Digest of plain values, equal for equal values on every machine."""
-    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(parts).encode(), digest_size=12).hexdigest()

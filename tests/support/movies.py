@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 import zarr
+from pylibCZIrw import czi
 
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
@@ -31,6 +33,17 @@ def pixels(**parameters: Any) -> np.ndarray:
 def as_czi(path: Path, data: np.ndarray, **options: Any) -> Path:
     """Write (FOV, T, C, H, W) as CZI."""
     write_czi(path, data, channel_names=NAMES[: data.shape[2]], **options)
+    return path
+
+
+def put_in_wells(path: Path, wells: Sequence[str]) -> Path:
+    """Name the well of every scene of a CZI file."""
+    with czi.edit_czi(str(path)) as editor:
+        root = ET.fromstring(editor.read_metadata_xml())
+        for scene, well in zip(root.iter("Scene"), wells, strict=True):
+            ET.SubElement(scene, "ArrayName").text = well
+        with editor.edit_session() as builder:
+            builder.set_xml(ET.tostring(root, encoding="unicode"))
     return path
 
 
