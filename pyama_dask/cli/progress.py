@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.text import LABELS, describe_replaced, duration, many
+from pyama_dask.cli.text import describe_replaced, duration, many
 from pyama_dask.config.units import printable
 from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.standard import GRAPH
@@ -75,7 +75,7 @@ class RunDisplay:
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
         for step in GRAPH.steps:
             if frames := sum(_frames(fov.tasks, step) for fov in fovs):
-                self._tasks[step] = self._bars.add_task(LABELS[step], total=frames, unit="frames", rate="")
+                self._tasks[step] = self._bars.add_task(GRAPH.labels[step], total=frames, unit="frames", rate="")
         self._bars.start()
 
     def _say(self, text: str) -> None:

@@ -24,7 +24,7 @@ from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
 from pyama_dask.runs.verify import Verification
-from pyama_dask.workflow.graph import Step
+from pyama_dask.steps.standard import GRAPH
 
 if TYPE_CHECKING:
     from pyama_dask.analysis.fit import FitReport  # imports the libraries of fits
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 WORTH_SHOWING = 1.0
 """Least worker time in seconds for which the costs of the steps are shown."""
-LABELS: Mapping[Step, str] = {
-    "copy": "copying", "segment": "segmentation", "track": "tracking", "background": "background",
-    "crop": "cropping", "extract": "extraction", "cache": "display",
-}  # fmt: skip
-"""Names of the steps for readers."""
 MANY = 12
 """Lines of a list that are shown; the rest is counted."""
 
@@ -351,7 +346,8 @@ def _costs(report: RunReport) -> list[str]:
     lines.append(f"{'Step':<14}{'worker time':>14}{'share':>8}{'memory':>12}")
     for step in report.steps:
         time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
-        lines.append(f"{LABELS[step.step]:<14}{time:>14}{step.seconds / total:>8.0%}{step.memory / 2**20:>8.0f} MiB")
+        label, share, memory = GRAPH.labels[step.step], step.seconds / total, step.memory / 2**20
+        lines.append(f"{label:<14}{time:>14}{share:>8.0%}{memory:>8.0f} MiB")
     return lines
 
 

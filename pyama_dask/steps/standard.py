@@ -147,15 +147,15 @@ def _measured_channels(config: Config) -> Collection[int]:
 PARTS = (
     Part(
         "copy.frames", "copy", "block", "pyama_dask.steps.copy_frames:Copy", _copied,
-        writes=("raw",), reads=("raw",), memory=_held_to_copy,
+        writes=("raw",), reads=("raw",), memory=_held_to_copy, label="copying",
     ),
     Part(
         "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
-        needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells,
+        needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells, label="segmentation",
     ),
     Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,
-        needs=("segment.labels",), active=finds_cells,
+        needs=("segment.labels",), active=finds_cells, label="tracking",
     ),
     Part(
         "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),
@@ -170,7 +170,7 @@ PARTS = (
     Part(
         "crop.counts", "crop", "block", "pyama_dask.steps.background:CorrectedLevels", _corrected,
         needs=("copy.frames", "background.tiles"), memory=_held_for_background, active=corrects_crops,
-        together="background.tiles",
+        together="background.tiles", label="cropping",
     ),
     Part(
         "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_crop_windows", _crop_levels,
@@ -189,7 +189,7 @@ PARTS = (
         "extract.rows", "extract", "block", "pyama_dask.steps.extract:Extraction", _measured,
         needs=("copy.frames", "segment.labels", "background.tiles", "track.link"),
         reads_from={"track.link": "pyama_dask.steps.track:kept_ids_by_block"}, reads=("raw", "background"),
-        channels=_measured_channels, active=finds_cells, together="crop.cut",
+        channels=_measured_channels, active=finds_cells, together="crop.cut", label="extraction",
     ),
     Part(
         "extract.table", "extract", "fov", "pyama_dask.steps.extract:write_table", _table,
@@ -197,7 +197,7 @@ PARTS = (
     ),
     Part(
         "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_display_windows", _levels,
-        needs=("copy.frames", "background.tiles"), active=shows,
+        needs=("copy.frames", "background.tiles"), active=shows, label="display",
     ),
     Part(
         "display.images", "cache", "block", "pyama_dask.steps.display:Display", _displayed,

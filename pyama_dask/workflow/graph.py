@@ -112,12 +112,14 @@ class Part:
         Such as ``crop.cut``.
     step
         Step that it belongs to.
+    label
+        Name of the step in progress bars and reports; one of its parts has it, else it is the step's own name.
     scope
         What it works on. A ``chain`` goes from block to block of a FOV, as each needs its own result of the one before.
         Wells and plates come after all that is done on single FOVs.
     do
         Code that does it, as ``module:name`` below ``pyama_dask.steps``: a subclass of `steps.part.BlockPart` for
-        blocks, else a function of a `steps.context.BlockContext`.
+        blocks, else a function of a `steps.context.TaskContext`.
     needs
         Parts whose results it reads; parts that a config does not ask for are passed over.
     reads_from
@@ -162,6 +164,7 @@ class Part:
     temporary: bool = False
     together: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    label: str = ""
 
 
 class Graph:
@@ -242,6 +245,12 @@ class Graph:
     def scope(self, kind: Kind) -> Scope:
         """Extent of the tasks of a kind."""
         return self.kinds[kind][0].scope
+
+    @cached_property
+    def labels(self) -> Mapping[Step, str]:
+        """Names of the steps in progress bars and reports."""
+        given = {part.step: part.label for part in self.parts.values() if part.label}
+        return {step: given.get(step, step) for step in self.steps}
 
     def resources(self, kind: Kind) -> Mapping[str, float]:
         """Dask resources that tasks of a kind need."""
