@@ -32,6 +32,8 @@ class Workers:
         Address of the dashboard; '' if unknown.
     owned
         True if the workers end with the run.
+    patience
+        Seconds without any worker after which none will come.
     clock
         Monotonic clock in seconds.
     """
@@ -40,12 +42,14 @@ class Workers:
     """Number of threads that will come, if not all have."""
 
     def __init__(
-        self, client: Client, *, dashboard: str = "", owned: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, client: Client, *, dashboard: str = "", owned: bool = False, patience: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.client, self.dashboard, self.owned = client, dashboard, owned
         self.running: dict[str, Future[Any]] = {}
         """Futures of submitted tasks that have not ended."""
         self._clock, self._counted, self._threads = clock, -math.inf, 1
+        self._patience, self._seen = patience, clock()
         self._unreported: set[str] = set()
         """Lost workers that no nanny has reported in time."""
         try:
@@ -58,6 +62,8 @@ class Workers:
         """Number of tasks that can run at the same time; workers are counted every few seconds."""
         if self._clock() - self._counted > RECOUNT:
             connected = sum(int(threads) for threads in self.client.nthreads().values())
+            if connected:
+                self._seen = self._clock()
             self._threads = max(1, connected, self.expected)
             self._counted = self._clock()
         return self._threads
@@ -72,6 +78,11 @@ class Workers:
         """
         if self.client.status in ("closing", "closed"):
             raise ClusterError("the Dask scheduler is gone. Fix: start one, and run again to resume")
+        if self.threads and self._clock() - self._seen > self._patience:
+            raise ClusterError(
+                f"all workers were lost, and none has started again within {self._patience / 60:.1f} min. "
+                "Fix: see the log for the reasons, and run again to resume"
+            )
 
     def loss_of(self, error: KilledWorker, since: float, *, ask: bool = False) -> Loss:
         """Find out why the worker of a task was lost.

@@ -19,6 +19,9 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
 
+LOST_FOR = 360.0
+"""Seconds after which no worker of a local cluster will start again; the cluster gives it up after 5 minutes."""
+
 
 @contextmanager
 def local_cluster(cluster: Cluster) -> Iterator[Client]:

@@ -42,6 +42,9 @@ DASK = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # a cluster gives up a lost worker after this time; on a slow disk or a busy machine, its nanny needs more than the
+    # default of 15 s to start it again
+    "distributed.deploy.lost-worker-timeout": "5 minutes",
     # by default, the monitoring of Dask takes a twelfth of a machine with two cores
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.system-monitor.interval": "2s",

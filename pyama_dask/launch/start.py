@@ -20,7 +20,7 @@ from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.launch.allocation import allocated, serve_allocation
 from pyama_dask.launch.job_scripts import job_script
-from pyama_dask.launch.local import connected, dashboard_of, local_cluster
+from pyama_dask.launch.local import LOST_FOR, connected, dashboard_of, local_cluster
 from pyama_dask.launch.network import check_network, not_started
 from pyama_dask.launch.queue_commands import check_queue
 from pyama_dask.launch.queued import queued
@@ -160,7 +160,7 @@ def _started(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
             yield workers
     else:
         with local_cluster(cluster) as client:
-            yield Workers(client, dashboard=client.dashboard_link, owned=True)
+            yield Workers(client, dashboard=client.dashboard_link, owned=True, patience=LOST_FOR)
 
 
 def pool_on(workers: Workers | None) -> Pool:

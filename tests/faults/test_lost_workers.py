@@ -95,7 +95,7 @@ def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path, w
 
 
 def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_path, monkeypatch):
-    data = pixels(fovs=1, frames=48, shape=(1024, 512), cells=10)
+    data = pixels(fovs=1, frames=48, shape=(1024, 768), cells=10)
     movie = as_czi(tmp_path / "movie.czi", data)
     changes = {"storage.block_frames": 48, "storage.cells": "off", "params.tracking_params.min_frames": 2}
     real = planning.task_memory
