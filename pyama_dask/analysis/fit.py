@@ -244,7 +244,17 @@ def _write(
 
 
 def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
-    """Table of fits, one row per cell; see `Fitted.table`."""
+    """Table of fits, one row per cell; see `Fitted.table`.
+
+    Parameters
+    ----------
+    traces
+        Traces of N cells.
+    fits
+        Their N fits, in the same order.
+    model
+        Model that was fitted.
+    """
     import pandas as pd  # noqa: PLC0415
 
     columns = {

@@ -169,7 +169,17 @@ def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = Non
 
 
 def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> None:
-    """Write a table in wide form, as from `as_wide`, so that `read_wide_csv` returns an equal one."""
+    """Write a table in wide form, as from `as_wide`, so that `read_wide_csv` returns an equal one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    wide
+        (times, cells) values; the index is ``time``, columns are pairs of FOV and cell.
+    units
+        Units of the times: ms, s, min, h or d.
+    """
     named = wide.set_axis([f"fov_{fov:03d}_cell_{cell}" for fov, cell in _cells(wide)], axis="columns")
     write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())
 

@@ -67,6 +67,13 @@ def detect_events(
 def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float = np.inf) -> pd.DataFrame:
     """Integrate each trace by the trapezoidal rule, over the samples from one time to another.
 
+    Parameters
+    ----------
+    table
+        Tidy table.
+    start, stop
+        First and last time, inclusive, in the table's time unit; by default the whole trace.
+
     Returns
     -------
     One row per cell that has values: ``fov``, ``cell``, ``area`` in the value's unit times the table's time unit, the
@@ -99,6 +106,15 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
     The onset is the time at which a trace crosses the median of its first `baseline` samples plus `sigmas` times its
     noise (interpolated between two samples) and stays above it for `hold` samples.
 
+    Parameters
+    ----------
+    table
+        Tidy table.
+    sigmas
+        Height of the level above the baseline, in units of each trace's noise.
+    hold, baseline
+        Numbers of samples, from 1.
+
     Returns
     -------
     One row per cell that has values: ``fov``, ``cell``, ``time``, which is NaN if the trace does not rise or is too
@@ -107,7 +123,7 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
     Raises
     ------
     ConfigError
-        If a parameter is out of range.
+        If `hold` or `baseline` is out of range.
     TableError
         If a cell has two values at one time.
     """

@@ -104,7 +104,22 @@ def beside(value: Any, folder: Path) -> Any:
 
 
 def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a value at a dotted key in nested mappings, which are created if necessary."""
+    """Set a value at a dotted key in nested mappings.
+
+    Parameters
+    ----------
+    document
+        Mapping that is changed in place; missing mappings in it are created.
+    dotted
+        Key such as ``params.fovs``.
+    value
+        Value for it.
+
+    Raises
+    ------
+    ConfigError
+        If a part of the key is empty, or a list or a single value stands where a mapping should.
+    """
     *parents, last = dotted.split(".")
     if not all((*parents, last)):
         raise ConfigError(f"{quoted(dotted)}: is not a key. Fix: join words with dots, such as params.fovs")

@@ -22,7 +22,14 @@ _MOST_FAULTS = 20
 def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
     """Turn pydantic's errors inside the block into one `ConfigError` that names every invalid key of a model.
 
-    The keys are listed below `source`, such as the path of a file; '' for no heading.
+    Parameters
+    ----------
+    source
+        Heading of the message, such as the path of a file; '' for none.
+    prefix
+        Dotted key at which the validated mapping stands; '' for the top.
+    model
+        Model whose keys are suggested for unknown ones.
     """
     try:
         yield

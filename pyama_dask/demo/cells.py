@@ -60,6 +60,17 @@ def simulate(
 ) -> Cells:
     """Simulate cells that wander without touching, some at the border and the rest off its margin.
 
+    Parameters
+    ----------
+    rng
+        Source of randomness; the same state yields the same cells.
+    n_frames, n_cells
+        Numbers T of frames and N of cells.
+    shape
+        (H, W) of a frame in pixels.
+    border_margin
+        Width in pixels of the margin at the border.
+
     Raises
     ------
     ValueError
@@ -81,6 +92,15 @@ def expression(rng: np.random.Generator, n_cells: int, minutes: Floats) -> Float
 
     The curve of one dose of mRNA: protein is made while the mRNA lasts, and both decay exponentially
     (Leonhardt et al., Nanomedicine 2014, 10:679). Some autofluorescence is present from the start.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    n_cells
+        Number N of cells.
+    minutes
+        (T,) times of the frames.
     """
     onset = rng.uniform(10, 120, n_cells)
     rise, decay = rng.uniform(60, 160, n_cells), rng.uniform(700, 2500, n_cells)

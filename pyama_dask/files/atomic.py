@@ -353,6 +353,15 @@ def identity(path: Path, samples: int = 64, width: int = 65536) -> str:
 
     The digest covers the size, the first and last bytes, and samples in between. It ignores name and dates, so that a
     moved or copied file keeps its digest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    samples
+        Number of samples, at least 2.
+    width
+        Bytes per sample.
     """
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)

@@ -87,7 +87,22 @@ class CsvText:
         raise TableError(f"{self.path}: {what}")
 
     def refuse_rows(self, wrong: npt.NDArray[np.bool_], column: str, what: str) -> None:
-        """Raise an error about the first row that is marked, if there is one."""
+        """Raise an error about the first marked row, if any.
+
+        Parameters
+        ----------
+        wrong
+            (rows,) mask of the invalid rows.
+        column
+            Column with the invalid value, which the message quotes.
+        what
+            End of the message, such as ``is not a number``.
+
+        Raises
+        ------
+        TableError
+            If a row is marked; the message names the line and the column.
+        """
         if wrong.any():
             row = int(np.argmax(wrong))
             value = quoted(self.table[column][row].as_py() or "")

@@ -16,7 +16,21 @@ def line(times: Array, parameters: Array) -> Array:
 
 
 def line_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `line`."""
+    """Derivatives of `line`.
+
+    Parameters
+    ----------
+    times
+        (cells or 1, times) in hours.
+    parameters
+        (cells, P) in the order of the model's parameters.
+    wanted
+        Indices of the parameters by which to derive.
+
+    Returns
+    -------
+    (cells, wanted, times) derivatives.
+    """
     ones = np.ones((len(parameters), 1))
     return _stacked([ones, times * ones], wanted, times)
 
@@ -29,7 +43,7 @@ def exponential_decay(times: Array, parameters: Array) -> Array:
 
 
 def exponential_decay_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `exponential_decay`."""
+    """Derivatives of `exponential_decay`; arguments and result as for `line_slopes`."""
     amplitude, rate, _ = _columns(parameters)
     falling = np.exp(-rate * times)
     return _stacked([falling, -amplitude * times * falling, np.ones((len(parameters), 1))], wanted, times)
@@ -44,7 +58,7 @@ def onset(times: Array, parameters: Array) -> Array:
 
 
 def onset_slopes(times: Array, parameters: Array, wanted: npt.NDArray[np.intp]) -> Array:
-    """Derivatives of `onset`; by t0, the left-hand one at t0 itself."""
+    """Derivatives of `onset`, the left-hand one by t0 at t0 itself; arguments and result as for `line_slopes`."""
     t0, amplitude, rise, decay, _ = _columns(parameters)
     d = np.maximum(times - t0, 0.0)
     risen, falling = -np.expm1(-rise * d), np.exp(-decay * d)

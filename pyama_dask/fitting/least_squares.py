@@ -55,7 +55,6 @@ class Fits:
     """
     residual_rms: Array
     """(cells,) root mean square of the residuals, in units of the values."""
-    """(cells,)"""
     r_squared: Array
     """(cells,) 1 - SS_residual / SS_total; negative if the fit is worse than the mean."""
     points: npt.NDArray[np.int64]
@@ -214,7 +213,7 @@ class _Problem:
         return costs
 
     def derivatives(self, curves: Array, slopes: Array, scales: Array | None = None) -> tuple[Array, Array]:
-        """Matrix (cells, F, F) and gradient (cells, F) of the normal equations."""
+        """Results of `lm_steps.normal_equations`, for other scales than the problem's if given."""
         cells, fitted, _ = slopes.shape
         squares, gradients = np.empty((cells, fitted, fitted)), np.empty((cells, fitted))
         lm_steps.normal_equations(
@@ -223,7 +222,17 @@ class _Problem:
         return squares, gradients
 
     def steps(self, squares: Array, gradients: Array, places: Array, damping: Array) -> tuple[Array, Array, Array]:
-        """Next parameters (cells, F), their predicted gains (cells,), and `lm_steps.measures` (cells, 3)."""
+        """Damped steps within the bounds.
+
+        Parameters
+        ----------
+        squares, gradients, places, damping
+            As for `lm_steps.bounded_steps`.
+
+        Returns
+        -------
+        Next parameters (cells, F), their predicted gains (cells,), and `lm_steps.measures` (cells, 3).
+        """
         trials, gains, sizes = np.empty_like(places), np.empty(len(places)), np.empty((len(places), 3))
         lm_steps.bounded_steps(squares, gradients, places, self.lows, self.highs, damping, trials, gains)
         lm_steps.measures(squares, gradients, places, self.lows, self.highs, trials, sizes)

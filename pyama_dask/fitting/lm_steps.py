@@ -41,10 +41,21 @@ def costs(values: Any, curves: Any, scales: Any, out: Any) -> None:
 
 @compiled
 def normal_equations(values: Any, curves: Any, slopes: Any, scales: Any, squares: Any, gradients: Any) -> None:
-    """Curvature (cells, F, F) and gradient (cells, F) of a least-squares problem that bounds the cost from above.
+    """Compute the normal equations of a least-squares problem that bounds the cost from above.
 
     The problem weights the residuals as the loss does at their current values. A step to its minimum therefore never
     raises the cost of a linear model, however large the residuals are.
+
+    Parameters
+    ----------
+    values, curves, scales
+        As for `costs`.
+    slopes
+        (cells, F, times) derivatives of the curves by the F fitted parameters.
+    squares
+        (cells, F, F) array for the curvatures.
+    gradients
+        (cells, F) array for the gradients.
     """
     fitted = slopes.shape[1]
     weighted, residuals = np.empty((fitted, values.shape[1])), np.empty(values.shape[1])
@@ -128,9 +139,18 @@ def bounded_steps(
 
 @compiled
 def measures(squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, trials: Any, out: Any) -> None:
-    """Slope of the cost, size of the step and size of the parameters (cells, 3), all in units of the values.
+    """Compute the slope of the cost, the size of the step and the size of the parameters, in units of the values.
 
     The slope is the largest gradient along a movable parameter, divided by the norm of that parameter's derivatives.
+
+    Parameters
+    ----------
+    squares, gradients, places, lows, highs
+        As for `bounded_steps`.
+    trials
+        (cells, F) parameters after the step.
+    out
+        (cells, 3) array for the result.
     """
     fitted = lows.size
     norms = np.empty(fitted)
@@ -148,10 +168,19 @@ def measures(squares: Any, gradients: Any, places: Any, lows: Any, highs: Any, t
 
 @compiled
 def inverse_diagonals(squares: Any, held: Any, out: Any) -> None:
-    """Diagonals (cells, F) of the inverses of ``squares``.
+    """Compute the diagonals of the inverses of ``squares``.
 
     If columns are dependent, held parameters are left out and their entries are infinite; if columns are still
     dependent, the affected entries are infinite too.
+
+    Parameters
+    ----------
+    squares
+        (cells, F, F) curvatures from `normal_equations`.
+    held
+        (cells, F) mask of the parameters at a bound.
+    out
+        (cells, F) array for the diagonals.
     """
     fitted = squares.shape[1]
     norms, step, unit = np.empty(fitted), np.empty(fitted), np.empty(fitted)
@@ -223,9 +252,15 @@ def _cholesky(square: Any, norms: Any, held: Any, damping: float) -> Any:
 
 @compiled
 def sums(values: Any, curves: Any, scales: Any, out: Any) -> None:
-    """Sums per cell (cells, 5): samples, squared residuals, squared deviations from the mean, two for robust errors.
+    """Sum up the samples and residuals of each cell.
 
-    The last two are the summed squares of the loss's first derivative, and the sum of its second derivative.
+    Parameters
+    ----------
+    values, curves, scales
+        As for `costs`.
+    out
+        (cells, 5) array for the number of samples, the sum of squared residuals, the sum of squared deviations from the
+        mean, the sum of squares of the loss's first derivative, and the sum of its second derivative.
     """
     for n in range(values.shape[0]):
         points = total = largest = 0.0

@@ -48,7 +48,20 @@ def maturation(times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float6
 def maturation_slopes(
     times: npt.NDArray[np.float64], parameters: npt.NDArray[np.float64], wanted: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """(cells, wanted, times) derivatives of `maturation` by the parameters with indices ``wanted``."""
+    """Derivatives of `maturation`.
+
+    Parameters
+    ----------
+    times, parameters
+        As for `maturation`.
+    wanted
+        Indices of the parameters by which to derive.
+
+    Returns
+    -------
+    numpy.ndarray
+        (cells, wanted, times) derivatives.
+    """
     slopes = np.empty((len(parameters), len(wanted), times.shape[1]))
     _slopes(times, parameters, wanted, slopes)
     return slopes

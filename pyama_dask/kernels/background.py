@@ -77,7 +77,12 @@ def tile_grid(
     dilation: Whole = 10,
     min_fraction: Fraction = 0.05,
 ) -> Grid:
-    """Measure the tile medians from which the background of one frame is built. Parameters as for `background`.
+    """Measure the tile medians from which the background of one frame is built.
+
+    Parameters
+    ----------
+    frame, labels, tile_size, dilation, min_fraction
+        As for `background`.
 
     Returns
     -------
@@ -130,7 +135,23 @@ def grid_shape(shape: tuple[int, int], tile_size: int) -> tuple[int, int]:
 
 
 def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fraction: float) -> Grid:
-    """(gy, gx) median of each tile's uncovered pixels; NaN where less than `min_fraction` of the tile is uncovered."""
+    """Median of each tile's uncovered pixels.
+
+    Parameters
+    ----------
+    frame
+        (H, W) uint8 or uint16.
+    covered
+        Packed (H, W) mask of the pixels to leave out; see `cover`.
+    tile_size
+        Width of a tile in pixels; tiles overlap by half.
+    min_fraction
+        Smallest fraction of a tile that must be uncovered.
+
+    Returns
+    -------
+    (gy, gx) medians in grey levels; NaN for tiles with too few uncovered pixels.
+    """
     edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
     grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
     first, begins, ends = find_runs(~covered)

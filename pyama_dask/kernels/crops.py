@@ -12,7 +12,21 @@ from pyama_dask.kernels.compiled import compiled
 
 
 def padded_boxes(boxes: npt.NDArray[np.integer], padding: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """(..., 4) boxes widened by `padding` pixels on every side, clipped to the (H, W) frame."""
+    """Widen boxes by `padding` pixels on every side, and clip them to the frame.
+
+    Parameters
+    ----------
+    boxes
+        (..., 4) half-open boxes y0, x0, y1, x1.
+    padding
+        Pixels on each side.
+    shape
+        (H, W) of the frame.
+
+    Returns
+    -------
+    (..., 4) int32 boxes.
+    """
     h, w = shape
     top = np.maximum(boxes[..., :2] - padding, 0)
     bottom = np.minimum(boxes[..., 2:] + padding, np.array([h, w]))
@@ -110,7 +124,17 @@ class Windows:
         boxes: npt.NDArray[np.int32],
         valid: npt.NDArray[np.bool_],
     ) -> None:
-        """Cut the masks of the cells (N,) `ids` out of (H, W) track ids; 1 is the cell itself."""
+        """Cut the masks of cells out of frame `k` of the block; 1 is the cell itself, 0 all else.
+
+        Parameters
+        ----------
+        tracked
+            (H, W) track ids.
+        ids
+            (N,) ids of the cells.
+        boxes, valid
+            (N, 4) half-open boxes, and (N,) mask of the cells present in the frame.
+        """
         places = self._starts + k * self._areas
         _cut_masks(tracked, ids, boxes, valid, self._sizes, places, self.flat)
 

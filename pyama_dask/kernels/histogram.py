@@ -57,7 +57,17 @@ class Histogram:
         width: float,
         limits: tuple[float, float],
     ) -> Histogram:
-        """Histogram of counted values; empty if there are no values."""
+        """Histogram of counted values; empty if there are no values.
+
+        Parameters
+        ----------
+        values, counts
+            (K,) ascending values or lower edges of bins, and their numbers of occurrences.
+        width
+            Width of a bin; 0 for integers.
+        limits
+            Smallest and largest value.
+        """
         low, high = limits if values.size else (np.nan, np.nan)
         return cls(values, counts, width, float(low), float(high))
 
@@ -110,7 +120,17 @@ class FineLevels:
             _count_values(values.reshape(-1, values.shape[-1]), self._counts, self._limits)
 
     def add_corrected(self, frame: np.ndarray, background: npt.NDArray[np.float32], weight: float) -> None:
-        """Count the values of ``frame - weight * background``."""
+        """Count the values of ``frame - weight * background``.
+
+        Parameters
+        ----------
+        frame
+            (H, W) grey levels.
+        background
+            (H, W) background in grey levels; pixels with NaN are not counted.
+        weight
+            Factor of the background, usually from 0 to 1.
+        """
         if background.size and np.isnan(background.min()):
             measured = ~np.isnan(background)
             frame, background = frame[measured], background[measured]

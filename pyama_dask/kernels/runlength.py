@@ -45,7 +45,14 @@ def solid(mask: Bits, min_size: int) -> Bits:
 
 
 def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
-    """Label the 4-connected objects of `min_size` to `max_size` pixels as 1..N, in raster order of first pixels.
+    """Label the 4-connected objects of a mask as 1..N, in raster order of first pixels.
+
+    Parameters
+    ----------
+    mask
+        Packed (H, W) mask; see `kernels.bitmask`.
+    min_size, max_size
+        Smallest and largest area of a labelled object in pixels.
 
     Returns
     -------

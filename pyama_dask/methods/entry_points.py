@@ -73,7 +73,18 @@ def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
 
 
 def identity(kind: str, group: str, name: str, known: Collection[str]) -> str:
-    """Name of an object, with a digest of its source file unless it belongs to this package."""
+    """Name of an object, with a digest of its source file unless it belongs to this package.
+
+    Parameters
+    ----------
+    kind, group, name, known
+        As for `load`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such object.
+    """
     if name in known:
         return name
     module, _ = _place(kind, group, name, known)

@@ -27,7 +27,17 @@ BLOCKS_A_WORKER = 3
 
 
 def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
-    """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops."""
+    """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops.
+
+    Parameters
+    ----------
+    job
+        The run.
+    kind
+        Kind of the task.
+    shape
+        (H, W) of a frame in pixels.
+    """
     config, specs = job.config, layout(job, shape)
     parts = [part for part in GRAPH.kinds[kind] if part.active(config)]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
@@ -42,7 +52,21 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
-    """Peak memory of a worker that does a task on so many frames, all of them or some at once, in bytes."""
+    """Peak memory of a worker that runs a task, in bytes.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    kind
+        Kind of the task.
+    shape
+        (H, W) of a frame in pixels.
+    frames
+        Frames of the task.
+    at_once
+        Frames that it handles together; None for all.
+    """
     if not GRAPH.on_blocks(kind):
         return WORKER_BASE + GATHERING
     parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
@@ -90,7 +114,21 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
 def automatic_block(
     config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
 ) -> int:
-    """Frames of a block: as many as fit comfortably in a worker's memory, and blocks of one FOV about equal."""
+    """Frames per block: as many as fit comfortably in a worker's memory, with blocks of one FOV about equally long.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    shape
+        (H, W) of the largest frames in pixels.
+    n_frames
+        Frames per FOV.
+    worker_memory
+        Memory of a worker in bytes.
+    longest
+        Largest number of frames, as from `longest_block`.
+    """
     kinds = [kind for kind in GRAPH.kinds if GRAPH.on_blocks(kind)]
     fixed = max(fixed_memory(config, shape, kind) for kind in kinds)
     room = 0.6 * (worker_memory - fixed)
@@ -105,7 +143,17 @@ def automatic_block(
 
 
 def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> tuple[int, int]:
-    """Files of a FOV's results without those of its cells, and files that each cell adds."""
+    """Files of a FOV's results without those of its cells, and files that each cell adds.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    specs
+        Arrays of the FOV, by path.
+    blocks
+        Blocks per FOV.
+    """
     stored = [spec for spec in specs.values() if prod(spec.shape)]
     groups = {spec.group for spec in specs.values()}
     images = 1 + len(groups) + len(specs) + len(stored) * blocks

@@ -87,7 +87,17 @@ def cell_of(size: int, smallest_frame: int) -> int:
 
 
 def sampled(file: BinaryIO, size: int, cell: int) -> str:
-    """Digest of the samples in the first `size` bytes of an open file, in cells of `cell` bytes."""
+    """Digest of the samples in the first part of an open file.
+
+    Parameters
+    ----------
+    file
+        File with a file descriptor, open for reading.
+    size
+        Bytes of the part.
+    cell
+        Bytes of a cell, which holds one sample; see `cell_of`.
+    """
     digest = hashlib.blake2b(digest_size=16)
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

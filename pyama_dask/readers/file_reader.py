@@ -260,6 +260,15 @@ def check_file(path: Path) -> bytes:
 def check_start(path: Path, start: bytes, signatures: Sequence[bytes]) -> None:
     """Check that a file begins with one of the signatures of its format.
 
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    start
+        Its first bytes, at least as many as the longest signature has.
+    signatures
+        Accepted beginnings.
+
     Raises
     ------
     SourceError

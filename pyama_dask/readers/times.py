@@ -144,6 +144,20 @@ def _along(at: npt.NDArray[np.intp], places: npt.NDArray[np.intp], values: Array
 
 
 def extended(at: npt.NDArray[np.intp], places: npt.NDArray[np.intp], values: Array, step: float) -> Array:
-    """Values at indices: interpolated between known ones, extrapolated beyond them by a step per index."""
+    """Values at indices: interpolated between known ones, extrapolated beyond them.
+
+    Parameters
+    ----------
+    at
+        (N,) indices.
+    places, values
+        (K,) ascending indices with known values, at least one, and these values.
+    step
+        Change of the value per index beyond the known ones.
+
+    Returns
+    -------
+    (N,) values.
+    """
     beyond = np.minimum(at - places[0], 0) + np.maximum(at - places[-1], 0)
     return np.asarray(np.interp(at, places, values) + step * beyond)

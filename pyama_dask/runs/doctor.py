@@ -268,7 +268,21 @@ def first_worker(workers: Workers, wait: float) -> str:
 
 
 def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:
-    """See on a worker what it has and sees."""
+    """Look on a worker at its versions, its scratch disk, the output's disk and the movie.
+
+    Parameters
+    ----------
+    note
+        Path of a file in the output; the worker reads it and writes another one beside it.
+    movie
+        Path of the movie.
+    dask_worker
+        The worker, which Dask passes in.
+
+    Returns
+    -------
+    Observations for `compare`.
+    """
     scratch = dask_worker.local_directory
     answer = Path(f"{note}-answer")
     seen: dict[str, Any] = {"host": socket.gethostname(), "versions": versions(), "scratch": scratch}
@@ -294,7 +308,17 @@ def versions() -> dict[str, str]:
 
 
 def compare(seen: dict[str, Any], nonce: str, plan: Plan) -> Iterator[Finding]:
-    """Hold what a worker has and sees against what it must."""
+    """Compare what a worker has and sees with what it needs.
+
+    Parameters
+    ----------
+    seen
+        Observations of `look_around`.
+    nonce
+        Content of the file ``note``, which shows that the worker sees the same directory.
+    plan
+        Plan of the run.
+    """
     if seen.get("note") != nonce or "disk_error" in seen:
         why = seen.get("disk_error", "it sees another directory of that name")
         yield Finding("output", f"{plan.job.output}: on the worker: {why}; choose one on a shared disk", good=False)

@@ -28,12 +28,21 @@ SAMPLES = 64
 
 
 def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, extend: bool) -> str:
-    """Identity that the movie had when the output was begun, of which nothing may be recorded yet.
+    """Identity that the movie had when the output was begun.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    metadata, movie
+        Content and snapshot of the movie as it is now.
+    extend
+        True to accept a movie with more frames than before.
 
     Raises
     ------
     OutputError
-        If it is another movie, or has grown and is not to be gone on with.
+        If it is another movie, or has grown and `extend` is False.
     """
     recorded = recorded_movie(config.output) or {"identity": movie.identity, "first": movie.identity}
     if movie.has_identity(recorded["identity"]):

@@ -90,9 +90,19 @@ def read_config(output: Path) -> Config | None:
 
 
 def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
-    """Look whether the recorded files of a task are there with their sizes; see `plan.FaultOf`.
+    """Check that the recorded files of a task exist with their recorded sizes; see `plan.FaultOf`.
 
-    Directories are only looked for. `MISSING` is said only where no file has another size.
+    Parameters
+    ----------
+    job, ledger, task
+        Run, records and task.
+    with_parts
+        True to check the parts of crops, too, which are removed once the crops are complete.
+
+    Returns
+    -------
+    None if all is well; `MISSING` if files are missing but all others have their sizes; else what is wrong with a file.
+    Directories need only exist.
     """
     missing = None
     for of in ledger.files.get(task.key, {}).values():

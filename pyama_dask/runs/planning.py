@@ -33,6 +33,17 @@ def plan_run(
 ) -> tuple[Plan, Metadata]:
     """Open the movie and plan a run of it; writes nothing.
 
+    Parameters
+    ----------
+    config
+        Config, not yet resolved.
+    client
+        Dask client whose workers' memory counts; None for the config's cluster.
+    extend
+        True to accept a movie that has more frames than when the output was begun.
+    into
+        True to write beside other files in the output.
+
     Raises
     ------
     ConfigError, SourceError, OutputError, PlanError
@@ -86,7 +97,18 @@ def check_walltime(plan: Plan, measured: Calibration) -> None:
 def what_is_left(
     plan: Plan, steps: Sequence[Step] | None = None, fovs: Collection[int] | None = None, ledger: Ledger | None = None
 ) -> Plan:
-    """Plan of what is not yet done in the output, of all FOVs or of some; writes nothing.
+    """Plan of what is not yet done in the output; writes nothing.
+
+    Parameters
+    ----------
+    plan
+        Plan of the whole run.
+    steps
+        Steps to do; None for all.
+    fovs
+        FOVs to do; None for all of the plan.
+    ledger
+        Records of the output; None to read them.
 
     Raises
     ------

@@ -79,9 +79,22 @@ def settings_of(config: Config) -> str:
 
 
 def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size: float, cells: float) -> Calibration:
-    """Sum up what tasks on some FOVs with so many frames took.
+    """Summarize the costs of tasks on some FOVs.
 
-    The later half of each kind of task counts, as workers begin with what they do once.
+    The later half of each kind of task counts, because a worker's first tasks include what it does only once.
+
+    Parameters
+    ----------
+    job
+        The run.
+    frames
+        Frames per FOV that were processed.
+    costs
+        Costs of the tasks, in the order in which they ended.
+    around
+        Seconds before the first task and after the last one.
+    size, cells
+        Bytes on disk per FOV and frame, and cells per FOV.
     """
     took: dict[Kind, list[float]] = {kind: [] for kind in GRAPH.kinds}
     for cost in costs:
@@ -94,10 +107,19 @@ def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size:
 
 
 def predict(plan: Plan, measured: Calibration, workers: int) -> Prediction:
-    """Say what a whole run would take on so many workers.
+    """Predict time, memory and disk space of a whole run.
 
     The tasks of a FOV wait for each other, so the last FOVs do not keep all workers busy: a run takes as long as its
-    work, shared evenly, and half of what one FOV takes by itself.
+    work, shared evenly, plus half of what one FOV takes by itself.
+
+    Parameters
+    ----------
+    plan
+        Plan of the run.
+    measured
+        Measurements with the same settings.
+    workers
+        Number of workers.
     """
     fovs = [fov for fov in plan.fovs if fov.tasks]
     total = sum(measured.of(task) for task in plan.tasks)

@@ -95,11 +95,20 @@ def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
 
 
 def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[str]:
-    """Compare all files with a ledger that has damaged lines: one may have taken something back.
+    """Compare all files with a ledger that has damaged lines, because a lost line may have voided a result.
+
+    Parameters
+    ----------
+    output
+        The output directory.
+    ledger
+        Its ledger.
+    cancel
+        Set it to stop early.
 
     Returns
     -------
-    Warnings: what was found, and taken back.
+    Warnings: what was found and voided.
     """
     if not ledger.damaged:
         return []

@@ -116,7 +116,17 @@ class TaskContext:
         return self._held[spec.path]
 
     def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
-        """Write the piece of a group and hold it."""
+        """Write the current batch's piece of an array, and keep it in memory for later parts of the task.
+
+        Parameters
+        ----------
+        group
+            Group of the array, such as ``seg_labeled_ch_0``.
+        data
+            (frames of the batch, H, W) in the array's dtype.
+        level
+            Level in the group.
+        """
         self.check()
         spec = self.spec(group, level)
         if data.size:

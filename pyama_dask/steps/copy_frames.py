@@ -46,7 +46,23 @@ class Copy(BlockPart):
 
 
 def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
-    """Read the channels (C, H, W) of one frame at a plane, or their maximum over all planes."""
+    """Read the channels of one frame.
+
+    Parameters
+    ----------
+    reader
+        Open movie.
+    fov, frame
+        Numbers in the movie, from 0.
+    channels
+        Channels in the order to return them.
+    z
+        Plane from 0; None for the first one; ``max`` for the maximum over all planes.
+
+    Returns
+    -------
+    (C, H, W) grey levels.
+    """
     if z != "max":
         return reader.read_frame(fov, frame, channels=channels, z=int(z or 0))
     highest = reader.read_frame(fov, frame, channels=channels, z=0)

@@ -71,7 +71,30 @@ class Extraction(BlockPart):
 def measured_columns(
     chosen: Sequence[Chosen], channel: int, where: str, measured: features.Shapes | features.Intensities, objects: int
 ) -> dict[str, np.ndarray]:
-    """Columns of the chosen features of a frame, checked."""
+    """Columns of some features of one frame.
+
+    Parameters
+    ----------
+    chosen
+        Features to compute.
+    channel
+        Channel of the column names.
+    where
+        FOV and frame, for messages.
+    measured
+        Measurements of the frame's N objects, which the features are computed from.
+    objects
+        Number N of objects.
+
+    Returns
+    -------
+    (N,) values by column.
+
+    Raises
+    ------
+    AlgorithmError, WrongReturnError
+        If a feature fails, or does not return one number per object.
+    """
     columns = {}
     for method in chosen:
         values = method.array(where, measured)

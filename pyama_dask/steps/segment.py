@@ -60,7 +60,26 @@ class Segmentation(BlockPart):
 def segmented(
     preprocessors: Sequence[Chosen], segmenter: Chosen, frame: np.ndarray, where: str
 ) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
-    """Run preprocessors and the segmenter on a frame, and check what comes out: labels and their boxes."""
+    """Run preprocessors and the segmenter on a frame.
+
+    Parameters
+    ----------
+    preprocessors, segmenter
+        Methods from the config.
+    frame
+        (H, W) phase contrast.
+    where
+        FOV and frame, for messages.
+
+    Returns
+    -------
+    (H, W) labels and (N, 4) boxes, as from `without_gaps`.
+
+    Raises
+    ------
+    AlgorithmError, WrongReturnError
+        If a method fails, or returns something else than an image or labels of the frame's shape.
+    """
     image = frame
     for method in preprocessors:
         image = preprocessed(method, image, where)
@@ -79,7 +98,24 @@ def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
 
 
 def without_gaps(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
-    """Labels as they are stored, and their boxes: 0 for background, objects 1..N in the order of their numbers."""
+    """Renumber labels as they are stored: 0 for background, objects 1..N in the order of their numbers.
+
+    Parameters
+    ----------
+    labels
+        (H, W) integers, as a segmenter returned them.
+    segmenter, where
+        For messages.
+
+    Returns
+    -------
+    (H, W) labels, and (N, 4) int32 boxes of the objects.
+
+    Raises
+    ------
+    WrongReturnError
+        If a label is negative, or there are more than 65535 objects.
+    """
     found = boxes(labels) if labels.dtype == np.uint16 else None
     if found is None or not found[:, 2].all():  # the box of a number that does not occur is empty
         values, places = np.unique(labels, return_inverse=True)

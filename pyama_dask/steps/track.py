@@ -47,7 +47,28 @@ def link_boxes(context: TaskContext) -> None:
 def follow(
     tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str]
 ) -> list[npt.NDArray[np.int64]]:
-    """Track ids of the boxes of every frame, checked; `where` and `at`, of a frame, name them in messages."""
+    """Link the boxes of all frames to tracks.
+
+    Parameters
+    ----------
+    tracker
+        Method from the config.
+    found
+        (N, 4) boxes of the objects, one array per frame.
+    where
+        FOV, for messages.
+    at
+        Name of a frame for messages, by its index.
+
+    Returns
+    -------
+    (N,) track ids from 1, one array per frame.
+
+    Raises
+    ------
+    AlgorithmError, WrongReturnError
+        If the tracker fails, or returns something else than valid ids.
+    """
     ids = tracker.arrays(where, found)
     if len(ids) != len(found):
         raise tracker.wrong(where, f"{len(ids)} arrays", f"one for each of {len(found)} frames")

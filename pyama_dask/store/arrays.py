@@ -96,7 +96,17 @@ def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
 
 
 def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[str, Any]:
-    """OME-NGFF 0.5 attributes of a channel's group; level 1 is left out, as it has other grey levels."""
+    """OME-NGFF 0.5 attributes of a channel's group; level 1 is left out, as it has other grey levels.
+
+    Parameters
+    ----------
+    spec
+        Array of the group at full resolution.
+    scale
+        As for `documents`.
+    raw
+        Group of the raw channel that labels belong to.
+    """
     minutes, pixel = scale
     unit = {} if pixel is None else {"unit": "micrometer"}
     size = pixel or 1.0
@@ -196,12 +206,25 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
 
 
 def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
-    """Read one frame (H, W) of an array of which nothing but its path is known; its shard must be there.
+    """Read one frame of an array whose spec is unknown; its shard must exist.
+
+    Parameters
+    ----------
+    images
+        Path of the FOV's store.
+    path
+        Path of the array in it, such as ``pc_ch_0/0``.
+    frame
+        Number from 0.
+
+    Returns
+    -------
+    (H, W) pixels.
 
     Raises
     ------
     StoreError
-        If it is damaged.
+        If the frame is damaged.
     """
     array = _opened(images / path, "r")
     try:
@@ -221,10 +244,23 @@ def missing_frames(path: Path) -> list[int]:
 def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarray:
     """Read frames of one block.
 
+    Parameters
+    ----------
+    images
+        Path of the FOV's store.
+    spec
+        The array.
+    start, stop
+        First frame, and the one after the last; all in one block.
+
+    Returns
+    -------
+    (stop - start, H, W) pixels.
+
     Raises
     ------
     StoreError
-        If the block's shard is not there: Zarr would give zeros for it.
+        If the block's shard is damaged or missing: Zarr would return zeros for a missing one.
     """
     file = spec.shard_file(images, start // spec.block_frames)
     if not file.exists():

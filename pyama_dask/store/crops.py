@@ -79,7 +79,19 @@ class CellsWriter:
             file.replace(place)
 
     def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
-        """Write the root group and ``metadata``: (N,) ids, (N, T, 4) boxes y0, x0, y1, x1, (N, T) frames seen."""
+        """Write the root group and ``metadata``.
+
+        Parameters
+        ----------
+        ids
+            (N,) ids of the cells.
+        boxes
+            (N, T, 4) half-open boxes y0, x0, y1, x1 in pixels.
+        valid
+            (N, T) mask of the frames with the cell.
+        attributes
+            Attributes of the root group.
+        """
         self._group("", attributes)
         self._group("metadata/", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})
         arrays = {"cell_ids": ids.astype("int32"), "bboxes": boxes.astype("int32"), "valid_frames": valid}
@@ -91,7 +103,17 @@ class CellsWriter:
         self._group(f"{name}/", {} if scale is None else {"offset": scale.offset, "scale": scale.scale})
 
     def crop(self, product: str, cell: int, levels: Iterable[np.ndarray]) -> None:
-        """Write the levels of one cell, each (T, h, w)."""
+        """Write the crops of one cell.
+
+        Parameters
+        ----------
+        product
+            Group of the channel, or ``mask``.
+        cell
+            Id of the cell.
+        levels
+            (T, h, w) crops by level, full resolution first.
+        """
         self._group(f"{product}/{cell}/", {})
         for level, array in enumerate(levels):
             self._array(f"{product}/{cell}/{level}", array, AXES)

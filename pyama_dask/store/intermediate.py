@@ -82,12 +82,23 @@ def save_part(path: Path, part: np.ndarray) -> Path:
 
 
 def load_part(path: Path, first: int, count: int) -> np.ndarray:
-    """Read `count` values from the `first` on of the flat array that `save_part` wrote.
+    """Read a piece of the flat array that `save_part` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    first, count
+        Index of the first value, and number of values.
+
+    Returns
+    -------
+    (count,) values.
 
     Raises
     ------
     StoreError
-        If the file is gone, or shorter than that.
+        If the file is missing, damaged or too short.
     """
     try:
         with path.open("rb") as file:

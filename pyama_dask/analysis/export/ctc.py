@@ -70,7 +70,23 @@ class Tracks:
 
 
 def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> str | None:
-    """Write the labels and tracks of a FOV to a folder such as ``03_RES``; gives the reason if it cannot."""
+    """Write the labels and tracks of a FOV to a folder such as ``03_RES``.
+
+    Parameters
+    ----------
+    sources
+        Traces of the output.
+    fov
+        Number of the FOV.
+    table
+        Its traces, with overrides applied.
+    folder
+        Existing folder of the export, or of the FOV's sample in it.
+
+    Returns
+    -------
+    Reason why the FOV cannot be written; None if it was.
+    """
     images = sources.fovs[fov].directory / IMAGES
     stored = next((path for path in sorted(images.glob("seg_tracked_ch_*/0")) if is_group(path.parent.name)), None)
     if stored is None:

@@ -23,7 +23,17 @@ _CORNERS = ("bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
 
 
 def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> str | None:
-    """Write the tracks of a FOV as a group such as ``fov_003.geff``; gives the reason if it cannot."""
+    """Write the tracks of a FOV as a group such as ``fov_003.geff``.
+
+    Parameters
+    ----------
+    sources, fov, table, folder
+        As for `ctc.write_fov`.
+
+    Returns
+    -------
+    Reason why the FOV cannot be written; None if it was.
+    """
     table = table.assign(frame=frame_numbers(table)).sort_values(["cell", "frame"], ignore_index=True)
     centres = _centres(table)
     if centres is None:

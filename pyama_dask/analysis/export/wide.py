@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> None:
-    """Write a file of every feature that the FOV has, such as ``fov_003_intensity_total_ch_1.csv``."""
+    """Write one file per feature of the FOV, such as ``fov_003_intensity_total_ch_1.csv``.
+
+    Parameters
+    ----------
+    sources, fov, table, folder
+        As for `ctc.write_fov`.
+    """
     good = table[table["good"]]
     for column in sources.fovs[fov].features:
         values = good[[*TIDY[:3], column]].set_axis(TIDY, axis="columns")
