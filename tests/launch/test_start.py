@@ -1,6 +1,7 @@
 """What cannot be started is refused in one message, exit status 2, and nothing is written."""
 
 import os
+import threading
 
 import pytest
 from support.fake_slurm import FakeSlurm
@@ -8,9 +9,16 @@ from support.movies import config, file_bytes, listing, write_config
 
 from pyama_dask.launch import local, network
 from pyama_dask.runs import driver
+from pyama_dask.runs.compilation import compile_kernels
 
 SLURM = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "01:00:00", "dashboard": "127.0.0.1:0"}
 LOCAL = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled():
+    """Compile the kernels before, as the first run of an environment says so and logs it."""
+    compile_kernels({"uint16"}, lambda _: None, threading.Event())
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """A step of every scope is an entry of the table and its code: plan, loop, ledger and pools need no change."""
 
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -86,7 +88,7 @@ MINE = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def own_steps():
     """Steps of all scopes beside the seven."""
     vars(GRAPH).clear()
@@ -106,10 +108,18 @@ def movie(tmp_path_factory, data):
     return put_in_wells(as_czi(tmp_path_factory.mktemp("wells") / "movie.czi", data), WELLS)
 
 
+@pytest.fixture(scope="module")
+def whole(movie, own_steps, tmp_path_factory):
+    """Output of a run, to be read only."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    assert pyama_dask.run(config(movie, output)).exit_status == 0
+    return output
+
+
 @pytest.fixture
-def output(movie, tmp_path):
-    assert pyama_dask.run(config(movie, tmp_path / "out")).exit_status == 0
-    return tmp_path / "out"
+def output(whole, tmp_path):
+    """A copy of it to go on with."""
+    return Path(shutil.copytree(whole, tmp_path / "out"))
 
 
 def keys_done(output, entries_before):
@@ -214,9 +224,17 @@ def test_on_workers_wells_wait_for_their_fovs(movie, output, tmp_path):
     assert keys[-1] == GRAPH.kind_of["plates.fovs"] + "-fov003"
 
 
-def test_parts_that_need_resources_run_where_these_are(movie, tmp_path):
+@pytest.fixture
+def with_resources():
+    """The chain needs a resource of workers."""
     vars(GRAPH).clear()
     GRAPH.__init__((*PARTS, *(replace(part, resources={"SUMS": 1}) for part in MINE[:2])))
+    yield
+    vars(GRAPH).clear()
+    GRAPH.__init__((*PARTS, *MINE))
+
+
+def test_parts_that_need_resources_run_where_these_are(with_resources, movie, tmp_path):
     changes = {"params.fovs": "0"}
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
         cancel = threading.Event()
