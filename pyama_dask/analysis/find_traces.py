@@ -54,19 +54,19 @@ def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
     if state["status"] == "failed" and ("extract" in left or not left):
         return Source(fov, directory, problem=f"failed: {state['reason']}")
     if "extract" in left:
-        problem = f"is {state['status']} (left: {', '.join(left)}); run it to the end, then try again"
+        problem = f"is {state['status']} (left: {', '.join(left)}). Fix: finish the run, then try again"
         return Source(fov, directory, problem=problem)
     recorded = recorded_traces(ledger, fov)
     found = MISSING if recorded is None else fault(output / recorded[0], recorded[1], deep=True)
     if recorded is None or found == MISSING:
         return Source(fov, directory, problem="its traces CSV is missing. Fix: run 'pyama-dask verify', then run again")
     remedy = "to restore it, run 'pyama-dask verify --deep', then run again"
-    notes = [f"its traces CSV is not as the run wrote it: {found}; {remedy}"] if found else []
+    notes = [f"its traces CSV has changed since the run: {found}. Fix: {remedy}"] if found else []
     if state["other_frames"]:
-        notes.append(f"processed from frames {state['other_frames']}, and not those of the last run")
+        notes.append(f"processed from frames {state['other_frames']}, not those of the last run")
     elif state["other_settings"]:
         notes.append("processed with other settings than the last run")
-    notes += [f"has its traces, but is not complete (left: {', '.join(left)})"] if left else []
+    notes += [f"has traces, but these steps are unfinished: {', '.join(left)}"] if left else []
     return Source(fov, directory, (TraceFile.of(output / recorded[0]),), notes=tuple(notes))
 
 
@@ -79,13 +79,19 @@ def _of_older(output: Path) -> list[Source]:
     if interval is not None and not (is_number and 0 < interval < float("inf")):
         raise TableError(f"{path}: params.frame_interval: must be minutes, such as 10, not {quoted(interval)}")
     if str(units).lower() not in MINUTES:
-        raise TableError(f"{path}: time_units: {quoted(units)} is not known; known are ms, s, min, h, d")
-    remedy = f"say the minutes between frames as 'frame_interval' of 'params' in {path}, or add the column"
+        raise TableError(f"{path}: time_units: {quoted(units)} is not a unit of time. Fix: use one of ms, s, min, h, d")
+    remedy = f"set params.frame_interval in {path} to the minutes between frames, or add the column"
     found = []
     for fov in results.files:
         files = [TraceFile.of(file, channel) for channel, file in results.originals(fov)]
         gone = [file.path.name for file in files if not file.path.exists()]
-        problem = f"{RESULTS} lists no traces of it" if not files else f"{', '.join(gone)}: not there" if gone else None
+        problem = (
+            f"{RESULTS} lists no traces for it"
+            if not files
+            else f"files are missing: {', '.join(gone)}"
+            if gone
+            else None
+        )
         found.append(
             Source(
                 fov, output / fov_name(fov), tuple(files), problem, interval=interval,
@@ -116,7 +122,7 @@ class Frames:
 
 
 def known_frames(output: Path) -> Frames:
-    """Image sizes, as far as the run's config tells."""
+    """Image sizes and pixel size from the run's config, if it has them."""
     try:
         metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
         shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}
@@ -127,7 +133,7 @@ def known_frames(output: Path) -> Frames:
 
 
 def _stored_shape(images: Path) -> tuple[int, int] | None:
-    """(H, W) of the first array at full resolution that a FOV has."""
+    """(H, W) of a FOV's first array at full resolution."""
     for document in sorted(images.glob("*/0/zarr.json")):
         if not is_group(document.parents[1].name):
             continue

@@ -122,25 +122,25 @@ def fit_traces(
     """
     config = _as_config(config)
     model = config.chosen()
-    once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # whatever it is called beside
+    once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # each file under its first name
     sources = {path: _place(path, model, directory) for path in reversed(once.values()) if not is_fitted(path)}
     if not sources:
-        why = ": all files hold fits; give the tables that they are of" if files else ""
-        raise ConfigError(f"no table to fit{why}")
-    if len(set(sources.values())) < len(sources):
-        raise ConfigError("two tables of one name would have the same file of fits; fit them one by one")
+        why = ": all files hold fits" if files else ""
+        raise ConfigError(f"no table to fit{why}. Fix: pass tables of traces")
+    if twice := [path for path, count in Counter(sources.values()).items() if count > 1]:
+        raise ConfigError(f"{twice[0]}: two tables would have their fits in this file. Fix: fit them one by one")
     for path in sources.values():
         check_names(path.parent, [path.name])
         check_free(path.parent, [path.name], force=force)
     tables = {path: _read(path, config) for path in sources}
-    warnings = [f"{path}: holds fits, and is left out" for path in map(Path, files) if is_fitted(path)]
+    warnings = [f"{path}: holds fits and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
     with _map_for(config.cluster, client, tables, next(iter(sources.values())).parent) as batch_map:
         for path, fits in _fit_tables(batch_map, tables, config, progress, cancel or threading.Event()):
             written[path] = _write(path, sources[path], tables[path], fits, config, model, force)
     if len(written) < len(tables):
-        raise CancelledError(f"cancelled; {len(written)} of {len(tables)} tables are fitted, and written")
+        raise CancelledError(f"cancelled: {len(written)} of {len(tables)} tables were fitted and written")
     return FitReport(model.name, tuple(written[path] for path in tables), tuple(warnings))
 
 
@@ -181,7 +181,7 @@ def _map_for(
 
 @dataclass(frozen=True)
 class _Fitter:
-    """Fits some cells; travels to workers, which find the model there."""
+    """Function that fits one batch; workers load the model by its name."""
 
     config: FitConfig
 
@@ -191,13 +191,13 @@ class _Fitter:
 
 
 def _bounds(traces: Traces) -> list[int]:
-    """Cells at which batches begin and end; they are the same wherever they are done, and by how many workers."""
+    """Cells at which batches begin and end; they depend on the table only, not on the workers."""
     step = max(1, SAMPLES // max(1, traces.values.shape[1]))
     return [*range(0, max(1, len(traces.values)), step), len(traces.values)]
 
 
 def _batches(traces: Traces) -> Iterator[Batch]:
-    """Hours and values of some cells at a time."""
+    """Yield the hours and values of each batch."""
     for first, last in pairwise(_bounds(traces)):
         yield traces.hours if len(traces.hours) == 1 else traces.hours[first:last], traces.values[first:last]
 
@@ -209,7 +209,7 @@ def _fit_tables(
     progress: Progress | None,
     cancel: threading.Event,
 ) -> Iterator[tuple[Path, Fits]]:
-    """Fits of each table when it is through."""
+    """Yield each table with its fits when all its cells are fitted."""
     places = [(path, k) for path, traces in tables.items() for k in range(len(_bounds(traces)) - 1)]
     left, done = Counter(path for path, _ in places), dict[tuple[Path, int], Fits]()
     through, total = 0, sum(len(traces.cells) for traces in tables.values())

@@ -22,7 +22,7 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 def _unit(name: str) -> str:
     if name.lower() not in MINUTES:
-        raise ValueError("is no unit of time that is known; use one of ms, s, min, h, d")
+        raise ValueError("is not a unit of time. Fix: use one of ms, s, min, h, d")
     return name
 
 
@@ -66,7 +66,7 @@ class FitConfig(base.Model):
         model = find_model(self.model).changed(changes)
         if not model.fitted.size:
             raise ConfigError(
-                f"parameters: all of {model.name} are fixed ({', '.join(model.names)}); let one be fitted"
+                f"parameters: all of {model.name} are fixed ({', '.join(model.names)}). Fix: leave one to be fitted"
             )
         return model
 

@@ -115,7 +115,7 @@ def write_fitted(path: str | Path, fitted: Fitted) -> None:
         If the path exists and holds no fits.
     """
     if Path(path).exists() and not is_fitted(path):
-        raise TableError(f"{path}: is there already, and holds no fits; move it away, or name another folder")
+        raise TableError(f"{path}: already exists and holds no fits. Fix: move it away, or choose another folder")
     about = dump_yaml(dict(fitted.about), width=10_000, default_flow_style=None)
     head = "".join(f"# {line}\n" for line in about.splitlines())
     rows = fitted.table.to_csv(index=False, lineterminator="\n", na_rep="")
@@ -133,19 +133,19 @@ def read_fitted(path: str | Path) -> Fitted:
     import pandas as pd  # noqa: PLC0415
 
     if Path(path).exists() and not is_fitted(path):
-        raise TableError(f"{path}: holds no fits; 'pyama-dask fit' writes them")
+        raise TableError(f"{path}: holds no fits. Fix: pass a file that 'pyama-dask fit' has written")
     read = CsvText.read(path, {})
     comments = "\n".join(line[2:] for line in read.comments[1:])
-    about = parse_yaml(comments, f"{path}: the comments in front are not as they were written")
+    about = parse_yaml(comments, f"{path}: the comments at the top are damaged")
     if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
-        read.refuse("the comments in front are not whole, which say what was fitted")
+        read.refuse("the comments at the top, which describe the fit, are incomplete. Fix: fit the table again")
     read.needs(*(name for name in _FIRST if name != "grade"), *_LAST)
     table = pd.DataFrame({name: _column(read, name) for name in read.names})
     if "grade" not in table:  # earlier versions did not write it
         try:
             table.insert(_FIRST.index("grade"), "grade", grades(table, about["parameters"]))
         except (LookupError, TypeError, AttributeError):
-            read.refuse("the comments in front do not give the bounds of each parameter; fit the table again")
+            read.refuse("the comments at the top lack bounds of a parameter. Fix: fit the table again")
     return Fitted(table, about)
 
 
@@ -172,7 +172,7 @@ def source_of(path: Path, fitted: Fitted) -> Path:
     """
     source = path.parent / str(fitted.about.get("input", ""))
     if not source.is_file():
-        raise TableError(f"{path}: is of {quoted(source.name)}, which is not beside it any more; put it there")
+        raise TableError(f"{path}: its table {quoted(source.name)} is missing from this folder. Fix: put it back")
     return source
 
 

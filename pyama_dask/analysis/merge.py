@@ -123,7 +123,7 @@ def _of_before(place: Path, files: Collection[Path]) -> Iterator[str]:
     others = [path.name for path in sorted(place.glob("*_ch_*.csv")) if path not in files and not is_fitted(path)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        yield f"{place}: has tables that are not of this merge: {', '.join(others[:3])}{more}; remove them"
+        yield f"{place}: holds tables of earlier merges: {', '.join(others[:3])}{more}. Fix: remove them"
 
 
 def given_samples(samples: str | Path | Samples | Mapping[str, Any]) -> Samples:
@@ -142,7 +142,9 @@ def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> di
         for path in found[sample].values():
             other = owners.setdefault(path.name.casefold(), sample)
             if other != sample:
-                raise ConfigError(f"samples {other!r} and {sample!r} would both have {path.name}; rename one")
+                raise ConfigError(
+                    f"samples {other!r} and {sample!r} would both have the file {path.name}. Fix: rename one"
+                )
     return found
 
 
@@ -178,6 +180,6 @@ def _merge_one(
         everything.add(table.assign(sample=sample))
     if not rows:
         raise OutputError(
-            f"{sources.output}: sample {sample!r} has no trace that is good, in FOV {as_ranges(fovs)}; take it out"
+            f"{sources.output}: sample {sample!r} has no good rows in FOV {as_ranges(fovs)}. Fix: remove it"
         )
     return MergedSample(sample, tuple(fovs), tuple(fov for fov in wanted if fov not in fovs), cells, rows)

@@ -29,6 +29,9 @@ from pyama_dask.store.layout import AXES, IMAGES, is_group
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import fov_name
 
+_FINISH = "finish the run ('pyama-dask status' shows its progress)"
+"""Remedy for missing results, in messages."""
+
 
 def open_output(directory: str | Path) -> Output:
     """Open the output directory of a run.
@@ -40,7 +43,9 @@ def open_output(directory: str | Path) -> Output:
     """
     path = Path(directory)
     if not (path / "processing_config.yaml").exists():
-        raise OutputError(f"{path}: holds no results of pyama_dask (no processing_config.yaml)")
+        raise OutputError(
+            f"{path}: holds no results of pyama_dask (no processing_config.yaml). Fix: pass the output of a run"
+        )
     return Output(path)
 
 
@@ -123,13 +128,10 @@ class Fov:
         path, tiles = group / str(level), group / "tiles"
         rebuilt = level == 0 and tiles.exists() and not path.exists()
         if channel not in self.channels or not (rebuilt or path.exists()):
-            raise OutputError(
-                f"{path}: is not there; FOV {self.index} has {', '.join(self.channels)} at levels 0 and 1"
-            )
+            raise OutputError(f"{path}: does not exist. Fix: choose one of {', '.join(self.channels)}, at level 0 or 1")
         if absent := missing_frames(tiles if rebuilt else path):
             warnings.warn(
-                f"FOV {self.index}: {len(absent)} frames of {channel} are not there yet and read as 0; "
-                "'pyama-dask status' says how far the FOV is",
+                f"FOV {self.index}: {len(absent)} frames of {channel} are missing and read as 0. Fix: {_FINISH}",
                 ResultsWarning,
                 stacklevel=2,
             )
@@ -165,7 +167,7 @@ class Fov:
             If the cell was not kept.
         """
         if cell not in self.cells:
-            raise OutputError(f"{self.directory}: has no cell {cell}; it has {len(self.cells)} others")
+            raise OutputError(f"{self.directory}: has no cell {cell}. Fix: choose one of its {len(self.cells)} cells")
         row = self.cells.index(cell)
         products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
         crops = {
@@ -178,8 +180,7 @@ class Fov:
         found = next((path for name in CELLS.values() if (path := self.directory / name).exists()), None)
         if found is None:
             raise OutputError(
-                f"{self.directory}: has no crops of cells; 'pyama-dask status' says how far the FOV is, and "
-                "'storage.cells' in processing_config.yaml whether there are to be any"
+                f"{self.directory}: has no crops of cells. Fix: {_FINISH}, or turn on storage.cells and run again"
             )
         return ZipStore(found, read_only=True) if found.suffix == ".zip" else found
 
@@ -208,7 +209,7 @@ class Output:
     def __getitem__(self, fov: int) -> Fov:
         """Open a FOV by its number in the movie."""
         if fov not in self.fovs:
-            raise OutputError(f"{self.directory}: has no FOV {fov}")
+            raise OutputError(f"{self.directory}: has no FOV {fov}. Fix: choose one of its {len(self.fovs)} FOVs")
         return Fov(self.directory / fov_name(fov))
 
     @cached_property
@@ -236,14 +237,15 @@ class Output:
         return read_status(self.directory)
 
     def traces(self) -> pd.DataFrame:
-        """Read the traces of all FOVs that have traces, as one table."""
+        """Read the traces of all FOVs that have any, as one table."""
         ledger = Ledger(self.directory / LEDGER)
         fovs = [fov for fov in self.fovs if recorded_traces(ledger, fov)]
         if not fovs:
-            raise OutputError(f"{self.directory}: has no traces yet; 'pyama-dask status' says how far it is")
+            raise OutputError(f"{self.directory}: has no traces yet. Fix: {_FINISH}")
         if any(fov["other_settings"] for fov in self.status()["fovs"]):
             warnings.warn(
-                f"{self.directory}: not all FOVs were processed with the same settings; 'pyama-dask status' says which",
+                f"{self.directory}: FOVs were processed with different settings ('pyama-dask status' shows which). "
+                "Fix: run again",
                 ResultsWarning,
                 stacklevel=2,
             )
@@ -254,7 +256,7 @@ def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
     """Read the recorded traces of a FOV, and warn if the file has changed since."""
     recorded = recorded_traces(ledger, fov)
     if recorded is None:
-        raise OutputError(f"{output}: FOV {fov} has no traces; 'pyama-dask status' says how far it is")
+        raise OutputError(f"{output}: FOV {fov} has no traces. Fix: {_FINISH}")
     path = output / recorded[0]
     if found := fault(path, recorded[1], deep=True):
         said = f"{path}: {found}. Fix: run 'pyama-dask verify --deep', then run again"

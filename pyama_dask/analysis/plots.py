@@ -94,8 +94,8 @@ def plot_fits(
 ) -> Drawn:
     """Draw traces with their fits, the parameters by sample, and the quality of the fits.
 
-    Each file gives a figure ``{stem}_traces``: all traces, and a selection of cells with their fits, evenly spaced
-    from best to worst. The fits of one feature and model give ``{feature}_{model}_parameters``, the distributions of
+    Each file yields a figure ``{stem}_traces``: all traces, and a selection of cells with their fits, evenly spaced
+    from best to worst. The fits of one feature and model yield ``{feature}_{model}_parameters``, the distributions of
     the fitted parameters by sample, and ``{feature}_{model}_quality``, the shares of good, fair and poor fits and of
     those with a parameter at a bound.
 
@@ -120,13 +120,15 @@ def plot_fits(
         If a figure cannot be written, or would overwrite another file.
     """
     if unknown := [name for name in formats if name not in FORMATS]:
-        raise ConfigError(f"{unknown[0]!r} is no format that figures are written in; choose of {', '.join(FORMATS)}")
-    if not files or not 1 <= cells <= MOST:
-        raise ConfigError(f"give a table of traces or fits at least, and from 1 cell to {MOST} to draw one by one")
+        raise ConfigError(f"formats: {unknown[0]!r} is not a format of figures. Fix: choose from {', '.join(FORMATS)}")
+    if not files:
+        raise ConfigError("no table to draw. Fix: pass tables of traces or fits")
+    if not 1 <= cells <= MOST:
+        raise ConfigError(f"cells: must be from 1 to {MOST}, not {cells}")
     tables = _read(list(map(Path, files)))
     stems = Counter(table.path.stem for table in tables)
     if twice := next((stem for stem, count in stems.items() if count > 1), None):
-        raise ConfigError(f"two files are called {twice}, and their figures would be, too; draw them one by one")
+        raise ConfigError(f"{twice}: two files have this name, so their figures would, too. Fix: draw them one by one")
     place = Path(directory) if directory is not None else tables[0].path.parent / "plots"
     figures: dict[str, Callable[[], Figure]] = {
         f"{table.path.stem}_traces": partial(_traces_figure, table, cells) for table in tables
@@ -170,15 +172,15 @@ def _read(files: Sequence[Path]) -> list[_Table]:
 
 
 def _by_cell(path: Path, fitted: Fitted, traces: Traces) -> Fitted:
-    """Fits in the order of the traces that they are of; refuses fits of other cells."""
+    """Fits in the order of their traces; refuses fits of other cells."""
     ordered = fitted.table.sort_values(["fov", "cell"], kind="stable", ignore_index=True)
     if not np.array_equal(ordered[["fov", "cell"]].to_numpy(), np.stack([traces.fovs, traces.cells], axis=1)):
-        raise TableError(f"{path}: is of other cells than {fitted.about['input']} has now; fit that again")
+        raise TableError(f"{path}: {fitted.about['input']} has other cells now. Fix: fit it again")
     return replace(fitted, table=ordered)
 
 
 def _model_of(path: Path, fitted: Fitted) -> tuple[Model | None, list[str]]:
-    """Model of fits, if it is there still, and what is to be said of it."""
+    """Model of fits, None if it is not available any more, and warnings."""
     recorded = str(fitted.about["model"])
     name = recorded.rpartition("@")[0] or recorded
     try:
@@ -186,8 +188,10 @@ def _model_of(path: Path, fitted: Fitted) -> tuple[Model | None, list[str]]:
     except ConfigError as error:
         return None, [f"{path.name}: drawn without the curves of its fits: {error}"]
     if set(model.names) != set(fitted.parameters):
-        return None, [f"{path.name}: drawn without the curves of its fits: model {name} has other parameters now"]
-    return model, [] if now == recorded else [f"{path.name}: model {name} was changed since these fits were made"]
+        return None, [f"{path.name}: drawn without the curves of its fits: model {name} has different parameters now"]
+    return model, [] if now == recorded else [
+        f"{path.name}: model {name} has changed since these fits. Fix: fit the table again"
+    ]
 
 
 def _by_model(tables: Sequence[_Table]) -> dict[str, list[tuple[str, Fitted]]]:
@@ -198,7 +202,9 @@ def _by_model(tables: Sequence[_Table]) -> dict[str, list[tuple[str, Fitted]]]:
             model = str(table.fitted.table["model"].iloc[0])
             name = "_".join(filter(None, (table.measured, model)))
             if any(of.parameters != table.fitted.parameters for _, of in groups[name]):
-                raise ConfigError(f"{table.path}: its {model} has other parameters than that of others; draw it alone")
+                raise ConfigError(
+                    f"{table.path}: its {model} has different parameters from other files. Fix: draw it alone"
+                )
             groups[name].append((table.sample, table.fitted))
     return groups
 
@@ -231,7 +237,7 @@ def _chosen(table: _Table, cells: int) -> list[int]:
 
 
 def _evenly(count: int, wanted: int) -> npt.NDArray[np.intp]:
-    """Some of so many things, the first and the last among them, evenly chosen."""
+    """Indices of evenly spaced items, with the first and the last one."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.intp))
 
 
@@ -253,7 +259,7 @@ def _draw_all(axes: Axes, table: _Table) -> None:
 
 
 def _quartiles(hours: Array, values: Array) -> tuple[Array, Array, Array, Array]:
-    """Mean times of the samples in stretches of time, and median and quartiles of them."""
+    """Mean time, median and quartiles of the samples in each interval of time."""
     there = np.isfinite(values) & np.isfinite(hours)
     times, samples = hours[there], values[there]
     stretches = min(60, hours.shape[1])
@@ -293,7 +299,7 @@ def _draw_one(axes: Axes, table: _Table, cell: int) -> None:
 
 
 def _parameters_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
-    """Box and cells of each fitted parameter, by sample; of the fits that converged."""
+    """Boxes and cells of each fitted parameter, by sample; for converged fits."""
     first = samples[0][1]
     names = [name for name in first.parameters if name not in first.fixed]
     figure, grid, turned = _beside_or_below(len(names), [sample for sample, _ in samples])
@@ -308,7 +314,7 @@ def _parameters_figure(samples: Sequence[tuple[str, Fitted]]) -> Figure:
 
 
 def _beside_or_below(count: int, samples: Sequence[str]) -> tuple[Figure, Sequence[Axes], int]:
-    """Figure with axes beside each other; below each other, names turned, where names are many or long."""
+    """Figure with axes side by side; stacked, with rotated names, if there are many or long names."""
     if len(samples) <= FEW and max(map(len, samples)) <= SHORT:
         figure = Figure(figsize=(1.6 + count * (0.8 + 0.5 * len(samples)), 3.2), layout="constrained")
         return figure, list(np.atleast_1d(figure.subplots(1, count))), 0

@@ -103,12 +103,14 @@ def read_processing_results(path: str | Path) -> ProcessingResults:
     document = _yaml(path)
     results = document.get("results_paths", document.get("results"))
     if not isinstance(results, dict):
-        raise TableError(f"{path}: has no 'results_paths' and no 'results' by FOV; it is no processing_results.yaml")
+        raise TableError(
+            f"{path}: has neither 'results_paths' nor 'results' by FOV. Fix: restore the file, or remove it"
+        )
     root = document.get("output_dir")
     files: dict[int, Files] = {}
     for fov, products in results.items():
         if not str(fov).isdigit() or not isinstance(products or {}, dict):
-            raise TableError(f"{path}: results of {quoted(fov)}: must be files by product, of a FOV that is a number")
+            raise TableError(f"{path}: results of {quoted(fov)}: must map the number of a FOV to files by product")
         where = f"{path}: FOV {fov}"
         files[int(fov)] = {
             name: tuple(
@@ -155,7 +157,9 @@ def write_processing_results(path: str | Path, results: ProcessingResults) -> No
 def _yaml(path: Path) -> dict[str, Any]:
     document = parse_yaml(read_text(path), f"{path}: is not YAML")
     if not isinstance(document, dict):
-        raise TableError(f"{path}: must hold keys such as 'channels:'; it is of another program, or damaged")
+        raise TableError(
+            f"{path}: must hold keys such as 'channels:'. Fix: restore it; it is damaged or of another program"
+        )
     return document
 
 
@@ -197,7 +201,9 @@ def _channels(document: Mapping[str, Any], path: Path) -> list[tuple[str, int, t
         if isinstance(one, dict):
             channel, names = one.get("channel"), one.get("features")
         if channel is None or not _is_channel(channel):
-            raise TableError(f"{path}: channels.{kind}: {quoted(one)} is no channel; give its number, as in 'fl: [1]'")
+            raise TableError(
+                f"{path}: channels.{kind}: {quoted(one)} is not a channel. Fix: give its number, as in 'fl: [1]'"
+            )
         elsewhere: Any = document.get(f"{kind}_features") or ()
         if names is None:
             names = (

@@ -140,11 +140,11 @@ def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.
         traces, shape = sources.read(fov), sources.shape(fov)
         found.append(cell_quality(traces, shape, limits))
         if not set(_BOX) <= set(traces):
-            unknown.append((fov, "has no boxes; cells that touch the border or merge are not looked for"))
+            unknown.append((fov, "has no boxes, so cells that touch the border or merge are not flagged"))
         elif shape is None:
-            unknown.append((fov, "the size of its images is not known; cells that touch the border are not looked for"))
+            unknown.append((fov, "the size of its images is unknown, so cells that touch the border are not flagged"))
         if _areas(traces) is None:
-            unknown.append((fov, "has no areas and no boxes; jumps are not looked for"))
+            unknown.append((fov, "has neither areas nor boxes, so jumps are not flagged"))
     sources.say(grouped(unknown))
     return pd.concat(found, ignore_index=True)
 
@@ -260,7 +260,7 @@ def merging_rows(frame: Numbers, boxes: Floats, follows: Mask, overlap: float) -
     n = len(frame)
     merging = np.zeros(n, bool)
     gone = np.flatnonzero(~np.r_[follows[1:], False][:n] & (frame < frame.max(initial=0)))
-    rows = np.r_[np.arange(n), gone]  # a cell that is not seen any more stands once more, in the frame after
+    rows = np.r_[np.arange(n), gone]  # a cell that disappears is repeated in the next frame
     first, second = _overlapping(np.r_[frame, frame[gone] + 1], boxes[rows])
     shared, areas = _intersections(boxes[rows[first]], boxes[rows[second]]), _sizes(boxes[rows])
     ended = np.arange(len(rows)) >= n

@@ -26,15 +26,15 @@ _SPARE = 40
 
 
 def _file_name(name: str) -> str:
-    """Refuse what cannot be part of the name of a file on any disk."""
+    """Refuse text that cannot be part of a file name on every system."""
     if not name.strip() or name != name.strip():
-        raise ValueError("must be text that does not begin or end with a space, as files are named by it")
+        raise ValueError("must be text without spaces at its ends, as it becomes part of file names")
     if found := re.search(r'[\x00-\x1f\x7f\ud800-\udfff/\\:*?"<>|]', name):
-        raise ValueError(f"holds {found[0]!r}, which names of files cannot have; use letters, digits, - and _")
+        raise ValueError(f"holds {found[0]!r}, which file names cannot have. Fix: use letters, digits, - and _")
     if name[0] == ".":
-        raise ValueError("begins with a point, which hides files")
+        raise ValueError("begins with a dot, which hides files")
     if len(os.fsencode(name)) > LONGEST_NAME - _SPARE:
-        raise ValueError(f"is longer than names of files can be; use at most {LONGEST_NAME - _SPARE} letters")
+        raise ValueError(f"is too long for a file name. Fix: use at most {LONGEST_NAME - _SPARE} letters")
     return name
 
 
@@ -121,4 +121,4 @@ def _not_in_one(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[t
         if not names:
             yield fov, "in no sample"
         elif len(names) > 1:
-            yield fov, f"in more than one sample, and in the tables of each: {', '.join(names)}"
+            yield fov, f"in several samples, and in the tables of each: {', '.join(names)}"

@@ -58,7 +58,7 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.plain(name)
     values = read.numbers(name, empty=name != "time")
     if name in _PLACES:
-        read.refuse_rows(np.abs(values) > LARGEST, name, "is not a place in an image")
+        read.refuse_rows(np.abs(values) > LARGEST, name, "is not a position in an image")
     return values
 
 
@@ -68,7 +68,7 @@ def _fov_of(path: Path) -> int:
         if found := re.findall(r"fov_?(\d{1,9})", name):
             return int(found[-1])
     raise TableError(
-        f"{path}: has no column 'fov', and its name tells of none; call it as in 'movie_fov_003_traces.csv'"
+        f"{path}: has no column 'fov' and no FOV in its name. Fix: name it as in 'movie_fov_003_traces.csv'"
     )
 
 
@@ -76,7 +76,7 @@ def _times(read: CsvText, frames: npt.NDArray[Any], minutes: float | Mapping[int
     if not isinstance(minutes, Mapping):
         return frames * float(minutes)
     known = np.array([frame in minutes for frame in frames.tolist()], bool)
-    read.refuse_rows(~known, "frame", "is one whose time is not known")
+    read.refuse_rows(~known, "frame", "is a frame without a known time")
     return np.array([minutes[frame] for frame in frames.tolist()], float)
 
 
@@ -198,7 +198,7 @@ def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
     begins[1:] = (fov[1:] != fov[:-1]) | (cell[1:] != cell[:-1])
     if (twice := ~begins[1:] & (time[1:] == time[:-1])).any():
         at = int(np.argmax(twice))
-        raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at time {time[at]:g}; a table has one")
+        raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at time {time[at]:g}. Fix: keep one")
     return ordered, np.flatnonzero(begins)
 
 
@@ -232,17 +232,17 @@ def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
     first, *others = read.names
     if first not in ("", "time", "Time"):
         read.refuse(
-            f"begins with a column {quoted(first)}; tables for analysis are 'time,fov,cell,value', or begin with "
-            "'time'; 'pyama-dask merge' makes them from traces"
+            f"begins with a column {quoted(first)}, unlike tables for analysis (time,fov,cell,value, or a first column "
+            "time). Fix: merge traces with 'pyama-dask merge'"
         )
     cells = []
     for name in others:
         found = _CELL.fullmatch(name)
         if found is None:
-            read.refuse(f"column {quoted(name)} is no cell; cells are called as in 'fov_003_cell_12'")
+            read.refuse(f"column {quoted(name)} is not a cell. Fix: name it as in 'fov_003_cell_12'")
         cells.append((int(found[1] or 0), int(found[2])))
     if twice := [name for name, cell in zip(others, cells, strict=True) if cells.count(cell) > 1]:
-        read.refuse(f"columns {', '.join(twice)} are the same cell; keep one")
+        read.refuse(f"columns {', '.join(twice)} are the same cell. Fix: keep one")
     values = [read.numbers(name, empty=True) for name in others]
     times = _in_units(read, read.numbers(first, empty=False), units, unsaid)
     return _wide_frame(times, cells, np.array(values, float).reshape(len(others), len(times)).T)
@@ -268,16 +268,18 @@ def _comment(units: str) -> str:
 
 def _minutes_of(units: str) -> float:
     if units.strip().lower() not in MINUTES:
-        raise TableError(f"{quoted(units)}: is no unit of time that is known; use one of ms, s, min, h, d")
+        raise TableError(f"{quoted(units)}: is not a unit of time. Fix: use one of ms, s, min, h, d")
     return MINUTES[units.strip().lower()]
 
 
 def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | None) -> npt.NDArray[np.float64]:
     said = [found[1] for line in read.comments if (found := _UNITS.fullmatch(line))] or [unsaid or ""]
     if not said[0]:
-        read.refuse("does not say what its times are in; put a line '# Time units: min' in front, if they are minutes")
+        read.refuse(
+            "does not state the units of its times. Fix: begin it with a line '# Time units: min', if they are minutes"
+        )
     if unknown := [name for name in said if name.lower() not in MINUTES]:
-        read.refuse(f"has times in {quoted(unknown[0])}, which is not known; known are ms, s, min, h, d")
+        read.refuse(f"has times in {quoted(unknown[0])}, which is not a unit of time. Fix: use one of ms, s, min, h, d")
     if len({MINUTES[name.lower()] for name in said}) > 1:
         read.refuse(f"has contradicting lines '# Time units: ...' in front: {', '.join(said)}. Fix: keep the right one")
     theirs, ours = MINUTES[said[0].lower()], _minutes_of(units)

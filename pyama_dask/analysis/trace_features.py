@@ -53,7 +53,9 @@ def detect_events(
         If a cell has two values at one time.
     """
     if not threshold > 0 or not drift >= 0 or baseline < 1:
-        raise ConfigError(f"threshold {threshold}, drift {drift}, baseline {baseline}: must be above 0, from 0, from 1")
+        raise ConfigError(
+            f"threshold {threshold}, drift {drift}, baseline {baseline}: must be above 0, at least 0, at least 1"
+        )
     found = [
         (fov, cell, times[k], size, total)
         for fov, cell, times, values in _traces(table)
@@ -128,7 +130,7 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
         If a cell has two values at one time.
     """
     if baseline < 1 or hold < 1:
-        raise ConfigError(f"hold {hold}, baseline {baseline}: must be whole numbers from 1")
+        raise ConfigError(f"hold {hold}, baseline {baseline}: must be at least 1")
     found = []
     for fov, cell, times, values in _traces(table):
         if len(values) < baseline + hold:
@@ -156,12 +158,12 @@ def normalised_by_area(table: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame
     key = ["time", "fov", "cell"]
     found = areas.set_index(key)["value"]
     if not found.index.is_unique:
-        raise TableError("areas: a cell has two values at one time; give the table of one sample and channel")
+        raise TableError("areas: a cell has two values at one time. Fix: pass the table of one sample and channel")
     places = found.index.get_indexer(table.set_index(key).index)
     if (places < 0).any():
         row = table.iloc[int(np.argmax(places < 0))]
         raise TableError(
-            f"FOV {row['fov']:.0f}, cell {row['cell']:.0f} has no area at time {row['time']:g}; give the areas of "
+            f"FOV {row['fov']:.0f}, cell {row['cell']:.0f} has no area at time {row['time']:g}. Fix: pass the areas of "
             "the same sample, in the same units of time"
         )
     area = found.to_numpy(float)[places]

@@ -53,7 +53,7 @@ class Source:
     files: tuple[TraceFile, ...] = ()
     """One table for all channels, or one per channel."""
     problem: str | None = None
-    """Reason why its traces cannot be used; '' if they can."""
+    """Reason why its traces cannot be used; None if they can."""
     notes: tuple[str, ...] = ()
     """Warnings about usable traces."""
     interval: float | None = None
@@ -91,17 +91,16 @@ class Source:
             table = self._read(file)
             tables.append((file.path, table))
             if file.original and not _same_cells(table, self._in_minutes(read_traces_csv(file.original, minutes=0))):
-                said.append(
-                    f"{file.path.name} has rows that the traces have not, because they were regenerated. "
-                    "Fix: inspect them again"
-                )
+                said.append(f"{file.path.name} has rows that the regenerated traces lack. Fix: inspect them again")
         return (tables[0][1] if len(tables) == 1 else joined(tables)), said
 
     def _read(self, file: TraceFile) -> pd.DataFrame:
         has_times = "time" in file.columns
         table = read_traces_csv(file.path, channel=file.channel, minutes=None if has_times else self._times(file))
         if not (table["fov"] == self.fov).all():
-            raise TableError(f"{file.path}: has rows of another FOV than {self.fov}; put it where it belongs")
+            raise TableError(
+                f"{file.path}: has rows of another FOV than {self.fov}. Fix: move it to the folder of its FOV"
+            )
         return self._in_minutes(table) if has_times else table
 
     def _in_minutes(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -116,8 +115,7 @@ class Source:
             if self.interval is not None:
                 return self.interval
             raise TableError(
-                f"{file.path}: has no column 'time', and {images} does not say the times of the frames either; "
-                f"{self.remedy}"
+                f"{file.path}: has no column 'time', and {images} lacks the times of frames, too. Fix: {self.remedy}"
             ) from error
 
 
@@ -149,7 +147,7 @@ def joined(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
     last = next((name for name in ("frame", "time") if all(name in table for _, table in tables)), None)
     if last is None:
         raise TableError(
-            f"{tables[0][0]}: has no column in common with {tables[1][0].name}, 'frame' or 'time'; add one"
+            f"{tables[0][0]}: shares neither 'frame' nor 'time' with {tables[1][0].name}. Fix: add one of these columns"
         )
     key = ["fov", "cell", last]
     rows = pd.concat([table[key] for _, table in tables]).drop_duplicates().sort_values(key)
@@ -167,12 +165,12 @@ def joined(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
 
 
 def _agreeing(before: pd.Series[Any], values: pd.Series[Any], path: Path) -> pd.Series[Any]:
-    """The column, checked against earlier tables."""
+    """Values of a column, after a check against those of earlier tables."""
     differ = before.notna() & values.notna() & (before != values)
     if differ.any():
         (_, cell, when), name = differ.index[int(differ.to_numpy().argmax())], values.name
         raise TableError(
             f"{path}: cell {cell}, {differ.index.names[2]} {when:g}: {name} is {values[differ].iloc[0]}, but "
-            f"{before[differ].iloc[0]} in another table of the FOV; tables of one FOV must agree on what both have"
+            f"{before[differ].iloc[0]} in another table of the FOV. Fix: make both tables agree"
         )
     return values

@@ -50,9 +50,9 @@ class Sources:
         return known_frames(self.output)
 
     def problem(self, fov: int) -> str | None:
-        """Reason why a FOV has no usable traces; '' if it has."""
+        """Reason why a FOV has no usable traces; None if it has."""
         if fov not in self.fovs:
-            return f"the output has no such FOV, but {as_ranges(sorted(self.fovs))}"
+            return f"is not in the output, which has {as_ranges(sorted(self.fovs))}"
         return self.fovs[fov].problem
 
     def reasons(self, fovs: Iterable[int]) -> Iterator[str]:
@@ -105,10 +105,10 @@ class Sources:
             source = self.fovs[fov]
             yield from ((fov, note) for note in source.notes)
             for column in [name for name in features if name not in source.columns]:
-                yield fov, f"without {column}, which other FOVs have"
+                yield fov, f"lacks {column}, which other FOVs have"
             for column in source.others:
                 files = ", ".join(file.path.name for file in source.files if column in file.columns)
-                yield fov, f"column {quoted(column)} of {files} is no feature, and left out"
+                yield fov, f"column {quoted(column)} of {files} is not a feature and is left out"
 
 
 def grouped(said: Iterable[tuple[int, str]]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def read_traces_csv(
     read = CsvText.read(path, OLDER_NAMES)
     read.needs("cell")
     if not {"frame", "time"} & set(read.names):
-        read.refuse("has neither a column 'frame' nor 'time'; tables of traces have one of them at least")
+        read.refuse("has neither a column 'frame' nor 'time'. Fix: add one")
     columns = {name: _column(read, name) for name in read.names}
     if "fov" not in columns:
         columns["fov"] = np.full(len(read), _fov_of(read.path))
@@ -76,7 +76,7 @@ def read_traces_csv(
     order = [*(name for name in BASE_COLUMNS if name in columns), *(n for n in columns if n not in BASE_COLUMNS)]
     table = _frame({name: columns[name] for name in order})
     key = ["fov", "cell", "frame" if "frame" in columns else "time"]
-    read.refuse_rows(table.duplicated(key).to_numpy(), key[-1], "stands there a second time for the same cell")
+    read.refuse_rows(table.duplicated(key).to_numpy(), key[-1], "appears twice for the same cell")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Fitting a config to a movie: channels by index, every default filled in, everything checked that can be."""
+"""Resolution of a config for a movie: channels by index, all defaults filled in, all values checked."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     Raises
     ------
     ConfigError
-        If a channel, FOV, frame, plane, method or parameter does not exist; names the key.
+        If a channel, FOV, frame, plane, method or parameter does not exist; the message names the key.
     UnsupportedSourceError
-        If a chosen channel's pixels are of a type that would lose values.
+        If the pixel type of a chosen channel would lose values.
     """
     params, channels = config.params, config.channels
     pc = channels.pc and _resolve_channel(channels.pc, "channels.pc", "phase feature", metadata)
@@ -67,7 +67,7 @@ def shared_parameters() -> dict[str, list[str]]:
 
 
 def plugins(config: Config) -> list[str]:
-    """Say which code that is not the package's a config has run, each once: kind, name and file."""
+    """List the foreign code that a config runs, each once: kind, name and file."""
     params, channels = config.params, config.channels
     named = [("preprocessor", name) for name in params.preprocess]
     named += [("segmenter", params.segmentation_method), ("tracker", params.tracking_method)]
@@ -246,7 +246,7 @@ def _stamps(config: Config, metadata: Metadata, fov: int, frames: tuple[int, ...
 
 
 def _fault(stamps: npt.NDArray[np.float64], bad: list[int]) -> str:
-    """Problems with the stamps of some frames, in words."""
+    """Warnings about the stamps of some frames."""
     missing = [frame for frame in bad if not np.isfinite(stamps[frame])]
     others = sorted(set(bad).difference(missing))
     words = [f"{len(missing)} time stamps are missing ({_frames(missing)})"] if missing else []

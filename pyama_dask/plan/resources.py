@@ -12,18 +12,18 @@ from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20
-"""Memory of a worker that has not held a block: Python, the packages, compiled loops, tables of grey levels."""
+"""Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels."""
 GATHERING = 96 * 2**20
-"""Memory of the task that puts a FOV's tables and crops together, some at a time."""
+"""Memory of the task that joins a FOV's tables and crops, some at a time."""
 BLOCK_MEMORY = 512 * 2**20
-"""Most memory that ``block_frames: auto`` gives to one block."""
+"""Largest memory of one block with ``block_frames: auto``."""
 LONGEST_BLOCK = 16
 TASK_SECONDS = 60.0
 """Target duration of a task on a queue: long compared with the cost of sending it, short compared with a walltime."""
 SECONDS_A_MEGAPIXEL = 0.05
-"""Of a task with all steps, for each channel, where nothing was measured."""
+"""Assumed duration of a task with all steps, per channel, if nothing was measured."""
 BLOCKS_A_WORKER = 3
-"""Blocks that there should be for each worker, so that all have something to do until the end."""
+"""Smallest number of blocks per worker, so that all workers are busy until the end."""
 
 
 def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
@@ -79,13 +79,13 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int,
 
 
 def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:
-    """Bytes that methods hold in a task, whatever the number of frames."""
+    """Bytes that methods hold in a task, independent of the number of frames."""
     parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
     return sum(held.fixed + int(held.once * prod(shape)) for held in parts)
 
 
 def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None) -> int:
-    """Most frames that ``block_frames: auto`` gives to a block.
+    """Largest number of frames per block with ``block_frames: auto``.
 
     On a queue, as many as take about a minute, unless workers would run out of blocks before the end.
 

@@ -1,4 +1,4 @@
-"""Doing one block for real, to know what a whole run would take."""
+"""Calibration: process one block to predict the time and memory of a whole run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK
 
 TRIAL = Path(WORK) / "calibration"
-"""Directory in the output for the trial; removed when it is over."""
+"""Directory in the output for the trial, which is removed at its end."""
 
 
 def calibrate(
@@ -94,7 +94,7 @@ def _remove_trial(output: Path) -> None:
 
 
 def trial_of(plan: Plan) -> Config:
-    """Config of the trial: the first block of two FOVs for every worker, or two blocks of the only one."""
+    """Config of the trial: the first block of two FOVs per worker, or two blocks of a single FOV."""
     job, config = plan.job, plan.job.config
     able = [fov.fov for fov in plan.fovs if fov.tasks]
     if not able:

@@ -1,4 +1,4 @@
-"""Kernels are compiled once, in one process, before the workers of a run start; they load what it has kept."""
+"""Compilation of the kernels: once, in one process, before workers start, which then load the compiled code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-P", "-m", "pyama_dask.demo.first_run")
 """Compiles for the types of pixels that follow."""
 GLANCE = 0.1
-"""Seconds between looks at the process that compiles."""
+"""Seconds between checks of the subprocess that compiles."""
 
 
 def compile_kernels(types: Collection[str], say: Callable[[str], None], cancel: threading.Event) -> None:
-    """Compile the kernels, unless that was done before; several runs that start together do it once.
+    """Compile the kernels unless they are cached; of several runs that start together, one compiles.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _missing(folder: Path, types: Collection[str]) -> list[str]:
 
 
 def _stamp(folder: Path, dtype: str) -> Path:
-    """File that is there when the kernels are compiled, as they are now, for this machine's kind of processor."""
+    """File that marks the present kernels as compiled for this machine's processor."""
     sources = [(file.name, *file.stat()[6:9:2]) for file in sorted(Path(compiled.__file__).parent.glob("*.py"))]
     return folder / f"compiled-{digest(dtype, compiled.target(), sys.version, sources)}"
 
@@ -85,7 +85,7 @@ def _compile(types: list[str], cancel: threading.Event) -> None:
     Raises
     ------
     OSError
-        If it fails; says how.
+        If it fails; the message says how.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
     with subprocess.Popen(

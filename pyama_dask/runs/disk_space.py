@@ -1,4 +1,4 @@
-"""Room on the output's file system: what a run still needs of it, and what there is."""
+"""Free space on the output's file system, compared with what a run still needs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 
 USUAL = {"raw": 0.6, "labels": 0.05, "background": 0.5, "display": 0.3}
-"""Part of their size that arrays of movies of cells take on disk, by what they are."""
+"""Compressed fraction of an array's size in typical movies of cells, by role."""
 LEAST = {"raw": 0.2, "labels": 0.0, "background": 0.0, "display": 0.0}
-"""Part that they take at least: the noise of a camera does not compress away."""
+"""Smallest possible fraction, because the noise of a camera cannot be compressed."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that a run needs, and that there are."""
+    """Bytes that a run needs, and free bytes."""
 
     least: int
-    """It cannot do with less."""
+    """Bytes that it needs even with the best compression."""
     about: int
-    """Bytes that movies of cells usually take, without crops, whose number is not known."""
+    """Bytes for typical movies of cells, without crops, whose number is unknown."""
     free: int
     takes_files: bool
     """False if the file system allows no more files."""
@@ -41,10 +41,7 @@ class Room:
 
 
 def room(plan: Plan, ledger: Ledger) -> Room:
-    """Say how much the tasks of a plan write, and how much the output's file system takes.
-
-    What is to be replaced counts as free.
-    """
+    """Compare the bytes that the tasks of a plan write with the free space; files to be replaced count as free."""
     exists = next(folder for folder in (plan.job.output, *plan.job.output.parents) if folder.exists())
     replaced = sum(
         size
@@ -62,16 +59,16 @@ def room(plan: Plan, ledger: Ledger) -> Room:
 
 
 def check_room(plan: Plan, ledger: Ledger) -> list[str]:
-    """Refuse to begin what cannot fit.
+    """Refuse a run that cannot fit.
 
     Returns
     -------
-    Warnings: of what may not fit.
+    Warning if the run may not fit.
 
     Raises
     ------
     OutputError
-        If there is less room than pixels need that cannot be compressed to less.
+        If the pixels cannot fit even with the best compression.
     """
     there = room(plan, ledger)
     if there.free >= there.about:
@@ -85,12 +82,12 @@ def check_room(plan: Plan, ledger: Ledger) -> list[str]:
 
 @contextmanager
 def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
-    """Say of a disk that is found full inside the block how much is still to be written, and free.
+    """Add needed and free bytes to the message of a disk-full error inside the block.
 
     Raises
     ------
     DiskError
-        Instead of the error that a write has raised.
+        If a write in the block finds the disk full; it replaces the original error.
     """
     try:
         yield
@@ -101,12 +98,12 @@ def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
 
 
 def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
-    """Say how much is still to be written, and free; a disk that became read-only may have any amount free."""
+    """Error with the needed and free bytes added; a disk that became read-only may have any amount free."""
     return DiskError(f"{error}; {room(left, ledger)}")
 
 
 def _frames_written(plan: Plan) -> Counter[ArraySpec]:
-    """Frames that the tasks of a plan write, by array; arrays of equal FOVs are equal."""
+    """Number of frames that the tasks of a plan write, by array; equal arrays of several FOVs count together."""
     job, frames = plan.job, Counter[ArraySpec]()
     shapes = {task.shape for task in plan.tasks}
     specs = {shape: layout(job, shape) for shape in shapes}
@@ -119,7 +116,7 @@ def _frames_written(plan: Plan) -> Counter[ArraySpec]:
 
 
 def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:
-    """Bytes of a frame on disk."""
+    """Estimated bytes of a compressed frame."""
     if spec.codec == "none" or spec.level == "tiles":
         return spec.frame_bytes
     kind = "display" if spec.level else "raw" if spec.is_raw else "labels" if spec.is_labels else "background"
@@ -127,5 +124,5 @@ def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:
 
 
 def gib(size: int) -> str:
-    """Bytes in words."""
+    """Format a number of bytes, such as ``1.5 GiB``."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

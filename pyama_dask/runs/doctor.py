@@ -39,11 +39,11 @@ PACKAGES = (
     "pyama-dask", "dask", "distributed", "numpy", "numba", "zarr", "tensorstore", "numcodecs", "nd2", "pylibCZIrw",
     "scipy", "pandas", "btrack", "cellpose", "torch",
 )  # fmt: skip
-"""Whose versions must be equal on driver and workers, where they are installed."""
+"""Packages whose versions must be equal on driver and workers, if installed."""
 SCRATCH_BYTES = 2**30
-"""Bytes that should be free where a worker has its own files."""
+"""Bytes that should be free on a worker's scratch disk."""
 SPARE_FILES = 1.2
-"""Files that should be free, for each that a run writes."""
+"""Number of free inodes per file that a run writes."""
 CLOCKS = 60.0
 """Seconds by which the clock of the output's disk may differ."""
 
@@ -58,7 +58,7 @@ class Finding:
 
 
 def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Finding]:
-    """Do one check after the other, the cheap ones first; the last starts a worker where the run would have them.
+    """Yield the findings of all checks, cheap ones first; the last check starts a worker as the run would.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Fin
 
 
 def memory(plan: Plan, measured: Calibration | None) -> Finding:
-    """Hold what a task needs against what a worker has."""
+    """Compare the memory of a task with that of a worker."""
     needed = max(plan.memory, measured.memory if measured else 0)
     said = f"a task needs {gib(needed)}, a worker has {gib(plan.worker_memory)}"
     cluster = plan.job.config.cluster
@@ -125,7 +125,7 @@ def network(cluster: Cluster) -> Finding:
 
 
 def walltime(plan: Plan, measured: Calibration | None) -> Finding:
-    """Hold what a task takes against what a job has."""
+    """Compare the duration of a task with the walltime of a job."""
     cluster = plan.job.config.cluster
     room = room_of(cluster)
     if room is None:
@@ -147,7 +147,7 @@ def walltime(plan: Plan, measured: Calibration | None) -> Finding:
 
 
 def disk(output: Path) -> Iterator[Finding]:
-    """Try what a run does with the output's disk: write, flush, rename over, lock; and look at its clock."""
+    """Try the file operations of a run on the output's disk: write, flush, replace, lock; and check its clock."""
     exists = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=".pyama-dask-doctor-", dir=exists) as folder:
@@ -185,7 +185,7 @@ def takes_turns(file: int) -> bool:
 
 
 def room(plan: Plan) -> Iterator[Finding]:
-    """Hold what the run writes against what is free."""
+    """Compare the bytes that the run writes with the free space."""
     try:
         warnings = check_room(plan, Ledger(plan.job.output / LEDGER))
     except PyamaError as error:
@@ -197,7 +197,7 @@ def room(plan: Plan) -> Iterator[Finding]:
 
 
 def files(plan: Plan, measured: Calibration | None) -> Finding:
-    """Hold the number of files against what the file system, and as far as it says so the quota, allows."""
+    """Compare the number of files with the free inodes of the file system."""
     fovs = sum(bool(fov.tasks) for fov in plan.fovs)
     cells = measured.cells * fovs if measured else 0
     count = int(plan.files_per_fov * fovs + plan.files_per_cell * cells)
@@ -214,7 +214,7 @@ def files(plan: Plan, measured: Calibration | None) -> Finding:
 
 
 def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
-    """Start one worker as the run would, and look around there."""
+    """Start one worker as the run would, and check its environment."""
     job, cluster = plan.job, plan.job.config.cluster
     if cluster.kind in ("serial", "runner"):  # no worker, or none outside an allocation
         return

@@ -57,7 +57,7 @@ def run(
     into: bool = False,
     on_start: Callable[[Plan, str | None], None] | None = None,
 ) -> RunReport:
-    """Process a movie as a config says; what is recorded as done in the output already is not done again.
+    """Process a movie as configured; results that are recorded as done in the output are kept.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def opened(plan: Plan, cancel: threading.Event) -> Iterator[tuple[Lock, Ledger]]
 def workers_of_run(
     todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
 ) -> Iterator[Workers | None]:
-    """Workers for the tasks of a run; kernels are compiled before workers start that can use them."""
+    """Workers for the tasks of a run; the kernels are compiled before the workers start."""
     job, tasks = todo.job, len(todo.tasks)
     if starts_workers(job.config.cluster, client, tasks=tasks):
         compile_first(metadata, progress, cancel)
@@ -169,7 +169,7 @@ def workers_of_run(
 
 
 def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Record what an output is made of; nothing can refuse the run any more. See `write_records`."""
+    """Record the config and plan of a run, once nothing can refuse it any more; see `write_records`."""
     ledger.belongs_to(plan.identity, plan.first_identity)
     for plugin in plugins(plan.job.config):
         log.info("%s", plugin)
@@ -177,7 +177,7 @@ def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dic
 
 
 def unfinished(plan: Plan, ledger: Ledger) -> Plan:
-    """Plan without the tasks that the ledger has as done."""
+    """Plan without the tasks that are recorded as done."""
     return replace(
         plan,
         fovs=tuple(
@@ -190,7 +190,7 @@ def unfinished(plan: Plan, ledger: Ledger) -> Plan:
 def repair(
     plan: Plan, metadata: Metadata, ledger: Ledger, steps: Sequence[Step] | None, fov: int, damaged: Collection[str]
 ) -> tuple[FovPlan, list[str]]:
-    """Take back damaged files of a FOV with everything that is made from them, and make the FOV ready for what is left.
+    """Void damaged files of a FOV and everything derived from them, and prepare the FOV for the remaining tasks.
 
     Parameters
     ----------
@@ -232,4 +232,4 @@ def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
 
 
 def ignore(event: dict[str, Any]) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""A movie that is another file than before: whether it is the same acquisition, with more frames."""
+"""Check that a changed movie is the same acquisition with more frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import fov_name, task_key
 
 SAMPLES = 64
-"""Frames of the output that are compared with the movie's, spread over all that are recorded."""
+"""Number of recorded frames that are compared with the movie, evenly spread."""
 
 
 def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, extend: bool) -> str:
@@ -58,12 +58,12 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
 
 
 def recorded_movie(output: Path) -> dict[str, str]:
-    """Of which movie an output is; empty if nothing is done yet.
+    """Identity of the movie of an output; empty if nothing is done yet.
 
     Raises
     ------
     OutputError
-        If something is done, and damage has left nothing that says of what.
+        If results are recorded, but damage has left no identity of their movie.
     """
     ledger = Ledger(output / LEDGER)
     if ledger.movie or not ledger.done:
@@ -78,10 +78,9 @@ def recorded_movie(output: Path) -> dict[str, str]:
 
 
 def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -> None:
-    """See whether a movie is the one that an output was made from, with frames added.
+    """Check that a movie is the one of an output, with frames added.
 
-    What it says of itself must agree, as far as it reached before; so must the time stamps and the pixels of frames
-    that were copied, of which some are compared.
+    Its metadata, its time stamps and the pixels of a sample of copied frames must agree with those recorded earlier.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
 
 
 def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> str | None:
-    """Compare some frames that were copied with those that the movie has now."""
+    """Compare a sample of copied frames with those of the movie now."""
     copied = list(_copied_frames(output, ledger))
     chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
     with open_reader(movie) as reader:
@@ -152,7 +151,7 @@ def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> s
 
 
 def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:
-    """Yield FOV, frame counted in the output, and plane of the first frame of every block that was copied."""
+    """Yield FOV, frame in the output, and plane of the first frame of every copied block."""
     plan = read_plan(output)
     for fov in plan["fovs"]:
         settings = plan["settings"][fov["settings"]]

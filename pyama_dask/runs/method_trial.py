@@ -1,4 +1,4 @@
-"""Methods that are not this package's, tried once when a run is planned, so that a wrong one does not end a night."""
+"""Trials of methods from other packages and files when a run is planned, to find wrong ones before a long run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from pyama_dask.steps.track import follow
 from pyama_dask.workflow.task import digest
 
 LARGEST = (240, 256)
-"""(H, W) of made frames at most; height and width differ, as a method may mix them up."""
+"""Largest (H, W) of synthetic frames; they are not square, to find methods that swap the axes."""
 PITCH = 64
-"""Pixels from cell to cell."""
+"""Distance of neighbouring cells in pixels."""
 
 Tried = Callable[[Chosen, "Made", str], "Made"]
 """Run of a method on synthetic data, which returns the data for the next method."""
@@ -43,7 +43,7 @@ Tried = Callable[[Chosen, "Made", str], "Made"]
 
 @dataclass(frozen=True)
 class Made:
-    """A phase-contrast frame with cells of a texture, as none was ever taken."""
+    """Synthetic phase-contrast frame with textured cells."""
 
     frame: np.ndarray
     """(H, W) of the movie's type."""
@@ -53,7 +53,7 @@ class Made:
 
     @classmethod
     def like(cls, shape: tuple[int, int], dtype: str) -> Made:
-        """Make a frame of a movie's type, no larger than its frames; always the same."""
+        """Make a frame of a movie's pixel type, no larger than its frames; always the same."""
         height, width = (min(of) for of in zip(shape, LARGEST, strict=True))
         pitch = min(PITCH, height, width)
         radius, rows, columns = pitch // 4, height // pitch, width // pitch
@@ -66,13 +66,13 @@ class Made:
 
     @property
     def boxes(self) -> list[npt.NDArray[np.int32]]:
-        """(N, 4) boxes over three frames: of all cells, of none, and of all a little further."""
+        """(N, 4) boxes of three frames: all cells, no cells, and all cells slightly shifted."""
         found = np.hstack([self.centres - self.radius, self.centres + self.radius + 1])
         return [found, found[:0], found + self.radius // 8]
 
     @property
     def shapes(self) -> list[Shapes]:
-        """Shapes of all cells, and of none."""
+        """Shapes of all cells, and of zero cells."""
         around, area = np.ones(len(self.centres)), np.pi * max(self.radius, 1) ** 2
         of_disk = np.outer(around, [area / (4 * np.pi), area / (4 * np.pi), 0.0])
         every = Shapes((around * area).astype(np.int64), of_disk, around * np.sqrt(4 * np.pi * area))
@@ -80,7 +80,7 @@ class Made:
 
     @property
     def intensities(self) -> list[Intensities]:
-        """Intensities of all cells, and of none."""
+        """Intensities of all cells, and of zero cells."""
         mean = np.linspace(10.0, 90.0, len(self.centres))
         return [Intensities(mean * self.radius, mean, 2 * mean, mean), Intensities(*[mean[:0]] * 4)]
 
@@ -138,7 +138,7 @@ class Trial:
     run: Tried
 
     def once(self, made: Made) -> tuple[str, Made]:
-        """Warning, or none, and the data for the next; what was tried in this process is not tried again."""
+        """Warning, None if all is well, and the data for the next method; each method is tried once per process."""
         given = str(made.frame.dtype), made.frame.shape, hashlib.blake2b(made.frame.tobytes()).hexdigest()
         known = digest(self.key, method_identity(self.kind, self.name), self.parameters, given)
         if known not in _TRIED:
@@ -165,7 +165,7 @@ class Trial:
 
 @contextmanager
 def exit_raises() -> Iterator[None]:
-    """Have ``os._exit`` raise `SystemExit` in this process, which a method would end without a word."""
+    """Make ``os._exit`` raise `SystemExit` inside the block, as it would end this process without a message."""
     here, leave = os.getpid(), os._exit
 
     def raising(status: int) -> NoReturn:
@@ -235,7 +235,7 @@ def _measure_intensities(method: Chosen, made: Made, where: str) -> Made:
 
 _ARGUMENTS = re.compile(r"unexpected keyword argument|missing \d+ required|positional arguments? but")
 GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities)
-"""Modules, and what methods are given."""
+"""Types whose missing attributes are certain faults: modules, and the data of methods."""
 
 
 def _fails_always(error: BaseException | None) -> bool:
@@ -250,7 +250,7 @@ def _fails_always(error: BaseException | None) -> bool:
 
 
 def _line_of(error: BaseException | None, function: Any) -> str:
-    """Say in which line of a method's own file an exception was raised."""
+    """Line of a method's file in which an exception was raised, for messages."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     file = getattr(code, "co_filename", None)
     frames = traceback.extract_tb(error.__traceback__) if error else []

@@ -1,4 +1,4 @@
-"""The output directory: checked before a run, held and recorded during it, and kept free of outdated results."""
+"""The output directory: checks before a run, records during it, and removal of stale results."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ log = logging.getLogger("pyama_dask")
 CONFIG = "processing_config.yaml"
 LOG = f"{WORK}/log.txt"
 MOST_ADDED = 4
-"""Times as many frames as before, up to which a run that adds frames keeps the length of blocks."""
+"""Largest growth of the number of frames with which an extended run keeps the length of blocks."""
 
 
 def check_output(output: Path, *, into: bool = False) -> None:
-    """Refuse an output directory that cannot be written, or that holds what no run has recorded.
+    """Refuse an output directory that is not writable, or holds files that no run has recorded.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def check_output(output: Path, *, into: bool = False) -> None:
 
 
 def keep_layout(config: Config) -> Config:
-    """Take ``block_frames: auto`` from a run that has written to the output, so that its blocks can be gone on with.
+    """Take the value of ``block_frames: auto`` from the last run in the output, so that its blocks can be reused.
 
-    When frames are added, it is kept unless there are so many of them that it may have been chosen for a trial.
+    If many frames were added, the value is chosen again, because it may have been chosen for a short trial.
     """
     if config.storage.block_frames != "auto" or (before := read_config(config.output)) is None:
         return config
@@ -126,14 +126,14 @@ def damaged_steps(job: Job, ledger: Ledger, fov: FovPlan) -> dict[str, set[Step]
 
 
 class LogFile(logging.FileHandler):
-    """A log that is not worth a word, nor the run, where the disk takes no more of it."""
+    """Log file that ignores errors, so that a full disk does not end the run."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record, in which names from files may stand, for a terminal."""
+        """Format a record, with names from files made printable."""
         return printable(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (its name in `logging`)
-        """Leave out what cannot be written."""
+        """Drop a record that cannot be written."""
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def logging_to(output: Path) -> Iterator[None]:
 
 @contextmanager
 def begun(output: Path) -> Iterator[None]:
-    """Remove what a run has written to a new output if it is refused before it recorded anything there."""
+    """Remove the files of a run from a new output if the run is refused before it recorded anything."""
     is_new = not (output / LEDGER).exists()
     try:
         yield
@@ -206,7 +206,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
 
 
 def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -> list[str]:
-    """Write documents of an output where they are not as wanted, each recorded with its checksum before.
+    """Write the documents of an output that differ from their wanted content, after recording their checksums.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -
 
 
 def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
-    """Metadata of a movie as plain values; times stand in the FOVs' own stores."""
+    """Metadata of a movie as plain values, without times, which are in the stores of the FOVs."""
     sources = sorted({fov.times.source for fov in plan.fovs})
     return {
         "file": metadata.path.name,
@@ -287,7 +287,7 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
 def held_steps(
     plan: Plan, ledger: Ledger, todo: FovPlan, damaged: Mapping[str, Collection[Step]]
 ) -> dict[str, set[Step]]:
-    """Steps to do of a FOV, by task key, whose recorded results may stay: that is known when wider parts are done."""
+    """Steps of a FOV, by task key, whose recorded results may stay; this is decided when wider parts are done."""
     return {
         task.key: {
             step
@@ -302,7 +302,7 @@ def held_steps(
 
 
 def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Keep results of blocks that read the same as before from wider parts, and void and remove the others.
+    """Keep results of blocks whose input from wider parts is unchanged, and void and remove the others.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
 
 
 def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
-    """Remove what a FOV does not need any more, such as parts of crops that are done, and see to its documents.
+    """Remove files that a FOV no longer needs, such as parts of complete crops, and update its documents.
 
     Returns
     -------

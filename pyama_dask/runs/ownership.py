@@ -25,11 +25,11 @@ from pyama_dask.workflow.task import WORK, fov_name
 _SHARD = re.compile(r"c\.\d+\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
 """Name of a shard, or of one that tensorstore was writing."""
 _CELL = 10**9
-"""Number with as many digits as the id of a cell may have."""
+"""Number with as many digits as the longest id of a cell."""
 
 
 def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
-    """Refuse an output directory that holds other files, and no ledger that records anything.
+    """Refuse an output directory that holds other files, but no ledger with records.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
 
 
 def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
-    """Names that a FOV's results have in the output, with their paths: traces, stores of cells, groups and arrays."""
+    """Names of a FOV's results in the output, with their paths: traces, stores of cells, groups and arrays."""
     directory = plan.job.fov_dir(fov.fov)
     images = directory / IMAGES
     specs = _specs(plan, fov)
@@ -76,12 +76,12 @@ def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
 
 
 def check_free_names(plan: Plan, ledger: Ledger) -> None:
-    """Refuse a run that would write to names at which there is something that no run has claimed.
+    """Refuse a run that would overwrite files that no run has claimed.
 
     Raises
     ------
     OutputError
-        If there is; names it.
+        If there is such a file; the message names it.
     """
     for fov in plan.fovs:
         claimed = ledger.claimed.get(fov_name(fov.fov), set())
@@ -98,7 +98,7 @@ def check_free_names(plan: Plan, ledger: Ledger) -> None:
 
 
 def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:
-    """Stores of images in an output of which the ledger knows nothing: it may have lost lines."""
+    """Stores of images in an output that the ledger does not list, because it may have lost lines."""
     stores = (path.relative_to(output) for path in sorted(output.glob(f"fov_*/{IMAGES}")))
     return [
         store.as_posix()
@@ -110,7 +110,7 @@ def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:
 
 
 def longest_names(plan: Plan) -> Iterator[str]:
-    """Names of an output of which none that its run makes is longer."""
+    """Longest names that a run creates in its output."""
     last = max((fov.fov for fov in plan.fovs), default=0)
     traces = traces_file(plan.job.fov_dir(last), plan.job.source, last)
     yield f"{traces.parent.name}/{traces.name}"
@@ -135,7 +135,7 @@ def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:
 
 
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
-    """Remove all results of a FOV that are not recorded, after stale ones were voided, so that none of them remains."""
+    """Remove all results of a FOV that are not recorded, such as stale ones that were voided."""
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
     images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
     mine = {plan.job.output / name for name in claimed}
@@ -171,7 +171,7 @@ def _shards(array: Path) -> Iterator[Path]:
 
 
 def sweep(plan: Plan, fov: FovPlan) -> None:
-    """Remove what killed processes have left half written in a FOV; none may be at work there."""
+    """Remove incomplete files of killed processes from a FOV that no process is working on."""
     job = plan.job
     images, specs = job.fov_dir(fov.fov) / IMAGES, _specs(plan, fov)
     for folder in (job.fov_dir(fov.fov), job.work_dir(fov.fov), images, *folders(images, specs)):

@@ -81,12 +81,12 @@ def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
 
 
 def check_walltime(plan: Plan, measured: Calibration) -> None:
-    """Refuse a run whose tasks no job lasts for, as far as they were measured.
+    """Refuse a run with tasks that were measured to take longer than the walltime of a job.
 
     Raises
     ------
     PlanError
-        If there is one; says what to change.
+        If there is such a task; the message says what to change.
     """
     cluster = plan.job.config.cluster
     longest = max(plan.tasks, key=measured.of, default=None)
@@ -122,7 +122,7 @@ def what_is_left(
 
 
 def frames_before(plan: Plan) -> dict[int, str]:
-    """Frames by FOV of the last run, where its settings differ in nothing else; see `report.other_frames`."""
+    """Frames of the last run by FOV, if only the frames differ from its settings; see `report.other_frames`."""
     try:
         before = read_plan(plan.job.output)
     except OutputError:

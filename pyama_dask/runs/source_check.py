@@ -1,4 +1,4 @@
-"""The movie, compared with what was read from it: when a run ends, and at any later time by reading it again."""
+"""Comparison of the movie with the frames read from it: at the end of a run, and later by reading it again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pyama_dask.workflow.task import task_key
 def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[str]:
     """Compare the movie at the end of a run with the one that the run was planned for.
 
-    If it is another one, the FOVs that were read in this run are recorded as doubtful.
+    If it differs, the FOVs that were read in this run are recorded as doubtful.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Block:
 
 @dataclass(frozen=True)
 class FrameFault:
-    """A frame of the movie that is not as it was read."""
+    """A frame of the movie that differs from the one that was read."""
 
     fov: int
     frame: int
@@ -79,12 +79,12 @@ class FrameFault:
     key: str
     """Of the task that read it."""
     has_other_pixels: bool = True
-    """False if it cannot be read now, which says nothing about what was read before."""
+    """False if it cannot be read now; then the earlier reading may still be right."""
 
 
 @dataclass(frozen=True)
 class MovieCheck:
-    """Comparison of a movie with what was read from it."""
+    """Comparison of a movie with the frames that were read from it."""
 
     movie: Path
     frames: int
@@ -93,13 +93,13 @@ class MovieCheck:
     unknown: int
     """Frames that were copied by an older version, which recorded no digests."""
     is_recorded: bool = True
-    """True if the movie has the identity of the one that the output was made from."""
+    """True if the movie has the identity recorded in the output."""
 
     @property
     def to_read_again(self) -> tuple[FrameFault, ...]:
         """Frames that the next run must read again.
 
-        A frame that cannot be read now, or that differs in another movie, takes back no result.
+        A frame that cannot be read now, or that belongs to another movie, voids no result.
         """
         return tuple(fault for fault in self.faults if self.is_recorded and fault.has_other_pixels)
 
@@ -112,7 +112,7 @@ class MovieCheck:
 def check_movie(
     output: Path, ledger: Ledger, movie: Path | None = None, *, cancel: threading.Event | None = None
 ) -> MovieCheck:
-    """Read all frames of a movie again that an output was made from, and compare their digests.
+    """Read all frames of an output's movie again, and compare their digests.
 
     Parameters
     ----------
@@ -195,5 +195,5 @@ def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
 
 
 def read_again(ledger: Ledger, faults: Iterable[FrameFault]) -> None:
-    """Record that blocks whose frames are at fault are not done, nor what is made from them."""
+    """Void blocks with differing frames, and everything derived from them."""
     ledger.void(derived_from({fault.key: ["copy"] for fault in faults}, ledger))

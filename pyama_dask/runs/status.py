@@ -56,7 +56,7 @@ class StepCost:
 
 
 def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
-    """Add up what the steps of some tasks took."""
+    """Add up time and memory of the steps of some tasks."""
     seconds, memory = Counter[Step](), dict[Step, int]()
     for cost in costs:
         for step, spent in cost.spent.items():
@@ -92,7 +92,7 @@ class RunReport:
 
     @property
     def exit_status(self) -> int:
-        """0 complete, 3 some FOVs failed, 4 broken off, 130 cancelled."""
+        """0 complete, 3 some FOVs failed, 4 stopped, 130 cancelled."""
         return 4 if self.stopped else 130 if self.cancelled else 3 if self.failed else 0
 
 
@@ -179,7 +179,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
-    """Frames of earlier settings, if these differ from the present ones in nothing else; None otherwise."""
+    """Frames of earlier settings if nothing else differs from the present ones, else None."""
     if not before or not now or before["params"]["frames"] == now["params"]["frames"]:
         return None
     only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
@@ -193,7 +193,7 @@ def read_status(output: Path) -> dict[str, Any]:
     Raises
     ------
     OutputError
-        If it is no output of a run.
+        If the directory is not the output of a run.
     """
     document = read_plan(output)
     ledger = Ledger(output / LEDGER)

@@ -118,7 +118,7 @@ def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]
 
 
 def fitting_params(metadata: Metadata) -> dict[str, Any]:
-    """Parameters whose defaults this movie could not be processed with, and what to take for them, by dotted key."""
+    """Values for parameters whose defaults do not work with this movie, by dotted key."""
     fitting: dict[str, Any] = {"z": "max"} if metadata.z_planes > 1 else {}
     if default_params()["tracking_params"]["min_frames"] > metadata.n_frames:
         fitting["tracking_params.min_frames"] = max(1, metadata.n_frames // 2)
@@ -137,7 +137,7 @@ def notes_on_channels(metadata: Metadata) -> list[str]:
 
 
 def guess_channels(metadata: Metadata) -> dict[str, Any]:
-    """Take the phase channel by what the file says of it, else the first of unknown kind; then all fluorescence."""
+    """Channels by kind: the phase channel named in the file, else the first of unknown kind; then all fluorescence."""
     kinds = [channel.kind for channel in metadata.channels]
     phase = kinds.index("phase") if "phase" in kinds else next((k for k, v in enumerate(kinds) if v == "other"), None)
     fl = [k for k, kind in enumerate(kinds) if k != phase and kind == "fluorescence"]

@@ -28,19 +28,19 @@ class Calibration:
     """Measurements on some blocks."""
 
     settings: str
-    """Digest of what it was measured with; see `settings_of`."""
+    """Digest of the settings of the measurement; see `settings_of`."""
     seconds: Mapping[Kind, float]
-    """Of a task by kind for each of its frames, when its worker has done one before."""
+    """Seconds per frame by kind of task, once its worker is warmed up."""
     first: float
-    """Seconds that the first tasks of a worker take longer, as it compiles and loads what it needs."""
+    """Extra seconds of a worker's first tasks, for compiling and loading code."""
     around: float
     """Seconds of a run before its first task and after its last."""
     memory: int
     """Largest peak of a worker in bytes."""
     size: float
-    """Bytes on disk of a FOV, for each frame."""
+    """Bytes on disk per FOV and frame."""
     cells: float
-    """Cells of a FOV."""
+    """Cells per FOV."""
 
     def of(self, task: Task) -> float:
         """Seconds of a task."""
@@ -64,7 +64,7 @@ class Prediction:
 
 
 def settings_of(config: Config) -> str:
-    """Digest of all that the time of a block depends on, but for the frames and FOVs that are chosen, and the block.
+    """Digest of the settings that the time of a block depends on, except chosen frames and FOVs, and the block length.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def predict(plan: Plan, measured: Calibration, workers: int) -> Prediction:
 
 
 def write_calibration(output: Path, measured: Calibration) -> None:
-    """Keep what was measured with the output, for its runs."""
+    """Store measurements in the output, for later runs."""
     (output / WORK).mkdir(parents=True, exist_ok=True)
     write_bytes(output / CALIBRATION, json.dumps(asdict(measured), indent=1).encode())
 

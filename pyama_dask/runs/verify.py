@@ -23,13 +23,13 @@ from pyama_dask.workflow.task import WORK
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that is not as it was recorded."""
+    """A file that differs from its record."""
 
     path: str
     """In the output."""
     what: str
     key: str | None = None
-    """Of the task that wrote it, whose step must be done again; None for a document of the driver."""
+    """Task that wrote it, and whose step must run again; None for a document of the driver."""
     step: Step | None = None
 
 
@@ -39,7 +39,7 @@ def find_faults(
 ) -> list[Fault]:  # fmt: skip
     """Compare files with the ledger.
 
-    Parts of crops may be gone, as they are removed when the crops are done; one that is there must be right.
+    Parts of crops may be missing, as they are removed when the crops are done; existing ones must match.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
 
 
 def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
-    """Record that steps whose files are at fault are not done, so that the next run does them again.
+    """Void steps with faulty files, so that the next run repeats them.
 
-    What was made from a damaged file may be wrong, and is regenerated, too; a missing file cannot have been read.
+    Results derived from a damaged file may be wrong and are voided, too; a missing file cannot have been read.
     """
     missing, damaged = dict[str, set[Step]](), dict[str, set[Step]]()
     for found in faults:
@@ -134,11 +134,11 @@ class Verification:
     unreadable_lines: int
     """Of the ledger."""
     taken_back: bool
-    """True if the next run regenerates the files at fault; False if the output cannot be written to."""
+    """True if the next run regenerates faulty files; False if the output is not writable."""
     movie: MovieCheck | None = None
     """Comparison with the movie, if it was read again."""
     unrecorded: tuple[str, ...] = ()
-    """Stores of images, by path in the output, of which the ledger knows nothing: it has lost lines."""
+    """Stores of images that the ledger does not list, because it has lost lines, by path in the output."""
 
     @property
     def is_good(self) -> bool:
@@ -150,7 +150,7 @@ class Verification:
 def verify(
     output: Path, ledger: Ledger, *, deep: bool = False, take: bool = True, cancel: threading.Event | None = None
 ) -> Verification:
-    """Compare an output with its ledger, and void what is not as recorded, so that the next run regenerates it.
+    """Compare an output with its ledger, and void files that differ, so that the next run regenerates them.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def verify_output(
     output: Path, *, deep: bool = False, source: bool = False, movie: Path | None = None,
     cancel: threading.Event | None = None,
 ) -> Verification:  # fmt: skip
-    """Compare the files of an output with its ledger; the next run regenerates what is not as recorded.
+    """Compare the files of an output with its ledger; the next run regenerates files that differ.
 
     Parameters
     ----------

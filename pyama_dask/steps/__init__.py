@@ -1,4 +1,4 @@
-"""The task functions: store to kernels to store; no scheduler."""
+"""Parts of steps: they read from the store, call kernels and write to the store, without a scheduler."""
 
 import lazy_loader
 

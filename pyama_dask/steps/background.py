@@ -17,7 +17,7 @@ from pyama_dask.workflow.graph import Step
 
 
 class Background(BlockPart):
-    """The background of every frame of a fluorescence channel: its tiles, and the plane where that is to be stored."""
+    """Background of every fluorescence frame: its tiles, and the full plane if it is stored."""
 
     def __init__(self, context: TaskContext, step: Step, channel: int) -> None:
         super().__init__(context, step)
@@ -27,11 +27,11 @@ class Background(BlockPart):
 
     @classmethod
     def passes(cls, context: TaskContext, step: Step) -> Sequence[Self]:
-        """One pass per channel, so that full planes of one channel only are held."""
+        """One pass per channel, so that only one channel's full planes are in memory."""
         return [cls(context, step, channel) for channel in context.fl]
 
     def frame(self, k: int) -> None:
-        """Measure the tiles of the batch's frame k, and count what comes of them."""
+        """Measure the tiles of the batch's frame k, and count the grey levels of its background."""
         context, given = self._context, self._context.params.background_params
         raw, labels = context.get(self._raw)[k], context.get(labels_name(context.phase))[k]
         grid = context.room(self._group, "tiles")[k] = tile_grid(raw, labels, **given)
@@ -45,7 +45,7 @@ class Background(BlockPart):
         self._levels.add(plane)
 
     def batch(self) -> None:
-        """Write the tiles and the planes; no later step needs what is at full resolution."""
+        """Write the tiles and planes; no later step needs the planes at full resolution."""
         context = self._context
         context.put(self._group, context.room(self._group, "tiles"), "tiles")
         if self._is_stored:
@@ -59,7 +59,7 @@ class Background(BlockPart):
 
 
 class CorrectedLevels(BlockPart):
-    """The grey levels of a fluorescence channel after its background is subtracted."""
+    """Grey levels of the fluorescence channels after background subtraction."""
 
     def __init__(self, context: TaskContext, step: Step, channel: int) -> None:
         super().__init__(context, step)

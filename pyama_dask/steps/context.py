@@ -21,13 +21,13 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
-"""Errors of a display level that become a warning: display levels are only looked at, and fail no FOV."""
+"""Errors that lose a display level and give a warning, instead of failing the FOV."""
 
 
 class TaskContext:
-    """Reads what steps need, writes what they make, and holds both for the steps after them.
+    """Reads and writes the data of the parts of a task, and keeps them in memory for later parts.
 
-    It holds one piece of the block at a time: `frames`, which are all of the block unless the task says otherwise.
+    It holds one batch of frames at a time, `frames`: the whole block, unless the task uses smaller batches.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TaskContext:
         self.spent: dict[Step, float] = dict.fromkeys(task.digests, 0.0)
         """Seconds of work for each step."""
         self.step: Step = next(iter(task.digests))
-        """The step at work."""
+        """Current step."""
         self._since = time.perf_counter()
         self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
         self.warnings: list[tuple[Step, str]] = []
@@ -61,26 +61,26 @@ class TaskContext:
 
     @property
     def phase(self) -> int:
-        """Index of the phase channel, in steps that need one."""
+        """Index of the phase channel; raises `PlanError` without one."""
         if self.pc is None:
             raise PlanError(f"{self.task.key}: needs a phase-contrast channel (channels.pc)")
         return self.pc
 
     @property
     def movie(self) -> SharedMovie:
-        """The movie, open, and the one that the run was planned for."""
+        """Open movie, which must be the one that the run was planned for."""
         if self.job.snapshot is None:
             raise PlanError(f"{self.task.key}: needs a snapshot of the movie to read frames")
         return shared_movie(self.job.snapshot)
 
     def begin(self, step: Step) -> None:
-        """Count the time until now for the step before, and what follows for a step: files, warnings and time."""
+        """Switch to a step: time, files and warnings count for it from now on."""
         now = time.perf_counter()
         self.spent[self.step] += now - self._since
         self.step, self._since = step, now
 
     def batches(self) -> Iterator[range]:
-        """Go from one batch of frames to the next, and free the arrays of the previous one."""
+        """Yield the batches of frames one by one, and free the arrays of the previous one."""
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
             self._held.clear()
@@ -99,7 +99,7 @@ class TaskContext:
         return phase + [raw_name("fl", channel) for channel in self.fl]
 
     def get(self, group: str, level: Level = 0) -> np.ndarray:
-        """Piece of a group, from memory where the task has held it."""
+        """Current batch's piece of an array, from memory if the task has it."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
             self.verified(spec.shard_file(self.images, self.block))
@@ -109,7 +109,7 @@ class TaskContext:
         return self._held[spec.path]
 
     def room(self, group: str, level: Level = 0) -> np.ndarray:
-        """Room for the piece of a group that a step makes frame by frame, for it to `put` in the end."""
+        """Array for the current batch's piece, which a part fills frame by frame and then passes to `put`."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
             self._held[spec.path] = np.empty((len(self.frames), *spec.shape[1:]), spec.dtype)
@@ -135,18 +135,18 @@ class TaskContext:
         self._held[spec.path] = data
 
     def drop(self, group: str) -> None:
-        """Let go of a piece at full resolution that no later step needs."""
+        """Free a piece at full resolution that no later step needs."""
         self._held.pop(f"{group}/0", None)
 
     def remove(self, group: str, level: Level) -> None:
-        """Remove what was written of a group."""
+        """Remove the files written to an array."""
         file = self.spec(group, level).shard_file(self.images, self.block)
         file.unlink(missing_ok=True)
         if file in self.written[self.step]:
             self.written[self.step].remove(file)
 
     def background(self, channel: int, k: int) -> np.ndarray:
-        """(H, W) background of the batch's frame k, rebuilt from its tiles; the next frame takes its memory."""
+        """(H, W) background of the batch's frame k, rebuilt from its tiles; the next call reuses the array."""
         if f"{background_name(channel)}/0" in self._held:  # this task has made the planes
             plane: np.ndarray = self.get(background_name(channel))[k]
             return plane
@@ -160,9 +160,9 @@ class TaskContext:
         return out
 
     def verified(self, path: Path) -> Path:
-        """Compare a file that is about to be read with its recorded checksum, and give its path.
+        """Compare a file that is about to be read with its recorded checksum, and return its path.
 
-        Wrong bytes must not go into a result. What this task has written itself is not compared.
+        Wrong bytes must not go into a result. Files that this task has written itself are not compared.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class TaskContext:
         return path
 
     def check(self) -> None:
-        """See whether the task may go on; asked for every frame, and where cells are written for every cell.
+        """Check that the task may continue; called for every frame, and for every cell while cells are written.
 
         Raises
         ------
@@ -190,21 +190,21 @@ class TaskContext:
         check_wanted(self.job)
 
     def warn(self, message: str) -> None:
-        """Add a warning of the step at work to the report, once."""
+        """Add a warning of the current step to the report, once."""
         if (self.step, message) not in self.warnings:
             self.warnings.append((self.step, message))
 
     def note(self, **counts: int) -> None:
-        """Enter counts for the report."""
+        """Record counts for the report."""
         self.notes[self.step] = counts
 
     def wrote(self, path: Path) -> None:
-        """Enter a file into the account."""
+        """Record a written file for the receipt."""
         if path not in self.written[self.step]:
             self.written[self.step].append(path)
 
     def spec(self, group: str, level: Level = 0) -> ArraySpec:
-        """Array of a group; ids of tracks are wider where they must be."""
+        """Spec of an array; tracked labels have the dtype that holds all ids."""
         spec = self.specs[f"{group}/{level}"]
         return spec.for_tracks(int(self.tracks["count"])) if spec.is_tracked else spec
 
@@ -239,16 +239,16 @@ class TaskContext:
         return intermediate.load(self.verified(self.crop_windows_file))
 
     def block_files(self, what: str) -> list[Path]:
-        """Files of a table of all blocks, to read."""
+        """Verified files of all blocks with a table."""
         files = (intermediate.block_file(self.work, what, block) for block in range(len(self.job.blocks)))
         return [self.verified(file) for file in files]
 
     def part_files(self, product: str) -> list[Path]:
-        """Files of all blocks with the parts of the crops of a product, to read."""
+        """Verified files of all blocks with their parts of a product's crops."""
         files = (intermediate.part_file(self.work, product, block) for block in range(len(self.job.blocks)))
         return [self.verified(file) for file in files]
 
     def at(self, frame: int) -> str:
-        """Name a frame of the output in messages, with its number in the movie where that is another."""
+        """Name of a frame for messages, with its number in the movie if that differs."""
         number = self.job.frames[frame]
         return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")

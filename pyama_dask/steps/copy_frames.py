@@ -33,7 +33,7 @@ class Copy(BlockPart):
             context.room(group)[k] = plane
 
     def batch(self) -> None:
-        """Write and count the raw channels, if they are still those of the movie that the run was planned for."""
+        """Check that the movie is unchanged; write the raw channels and count their grey levels."""
         self._movie.check()
         for group, levels in self._levels.items():
             raw = self._context.room(group)
@@ -41,7 +41,7 @@ class Copy(BlockPart):
             levels.append(Histogram.of_integers(raw))
 
     def end(self) -> None:
-        """Leave the grey levels."""
+        """Write the grey levels for `link`."""
         save_levels(self._context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
 
 

@@ -18,11 +18,11 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job
 
 BATCH_VALUES = 2**23
-"""Pixels of crops over time that are read at once."""
+"""Number of pixels of crops that are read together."""
 
 
 class Crops(BlockPart):
-    """The kept cells' windows out of every product, as parts that `gather` puts together."""
+    """Windows of the kept cells in every product, as parts that `gather` joins."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
@@ -43,7 +43,7 @@ class Crops(BlockPart):
         self._masks.cut_masks(at, context.get(tracked_name(context.phase))[k], self._ids, boxes, valid)
 
     def end(self) -> None:
-        """Leave the parts for `gather`."""
+        """Write the parts for `gather`."""
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
             self._context.wrote(intermediate.save_part(file, windows.flat))
@@ -69,7 +69,7 @@ def store_crops(context: TaskContext) -> None:
 
 
 def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
-    """Display level of a crop; none if none is wanted, and none with a warning where making it fails."""
+    """Display level of a crop in a list; empty if display levels are off, or if it fails, with a warning."""
     if context.job.config.storage.display == "off":
         return []
     try:
@@ -82,7 +82,7 @@ def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
 
 
 def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the (T, h, w) windows of one cell after the other from the blocks' parts, read in batches of cells."""
+    """Yield the (T, h, w) windows cell by cell from the blocks' parts, read in batches of cells."""
     frames = [stop - start for start, stop in job.blocks]
     areas = sizes.astype(np.int64).prod(1)
     places = areas.cumsum() - areas

@@ -17,7 +17,7 @@ from pyama_dask.workflow.graph import Step
 
 
 class Display(BlockPart):
-    """The display levels of every product; what fails is a warning, as they are there to look at only."""
+    """Display levels of every product; errors become warnings, as no result depends on display levels."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
@@ -27,7 +27,7 @@ class Display(BlockPart):
         }
 
     def frame(self, k: int) -> None:
-        """Show the backgrounds of the batch's frame k, which no one holds."""
+        """Scale the backgrounds of the batch's frame k, which are rebuilt frame by frame."""
         context = self._context
         with self._forgiven():
             for channel, group in self._backgrounds.items():
@@ -35,14 +35,14 @@ class Display(BlockPart):
                 context.room(group, 1)[k] = display.show_intensities(context.background(channel, k)[None], *window)[0]
 
     def batch(self) -> None:
-        """Show and write all products."""
+        """Scale and write all products."""
         with self._forgiven():
             for group in self._groups:
                 self._context.put(group, self._shown(group), 1)
 
     @contextmanager
     def _forgiven(self) -> Iterator[None]:
-        """Turn what goes wrong into a warning, and leave the block without display levels."""
+        """Turn errors into a warning, and leave the block without display levels."""
         context = self._context
         try:
             yield

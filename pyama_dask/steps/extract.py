@@ -18,7 +18,7 @@ from pyama_dask.workflow.graph import Step
 
 
 class Extraction(BlockPart):
-    """The features of the kept cells in every frame."""
+    """Features of the kept cells in every frame."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
@@ -62,7 +62,7 @@ class Extraction(BlockPart):
         return columns
 
     def end(self) -> None:
-        """Leave the rows for `gather`."""
+        """Write the rows for `gather`."""
         file = intermediate.block_file(self._context.work, "rows", self._context.block)
         rows = {name: np.concatenate(values) for name, values in self._columns.items()}
         self._context.wrote(intermediate.save(file, **rows))

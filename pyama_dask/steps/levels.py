@@ -15,7 +15,7 @@ from pyama_dask.store.layout import background_name, is_raw_group, raw_name
 
 
 def corrected_name(channel: int) -> str:
-    """Name of a fluorescence channel after its background is subtracted, which has grey levels but no array."""
+    """Name of a background-corrected fluorescence channel, which has grey levels but no array."""
     return f"corrected_ch_{channel}"
 
 
@@ -25,7 +25,7 @@ def table_of(group: str) -> str:
 
 
 def save_levels(context: TaskContext, levels: Mapping[str, Histogram]) -> None:
-    """Write the grey levels that a part has counted in a block."""
+    """Write the grey levels that a part counted in a block."""
     file = intermediate.block_file(context.work, table_of(next(iter(levels))), context.block)
     context.wrote(intermediate.save_levels(file, levels))
 
@@ -45,7 +45,7 @@ def display_windows_by_block(context: TaskContext) -> list[list[np.ndarray]]:
 
 
 def find_crop_windows(context: TaskContext) -> None:
-    """Find the grey levels between which crops are scaled: fluorescence after its background is subtracted."""
+    """Find the grey levels between which crops are scaled, for fluorescence after background subtraction."""
     groups = [raw_name("pc", context.phase), *map(corrected_name, context.fl)]
     _save_windows(context, context.crop_windows_file, groups)
 

@@ -1,7 +1,7 @@
-"""Entry point of workers: do one task, from store to kernels to store, and return its receipt.
+"""Entry point of workers: run one task and return its receipt.
 
-The parts of a task work on the same pixels. They share a `TaskContext`, which keeps arrays for the parts that come
-after, so that nothing is read back that the task has held.
+The parts of a task work on the same pixels. They share a `TaskContext`, which keeps arrays for later
+parts, so that nothing is read twice.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pyama_dask.workflow.task import Job, Receipt, Task
 
 
 def run_task(task: Task, job: Job) -> Receipt:
-    """Do one task and say what was done.
+    """Run one task and return its receipt.
 
     Raises
     ------
     PyamaError
-        If it cannot be done; the message names the FOV, and the frame where one is at fault.
+        If it fails; the message names the FOV, and the frame if one is at fault.
     DiskError
-        If a file system takes nothing more.
+        If a file system is full.
     CancelledError
         If its run was cancelled, or is over.
     """
@@ -80,7 +80,7 @@ def forget_peak() -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process since `forget_peak`, in bytes; what it is now, where none is kept."""
+    """Largest resident memory of this process since `forget_peak`, in bytes; the current one if no peak is kept."""
     status = Path("/proc/self/status")  # not `getrusage`, whose figure begins with that of the parent process
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) * 1024

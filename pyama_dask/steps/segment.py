@@ -19,7 +19,7 @@ from pyama_dask.workflow.graph import Step
 
 
 class Segmentation(BlockPart):
-    """The cells of every phase-contrast frame, and their boxes."""
+    """Labels of the cells in every phase-contrast frame, and their boxes."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
@@ -49,7 +49,7 @@ class Segmentation(BlockPart):
         self._context.drop(self._raw)
 
     def end(self) -> None:
-        """Leave the boxes for `link`, and say what the methods noticed."""
+        """Write the boxes for `link`, and report warnings of the methods."""
         context = self._context
         for message, at in self._noticed.items():
             context.warn(f"FOV {context.task.fov}, frames {as_ranges(at)}: {message}")
@@ -90,7 +90,7 @@ def segmented(
 
 
 def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
-    """Run a preprocessor on a frame, and check what comes out."""
+    """Run a preprocessor on a frame, and check the result."""
     image = method.array(where, frame)
     if image.shape != frame.shape or image.dtype not in (np.uint8, np.uint16):
         raise method.wrong(where, image, f"uint8 or uint16 {frame.shape}")

@@ -10,7 +10,7 @@ from pyama_dask.workflow.graph import Graph, Held, Inputs, Part
 from pyama_dask.workflow.task import digest
 
 METHOD_VERSION = 1
-"""Raised when a kernel's results change, so that results of older versions are regenerated."""
+"""Version of the kernels; increased when results change, to regenerate those of older versions."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 

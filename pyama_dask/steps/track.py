@@ -17,7 +17,7 @@ from pyama_dask.store.layout import labels_name, tracked_name
 from pyama_dask.workflow.graph import Step
 
 LARGEST_ID = np.iinfo(np.uint32).max
-"""Of a track, as tracked labels have 32 bits at most."""
+"""Largest id of a track, because tracked labels have at most 32 bits."""
 
 
 def link_boxes(context: TaskContext) -> None:
@@ -112,7 +112,7 @@ def kept_ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
 
 
 def counts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
-    """Number of tracks, and the most objects in a frame, which the display levels of labels are scaled by."""
+    """Number of tracks and largest number of objects in a frame, by which display levels of labels are scaled."""
     return [[context.tracks["count"], context.tracks["objects"]] for _ in context.job.blocks]
 
 

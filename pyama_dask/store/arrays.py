@@ -1,7 +1,7 @@
 """Zarr on disk: creating the arrays of a FOV, and reading and writing whole blocks.
 
 A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays, except
-for tracked labels: how wide their ids must be is known when the tracks are. Tasks write each shard in one assignment,
+for tracked labels, whose dtype is unknown before the tracks are. Tasks write each shard in one assignment,
 or, where memory is short, some frames after the other. They take an array's shape and type from its `ArraySpec`, so
 that a damaged document changes no pixel. Documents come from zarr-python; pixels go through tensorstore, which takes
 half the time (see docs/performance.md).
@@ -56,7 +56,7 @@ def _group_document(attributes: Mapping[str, Any]) -> bytes:
 
 
 def create_array(images: Path, spec: ArraySpec) -> None:
-    """Write the ``zarr.json`` of an array unless it is there and the same; data is left alone."""
+    """Write the ``zarr.json`` of an array unless it exists with the same content; data stay unchanged."""
     path, wanted = images / spec.path / DOCUMENT, _array_document(spec)
     if not path.exists() or path.read_bytes() != wanted:
         write_bytes(path, wanted)
@@ -70,7 +70,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _array_document(spec: ArraySpec) -> bytes:
-    """``zarr.json`` of an array as zarr writes it; made in memory once, as FOVs differ in nothing here."""
+    """``zarr.json`` of an array as zarr writes it; created once in memory, because FOVs have equal ones."""
     held: dict[str, Any] = {}
     tiles: Any = {} if spec.tiles is None else {"tile_size": spec.tiles.size, "shape": spec.tiles.shape}
     zarr.create_array(
@@ -82,9 +82,9 @@ def _array_document(spec: ArraySpec) -> bytes:
 
 
 def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
-    """Compressors of an array, by the config's name of a codec: Blosc, which parts the bytes of a number first.
+    """Compressors of an array, by the config's name of a codec: Blosc with shuffling.
 
-    The noise of raw pixels is in some of their low bits, so that they are parted by bits; all else is by bytes.
+    Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
     """
     if spec.codec == "none":
         return ()
@@ -96,7 +96,7 @@ def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
 
 
 def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[str, Any]:
-    """OME-NGFF 0.5 attributes of a channel's group; level 1 is left out, as it has other grey levels.
+    """OME-NGFF 0.5 attributes of a channel's group, without level 1, which has different grey levels.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
 
 
 def missing_frames(path: Path) -> list[int]:
-    """Frames of an array whose shards are not there; Zarr would give zeros for them."""
+    """Frames of an array whose shards are missing; Zarr would return zeros for them."""
     array = zarr.open_array(path, mode="r")
     frames, block = array.shape[0], (array.shards or array.chunks)[0]
     gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]

@@ -1,4 +1,4 @@
-"""``cells.zarr``: the crops of single cells over time, one array a cell, product and level.
+"""``cells.zarr``: the crops of single cells over time, one array per cell, product and level.
 
 With hundreds of cells these are thousands of small arrays of one chunk. Creating each through zarr-python takes far
 longer than writing its pixels. So zarr makes one document per kind of array, into which the shape is put, and chunks
@@ -43,7 +43,7 @@ def cells_path(config: Config, fov_dir: Path) -> Path:
 
 
 class CellsWriter:
-    """Writes a store of cells beside its place and puts it there when all of it is written.
+    """Writer of a store of cells, which is moved into place when it is complete.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class CellsWriter:
             _remove(self._building)
 
     def _put(self) -> None:
-        """Put the store in its place; where files of the user are, file by file."""
+        """Move the store into place; file by file if the user has files there."""
         if not self.path.is_dir():
             self._building.rename(self.path)
             return
@@ -130,7 +130,7 @@ class CellsWriter:
 
 
 class Directory:
-    """Files below a directory, which is made with them."""
+    """Files below a directory, which is created with the first file."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -150,13 +150,13 @@ class Directory:
             os.close(file)
 
     def close(self) -> None:
-        """Wait until all is on the disk."""
+        """Wait until everything is on the disk."""
         if Path(self._path).exists():  # nothing is, where nothing was put
             flush_below(Path(self._path))
 
 
 class ZipFile:
-    """Members of one file, uncompressed, as their contents are compressed already."""
+    """Members of a ZIP file, not compressed again."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
@@ -167,7 +167,7 @@ class ZipFile:
         self._zip.writestr(zipfile.ZipInfo(folder + name), content)
 
     def close(self) -> None:
-        """Write the directory of members, and wait until all is on the disk."""
+        """Write the directory of members, and wait until everything is on the disk."""
         with self._file:
             self._zip.close()
             os.fsync(self._file.fileno())

@@ -16,7 +16,7 @@ from pyama_dask.files.atomic import replacing
 from pyama_dask.kernels.histogram import Histogram
 
 _PART = re.compile(r"crops_((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy")
-"""Names that `part_file` gives."""
+"""Names as from `part_file`."""
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
@@ -40,7 +40,7 @@ def is_part(path: str) -> bool:
 
 
 def save(path: Path, **arrays: Any) -> Path:
-    """Write arrays by name, the file whole or not at all."""
+    """Write arrays by name; the file is either complete or absent."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return path
@@ -52,7 +52,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
     Raises
     ------
     StoreError
-        If the file is gone or damaged.
+        If the file is missing or damaged.
     """
     try:
         with np.load(path) as arrays:
@@ -62,19 +62,19 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Join lists with one array a frame, for `save`; the arrays of a frame are of one length."""
+    """Join lists of arrays per frame, for `save`; the arrays of one frame have equal lengths."""
     lengths = [len(array) for array in next(iter(per_frame.values()))]
     joined = {name: np.concatenate(arrays) for name, arrays in per_frame.items()}
     return {"lengths": np.array(lengths), **joined}
 
 
 def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
-    """Take one of the lists out of what `ragged` joined."""
+    """Split one of the lists that `ragged` joined into its frames."""
     return np.split(arrays[name], np.cumsum(arrays["lengths"])[:-1])
 
 
 def save_part(path: Path, part: np.ndarray) -> Path:
-    """Write one flat array, the file whole or not at all."""
+    """Write one flat array; the file is either complete or absent."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(part))
         file.write(part.data)  # on a full disk, `np.save` does not say why it fails

@@ -56,7 +56,7 @@ class ArraySpec:
 
     @property
     def channel(self) -> int:
-        """Index of the channel that it is, or is made from."""
+        """Index of the channel that it holds or is derived from."""
         return channel_of(self.group)
 
     @property
@@ -81,7 +81,7 @@ class ArraySpec:
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """(1, h, w) of a chunk: even parts of the frame, none larger than the level allows; of tiles, a block."""
+        """(1, h, w) of a chunk: equal parts of the frame, up to the level's limit; a whole block for tiles."""
         if self.level == "tiles":
             return (self.block_frames, *self.shape[1:])
         largest = DISPLAY_CHUNK if self.level else FULL_CHUNK
@@ -97,7 +97,7 @@ class ArraySpec:
         return (self.block_frames, h, w)
 
     def for_tracks(self, tracks: int) -> ArraySpec:
-        """The array for so many tracks, if it holds their ids: uint16 while they fit, uint32 beyond."""
+        """Spec for a number of tracks: tracked labels are uint16 if the ids fit, else uint32."""
         return replace(self, dtype="uint32") if self.is_tracked and tracks > np.iinfo(np.uint16).max else self
 
     def shard_file(self, images: Path, block: int) -> Path:
@@ -160,7 +160,7 @@ def is_raw_group(name: str) -> bool:
 
 
 def channel_of(group: str) -> int:
-    """Index of the channel that a group holds, or is made from."""
+    """Index of the channel that a group holds or is derived from."""
     return int(group.rpartition("_")[2])
 
 
@@ -175,7 +175,7 @@ def labels_name(channel: int) -> str:
 
 
 def tracked_name(channel: int) -> str:
-    """Group of the labels that are the same over time."""
+    """Group of the tracked labels."""
     return f"seg_tracked_ch_{channel}"
 
 

@@ -32,14 +32,14 @@ def feature_columns(config: Config) -> list[str]:
 
 
 def feature_column(name: str, channel: int) -> str:
-    """Column of a feature in a channel; one from a module or file goes by the name of its function."""
+    """Column of a feature in a channel; features from a module or file are named by their function."""
     return f"{name.rpartition(':')[2]}_ch_{channel}"
 
 
 def traces_table(
     rows: Sequence[dict[str, np.ndarray]], fov: int, times: np.ndarray, features: Sequence[str]
 ) -> pd.DataFrame:
-    """Put the rows of all blocks into one table.
+    """Join the rows of all blocks to one table.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def traces_table(
 
 
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:
-    """Path of the CSV of a FOV; the name of a movie that is too long for the file system is cut."""
+    """Path of a FOV's CSV; a name too long for the file system is truncated."""
     ending = f"_{fov_name(fov)}{TRACES}"
     return fov_dir / (shortened(source.stem, longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 

@@ -105,7 +105,7 @@ class TestEveryFormat:
             pyama_dask.export_traces(output, "parquet")
         with pytest.raises(OutputError, match="holds no run of pyama_dask"):
             pyama_dask.export_traces(output.parent, "parquet")
-        with pytest.raises(ConfigError, match="'xlsx': is no format that is known; known are parquet, csv-wide"):
+        with pytest.raises(ConfigError, match="'xlsx': is not an export format"):
             pyama_dask.export_traces(output, "xlsx")
         assert listing(output.parent) == {"results", *(f"results/{name}" for name in listing(output))}
 
@@ -125,7 +125,7 @@ class TestPlace:
         place = output.parent / "thesis"
         place.mkdir()
         (place / "chapter.txt").touch()
-        self.refused(output, "holds files that are not of an export, such as chapter.txt", place)
+        self.refused(output, "holds files that belong to no export, such as chapter.txt", place)
         self.refused(output, "chapter.txt: is not a folder", place / "chapter.txt")
         report = pyama_dask.export_traces(output, "parquet", place, force=True)
         assert listing(place) == {"chapter.txt", "traces.parquet", "pyama_dask_export.json", MANIFEST}
@@ -165,7 +165,7 @@ class TestPlace:
     def test_the_output_and_what_is_around_it(self, output):
         (output / "inside").symlink_to(output / "fov_000")
         for place in (output, output / "x", output / "inside" / "x", output.parent, output / "exported"):
-            self.refused(output, "is part of the output, or holds it", place)
+            self.refused(output, "overlaps with the output", place)
 
     def test_what_is_there_stays_when_an_export_fails(self, output):
         report = pyama_dask.export_traces(output, "csv-wide")
@@ -350,7 +350,9 @@ class TestCtc:
         masks, lines = read_ctc(report.directory / "00_RES")
         assert lines == [[1, 0, 1, 0], [2, 0, 1, 0], [3, 3, 3, 2]]
         assert np.array_equal(masks > 0, labels > 0)
-        assert "FOV 0: its tracks have other labels than its cells, as these go beyond 65535" in report.warnings
+        assert (
+            "FOV 0: its tracks have other labels than its cells, as the format allows at most 65535" in report.warnings
+        )
 
     def test_ids_that_are_large_take_no_more_memory(self, output):
         write_cells(output, 0, {2**32 - 1: range(2)})
@@ -388,7 +390,7 @@ class TestCtc:
         assert (report.fovs, report.left_out, report.exit_status) == ((0,), (1, 2), 3)
         assert report.warnings[-2:] == (
             "left out: FOV 1: cell 2 is in its traces of frame 1, but not in its tracked labels",
-            "left out: FOV 2: 3 frames of its tracked labels are not there",
+            "left out: FOV 2: 3 frames of its tracked labels are missing",
         )
         assert {path.name for path in report.directory.iterdir()} == {"00_RES", "pyama_dask_export.json", MANIFEST}
 
@@ -407,7 +409,7 @@ class TestCtc:
         write_cells(output, 1, {2: range(5)})
         add_labels(output, 1, np.zeros((3, 1, 8)))
         said = pyama_dask.export_traces(output, "ctc").warnings
-        assert "left out: FOV 1: its traces have frame 3, and its tracked labels end before" in said
+        assert "left out: FOV 1: its traces have frame 3, but its tracked labels end earlier" in said
 
     def test_an_output_without_images(self, output):
         with pytest.raises(OutputError, match=r"has nothing to export as ctc: .*no tracked labels"):
@@ -440,10 +442,10 @@ class TestCommandLine:
         )  # fmt: skip
         assert (status, error) == (3, "")
         assert out.startswith(f"Exported as csv-wide: FOV 0-1, to {tmp_path / 'x'}\nOverrides: ")
-        assert "warning: sample 'a': left out: FOV 2: the output has no such FOV, but 0-1" in out
+        assert "warning: sample 'a': left out: FOV 2: is not in the output, which has 0-1" in out
         assert (tmp_path / "x" / "a" / "fov_001_area_ch_0.csv").exists()
 
     def test_what_is_no_format(self, call, copied):
         status, out, error = call("export", copied, "--to", "excel")
         assert (status, out) == (2, "")
-        assert "'excel': is no format that is known" in error
+        assert "'excel': is not an export format" in error

@@ -101,7 +101,7 @@ class TestFits:
     def test_units_that_are_not_said_must_be(self, tmp_path, table):
         bare = tmp_path / "bare.csv"
         bare.write_text(table.read_text().partition("\n")[2])
-        with pytest.raises(TableError, match="does not say what its times are in"):
+        with pytest.raises(TableError, match="does not state the units of its times"):
             fit_traces([bare])
         assert fit_traces([bare], {"time_units": "min"}).files[0].converged == 7
 
@@ -149,14 +149,14 @@ class TestFits:
         pd.testing.assert_frame_equal(read_fitted(older).table, found.table)
         about = dict(found.about, parameters={"delta": 5})
         write_fitted(older, Fitted(found.table.drop(columns="grade"), about))
-        with pytest.raises(TableError, match="do not give the bounds of each parameter"):
+        with pytest.raises(TableError, match="lack bounds of a parameter"):
             read_fitted(older)
 
     def test_fits_among_the_tables_are_left_out(self, table):
         first = fit_traces([table]).files[0]
         report = fit_traces([table, first.path])
         assert [file.source for file in report.files] == [table]
-        assert report.warnings == (f"{first.path}: holds fits, and is left out",)
+        assert report.warnings == (f"{first.path}: holds fits and is left out",)
 
     def test_a_table_that_is_given_twice_is_fitted_once(self, table, monkeypatch):
         monkeypatch.chdir(table.parent)
@@ -239,7 +239,7 @@ class TestWhereever:
             if event["message"] == "treated.csv":
                 cancel.set()
 
-        with pytest.raises(CancelledError, match="1 of 2 tables are fitted, and written"):
+        with pytest.raises(CancelledError, match="1 of 2 tables were fitted and written"):
             fit_traces(two, SERIAL, tmp_path / "some", progress=stop, cancel=cancel)
         assert {path.name for path in (tmp_path / "some").iterdir()} == {
             "control_intensity_total_ch_1_fitted_maturation.csv", MANIFEST,
@@ -284,7 +284,7 @@ class TestRefused:
             ({"params": {}}, r"params: is not a key here; did you mean parameters\?"),
             ({"loss": "huber"}, "loss: .*'linear' or 'soft_l1'"),
             ({"loss_scale": 0}, "loss_scale: .*greater than 0"),
-            ({"time_units": "weeks"}, "time_units: is no unit of time"),
+            ({"time_units": "weeks"}, "time_units: is not a unit of time"),
             ({"cluster": {"kind": "locale"}}, r"cluster\.kind"),
         ],
     )  # fmt: skip
@@ -297,7 +297,7 @@ class TestRefused:
         path = tmp_path / "twice.csv"
         rows = tidy(truth(2))
         write_analysis_csv(path, pd.concat([rows, rows.iloc[[63]]]))
-        with pytest.raises(TableError, match=r"twice\.csv: FOV 0, cell 2 has two values at time 1;"):
+        with pytest.raises(TableError, match=r"twice\.csv: FOV 0, cell 2 has two values at time 1\."):
             fit_traces([path])
 
     def test_a_bad_table_among_good_ones_loses_nothing(self, tmp_path, table):
@@ -321,7 +321,7 @@ class TestRefused:
         (tmp_path / "b").mkdir()
         other = tmp_path / "b" / table.name
         other.write_bytes(table.read_bytes())
-        with pytest.raises(ConfigError, match="would have the same file of fits"):
+        with pytest.raises(ConfigError, match="two tables would have their fits in this file"):
             fit_traces([table, other], None, tmp_path / "c")
         with pytest.raises(ConfigError, match="no table to fit"):
             fit_traces([])
@@ -418,7 +418,10 @@ class TestTables:
         [
             (lambda text: text[2:], "holds no fits"),
             (lambda text: text.replace("# ", "#"), "holds no fits"),
-            (lambda text: text.replace("# model:", "# name:", 1), "comments in front are not whole"),
+            (
+                lambda text: text.replace("# model:", "# name:", 1),
+                "which describe the fit, are incomplete",
+            ),
             (lambda text: text.replace("True", "maybe", 1), "column 'success': 'maybe' is neither True nor False"),
             (lambda text: text.replace(",points", ",dots", 1), "has no column 'points'"),
             (lambda text: text[:-2], "has no line break at its end"),
@@ -434,7 +437,7 @@ class TestTables:
     def test_a_table_of_traces_that_is_gone(self, table):
         path = fit_traces([table]).files[0].path
         table.unlink()
-        with pytest.raises(TableError, match=r"is of 'control_.*, which is not beside it any more"):
+        with pytest.raises(TableError, match=r"its table 'control_.*' is missing from this folder"):
             source_of(path, read_fitted(path))
 
 

@@ -85,7 +85,7 @@ class TestFov:
 
     @pytest.mark.parametrize(("channel", "level"), [("fl_ch_7", 0), ("pc_ch_0", 2), ("..", 0), ("", 0)])
     def test_an_image_that_is_not_there(self, fov, channel, level):
-        with pytest.raises(OutputError, match=r"is not there; FOV 0 has .*pc_ch_0"):
+        with pytest.raises(OutputError, match=r"does not exist. Fix: choose one of .*pc_ch_0"):
             fov.image(channel, level)
 
     def test_cells(self, fov):
@@ -110,7 +110,7 @@ class TestFov:
         pyama_dask.run(config(small_czi, tmp_path / "out"), steps=["copy"])
         output = pyama_dask.open_output(tmp_path / "out")
         for read in (output[0].traces, lambda: output[0].cells):
-            with pytest.raises(OutputError, match="'pyama-dask status' says how far"):
+            with pytest.raises(OutputError, match="'pyama-dask status' shows its progress"):
                 read()
         with pytest.raises(OutputError, match="has no traces yet"):
             output.traces()

@@ -200,7 +200,7 @@ class TestModels:
         with (tmp_path / "mine.py").open("a") as file:
             file.write("# more\n")
         (said,) = plot_fits(of_a_file).warnings
-        assert "mine.py:LINE was changed since these fits were made" in said
+        assert "mine.py:LINE has changed since these fits" in said
 
     def test_one_whose_curve_fails_is_named(self, fits, figures, monkeypatch):
         def fails(times, parameters):
@@ -219,7 +219,7 @@ class TestModels:
 
     def test_one_with_other_parameters_too(self, of_a_file, tmp_path, figures):
         (tmp_path / "mine.py").write_text("from pyama_dask.fitting import MODELS\nLINE = MODELS['exponential_decay']\n")
-        assert "has other parameters now" in plot_fits(of_a_file).warnings[0]
+        assert "has different parameters now" in plot_fits(of_a_file).warnings[0]
 
     def test_one_whose_name_holds_the_sign_before_its_digest(self, tmp_path, figures):
         (tmp_path / "me@work").mkdir()
@@ -234,14 +234,14 @@ class TestModels:
 class TestRefused:
     def test_fits_of_other_cells_than_the_table_has_now(self, fits, tmp_path):
         write_table(tmp_path / "control_intensity_total_ch_1.csv", 5)
-        with pytest.raises(TableError, match=r"of other cells than control_.*\.csv has now; fit that again"):
+        with pytest.raises(TableError, match=r"control_.*\.csv has other cells now"):
             plot_fits(fits)
 
     def test_two_files_of_one_name(self, fits, tmp_path):
         (tmp_path / "more").mkdir()
         for path in (fits[0], tmp_path / "control_intensity_total_ch_1.csv"):
             (tmp_path / "more" / path.name).write_bytes(path.read_bytes())
-        with pytest.raises(ConfigError, match="two files are called control_"):
+        with pytest.raises(ConfigError, match=r"control_.*: two files have this name"):
             plot_fits([fits[0], tmp_path / "more" / fits[0].name])
 
     def test_models_of_one_name_with_other_parameters(self, fits):
@@ -249,22 +249,22 @@ class TestRefused:
         write_fitted(
             fits[1], replace(fitted, table=fitted.table.rename(columns=lambda name: name.replace("slope", "k")))
         )
-        with pytest.raises(ConfigError, match="its trivial has other parameters than that of others"):
+        with pytest.raises(ConfigError, match="its trivial has different parameters from other files"):
             plot_fits(fits)
 
     def test_a_table_of_traces_that_is_gone(self, fits, tmp_path):
         (tmp_path / "control_intensity_total_ch_1.csv").unlink()
-        with pytest.raises(TableError, match="is not beside it any more"):
+        with pytest.raises(TableError, match="is missing from this folder"):
             plot_fits(fits)
         assert not (tmp_path / "plots").exists()
 
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"formats": ["jpg"]}, "'jpg' is no format"),
-            ({"cells": 0}, "from 1 cell to 400"),
-            ({"cells": 401}, "from 1 cell to 400"),
-            ({"files": []}, "give a table"),
+            ({"formats": ["jpg"]}, "'jpg' is not a format"),
+            ({"cells": 0}, "cells: must be from 1 to 400"),
+            ({"cells": 401}, "cells: must be from 1 to 400"),
+            ({"files": []}, "no table to draw"),
         ],
     )
     def test_what_is_asked_for(self, fits, options, said):

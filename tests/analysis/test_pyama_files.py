@@ -213,11 +213,11 @@ class TestResults:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"results_paths": [1]}, "has no 'results_paths'"),
+            ({"results_paths": [1]}, "has neither 'results_paths'"),
             ({"results_paths": {"a": {}}}, "results of 'a'"),
             ({"results_paths": {"0": [1]}}, "results of '0'"),
             ({"results_paths": {"0": {"fl": [[1, 2]]}}}, "FOV 0, fl: must be a path, or channels with paths"),
-            ({"channels": {"fl": ["GFP"]}}, "channels.fl: 'GFP' is no channel"),
+            ({"channels": {"fl": ["GFP"]}}, "channels.fl: 'GFP' is not a channel"),
             ({"channels": {"pc": {"features": []}}}, "channels.pc"),
             ({"channels": [0, 1]}, "channels: must hold keys, not [0, 1]"),
             ({"params": [1]}, "params: must hold keys, not [1]"),

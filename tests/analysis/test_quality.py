@@ -216,7 +216,7 @@ class TestInspectTraces:
 
     def test_what_is_not_known_is_said_once(self, output):
         assert pyama_dask.inspect_traces(output).warnings == (
-            "FOV 0-2: the size of its images is not known; cells that touch the border are not looked for",
+            "FOV 0-2: the size of its images is unknown, so cells that touch the border are not flagged",
         )
 
     def test_tables_without_boxes_and_areas(self, output):
@@ -227,9 +227,9 @@ class TestInspectTraces:
         record_traces(output)
         report = pyama_dask.inspect_traces(output)
         assert report.warnings[-3:] == (
-            "FOV 0, 2: has no boxes; cells that touch the border or merge are not looked for",
-            "FOV 1: the size of its images is not known; cells that touch the border are not looked for",
-            "FOV 2: has no areas and no boxes; jumps are not looked for",
+            "FOV 0, 2: has no boxes, so cells that touch the border or merge are not flagged",
+            "FOV 1: the size of its images is unknown, so cells that touch the border are not flagged",
+            "FOV 2: has neither areas nor boxes, so jumps are not flagged",
         )
         assert report.table["largest_jump"].notna().tolist() == [True] * 6 + [False] * 3
 

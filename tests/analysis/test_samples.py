@@ -161,14 +161,14 @@ class TestMerge:
         merged = tables.read_analysis_csv(output / "merged" / "a_area_ch_0.csv")
         assert merged["time"].tolist() == [0.5, 9, 20, 30] * 3
         assert [warning for warning in report.warnings if "'note'" in warning] == [
-            "FOV 0: column 'note' of movie_fov_000_traces_inspected.csv is no feature, and left out"
+            "FOV 0: column 'note' of movie_fov_000_traces_inspected.csv is not a feature and is left out"
         ]
 
     def test_an_inspected_copy_of_traces_that_were_made_anew_since(self, output):
         edit(output, 0, lambda traces: traces.assign(cell=traces["cell"] + 1))
         report = pyama_dask.merge_samples(output, samples(a="0-3"))
         assert len(report.warnings) == 1
-        assert "has rows that the traces have not" in report.warnings[0]
+        assert "has rows that the regenerated traces lack" in report.warnings[0]
 
     def test_the_same_bytes_every_time(self, output):
         def merged():
@@ -197,7 +197,7 @@ class TestWhatIsSaid:
         ("change", "said"),
         [
             ({"problem": "frames are missing"}, "failed: frames are missing"),
-            (left("segment", "extract"), "is pending (left: segment, extract); run it to the end, then try again"),
+            (left("segment", "extract"), "is pending (left: segment, extract). Fix: finish the run, then try again"),
         ],
     )
     def test_fovs_that_failed_or_are_not_done(self, output, change, said):
@@ -212,8 +212,8 @@ class TestWhatIsSaid:
         before = pyama_dask.merge_samples(output, samples(a="0-1"))
         report = pyama_dask.merge_samples(output, samples(b="0-1"))
         named = ", ".join(sorted(path.name for path in before.files)[:3])
-        (said,) = [warning for warning in report.warnings if "not of this merge" in warning]
-        assert said.startswith(f"{output}/merged: has tables that are not of this merge: {named}")
+        (said,) = [warning for warning in report.warnings if "earlier merges" in warning]
+        assert said.startswith(f"{output}/merged: holds tables of earlier merges: {named}")
         assert all(path.exists() for path in before.files)
 
     def test_fovs_that_there_are_not(self, output):
@@ -221,14 +221,14 @@ class TestWhatIsSaid:
         report = pyama_dask.merge_samples(output, samples(a="0-5"))
         assert report.warnings == (
             "sample 'a': left out: FOV 2: its traces CSV is missing. Fix: run 'pyama-dask verify', then run again",
-            "sample 'a': left out: FOV 4-5: the output has no such FOV, but 0-3",
+            "sample 'a': left out: FOV 4-5: is not in the output, which has 0-3",
         )
         assert report.samples[0].left_out == (2, 4, 5)
 
     def test_fovs_of_two_samples_and_of_none(self, output):
         report = pyama_dask.merge_samples(output, samples(a="0-1", b="1"))
         assert report.warnings == (
-            "FOV 1: in more than one sample, and in the tables of each: a, b",
+            "FOV 1: in several samples, and in the tables of each: a, b",
             "FOV 2-3: in no sample",
         )
         assert report.exit_status == 0
@@ -239,7 +239,7 @@ class TestWhatIsSaid:
         report = pyama_dask.merge_samples(output, samples(a="all"))
         assert report.warnings == (
             "FOV 1: processed with other settings than the last run",
-            "FOV 2: has its traces, but is not complete (left: cache)",
+            "FOV 2: has traces, but these steps are unfinished: cache",
         )
 
     def test_fovs_without_cells_or_without_good_ones_or_without_a_feature(self, output):
@@ -248,7 +248,7 @@ class TestWhatIsSaid:
         edit(output, 2, lambda traces: traces.drop(columns="area_ch_0"))
         report = pyama_dask.merge_samples(output, samples(a="0-3"))
         assert report.warnings == (
-            "FOV 2: without area_ch_0, which other FOVs have",
+            "FOV 2: lacks area_ch_0, which other FOVs have",
             "FOV 0: has no cells",
             "FOV 1: none of its rows is good",
         )
@@ -274,12 +274,12 @@ class TestRefused:
 
     def test_a_sample_without_any_trace(self, output):
         write_plan(output, 4, fov3={"problem": "is cut off"})
-        said = "sample 'b' has no traces at all: FOV 3: failed: is cut off; FOV 7: the output has no such FOV"
+        said = "sample 'b' has no traces at all: FOV 3: failed: is cut off; FOV 7: is not in the output"
         self.refused(output, samples(a="0", b="3, 7"), OutputError, said)
 
     def test_a_sample_without_any_good_trace(self, output):
         edit(output, 2, lambda traces: traces.assign(good=False))
-        self.refused(output, samples(a="0-1", b="2"), OutputError, "sample 'b' has no trace that is good, in FOV 2")
+        self.refused(output, samples(a="0-1", b="2"), OutputError, "sample 'b' has no good rows in FOV 2")
 
     def test_what_is_no_output(self, tmp_path):
         self.refused(tmp_path, samples(a="0"), OutputError, "holds no run of pyama_dask")
@@ -300,7 +300,10 @@ class TestRefused:
     def test_two_samples_with_one_file(self, tmp_path):
         output = write_output(tmp_path / "results", 2, features=("total_ch_1", "x_total_ch_1"))
         self.refused(
-            output, samples(a="0", a_x="1"), ConfigError, "samples 'a' and 'a_x' would both have a_x_total_ch_1.csv"
+            output,
+            samples(a="0", a_x="1"),
+            ConfigError,
+            "would both have the file a_x_total_ch_1.csv",
         )
 
     def test_a_name_that_is_too_long_for_the_disk_with_its_feature(self, output, monkeypatch):

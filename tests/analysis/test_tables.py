@@ -125,7 +125,7 @@ class TestTraces:
             ("", "is empty"),
             ("fov,frame\n0,1\n", "has no column 'cell'; it has 'fov, frame'"),
             ("fov,cell\n0,1\n", "neither a column 'frame' nor 'time'"),
-            ("cell,frame\n0,1\n", "has no column 'fov', and its name tells of none"),
+            ("cell,frame\n0,1\n", "has no column 'fov' and no FOV in its name"),
             ("fov,cell,cell_id,frame\n0,1,1,0\n", "column 'cell' more than once"),
             ("fov;cell;frame\n0;1;0\n", "save it with commas"),
             ("fov,cell,frame\n0,1,0\n\n0,1,x\n", "line 4, column 'frame': 'x' is not a number"),
@@ -137,7 +137,7 @@ class TestTraces:
             ("fov,cell,time\n0,1,inf\n", "line 2, column 'time': 'inf' is not a number"),
             ("fov,cell,frame,good\n0,1,0,True\n0,1,1,maybe\n", "line 3, column 'good': 'maybe' is neither"),
             ("fov,cell,frame,area_ch_0\n0,1,0,big\n", "line 2, column 'area_ch_0': 'big' is not a number"),
-            ("fov,cell,frame\n0,1,0\n0,2,0\n0,1,0\n", "line 4, column 'frame': '0' stands there a second time"),
+            ("fov,cell,frame\n0,1,0\n0,2,0\n0,1,0\n", "line 4, column 'frame': '0' appears twice"),
             ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1", "line 3 has 3 values for 4 columns; the file is cut off"),
             ("fov,cell,frame\n0,1,0,4\n", "line 2 has 4 values for 3 columns"),
             ("fov,cell,frame\n0,1,0\n0,1,1", "line 3 has no line break at its end"),
@@ -148,8 +148,11 @@ class TestTraces:
             ('fov,cell,frame,note,area_ch_0\n0,1,0,"a, b",5\n\n0,1,1\n', "line 4 has 3 values for 5 columns"),
             ("fov,cell,frame,area_ch_0\n0,1,0,5\n0,1,1,1e999\n", "line 3, column 'area_ch_0': '1e999' is not a num"),
             (f"fov,cell,frame\n0,{10**18},0\n", f"'{10**18}' is not a whole number from 0 to 4294967295"),
-            ("fov,cell,frame,bbox_x1\n0,1,0,\n0,1,1,1e18\n", "line 3, column 'bbox_x1': '1e18' is not a place in an"),
-            ("fov,cell,frame,position_y\n0,1,1,-inf\n", "column 'position_y': '-inf' is not a place in an image"),
+            (
+                "fov,cell,frame,bbox_x1\n0,1,0,\n0,1,1,1e18\n",
+                "line 3, column 'bbox_x1': '1e18' is not a position in an",
+            ),
+            ("fov,cell,frame,position_y\n0,1,1,-inf\n", "column 'position_y': '-inf' is not a position in an image"),
             ("fov,cell,time\n0,1,2024-01-01 10:00\n", "column 'time': '2024-01-01 10:00' is not a number"),
             ("fov,cell,frame\n0,1,\0\0\n", "column 'frame': '\\x00\\x00' is not a number"),
         ],
@@ -169,7 +172,7 @@ class TestTraces:
 
     def test_a_frame_whose_time_is_not_known(self, tmp_path):
         path = written(tmp_path / "t.csv", "fov,cell,frame\n0,1,0\n0,1,5\n")
-        with pytest.raises(TableError, match="line 3, column 'frame': '5' is one whose time is not known"):
+        with pytest.raises(TableError, match="line 3, column 'frame': '5' is a frame without a known time"):
             trace_tables.read_traces_csv(path, minutes={0: 0.0})
 
     @pytest.mark.parametrize("content", [None, b"fov,cell\n0,\xff\n"])
@@ -250,7 +253,7 @@ class TestAnalysis:
     def test_units_that_a_file_does_not_say(self, tmp_path):
         path = written(tmp_path / "a.csv", "time,fov,cell,value\n1,0,1,2\n")
         assert tables.read_analysis_csv(path, unsaid="h")["time"].tolist() == [60]
-        with pytest.raises(TableError, match="put a line '# Time units: min' in front"):
+        with pytest.raises(TableError, match="begin it with a line '# Time units: min'"):
             tables.read_analysis_csv(path)
 
     @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ class TestAnalysis:
             ("# Time units: min\ntime,cell,value\n1,1,2\n", "has no column 'fov'"),
             ("# Time units: min\ntime,fov,cell,value\n1,0,1,2\n,0,1,2\n", "line 4, column 'time'"),
             ("# Time units: min\ntime,fov,cell,value\n1,0,1,two\n", "line 3, column 'value': 'two' is not a number"),
-            ("# Time units: min\ntime,GFP\n1,0\n", "column 'GFP' is no cell"),
+            ("# Time units: min\ntime,GFP\n1,0\n", "column 'GFP' is not a cell"),
             ("# Time units: min\ntime,1,0_1\n1,0,0\n", "columns 1, 0_1 are the same cell"),
             ("# Time units: min\nsample,1\n1,0\n", "begins with a column 'sample'"),
             ("# Time units: min\ntime,1\n1,x\n", "line 3, column '1': 'x' is not a number"),
@@ -273,7 +276,7 @@ class TestAnalysis:
 
     def test_units_that_are_none(self, tmp_path):
         table = pd.DataFrame({"time": [0.0], "fov": [0], "cell": [1], "value": [1.0]})
-        with pytest.raises(TableError, match="no unit of time"):
+        with pytest.raises(TableError, match="not a unit of time"):
             tables.write_analysis_csv(tmp_path / "a.csv", table, "weeks")
         assert not (tmp_path / "a.csv").exists()
 

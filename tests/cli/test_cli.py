@@ -361,13 +361,13 @@ class TestMerge:
         (here / "samples.yaml").write_text("samples: [{name: all of it, fovs: 0-2}]")
         status, out, _ = call("merge", copied, here / "samples.yaml")
         assert status == 3
-        assert "warning: sample 'all of it': left out: FOV 2: the output has no such FOV, but 0-1" in out
+        assert "warning: sample 'all of it': left out: FOV 2: is not in the output, which has 0-1" in out
 
     def test_what_is_not_valid_is_said(self, call, here, copied):
         (here / "samples.yaml").write_text("samples: [{name: a/b, fovs: 0}]")
         status, out, error = call("merge", copied, here / "samples.yaml")
         assert (status, out) == (2, "")
-        assert "samples.0.name: holds '/', which names of files cannot have" in error
+        assert "samples.0.name: holds '/', which file names cannot have" in error
 
 
 class TestStatus:

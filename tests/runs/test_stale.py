@@ -33,7 +33,7 @@ def test_results_of_other_settings_are_removed_before_they_are_made_anew(small_c
     for read in (fov.traces, lambda: fov.cells):
         with pytest.raises(OutputError, match="status"):
             read()
-    with pytest.warns(ResultsWarning, match="10 frames of seg_tracked_ch_0 are not there yet"):
+    with pytest.warns(ResultsWarning, match="10 frames of seg_tracked_ch_0 are missing"):
         fov.image("seg_tracked_ch_0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -85,7 +85,7 @@ def test_fovs_that_a_run_leaves_alone_keep_their_record_and_settings(small_czi, 
         (0, "done", False), (1, "done", True),
     ]  # fmt: skip
     assert "done, made with other settings than the last run: FOV 1" in describe_status(status)
-    with pytest.warns(ResultsWarning, match="not all FOVs were processed with the same settings"):
+    with pytest.warns(ResultsWarning, match="FOVs were processed with different settings"):
         traces = pyama_dask.open_output(copied).traces()
     assert set(traces["fov"]) == {0, 1}
 

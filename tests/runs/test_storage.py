@@ -71,7 +71,7 @@ class TestSmallOutput:
                     np.testing.assert_array_equal(mine.crops[name].compute(), other.crops[name].compute())
 
     def test_there_is_nothing_to_look_at(self, small):
-        with pytest.raises(OutputError, match=r"pc_ch_0/1: is not there"):
+        with pytest.raises(OutputError, match=r"pc_ch_0/1: does not exist"):
             small[0].image("pc_ch_0", level=1)
 
 

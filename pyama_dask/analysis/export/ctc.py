@@ -1,6 +1,7 @@
-"""Results as in the Cell Tracking Challenge: an image of labels a frame, and a line a track that says when it is there.
+"""Results in the format of the Cell Tracking Challenge: one image of labels per frame, and one line per track.
 
-A track of that format has no gaps: a cell that was not seen in between is several, each the child of the one before.
+Tracks of that format have no gaps: a cell that is missing in some frames becomes several tracks, each the child of the
+one before.
 """
 
 from __future__ import annotations
@@ -102,15 +103,15 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
 
 
 def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place: Path) -> str | None:
-    """Write what a FOV has, of labels in an array and of traces; gives the reason if it cannot."""
+    """Write the labels and tracks of a FOV; return the reason if it cannot be written."""
     if gone := missing_frames(stored):
-        return f"{len(gone)} frames of its tracked labels are not there"
+        return f"{len(gone)} frames of its tracked labels are missing"
     good = table[table["good"]]
     tracks = Tracks.of(good["cell"].to_numpy(np.int64), frame_numbers(table)[table["good"].to_numpy()])
     if tracks.renumbered:
         if len(tracks.lines) > LARGEST:
-            return f"it has {len(tracks.lines)} tracks, and the format has labels up to {LARGEST}"
-        sources.say([f"FOV {fov}: its tracks have other labels than its cells, as these go beyond {LARGEST}"])
+            return f"it has {len(tracks.lines)} tracks, but the format allows at most {LARGEST}"
+        sources.say([f"FOV {fov}: its tracks have other labels than its cells, as the format allows at most {LARGEST}"])
     place.mkdir()
     if reason := _write_masks(place, stored, tracks):
         return reason
@@ -119,10 +120,10 @@ def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place:
 
 
 def _write_masks(place: Path, stored: Path, tracks: Tracks) -> str | None:
-    """Write an image a frame, one frame in memory at a time; gives the reason if labels and traces do not agree."""
+    """Write one image per frame, one at a time; return the reason if labels and traces disagree."""
     count = json.loads(read_file(stored / "zarr.json"))["shape"][0]
     if beyond := tracks.frame[tracks.frame >= count].tolist():
-        return f"its traces have frame {beyond[0]}, and its tracked labels end before"
+        return f"its traces have frame {beyond[0]}, but its tracked labels end earlier"
     digits = max(3, len(str(count - 1)))
     for frame, (cells, labels) in enumerate(_by_frame(tracks, count)):
         found = read_frame(stored.parents[1], f"{stored.parent.name}/{stored.name}", frame)
@@ -134,7 +135,7 @@ def _write_masks(place: Path, stored: Path, tracks: Tracks) -> str | None:
 
 
 def _mask(found: npt.NDArray[np.unsignedinteger], cells: Numbers, labels: Numbers) -> tuple[Masks, Numbers]:
-    """Mask (H, W) with the labels of some cells, sorted, where `found` has their numbers; and those that it has not."""
+    """(H, W) mask of labels where `found` has the numbers of sorted cells, and the cells that it lacks."""
     inside = found > 0
     numbers = found[inside]
     places = np.searchsorted(cells, numbers)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("parquet", "csv-wide", "geff", "ctc")
 """Formats of an export."""
 EXPORTED = "exported"
-"""Folder of the output for exports, a folder a format, unless another one is named."""
+"""Default folder in the output for exports, with one folder per format."""
 RECORD = "pyama_dask_export.json"
 """File that describes an export."""
 TABLE = "traces.parquet"
@@ -35,7 +35,7 @@ TABLE = "traces.parquet"
 _MODULES: Mapping[str, str] = {"csv-wide": "wide", "geff": "geff", "ctc": "ctc"}
 
 WriteFov = Callable[[Sources, int, "pd.DataFrame", Path], str | None]
-"""Writes the traces of a FOV to a folder; gives the reason if it cannot."""
+"""Writes the traces of a FOV to a folder; returns the reason if it cannot, else None."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def export_traces(
         If a table of traces is unreadable.
     """
     if to not in FORMATS:
-        raise ConfigError(f"{quoted(to)}: is no format that is known; known are {', '.join(FORMATS)}")
+        raise ConfigError(f"{quoted(to)}: is not an export format. Fix: choose one of {', '.join(FORMATS)}")
     chosen = given_samples(samples) if samples is not None else None
     sources = Sources(Path(output), Path(good) if good is not None else None)
     wanted = wanted_fovs(chosen, sources)
@@ -123,7 +123,9 @@ def _place(output: Path, to: str, directory: str | Path | None) -> Path:
     there = Path(os.path.realpath(place))
     is_of_output = there.is_relative_to(here) and (here / EXPORTED) not in there.parents
     if is_of_output or here.is_relative_to(there):
-        raise OutputError(f"{place}: is part of the output, or holds it, which an export leaves as it is; name another")
+        raise OutputError(
+            f"{place}: overlaps with the output, which an export must not change. Fix: choose another folder"
+        )
     return there if place.is_symlink() else place
 
 
@@ -136,14 +138,14 @@ def _check_place(place: Path, by: str, force: bool) -> None:
         raise OutputError(f"{place}: holds an {other[0].replace(' ', ' as ')}. Fix: choose another folder")
     if not exports and not force and place.is_dir() and (files := sorted(path.name for path in place.iterdir())):
         raise OutputError(
-            f"{place}: holds files that are not of an export, such as {files[0]}. "
+            f"{place}: holds files that belong to no export, such as {files[0]}. "
             "Fix: choose another folder, or add the export to them with --force (force=True)"
         )
     check_free(place, force=force)
 
 
 def _longest_names(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[str]:
-    """Names of files that an export may write, none longer than those that it does write."""
+    """Names like those of an export's files, none longer than the longest of them."""
     fovs = [fov for of in wanted.values() for fov in of]
     feature = max(sources.features(fovs), key=lambda name: len(os.fsencode(name)), default="")
     for sample in wanted:

@@ -1,4 +1,4 @@
-"""GEFF, the Graph Exchange File Format: a node a row of the traces, an edge from each row of a cell to its next."""
+"""GEFF, the Graph Exchange File Format: one node per row of the traces, one edge to each cell's next row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
 
 
 def _centres(table: pd.DataFrame) -> npt.NDArray[np.float64] | None:
-    """(2, N) y and x of the rows in pixels: as the traces say, or the middle of the boxes."""
+    """(2, N) y and x of the rows in pixels: recorded positions, else the centres of the boxes."""
     if {"position_x", "position_y"} <= set(table):
         return table[["position_y", "position_x"]].to_numpy(float).T
     if not set(_CORNERS) <= set(table):
@@ -61,7 +61,7 @@ def _centres(table: pd.DataFrame) -> npt.NDArray[np.float64] | None:
 
 def _write_graph(path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.int64], space_unit: str) -> None:
     """Write nodes with properties, and directed edges between them by index."""
-    group = zarr.create_group(path, zarr_format=2)  # what readers of GEFF in all languages know
+    group = zarr.create_group(path, zarr_format=2)  # the format that all readers of GEFF support
     count = len(props["t"])
     for name, data in (
         ("nodes/ids", np.arange(count, dtype=np.uint64)),
