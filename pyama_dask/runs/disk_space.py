@@ -73,11 +73,11 @@ def check_room(plan: Plan, ledger: Ledger) -> list[str]:
     there = room(plan, ledger)
     if there.free >= there.about:
         return []
-    remedy = "free some, choose another 'output', or store less ('storage')"
-    said = f"{plan.job.output}: has too little room: {there}; {remedy}"
+    remedy = "free space, choose another 'output', or store less ('storage')"
+    message = f"{plan.job.output}: has too little room: {there}. Fix: {remedy}"
     if there.free < there.least:
-        raise OutputError(said)
-    return [said]
+        raise OutputError(message)
+    return [message]
 
 
 @contextmanager

@@ -49,9 +49,8 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
         return recorded["first"]
     if not extend:
         raise OutputError(
-            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed; choose "
-            "another 'output', move the old results away, or, if the same acquisition has more frames now, go on with "
-            "it with --extend"
+            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed. "
+            "Fix: choose another 'output', or use --extend if the same acquisition has more frames now"
         )
     check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
     return recorded["first"]
@@ -72,7 +71,7 @@ def recorded_movie(output: Path) -> dict[str, str]:
         plan = read_plan(output)
     except OutputError as error:
         raise OutputError(
-            f"{output}: its records are damaged and do not say of which movie it is; choose another 'output'"
+            f"{output}: its records are damaged and do not name its movie. Fix: choose another 'output'"
         ) from error
     return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
 
@@ -87,26 +86,26 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
     output
         Output directory.
     ledger
-        What is recorded of it.
+        Its records.
     movie, metadata
         The movie as it is now.
 
     Raises
     ------
     OutputError
-        If it is another one; says in what.
+        If it is another one; the message names the difference.
     """
     try:
         before = load_yaml(read_file(output / CONFIG))["metadata"]
         difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(
-            f"{output}: cannot be compared with the movie, as its records are damaged: {error}"
+            f"{output}: cannot be compared with the movie, because its records are damaged: {error}"
         ) from error
     if difference:
         raise OutputError(
-            f"{output}: cannot be extended, as {movie} is not the movie that it was made from, with frames added: "
-            f"{difference}; choose another 'output'"
+            f"{output}: cannot be extended, as {movie} is not its movie with frames added: {difference}. "
+            "Fix: choose another 'output'"
         )
 
 

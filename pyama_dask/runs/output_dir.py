@@ -53,16 +53,14 @@ def check_output(output: Path, *, into: bool = False) -> None:
     Raises
     ------
     OutputError
-        If it cannot be used; says what to do.
+        If it cannot be used; the message says what to do.
     """
     check_names(output, [LEDGER])
     exists = next(parent for parent in (output, *output.absolute().parents) if parent.exists())
     if not exists.is_dir():
-        raise OutputError(f"{output}: cannot be made, as {exists} is a file; choose another 'output'")
+        raise OutputError(f"{output}: cannot be created, as {exists} is a file. Fix: choose another 'output'")
     if not os.access(exists, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{output}: {exists} cannot be written to; choose another 'output', or change its permissions"
-        )
+        raise OutputError(f"{output}: cannot be created, as {exists} is not writable. Fix: choose another 'output'")
     check_output_is_ours(output, CONFIG, into=into)
 
 

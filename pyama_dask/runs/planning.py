@@ -144,6 +144,6 @@ def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
     failed = {fov for fov, status in standing.items() if status == "failed"}
     if not failed:
         others = sum(status != "done" for status in standing.values())
-        more = f"; {others} are not done: run without --retry-failed" if others else ""
+        more = f"; {others} are unfinished. Fix: run without --retry-failed" if others else ""
         raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
     return failed

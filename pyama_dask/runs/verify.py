@@ -114,12 +114,12 @@ def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[
         return []
     faults = find_faults(output, ledger, deep=True, cancel=cancel)
     take_back(ledger, faults)
-    said = (
-        f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}; "
-        f"all files were compared with their checksums, and {len(faults)} that are not as recorded are regenerated"
+    warning = (
+        f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}. "
+        f"All files were compared with their checksums; {len(faults)} differ and are regenerated"
     )
     ledger.remove_damaged_lines()
-    return [said]
+    return [warning]
 
 
 @dataclass(frozen=True)

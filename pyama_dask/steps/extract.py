@@ -120,7 +120,7 @@ def write_table(context: TaskContext) -> None:
 def _why_empty(context: TaskContext) -> str:
     tracks = int(context.tracks["count"])
     if not tracks:
-        return f"FOV {context.task.fov}: no cells were found; look at seg_labeled and at segmentation_params"
+        return f"FOV {context.task.fov}: no cells were found. Fix: look at seg_labeled, and change segmentation_params"
     given = context.params.tracking_params
     return (
         f"FOV {context.task.fov}: none of {tracks} tracks was kept: each was seen in fewer than {given['min_frames']} "

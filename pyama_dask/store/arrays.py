@@ -197,7 +197,7 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     if not before and data.shape != (spec.shards or spec.chunks):
         file.unlink(missing_ok=True)
     elif before and not file.exists():
-        raise StoreError(f"{file}: the shard is gone, with its frames before {start}; run again")
+        raise StoreError(f"{file}: the shard is gone, with its frames before {start}. Fix: run again")
     try:
         array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
     except (ValueError, RuntimeError, OSError) as error:
@@ -269,4 +269,4 @@ def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarr
     try:
         return np.asarray(array[start:stop].read().result())
     except (ValueError, RuntimeError, OSError) as error:
-        raise StoreError(f"{file}: the shard is damaged ({error}); remove it and run again") from error
+        raise StoreError(f"{file}: the shard is damaged ({error}). Fix: remove it and run again") from error

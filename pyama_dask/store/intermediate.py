@@ -58,7 +58,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as arrays:
             return dict(arrays)
     except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
+        raise StoreError(
+            f"{path}: is missing or damaged. Fix: run 'pyama-dask verify --deep', then run again"
+        ) from error
 
 
 def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -106,9 +108,11 @@ def load_part(path: Path, first: int, count: int) -> np.ndarray:
             _, _, dtype = np.lib.format.read_array_header_1_0(file)
             part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
     except (FileNotFoundError, ValueError) as error:
-        raise StoreError(f"{path}: is gone or damaged; 'pyama-dask verify --deep', and run again") from error
+        raise StoreError(
+            f"{path}: is missing or damaged. Fix: run 'pyama-dask verify --deep', then run again"
+        ) from error
     if len(part) != count:
-        raise StoreError(f"{path}: ends too early; 'pyama-dask verify --deep', and run again")
+        raise StoreError(f"{path}: ends too early. Fix: run 'pyama-dask verify --deep', then run again")
     return part
 
 

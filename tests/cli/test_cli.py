@@ -442,7 +442,7 @@ class TestRefusals:
         (here / "out").write_text("mine")
         status, _, error = call("run", run_yaml)
         assert status == 2
-        assert "out is a file; choose another 'output'" in error
+        assert "out is a file. Fix: choose another 'output'" in error
         assert (here / "out").read_text() == "mine"
 
     def test_of_an_output_where_nobody_may_write(self, call, run_yaml, here):

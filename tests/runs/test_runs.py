@@ -979,12 +979,14 @@ class TestRefusals:
 
     def test_an_output_that_is_a_file(self, small_czi, tmp_path, refuses):
         (tmp_path / "out").write_text("mine")
-        refuses(OutputError, "out is a file; choose another 'output'", small_czi, tmp_path / "out")
-        refuses(OutputError, "out is a file; choose another 'output'", small_czi, tmp_path / "out" / "deeper" / "still")
+        refuses(OutputError, "out is a file. Fix: choose another 'output'", small_czi, tmp_path / "out")
+        refuses(
+            OutputError, "out is a file. Fix: choose another 'output'", small_czi, tmp_path / "out" / "deeper" / "still"
+        )
 
     def test_an_output_that_cannot_be_written(self, small_czi, tmp_path, refuses, monkeypatch):
         monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write everywhere
-        refuses(OutputError, "cannot be written to; choose another 'output'", small_czi, tmp_path / "new" / "out")
+        refuses(OutputError, "is not writable. Fix: choose another 'output'", small_czi, tmp_path / "new" / "out")
 
     def test_the_output_of_another_movie(self, small_nd2, copied, refuses):
         refuses(OutputError, "holds the results of another movie.*choose another 'output'", small_nd2, copied)

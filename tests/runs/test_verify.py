@@ -224,8 +224,8 @@ class TestDamagedLedger:
     def test_a_run_compares_all_files_and_says_so(self, small_czi, finished, damaged):
         report = again(small_czi, damaged)
         (said,) = [warning for warning in report.warnings if "ledger.jsonl" in warning]
-        assert re.search(r"1 of its lines could not be read, the first is line \d+;", said)
-        assert "1 that are not as recorded" in said
+        assert re.search(r"1 of its lines could not be read, the first is line \d+\.", said)
+        assert "1 differ and are regenerated" in said
         assert differences(products(damaged), products(finished)) == []
         assert list((damaged / ".pyama_dask").glob("*.damaged"))
         assert again(small_czi, damaged).tasks == 0

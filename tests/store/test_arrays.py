@@ -454,12 +454,12 @@ class TestScratch:
         with pytest.raises(StoreError, match=r"p\.npy: ends too early"):
             intermediate.load_part(path, 5, 5)
         path.write_bytes(b"torn")
-        with pytest.raises(StoreError, match=r"p\.npy: is gone or damaged"):
+        with pytest.raises(StoreError, match=r"p\.npy: is missing or damaged"):
             intermediate.load_part(path, 0, 1)
 
     @pytest.mark.parametrize("load", [intermediate.load, lambda path: intermediate.load_part(path, 0, 1)])
     def test_a_file_that_is_gone_is_named(self, tmp_path, load):
-        with pytest.raises(StoreError, match=r"gone\.npz: is gone"):
+        with pytest.raises(StoreError, match=r"gone\.npz: is missing"):
             load(tmp_path / "gone.npz")
 
     def test_histograms_of_several_products_share_a_file(self, tmp_path):
