@@ -59,14 +59,18 @@ class Workers:
 
     @property
     def threads(self) -> int:
-        """Number of tasks that can run at the same time; workers are counted every few seconds."""
+        """Number of tasks that can run at the same time."""
+        self._count()
+        return self._threads
+
+    def _count(self) -> None:
+        """Count the workers, every few seconds."""
         if self._clock() - self._counted > RECOUNT:
             connected = sum(int(threads) for threads in self.client.nthreads().values())
             if connected:
                 self._seen = self._clock()
             self._threads = max(1, connected, self.expected)
             self._counted = self._clock()
-        return self._threads
 
     def check(self) -> None:
         """Check that tasks can run.
@@ -78,7 +82,10 @@ class Workers:
         """
         if self.client.status in ("closing", "closed"):
             raise ClusterError("the Dask scheduler is gone. Fix: start one, and run again to resume")
-        if self.threads and self._clock() - self._seen > self._patience:
+        if self._patience == math.inf:
+            return
+        self._count()
+        if self._clock() - self._seen > self._patience:
             raise ClusterError(
                 f"all workers were lost, and none has started again within {self._patience / 60:.1f} min. "
                 "Fix: see the log for the reasons, and run again to resume"
