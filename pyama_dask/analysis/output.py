@@ -23,6 +23,7 @@ from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.kernels import background
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.arrays import missing_frames, read_attributes
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import AXES, IMAGES, is_group
@@ -135,6 +136,13 @@ class Fov:
                 ResultsWarning,
                 stacklevel=2,
             )
+        elif step := self._stale(channel, level):
+            warnings.warn(
+                f"FOV {self.index}: {channel} may be of other settings, as the last run has not finished {step!r}. "
+                f"Fix: {_FINISH}",
+                ResultsWarning,
+                stacklevel=2,
+            )
         scale, units = self._scale
         wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
         return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
@@ -147,6 +155,18 @@ class Fov:
         steps = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
         units = {axis["name"]: axis["unit"] for axis in multiscale["axes"] if "unit" in axis}
         return dict(zip(AXES, steps, strict=True)), units
+
+    def _stale(self, channel: str, level: int) -> str | None:
+        """Step that keeps results until they are compared, and that a killed run has not finished; else None."""
+        role = "display" if level == 1 else "tracks" if channel.startswith("seg_tracked") else None
+        steps = {part.step for part in GRAPH.parts.values() if part.reads_from and role in part.writes}
+        return next((step for step in steps if step in self._left), None)
+
+    @cached_property
+    def _left(self) -> tuple[str, ...]:
+        """Steps of the last run that are not done for this FOV."""
+        states = read_status(self.directory.parent)["fovs"]
+        return next((tuple(state["left"]) for state in states if state["fov"] == self.index), ())
 
     def traces(self) -> pd.DataFrame:
         """Read the traces, one row per cell and frame."""

@@ -12,11 +12,12 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
+from pyama_dask.execute.fov_run import FovRun
 from pyama_dask.execute.policy import (
     Decision,
     Done,
@@ -66,32 +67,8 @@ class Execution:
     """Summary of the jobs of a queue."""
     kept: int = 0
     """Number of tasks that were not needed, as their recorded results stay as they are."""
-
-
-@dataclass
-class FovRun:
-    """State of a FOV in the window."""
-
-    plan: FovPlan
-    stages: list[tuple[Task, ...]] = field(init=False)
-    """Stages that are not submitted yet."""
-    running: set[str] = field(default_factory=set)
-    """Keys of submitted tasks."""
-    damaged: set[str] = field(default_factory=set)
-    """Damaged files that its tasks were to read, by path in the output."""
-
-    def __post_init__(self) -> None:
-        self.stages = list(self.plan.stages)
-
-    @property
-    def waits(self) -> bool:
-        """True if its next stage waits for other FOVs."""
-        return not self.running and bool(self.stages)
-
-    @property
-    def finished(self) -> bool:
-        """True if no task is left or running."""
-        return not self.running and not self.stages
+    unfinished: Collection[int] = ()
+    """FOVs that were prepared, and failed or were cut short."""
 
 
 def execute(
@@ -184,7 +161,8 @@ class _Loop:
         finally:
             self.pool.stop(self.plan.job)
         warnings = [*self.warnings, *self.watch.alarms]
-        return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept)
+        unfinished = {*self.active, *self.failed}
+        return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept, unfinished)
 
     def _run(self) -> None:
         waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
@@ -226,7 +204,8 @@ class _Loop:
             del self.active[fov]
             if fov not in self.failed:
                 self._warn(*self.tidy(fov))
-                self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
+                if run.complete:
+                    self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
             self._leave(fov)
 
     def _leave(self, fov: int) -> None:
@@ -252,6 +231,7 @@ class _Loop:
             others = as_ranges(sorted(missing))
             self._warn(f"FOV {task.fov}: {left} need FOV {others}, which is not done. Fix: see why, and run again")
             run.stages.clear()
+            run.complete = False
         return not missing
 
     def _start(self, run: FovRun, stage: Sequence[Task]) -> None:

@@ -53,11 +53,18 @@ class Unit:
     def digest(self, part: str) -> str:
         """Digest of everything that the result of a part depends on, without the form in which it is stored."""
         if part not in self._known:
-            found = GRAPH.parts[part].digest(self)
+            found = self.own_digest(GRAPH.parts[part])
             if GRAPH.parts[part].scope == "chain" and self.previous is not None:
                 found = digest(found, self.previous.digest(part))
             self._known[part] = found
         return self._known[part]
+
+    def own_digest(self, part: Part) -> str:
+        """Digest of a part as it is declared, without that of the block before in a chain."""
+        if part.digest is not None:
+            return part.digest(self)
+        needs = [need for need in part.needs if GRAPH.parts[need].active(self.config)]
+        return digest(part.name, part.values(self.config), [self.digest(need) for need in needs])
 
     def recorded(self, part: Part) -> str:
         """Digest with which the ledger records a part: also of the form in which its result is stored."""
@@ -91,8 +98,9 @@ def local_digest(part: Part, block: Unit, whole: Unit) -> str:
         block.job, block.movie, block.fov, block.shape, block.times_min, block.frames,
         reader=part, block=block, whole=whole,
     )  # fmt: skip
-    needs = (GRAPH.parts[need] for need in part.needs if GRAPH.parts[need].active(block.config))
-    return digest(part.digest(view), [local_digest(need, block, whole) for need in needs if need.scope in ON_BLOCKS])
+    needs = [GRAPH.parts[need] for need in part.needs]
+    on_block = [need for need in needs if need.scope in ON_BLOCKS and need.active(block.config)]
+    return digest(view.own_digest(part), [local_digest(need, block, whole) for need in on_block])
 
 
 def _with_form(found: str, part: Part, config: Config) -> str:

@@ -108,7 +108,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
     wanted = known_steps(plan, plan.steps if steps is None else steps)
     faults = {task.key: found for task in plan.tasks if (found := fault_of(task, False))}
     invalid = derived_from({key: ledger.done[key] for key, found in faults.items() if found != MISSING}, ledger)
-    undone = [_undone(fov, ledger, fault_of, faults, invalid, plan.forced) for fov in plan.fovs]
+    undone = [_undone(plan, fov, ledger, fault_of, faults, invalid) for fov in plan.fovs]
     for fov in undone:
         _check_needs(fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
@@ -165,6 +165,17 @@ def compare_content(plan: Plan, tasks: Iterable[Task], ledger: Ledger) -> Settle
     return Settled(tuple(left), kept, stale)
 
 
+def _is_done(task: Task, step: Step, active: Collection[str], ledger: Ledger) -> bool:
+    """Check whether a step is recorded for these settings, and for what wider parts have made since.
+
+    A wider part may have been voided and made again, with another result although its digest is the same.
+    """
+    if not ledger.has(task.key, step, task.digests[step]):
+        return False
+    before = ledger.wide.get(task.key, {}).get(step)
+    return before is None or before == _read_from_wider(task, step, active, ledger)
+
+
 def is_held(task: Task, step: Step, ledger: Ledger) -> bool:
     """Check whether a step of a block is recorded for the same frames and settings, wider parts left aside.
 
@@ -207,13 +218,15 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
 
 
 def _undone(
-    fov: FovPlan, ledger: Ledger, fault_of: FaultOf, faults: Collection[str], invalid: Mapping[str, Collection[Step]],
-    forced: Collection[str],
+    plan: Plan, fov: FovPlan, ledger: Ledger, fault_of: FaultOf, faults: Collection[str],
+    invalid: Mapping[str, Collection[Step]],
 ) -> FovPlan:  # fmt: skip
     """Leave what is not recorded, not there, or made from damaged files.
 
     Parameters
     ----------
+    plan
+        Of the whole run; its forced parts are regenerated, whatever is recorded.
     fov
         All tasks of a FOV.
     ledger
@@ -224,16 +237,15 @@ def _undone(
         Keys of tasks whose files are not as recorded.
     invalid
         Recorded steps, by task key, that are made from damaged files.
-    forced
-        Names of parts that are regenerated, whatever is recorded.
     """
+    active = {part.name for part in GRAPH.active(plan.job.config)}
 
     def left(task: Task) -> Mapping[Step, str]:
         if task.key in faults:
             return task.digests
-        again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in forced}
+        again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced}
         again |= set(invalid.get(task.key, ()))
-        return {s: d for s, d in task.digests.items() if s in again or not ledger.has(task.key, s, d)}
+        return {s: d for s, d in task.digests.items() if s in again or not _is_done(task, s, active, ledger)}
 
     undone = fov.only(left)
     for part in GRAPH.parts.values():

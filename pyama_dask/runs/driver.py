@@ -28,9 +28,9 @@ from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
-from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, write_records
+from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names
-from pyama_dask.runs.planning import failed_fovs, plan_run, what_is_left
+from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, write_report
 from pyama_dask.runs.verify import check_damage
@@ -79,7 +79,7 @@ def run(
     retry_failed
         Take up only the FOVs that failed.
     extend
-        Go on with a movie that has more frames than when the output was begun; see `grown`.
+        Go on with a movie that has more frames than when the output was begun; see `runs.extend`.
     into
         Whether to begin an output in a directory that holds other files; these stay as they are.
     on_start
@@ -101,7 +101,7 @@ def run(
         with opened(plan, cancel) as (lock, ledger):
             check_free_names(plan, ledger)
             warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
-            todo = what_is_left(plan, steps, failed_fovs(plan, ledger) if retry_failed else None, ledger)
+            todo = what_is_left(only_failed(plan, ledger) if retry_failed else plan, steps, ledger=ledger)
             warnings += check_room(todo, ledger)
             before = len(ledger.costs)
             with (
@@ -122,6 +122,8 @@ def run(
                     repair=partial(repair, rest, metadata, ledger, steps), progress=progress, cancel=cancel,
                 )  # fmt: skip
             lock.check()
+            if not isinstance(ended.stopped, DiskError):  # else nothing can be recorded
+                void_unsettled(plan, ledger, ended.unfinished)
             changes = check_after_run(plan, ledger, ledger.costs[before:])
             stopped = ended.stopped
             if isinstance(stopped, DiskError):

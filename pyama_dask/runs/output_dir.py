@@ -323,6 +323,14 @@ def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...
     return settled.tasks
 
 
+def void_unsettled(plan: Plan, ledger: Ledger, fovs: Collection[int]) -> None:
+    """Void and remove stale results of FOVs that ended before it was known whether they may stay; see `settle`."""
+    for fov in plan.fovs:
+        if fov.fov in fovs and (outdated := ledger.outdated(fov.fov, fov.tasks)):
+            ledger.void(outdated)
+            discard(plan, ledger, fov)
+
+
 def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:
     """Contents of all documents of a FOV's images, by path in the output.
 

@@ -19,7 +19,7 @@ from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.trace_csv import TRACES, traces_file
+from pyama_dask.store.trace_csv import traces_file
 from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c\.\d+\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
@@ -143,10 +143,10 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     if "crop.store" not in done:
         for store in mine & {directory / name for name in CELLS.values()}:
             remove_cells(store)
-    if "extract.table" not in done:
-        for path in mine:
-            if path.parent == directory and path.name.endswith(TRACES):
-                path.unlink(missing_ok=True)
+    recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
+    for path in mine:
+        if path.parent == directory and path.is_file() and path.relative_to(plan.job.output).as_posix() not in recorded:
+            path.unlink()
     kept = {spec.shard_file(images, block) for spec, block in recorded_shards(fov, ledger, specs)}
     for spec in specs.values():
         remove_below(images / spec.path, [file.name for file in _shards(images / spec.path) if file not in kept])

@@ -121,8 +121,26 @@ def what_is_left(
     return replace(left, frames_before=frames_before(plan)) if left.replaces else left
 
 
+def only_failed(plan: Plan, ledger: Ledger) -> Plan:
+    """Plan of the FOVs that failed when they were last tried, and of the tasks of their wells and plates.
+
+    Raises
+    ------
+    PlanError
+        If no FOV has failed.
+    """
+    failed = failed_fovs(plan, ledger)
+    return replace(
+        plan,
+        fovs=tuple(
+            fov if fov.fov in failed else fov.only(lambda task: task.digests if failed.intersection(task.group) else {})
+            for fov in plan.fovs
+        ),
+    )
+
+
 def frames_before(plan: Plan) -> dict[int, str]:
-    """Frames of the last run by FOV, if only the frames differ from its settings; see `report.other_frames`."""
+    """Frames of the last run by FOV, if only the frames differ from its settings; see `runs.status.other_frames`."""
     try:
         before = read_plan(plan.job.output)
     except OutputError:

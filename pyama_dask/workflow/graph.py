@@ -127,7 +127,9 @@ class Part:
         block the arrays that are read from it. A block keeps its result as long as these are equal. A wider part that
         is not listed here regenerates all blocks whenever its own digest changes.
     digest
-        Gives the digest of everything that its result depends on: digests of the parts it needs, and settings.
+        Digest of everything that its result depends on; None for the digests of the parts that it needs, with `values`.
+    values
+        Settings that its result depends on, as plain values.
     form
         Settings of how its result is stored; they regenerate it, and nothing that is made from it.
     writes
@@ -152,9 +154,10 @@ class Part:
     step: Step
     scope: Scope
     do: str
-    digest: Callable[[Inputs], str]
+    digest: Callable[[Inputs], str] | None = None
     needs: tuple[str, ...] = ()
     reads_from: Mapping[str, str] = field(default_factory=dict)
+    values: Callable[[Config], object] = no_form
     form: Callable[[Config], Sequence[object]] = no_form
     writes: tuple[Role, ...] = ()
     reads: tuple[Role, ...] = ()

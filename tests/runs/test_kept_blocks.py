@@ -2,11 +2,15 @@
 
 import random
 import threading
+import warnings
 
+import numpy as np
 import pytest
 from support.movies import as_czi, config, differences, file_bytes, pixels, products, times_of_change
 
 import pyama_dask
+from pyama_dask.errors import ResultsWarning
+from pyama_dask.runs import driver
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import parse_key
@@ -135,6 +139,63 @@ def test_a_missing_file_is_made_again_though_its_block_reads_the_same(movie, out
     (output / "fov_000/images.zarr/seg_tracked_ch_0/0/c.1.0.0").unlink()
     assert run(movie, output, STRICT).exit_status == 0
     assert_like_a_fresh_run(movie, output, tmp_path, STRICT)
+
+
+TRACKERS = """
+from pathlib import Path
+from pyama_dask.kernels.tracking import link
+
+CALLS = Path(__file__).with_suffix(".calls")
+
+def other_ids(boxes):
+    with CALLS.open("a") as file:
+        file.write("x")
+    return [ids + 10 * CALLS.stat().st_size for ids in link(boxes)]
+
+def fails(boxes):
+    raise ValueError("no tracks today")
+"""
+
+
+@pytest.fixture
+def trackers(tmp_path):
+    """Configs with a tracker that gives other ids each time, and with one that fails."""
+    file = tmp_path / "mine.py"
+    file.write_text(TRACKERS)
+    kept = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}}
+    return [kept | {"params.tracking_method": f"{file}:{name}"} for name in ("other_ids", "fails")]
+
+
+def test_what_wider_parts_made_again_is_compared_though_settings_come_back(movie, trackers, tmp_path):
+    output, (other_ids, fails) = tmp_path / "out", trackers
+    run(movie, output, other_ids)
+    assert run(movie, output, fails).exit_status == 3
+    assert run(movie, output, other_ids).exit_status == 0
+    fov = pyama_dask.open_output(output)[0]
+    in_traces = set(fov.traces()["cell"])
+    assert in_traces == set(fov.cells)
+    assert in_traces <= set(np.unique(fov.image("seg_tracked_ch_0").data.compute()))
+
+
+def test_a_fov_that_fails_leaves_no_result_of_other_settings(movie, output, trackers):
+    assert run(movie, output, trackers[1]).exit_status == 3
+    fov = pyama_dask.open_output(output)[0]
+    with pytest.warns(ResultsWarning, match="10 frames of seg_tracked_ch_0 are missing"):
+        fov.image("seg_tracked_ch_0")
+    assert run(movie, output, LENIENT).exit_status == 0
+
+
+def test_a_killed_run_leaves_results_that_are_said_to_be_of_other_settings(movie, output, trackers, monkeypatch):
+    monkeypatch.setattr(driver, "void_unsettled", lambda *_: None)  # a killed run does not come to it
+    run(movie, output, trackers[1])
+    fov = pyama_dask.open_output(output)[0]
+    with pytest.warns(
+        ResultsWarning, match="seg_tracked_ch_0 may be of other settings, as the last run has not finished"
+    ):
+        fov.image("seg_tracked_ch_0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fov.image("seg_labeled_ch_0")
 
 
 CHANGES = (

@@ -77,13 +77,13 @@ def fovs_of_plate(context):
 
 
 MINE = (
-    Part("sums.running", "sums", "chain", f"{__name__}:Running", lambda of: of.digest("copy.frames"),
+    Part("sums.running", "sums", "chain", f"{__name__}:Running",
          needs=("copy.frames",), reads=("raw",)),
-    Part("sums.total", "sums", "fov", f"{__name__}:write_total", lambda of: of.digest("sums.running"),
+    Part("sums.total", "sums", "fov", f"{__name__}:write_total",
          needs=("sums.running",)),
-    Part("wells.cells", "wells", "well", f"{__name__}:cells_of_well", lambda of: of.digest("extract.table"),
+    Part("wells.cells", "wells", "well", f"{__name__}:cells_of_well",
          needs=("extract.table",)),
-    Part("plates.fovs", "plates", "plate", f"{__name__}:fovs_of_plate", lambda of: of.digest("wells.cells"),
+    Part("plates.fovs", "plates", "plate", f"{__name__}:fovs_of_plate",
          needs=("wells.cells",)),
 )  # fmt: skip
 
@@ -211,6 +211,40 @@ def test_a_well_with_a_failed_fov_waits_until_that_is_done(movie, output, tmp_pa
     assert not (part / "wells" / "well_of_fov_0.csv").exists()
     assert pyama_dask.run(config(movie, part)).exit_status == 0
     assert file_bytes(part) == file_bytes(output)
+
+
+def test_a_retry_of_failed_fovs_makes_the_results_of_their_wells(movie, output, tmp_path):
+    part = tmp_path / "part"
+    FAILING.add(1)
+    try:
+        pyama_dask.run(config(movie, part))
+    finally:
+        FAILING.clear()
+    assert pyama_dask.run(config(movie, part), retry_failed=True).exit_status == 0
+    assert {fov["status"] for fov in read_status(part)["fovs"]} == {"done"}
+    assert file_bytes(part) == file_bytes(output)
+
+
+def test_a_fov_that_cannot_be_processed_is_left_out_of_its_well_and_that_is_said(data, tmp_path):
+    movie = put_in_wells(as_czi(tmp_path / "movie.czi", data, skip={(1, 5, 0, 0)}), WELLS)
+    report = pyama_dask.run(config(movie, tmp_path / "out"))
+    assert any("FOV 1: is left out of the results of its well" in warning for warning in report.warnings)
+    assert pd.read_csv(tmp_path / "out" / "wells" / "well_of_fov_0.csv")["fov"].tolist() == [0, 3]
+
+
+def test_a_file_of_a_step_that_is_stale_is_removed_before_the_step_is_done_again(movie, output):
+    FAILING.add(1)
+    try:
+        assert pyama_dask.run(config(movie, output, {"params.frames": "0-5"})).exit_status == 3
+    finally:
+        FAILING.clear()
+    assert not (output / "fov_001" / "total.csv").exists()
+    assert (output / "fov_000" / "total.csv").exists()
+
+
+def test_without_a_digest_a_part_depends_on_its_needs(movie, output, data):
+    pyama_dask.run(config(movie, output, {"params.frames": "0-2"}))
+    assert pd.read_csv(output / "fov_000" / "total.csv")["total"][0] == float(data[0, :3, 0].sum())
 
 
 def test_on_workers_wells_wait_for_their_fovs(movie, output, tmp_path):
