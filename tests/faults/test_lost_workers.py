@@ -18,7 +18,7 @@ from pyama_dask.store.ledger import Ledger
 pytestmark = pytest.mark.slow
 
 DEADLY = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 import numpy as np
 from pyama_dask.kernels.segmentation import segment
@@ -28,6 +28,7 @@ def deadly(frame, *, poison: int = 0, flag: str = "", deaths: str = ""):
         with open(deaths, "a") as file:
             file.write("x")
         os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(60)  # the signal may take a moment to arrive
     return segment(frame, morph_iterations=1)
 """
 
