@@ -13,6 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 UV := .venv-uv/bin/uv
+PARALLEL := --numprocesses 2 --dist worksteal
 # pip reads these: exact versions of all packages, and of those that build this one
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
@@ -23,10 +24,10 @@ demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 coverage: .venv/development
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term $(TESTS)
 
 check: .venv/development
 	$(BIN)/ruff check .
@@ -39,7 +40,7 @@ oldest: RESOLUTION := lowest-direct
 latest oldest: $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$@
 	$(UV) pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) --editable '.[test]'
-	.venv-$@/bin/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
+	.venv-$@/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 constraints: $(UV)
 	{ echo "# Exact versions with which this checkout was tested, for pip: it is at the top for 'pip install -c constraints.txt .'"; \

@@ -255,7 +255,7 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
     model
         Model that was fitted.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     columns = {
         "fov": traces.fovs, "cell": traces.cells, "model": np.full(len(traces.cells), model.name),

@@ -130,7 +130,7 @@ def read_fitted(path: str | Path) -> Fitted:
     TableError
         If the file is unreadable or holds no fits; the message names the line or column.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     if Path(path).exists() and not is_fitted(path):
         raise TableError(f"{path}: holds no fits. Fix: pass a file that 'pyama-dask fit' has written")

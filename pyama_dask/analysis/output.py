@@ -164,8 +164,11 @@ class Fov:
 
     @cached_property
     def _left(self) -> tuple[str, ...]:
-        """Steps of the last run that are not done for this FOV."""
-        states = read_status(self.directory.parent)["fovs"]
+        """Steps of the last run that are not done for this FOV; none if the plan is missing."""
+        try:
+            states = read_status(self.directory.parent)["fovs"]
+        except OutputError:
+            return ()
         return next((tuple(state["left"]) for state in states if state["fov"] == self.index), ())
 
     def traces(self) -> pd.DataFrame:

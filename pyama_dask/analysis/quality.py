@@ -133,7 +133,7 @@ def inspect_traces(
 
 def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.DataFrame:
     """Quality of the cells in some FOVs; warns about properties that cannot be determined."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     found, unknown = [], list[tuple[int, str]]()
     for fov in fovs:
@@ -179,7 +179,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``.
     Unknown values are missing and not flagged.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     table = table.assign(frame=frame_numbers(table)).sort_values(["cell", "frame"], ignore_index=True)
     cell, frame = table["cell"].to_numpy(), table["frame"].to_numpy()

@@ -136,8 +136,8 @@ def analysis_head(units: str = "min") -> bytes:
 
 def analysis_rows(table: pd.DataFrame) -> bytes:
     """Rows of a tidy analysis CSV, each number with the digits needed to read it back equal."""
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415  (takes long to import)
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415  (takes long to import)
 
     held = io.BytesIO()
     rows = pa.Table.from_pandas(table[list(TIDY)], preserve_index=False)
@@ -249,7 +249,7 @@ def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
 
 
 def _wide_frame(times: npt.NDArray[Any], cells: Iterable[tuple[int, int]], values: npt.NDArray[Any]) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     fovs, numbers = np.array(list(cells), np.int64).reshape(-1, 2).T
     columns = pd.MultiIndex.from_arrays([fovs, numbers], names=["fov", "cell"])
@@ -287,6 +287,6 @@ def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | 
 
 
 def _frame(columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     return pd.DataFrame(dict(columns))

@@ -188,7 +188,7 @@ def _crossing(times: Array, values: Array, level: float, first: int) -> float:
 
 
 def _table(rows: Sequence[tuple[float, ...]], *columns: str) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     table = pd.DataFrame(rows, columns=["fov", "cell", *columns])
     return table.astype(dict.fromkeys(columns, float) | {"fov": "int64", "cell": "int64"})

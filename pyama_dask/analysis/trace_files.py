@@ -142,7 +142,7 @@ def joined(tables: Sequence[tuple[Path, pd.DataFrame]]) -> pd.DataFrame:
     TableError
         If two tables contradict each other, or share neither frames nor times.
     """
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     last = next((name for name in ("frame", "time") if all(name in table for _, table in tables)), None)
     if last is None:

@@ -125,8 +125,8 @@ class ParquetFile:
     @contextmanager
     def writing(cls, path: Path, columns: Sequence[str]) -> Iterator[ParquetFile]:
         """Yield a writer whose file is moved into place at the end of the block, if it is complete."""
-        import pyarrow as pa  # noqa: PLC0415
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415  (takes long to import)
+        from pyarrow import parquet  # noqa: PLC0415  (takes long to import)
 
         types = {"sample": pa.string(), "good": pa.bool_()} | dict.fromkeys(_WHOLE, pa.int64())
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
@@ -135,7 +135,7 @@ class ParquetFile:
 
     def add(self, table: pd.DataFrame) -> None:
         """Write the rows of a table; columns that the file lacks are dropped."""
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415  (takes long to import)
 
         schema = self._writer.schema
         there = [pa.field(one.name, one.type) for one in schema if one.name in table.columns]

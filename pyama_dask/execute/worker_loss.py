@@ -102,7 +102,7 @@ class Loss:
 
     @property
     def reason(self) -> str:
-        """Reason in words, for messages."""
+        """Text of the reason, for messages."""
         return self.why or ("its job is gone" if self.with_job else "the reason is unknown")
 
 

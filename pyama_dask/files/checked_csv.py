@@ -148,8 +148,8 @@ class CsvText:
 
     def _flags(self, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Rows of a column that say True, and those that say False."""
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.compute as pc  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415  (takes long to import)
+        import pyarrow.compute as pc  # noqa: PLC0415  (takes long to import)
 
         words = pc.utf8_lower(pc.utf8_trim_whitespace(self.table[name]))
         is_true, is_false = (pc.is_in(words, pa.array(of)).to_numpy() for of in (_TRUE, _FALSE))
@@ -157,8 +157,8 @@ class CsvText:
 
     def _numbers(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Numbers of a column, and the rows whose text is not a number, or one beyond the largest float."""
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.compute as pc  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415  (takes long to import)
+        import pyarrow.compute as pc  # noqa: PLC0415  (takes long to import)
 
         text = pc.utf8_trim_whitespace(self.table[name].combine_chunks())
         try:
@@ -205,8 +205,8 @@ def _check_names(path: Path, columns: list[str]) -> None:
 
 def _parse(path: Path, first: int, columns: list[str], body: str) -> Any:
     """Parse rows, which begin at line `first`, into a table of text."""
-    import pyarrow as pa  # noqa: PLC0415
-    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415  (takes long to import)
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415  (takes long to import)
 
     types = pa.schema([(name, pa.string()) for name in columns])
     if not body.strip():

@@ -181,7 +181,7 @@ def make_plan(
         groups = _groups(GRAPH.scope(kind), metadata, fovs)
         last = {group[-1].fov: _with_group(job, first_identity, kind, group) for group in groups}
         fovs = tuple(last.get(fov.fov, fov) for fov in fovs)
-    left_out = [fov.fov for fov in fovs if fov.problem and any(of.waits_for for of in fovs)]
+    left_out = [fov.fov for fov in fovs if fov.problem] if any(fov.waits_for for fov in fovs) else []
     of_groups = [f"FOV {k}: is left out of the results of its well and plate. Fix: see its problem" for k in left_out]
     specs = layout(job, largest)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))

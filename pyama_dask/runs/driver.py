@@ -66,22 +66,21 @@ def run(
     client
         Dask client to run on, instead of the one that ``cluster`` describes.
     progress
-        Called with a dict ``step, fov, frame, total, message`` whenever a step of a FOV has come further; ``step`` is
-        one of the seven, or ``done`` or ``failed`` at the end of a FOV; or of no FOV (-1) ``jobs``, when it stands
-        otherwise with the jobs of a queue, ``alarm``, when nothing moves, and ``compile``, when the kernels are
-        compiled first.
+        Called with a dict ``step, fov, frame, total, message`` after each finished step. ``step`` is a step of the
+        FOV, or ``done`` or ``failed`` at the end of a FOV. Without a FOV (-1), it is ``jobs`` when the status of the
+        jobs of a queue changes, ``alarm`` when no task ends for long, and ``compile`` when the kernels are compiled.
     cancel
-        Set it to end the run early; the next one goes on.
+        Set it to end the run early; the next run resumes it.
     steps
-        Do these steps only; what they need must be done.
+        Steps to do; the steps that they need must be done. None for all.
     force
-        Regenerate these steps, and everything that is made from them.
+        Steps to regenerate, with everything derived from them.
     retry_failed
-        Take up only the FOVs that failed.
+        True to process only the FOVs that failed.
     extend
-        Go on with a movie that has more frames than when the output was begun; see `runs.extend`.
+        True to accept a movie that has more frames than when the output was begun; see `runs.extend`.
     into
-        Whether to begin an output in a directory that holds other files; these stay as they are.
+        True to begin an output in a directory that holds other files; these stay as they are.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
 

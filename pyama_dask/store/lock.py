@@ -68,7 +68,7 @@ class Lock:
         Parameters
         ----------
         cancel
-            Set if the lock is lost; the tasks of the run are told to stop when it is set.
+            Event that is set if the lock is lost; once it is set, the tasks of the run stop.
         over
             Set when the run is over.
         beat, glance

@@ -11,7 +11,7 @@ from support.movies import as_czi, config, differences, file_bytes, pixels, prod
 import pyama_dask
 from pyama_dask.errors import ResultsWarning
 from pyama_dask.runs import driver
-from pyama_dask.runs.status import LEDGER
+from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import parse_key
 
@@ -196,6 +196,13 @@ def test_a_killed_run_leaves_results_that_are_said_to_be_of_other_settings(movie
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fov.image("seg_labeled_ch_0")
+
+
+def test_tracked_labels_can_be_opened_without_the_plan_of_the_run(output):
+    (output / PLAN).unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pyama_dask.open_output(output)[0].image("seg_tracked_ch_0").data.shape[0] == 10
 
 
 CHANGES = (

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.graphs import graph_of
 from support.movies import config, write_config
 
 import pyama_dask
@@ -131,11 +132,8 @@ COUNTS = (
 @pytest.fixture
 def counting():
     """Graph with a step more, of a part on blocks and one on FOVs."""
-    vars(GRAPH).clear()
-    GRAPH.__init__((*PARTS, *COUNTS))
-    yield
-    vars(GRAPH).clear()
-    GRAPH.__init__(PARTS)
+    with graph_of(*PARTS, *COUNTS):
+        yield
 
 
 def test_a_step_more_is_an_entry_and_its_code(counting, small_czi, tmp_path, call, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from distributed import Client
+from support.graphs import graph_of
 from support.movies import as_czi, config, file_bytes, pixels, put_in_wells
 
 import pyama_dask
@@ -91,11 +92,8 @@ MINE = (
 @pytest.fixture(autouse=True, scope="module")
 def own_steps():
     """Steps of all scopes beside the seven."""
-    vars(GRAPH).clear()
-    GRAPH.__init__((*PARTS, *MINE))
-    yield
-    vars(GRAPH).clear()
-    GRAPH.__init__(PARTS)
+    with graph_of(*PARTS, *MINE):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -261,11 +259,8 @@ def test_on_workers_wells_wait_for_their_fovs(movie, output, tmp_path):
 @pytest.fixture
 def with_resources():
     """The chain needs a resource of workers."""
-    vars(GRAPH).clear()
-    GRAPH.__init__((*PARTS, *(replace(part, resources={"SUMS": 1}) for part in MINE[:2])))
-    yield
-    vars(GRAPH).clear()
-    GRAPH.__init__((*PARTS, *MINE))
+    with graph_of(*PARTS, *(replace(part, resources={"SUMS": 1}) for part in MINE[:2])):
+        yield
 
 
 def test_parts_that_need_resources_run_where_these_are(with_resources, movie, tmp_path):
