@@ -23,6 +23,7 @@ PLACES = {
     "matplotlib": {"analysis"},
     "nd2": {"demo", "readers"},
     "numba": {"kernels"},
+    "onnxruntime": {"methods"},
     "pyarrow": {"analysis", "files"},
     "pylibCZIrw": {"demo", "readers"},
     "rich": {"cli"},
@@ -112,7 +113,8 @@ def test_kernels_know_no_files_and_no_scheduler(folder):
 
 
 HEAVY = {
-    "dask", "distributed", "matplotlib", "pandas", "pyarrow", "zarr", "numba", "nd2", "pylibCZIrw", "tifffile", "torch",
+    "dask", "distributed", "matplotlib", "pandas", "pyarrow", "zarr", "numba", "nd2", "onnxruntime", "pylibCZIrw",
+    "tifffile", "torch",
 }  # fmt: skip
 
 
