@@ -104,6 +104,10 @@ class TableError(PyamaError, ValueError):
     """Table, or list of tables, that is unreadable or invalid; the message names the line or column."""
 
 
+class ImageError(PyamaError, ValueError):
+    """Image or label image that is unreadable, or does not fit the others; the message names the file."""
+
+
 class ResultsWarning(UserWarning):
     """Results that are incomplete or inconsistent."""
 
