@@ -17,6 +17,8 @@ from .analysis.pyama_files import write_processing_config as write_processing_co
 from .analysis.pyama_files import write_processing_results as write_processing_results
 from .analysis.quality import QualityReport as QualityReport
 from .analysis.quality import inspect_traces as inspect_traces
+from .analysis.score import ScoreReport as ScoreReport
+from .analysis.score import score_labels as score_labels
 from .analysis.tables import as_tidy as as_tidy
 from .analysis.tables import as_wide as as_wide
 from .analysis.tables import read_analysis_csv as read_analysis_csv

@@ -16,6 +16,7 @@ LAYERS = re.findall(r"^\| `([a-z]+)` \|", ARCHITECTURE.read_text(), re.MULTILINE
 """Folders and modules of the package from the bottom up, as the table of layers lists them."""
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
 PLACES = {
+    "PIL": {"files"},
     "btrack": {"methods"},
     "cellpose": {"methods"},
     "distributed": {"analysis", "execute", "launch", "runs"},
@@ -28,7 +29,7 @@ PLACES = {
     "pylibCZIrw": {"demo", "readers"},
     "rich": {"cli"},
     "tensorstore": {"store"},
-    "tifffile": {"analysis"},
+    "tifffile": {"analysis", "files"},
     "torch": {"methods"},
     "typer": {"cli"},
     "zarr": {"analysis", "store"},

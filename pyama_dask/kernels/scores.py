@@ -167,13 +167,27 @@ def f1(matches: Iterable[Match]) -> float:
     return count(matches).f1
 
 
+@dataclass(frozen=True)
+class Correction:
+    """Cost of turning found objects and links into the true ones."""
+
+    cost: float
+    worst: float
+    """Cost of adding all true objects and links."""
+
+    def __add__(self, other: Correction) -> Correction:
+        return Correction(self.cost + other.cost, self.worst + other.worst)
+
+    @property
+    def score(self) -> float:
+        """1 minus the cost divided by the worst one, which it does not exceed."""
+        return _ratio(self.worst - min(self.cost, self.worst), self.worst)
+
+
 def det(matches: Iterable[Match]) -> float:
     """DET: 1 minus the cost of correcting the objects, divided by the cost of adding all of them."""
-    cost, worst = 0.0, 0.0
-    for one in matches:
-        cost += _cost_of_objects(one)
-        worst += MISSED * one.true.size
-    return _ratio(worst - min(cost, worst), worst)
+    every = list(matches)
+    return Correction(sum(map(_cost_of_objects, every)), MISSED * sum(one.true.size for one in every)).score
 
 
 def _cost_of_objects(one: Match) -> float:
@@ -186,7 +200,14 @@ def _cost_of_objects(one: Match) -> float:
 
 
 def tra(matches: Sequence[Match], true_parents: Parents | None = None, found_parents: Parents | None = None) -> float:
-    """TRA: 1 minus the cost of correcting objects and links, divided by the cost of adding all of them.
+    """TRA: 1 minus the cost of correcting objects and links, divided by the cost of adding all; see `correction`."""
+    return correction(matches, true_parents, found_parents).score
+
+
+def correction(
+    matches: Sequence[Match], true_parents: Parents | None = None, found_parents: Parents | None = None
+) -> Correction:
+    """Cost of correcting the objects and links of a movie.
 
     Objects with the same label in consecutive frames are linked. A track that continues after missing frames is linked
     over the gap as a child to its parent, as files of the challenge have it.
@@ -197,17 +218,11 @@ def tra(matches: Sequence[Match], true_parents: Parents | None = None, found_par
         One per frame, in order.
     true_parents, found_parents
         Parents of tracks; the last object of the parent is linked to the first one of the child.
-
-    Returns
-    -------
-    0 to 1.
     """
     true_links = _links([one.true for one in matches], true_parents or {})
     found_links = _links([one.found for one in matches], found_parents or {})
-    true_of = _only_true(matches)
-    cost = sum(map(_cost_of_objects, matches)) + _cost_of_links(true_links, found_links, true_of)
-    worst = MISSED * sum(one.true.size for one in matches) + MISSED_LINK * true_links.shape[1]
-    return _ratio(worst - min(cost, worst), worst)
+    cost = sum(map(_cost_of_objects, matches)) + _cost_of_links(true_links, found_links, _only_true(matches))
+    return Correction(cost, MISSED * sum(one.true.size for one in matches) + MISSED_LINK * true_links.shape[1])
 
 
 def _links(labels: Sequence[Numbers], parents: Parents) -> Numbers:
@@ -264,6 +279,9 @@ class Traces:
     """Tracks found under one id in enough of their frames."""
     whole: int
     """Tracks that are also found under no other id, and whose id has nothing foreign."""
+
+    def __add__(self, other: Traces) -> Traces:
+        return Traces(self.tracks + other.tracks, self.followed + other.followed, self.whole + other.whole)
 
     @property
     def share(self) -> float:
