@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -51,6 +51,18 @@ class Chosen:
         """Arrays that the method returns for some data, one per frame; raises as `array` does."""
         return self._run(where, data, "one array per frame", lambda made: [np.asarray(one) for one in made])
 
+    def tracks(self, where: str, data: Any) -> tuple[list[np.ndarray], dict[Any, Any]]:
+        """Arrays of a tracker, one per frame, and the mother of each daughter by id; raises as `array` does.
+
+        A tracker returns the arrays alone, or a tuple of the arrays and a mapping.
+        """
+
+        def convert(made: Any) -> tuple[list[np.ndarray], dict[Any, Any]]:
+            ids, parents = made if _has_parents(made) else (made, {})
+            return [np.asarray(one) for one in ids], dict(parents)
+
+        return self._run(where, data, "one array per frame", convert)
+
     def _run(self, where: str, data: Any, wanted: str, convert: Callable[[Any], Made]) -> Made:
         with at_work(f"{where}, in {self._title}"):
             try:
@@ -75,6 +87,11 @@ class Chosen:
         """Error for a method that returned something other than `wanted`."""
         what = f"{returned.dtype} {returned.shape}" if isinstance(returned, np.ndarray) else str(returned)
         return WrongReturnError(f"{where}: {self._title} returned {what}, but must return {wanted}")
+
+
+def _has_parents(made: Any) -> bool:
+    """Check whether a tracker returned a mapping of mothers beside its ids."""
+    return isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
 
 
 class _ThreadWatch:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyama_dask.errors import ConfigError
+from pyama_dask.kernels import lap
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
@@ -17,7 +18,7 @@ Method = Callable[..., Any]
 
 BUILT_IN: Mapping[str, Mapping[str, Method]] = {
     "segmenter": {"logstd": segment},
-    "tracker": {"iou": link},
+    "tracker": {"iou": link, "lap": lap.link},
     "preprocessor": {},
     "phase feature": SHAPE_FEATURES,
     "fluorescence feature": INTENSITY_FEATURES,

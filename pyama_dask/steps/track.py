@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.units import quoted
 from pyama_dask.kernels.tracking import keep_cells, relabel
 from pyama_dask.methods.call import Chosen
 from pyama_dask.steps.context import TaskContext
@@ -31,7 +34,8 @@ def link_boxes(context: TaskContext) -> None:
         for frame in intermediate.by_frame(intermediate.load(file), "boxes")
     ]
     tracker = Chosen("tracker", context.params.tracking_method, **linked_by)
-    ids = follow(tracker, found, f"FOV {context.task.fov}", context.at)
+    linked = follow(tracker, found, f"FOV {context.task.fov}", context.at)
+    ids = linked.ids
     kept = keep_cells(found, ids, context.task.shape, **kept_by)
     box, valid = _boxes_by_cell(found, ids, kept)
     tracks = int(max((frame.max(initial=0) for frame in ids), default=0))
@@ -44,9 +48,17 @@ def link_boxes(context: TaskContext) -> None:
     context.note(tracks=tracks, cells=len(kept))
 
 
-def follow(
-    tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str]
-) -> list[npt.NDArray[np.int64]]:
+@dataclass(frozen=True)
+class Linked:
+    """Tracks of a FOV's objects, as a tracker returned them."""
+
+    ids: list[npt.NDArray[np.int64]]
+    """(N,) track ids from 1, one array per frame."""
+    parents: dict[int, int]
+    """Mother of each daughter of a division, by id."""
+
+
+def follow(tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str]) -> Linked:
     """Link the boxes of all frames to tracks.
 
     Parameters
@@ -60,16 +72,12 @@ def follow(
     at
         Name of a frame for messages, by its index.
 
-    Returns
-    -------
-    (N,) track ids from 1, one array per frame.
-
     Raises
     ------
     AlgorithmError, WrongReturnError
-        If the tracker fails, or returns something else than valid ids.
+        If the tracker fails, or returns something else than valid ids and mothers.
     """
-    ids = tracker.arrays(where, found)
+    ids, parents = tracker.tracks(where, found)
     if len(ids) != len(found):
         raise tracker.wrong(where, f"{len(ids)} arrays", f"one for each of {len(found)} frames")
     for t, (given, boxes) in enumerate(zip(ids, found, strict=True)):
@@ -82,7 +90,29 @@ def follow(
             )
         if given.size and not 1 <= values[0] <= values[-1] <= LARGEST_ID:
             raise tracker.wrong(at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
-    return [given.astype(np.int64) for given in ids]
+    tracks = [given.astype(np.int64) for given in ids]
+    return Linked(tracks, _checked_parents(tracker, where, tracks, parents))
+
+
+def _checked_parents(
+    tracker: Chosen, where: str, ids: Sequence[npt.NDArray[np.int64]], parents: Mapping[Any, Any]
+) -> dict[int, int]:
+    """Mothers by daughter as integers; refuse ids that do not occur, and mothers that do not end before."""
+    if not parents:
+        return {}
+    first, last = dict[int, int](), dict[int, int]()
+    for t, of in enumerate(ids):
+        last |= dict.fromkeys(of.tolist(), t)
+        first = dict.fromkeys(of.tolist(), t) | first
+    for pair in parents.items():
+        daughter, mother = (int(one) if isinstance(one, int | np.integer) else 0 for one in pair)
+        if daughter not in first or mother not in last or last[mother] >= first[daughter]:
+            raise tracker.wrong(
+                where, f"{quoted(str(pair[1]))} as the mother of {quoted(str(pair[0]))}",
+                "mothers as {daughter: mother} by ids that occur, where the mother's last frame is before the "
+                "daughter's first",
+            )  # fmt: skip
+    return {int(daughter): int(mother) for daughter, mother in sorted(parents.items())}
 
 
 def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """Methods that a config names, at work: what goes wrong in one names it and what it ran on."""
 
+import re
+
 import numpy as np
 import pytest
 from support.strategies import movie, plan_of
@@ -56,6 +58,10 @@ def as_lists(per_frame):
 def breaks_off(per_frame):
     yield list(range(1, len(per_frame[0]) + 1))
     yield 1 // 0
+
+
+def with_mothers(per_frame, *, mother: object = 2):
+    return ([1, 2, 3], [], [4, 5]), {np.int64(4): mother, 5: 2}
 
 
 def one_frame(per_frame):
@@ -176,8 +182,20 @@ class TestTracker:
     @pytest.mark.parametrize("name", ["ids", "as_lists"])
     def test_what_is_right_is_taken(self, bench, chosen, name):
         found = follow(chosen("tracker", name), FOUND, "FOV 1", bench.at)
-        assert [ids.tolist() for ids in found] == [[1, 2, 3], [], [1, 2]]
-        assert {ids.dtype for ids in found} == {np.dtype("int64")}
+        assert [ids.tolist() for ids in found.ids] == [[1, 2, 3], [], [1, 2]]
+        assert {ids.dtype for ids in found.ids} == {np.dtype("int64")}
+        assert found.parents == {}
+
+    def test_mothers_are_taken(self, bench, chosen):
+        found = follow(chosen("tracker", "with_mothers"), FOUND, "FOV 1", bench.at)
+        assert [ids.tolist() for ids in found.ids] == [[1, 2, 3], [], [4, 5]]
+        assert found.parents == {4: 2, 5: 2}
+
+    @pytest.mark.parametrize("mother", [4, 7, "first", [2]])
+    def test_wrong_mothers_are_refused(self, bench, chosen, mother):
+        what = f"returned {re.escape(repr(str(mother)))} as the mother of '4', but must return mothers as "
+        with refused("FOV 1", "tracker", "with_mothers", what):
+            follow(chosen("tracker", "with_mothers", mother=mother), FOUND, "FOV 1", bench.at)
 
 
 class TestFeature:
