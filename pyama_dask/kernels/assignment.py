@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # loads the parts of `scipy.sparse` when they are used
 
+from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.overlaps import Pairs
-
-TOGETHER = 2000
-"""Number of rows from which on independent parts of a problem are solved apart."""
 
 
 def assign(pairs: Pairs, costs: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.int64]:
@@ -22,7 +20,7 @@ def assign(pairs: Pairs, costs: npt.NDArray[np.float64], limit: float) -> npt.ND
     pairs
         (P,) rows and (P,) columns of the possible pairs, each pair once.
     costs
-        (P,) cost of each pair; those of `limit` or more are never chosen.
+        (P,) cost of each pair from 0; those of `limit` or more are never chosen.
     limit
         Cost of a row that stays alone.
 
@@ -32,44 +30,73 @@ def assign(pairs: Pairs, costs: npt.NDArray[np.float64], limit: float) -> npt.ND
 
     Notes
     -----
-    Parts of the problem that share no row or column are independent. Each row also has a private column that costs
-    `limit`, so that there always is a full matching. It is found by the algorithm of Jonker and Volgenant (1987).
+    Shortest augmenting paths with the prices of Jonker and Volgenant 1987 (doi:10.1007/BF02278710), row by row. Each row
+    also has a private column that costs `limit`. A search ends at the nearest free column and touches only what lies
+    before it, so that the time grows with the number of pairs in movies of any length.
     """
     good = np.flatnonzero(costs < limit)
+    if not len(good):
+        return good
     rows, columns = (np.unique(of[good], return_inverse=True)[1] for of in pairs)
-    chosen = [part[_solved(rows[part], columns[part], costs[good[part]], limit)] for part in _parts(rows, columns)]
-    return np.sort(good[np.concatenate(chosen)]) if chosen else good
+    order = np.lexsort((columns, rows))
+    starts = np.searchsorted(rows[order], np.arange(rows.max() + 2))
+    chosen = _augment(starts, columns[order], costs[good[order]], float(limit), int(columns.max()) + 1)
+    return np.sort(good[order[chosen[chosen >= 0]]])
 
 
-def _parts(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield pairs in independent parts; small ones together."""
-    if not len(rows):
-        return
-    n = int(rows.max()) + 1
-    if n <= TOGETHER:
-        yield np.arange(len(rows))
-        return
-    graph = scipy.sparse.coo_array((np.ones(len(rows), bool), (rows, columns + n)), shape=(n + columns.max() + 1,) * 2)
-    component = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:n]
-    sizes = np.bincount(component)
-    batch = ((np.cumsum(sizes) - sizes) // TOGETHER)[component[rows]]
-    order = np.argsort(batch, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(batch[order])) + 1)
-
-
-def _solved(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], limit: float
-) -> npt.NDArray[np.int64]:
-    """Indices of the chosen pairs of one part."""
-    number, rows = np.unique(rows, return_inverse=True)
-    columns = np.unique(columns, return_inverse=True)[1]
-    n, m = len(number), int(columns.max()) + 1
-    if n == 1 or m == 1:
-        return np.array([costs.argmin()])
-    alone = np.arange(n)
-    weights = np.concatenate([costs, np.full(n, limit)]) + 1.0  # a weight of 0 would be no edge
-    graph = scipy.sparse.csr_array(
-        (weights, (np.concatenate([rows, alone]), np.concatenate([columns, m + alone]))), shape=(n, m + n)
-    )
-    partner = scipy.sparse.csgraph.min_weight_full_bipartite_matching(graph)[1]
-    return np.flatnonzero(partner[rows] == columns)
+@compiled
+def _augment(starts: Any, columns: Any, costs: Any, limit: float, count: int) -> Any:
+    """(N,) pair of each row, -1 if it stays alone; the pairs of row n are ``starts[n]`` to ``starts[n + 1]``."""
+    rows = len(starts) - 1
+    chosen = np.full(rows, -1)
+    owner = np.full(count, -1)  # row of each column
+    price = np.zeros(count)
+    reached = np.full(count, np.inf)  # length of the shortest path to a column
+    way = np.full(count, -1)  # pair by which it is reached
+    closed = np.zeros(count, np.bool_)  # its path cannot become shorter, not by rounding either
+    origin = np.zeros(len(columns), np.int64)  # row of each pair
+    for row in range(rows):
+        origin[starts[row] : starts[row + 1]] = row
+    for first in range(rows):
+        row, length, shift = first, 0.0, 0.0
+        last, alone, end = first, limit, -1  # row that stays alone on the shortest path without a free column
+        heap = [(np.inf, -1)]
+        touched, settled = [-1], [-1]
+        while True:
+            for pair in range(starts[row], starts[row + 1]):
+                column = columns[pair]
+                ahead = length + costs[pair] - price[column] - shift
+                if ahead < reached[column] and ahead < alone and not closed[column]:
+                    if reached[column] == np.inf:
+                        touched.append(column)
+                    reached[column], way[column] = ahead, pair
+                    heapq.heappush(heap, (ahead, column))
+            if length + limit - shift < alone:
+                alone, last = length + limit - shift, row
+            length, end = heapq.heappop(heap)
+            while end >= 0 and length > reached[end]:  # it has been reached by a shorter path since
+                length, end = heapq.heappop(heap)
+            if length >= alone:
+                length, end = alone, -1
+                break
+            if owner[end] < 0:
+                break
+            settled.append(end)
+            closed[end] = True
+            row = owner[end]
+            shift = costs[chosen[row]] - price[end]
+        for column in settled[1:]:
+            price[column] += reached[column] - length
+            closed[column] = False
+        if end < 0 and last != first:
+            end, chosen[last] = columns[chosen[last]], -1
+        while end >= 0:  # back along the path
+            pair = way[end]
+            row = origin[pair]
+            owner[end] = row
+            before = chosen[row]
+            chosen[row] = pair
+            end = columns[before] if before >= 0 else -1
+        for column in touched[1:]:
+            reached[column], way[column] = np.inf, -1
+    return chosen

@@ -39,18 +39,23 @@ def divided(
     -------
     (N,) ids per frame; ids of the second daughters follow the largest one. And the mother of each daughter, by id.
     """
-    ids = [of.copy() for of in tracks]
-    following = int(max((of.max(initial=0) for of in ids), default=0)) + 1
+    calls = _calls(still, tracks)
+    if not calls:
+        return list(tracks), {}
+    first = int(max(of.max(initial=0) for of in tracks)) + 1
     parents: dict[int, int] = {}
-    current: dict[int, int] = {}  # id that a track has at present, after it has divided
-    for t, daughter, mother in _calls(still, tracks):
-        now = current.get(mother, mother)
-        for later in ids[t:]:
-            later[later == now] = following
-        parents[daughter] = parents[following] = now
-        current[mother] = following
-        following += 1
-    return ids, dict(sorted(parents.items()))
+    current: dict[int, int] = {}  # id of a track from its last division on
+    for number, (_, daughter, mother) in enumerate(calls, first):
+        parents[daughter] = parents[number] = current.get(mother, mother)
+        current[mother] = number
+    frames = np.repeat(np.arange(len(tracks)), [len(of) for of in tracks])
+    ids = np.concatenate(tracks)
+    changes = np.array([mother * len(tracks) + t for t, _, mother in calls])
+    order = np.argsort(changes)
+    last = np.searchsorted(changes[order], ids * len(tracks) + frames, side="right") - 1
+    changed = (last >= 0) & (changes[order][last] // len(tracks) == ids)
+    ids[changed] = first + order[last[changed]]
+    return np.split(ids, np.cumsum([len(of) for of in tracks])[:-1]), dict(sorted(parents.items()))
 
 
 def _calls(
