@@ -89,7 +89,7 @@ def _search(
 
     Returns
     -------
-    Column at the end of the path, -1 if there is none; the row that stays alone then; the length of the path; and all
+    Column at the end of the path, or -1; the row that stays alone then; the length of the path; and all
     columns that were reached.
     """
     starts, columns, costs = graph
