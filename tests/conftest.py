@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,7 @@ for name in (
 ):
     os.environ[name] = "1"  # before the tests import numpy and numba
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs that tests start need not compile the package each time
+sys.dont_write_bytecode = False  # nor pytest the tests
 
 settings.register_profile("local", deadline=None, max_examples=40)  # the first example may compile kernels
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
@@ -29,11 +31,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Undo inherited signal settings, and read metadata in this process, which saves a second a run; see `isolated`."""
-    from support.processes import use_default_signals
+    from support.processes import fork_workers, use_default_signals
 
     from pyama_dask.readers.isolated import isolation
 
     use_default_signals()
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # tests run in this process
+        fork_workers()
     here = ExitStack()
     here.enter_context(isolation(on=False))
     config.add_cleanup(here.close)
@@ -110,8 +114,6 @@ def copied(tmp_path, finished):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Call the program in this process: gives exit status, standard output, standard error."""
-    import sys
-
     from pyama_dask import cli
 
     def called(*arguments):

@@ -1,10 +1,10 @@
 """Workers of a scheduler: counted every few seconds, and missed when none is left."""
 
 import dask
-import psutil
 import pytest
 from dask.utils import parse_timedelta
 from support.movies import config
+from support.processes import worker_processes
 
 import pyama_dask
 from pyama_dask.config.cluster import Cluster
@@ -77,12 +77,11 @@ def test_a_run_whose_last_worker_is_given_up_stops_and_can_be_resumed(small_czi,
     monkeypatch.setitem(DASK, "distributed.deploy.lost-worker-timeout", "1ms")
     monkeypatch.setattr(start, "LOST_FOR", 8.0)
     local = config(small_czi, tmp_path / "out", {"cluster.kind": "local", "cluster.workers": 1})
-    before = set(psutil.Process().children(recursive=True))
+    before = worker_processes()
 
     def kill_the_worker(*_):
-        for child in set(psutil.Process().children(recursive=True)) - before:
-            if "--multiprocessing-fork" in child.cmdline():
-                child.kill()
+        for worker in worker_processes() - before:
+            worker.kill()
 
     report = pyama_dask.run(local, on_start=kill_the_worker)
     assert report.exit_status == 4

@@ -5,9 +5,9 @@ import re
 import signal
 
 import numpy as np
-import psutil
 import pytest
 from support.movies import as_czi, config, differences, pixels, products
+from support.processes import worker_processes
 
 import pyama_dask
 from pyama_dask.errors import PlanError
@@ -31,18 +31,6 @@ def deadly(frame, *, poison: int = 0, flag: str = "", deaths: str = ""):
         time.sleep(60)  # the signal may take a moment to arrive
     return segment(frame, morph_iterations=1)
 """
-
-
-@pytest.fixture
-def workers():
-    """Give the processes that were spawned since; other tests' clusters may be there before."""
-
-    def spawned():
-        children = psutil.Process().children(recursive=True)
-        return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
-
-    before = set(spawned())
-    return lambda: [child for child in spawned() if child not in before]
 
 
 LOCAL = {"cluster.kind": "local", "cluster.workers": 2, "cluster.dashboard": "127.0.0.1:0"}
@@ -77,14 +65,12 @@ def test_a_task_that_crashes_its_workers_is_given_up_and_harms_no_other_fov(
         pyama_dask.run(config(small_czi, tmp_path / "out", changes), retry_failed=True)
 
 
-def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path, workers):
-    killed = []
+def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path):
+    killed, others = [], worker_processes()  # of other tests
 
     def kill_one(event):
         if event["step"] == "copy" and len(killed) < 2:
-            workers = [
-                child for child in psutil.Process().children(recursive=True) if "spawn_main" in str(child.cmdline())
-            ]
+            workers = sorted(worker_processes() - others, key=lambda worker: worker.pid)
             victim = workers[len(killed) % len(workers)]
             killed.append(victim.pid)
             victim.send_signal(signal.SIGKILL)

@@ -1,6 +1,9 @@
 """A movie that has changed: refused, or gone on with where it is the same acquisition with more frames."""
 
+import shutil
 import threading
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,20 +23,33 @@ def data(small_pixels):
     return small_pixels
 
 
-@pytest.fixture(params=[as_czi, as_nd2], ids=["czi", "nd2"])
+@pytest.fixture(params=[as_czi, as_nd2], ids=["czi", "nd2"], scope="module")
 def write(request):
     return request.param
 
 
-def begun(write, tmp_path, data, frames, changes=None):
-    """An output of the first frames of a movie."""
-    movie = write(tmp_path / f"movie.{'czi' if write is as_czi else 'nd2'}", data[:, :frames])
-    pyama_dask.run(config(movie, tmp_path / "out", changes))
-    return movie, tmp_path / "out"
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory, data):
+    """Give a movie of some frames, and a copy of what a run with some settings makes of it, each made once."""
+
+    @cache
+    def made(write, frames, block_frames):
+        folder = tmp_path_factory.mktemp("begun")
+        movie = write(folder / f"movie.{'czi' if write is as_czi else 'nd2'}", data[:, :frames])
+        pyama_dask.run(config(movie, folder / "out", {"storage.block_frames": block_frames}))
+        return movie, folder / "out"
+
+    def begun(write, to, frames, block_frames=4):
+        movie, output = made(write, frames, block_frames)
+        if to is None:
+            return movie, output
+        return Path(shutil.copy(movie, to)), Path(shutil.copytree(output, to / "out"))
+
+    return begun
 
 
-def test_a_longer_movie_is_refused_with_the_way_to_go_on(write, tmp_path, data):
-    movie, output = begun(write, tmp_path, data, 6)
+def test_a_longer_movie_is_refused_with_the_way_to_go_on(write, begin, tmp_path, data):
+    movie, output = begin(write, tmp_path, 6)
     before = file_bytes(output)
     write(movie, data)
     with pytest.raises(OutputError, match=r"holds the results of another movie.*--extend"):
@@ -42,8 +58,8 @@ def test_a_longer_movie_is_refused_with_the_way_to_go_on(write, tmp_path, data):
 
 
 @pytest.mark.parametrize("frames", [4, 6, 8])
-def test_extended_it_gives_what_the_whole_movie_gives_and_whole_blocks_stay(write, tmp_path, data, frames):
-    movie, output = begun(write, tmp_path, data, frames)
+def test_extended_it_gives_what_the_whole_movie_gives_and_whole_blocks_stay(write, begin, tmp_path, data, frames):
+    movie, output = begin(write, tmp_path, frames)
     before = times_of_change(output)
     write(movie, data)
     report = pyama_dask.run(config(movie, output), extend=True)
@@ -51,8 +67,7 @@ def test_extended_it_gives_what_the_whole_movie_gives_and_whole_blocks_stay(writ
     kept = [name for name in before if name.startswith("fov_") and "/pc_ch_0/0/c." in name]
     same = {name for name in kept if times_of_change(output)[name] == before[name]}
     assert same == {f"fov_{fov:03d}/images.zarr/pc_ch_0/0/c.{b}.0.0" for fov in range(2) for b in range(frames // 4)}
-    reference = tmp_path / "reference"
-    pyama_dask.run(config(movie, reference))
+    _, reference = begin(write, None, FRAMES)
     assert differences(products(output), products(reference)) == []
     assert file_bytes(output) == file_bytes(reference)
     assert pyama_dask.run(config(movie, output)).tasks == 0  # and needs not be told again
@@ -85,8 +100,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("said", OTHERS)
-def test_another_movie_is_no_longer_one(write, tmp_path, data, said):
-    movie, output = begun(write, tmp_path, data, 8)
+def test_another_movie_is_no_longer_one(write, begin, tmp_path, data, said):
+    movie, output = begin(write, tmp_path, 8)
     before = file_bytes(output)
     write(movie, OTHERS[said](data))
     with pytest.raises(OutputError, match=f"cannot be extended.*{said}"):
@@ -94,15 +109,15 @@ def test_another_movie_is_no_longer_one(write, tmp_path, data, said):
     assert file_bytes(output) == before
 
 
-def test_other_times_are_another_movie(tmp_path, data):
-    movie, output = begun(as_nd2, tmp_path, data, 8)
+def test_other_times_are_another_movie(begin, tmp_path, data):
+    movie, output = begin(as_nd2, tmp_path, 8)
     as_nd2(movie, data, frame_times_ms=601_000.0 * np.arange(20))
     with pytest.raises(OutputError, match="was taken at another time"):
         pyama_dask.run(config(movie, output), extend=True)
 
 
-def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(tmp_path, data):
-    movie, output = begun(as_czi, tmp_path, data, 8)
+def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(begin, tmp_path, data):
+    movie, output = begin(as_czi, tmp_path, 8)
     as_czi(movie, data)
     longer = parse_config(config(movie, output, {"params.fovs": "0"}))
     plan, _ = plan_run(longer, extend=True)
@@ -128,8 +143,8 @@ def test_a_trial_does_not_settle_the_length_of_blocks(tmp_path, small_czi):
     assert len(list(output.glob("fov_000/images.zarr/pc_ch_0/0/c.*"))) == 1
 
 
-def test_fovs_done_with_other_blocks_are_compared_by_their_own(tmp_path, data):
-    movie, output = begun(as_czi, tmp_path, data, 8, {"storage.block_frames": 2})
+def test_fovs_done_with_other_blocks_are_compared_by_their_own(begin, tmp_path, data):
+    movie, output = begin(as_czi, tmp_path, 8, 2)
     pyama_dask.run(config(movie, output, {"storage.block_frames": 5, "params.fovs": "0"}))
     as_czi(movie, data)
     assert pyama_dask.run(config(movie, output, {"storage.block_frames": 5}), extend=True).exit_status == 0
