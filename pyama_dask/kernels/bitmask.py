@@ -36,6 +36,11 @@ class Bits:
         """(H, W) in pixels."""
         return self.words.shape[0], self.width
 
+    @property
+    def area(self) -> int:
+        """Number of set pixels."""
+        return int(np.bitwise_count(self.words).sum())
+
     def __invert__(self) -> Bits:
         return Bits(_within(~self.words, self.width), self.width)
 

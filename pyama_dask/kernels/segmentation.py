@@ -23,6 +23,8 @@ from pyama_dask.kernels.runlength import label, solid
 HISTOGRAM_BINS = 200
 LARGE_LOSS = 0.1
 """Fraction of a frame, lost to objects dropped as too large, above which a warning is issued."""
+LEAST_LOSS = 0.02
+"""Fraction of a frame up to which nothing that is dropped gives a warning: dust, and the noise of an empty frame."""
 
 
 def segment(
@@ -75,7 +77,8 @@ def segment(
     Warns
     -----
     MethodWarning
-        If too-large objects cover more than `LARGE_LOSS` of the frame.
+        If too-large objects cover more than `LARGE_LOSS` of the frame, or if most of the textured area is dropped, as
+        too large or as too small or thin.
 
     Raises
     ------
@@ -86,18 +89,38 @@ def segment(
     mask = deviation.above({"valley": threshold_valley, "mode": threshold_mode}[threshold](deviation))
     reach = repeated(disk(morph_size // 2), morph_iterations)
     smallest, largest = min_object_size or 0, max_object_size or frame.size
-    mask = solid(closing(mask, reach), smallest)
-    labels, count, too_large = label(opening(mask, reach), smallest, largest)
-    if too_large > LARGE_LOSS * frame.size:
-        warnings.warn(
-            f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped; "
-            "cells may have merged. Fix: check seg_labeled, then try fewer morph_iterations or 'threshold: mode'",
-            MethodWarning,
-            stacklevel=2,
-        )
+    textured = mask.area
+    mask = opening(solid(closing(mask, reach), smallest), reach)
+    labels, count, too_large = label(mask, smallest, largest)
+    _warn_of_losses(textured, mask.area, too_large, frame.size)
     if count > np.iinfo(np.uint16).max:
         raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels. Fix: raise min_object_size")
     return labels
+
+
+def _warn_of_losses(textured: int, opened: int, too_large: int, pixels: int) -> None:
+    """Warn if much of the frame, or most of its texture, is in no object; areas in pixels."""
+    least = LEAST_LOSS * pixels
+    if too_large > LARGE_LOSS * pixels:
+        _warn(
+            f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped",
+            MERGED,
+        )
+    elif too_large > max(least, opened / 2):
+        _warn("most of the area of all objects was dropped, as larger than max_object_size", MERGED)
+    if textured > max(least, 2 * opened):
+        _warn("most of the textured area was dropped, as too small or too thin", VANISHED)
+
+
+MERGED = "cells may have merged. Fix: check seg_labeled, then try fewer morph_iterations or 'threshold: mode'"
+VANISHED = (
+    "small cells may have vanished. Fix: check seg_labeled, then try a smaller morph_size, fewer morph_iterations, or "
+    "a smaller min_object_size"
+)
+
+
+def _warn(what: str, then: str) -> None:
+    warnings.warn(f"{what}; {then}", MethodWarning, stacklevel=4)
 
 
 def threshold_mode(deviation: LocalDeviation) -> float:

@@ -13,6 +13,7 @@ from pyama_dask.config.units import quoted
 from pyama_dask.kernels.tracking import keep_cells, relabel
 from pyama_dask.methods.call import Chosen
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.doubts import doubt_about_kept, doubts_about_counts
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import create_array
@@ -46,6 +47,10 @@ def link_boxes(context: TaskContext) -> None:
     context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, boxes=box, valid=valid))
     create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
     context.note(tracks=tracks, cells=len(kept))
+    counts = [len(frame) for frame in found]
+    doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
+    for said in filter(None, doubts):
+        context.warn(f"FOV {context.task.fov}: {said}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Segmentation and its parts equal the plain definitions, pixel by pixel."""
 
 import itertools
+import warnings
 from itertools import product
 
 import numpy as np
@@ -404,3 +405,44 @@ def test_as_many_objects_as_16_bits_can_count():
         segmentation.segment(frames.specks(256, 256), **rules)
     assert runlength.label(pack(frames.specks(256, 256)), 0, 9)[1] == 65536
     assert segmentation.segment(frames.specks(256, 256), min_object_size=10, morph_iterations=0).max() == 0
+
+
+# --------------------------------------------------------------------------------------------- warnings
+
+
+def warned(frame, **parameters):
+    """Starts of the warnings of the segmentation of a frame."""
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        segmentation.segment(frame, **parameters)
+    return [str(warning.message).partition(";")[0] for warning in caught]
+
+
+def textured(places, radius, shape=(400, 400)):
+    """Textured disks on a background with little noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices(shape)
+    inside = np.zeros(shape, bool)
+    for cy, cx in places:
+        inside |= (y - cy) ** 2 + (x - cx) ** 2 <= radius * radius
+    return np.where(inside, rng.normal(1000, 300, shape), rng.normal(1000, 30, shape)).clip(0).astype(np.uint16)
+
+
+CROWD = list(product(range(30, 390, 20), range(30, 390, 20)))
+
+
+def test_separate_cells_give_no_warning():
+    assert warned(textured(CROWD[::21], 14)) == []
+    assert warned(textured([], 1)) == []
+
+
+def test_large_losses_give_a_warning():
+    most = "most of the area of all objects was dropped, as larger than max_object_size"
+    assert warned(textured(CROWD[:18], 12), max_object_size=5000) == [most]
+    frame = textured(CROWD, 12)
+    assert warned(frame) == ["objects larger than max_object_size cover more than 10% of the frame and were dropped"]
+
+
+def test_vanished_cells_give_a_warning():
+    small = textured(CROWD, 3)
+    assert warned(small) == ["most of the textured area was dropped, as too small or too thin"]
+    assert warned(small, morph_size=3, morph_iterations=1, min_object_size=10) == []
