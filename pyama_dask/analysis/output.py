@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,11 @@ from pyama_dask.store.arrays import missing_frames, read_attributes
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import AXES, IMAGES, is_group
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name
 
+_KEPT = [part for part in GRAPH.parts.values() if part.reads_from]
+"""Parts on blocks whose results may stay when settings change."""
 _FINISH = "finish the run ('pyama-dask status' shows its progress)"
 """Remedy for missing results, in messages."""
 
@@ -136,13 +139,9 @@ class Fov:
                 ResultsWarning,
                 stacklevel=2,
             )
-        elif step := self._stale(channel, level):
-            warnings.warn(
-                f"FOV {self.index}: {channel} may be of other settings, as the last run has not finished {step!r}. "
-                f"Fix: {_FINISH}",
-                ResultsWarning,
-                stacklevel=2,
-            )
+        else:
+            role = "display" if level == 1 else "tracks" if channel.startswith("seg_tracked") else None
+            self._warn_if_stale(channel, {part.step for part in _KEPT if role in part.writes})
         scale, units = self._scale
         wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
         return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
@@ -156,11 +155,15 @@ class Fov:
         units = {axis["name"]: axis["unit"] for axis in multiscale["axes"] if "unit" in axis}
         return dict(zip(AXES, steps, strict=True)), units
 
-    def _stale(self, channel: str, level: int) -> str | None:
-        """Step that keeps results until they are compared, and that a killed run has not finished; else None."""
-        role = "display" if level == 1 else "tracks" if channel.startswith("seg_tracked") else None
-        steps = {part.step for part in GRAPH.parts.values() if part.reads_from and role in part.writes}
-        return next((step for step in steps if step in self._left), None)
+    def _warn_if_stale(self, what: str, steps: Collection[Step]) -> None:
+        """Warn if a killed run has not finished a step whose results are kept until they are compared."""
+        if step := next((step for step in steps if step in self._left), None):
+            warnings.warn(
+                f"FOV {self.index}: {what} may be of other settings, as the last run has not finished {step!r}. "
+                f"Fix: {_FINISH}",
+                ResultsWarning,
+                stacklevel=3,
+            )
 
     @cached_property
     def _left(self) -> tuple[str, ...]:
@@ -174,12 +177,16 @@ class Fov:
     def traces(self) -> pd.DataFrame:
         """Read the traces, one row per cell and frame."""
         output = self.directory.parent
-        return _traces(output, Ledger(output / LEDGER), int(self.directory.name[4:]))
+        table = _traces(output, Ledger(output / LEDGER), self.index)
+        self._warn_if_stale("traces", {GRAPH.parts["extract.table"].step})
+        return table
 
     @cached_property
     def cells(self) -> tuple[int, ...]:
         """Ids of the kept cells, as in the traces and in ``seg_tracked``."""
-        return tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
+        found = tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
+        self._warn_if_stale("crops", {GRAPH.parts["crop.store"].step})
+        return found
 
     def cell(self, cell: int) -> Cell:
         """Open the crops of one cell.

@@ -18,7 +18,7 @@ class Digests:
     full: Mapping[Step, str]
     """Of everything that the result of a step depends on."""
     local: Mapping[Step, str] = field(default_factory=dict)
-    """Of all but what a step reads from wider parts, for steps on blocks that declare what that is."""
+    """Of all but what a step reads from other parts, for steps that declare what that is."""
 
 
 @dataclass
@@ -103,6 +103,28 @@ def local_digest(part: Part, block: Unit, whole: Unit) -> str:
     return digest(view.own_digest(part), [local_digest(need, block, whole) for need in on_block])
 
 
+@dataclass
+class GatheringUnit(Unit):
+    """A FOV, as a part sees it that is made from the results of blocks; what these were made from is left out."""
+
+    reader: Part = field(kw_only=True)
+    whole: Unit = field(kw_only=True)
+    """The same FOV."""
+
+    def digest(self, part: str) -> str:
+        """Digest of a part as the reader depends on it: empty for a part on blocks that it needs."""
+        by_content = part in self.reader.needs and GRAPH.parts[part].scope in ON_BLOCKS
+        return "" if by_content else self.whole.digest(part)
+
+
+def gathering_digest(part: Part, whole: Unit) -> str:
+    """Digest of everything that a part on a FOV depends on, but for what the blocks that it needs were made from."""
+    view = GatheringUnit(
+        whole.job, whole.movie, whole.fov, whole.shape, whole.times_min, whole.frames, reader=part, whole=whole
+    )
+    return digest(part.name, view.own_digest(part))
+
+
 def _with_form(found: str, part: Part, config: Config) -> str:
     form = part.form(config)
     return digest(found, *form) if form else found
@@ -114,7 +136,7 @@ def step_digests(
     """Digests of the parts that a config asks for, by kind of task, for each task of the FOV.
 
     Blocks that no wider part is read for depend on their own frames only, so that they stay when frames are added; all
-    others depend on the whole FOV, unless what they read from it is the same (see `plan.resume.compare_content`).
+    others depend on the whole FOV, unless what they read from it is the same (see `plan.content.compare_content`).
 
     Parameters
     ----------
@@ -144,10 +166,11 @@ def step_digests(
 
 
 def _of_task(parts: Sequence[Part], depends_on: Unit, block: Unit, whole: Unit) -> Digests:
-    reading = [part for part in parts if part.reads_from]
+    local = {part.step: local_digest(part, block, whole) for part in parts if part.reads_from}
+    local |= {part.step: gathering_digest(part, whole) for part in parts if part.from_blocks}
     return Digests(
         {part.step: depends_on.recorded(part) for part in parts},
-        {part.step: _with_form(local_digest(part, block, whole), part, block.config) for part in reading},
+        {part.step: _with_form(local[part.step], part, block.config) for part in parts if part.step in local},
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pyama_dask.errors import PlanError
 from pyama_dask.files.atomic import MISSING
+from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
 from pyama_dask.workflow.graph import Part, Step
-from pyama_dask.workflow.task import Task, digest, fov_name, parse_key, task_key
+from pyama_dask.workflow.task import Task, fov_name, parse_key, task_key
 
 
 def with_inputs(task: Task, ledger: Ledger) -> Task:
@@ -125,78 +126,6 @@ def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     return tuple(step for step in GRAPH.steps if step in found)
 
 
-@dataclass(frozen=True)
-class Settled:
-    """Tasks that are about to be handed out, compared with what is recorded of them."""
-
-    tasks: tuple[Task, ...]
-    """Tasks with the steps that are left to do, and what these read from wider parts."""
-    kept: Mapping[str, Mapping[Step, str]]
-    """Digests of the steps that a change leaves as they are, by task key."""
-    stale: Mapping[str, Collection[Step]]
-    """Recorded steps that are regenerated, by task key."""
-
-
-def compare_content(plan: Plan, tasks: Iterable[Task], ledger: Ledger) -> Settled:
-    """Compare what blocks read from wider parts with what their recorded results were made from.
-
-    Parameters
-    ----------
-    plan
-        Of the whole run.
-    tasks
-        Tasks of one FOV; all that they need is recorded.
-    ledger
-        What is recorded.
-    """
-    active = {part.name for part in GRAPH.active(plan.job.config)}
-    left, kept, stale = list[Task](), dict[str, dict[Step, str]](), dict[str, set[Step]]()
-    for task in tasks:
-        read = {step: _read_from_wider(task, step, active, ledger) for step in task.local.keys() & task.digests.keys()}
-        wide = {step: content for step, content in read.items() if content is not None}
-        before = ledger.wide.get(task.key, {})
-        same = {step for step, of in wide.items() if is_held(task, step, ledger) and before.get(step) == of}
-        if same:
-            kept[task.key] = {step: task.digests[step] for step in same}
-        if outdated := (ledger.done.get(task.key, {}).keys() & task.digests.keys()) - same:
-            stale[task.key] = outdated
-        if rest := {step: of for step, of in task.digests.items() if step not in same}:
-            left.append(replace(task, digests=rest, wide={step: of for step, of in wide.items() if step in rest}))
-    return Settled(tuple(left), kept, stale)
-
-
-def _is_done(task: Task, step: Step, active: Collection[str], ledger: Ledger) -> bool:
-    """Check whether a step is recorded for these settings, and for what wider parts have made since.
-
-    A wider part may have been voided and made again, with another result although its digest is the same.
-    """
-    if not ledger.has(task.key, step, task.digests[step]):
-        return False
-    before = ledger.wide.get(task.key, {}).get(step)
-    return before is None or before == _read_from_wider(task, step, active, ledger)
-
-
-def is_held(task: Task, step: Step, ledger: Ledger) -> bool:
-    """Check whether a step of a block is recorded for the same frames and settings, wider parts left aside.
-
-    Its result is kept until these are done: what it reads from them may have stayed the same.
-    """
-    return step in task.local and ledger.local.get(task.key, {}).get(step) == task.local[step]
-
-
-def _read_from_wider(task: Task, step: Step, active: Collection[str], ledger: Ledger) -> str | None:
-    """Digest of what a step of a block reads from wider parts; None if it is not recorded."""
-    assert task.block is not None
-    found = []
-    for reader, wider in GRAPH.wide_reads(GRAPH.by_kind[task.kind, step].name, active):
-        of_fov = ledger.provides.get(task_key(GRAPH.kind_of[wider.name], task.fov, None), {})
-        blocks = of_fov.get(wider.step, {}).get(reader.name, ())
-        if task.block >= len(blocks):
-            return None
-        found.append((reader.name, wider.name, blocks[task.block]))
-    return digest(*sorted(found))
-
-
 def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
     """Check that steps are those of a run."""
     if unknown := set(steps) - set(plan.steps):
@@ -238,14 +167,14 @@ def _undone(
     invalid
         Recorded steps, by task key, that are made from damaged files.
     """
-    active = {part.name for part in GRAPH.active(plan.job.config)}
+    contents = Contents(plan.job, ledger)
 
     def left(task: Task) -> Mapping[Step, str]:
         if task.key in faults:
             return task.digests
         again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced}
         again |= set(invalid.get(task.key, ()))
-        return {s: d for s, d in task.digests.items() if s in again or not _is_done(task, s, active, ledger)}
+        return {s: d for s, d in task.digests.items() if s in again or not contents.is_done(task, s)}
 
     undone = fov.only(left)
     for part in GRAPH.parts.values():

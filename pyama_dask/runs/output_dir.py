@@ -19,8 +19,9 @@ from pyama_dask.config.units import parse_selection, printable
 from pyama_dask.config.yaml_text import dump_yaml, load_yaml
 from pyama_dask.errors import OutputError, PyamaError, TakenOverError
 from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
+from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
-from pyama_dask.plan.resume import compare_content, derived_from, is_held
+from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
@@ -300,7 +301,7 @@ def held_steps(
 
 
 def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Keep results of blocks whose input from wider parts is unchanged, and void and remove the others.
+    """Keep results whose input from other parts is unchanged, and void and remove the others.
 
     Parameters
     ----------

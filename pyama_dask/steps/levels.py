@@ -50,6 +50,12 @@ def find_crop_windows(context: TaskContext) -> None:
     _save_windows(context, context.crop_windows_file, groups)
 
 
+def crop_scaling_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Grey levels between which crops are scaled, and weight of their background: the same for every block."""
+    windows = [context.crop_windows[group] for group in sorted(context.crop_windows)]
+    return [[*windows, np.array(context.params.background_weight)] for _ in context.job.blocks]
+
+
 def _save_windows(context: TaskContext, file: Path, groups: Iterable[str]) -> None:
     """Write the 1st and 99th percentile of groups over the whole FOV."""
     windows = {

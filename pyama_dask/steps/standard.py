@@ -179,11 +179,16 @@ PARTS = (
     Part(
         "crop.cut", "crop", "block", "pyama_dask.steps.crop:Crops", _cut,
         needs=("copy.frames", "background.tiles", "track.link", "crop.levels", "track.relabel"),
+        reads_from={
+            "track.link": "pyama_dask.steps.track:cells_by_block",
+            "crop.levels": "pyama_dask.steps.levels:crop_scaling_by_block",
+        },
         reads=("raw", "background"), memory=_held_to_cut, active=cuts_cells, temporary=True,
     ),
     Part(
         "crop.store", "crop", "fov", "pyama_dask.steps.crop:store_crops", lambda of: of.digest("crop.cut"),
-        needs=("crop.cut",), form=lambda config: (config.storage.cells, config.storage.display), active=cuts_cells,
+        needs=("crop.cut",), from_blocks=True, form=lambda config: (config.storage.cells, config.storage.display),
+        active=cuts_cells,
     ),
     Part(
         "extract.rows", "extract", "block", "pyama_dask.steps.extract:Extraction", _measured,
@@ -193,7 +198,7 @@ PARTS = (
     ),
     Part(
         "extract.table", "extract", "fov", "pyama_dask.steps.extract:write_table", _table,
-        needs=("extract.rows",), active=finds_cells,
+        needs=("extract.rows",), from_blocks=True, active=finds_cells,
     ),
     Part(
         "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_display_windows", _levels,

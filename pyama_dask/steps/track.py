@@ -146,6 +146,12 @@ def kept_ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
     return [ids[start:stop] for start, stop in context.job.blocks]
 
 
+def cells_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Ids, boxes and frames of the kept cells: the same for every block, as the size of a window spans all frames."""
+    cells = [context.cells[name] for name in ("ids", "boxes", "valid")]
+    return [cells for _ in context.job.blocks]
+
+
 def counts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
     """Number of tracks and largest number of objects in a frame, by which display levels of labels are scaled."""
     return [[context.tracks["count"], context.tracks["objects"]] for _ in context.job.blocks]

@@ -82,9 +82,9 @@ class Ledger:
         self.files: dict[str, dict[Step, dict[str, Checksum]]] = {}
         """Size and CRC-32C of every file that a recorded step wrote, by task key, and path in the output."""
         self.local: dict[str, dict[Step, str]] = {}
-        """Digests of what recorded steps of blocks were made from, by task key, but for what is in `wide`."""
+        """Digests of what recorded steps were made from, by task key, but for what is in `wide`; see `Task.local`."""
         self.wide: dict[str, dict[Step, str]] = {}
-        """Digests of what these steps have read from wider parts, by task key."""
+        """Digests of what these steps have read from wider parts, or from all blocks, by task key."""
         self.provides: dict[str, dict[Step, dict[str, list[str]]]] = {}
         """Digests, one per block, of what parts on blocks read from recorded steps of FOVs, by task key and part."""
         self.groups: dict[str, tuple[int, ...]] = {}

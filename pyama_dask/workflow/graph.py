@@ -126,6 +126,9 @@ class Part:
         Of a part on blocks: for each wider part that it needs, a function, as ``module:name``, that gives for every
         block the arrays that are read from it. A block keeps its result as long as these are equal. A wider part that
         is not listed here regenerates all blocks whenever its own digest changes.
+    from_blocks
+        Of a part on a FOV: whether it reads nothing but the results of the parts that it needs, and what these have
+        declared to read. It keeps its result as long as its blocks are made from the same.
     digest
         Digest of everything that its result depends on; None for the digests of the parts that it needs, with `values`.
     values
@@ -157,6 +160,7 @@ class Part:
     digest: Callable[[Inputs], str] | None = None
     needs: tuple[str, ...] = ()
     reads_from: Mapping[str, str] = field(default_factory=dict)
+    from_blocks: bool = False
     values: Callable[[Config], object] = no_form
     form: Callable[[Config], Sequence[object]] = no_form
     writes: tuple[Role, ...] = ()
@@ -214,6 +218,8 @@ class Graph:
         for wider in part.reads_from:
             if part.scope != "block" or wider not in part.needs or self.parts[wider].scope in ON_BLOCKS:
                 raise ValueError(f"{part.name}: reads from {wider}, which is not a wider part that it needs")
+        if part.from_blocks and part.scope != "fov":
+            raise ValueError(f"{part.name}: is on a {part.scope}; only parts on FOVs are made from blocks")
 
     @cached_property
     def _places(self) -> Mapping[str, tuple[int, Scope, tuple[Any, ...]]]:

@@ -36,9 +36,9 @@ class Task:
     digests: Mapping[Step, str]
     """Steps to do, each with the digest of everything that its result depends on."""
     local: Mapping[Step, str] = field(default_factory=dict)
-    """Digest of all that a step depends on but what it reads from wider parts, for steps that declare what that is."""
+    """Digest of all that a step depends on but what it reads from other parts, for steps that declare what that is."""
     wide: Mapping[Step, str] = field(default_factory=dict)
-    """Digest of what these steps read from wider parts; known when those are done."""
+    """Digest of what these steps read from wider parts, or from all blocks; known when those are done."""
     bytes_read: int = 0
     bytes_written: int = 0
     """Uncompressed, without crops, whose number is known only when cells are."""

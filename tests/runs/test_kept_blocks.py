@@ -1,6 +1,7 @@
 """Blocks are kept as long as what they read from the whole FOV is the same."""
 
 import random
+import shutil
 import threading
 import warnings
 
@@ -17,8 +18,7 @@ from pyama_dask.workflow.task import parse_key
 
 LENIENT = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}}
 STRICT = {"params.tracking_params": {"min_frames": 2, "border_margin": 40}}
-WITHOUT_CROPS = LENIENT | {"storage.cells": "off"}
-SAME_CELLS = {"params.tracking_params": {"min_frames": 1, "border_margin": 0}, "storage.cells": "off"}
+SAME_CELLS = {"params.tracking_params": {"min_frames": 1, "border_margin": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +90,33 @@ def test_a_change_that_keeps_all_ids_leaves_the_tracked_labels(movie, output, tm
     assert_like_a_fresh_run(movie, output, tmp_path, STRICT)
 
 
-def test_a_change_that_keeps_all_cells_leaves_the_rows(movie, output, tmp_path):
-    run(movie, output, WITHOUT_CROPS)
-    done, cells = entries(output), pyama_dask.open_output(output)[0].traces()["cell"].nunique()
+def test_a_change_that_keeps_all_cells_leaves_rows_crops_and_traces(movie, output, tmp_path):
+    before, done, cells = times_of_change(output), entries(output), pyama_dask.open_output(output)[0].cells
     report = run(movie, output, SAME_CELLS)
-    assert pyama_dask.open_output(output)[0].traces()["cell"].nunique() == cells  # else this tests nothing
-    assert {key[0] for key in steps_done(output, done)} == {"link", "gather"}
-    assert (report.tasks, report.tasks_done) == (2, 2)
+    assert pyama_dask.open_output(output)[0].cells == cells  # else this tests nothing
+    assert {key[0] for key in steps_done(output, done)} == {"link"}
+    assert (report.tasks, report.tasks_done) == (1, 1)
+    assert not {name for name in changed_since(before, output) if "/c." in name or "cells" in name or ".csv" in name}
+    assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"params.crop_padding": 2}, {"params.background_weight": 0.5}, {"storage.cells": "zip"}],
+    ids=["padding", "weight", "form"],
+)
+def test_crops_are_cut_again_for_all_else_that_they_depend_on(movie, output, tmp_path, change):
+    before, done = times_of_change(output), entries(output)
+    run(movie, output, SAME_CELLS | change)
+    steps = steps_done(output, done)
+    assert all("crop" in steps["finish", block] for block in range(3))
+    assert not {name for name in changed_since(before, output) if "images.zarr" in name and "/c." in name}
+    assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS | change)
+
+
+def test_missing_crops_are_cut_again_though_their_cells_are_the_same(movie, output, tmp_path):
+    shutil.rmtree(output / "fov_000/cells.zarr")
+    assert run(movie, output, SAME_CELLS).exit_status == 0
     assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
 
 
@@ -107,7 +127,6 @@ def test_progress_counts_what_is_kept(movie, output):
 
 
 def test_blocks_are_compared_by_the_next_run_after_a_kill_between_linking_and_the_blocks(movie, output, tmp_path):
-    run(movie, output, WITHOUT_CROPS)
     run(movie, output, SAME_CELLS)
     ledger = output / LEDGER
     lines = ledger.read_bytes().splitlines(keepends=True)
@@ -115,8 +134,8 @@ def test_blocks_are_compared_by_the_next_run_after_a_kill_between_linking_and_th
     ledger.write_bytes(b"".join(lines[: linked + 1]))
     before, done = times_of_change(output), entries(output)
     assert run(movie, output, SAME_CELLS).exit_status == 0
-    assert {key[0] for key in steps_done(output, done)} == {"gather"}
-    assert not {name for name in changed_since(before, output) if "/c." in name}
+    assert steps_done(output, done) == {}
+    assert not {name for name in changed_since(before, output) if "/c." in name or "cells" in name or ".csv" in name}
     assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
 
 
@@ -193,6 +212,9 @@ def test_a_killed_run_leaves_results_that_are_said_to_be_of_other_settings(movie
         ResultsWarning, match="seg_tracked_ch_0 may be of other settings, as the last run has not finished"
     ):
         fov.image("seg_tracked_ch_0")
+    for what, read in {"crops": lambda: fov.cells, "traces": fov.traces}.items():
+        with pytest.warns(ResultsWarning, match=f"{what} may be of other settings"):
+            read()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fov.image("seg_labeled_ch_0")
@@ -212,7 +234,9 @@ CHANGES = (
     {"params.segmentation_params": {"min_object_size": 300}},
     {"params.frames": "0-5"},
     {"params.frames": "0-7"},
+    SAME_CELLS,
     {"params.background_weight": 0.5},
+    {"params.crop_padding": 3},
     {"storage.display": "off"},
     {"storage.cells": "off"},
 )

@@ -288,3 +288,5 @@ def test_parts_that_cannot_be_ordered_are_refused():
     fov = Part("a.x", "a", "fov", "nowhere:nothing", lambda of: "")
     with pytest.raises(ValueError, match=r"b\.y: reads from a\.x, which is not a wider part that it needs"):
         Graph([fov, Part("b.y", "b", "block", "nowhere:nothing", lambda of: "", reads_from={"a.x": "nowhere:nothing"})])
+    with pytest.raises(ValueError, match=r"b\.y: is on a block; only parts on FOVs are made from blocks"):
+        Graph([Part("b.y", "b", "block", "nowhere:nothing", lambda of: "", from_blocks=True)])
