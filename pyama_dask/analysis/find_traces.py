@@ -17,6 +17,7 @@ from pyama_dask.config.units import quoted
 from pyama_dask.errors import PyamaError, TableError
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.steps.standard import GRAPH, TRACES
 from pyama_dask.store.layout import is_group
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK, fov_name
@@ -51,9 +52,10 @@ def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
     """Traces of a run's FOV, by its status."""
     fov, left = state["fov"], state["left"]
     directory = output / fov_name(fov)
-    if state["status"] == "failed" and ("extract" in left or not left):
+    is_left = GRAPH.parts[TRACES].step in left
+    if state["status"] == "failed" and (is_left or not left):
         return Source(fov, directory, problem=f"failed: {state['reason']}")
-    if "extract" in left:
+    if is_left:
         problem = f"is {state['status']} (left: {', '.join(left)}). Fix: finish the run, then try again"
         return Source(fov, directory, problem=problem)
     recorded = recorded_traces(ledger, fov)

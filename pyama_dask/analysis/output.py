@@ -23,7 +23,7 @@ from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.kernels import background
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import CROPS, GRAPH, TRACES
 from pyama_dask.store.arrays import missing_frames, read_attributes
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import AXES, IMAGES, is_group
@@ -31,8 +31,6 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name
 
-_KEPT = [part for part in GRAPH.parts.values() if part.reads_from]
-"""Parts on blocks whose results may stay when settings change."""
 _FINISH = "finish the run ('pyama-dask status' shows its progress)"
 """Remedy for missing results, in messages."""
 
@@ -141,7 +139,8 @@ class Fov:
             )
         else:
             role = "display" if level == 1 else "tracks" if channel.startswith("seg_tracked") else None
-            self._warn_if_stale(channel, {part.step for part in _KEPT if role in part.writes})
+            parts = (part for part in GRAPH.parts.values() if part.reads_from and role in part.writes)
+            self._warn_if_stale(channel, {part.step for part in parts})
         scale, units = self._scale
         wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
         return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
@@ -178,14 +177,14 @@ class Fov:
         """Read the traces, one row per cell and frame."""
         output = self.directory.parent
         table = _traces(output, Ledger(output / LEDGER), self.index)
-        self._warn_if_stale("traces", {GRAPH.parts["extract.table"].step})
+        self._warn_if_stale("traces", {GRAPH.parts[TRACES].step})
         return table
 
     @cached_property
     def cells(self) -> tuple[int, ...]:
         """Ids of the kept cells, as in the traces and in ``seg_tracked``."""
         found = tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
-        self._warn_if_stale("crops", {GRAPH.parts["crop.store"].step})
+        self._warn_if_stale("crops", {GRAPH.parts[CROPS].step})
         return found
 
     def cell(self, cell: int) -> Cell:

@@ -15,13 +15,13 @@ from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
 from pyama_dask.runs.output_dir import CONFIG
-from pyama_dask.runs.status import LEDGER, read_plan
+from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
 from pyama_dask.steps.copy_frames import read_planes
 from pyama_dask.store.arrays import read_attributes, read_frame
 from pyama_dask.store.layout import IMAGES, channel_of, is_raw_group
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import fov_name, task_key
+from pyama_dask.workflow.task import fov_name
 
 SAMPLES = 64
 """Number of recorded frames that are compared with the movie, evenly spread."""
@@ -154,10 +154,8 @@ def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int
     plan = read_plan(output)
     for fov in plan["fovs"]:
         settings = plan["settings"][fov["settings"]]
-        digests = fov["kinds"]["ingest"]["steps"]["copy"] if fov["kinds"] else []
-        for block, digest in enumerate(digests):
-            key = task_key("ingest", fov["fov"], block)
-            if ledger.has(key, "copy", digest) and not find_faults(output, ledger, [key]):
+        for block, key in copied_blocks(ledger, fov):
+            if not find_faults(output, ledger, [key]):
                 yield fov["fov"], block * settings["storage"]["block_frames"], settings["params"]["z"]
 
 

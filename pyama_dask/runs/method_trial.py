@@ -28,7 +28,7 @@ from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.extract import measured_columns
 from pyama_dask.steps.segment import preprocessed, segmented
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import finds_cells
 from pyama_dask.steps.track import follow
 from pyama_dask.workflow.task import digest
 
@@ -186,22 +186,21 @@ _TRIED: dict[str, tuple[str, Made]] = {}
 
 def _trials(config: Config) -> Iterator[Trial]:
     """Methods that a run would use, in the order of their use."""
-    params, channels, steps = config.params, config.channels, GRAPH.active_steps(config)
-    if "segment" in steps:
-        for name in params.preprocess:
-            yield Trial("params.preprocess", "preprocessor", name, {}, _preprocess)
-        segmenter = params.segmentation_method
-        yield Trial("params.segmentation_method", "segmenter", segmenter, params.segmentation_params, _segment)
-    if "track" in steps:
-        kept_by = parameter_model(keep_cells).model_fields
-        given = {name: value for name, value in params.tracking_params.items() if name not in kept_by}
-        yield Trial("params.tracking_method", "tracker", params.tracking_method, given, _track)
-    if "extract" in steps:
-        for name in channels.pc.features if channels.pc else ():
-            yield Trial("channels.pc.features", "phase feature", name, {}, _measure_shapes)
-        for k, choice in enumerate(channels.fl):
-            for name in choice.features:
-                yield Trial(f"channels.fl.{k}.features", "fluorescence feature", name, {}, _measure_intensities)
+    params, channels = config.params, config.channels
+    if not finds_cells(config):
+        return
+    for name in params.preprocess:
+        yield Trial("params.preprocess", "preprocessor", name, {}, _preprocess)
+    segmenter = params.segmentation_method
+    yield Trial("params.segmentation_method", "segmenter", segmenter, params.segmentation_params, _segment)
+    kept_by = parameter_model(keep_cells).model_fields
+    given = {name: value for name, value in params.tracking_params.items() if name not in kept_by}
+    yield Trial("params.tracking_method", "tracker", params.tracking_method, given, _track)
+    for name in channels.pc.features if channels.pc else ():
+        yield Trial("channels.pc.features", "phase feature", name, {}, _measure_shapes)
+    for k, choice in enumerate(channels.fl):
+        for name in choice.features:
+            yield Trial(f"channels.fl.{k}.features", "fluorescence feature", name, {}, _measure_intensities)
 
 
 def _preprocess(method: Chosen, made: Made, where: str) -> Made:

@@ -23,15 +23,14 @@ from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_parts, sweep
+from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
-from pyama_dask.steps.standard import GRAPH
-from pyama_dask.store import intermediate
+from pyama_dask.steps.standard import GRAPH, TRACKS, record_of
 from pyama_dask.store.arrays import documents
 from pyama_dask.store.layout import IMAGES, layout
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
-from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name, task_key
+from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
 log = logging.getLogger("pyama_dask")
 
@@ -96,7 +95,7 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
     job, ledger, task
         Run, records and task.
     with_parts
-        True to check the parts of crops, too, which are removed once the crops are complete.
+        True to check temporary files, too, such as the parts of crops, which are removed once the crops are complete.
 
     Returns
     -------
@@ -104,10 +103,10 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
     Directories need only exist.
     """
     missing = None
-    for of in ledger.files.get(task.key, {}).values():
+    for step, of in ledger.files.get(task.key, {}).items():
+        if GRAPH.is_temporary(task.kind, step) and not with_parts:
+            continue
         for path, (size, _) in of.items():
-            if intermediate.is_part(path) and not with_parts:
-                continue
             try:
                 state = os.stat(f"{job.output}/{path}")  # noqa: PTH116  (a large output has a quarter of a million)
             except OSError:
@@ -344,7 +343,8 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
         "pixel_size_um": metadata.pixel_size_um,
     }  # fmt: skip
     scale = (fov.times.interval, metadata.pixel_size_um)
-    tracks = ledger.notes.get(task_key(GRAPH.kind_of["track.link"], fov.fov, None), {}).get("track", {}).get("tracks")
+    key, step = record_of(TRACKS, fov.fov)
+    tracks = ledger.notes.get(key, {}).get(step, {}).get("tracks")
     specs = layout(job, info.shape)
     known = {
         path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
@@ -363,6 +363,6 @@ def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
     Warnings, see `write_documents`.
     """
     (planned,) = (of for of in plan.fovs if of.fov == fov)
-    remove_parts(plan, ledger, planned)
+    remove_temporary(plan, ledger, planned)
     sweep(plan, planned)
     return write_documents(plan.job.output, ledger, fov_documents(plan, metadata, ledger, planned))

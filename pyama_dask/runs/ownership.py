@@ -20,6 +20,7 @@ from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.trace_csv import traces_file
+from pyama_dask.workflow.graph import Part
 from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c\.\d+\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
@@ -139,13 +140,12 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
     images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
     mine = {plan.job.output / name for name in claimed}
-    done = {GRAPH.by_kind[task.kind, step].name for task in fov.tasks for step in ledger.done.get(task.key, ())}
-    if "crop.store" not in done:
-        for store in mine & {directory / name for name in CELLS.values()}:
-            remove_cells(store)
     recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
-    for path in mine:
-        if path.parent == directory and path.is_file() and path.relative_to(plan.job.output).as_posix() not in recorded:
+    unrecorded = {path for path in mine if path.relative_to(plan.job.output).as_posix() not in recorded}
+    for store in unrecorded & {directory / name for name in CELLS.values()}:
+        remove_cells(store)
+    for path in unrecorded:
+        if path.parent == directory and path.is_file():
             path.unlink()
     kept = {spec.shard_file(images, block) for spec, block in recorded_shards(fov, ledger, specs)}
     for spec in specs.values():
@@ -182,9 +182,20 @@ def sweep(plan: Plan, fov: FovPlan) -> None:
                 file.unlink()
 
 
-def remove_parts(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
-    """Remove the parts of crops of a FOV if the crops are done."""
-    gathered = fov.stage(GRAPH.kind_of["crop.store"])
-    if any(ledger.has(task.key, "crop", task.digests.get("crop", "")) for task in gathered):
-        for part in intermediate.part_files(plan.job.work_dir(fov.fov)):
-            part.unlink()
+def remove_temporary(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
+    """Remove temporary files of a FOV, such as the parts of crops, if all that is made from them is done."""
+    work = plan.job.work_dir(fov.fov)
+    removed, wanted = set(intermediate.part_files(work)), set[Path]()  # also of earlier settings
+    for part in (part for part in GRAPH.parts.values() if part.temporary):
+        recorded = (ledger.files.get(task.key, {}).get(part.step, ()) for task in fov.stage(GRAPH.kind_of[part.name]))
+        is_made = all(_is_recorded(GRAPH.parts[made], ledger, fov) for made in GRAPH.made_from(part.name))
+        (removed if is_made else wanted).update(plan.job.output / path for paths in recorded for path in paths)
+    for file in work.iterdir() if work.is_dir() else ():
+        if file in removed and file not in wanted:
+            file.unlink()
+
+
+def _is_recorded(part: Part, ledger: Ledger, fov: FovPlan) -> bool:
+    """Check whether a part is recorded in all tasks of a FOV that do it."""
+    tasks = [task for task in fov.stage(GRAPH.kind_of[part.name]) if part.step in task.digests]
+    return all(ledger.has(task.key, part.step, task.digests[part.step]) for task in tasks)

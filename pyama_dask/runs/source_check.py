@@ -12,10 +12,11 @@ from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, So
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
-from pyama_dask.runs.status import read_plan
+from pyama_dask.runs.status import copied_blocks, read_plan
 from pyama_dask.steps.copy_frames import digest_of, read_planes
+from pyama_dask.steps.standard import COPY, GRAPH
 from pyama_dask.store.ledger import Cost, Ledger
-from pyama_dask.workflow.task import task_key
+from pyama_dask.workflow.task import parse_key
 
 
 def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[str]:
@@ -36,7 +37,8 @@ def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[s
     -------
     A warning, if the movie grew.
     """
-    read = {cost.key for cost in costs if "copy" in cost.spent}
+    of_movie = {(GRAPH.kind_of[part.name], part.step) for part in GRAPH.parts.values() if part.from_movie}
+    read = {cost.key for cost in costs for step in cost.spent if (parse_key(cost.key).kind, step) in of_movie}
     fovs = sorted({task.fov for task in plan.tasks if task.key in read})
     snapshot = plan.job.snapshot
     if not fovs or snapshot is None:
@@ -171,14 +173,11 @@ def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
             chosen, length = settings["channels"], settings["storage"]["block_frames"]
             channels = [choice["channel"] for choice in (chosen["pc"], *chosen["fl"]) if choice]
             frames = parse_selection(settings["params"]["frames"])
-            copies = fov["kinds"]["ingest"]["steps"]["copy"] if fov["kinds"] else []
-            for number, digest in enumerate(copies):
-                key = task_key("ingest", fov["fov"], number)
-                if ledger.has(key, "copy", digest):
-                    mine = frames[number * length : (number + 1) * length]
-                    read = ledger.frames_read.get(key, [])
-                    z = settings["params"]["z"]
-                    yield Block(key, fov["fov"], mine, channels, z, read if len(read) == len(mine) else [])
+            for number, key in copied_blocks(ledger, fov):
+                mine = frames[number * length : (number + 1) * length]
+                read = ledger.frames_read.get(key, [])
+                z = settings["params"]["z"]
+                yield Block(key, fov["fov"], mine, channels, z, read if len(read) == len(mine) else [])
     except (LookupError, TypeError) as error:
         raise OutputError(f"{output}: its plan is damaged. Fix: run the same config again") from error
 
@@ -196,4 +195,4 @@ def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
 
 def read_again(ledger: Ledger, faults: Iterable[FrameFault]) -> None:
     """Void blocks with differing frames, and everything derived from them."""
-    ledger.void(derived_from({fault.key: ["copy"] for fault in faults}, ledger))
+    ledger.void(derived_from({fault.key: [GRAPH.parts[COPY].step] for fault in faults}, ledger))

@@ -14,7 +14,7 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
 from pyama_dask.workflow.graph import Kind, Step
@@ -132,14 +132,31 @@ def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
 
     Other tables in the folder are not the run's, whatever their names.
     """
-    files = ledger.files.get(task_key("gather", fov, None), {}).get("extract", {})
-    return next(iter(files.items()), None)
+    key, step = record_of(TRACES, fov)
+    return next(iter(ledger.files.get(key, {}).get(step, {}).items()), None)
 
 
 def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
     for number in range(stage["tasks"]):
         digests = {step: of[number] for step, of in stage["steps"].items()}
         yield task_key(kind, fov, number if GRAPH.on_blocks(kind) else None), digests
+
+
+def copied_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield number and task key of the blocks of a FOV that are recorded as copied.
+
+    Parameters
+    ----------
+    ledger
+        What is recorded.
+    fov
+        The FOV's part of the plan's document.
+    """
+    stage = fov["kinds"].get(GRAPH.kind_of[COPY], {"steps": {}})
+    for block, digest in enumerate(stage["steps"].get(GRAPH.parts[COPY].step, ())):
+        key, step = record_of(COPY, fov["fov"], block)
+        if ledger.has(key, step, digest):
+            yield block, key
 
 
 def write_report(report: RunReport) -> None:

@@ -14,11 +14,11 @@ from pyama_dask.plan.resume import derived_from
 from pyama_dask.runs.ownership import unrecorded_images
 from pyama_dask.runs.source_check import MovieCheck, check_movie, read_again
 from pyama_dask.runs.status import LEDGER, read_plan
-from pyama_dask.store.intermediate import is_part
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked
 from pyama_dask.workflow.graph import Step
-from pyama_dask.workflow.task import WORK
+from pyama_dask.workflow.task import WORK, parse_key
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_faults(
         for step in ledger.done.get(key, {}):
             for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
                 what = fault(output / path, recorded, deep=deep)
-                if what is not None and not (what == MISSING and is_part(path)):
+                if what is not None and not (what == MISSING and GRAPH.is_temporary(parse_key(key).kind, step)):
                     faults.append(Fault(path, what, key, step))
     return faults
 

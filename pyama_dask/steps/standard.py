@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from pyama_dask.config.models import Config
 from pyama_dask.methods.registry import method_identity, ready_method
-from pyama_dask.workflow.graph import Graph, Held, Inputs, Part
-from pyama_dask.workflow.task import digest
+from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
+from pyama_dask.workflow.task import digest, task_key
 
 METHOD_VERSION = 1
 """Version of the kernels; increased when results change, to regenerate those of older versions."""
@@ -147,7 +147,7 @@ def _measured_channels(config: Config) -> Collection[int]:
 PARTS = (
     Part(
         "copy.frames", "copy", "block", "pyama_dask.steps.copy_frames:Copy", _copied,
-        writes=("raw",), reads=("raw",), memory=_held_to_copy, label="copying",
+        from_movie=True, writes=("raw",), reads=("raw",), memory=_held_to_copy, label="copying",
     ),
     Part(
         "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
@@ -216,3 +216,10 @@ PARTS = (
 )  # fmt: skip
 GRAPH = Graph(PARTS)
 """Everything that the table implies."""
+COPY, TRACKS, CROPS, TRACES = "copy.frames", "track.link", "crop.store", "extract.table"
+"""Parts whose results other modules look for: raw frames, tracks, the store of crops, and the table of traces."""
+
+
+def record_of(part: str, fov: int, block: int | None = None) -> tuple[str, Step]:
+    """Key of the task, and step, by which the ledger records a part."""
+    return task_key(GRAPH.kind_of[part], fov, block), GRAPH.parts[part].step

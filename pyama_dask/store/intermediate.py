@@ -34,11 +34,6 @@ def part_files(work: Path) -> list[Path]:
     return sorted(file for file in work.glob("crops_*.npy") if _PART.fullmatch(file.name))
 
 
-def is_part(path: str) -> bool:
-    """Check for the path of a part of crops, which is removed when the crops are done."""
-    return path.rpartition("/")[2].startswith("crops_")
-
-
 def save(path: Path, **arrays: Any) -> Path:
     """Write arrays by name; the file is either complete or absent."""
     with replacing(path) as temporary, temporary.open("wb") as file:

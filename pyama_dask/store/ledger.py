@@ -102,7 +102,7 @@ class Ledger:
         A document is recorded before it is written, so that after a crash the file may still be the one before.
         """
         self.frames_read: dict[str, list[int]] = {}
-        """CRC-32C of every frame that a recorded block was copied from, by task key; older versions have none."""
+        """CRC-32C of every frame that a recorded task read from the movie, by task key; older versions have none."""
         self.doubts: dict[int, str] = {}
         """FOVs of which frames were read while the movie changed, and what happened, until a run finds it unchanged."""
         self.claimed: dict[str, set[str]] = {}
@@ -300,8 +300,6 @@ class Ledger:
         for key, step in [(str(key), step) for key, steps in void.items() for step in [*steps]]:
             for held in (self.done, self.warnings, self.files, self.notes, self.local, self.wide, self.provides):
                 held.get(key, {}).pop(step, None)
-            if step == "copy":
-                self.frames_read.pop(key, None)
 
     def _take_documents(self, documents: Mapping[str, Any]) -> None:
         read = {_inside(path): None if of is None else (int(of[0]), int(of[1])) for path, of in documents.items()}
@@ -342,7 +340,7 @@ class Ledger:
             self.groups[key] = group
         for member in group or (fov,):
             self._of_fov.setdefault(member, set()).add(key)
-        if "copy" in digests:
+        if frames_read:
             self.frames_read[key] = frames_read
         self.costs.append(cost)
         if self._failed_steps.get(key, set()) <= digests.keys():

@@ -129,6 +129,8 @@ class Part:
     from_blocks
         Of a part on a FOV: whether it reads nothing but the results of the parts that it needs, and what these have
         declared to read. It keeps its result as long as its blocks are made from the same.
+    from_movie
+        Whether it reads the movie.
     digest
         Digest of everything that its result depends on; None for the digests of the parts that it needs, with `values`.
     values
@@ -146,7 +148,7 @@ class Part:
     active
         Whether a config asks for it.
     temporary
-        Whether its files are removed when all that is made from them is done.
+        Whether its files, which are in `TaskContext.work`, are removed when all that is made from them is done.
     together
         Part whose pass over the frames it shares: of this part it needs the frame at hand only, if anything.
     resources
@@ -161,6 +163,7 @@ class Part:
     needs: tuple[str, ...] = ()
     reads_from: Mapping[str, str] = field(default_factory=dict)
     from_blocks: bool = False
+    from_movie: bool = False
     values: Callable[[Config], object] = no_form
     form: Callable[[Config], Sequence[object]] = no_form
     writes: tuple[Role, ...] = ()
@@ -264,6 +267,10 @@ class Graph:
     def resources(self, kind: Kind) -> Mapping[str, float]:
         """Dask resources that tasks of a kind need."""
         return self.kinds[kind][0].resources
+
+    def is_temporary(self, kind: Kind, step: Step) -> bool:
+        """Check whether the files of a step in a task are removed when all that is made from them is done."""
+        return (kind, step) in self.by_kind and self.by_kind[kind, step].temporary
 
     @cached_property
     def completes(self) -> Mapping[Step, Kind]:

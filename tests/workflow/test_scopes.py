@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client
@@ -59,6 +60,21 @@ def write_total(context):
     context.wrote(path)
 
 
+class Pieces(BlockPart):
+    """One value per frame, in files that are removed when they are joined."""
+
+    def end(self):
+        context = self._context
+        file = intermediate.block_file(context.work, "piece", context.block)
+        context.wrote(intermediate.save(file, frames=np.arange(context.task.start, context.task.stop)))
+
+
+def join_pieces(context):
+    """Join the pieces of all blocks."""
+    pieces = [intermediate.load(file)["frames"] for file in context.block_files("piece")]
+    context.wrote(intermediate.save(context.work / "joined.npz", frames=np.concatenate(pieces)))
+
+
 def cells_of_well(context):
     """Write the number of cells in each FOV of a well."""
     tables = {k: traces_file(context.job.fov_dir(k), context.job.source, k) for k in context.task.group}
@@ -82,6 +98,8 @@ MINE = (
          needs=("copy.frames",), reads=("raw",)),
     Part("sums.total", "sums", "fov", f"{__name__}:write_total",
          needs=("sums.running",)),
+    Part("pieces.cut", "pieces", "block", f"{__name__}:Pieces", needs=("copy.frames",), temporary=True),
+    Part("pieces.joined", "pieces", "fov", f"{__name__}:join_pieces", needs=("pieces.cut",), from_blocks=True),
     Part("wells.cells", "wells", "well", f"{__name__}:cells_of_well",
          needs=("extract.table",)),
     Part("plates.fovs", "plates", "plate", f"{__name__}:fovs_of_plate",
@@ -164,6 +182,18 @@ def test_a_table_of_a_well_has_all_of_its_fovs(output):
     assert pd.read_csv(output / "plate.csv")["fov"].tolist() == [0, 1, 2, 3]
     assert verify_output(output, deep=True).is_good
     assert {fov["status"] for fov in read_status(output)["fovs"]} == {"done"}
+
+
+def test_temporary_files_are_removed_and_made_again_when_what_is_made_from_them_is_lost(movie, output):
+    work = output / ".pyama_dask" / "fov_002"
+    assert not list(work.glob("piece_*"))
+    assert pyama_dask.run(config(movie, output)).tasks == 0
+    joined = (work / "joined.npz").read_bytes()
+    (work / "joined.npz").unlink()
+    assert pyama_dask.run(config(movie, output)).exit_status == 0
+    assert (work / "joined.npz").read_bytes() == joined
+    assert not list(work.glob("piece_*"))
+    assert verify_output(output, deep=True).is_good
 
 
 def test_nothing_is_left_and_a_forced_step_does_what_is_made_from_it(movie, output):
