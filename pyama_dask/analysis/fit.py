@@ -156,7 +156,7 @@ def _place(path: Path, model: Model, directory: str | Path | None) -> Path:
 
 def _read(path: Path, config: FitConfig) -> Traces:
     """Traces of a table, with times in hours."""
-    table = read_analysis_csv(path, units="h", unsaid=config.time_units)
+    table = read_analysis_csv(path, units="h", default_units=config.time_units)
     try:
         return Traces.of(table)
     except TableError as error:
@@ -286,13 +286,13 @@ def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:
 def _parameters(model: Model) -> dict[str, Any]:
     """Value of each fixed parameter; start value and bounds of all others."""
 
-    def said(parameter: Any) -> dict[str, Any]:
+    def settings(parameter: Any) -> dict[str, Any]:
         unit = {"unit": parameter.unit} if parameter.unit else {}
         if parameter.fixed:
             return {"fixed": float(parameter.default)} | unit
-        return {name: float(getattr(parameter, of)) for name, of in _SAID.items()} | unit
+        return {name: float(getattr(parameter, of)) for name, of in _NAMES.items()} | unit
 
-    return {parameter.name: said(parameter) for parameter in model.parameters}
+    return {parameter.name: settings(parameter) for parameter in model.parameters}
 
 
-_SAID = {"start": "default", "low": "low", "high": "high"}
+_NAMES = {"start": "default", "low": "low", "high": "high"}

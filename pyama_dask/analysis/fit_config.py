@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StrictBool
 from pyama_dask.analysis.tables import MINUTES
 from pyama_dask.config import base
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.config.load import beside, config_text, set_key
+from pyama_dask.config.load import config_text, set_key, with_files_in
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
@@ -87,7 +87,7 @@ def load_fit_config(path: str | Path | None, overrides: Mapping[str, Any] | None
         document = parse_yaml(config_text(path), f"{path}: is not YAML") or {}
         if not isinstance(document, dict):
             raise ConfigError(f"{path}: must hold keys such as 'model:' and 'parameters:'")
-        document = beside({name: value for name, value in document.items() if value is not None}, path.parent)
+        document = with_files_in({name: value for name, value in document.items() if value is not None}, path.parent)
     former = document.get("model", FitConfig.model_fields["model"].default)
     if (overrides or {}).get("model", former) != former:
         document.pop("parameters", None)  # they belong to the former model
@@ -102,4 +102,4 @@ def parse_fit_config(document: Mapping[str, Any], source: str = "fit") -> FitCon
     A model file is resolved relative to this process's folder, because workers may run in another one.
     """
     with named_keys(source, model=FitConfig):
-        return FitConfig.model_validate(beside(dict(document), Path()))
+        return FitConfig.model_validate(with_files_in(dict(document), Path()))

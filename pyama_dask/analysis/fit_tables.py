@@ -58,7 +58,7 @@ class Fitted:
     def fixed(self) -> dict[str, float]:
         """Values of the fixed parameters."""
         of: Mapping[str, Mapping[str, float]] = self.about.get("parameters", {})
-        return {name: said["fixed"] for name, said in of.items() if "fixed" in said}
+        return {name: given["fixed"] for name, given in of.items() if "fixed" in given}
 
     @property
     def grades(self) -> npt.NDArray[np.object_]:

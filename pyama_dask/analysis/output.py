@@ -288,10 +288,10 @@ def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
         raise OutputError(f"{output}: FOV {fov} has no traces. Fix: {_FINISH}")
     path = output / recorded[0]
     if found := fault(path, recorded[1], deep=True):
-        said = f"{path}: {found}. Fix: run 'pyama-dask verify --deep', then run again"
+        problem = f"{path}: {found}. Fix: run 'pyama-dask verify --deep', then run again"
         if found == MISSING:
-            raise OutputError(said)
-        warnings.warn(said, ResultsWarning, stacklevel=3)
+            raise OutputError(problem)
+        warnings.warn(problem, ResultsWarning, stacklevel=3)
     return read_traces_csv(path)
 
 

@@ -146,7 +146,7 @@ def plot_fits(
                 for kind in formats:
                     _save(figure, folder / f"{name}.{kind}")
     written = tuple(place / name for name in names)
-    return Drawn(written, tuple(said for table in tables for said in table.warnings))
+    return Drawn(written, tuple(warning for table in tables for warning in table.warnings))
 
 
 # --------------------------------------------------------------------------------------------- reading
@@ -161,7 +161,7 @@ def _read(files: Sequence[Path]) -> list[_Table]:
     for path in dict.fromkeys(files):
         if path in fits:
             units = fits[path].about.get("input_time_units")
-            traces = Traces.of(read_analysis_csv(sources[path], units="h", unsaid=units))
+            traces = Traces.of(read_analysis_csv(sources[path], units="h", default_units=units))
             model, warnings = _model_of(path, fits[path])
             if not has_content(sources[path], str(fits[path].about.get("input_digest"))):
                 warnings.append(f"{path.name}: {sources[path].name} has changed since it was fitted. Fix: fit it again")

@@ -76,7 +76,7 @@ def load_samples(path: Path) -> Samples:
     ConfigError
         If the file is unreadable, or a key or value is invalid; the message names every such key.
     """
-    document = parse_yaml(config_text(path, f"; {_EXAMPLE}"), f"{path}: is not YAML")
+    document = parse_yaml(config_text(path), f"{path}: is not YAML")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: {_EXAMPLE}")
     return parse_samples(document, str(path))

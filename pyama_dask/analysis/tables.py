@@ -80,7 +80,7 @@ def _times(read: CsvText, frames: npt.NDArray[Any], minutes: float | Mapping[int
     return np.array([minutes[frame] for frame in frames.tolist()], float)
 
 
-def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+def read_analysis_csv(path: str | Path, units: str = "min", default_units: str | None = None) -> pd.DataFrame:
     """Read an analysis CSV, in tidy or wide form, as a tidy table.
 
     A tidy file has the columns ``time,fov,cell,value``; for wide files see `read_wide_csv`. Leading lines that begin
@@ -92,7 +92,7 @@ def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None =
         The file.
     units
         Units of the returned times: ms, s, min, h or d.
-    unsaid
+    default_units
         Units of a file that does not state them.
 
     Returns
@@ -107,10 +107,10 @@ def read_analysis_csv(path: str | Path, units: str = "min", unsaid: str | None =
     """
     read = CsvText.read(path, {})
     if "value" not in read.names:
-        return as_tidy(_wide(read, units, unsaid))
+        return as_tidy(_wide(read, units, default_units))
     read.needs(*TIDY)
     columns = {name: _column(read, name) for name in dict.fromkeys((*TIDY, *read.names))}
-    columns["time"] = _in_units(read, columns["time"], units, unsaid)
+    columns["time"] = _in_units(read, columns["time"], units, default_units)
     return _frame(columns)
 
 
@@ -145,7 +145,7 @@ def analysis_rows(table: pd.DataFrame) -> bytes:
     return held.getvalue()
 
 
-def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = None) -> pd.DataFrame:
+def read_wide_csv(path: str | Path, units: str = "min", default_units: str | None = None) -> pd.DataFrame:
     """Read an analysis CSV in wide form: one row per time, one column per cell.
 
     Columns are named ``fov_003_cell_12`` or ``3_12``; a plain number is a cell of FOV 0. The first column is ``time``
@@ -153,7 +153,7 @@ def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = Non
 
     Parameters
     ----------
-    path, units, unsaid
+    path, units, default_units
         As for `read_analysis_csv`.
 
     Returns
@@ -165,7 +165,7 @@ def read_wide_csv(path: str | Path, units: str = "min", unsaid: str | None = Non
     TableError
         If the file is unreadable, states no units, or is not such a table; the message names the line or column.
     """
-    return _wide(CsvText.read(path, {}), units, unsaid)
+    return _wide(CsvText.read(path, {}), units, default_units)
 
 
 def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> None:
@@ -228,7 +228,7 @@ def as_tidy(wide: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
+def _wide(read: CsvText, units: str, default_units: str | None) -> pd.DataFrame:
     first, *others = read.names
     if first not in ("", "time", "Time"):
         read.refuse(
@@ -244,7 +244,7 @@ def _wide(read: CsvText, units: str, unsaid: str | None) -> pd.DataFrame:
     if twice := [name for name, cell in zip(others, cells, strict=True) if cells.count(cell) > 1]:
         read.refuse(f"columns {', '.join(twice)} are the same cell. Fix: keep one")
     values = [read.numbers(name, empty=True) for name in others]
-    times = _in_units(read, read.numbers(first, empty=False), units, unsaid)
+    times = _in_units(read, read.numbers(first, empty=False), units, default_units)
     return _wide_frame(times, cells, np.array(values, float).reshape(len(others), len(times)).T)
 
 
@@ -272,17 +272,19 @@ def _minutes_of(units: str) -> float:
     return MINUTES[units.strip().lower()]
 
 
-def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, unsaid: str | None) -> npt.NDArray[np.float64]:
-    said = [found[1] for line in read.comments if (found := _UNITS.fullmatch(line))] or [unsaid or ""]
-    if not said[0]:
+def _in_units(read: CsvText, times: npt.NDArray[Any], units: str, default_units: str | None) -> npt.NDArray[np.float64]:
+    stated = [found[1] for line in read.comments if (found := _UNITS.fullmatch(line))] or [default_units or ""]
+    if not stated[0]:
         read.refuse(
             "does not state the units of its times. Fix: begin it with a line '# Time units: min', if they are minutes"
         )
-    if unknown := [name for name in said if name.lower() not in MINUTES]:
+    if unknown := [name for name in stated if name.lower() not in MINUTES]:
         read.refuse(f"has times in {quoted(unknown[0])}, which is not a unit of time. Fix: use one of ms, s, min, h, d")
-    if len({MINUTES[name.lower()] for name in said}) > 1:
-        read.refuse(f"has contradicting lines '# Time units: ...' in front: {', '.join(said)}. Fix: keep the right one")
-    theirs, ours = MINUTES[said[0].lower()], _minutes_of(units)
+    if len({MINUTES[name.lower()] for name in stated}) > 1:
+        read.refuse(
+            f"has contradicting lines '# Time units: ...' in front: {', '.join(stated)}. Fix: keep the right one"
+        )
+    theirs, ours = MINUTES[stated[0].lower()], _minutes_of(units)
     return times if theirs == ours else times * (theirs / ours)
 
 

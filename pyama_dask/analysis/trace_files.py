@@ -86,13 +86,13 @@ class Source:
         TableError
             If a table is unreadable, belongs to another FOV, or contradicts another table of the same FOV.
         """
-        tables, said = [], []
+        tables, warnings = [], []
         for file in self.files:
             table = self._read(file)
             tables.append((file.path, table))
             if file.original and not _same_cells(table, self._in_minutes(read_traces_csv(file.original, minutes=0))):
-                said.append(f"{file.path.name} has rows that the regenerated traces lack. Fix: inspect them again")
-        return (tables[0][1] if len(tables) == 1 else joined(tables)), said
+                warnings.append(f"{file.path.name} has rows that the regenerated traces lack. Fix: inspect them again")
+        return (tables[0][1] if len(tables) == 1 else joined(tables)), warnings
 
     def _read(self, file: TraceFile) -> pd.DataFrame:
         has_times = "time" in file.columns
@@ -110,7 +110,7 @@ class Source:
         """Minutes of the frames, for traces without times."""
         images = self.directory / IMAGES
         try:
-            return dict(enumerate(read_attributes(images)["times_min"]))
+            return dict(enumerate(attributes_of(images)["times_min"]))
         except (OSError, ValueError, LookupError, TypeError) as error:
             if self.interval is not None:
                 return self.interval
@@ -119,7 +119,7 @@ class Source:
             ) from error
 
 
-def read_attributes(images: Path) -> dict[str, Any]:
+def attributes_of(images: Path) -> dict[str, Any]:
     """Attributes of a group or array of a store."""
     from pyama_dask.store import arrays  # noqa: PLC0415  (imports zarr, which merging rarely needs)
 

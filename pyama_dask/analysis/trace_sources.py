@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyama_dask.analysis.find_traces import Frames, _stored_shape, find_sources, known_frames
 from pyama_dask.analysis.overrides import load_overrides
-from pyama_dask.analysis.trace_files import read_attributes
+from pyama_dask.analysis.trace_files import attributes_of
 from pyama_dask.config.units import as_ranges, quoted
 from pyama_dask.store.layout import IMAGES
 
@@ -69,14 +69,14 @@ class Sources:
 
     def read(self, fov: int) -> pd.DataFrame:
         """Traces of a FOV, in minutes and with overrides applied; each warning is issued once."""
-        table, said = self.fovs[fov].read()
+        table, warnings = self.fovs[fov].read()
         applied = self.overrides.apply(table, fov)
-        said = [f"FOV {fov}: {what}" for what in said] + applied.warnings
+        warnings = [f"FOV {fov}: {what}" for what in warnings] + applied.warnings
         if table.empty:
-            said.append(f"FOV {fov}: has no cells")
+            warnings.append(f"FOV {fov}: has no cells")
         elif not applied.table["good"].any():
-            said.append(f"FOV {fov}: none of its rows is good")
-        self.say(said)
+            warnings.append(f"FOV {fov}: none of its rows is good")
+        self.say(warnings)
         self.cells_set.update((fov, cell) for cell in applied.cells)
         return applied.table
 
@@ -89,7 +89,7 @@ class Sources:
         images = self.fovs[fov].directory / IMAGES
         if self.frames.pixel_size_um is not None or not (images / "zarr.json").exists():
             return self.frames.pixel_size_um
-        return read_attributes(images).get("pixel_size_um") or None
+        return attributes_of(images).get("pixel_size_um") or None
 
     def say(self, warnings: Iterable[str]) -> None:
         """Add new warnings."""
@@ -111,9 +111,9 @@ class Sources:
                 yield fov, f"column {quoted(column)} of {files} is not a feature and is left out"
 
 
-def grouped(said: Iterable[tuple[int, str]]) -> Iterator[str]:
+def grouped(messages: Iterable[tuple[int, str]]) -> Iterator[str]:
     """Format messages per FOV; equal messages share a line."""
     fovs = defaultdict[str, list[int]](list)
-    for fov, words in said:
+    for fov, words in messages:
         fovs[words].append(fov)
     return (f"FOV {as_ranges(of)}: {words}" for words, of in fovs.items())

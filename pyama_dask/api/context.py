@@ -96,11 +96,11 @@ def as_in_file(given: MicroscopyMetadata) -> Metadata:
         If the movie cannot be read.
     """
     read = read_metadata(given.file_path)
-    said = asdict(given)
+    of_movie = asdict(given)
     wrong = [
-        f"{name} is {value}, not {said[name]}"
+        f"{name} is {value}, not {of_movie[name]}"
         for name, value in asdict(_described(read)).items()
-        if name not in ("file_path", "base_name") and value != said[name]
+        if name not in ("file_path", "base_name") and value != of_movie[name]
     ]
     if wrong:
         raise ConfigError(

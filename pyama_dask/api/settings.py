@@ -56,13 +56,13 @@ class Translated:
                 f"params: {place} is given twice, {quoted(held[name])} and {quoted(value)}. Fix: keep one"
             )
 
-    def put_if_unsaid(self, place: str, value: Any) -> bool:
+    def put_default(self, place: str, value: Any) -> bool:
         """Set a key of ``params`` unless the script sets it; return True if it was set here."""
         group, _, name = place.rpartition(".")
-        unsaid = name not in (self.params.get(group, {}) if group else self.params)
-        if unsaid:
+        is_missing = name not in (self.params.get(group, {}) if group else self.params)
+        if is_missing:
             self.put(place, value)
-        return unsaid
+        return is_missing
 
 
 def translate(params: Mapping[str, Any]) -> Translated:

@@ -34,6 +34,8 @@ from pyama_dask.runs.status import LEDGER, RunReport
 from pyama_dask.runs.template import fitting_params, guess_channels, notes_on_channels
 from pyama_dask.store.ledger import Ledger
 
+__all__ = ["SettingsWarning", "run_complete_workflow"]
+
 log = logging.getLogger("pyama_dask")
 
 MINUTES = (None, "min", "minute", "minutes")
@@ -94,8 +96,8 @@ def run_complete_workflow(
     fovs = fov_range(len(movie.fovs), fov_start, fov_end)
     check_services(services)
     settings = translate(context.params)
-    for said in (*settings.left_out, *_unused(metadata, context)):
-        warnings.warn(said, SettingsWarning, stacklevel=2)
+    for warning in (*settings.left_out, *_unused(metadata, context)):
+        warnings.warn(warning, SettingsWarning, stacklevel=2)
     context.channels = context.channels or _guessed(movie)
     config = _config(movie, context, context.channels, settings, fovs, _cluster(batch_size, n_workers))
     report_to, cancel = kept_going(progress) if progress else None, cancel or threading.Event()
@@ -146,7 +148,7 @@ def _config(
     features = {"pc": list(SHAPE_FEATURES), "fl": list(INTENSITY_FEATURES)} | settings.features
     pc = None if channels.pc is None else {"channel": channels.pc, "features": features["pc"]}
     for place, value in fitting_params(movie).items():
-        if settings.put_if_unsaid(place, value):
+        if settings.put_default(place, value):
             log.warning("%s: params.%s is %s, because its default does not fit this movie", movie.path, place, value)
     return parse_config(
         {

@@ -153,9 +153,9 @@ def _dask_problem() -> str:
     try:
         import pyama_dask.launch  # noqa: F401
     except Exception as error:  # noqa: BLE001  (its settings are read at import and may contain anything)
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         return (
-            f"Dask's own settings cannot be used: {type(error).__name__}: {said}. Fix: correct or remove them. They "
+            f"Dask's own settings cannot be used: {type(error).__name__}: {reason}. Fix: correct or remove them. They "
             f"are in YAML files of {os.environ.get('DASK_CONFIG') or '~/.config/dask'} and in variables named DASK_..."
         )
     return ""

@@ -146,7 +146,7 @@ def doctor(
     loaded = _load(config, changes, cluster=cluster)
     found: list[Finding] = []
     for finding in findings(loaded, wait, into=into):
-        say(f"{'ok' if finding.good else 'FIX':<6}{finding.about + ':':<10}{finding.said}")
+        say(f"{'ok' if finding.good else 'FIX':<6}{finding.about + ':':<10}{finding.text}")
         found.append(finding)
     if script := script_of(loaded.cluster):
         say(f"\nscript of a job:\n{script}")

@@ -108,15 +108,15 @@ class RunDisplay:
             self._bars.update(self._tasks[step], completed=self._through[step])
             self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
 
-    def _show_jobs(self, said: str) -> None:
+    def _show_jobs(self, status: str) -> None:
         """Show the state of the queued jobs; in a log at most every `SELDOM` seconds, unless there is trouble."""
         if not self._plain:
             if "jobs" not in self._tasks:
                 self._tasks["jobs"] = self._bars.add_task("jobs", total=None, unit="", rate="")
-            self._bars.update(self._tasks["jobs"], rate=escape(printable(said.removeprefix("jobs: "))))
-        elif ";" in said or time.monotonic() - self._jobs_shown > SELDOM:
+            self._bars.update(self._tasks["jobs"], rate=escape(printable(status.removeprefix("jobs: "))))
+        elif ";" in status or time.monotonic() - self._jobs_shown > SELDOM:
             self._jobs_shown = time.monotonic()
-            self._say(said)
+            self._say(status)
 
     @property
     def pace(self) -> str:

@@ -53,9 +53,9 @@ def cancelled_by_signals(
             signal.signal(number, handler)
 
 
-def end_in_time(terminals: list[int], said: str) -> None:
+def end_in_time(terminals: list[int], message: str) -> None:
     """End the program at the latest after `LONGEST` seconds."""
-    late = threading.Timer(LONGEST, end_at_once, [terminals, said])
+    late = threading.Timer(LONGEST, end_at_once, [terminals, message])
     late.daemon = True
     late.start()
 
@@ -75,10 +75,10 @@ def kill_family() -> None:
                 process.kill()
 
 
-def end_at_once(terminals: list[int], said: str) -> None:
+def end_at_once(terminals: list[int], message: str) -> None:
     """End without waiting for anything; the next run sees that this one is dead, and resumes."""
     kill_family()
     shown = b"\x1b[?25h\n" if 2 in terminals else b""  # show the cursor that a display has hidden
     with suppress(OSError):
-        os.write(2, shown + said.encode() + b"\n")
+        os.write(2, shown + message.encode() + b"\n")
     _exit(130)

@@ -301,12 +301,12 @@ def _next_with(good: Path) -> str:
 
 def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
     """Flags of a cell, with the values behind them."""
-    said = {
+    words_of = {
         "short": f"{cell['frames']} frames", "gap": f"{cell['missing']} missing",
         "jump": f"by {cell['largest_jump']:.2g}", "border": f"{cell['border_frames']} frames",
         "merging": f"{cell['merging_frames']} frames",
     }  # fmt: skip
-    found = ", ".join(f"{flag} ({said[flag]})" for flag in flags if cell[flag])
+    found = ", ".join(f"{flag} ({words_of[flag]})" for flag in flags if cell[flag])
     return f"FOV {cell['fov']}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
 
 

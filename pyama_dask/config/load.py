@@ -39,8 +39,12 @@ def load_config(
     ConfigError
         If the file cannot be read, or a key or value is invalid; the message names every such key.
     """
-    hint = "; run 'pyama-dask init' to write a config for a movie" if path.suffix.lower() in (".nd2", ".czi") else ""
-    document = parse_yaml(config_text(path, hint), f"{path}: is not a YAML config{hint}")
+    try:
+        document = parse_yaml(config_text(path), f"{path}: is not a YAML config")
+    except ConfigError as error:
+        if path.suffix.lower() not in (".nd2", ".czi"):
+            raise
+        raise ConfigError(f"{error}. Fix: run 'pyama-dask init' to write a config for a movie") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init'")
     document = {key: value for key, value in document.items() if value is not None}
@@ -49,7 +53,7 @@ def load_config(
             document[key] = path.parent / document[key]
     for part in ("params", "channels"):
         if part in document:
-            document[part] = beside(document[part], path.parent)
+            document[part] = with_files_in(document[part], path.parent)
     for kind, kept in (shared or {}).items():
         _drop_former(document.get("params"), kind, overrides or {}, set(kept))
     for dotted, value in (overrides or {}).items():
@@ -67,22 +71,28 @@ def _drop_former(params: Any, kind: str, overrides: Mapping[str, Any], kept: Col
         params[parameters] = {name: value for name, value in params[parameters].items() if name in kept}
 
 
-def config_text(path: Path, hint: str = "") -> str:
-    """Read a config file as text; `hint` is appended to error messages."""
+def config_text(path: Path) -> str:
+    """Read a config file as text.
+
+    Raises
+    ------
+    ConfigError
+        If it is no file, or too large, or not UTF-8 text.
+    """
     try:
         state = path.stat()
         is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for a writer
         text = path.read_text(encoding="utf-8") if is_file and size <= LARGEST_CONFIG else ""
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not a YAML config{hint}: it is not UTF-8 text: {error}") from error
+        raise ConfigError(f"{path}: is not a YAML config: it is not UTF-8 text: {error}") from error
     except ValueError as error:
         raise ConfigError(f"{str(path)!r}: cannot be a file name: {error}") from error
     if not is_file:
-        raise ConfigError(f"{path}: cannot be read as a config: it is a directory, a pipe or a device{hint}")
+        raise ConfigError(f"{path}: cannot be read as a config: it is a directory, a pipe or a device")
     if size > LARGEST_CONFIG:
-        raise ConfigError(f"{path}: is not a YAML config{hint}: it has {size} bytes, more than any config")
+        raise ConfigError(f"{path}: is not a YAML config: it has {size} bytes, more than any config")
     return text
 
 
@@ -92,12 +102,12 @@ def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
         return Config.model_validate(document)
 
 
-def beside(value: Any, folder: Path) -> Any:
+def with_files_in(value: Any, folder: Path) -> Any:
     """Resolve methods in files, ``file.py:function``, relative to a folder."""
     if isinstance(value, dict):
-        return {key: beside(inner, folder) for key, inner in value.items()}
+        return {key: with_files_in(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [beside(inner, folder) for inner in value]
+        return [with_files_in(inner, folder) for inner in value]
     if isinstance(value, str) and re.fullmatch(r".+\.py:\w+", value):
         return str(folder.absolute() / value)
     return value
@@ -128,10 +138,7 @@ def set_key(document: dict[str, Any], dotted: str, value: Any) -> None:
             document[parent] = {}
         document = document[parent]
         if not isinstance(document, dict):
-            kind = (
-                "a list; give it whole, such as 'channels.fl=[{channel: 1}]'"
-                if isinstance(document, list)
-                else "a value"
-            )
-            raise ConfigError(f"{dotted}: '{parent}' holds {kind}, not keys")
+            is_list = isinstance(document, list)
+            fix = ". Fix: give the list whole, such as 'channels.fl=[{channel: 1}]'" if is_list else ""
+            raise ConfigError(f"{dotted}: '{parent}' holds a {'list' if is_list else 'value'}, not keys{fix}")
     document[last] = value

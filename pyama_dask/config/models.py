@@ -36,9 +36,9 @@ class Channels(Model):
         chosen = [choice.channel for choice in self.all]
         for channel in chosen:
             if chosen.count(channel) > 1:
-                raise ValueError(f"channel {channel!r} is chosen more than once")
+                raise ValueError(f"channel {channel!r} is chosen more than once. Fix: choose it once")
         if not chosen:
-            raise ValueError("choose at least one channel: 'pc: {channel: 0}'")
+            raise ValueError("has no channel. Fix: choose at least one: 'pc: {channel: 0}'")
         return self
 
     @property
@@ -115,5 +115,5 @@ class Config(Model):
     @validates_model(mode="after")
     def _paths_differ(self) -> Self:
         if os.path.realpath(self.input) == os.path.realpath(self.output):
-            raise ValueError("'input' and 'output' are the same path; choose another 'output'")
+            raise ValueError("'input' and 'output' are the same path. Fix: choose another 'output'")
         return self

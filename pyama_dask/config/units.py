@@ -43,7 +43,7 @@ def _path(value: Any) -> Any:
     if isinstance(value, str | Path):
         text = str(value)
         if not text.strip():
-            raise ValueError("is empty; name a file or directory")
+            raise ValueError("is empty. Fix: name a file or directory")
         if "\0" in text:
             raise ValueError("has a NUL character, which paths cannot have")
         try:

@@ -142,7 +142,7 @@ class _Loader(_Numbers):
                 raise ConfigError(f"a key that is not text{_at(key.start_mark)}")
             value = self.construct_object(key)
             if value in seen:
-                raise ConfigError(f"the key {key.value!r} stands there twice{_at(key.start_mark)}; keep one")
+                raise ConfigError(f"the key {key.value!r} stands there twice{_at(key.start_mark)}. Fix: keep one")
             seen.add(value)
         return super().construct_mapping(node, deep)
 

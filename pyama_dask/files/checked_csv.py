@@ -263,7 +263,7 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")  # spreadsheets put a mark in front
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except IsADirectoryError as error:
-        raise TableError(f"{path}: is a folder; give the tables in it") from error
+        raise TableError(f"{path}: is a folder. Fix: give the tables in it") from error
     except OSError as error:
         raise TableError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -43,13 +43,6 @@ class Histogram:
         )
 
     @classmethod
-    def of_floats(cls, block: npt.NDArray[np.float32]) -> Histogram:
-        """Fine histogram of float values."""
-        levels = FineLevels()
-        levels.add(block)
-        return levels.histogram()
-
-    @classmethod
     def of_counts(
         cls,
         values: npt.NDArray[np.float64],

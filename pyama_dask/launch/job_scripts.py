@@ -20,7 +20,7 @@ from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ConfigError
 from pyama_dask.execute.walltime import JOB_ENDS, JOB_LASTS
 from pyama_dask.launch.queue_kinds import KINDS, Queue
-from pyama_dask.launch.script import check_folder, check_options, check_words, in_shell
+from pyama_dask.launch.script_checks import check_folder, check_options, check_words, in_shell
 
 DEATH_TIMEOUT = 60
 """Seconds after which a job ends that cannot connect to its scheduler."""

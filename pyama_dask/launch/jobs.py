@@ -17,8 +17,8 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import walltime_seconds
 from pyama_dask.errors import ClusterError, ConfigError, QueueError
 from pyama_dask.launch.canceller import PAUSES, Canceller
-from pyama_dask.launch.job_counts import Job, JobCounts, jobs_of
 from pyama_dask.launch.job_logs import read_logs, reason_in, tail
+from pyama_dask.launch.job_record import JobCounts, QueuedJob, jobs_of
 from pyama_dask.launch.job_scripts import Place, make_job
 from pyama_dask.launch.queue_commands import Listed, cancel_jobs, listed, more_of, submit
 from pyama_dask.launch.queue_kinds import KINDS
@@ -81,8 +81,8 @@ class Jobs:
     ) -> None:  # fmt: skip
         self._cluster, self._place, self._timing, self._clock = cluster, place, timing, timing.clock
         self._connected, self._demand, self._retired = connected, demand, retired
-        self._jobs: list[Job] = []
-        self._gone_jobs: dict[str, Job] = {}
+        self._jobs: list[QueuedJob] = []
+        self._gone_jobs: dict[str, QueuedJob] = {}
         self._number = self._submitted = self._lost = self._never_connected = self._in_a_row = self._refused = 0
         self._end_of_job: dict[str, str] = {}
         """Reasons for the end of jobs, by their names."""
@@ -236,15 +236,15 @@ class Jobs:
         if self.fault is None:
             self._adjust()
 
-    def _take_back(self, job: Job) -> None:
+    def _take_back(self, job: QueuedJob) -> None:
         """Keep a job again that had ended, and that the queue has requeued."""
         log.warning("job %s was requeued", job.number)
         self._count("requeued")
         self._end_of_job.pop(job.name, None)
-        self._jobs.append(Job(job.number, job.name, job.submitted))
+        self._jobs.append(QueuedJob(job.number, job.name, job.submitted))
         self.canceller.add(job.number)
 
-    def _update_job(self, job: Job, found: Listed | None, connected: set[str], now: float) -> None:
+    def _update_job(self, job: QueuedJob, found: Listed | None, connected: set[str], now: float) -> None:
         """Update a job; `connected` has the names of the jobs with connected workers."""
         has_worker = job.name in connected
         if has_worker and not job.connected:
@@ -273,7 +273,7 @@ class Jobs:
         usual = KINDS[self._cluster.kind].listed_after
         return usual if self._timing.listed_after is None else self._timing.listed_after
 
-    def _end(self, job: Job, answer: str = "") -> None:
+    def _end(self, job: QueuedJob, answer: str = "") -> None:
         """Take an ended job off the list; `answer` is what the queue says of it."""
         logs, answer = read_logs(self._place.logs, job.number), answer or self._more_of(job)
         why = self._reason(job, "\n".join([answer, *logs.values()]))
@@ -291,7 +291,7 @@ class Jobs:
         log.warning("job %s ended before a worker connected (%s): %s", job.number, why, self._last_log)
         self._count_failed(job, why)
 
-    def _count_failed(self, job: Job, why: str) -> None:
+    def _count_failed(self, job: QueuedJob, why: str) -> None:
         """Count a job that has ended before a worker connected; too many in a row are a fault."""
         self._never_connected += 1
         self._in_a_row += 1
@@ -303,7 +303,7 @@ class Jobs:
                 f"{self._last_log}\nFix: read the logs in {self._place.logs}; 'pyama-dask doctor' tries one job"
             )
 
-    def _more_of(self, job: Job) -> str:
+    def _more_of(self, job: QueuedJob) -> str:
         """Answer of the queue about a job, unless it was slow to answer a moment ago."""
         if not self._asks_queue:
             return ""
@@ -316,7 +316,7 @@ class Jobs:
         finally:
             self._asks_queue = time.monotonic() - began < self._timing.interval
 
-    def _reason(self, job: Job, text: str) -> str:
+    def _reason(self, job: QueuedJob, text: str) -> str:
         """Reason for the end of a job, from its life and from what the queue and its logs say."""
         lived = self._clock() - job.began if job.began else 0.0
         if any(job.name in jobs_of(worker) for worker in self._retired()):
@@ -360,7 +360,7 @@ class Jobs:
     def _submit(self) -> None:
         self._number += 1
         name = f"{self._place.name}-{self._number}"
-        job = Job(submit(make_job(self._cluster, self._place, name)), name, self._clock())
+        job = QueuedJob(submit(make_job(self._cluster, self._place, name)), name, self._clock())
         self._jobs.append(job)
         self.canceller.add(job.number)  # at once, as this process may be killed at any time
         self._submitted += 1
@@ -379,10 +379,10 @@ class Jobs:
         self._next_submission = self._clock() + pause
         log.warning("%s; retrying in %.0f s", error, pause)
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, job: QueuedJob) -> None:
         cancel_jobs(self._cluster.kind, [job.number])
 
 
-def is_promising(job: Job) -> bool:
+def is_promising(job: QueuedJob) -> bool:
     """True if a worker of a job has connected or may still connect; other nodes work if one is broken."""
     return job.connected or bool(job.listed and job.listed.state == "running")

@@ -20,7 +20,7 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, QueueError
 from pyama_dask.launch.job_scripts import job_class_of, job_script
 from pyama_dask.launch.queue_kinds import ANSWERS, KINDS, NEVER, Queue, State
-from pyama_dask.launch.script import check_folder
+from pyama_dask.launch.script_checks import check_folder
 from pyama_dask.launch.settings import user_name
 
 log = logging.getLogger(__name__)

@@ -195,13 +195,13 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
     if config.channels.pc is None and not config.params.copy_only:
         yield (
             "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
-            "found, nor the background between them. Set channels.pc if there is one, else copy_only: true"
+            "found, nor the background between them. Fix: set channels.pc if there is one, else copy_only: true"
         )
     fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
     if finds_cells(config) and fewest > frames:
         yield (
             f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
-            "will be kept; lower it"
+            "will be kept. Fix: lower it"
         )
     yield from _channel_warnings(config, metadata)
 
@@ -231,8 +231,8 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
         if task.memory > worker_memory:
             raise PlanError(
                 f"{task.key} would need {task.memory / 2**20:.0f} MiB, but a worker has "
-                f"{worker_memory / 2**20:.0f} MiB: give workers more (cluster.memory, or fewer cluster.workers), or "
-                f"lower storage.block_frames, now {job.block_frames}"
+                f"{worker_memory / 2**20:.0f} MiB. Fix: give workers more (cluster.memory, or fewer cluster.workers), "
+                f"or lower storage.block_frames, now {job.block_frames}"
             )
     return FovPlan(fov, info.name, tasks, times)
 
@@ -278,7 +278,7 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
     remedy = f"take the frames that are whole with --frames 0-{whole - 1}" if whole else "leave it out with --fovs"
     if info.partial:
         remedy += "; 'pyama-dask inspect' lists the frames that lack only some channels or planes"
-    return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}; {remedy}"
+    return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}. Fix: {remedy}"
 
 
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:

@@ -111,8 +111,9 @@ def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metad
     dtype = metadata.channels[index].dtype
     if dtype not in PIXEL_TYPES:
         raise UnsupportedSourceError(
-            f"{metadata.path}: channel {index} ({names[index]!r}) has {dtype} pixels; only {' and '.join(PIXEL_TYPES)} "
-            "can be processed without losing values. Export it as 16-bit, or leave it out of 'channels'"
+            f"{metadata.path}: channel {index} ({names[index]!r}) has {dtype} pixels, and only "
+            f"{' and '.join(PIXEL_TYPES)} can be processed without losing values. "
+            "Fix: export it as 16-bit, or leave it out of 'channels'"
         )
     for name in choice.features:
         try:
@@ -143,7 +144,8 @@ def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
     if z is None:
         if metadata.z_planes > 1:
             raise ConfigError(
-                f"params.z: {metadata.path.name} has {metadata.z_planes} planes; choose one, 'z: INDEX', or 'z: max'"
+                f"params.z: {metadata.path.name} has {metadata.z_planes} planes. "
+                "Fix: choose one, 'z: INDEX', or 'z: max'"
             )
         return 0
     if z == "max" and metadata.z_planes == 1:
@@ -214,7 +216,9 @@ def frame_times(config: Config, metadata: Metadata, fov: int, frames: tuple[int,
         for frame, value in params.time_mapping.items():
             minutes[frames.index(frame)] = value
         if (np.diff(minutes) <= 0).any():
-            raise ConfigError("params.time_mapping: with it the times of the frames do not increase; give all frames")
+            raise ConfigError(
+                "params.time_mapping: with it the times of the frames do not increase. Fix: give all frames"
+            )
         if len(params.time_mapping) == len(frames):
             return Times(minutes, "time_mapping")
         source = f"time_mapping, else {source}"

@@ -209,5 +209,5 @@ def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
                 if (GRAPH.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
                     raise PlanError(
                         f"step '{step}' of FOV {fov.fov} needs '{needed.step}', "
-                        "which is not done for these settings: add it to --steps"
+                        "which is not done for these settings. Fix: add it to --steps"
                     )

@@ -44,11 +44,11 @@ def channel_kind(name: str, modalities: Iterable[str] = ()) -> ChannelKind:
     return "other"
 
 
-def channel_name(index: int) -> str:
+def default_channel_name(index: int) -> str:
     """Name of a channel that the file does not name."""
     return f"Channel {index + 1}"
 
 
-def fov_name(index: int) -> str:
+def default_fov_name(index: int) -> str:
     """Name of a FOV that the file does not name."""
     return f"Position {index + 1}"

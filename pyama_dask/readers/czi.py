@@ -14,7 +14,7 @@ from pylibCZIrw import czi
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
-from pyama_dask.readers.channel_kinds import channel_kind, channel_name, fov_name
+from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name, default_fov_name
 from pyama_dask.readers.czi_planes import CziPlanes, find_planes
 from pyama_dask.readers.czi_stamps import read_plane_times, read_stamps, stamps_of_frames
 from pyama_dask.readers.czi_xml import (
@@ -179,7 +179,7 @@ def _fovs(movie: CziMovie) -> tuple[FovInfo, ...]:
         _, _, width, height = movie.planes.boxes[fov]
         fovs.append(
             FovInfo(
-                name=text.name or fov_name(fov),
+                name=text.name or default_fov_name(fov),
                 shape=(height, width),
                 position_um=text.position_um,
                 **absent_planes(movie.planes.whole[fov]),
@@ -197,5 +197,5 @@ def _channels(movie: CziMovie) -> tuple[Channel, ...]:
     channels = []
     for number, (pixel_type,) in zip(numbers, planes.pixel_types, strict=True):
         name, kind = texts[number] if number < len(texts) else ("", channel_kind(""))
-        channels.append(Channel(name or channel_name(number), _DTYPES[pixel_type], kind))
+        channels.append(Channel(name or default_channel_name(number), _DTYPES[pixel_type], kind))
     return tuple(channels)

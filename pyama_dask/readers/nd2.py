@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.files.atomic import PART
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
-from pyama_dask.readers.channel_kinds import channel_kind, channel_name, fov_name
+from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name, default_fov_name
 from pyama_dask.readers.file_reader import FileReader, FirstBytes
 from pyama_dask.readers.nd2_chunks import Chunk, FrameBytes, frame_chunks, recorded_values
 from pyama_dask.readers.times import Stamps, choose_times
@@ -274,7 +274,7 @@ def _fov(movie: Nd2Movie, fov: int) -> FovInfo:
     else:
         position = _recorded_position(movie)
     return FovInfo(
-        name=name or fov_name(fov),
+        name=name or default_fov_name(fov),
         shape=(attributes.heightPx, attributes.widthPx or 0),
         position_um=position,
         **absent_planes(held),
@@ -296,7 +296,7 @@ def _channels(file: nd2.ND2File) -> tuple[Channel, ...]:
         name, flags = "", []
         if index < len(described):
             name, flags = described[index].channel.name, described[index].microscope.modalityFlags
-        name = name or channel_name(index)
+        name = name or default_channel_name(index)
         channels.append(Channel(name, file.dtype.name, channel_kind(name, flags)))
     return tuple(channels)
 

@@ -93,10 +93,10 @@ def _compile(types: list[str], cancel: threading.Event) -> None:
     ) as process:
         while True:
             try:
-                _, said = process.communicate(timeout=GLANCE)
+                _, errors = process.communicate(timeout=GLANCE)
                 break
             except subprocess.TimeoutExpired:
                 if cancel.is_set():
                     process.kill()
     if process.returncode and not cancel.is_set():
-        raise OSError(said.decode(errors="replace")[-2000:])
+        raise OSError(errors.decode(errors="replace")[-2000:])

@@ -53,7 +53,7 @@ class Finding:
     """Result of one check."""
 
     about: str
-    said: str
+    text: str
     good: bool = True
 
 
@@ -98,13 +98,13 @@ def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Fin
 def memory(plan: Plan, measured: Calibration | None) -> Finding:
     """Compare the memory of a task with that of a worker."""
     needed = max(plan.memory, measured.memory if measured else 0)
-    said = f"a task needs {gib(needed)}, a worker has {gib(plan.worker_memory)}"
+    text = f"a task needs {gib(needed)}, a worker has {gib(plan.worker_memory)}"
     cluster = plan.job.config.cluster
     if cluster.of_queue:
-        said += f" of the {gib(memory_bytes(cluster.memory))} of its job (1 GiB is 1.07 GB)"
+        text += f" of the {gib(memory_bytes(cluster.memory))} of its job (1 GiB is 1.07 GB)"
     if needed > 0.9 * plan.worker_memory:
-        return Finding("memory", f"{said}: raise cluster.memory, or lower storage.block_frames", good=False)
-    return Finding("memory", said)
+        return Finding("memory", f"{text}. Fix: raise cluster.memory, or lower storage.block_frames", good=False)
+    return Finding("memory", text)
 
 
 def network(cluster: Cluster) -> Finding:
@@ -118,10 +118,10 @@ def network(cluster: Cluster) -> Finding:
         return Finding("network", f"the dashboard listens at {cluster.dashboard}, or at the next free port")
     if cluster.interface:
         return Finding("network", f"the scheduler listens at {known[cluster.interface]} ({cluster.interface})")
-    said = f"the scheduler listens at {get_ip()}, the machine's own choice of {named(known)}"
+    text = f"the scheduler listens at {get_ip()}, the machine's own choice of {named(known)}"
     if get_ip().startswith("127."):
-        return Finding("network", f"{said}: no other machine reaches that; set cluster.interface", good=False)
-    return Finding("network", f"{said}; set cluster.interface if workers do not find it")
+        return Finding("network", f"{text}, which no other machine reaches. Fix: set cluster.interface", good=False)
+    return Finding("network", f"{text}. If workers do not find it, set cluster.interface")
 
 
 def walltime(plan: Plan, measured: Calibration | None) -> Finding:
@@ -133,17 +133,17 @@ def walltime(plan: Plan, measured: Calibration | None) -> Finding:
     if measured is None:
         return Finding(
             "walltime",
-            f"a job has {clock_time(room)} for tasks; how long they take is not measured: "
-            "'pyama-dask plan RUN.YAML --calibrate' does that",
+            f"a job has {clock_time(room)} for tasks, but how long they take is not measured. "
+            "'pyama-dask plan RUN.YAML --calibrate' measures it",
         )
     longest = max(plan.tasks, key=measured.of)
     seconds = measured.of(longest)
     if seconds > room:
         return Finding("walltime", too_long(cluster, seconds, longest), good=False)
-    said = f"a task takes up to {seconds:.1f} s, a job has {clock_time(room)} for tasks"
+    text = f"a task takes up to {seconds:.1f} s, a job has {clock_time(room)} for tasks"
     if 5 * seconds > room:
-        return Finding("walltime", f"{said}, fewer than five: raise cluster.walltime", good=False)
-    return Finding("walltime", said)
+        return Finding("walltime", f"{text}, fewer than five. Fix: raise cluster.walltime", good=False)
+    return Finding("walltime", text)
 
 
 def disk(output: Path) -> Iterator[Finding]:
@@ -160,19 +160,19 @@ def disk(output: Path) -> Iterator[Finding]:
             with file.open("rb+") as opened:
                 locks = takes_turns(opened.fileno())
     except OSError as error:
-        said = f"{exists}: cannot be written to: {error.strerror}; choose another 'output'"
-        yield Finding("output", said, good=False)
+        text = f"{exists}: cannot be written to: {error.strerror}. Fix: choose another 'output'"
+        yield Finding("output", text, good=False)
         return
     yield Finding(
         "output",
         f"{exists}: files can be written, flushed and renamed" if renamed
-        else f"{exists}: a file that is renamed over another does not take its place; choose another disk",
+        else f"{exists}: a file that is renamed over another does not take its place. Fix: choose another disk",
         good=renamed,
     )  # fmt: skip
     if abs(clock) > CLOCKS:
-        yield Finding("clock", f"that of the output's disk differs by {clock:.0f} s; have it set", good=False)
+        yield Finding("clock", f"that of the output's disk differs by {clock:.0f} s. Fix: have it set", good=False)
     if not locks:
-        yield Finding("lock", f"{exists}: does not keep locks; never start two runs in it at the same moment")
+        yield Finding("lock", f"{exists}: does not keep locks. Never start two runs in it at the same moment")
 
 
 def takes_turns(file: int) -> bool:
@@ -204,10 +204,10 @@ def files(plan: Plan, measured: Calibration | None) -> Finding:
     of_cells = "with those of cells" if measured else f"and {plan.files_per_cell} for each cell"
     exists = next(folder for folder in (plan.job.output, *plan.job.output.parents) if folder.exists())
     free = os.statvfs(exists).f_favail
-    said = f"{count} are written, {of_cells}"
+    text = f"{count} are written, {of_cells}"
     if 0 < free < SPARE_FILES * count:
-        return Finding("files", f"{said}, but only {free} are free: set storage.cells to zip or off", good=False)
-    return Finding("files", f"{said}; ask for your quota of files if you have one ('quota -s', 'lfs quota')")
+        return Finding("files", f"{text}, but only {free} are free. Fix: set storage.cells to zip or off", good=False)
+    return Finding("files", f"{text}. If you have a quota of files, ask for it ('quota -s', 'lfs quota')")
 
 
 # --------------------------------------------------------------------------------------------- on a worker
@@ -321,21 +321,23 @@ def compare(seen: dict[str, Any], nonce: str, plan: Plan) -> Iterator[Finding]:
     """
     if seen.get("note") != nonce or "disk_error" in seen:
         why = seen.get("disk_error", "it sees another directory of that name")
-        yield Finding("output", f"{plan.job.output}: on the worker: {why}; choose one on a shared disk", good=False)
+        yield Finding(
+            "output", f"{plan.job.output}: on the worker: {why}. Fix: choose one on a shared disk", good=False
+        )
     else:
         yield Finding("output", "the worker sees it, and can write to it")
     if not seen["movie"]:
-        said = f"{plan.job.source}: the worker cannot read it; put it on a disk that all nodes see"
-        yield Finding("movie", said, good=False)
+        text = f"{plan.job.source}: the worker cannot read it. Fix: put it on a disk that all nodes see"
+        yield Finding("movie", text, good=False)
     mine, theirs = versions(), seen["versions"]
     differing = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
     if differing:
-        said = "; ".join(f"{name} {mine.get(name)} here, {theirs.get(name)} there" for name in differing)
+        text = "; ".join(f"{name} {mine.get(name)} here, {theirs.get(name)} there" for name in differing)
         remedy = "start workers from the same environment ('python' in cluster.options)"
-        yield Finding("versions", f"{said}: {remedy}", good=False)
+        yield Finding("versions", f"{text}. Fix: {remedy}", good=False)
     else:
-        said = f"the same here and there: pyama_dask {mine.get('pyama-dask')}, Python {mine['python']}"
-        yield Finding("versions", said)
+        text = f"the same here and there: pyama_dask {mine.get('pyama-dask')}, Python {mine['python']}"
+        yield Finding("versions", text)
     free = seen.get("scratch_free", 0)
-    said, enough = f"{seen['scratch']} on the worker has {gib(free)} free", free > SCRATCH_BYTES
-    yield Finding("scratch", said if enough else f"{said}; set cluster.local_directory", good=enough)
+    text, enough = f"{seen['scratch']} on the worker has {gib(free)} free", free > SCRATCH_BYTES
+    yield Finding("scratch", text if enough else f"{text}. Fix: set cluster.local_directory", good=enough)

@@ -111,7 +111,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
 
 def _difference(before: dict[str, Any], now: Metadata) -> str | None:
     """Differences between the movie now and before; None if it only has more frames."""
-    said = {
+    pairs = {
         "format": (before["format"], now.format),
         "number of z planes": (before["z_planes"], now.z_planes),
         "pixel size": (before["pixel_size_um"], now.pixel_size_um),
@@ -124,7 +124,7 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
             [(fov.name, fov.shape) for fov in now.fovs],
         ),
     }
-    for what, (then, today) in said.items():
+    for what, (then, today) in pairs.items():
         if then != today:
             return f"it has another {what}"
     if now.n_frames < before["n_frames"]:

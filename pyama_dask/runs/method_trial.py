@@ -155,12 +155,12 @@ class Trial:
         except WrongReturnError as error:
             raise ConfigError(str(error)) from error
         except MemoryError as error:
-            said = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
+            problem = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
         except AlgorithmError as error:
-            said = str(error).removeprefix(f"{where}: ") + _line_of(error.__cause__, method.function)
+            problem = str(error).removeprefix(f"{where}: ") + _line_of(error.__cause__, method.function)
             if _fails_always(error.__cause__):
-                raise ConfigError(f"{where}: {said}") from error
-        return f"{self.key}: could not be tried on made data: {said}; if it fails on the movie, too, FOVs fail", made
+                raise ConfigError(f"{where}: {problem}") from error
+        return f"{self.key}: could not be tried on made data: {problem}; if it fails on the movie, too, FOVs fail", made
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
     left = tuple(step for step in GRAPH.steps if (step, False) in done)
     notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
-    warnings = tuple(said for key in steps for of in ledger.warnings.get(key, {}).values() for said in of)
+    warnings = tuple(warning for key in steps for of in ledger.warnings.get(key, {}).values() for warning in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
     begun = any(is_done for _, is_done in done)
     status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
@@ -182,10 +182,10 @@ def read_plan(output: Path) -> dict[str, Any]:
         return {name: document[name] for name in PLAN_KEYS}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(
-            f"{output}: holds no run of pyama_dask (no {PLAN}); give the 'output' directory of a run"
+            f"{output}: holds no run of pyama_dask (no {PLAN}). Fix: give the 'output' directory of a run"
         ) from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise OutputError(f"{path}: is damaged; the next run writes it again") from error
+        raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again") from error
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -225,5 +225,7 @@ def read_status(output: Path) -> dict[str, Any]:
         fovs.append(asdict(report_fov(ledger, fov)) | differs)
     warnings = list(document["warnings"])
     if ledger.damaged:
-        warnings.append(f"{len(ledger.damaged)} lines of {ledger.path} cannot be read; 'run' or 'verify' again")
+        warnings.append(
+            f"{len(ledger.damaged)} lines of {ledger.path} cannot be read. Fix: run again, or 'pyama-dask verify'"
+        )
     return {"output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs}

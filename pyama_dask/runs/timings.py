@@ -28,7 +28,7 @@ class Calibration:
     """Measurements on some blocks."""
 
     settings: str
-    """Digest of the settings of the measurement; see `settings_of`."""
+    """Digest of the settings of the measurement; see `settings_digest`."""
     seconds: Mapping[Kind, float]
     """Seconds per frame by kind of task, once its worker is warmed up."""
     first: float
@@ -63,7 +63,7 @@ class Prediction:
     files: int
 
 
-def settings_of(config: Config) -> str:
+def settings_digest(config: Config) -> str:
     """Digest of the settings that the time of a block depends on, except chosen frames and FOVs, and the block length.
 
     Parameters
@@ -103,7 +103,9 @@ def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size:
     first = sum(max(0.0, took[kind][0] - of) for kind, of in usual.items())
     length = {kind: min(frames, job.block_frames) if GRAPH.on_blocks(kind) else frames for kind in usual}
     seconds = {kind: of / length[kind] for kind, of in usual.items()}
-    return Calibration(settings_of(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells)
+    return Calibration(
+        settings_digest(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells
+    )
 
 
 def predict(plan: Plan, measured: Calibration, workers: int) -> Prediction:
@@ -146,6 +148,6 @@ def read_calibration(config: Config) -> Calibration | None:
     with suppress(OSError, ValueError, TypeError):
         document: dict[str, Any] = json.loads(read_file(config.output / CALIBRATION))
         measured = Calibration(**document)
-        if measured.settings == settings_of(config):
+        if measured.settings == settings_digest(config):
             return measured
     return None

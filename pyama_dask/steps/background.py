@@ -10,7 +10,7 @@ import numpy as np
 from pyama_dask.kernels.background import background_plane, tile_grid
 from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.levels import corrected_name, save_levels
+from pyama_dask.steps.levels import corrected_name, write_levels
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store.layout import background_name, labels_name, raw_name
 from pyama_dask.workflow.graph import Step
@@ -55,7 +55,7 @@ class Background(BlockPart):
 
     def end(self) -> None:
         """Write the grey levels of the background."""
-        save_levels(self._context, {self._group: self._levels.histogram()})
+        write_levels(self._context, {self._group: self._levels.histogram()})
 
 
 class CorrectedLevels(BlockPart):
@@ -78,4 +78,4 @@ class CorrectedLevels(BlockPart):
 
     def end(self) -> None:
         """Write the grey levels."""
-        save_levels(self._context, {corrected_name(self._channel): self._levels.histogram()})
+        write_levels(self._context, {corrected_name(self._channel): self._levels.histogram()})

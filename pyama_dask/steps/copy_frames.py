@@ -8,7 +8,7 @@ import numpy as np
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.readers import Reader
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.levels import save_levels
+from pyama_dask.steps.levels import write_levels
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.workflow.graph import Step
 
@@ -42,7 +42,7 @@ class Copy(BlockPart):
 
     def end(self) -> None:
         """Write the grey levels for `link`."""
-        save_levels(self._context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
+        write_levels(self._context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
 
 
 def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:

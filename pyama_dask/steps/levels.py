@@ -24,7 +24,7 @@ def table_of(group: str) -> str:
     return "levels_copy" if is_raw_group(group) else f"levels_{group.removeprefix('fl_')}"
 
 
-def save_levels(context: TaskContext, levels: Mapping[str, Histogram]) -> None:
+def write_levels(context: TaskContext, levels: Mapping[str, Histogram]) -> None:
     """Write the grey levels that a part counted in a block."""
     file = intermediate.block_file(context.work, table_of(next(iter(levels))), context.block)
     context.wrote(intermediate.save_levels(file, levels))

@@ -209,8 +209,8 @@ class Ledger:
 
     def fail(self, task: Task, failure: Failure) -> None:
         """Record a failed attempt at a task."""
-        said = {"cause": failure.cause, "reason": failure.reason}
-        self._append({"failed": task.key, "steps": [*task.digests], **said})
+        why = {"cause": failure.cause, "reason": failure.reason}
+        self._append({"failed": task.key, "steps": [*task.digests], **why})
 
     def writes(self, documents: Mapping[str, Checksum | None]) -> None:
         """Record files that the driver is about to write, or with None to remove, by path in the output."""
@@ -264,7 +264,7 @@ class Ledger:
         """Take in what a line says: nothing of it where it is not whole."""
         if "ledger" in entry:
             if int(entry["ledger"]) > VERSION:
-                raise OutputError(f"{self.path}: was written by a newer version of pyama_dask; use that one")
+                raise OutputError(f"{self.path}: was written by a newer version of pyama_dask. Fix: use that one")
         elif entry.keys() & {"done", "void", "kept", "failed"}:
             self._take_steps(entry)
         elif "documents" in entry:
@@ -321,7 +321,7 @@ class Ledger:
             step: {_inside(path): (int(size), int(crc)) for path, (size, crc) in of.items()}
             for step, of in receipt["files"].items()
         }
-        said = {step: [str(words) for of, words in receipt["warnings"] if of == step] for step in digests}
+        warnings = {step: [str(text) for of, text in receipt["warnings"] if of == step] for step in digests}
         local, wide, provides = (
             dict(receipt.get(name, {})) for name in ("local", "wide", "provides")
         )  # version 1 has none
@@ -331,7 +331,7 @@ class Ledger:
         self._take_names(_owner(path) for of in files.values() for path in of)
         self.done.setdefault(key, {}).update(digests)
         self.notes.setdefault(key, {}).update(notes)
-        self.warnings.setdefault(key, {}).update(said)
+        self.warnings.setdefault(key, {}).update(warnings)
         self.files.setdefault(key, {}).update(files)
         self.local.setdefault(key, {}).update(local)
         self.wide.setdefault(key, {}).update(wide)

@@ -37,8 +37,8 @@ class Failure:
     @classmethod
     def of(cls, task: Task, error: BaseException) -> Failure:
         """Put into words what a task has raised, or what became of its worker."""
-        said = str(error) if isinstance(error, PyamaError) else exception_text(error)
-        return cls(cause_of(error), said if f"FOV {task.fov}" in said else f"{place_of(task)}: {said}")
+        reason = str(error) if isinstance(error, PyamaError) else exception_text(error)
+        return cls(cause_of(error), reason if f"FOV {task.fov}" in reason else f"{place_of(task)}: {reason}")
 
 
 def cause_of(error: BaseException) -> Cause:

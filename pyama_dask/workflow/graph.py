@@ -34,7 +34,7 @@ NAMES: Mapping[tuple[Scope, int], Kind] = {
 
 @dataclass(frozen=True)
 class Held:
-    """Memory of a part, in bytes per pixel of a frame where nothing else is said."""
+    """Memory of a part, in bytes per pixel of a frame where nothing else is stated."""
 
     frame: float = 0.0
     """For each frame that is in work at the same time, including what is being compressed."""

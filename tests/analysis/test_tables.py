@@ -252,7 +252,7 @@ class TestAnalysis:
 
     def test_units_that_a_file_does_not_say(self, tmp_path):
         path = written(tmp_path / "a.csv", "time,fov,cell,value\n1,0,1,2\n")
-        assert tables.read_analysis_csv(path, unsaid="h")["time"].tolist() == [60]
+        assert tables.read_analysis_csv(path, default_units="h")["time"].tolist() == [60]
         with pytest.raises(TableError, match="begin it with a line '# Time units: min'"):
             tables.read_analysis_csv(path)
 

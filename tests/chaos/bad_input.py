@@ -306,7 +306,7 @@ CONFIGS = [
     BadInput("--set without key", _set("=1"), ("''", "is not a key")),
     BadInput("--set with a key that has a gap", _set("a..b=1"), ("'a..b'", "is not a key")),
     BadInput("--set __class__", _set("__class__=1"), ("__class__: is not a key here",)),
-    BadInput("--set below a list", _set("channels.fl.0=1"), ("channels.fl.0", "give it whole")),
+    BadInput("--set below a list", _set("channels.fl.0=1"), ("channels.fl.0", "give the list whole")),
     BadInput("--set no YAML", _set("params.fovs=[1"), ("--set params.fovs=[1", "is not YAML")),
     BadInput("--set with a tag", _set("params.fovs=!!python/name:os.system x"), ("--set", "tag")),
     BadInput("--set a deep list", _set("params.fovs=" + "[" * 999), ("--set", "50 levels")),

@@ -73,8 +73,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("channels", "says"),
         [
-            ({}, "choose at least one channel"),
-            ({"pc": None, "fl": []}, "choose at least one channel"),
+            ({}, "Fix: choose at least one"),
+            ({"pc": None, "fl": []}, "Fix: choose at least one"),
             ({"pc": {"channel": 0}, "fl": [{"channel": 0}]}, "channel 0 is chosen more than once"),
             ({"pc": {"channel": -1}}, r"channels\.pc\.channel"),
             ({"fl": [{"channel": 1}, {"channel": 1.5}]}, r"channels\.fl\.1\.channel"),

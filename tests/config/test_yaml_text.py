@@ -31,7 +31,7 @@ class TestYaml:
         ("text", "said"),
         [
             ("a: &x [1]\nb: *x\n", r"the alias '\*x' instead of a value in line 2, column 4"),
-            ("a: {b: 1, b: 2}\n", "the key 'b' stands there twice in line 1, column 11; keep one"),
+            ("a: {b: 1, b: 2}\n", "the key 'b' stands there twice in line 1, column 11. Fix: keep one"),
             ("a:\n  - ? [b]\n    : 1\n", "a key that is not text in line 2, column 7"),
             (f"a: [{'9' * 101}]\n", "a number of 101 characters in line 1, column 5"),
             ("a: " + "[" * 51 + "]" * 51, "more than 50 levels of keys or lists in line 1, column 53"),

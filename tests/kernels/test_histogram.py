@@ -31,6 +31,12 @@ floats = st.builds(
 )
 
 
+def of_floats(block):
+    levels = FineLevels()
+    levels.add(block)
+    return levels.histogram()
+
+
 def corrected(frame, background, weight):
     levels = FineLevels()
     levels.add_corrected(frame, background, weight)
@@ -59,7 +65,7 @@ def test_percentiles_of_whole_numbers_are_numpys(block):
 @given(floats)
 def test_percentiles_of_floats_are_numpys_within_a_sixteenth(block):
     assert FINE == 16
-    histogram = Histogram.of_floats(block)
+    histogram = of_floats(block)
     for percent in PERCENTS:
         plain = np.percentile(block.astype(np.float64), percent)
         assert histogram.percentile(percent) == pytest.approx(plain, rel=0, abs=1 / 16)
@@ -68,9 +74,9 @@ def test_percentiles_of_floats_are_numpys_within_a_sixteenth(block):
 
 def test_values_of_a_bin_count_as_spread_over_it():
     for value in (10.003, 10.03, 10.06):
-        lone = Histogram.of_floats(np.array([0, value, 20], np.float32))
+        lone = of_floats(np.array([0, value, 20], np.float32))
         assert lone.percentile(50) == pytest.approx(value, rel=0, abs=1 / 32)
-    even = Histogram.of_floats(np.linspace(0, 1, 10001, dtype=np.float32))
+    even = of_floats(np.linspace(0, 1, 10001, dtype=np.float32))
     for percent in PERCENTS:
         assert even.percentile(percent) == pytest.approx(percent / 100, rel=0, abs=1e-3)
 
@@ -113,8 +119,8 @@ def test_sums_of_parts_of_whole_numbers_equal_the_whole(case):
 @given(parts(floats), frames.seeds)
 def test_sums_of_parts_of_floats_equal_the_whole(case, seed):
     block, pieces = case
-    whole = Histogram.of_floats(block)
-    found = [Histogram.of_floats(piece) for piece in pieces]
+    whole = of_floats(block)
+    found = [of_floats(piece) for piece in pieces]
     assert_same(Histogram.sum(found), whole)
     middle = seed % len(found)
     nested = [Histogram.sum(group) for group in (found[:middle], found[middle:]) if group]
@@ -124,14 +130,14 @@ def test_sums_of_parts_of_floats_equal_the_whole(case, seed):
 @given(floats, frames.seeds)
 def test_nan_is_left_out(block, seed):
     holes = np.random.default_rng(seed).permutation(np.concatenate([block, np.full(5, np.nan, np.float32)]))
-    assert_same(Histogram.of_floats(holes), Histogram.of_floats(block))
-    nothing = Histogram.of_floats(np.full(3, np.nan, np.float32))
-    assert_same(Histogram.sum([nothing, Histogram.of_floats(block), nothing]), Histogram.of_floats(block))
+    assert_same(of_floats(holes), of_floats(block))
+    nothing = of_floats(np.full(3, np.nan, np.float32))
+    assert_same(Histogram.sum([nothing, of_floats(block), nothing]), of_floats(block))
 
 
 def test_histogram_of_nothing():
     for block in (np.full((2, 3), np.nan, np.float32), np.zeros((0, 4), np.float32)):
-        histogram = Histogram.of_floats(block)
+        histogram = of_floats(block)
         assert histogram.counts.sum() == 0
         for found in (histogram, Histogram.sum([histogram, histogram])):
             assert np.isnan([found.minimum, found.maximum, found.percentile(50), *found.window()]).all()
@@ -147,7 +153,7 @@ def test_histogram_of_no_whole_numbers():
 @pytest.mark.parametrize("value", [0, 1, 255, 65535])
 def test_histogram_of_a_constant(value):
     whole = Histogram.of_integers(np.full((4, 5), value, np.uint16))
-    fine = Histogram.of_floats(np.full((4, 5), value, np.float32))
+    fine = of_floats(np.full((4, 5), value, np.float32))
     assert whole.window() == fine.window() == (value, value)
     assert fine.percentile(50) == value
     assert (whole.values.tolist(), whole.counts.tolist(), whole.bin_width) == ([value], [20], 0)
@@ -207,7 +213,7 @@ def test_shown_floats_are_the_plain_definition_within_a_level(centre):
         plain = reference.display_level(stack, is_labels=False).astype(int)
         windows = [plain_window(stack)]
         if stack.size > 50:  # else a sixteenth of a grey level may be more than a level
-            windows.append(Histogram.of_floats(stack).window())
+            windows.append(of_floats(stack).window())
         for window in windows:
             found = display.show_intensities(stack, *window)
             assert found.shape == plain.shape

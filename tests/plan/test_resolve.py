@@ -76,7 +76,7 @@ class TestResolving:
 
     def test_z_needs_a_choice(self):
         with pytest.raises(
-            ConfigError, match=r"params\.z: movie\.nd2 has 3 planes; choose one, 'z: INDEX', or 'z: max'"
+            ConfigError, match=r"params\.z: movie\.nd2 has 3 planes\. Fix: choose one, 'z: INDEX', or 'z: max'"
         ):
             resolved(movie(z_planes=3))
         assert resolved(movie(z_planes=3), params__z=2).params.z == 2

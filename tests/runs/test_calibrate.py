@@ -18,7 +18,7 @@ from pyama_dask.runs.timings import (
     Calibration,
     predict,
     read_calibration,
-    settings_of,
+    settings_digest,
     summed_up,
     write_calibration,
 )
@@ -120,7 +120,7 @@ def test_a_queue_takes_blocks_of_a_minute_and_refuses_those_that_no_job_lasts_fo
     plan, _ = plan_run(given)
     assert plan.job.block_frames == 10  # all: these are small frames
     seconds = {"ingest": 20.0, "link": 0.1, "finish": 1.0, "gather": 0.1}
-    write_calibration(tmp_path / "out", Calibration(settings_of(plan.job.config), seconds, 0, 0, 0, 0, 0))
+    write_calibration(tmp_path / "out", Calibration(settings_digest(plan.job.config), seconds, 0, 0, 0, 0, 0))
     assert plan_run(given)[0].job.block_frames == 3  # of 60 s
     longer = parse_config(config(small_czi, tmp_path / "out", changes | {"storage.block_frames": 10}))
     with pytest.raises(PlanError, match=r"takes 200 s or more, but a job has 70 s for tasks"):

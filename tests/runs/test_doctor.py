@@ -11,7 +11,7 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.load import parse_config
 from pyama_dask.runs import doctor
 from pyama_dask.runs.planning import plan_run
-from pyama_dask.runs.timings import Calibration, settings_of, write_calibration
+from pyama_dask.runs.timings import Calibration, settings_digest, write_calibration
 
 QUEUE = {"kind": "slurm", "jobs": 2, "memory": "2GiB", "walltime": "00:01:00"}
 
@@ -52,7 +52,7 @@ def test_a_config_that_cannot_run_is_the_only_finding(small_czi, output):
     here = found(small_czi, output, **{"channels.pc.channel": 7})
     assert here.keys() == {"plan"}
     assert not here["plan"].good
-    assert "7" in here["plan"].said
+    assert "7" in here["plan"].text
 
 
 def test_an_output_that_takes_nothing(small_czi, output, monkeypatch):
@@ -60,7 +60,7 @@ def test_an_output_that_takes_nothing(small_czi, output, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(doctor, "write_bytes", full)
-    assert "No space left on device; choose another" in found(small_czi, output)["output"].said
+    assert "No space left on device. Fix: choose another" in found(small_czi, output)["output"].text
 
 
 def test_a_clock_and_locks_of_a_disk(small_czi, output, monkeypatch):
@@ -68,17 +68,17 @@ def test_a_clock_and_locks_of_a_disk(small_czi, output, monkeypatch):
     monkeypatch.setattr(doctor, "takes_turns", lambda file: False)
     here = found(small_czi, output)
     assert not here["clock"].good
-    assert "differs by 7" in here["clock"].said
-    assert "does not keep locks" in here["lock"].said
+    assert "differs by 7" in here["clock"].text
+    assert "does not keep locks" in here["lock"].text
 
 
 def test_memory(small_czi, output):
     plan = plan_of(small_czi, output, cluster=QUEUE)
     assert doctor.memory(plan, None).good
-    assert "2.0 GiB of its job" in doctor.memory(plan, None).said
+    assert "2.0 GiB of its job" in doctor.memory(plan, None).text
     small = doctor.memory(replace(plan, worker_memory=plan.memory), None)
     assert not small.good
-    assert "raise cluster.memory" in small.said
+    assert "raise cluster.memory" in small.text
     measured = Calibration("", {}, 0, 0, 2**40, 0, 0)
     assert not doctor.memory(plan, measured).good
 
@@ -86,14 +86,14 @@ def test_memory(small_czi, output):
 def test_interfaces(monkeypatch):
     name = next(name for name, of in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in of))
     cluster = Cluster(**QUEUE)
-    assert "127.0.0.1" in doctor.network(cluster.model_copy(update={"interface": name})).said
+    assert "127.0.0.1" in doctor.network(cluster.model_copy(update={"interface": name})).text
     wrong = doctor.network(cluster.model_copy(update={"interface": "ib7"}))
     assert not wrong.good
-    assert name in wrong.said
+    assert name in wrong.text
     monkeypatch.setattr(doctor, "get_ip", lambda: "127.0.0.1")
     alone = doctor.network(cluster)
     assert not alone.good
-    assert "no other machine reaches that" in alone.said
+    assert "which no other machine reaches" in alone.text
     monkeypatch.setattr(doctor, "get_ip", lambda: "10.0.0.7")
     assert doctor.network(cluster).good
 
@@ -110,19 +110,19 @@ def test_walltime(small_czi, output, seconds, good, words):
     plan = plan_of(small_czi, output, cluster=QUEUE)
     measured = Calibration("", {"ingest": seconds}, 0, 0, 0, 0, 0)
     assert doctor.walltime(plan, measured).good is good
-    assert words in doctor.walltime(plan, measured).said
-    assert "--calibrate" in doctor.walltime(plan, None).said
+    assert words in doctor.walltime(plan, measured).text
+    assert "--calibrate" in doctor.walltime(plan, None).text
 
 
 def test_files(small_czi, output, monkeypatch):
     plan = plan_of(small_czi, output)
-    measured = Calibration(settings_of(plan.job.config), {}, 0, 0, 0, 0, cells=10.0)
+    measured = Calibration(settings_digest(plan.job.config), {}, 0, 0, 0, 0, cells=10.0)
     write_calibration(output, measured)
     count = 2 * plan.files_per_fov + 20 * plan.files_per_cell
-    assert f"{count} are written, with those of cells" in found(small_czi, output)["files"].said
+    assert f"{count} are written, with those of cells" in found(small_czi, output)["files"].text
     few = os.statvfs_result((4096, 4096, 10**6, 10**6, 10**6, 10**6, count, count, 0, 255))
     monkeypatch.setattr(doctor.os, "statvfs", lambda _: few)
-    assert f"only {count} are free" in doctor.files(plan, measured).said
+    assert f"only {count} are free" in doctor.files(plan, measured).text
 
 
 def test_what_a_worker_elsewhere_sees(small_czi, output):
@@ -133,9 +133,9 @@ def test_what_a_worker_elsewhere_sees(small_czi, output):
     other = here | {"versions": mine | {"numpy": "1.0"}, "scratch_free": 2**20, "movie": False, "note": "y"}
     bad = {finding.about: finding for finding in doctor.compare(other, "x", plan)}
     assert not any(finding.good for finding in bad.values())
-    assert "choose one on a shared disk" in bad["output"].said
-    assert "cannot read it" in bad["movie"].said
-    assert f"numpy {mine['numpy']} here, 1.0 there" in bad["versions"].said
-    assert "cluster.local_directory" in bad["scratch"].said
+    assert "choose one on a shared disk" in bad["output"].text
+    assert "cannot read it" in bad["movie"].text
+    assert f"numpy {mine['numpy']} here, 1.0 there" in bad["versions"].text
+    assert "cluster.local_directory" in bad["scratch"].text
     read_only = here | {"disk_error": "Read-only file system"}
-    assert "Read-only file system" in next(iter(doctor.compare(read_only, "x", plan))).said
+    assert "Read-only file system" in next(iter(doctor.compare(read_only, "x", plan))).text

@@ -325,7 +325,7 @@ def test_a_damaged_plan_is_said(copied):
     (copied / ".pyama_dask/plan.json").write_text(json.dumps({"fovs": []}))
     from pyama_dask.runs.status import read_status
 
-    with pytest.raises(OutputError, match=r"plan\.json: is damaged; the next run writes it again"):
+    with pytest.raises(OutputError, match=r"plan\.json: is damaged\. Fix: run again, which writes it again"):
         read_status(copied)
 
 
@@ -333,7 +333,7 @@ def test_a_file_is_no_output(tmp_path):
     (tmp_path / "run.yaml").write_text("")
     from pyama_dask.runs.status import read_status
 
-    with pytest.raises(OutputError, match=r"run\.yaml: holds no run of pyama_dask .*; give the 'output' directory"):
+    with pytest.raises(OutputError, match=r"run\.yaml: holds no run of pyama_dask .*Fix: give the 'output' directory"):
         read_status(tmp_path / "run.yaml")
 
 

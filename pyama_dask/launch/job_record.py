@@ -1,4 +1,4 @@
-"""Jobs of a run and their counts."""
+"""Record of a run's jobs in a queue: each job, and their counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyama_dask.launch.queue_commands import Listed
 
 
 @dataclass
-class Job:
+class QueuedJob:
     """A job in the queue. Times are on the clock of `Jobs`."""
 
     number: str
