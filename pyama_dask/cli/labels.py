@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import AsJson, app, say
+from pyama_dask.cli.app import AsJson, Fovs, Frames, MovieFile, app, say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pyama_dask.analysis.score import ScoreReport, Scores
+    from pyama_dask.config.models import Config
+    from pyama_dask.readers import Metadata
 
 
 @app.command()
@@ -81,3 +86,112 @@ def _score_cells(of: Scores, with_tracks: bool) -> list[str]:
     if with_tracks and of.tra is not None:
         cells += [f"{of.tra:.3f}", str(of.tracks), str(of.followed), str(of.whole)]
     return cells
+
+
+@app.command()
+def annotate(
+    movie: MovieFile,
+    *,
+    to: Annotated[Path, typer.Option("-o", "--output", help="folder for the windows")] = Path("training"),
+    fovs: Fovs = "0",
+    frames: Frames = "0",
+    windows: Annotated[
+        int | None, typer.Option(help="windows per frame, from the densest to the emptiest", show_default="4", min=1)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="width and height of a window in pixels", show_default="256", min=32)
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="segmenter of the first guess", show_default="that of the config, or what fits")
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(metavar="YAML", help="its parameters, such as '{diameter: 20}'", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", metavar="RUN.YAML", help="config with channels and method")
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="channel of the cells", show_default="phase contrast", min=0)
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="add windows to a folder, and keep those that it has")] = False,
+) -> None:
+    """Cut windows out of a movie, with a first guess of labels to correct.
+
+    Writes NAME.tif and NAME_labels.tif, which napari, Fiji and Cellpose open. 'pyama-dask train' takes the folder.
+    """
+    from rich.console import Console
+
+    from pyama_dask.cli.text import many
+    from pyama_dask.readers import read_metadata
+    from pyama_dask.runs.annotate import annotate as cut
+
+    metadata = read_metadata(movie)
+    options = {"fovs": fovs, "frames": frames, "segmentation_method": method, "segmentation_params": _keys_of(params)}
+    with _naming_options(), Console(stderr=True).status("Finding cells for a first guess"):
+        chosen = _to_annotate(metadata, config, channel, {key: of for key, of in options.items() if of is not None})
+        report = cut(chosen, metadata, to, windows=windows, size=size, add=add)
+    new = [window for window in report.windows if window.is_new]
+    kept = len(report.windows) - len(new)
+    cells = sorted(window.cells for window in new)
+    say(
+        f"{to}: {many(len(new), 'window')} of {report.size} x {report.size} px"
+        + (f", with {cells[0]} to {cells[-1]} cells in the first guess by {report.method}" if cells else "")
+        + (f"; {kept} that were there are kept" if kept else "")
+    )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    say(
+        "Correct the files *_labels.tif: one number per cell, 0 for background, also at the border of the window. "
+        f"Then run 'pyama-dask train {to} -o model.onnx'"
+    )
+
+
+def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, params: Mapping[str, Any]) -> Config:
+    """Config whose method gives the first guess: from a file, or from the command line and the movie."""
+    from pyama_dask.config.load import load_config, parse_config
+    from pyama_dask.errors import ConfigError
+    from pyama_dask.plan.resolve import shared_parameters
+    from pyama_dask.runs.template import guess_channels
+
+    if path is not None:
+        changes = {f"params.{key}": value for key, value in params.items()}
+        changes |= {} if channel is None else {"channels.pc": {"channel": channel}, "channels.fl": []}
+        return load_config(path, {"input": metadata.path.absolute()} | changes, shared_parameters())
+    guessed = guess_channels(metadata)["pc"] if channel is None else {"channel": channel}
+    if guessed is None:
+        raise ConfigError(
+            f"{metadata.path}: no channel looks like phase contrast. Fix: name the channel of the cells with "
+            "--channel; 'pyama-dask inspect' lists the channels"
+        )
+    z = {"z": "max"} if metadata.z_planes > 1 else {}
+    document = {"input": metadata.path, "output": f"{metadata.path.stem}_results", "params": z | dict(params)}
+    return parse_config(document | {"channels": {"pc": {"channel": guessed["channel"]}}}, source="")
+
+
+def _keys_of(params: str | None) -> dict[str, Any] | None:
+    """Parameters given as YAML on the command line."""
+    from pyama_dask.config.units import quoted
+    from pyama_dask.config.yaml_text import parse_yaml
+    from pyama_dask.errors import ConfigError
+
+    if params is None:
+        return None
+    found = parse_yaml(params, f"--params: {quoted(params)} is not YAML")
+    if not isinstance(found, dict):
+        raise ConfigError(f"--params: {quoted(params)} is not a set of keys. Fix: write '{{diameter: 20}}'")
+    return found
+
+
+@contextmanager
+def _naming_options() -> Iterator[None]:
+    """Name options of the command line in messages, where they stand for keys of a config."""
+    from pyama_dask.errors import ConfigError
+
+    options = {"fovs": "fovs", "frames": "frames", "segmentation_method": "method", "segmentation_params": "params"}
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for key, option in options.items():
+            message = re.sub(rf"params\.{key}\b", f"--{option}", message)
+        raise ConfigError(re.sub(r"channels\.pc(\.channel)?", "--channel", message)) from error

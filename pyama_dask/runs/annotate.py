@@ -1,0 +1,161 @@
+"""Windows of a movie with a first guess of labels, as files for annotation in other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.units import parse_selection
+from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.files.atomic import writable
+from pyama_dask.files.images import write_tiff
+from pyama_dask.kernels.windows import choose_windows, most_windows
+from pyama_dask.plan.resolve import resolve
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.one_frame import FrameSegmenter, phase_channel, phase_frames
+
+WINDOWS, SIZE = 4, 256
+"""Default number of windows per frame, and their width and height in pixels."""
+LABELS_END = "_labels.tif"
+"""End of the name of a file with labels, beside ``NAME.tif``."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that was cut, or that was there already."""
+
+    name: str
+    """Name of its files without ending."""
+    cells: int
+    """Cells of the first guess; 0 if the files were there already."""
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class AnnotationReport:
+    """Windows in a folder."""
+
+    folder: Path
+    size: int
+    """Width and height of a window in pixels."""
+    method: str
+    windows: tuple[Window, ...]
+    warnings: tuple[str, ...]
+
+
+def annotate(
+    config: Config,
+    metadata: Metadata,
+    folder: Path,
+    *,
+    windows: int | None = None,
+    size: int | None = None,
+    add: bool = False,
+) -> AnnotationReport:
+    """Cut windows of frames, and label them with the config's method as a first guess.
+
+    Parameters
+    ----------
+    config
+        Not yet resolved; its FOVs, frames, phase channel and segmentation are used.
+    metadata
+        Of the movie.
+    folder
+        Folder for ``NAME.tif`` and ``NAME_labels.tif``, both uint16; created if it does not exist.
+    windows
+        Number of windows per frame, from the densest to the emptiest; None for `WINDOWS`, or what fits.
+    size
+        Width and height of a window in pixels; None for `SIZE`, or what fits.
+    add
+        True to add windows to a folder that has some; those that exist stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        If a FOV, frame, channel, plane, method or parameter does not exist, or windows do not fit into a frame.
+    OutputError
+        If the folder holds annotations, or is not writable.
+    """
+    resolved = resolve(config, metadata)
+    channel = phase_channel(resolved)
+    fovs, frames = parse_selection(resolved.params.fovs), parse_selection(resolved.params.frames)
+    windows, size = _fitting([metadata.fovs[fov].shape for fov in fovs], windows, size)
+    _check_free(folder, add)
+    segmenter = FrameSegmenter(resolved)
+    cut, noticed = list[Window](), dict[str, list[str]]()
+    with writable(folder), phase_frames(metadata.path, channel, resolved.params.z) as movie:
+        folder.mkdir(parents=True, exist_ok=True)
+        for fov, frame in ((fov, frame) for fov in fovs for frame in frames):
+            image = movie.read(fov, frame)
+            where = f"FOV {fov}, frame {frame}"
+            labels, warnings = segmenter.find(image, where)
+            for said in warnings:
+                noticed.setdefault(said, []).append(where)
+            stem = f"{metadata.path.stem}_fov{fov:03d}_t{frame:04d}"
+            cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
+    warned = tuple(f"{'; '.join(at)}: {said}" for said, at in noticed.items())
+    return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
+
+
+def _cut(
+    image: np.ndarray,
+    labels: npt.NDArray[np.integer],
+    folder: Path,
+    stem: str,
+    pixel_size_um: float | None,
+    corners: list[tuple[int, int]],
+    size: int,
+) -> Iterator[Window]:
+    """Write the windows of a frame that do not exist yet."""
+    for y, x in corners:
+        name = f"{stem}_y{y:04d}_x{x:04d}"
+        picture, label_file = folder / f"{name}.tif", folder / f"{name}{LABELS_END}"
+        if label_file.exists():
+            yield Window(name, 0, is_new=False)
+            continue
+        inside = np.s_[y : y + size, x : x + size]
+        numbered = _renumbered(labels[inside])
+        if not picture.exists():
+            write_tiff(picture, image[inside].astype(np.uint16), pixel_size_um)
+        write_tiff(label_file, numbered, pixel_size_um)
+        yield Window(name, int(numbered.max(initial=0)), is_new=True)
+
+
+def _renumbered(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
+    """Labels 1..N in the order of their numbers."""
+    values, places = np.unique(labels, return_inverse=True)
+    return np.asarray(places.reshape(labels.shape) + (values[0] != 0), np.uint16)
+
+
+def _fitting(shapes: list[tuple[int, int]], windows: int | None, size: int | None) -> tuple[int, int]:
+    """Number and size of windows: as given, or what fits into all frames."""
+    height, width = min(shapes, key=min)
+    if size is not None and size > min(height, width):
+        raise ConfigError(
+            f"--size {size}: is larger than a frame, which has {width} x {height} px. Fix: use --size "
+            f"{min(height, width)} or less"
+        )
+    size = size or min(SIZE, height, width)
+    fitting = min(most_windows(shape, size) for shape in shapes)
+    if windows is not None and windows > fitting:
+        raise ConfigError(
+            f"--windows {windows}: a frame holds {fitting} windows of {size} px side by side. Fix: use fewer windows, "
+            "a smaller --size, or more frames"
+        )
+    return windows or min(WINDOWS, fitting), size
+
+
+def _check_free(folder: Path, add: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file. Fix: choose a folder")
+    held = len(list(folder.glob(f"*{LABELS_END}"))) if folder.exists() else 0
+    if held and not add:
+        raise OutputError(
+            f"{folder}: holds {held} label files, which may have been corrected. Fix: use --add to add windows and "
+            "keep these files, or choose another folder"
+        )
