@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from pyama_dask.config.messages import named_keys
-from pyama_dask.config.units import quoted
+from pyama_dask.config.units import IS_LENGTH, in_pixels, quoted
 from pyama_dask.errors import ConfigError
 
 
@@ -65,3 +65,42 @@ def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[.
             mine = {name: value for name, value in given.items() if name in model.model_fields}
             filled |= model.model_validate(mine).model_dump()
     return filled
+
+
+def lengths_in_pixels(
+    key: str, given: Mapping[str, Any], function: Callable[..., Any], pixel_size_um: float | None, movie: str
+) -> dict[str, Any]:
+    """Convert the lengths among validated parameters to pixels.
+
+    Parameters
+    ----------
+    key
+        Key of the parameters in the config, for messages.
+    given
+        Validated parameters by name.
+    function
+        Function that takes them; those annotated as `pyama_dask.config.units.Length` are converted.
+    pixel_size_um
+        Micrometres per pixel of the movie; None if unknown.
+    movie
+        Name of the movie, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If a length is in micrometres and the pixel size is unknown.
+    """
+    found = dict(given)
+    texts = [name for name, value in given.items() if isinstance(value, str)]
+    hints = get_type_hints(function, include_extras=True) if texts else {}
+    for name in texts:
+        value = given[name]
+        if _is_length(hints.get(name)):
+            if pixel_size_um is None:
+                raise ConfigError(f"{key}.{name}: {movie} states no pixel size for {value!r}. Fix: give it in pixels")
+            found[name] = in_pixels(value, pixel_size_um)
+    return found
+
+
+def _is_length(hint: Any) -> bool:
+    return hint is IS_LENGTH or any(map(_is_length, get_args(hint)))

@@ -14,6 +14,8 @@ MOST_SELECTED = 1_000_000
 """Largest number of items that a selection may name."""
 LONGEST_NAME = 255
 """Largest number of bytes of a file name."""
+LONGEST_LENGTH = 1e4
+"""Largest length in pixels or micrometres."""
 _LARGEST = 2**31 - 1
 _LONGEST_PATH = 4095
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -60,6 +62,16 @@ def as_switch(value: Any) -> Any:
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
+def _length(value: Any) -> Any:
+    """Normalise text: a number is in pixels, one with a unit in micrometres."""
+    if not isinstance(value, str):
+        return _number(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|pixels?|[uµμ]m)?\s*", value)
+    if match is None or not 0 < float(match[1]) <= LONGEST_LENGTH:
+        raise ValueError(f"must be pixels, such as 14, or micrometres, such as '12 um', not {quoted(value)}")
+    return f"{float(match[1]):g} um" if (match[2] or "").endswith("m") else float(match[1])
+
+
 def _memory(value: str) -> str:
     memory_bytes(value)
     return value
@@ -85,6 +97,10 @@ Minutes = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), BeforeValid
 """Minutes between frames."""
 Moment = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), BeforeValidator(_number)]
 """Minutes since a reference time."""
+IS_LENGTH = BeforeValidator(_length)
+"""Mark of parameters that are lengths."""
+Length = Annotated[Annotated[float, Field(gt=0, le=LONGEST_LENGTH)] | str, IS_LENGTH]
+"""A length in pixels, or in micrometres such as ``12 um``; see `in_pixels`."""
 AnyPath = Annotated[Path, BeforeValidator(_path)]
 """A valid path."""
 Selection = Annotated[str, BeforeValidator(_selection)]
@@ -166,6 +182,19 @@ def as_ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([n, n])
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def in_pixels(length: float | str, pixel_size_um: float) -> float:
+    """Convert a `Length` to pixels.
+
+    Parameters
+    ----------
+    length
+        Pixels, or micrometres such as ``"12 um"``.
+    pixel_size_um
+        Micrometres per pixel.
+    """
+    return float(length.removesuffix(" um")) / pixel_size_um if isinstance(length, str) else length
 
 
 def memory_bytes(text: str) -> int:

@@ -47,6 +47,10 @@ class Chosen:
         """
         return self._run(where, data, "an array", np.asarray)
 
+    def labels(self, where: str, data: Any) -> np.ndarray:
+        """Array that a segmenter returns, alone or as the first of (labels, probabilities); raises as `array` does."""
+        return self._run(where, data, "an array of labels", _first)
+
     def arrays(self, where: str, data: Any) -> list[np.ndarray]:
         """Arrays that the method returns for some data, one per frame; raises as `array` does."""
         return self._run(where, data, "one array per frame", lambda made: [np.asarray(one) for one in made])
@@ -92,6 +96,10 @@ class Chosen:
 def _has_parents(made: Any) -> bool:
     """Check whether a tracker returned a mapping of mothers beside its ids."""
     return isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
+
+
+def _first(made: Any) -> np.ndarray:
+    return np.asarray(made[0] if isinstance(made, tuple) and len(made) == 2 else made)
 
 
 class _ThreadWatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from functools import lru_cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,22 @@ def read_model(path: Path, providers: tuple[str, ...] = (), content: str = "") -
     return _card(path, session), session
 
 
-@lru_cache(maxsize=2)
-def cached_model(path: Path, providers: tuple[str, ...], content: str) -> tuple[ModelCard, Any]:
-    """Model that is opened once per process; see `read_model`."""
-    return read_model(path, providers, content)
+def check_providers(providers: Iterable[str]) -> None:
+    """Check that the installed onnxruntime has some execution providers.
+
+    Raises
+    ------
+    ConfigError
+        If it lacks one.
+    """
+    import onnxruntime  # noqa: PLC0415  (most runs need no network)
+
+    available = onnxruntime.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise ConfigError(
+            f"providers: onnxruntime has no {missing[0]} here, but {', '.join(available)}. Fix: install "
+            "onnxruntime-gpu instead of onnxruntime, or remove 'providers'"
+        )
 
 
 def _content(path: Path) -> bytes:
@@ -153,12 +165,7 @@ def _digest(raw: bytes) -> str:
 def _session(path: Path, raw: bytes, providers: tuple[str, ...]) -> Any:
     import onnxruntime  # noqa: PLC0415  (most runs need no network)
 
-    if missing := sorted({*providers} - {*onnxruntime.get_available_providers()}):
-        there = ", ".join(onnxruntime.get_available_providers())
-        raise ConfigError(
-            f"providers: onnxruntime has no {missing[0]} here, but {there}. Fix: install onnxruntime-gpu instead of "
-            "onnxruntime, or remove 'providers'"
-        )
+    check_providers(providers)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -8,16 +8,18 @@ from typing import Any
 
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels import lap
+from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
 from pyama_dask.methods import entry_points
 from pyama_dask.methods.optional import READY, Ready
+from pyama_dask.methods.unet import segment_unet
 
 Method = Callable[..., Any]
 
 BUILT_IN: Mapping[str, Mapping[str, Method]] = {
-    "segmenter": {"logstd": segment},
+    "segmenter": {"logstd": segment, "bright": segment_bright, "unet": segment_unet},
     "tracker": {"iou": link, "lap": lap.link},
     "preprocessor": {},
     "phase feature": SHAPE_FEATURES,

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config.method_parameters import method_parameters, parameter_model
+from pyama_dask.config.method_parameters import lengths_in_pixels, method_parameters, parameter_model
 from pyama_dask.config.models import ChannelChoice, Config
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.tracking import keep_cells
+from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
+from pyama_dask.steps.standard import uses_model
 
 PIXEL_TYPES = ("uint8", "uint16")
 DEFAULT_INTERVAL = 10.0
@@ -53,7 +55,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             "fovs": _resolve_selection(params.fovs, len(metadata.fovs), "params.fovs", "FOVs", metadata),
             "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
             "z": _resolve_plane(params.z, metadata),
-            **_resolve_methods(config),
+            **_resolve_methods(config, metadata),
         }
     )
     return config.model_copy(
@@ -155,7 +157,7 @@ def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
     return z
 
 
-def _resolve_methods(config: Config) -> dict[str, Mapping[str, object]]:
+def _resolve_methods(config: Config, metadata: Metadata) -> dict[str, Mapping[str, object]]:
     params = config.params
     try:
         for name in params.preprocess:
@@ -165,10 +167,23 @@ def _resolve_methods(config: Config) -> dict[str, Mapping[str, object]]:
     except ConfigError as error:
         raise ConfigError(f"params: {error}") from error
     return {
-        "segmentation_params": method_parameters("params.segmentation_params", params.segmentation_params, segmenter),
+        "segmentation_params": _resolve_segmentation(config, metadata, segmenter),
         "tracking_params": method_parameters("params.tracking_params", params.tracking_params, tracker, keep_cells),
         "background_params": method_parameters("params.background_params", params.background_params, background),
     }
+
+
+def _resolve_segmentation(config: Config, metadata: Metadata, segmenter: Method) -> dict[str, object]:
+    """Parameters with lengths in pixels, and what a model decides."""
+    key, params = "params.segmentation_params", config.params
+    filled = method_parameters(key, params.segmentation_params, segmenter)
+    filled = lengths_in_pixels(key, filled, segmenter, metadata.pixel_size_um, metadata.path.name)
+    if not uses_model(config):
+        return filled
+    try:
+        return unet.fitted(filled, metadata.pixel_size_um)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------------- time

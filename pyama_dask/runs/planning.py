@@ -14,6 +14,7 @@ from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
 from pyama_dask.launch import memory_per_task
+from pyama_dask.methods import unet
 from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
@@ -24,6 +25,7 @@ from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
 from pyama_dask.runs.ownership import longest_names
 from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
 from pyama_dask.runs.timings import Calibration, read_calibration
+from pyama_dask.steps.standard import uses_model
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
 
@@ -61,7 +63,7 @@ def plan_run(
     check_names(plan.job.output, longest_names(plan))
     if measured:
         check_walltime(plan, measured)
-    noticed = try_methods(plan.job.config, metadata)
+    noticed = [*remarks_on_model(config, plan.job.config, metadata), *try_methods(plan.job.config, metadata)]
     return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
 
 
@@ -78,6 +80,22 @@ def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
     if before and (difference := before.difference(snapshot.state)):
         raise changed(movie, difference)
     return snapshot, metadata
+
+
+def remarks_on_model(config: Config, resolved: Config, metadata: Metadata) -> list[str]:
+    """Warnings about a network that was made for other movies.
+
+    Parameters
+    ----------
+    config, resolved
+        Config as the user gave it, and resolved for the movie.
+    metadata
+        Of the movie.
+    """
+    if not uses_model(resolved) or resolved.channels.pc is None:
+        return []
+    kind = metadata.channels[int(resolved.channels.pc.channel)].kind
+    return unet.remarks(config.params.segmentation_params, metadata.pixel_size_um, kind)
 
 
 def check_walltime(plan: Plan, measured: Calibration) -> None:

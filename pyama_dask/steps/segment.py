@@ -83,7 +83,7 @@ def segmented(
     image = frame
     for method in preprocessors:
         image = preprocessed(method, image, where)
-    labels = segmenter.array(where, image)
+    labels = segmenter.labels(where, image)
     if labels.shape != frame.shape or labels.dtype.kind not in "iu":
         raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
     return without_gaps(labels, segmenter, where)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pyama_dask.config.models import Config
+from pyama_dask.methods import unet
 from pyama_dask.methods.registry import method_identity, ready_method
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
 from pyama_dask.workflow.task import digest, task_key
 
 METHOD_VERSION = 1
 """Version of the kernels; increased when results change, to regenerate those of older versions."""
+BRIGHT = 30.0
+"""Bytes per pixel of a frame that `bright` holds."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 
@@ -18,6 +21,11 @@ KEPT = 2.5
 def finds_cells(config: Config) -> bool:
     """Check for a phase-contrast channel to segment."""
     return config.channels.pc is not None and not config.params.copy_only
+
+
+def uses_model(config: Config) -> bool:
+    """Check whether cells are found by a network."""
+    return finds_cells(config) and config.params.segmentation_method == "unet"
 
 
 def measures_background(config: Config) -> bool:
@@ -57,7 +65,8 @@ def _copied(of: Inputs) -> str:
 def _segmenter(config: Config) -> str:
     methods = [method_identity("preprocessor", name) for name in config.params.preprocess]
     methods.append(method_identity("segmenter", config.params.segmentation_method))
-    return digest("segment", methods, config.params.segmentation_params)
+    params: Mapping[str, object] = config.params.segmentation_params
+    return digest("segment", methods, unet.result_parameters(params) if uses_model(config) else params)
 
 
 def _segmented(of: Inputs) -> str:
@@ -119,7 +128,12 @@ def _held_to_copy(config: Config) -> Held:
 
 def _held_to_segment(config: Config) -> Held:
     ready = ready_method("segmenter", config.params.segmentation_method)
-    return Held(once=ready.pixel_bytes, fixed=ready.memory) if ready else Held()
+    if ready:
+        return Held(once=ready.pixel_bytes, fixed=ready.memory)
+    if uses_model(config):
+        once, fixed = unet.held_memory(config.params.segmentation_params)
+        return Held(once=once, fixed=fixed)
+    return Held(once=BRIGHT) if config.params.segmentation_method == "bright" else Held()
 
 
 def _held_for_background(config: Config) -> Held:

@@ -67,7 +67,9 @@ class TestNames:
         assert known_methods()[kind][name] == f"needs pip install 'pyama-dask[{name}]'"
 
     def test_they_are_among_the_names_that_are_known(self):
-        with pytest.raises(ConfigError, match=r"'cellpos' is not a segmenter; known are: logstd, cellpose\. Fix: "):
+        with pytest.raises(
+            ConfigError, match=r"'cellpos' is not a segmenter; known are: logstd, bright, unet, cellpose\. Fix: "
+        ):
             find_method("segmenter", "cellpos")
 
     def test_the_command_line_lists_them(self, none_installed, capsys):

@@ -299,7 +299,11 @@ class TestMissingFrames:
             ("max", None, False), (2, {"fl": [{"channel": 1}]}, False),
         ]:  # fmt: skip
             problem = plan_of(metadata, {"z": z}, channels=channels).fovs[0].problem
-            assert problem is None if whole else "1 of its frames are missing in movie.nd2, the first is 3. Fix: " in problem
+            assert (
+                problem is None
+                if whole
+                else "1 of its frames are missing in movie.nd2, the first is 3. Fix: " in problem
+            )
 
     def test_with_the_first_frame_missing_the_fov_must_be_left_out(self):
         assert "leave it out with --fovs" in plan_of(movie(missing={1: (0,)})).fovs[1].problem

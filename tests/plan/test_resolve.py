@@ -54,8 +54,8 @@ class TestResolving:
             ("params__tracking_params", {"min_iou": 2}, r"params\.tracking_params\.min_iou"),
             ("params__tracking_params", {"min_frames": "many"}, r"params\.tracking_params\.min_frames"),
             ("params__background_params", {"tile_size": 0}, r"params\.background_params\.tile_size"),
-            ("params__segmentation_method", "unet", r"params: 'unet' is not a segmenter; known are: logstd"),
-            ("params__tracking_method", "bees", "'bees' is not a tracker; known are: iou, btrack"),
+            ("params__segmentation_method", "vnet", r"params: 'vnet' is not a segmenter; known are: logstd"),
+            ("params__tracking_method", "bees", "'bees' is not a tracker; known are: iou, lap, btrack"),
             ("params__preprocess", ["smooth"], "'smooth' is not a preprocessor; known are: none built in"),
         ],
     )  # fmt: skip

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-
 PRELOADED = (
     "distributed.nanny", "distributed.worker", "nd2", "numba.core.inline_closurecall", "numba.np.linalg",
     "numba.np.polynomial", "numba.typed", "pandas", "pyama_dask.readers.czi", "pyama_dask.steps.standard",

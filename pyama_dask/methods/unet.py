@@ -1,0 +1,322 @@
+"""Cells by a small network: frames are flattened, an ONNX model draws maps, and the maps are decoded.
+
+A model has one float32 input (N, 1, H, W) of any H and W that are multiples of 32, and one float32 output: three maps
+at half resolution as in `kernels.cell_maps.decode`, or one map of the foreground, as logits or probabilities, at the
+full resolution, a half or a quarter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from pyama_dask.config.units import Length, Whole, exception_text
+from pyama_dask.errors import ConfigError
+from pyama_dask.kernels.cell_maps import decode, decode_mask
+from pyama_dask.kernels.flatten import flatten
+from pyama_dask.kernels.resize import nearest
+from pyama_dask.kernels.resize import zoom as resized
+from pyama_dask.methods.onnx_model import SHIPPED, ModelCard, check_providers, find_model, model_digest, read_model
+
+DEFAULT = "adherent-phase-10x"
+"""Model that is used if none is named."""
+MULTIPLE = 32
+"""Frames are padded to multiples of this many pixels."""
+SMALLEST_ZOOM, LARGEST_ZOOM = 0.05, 16.0
+ALIKE = 1.25
+"""Pixel sizes that differ by less than this factor need no remark."""
+TRIAL = 64
+"""Width in pixels of the image on which a model is tried."""
+PIXEL_BYTES = 34
+"""Bytes that a model of this package holds per pixel of its input; measured with onnxruntime 1.32."""
+FIXED_BYTES = 40 * 2**20
+"""Bytes that onnxruntime holds in a worker."""
+FILE_COPIES = 4
+"""Bytes that a worker holds per byte of the model's file."""
+
+
+def segment_unet(
+    frame: np.ndarray,
+    *,
+    model: Annotated[
+        str, Field(min_length=1, description="name of a model of this package, or path of an .onnx file")
+    ] = DEFAULT,
+    zoom: Annotated[
+        float | None,
+        Field(ge=SMALLEST_ZOOM, le=LARGEST_ZOOM, description="factor by which frames are resized; null: what fits"),
+    ] = None,
+    cell_diameter: Annotated[
+        Length | None,
+        Field(description="typical diameter of a cell: pixels, or micrometres such as '35 um'; chooses the zoom"),
+    ] = None,
+    depth: Annotated[
+        float | None, Field(ge=0, le=2, description="depth of the valley between two cells; null: the model's")
+    ] = None,
+    touch: Annotated[
+        float | None, Field(ge=0, le=4, description="weight of the map of contacts; null: the model's")
+    ] = None,
+    smallest: Annotated[
+        Whole | None, Field(description="resized pixels: smaller objects are dropped; null: the model's")
+    ] = None,
+    providers: Annotated[
+        tuple[str, ...], Field(description="execution providers of onnxruntime, such as CUDAExecutionProvider")
+    ] = (),
+    content: Annotated[
+        str, Field(description="digest that the model's file must have; found when a run is planned")
+    ] = "",
+) -> npt.NDArray[np.uint16]:
+    """Segment the cells of one frame by a network.
+
+    Parameters
+    ----------
+    frame
+        (H, W) uint8 or uint16.
+    model
+        Name of a model of this package, or path of an ONNX file.
+    zoom
+        Factor by which the frame is resized for the network.
+    cell_diameter
+        Typical diameter of a cell in pixels of the frame, from which the zoom follows if none is given. Without both,
+        it follows from the pixel sizes of movie and model when a run is planned, and is the model's own elsewhere.
+    depth, touch, smallest
+        Settings of `kernels.cell_maps.decode`; None for those of the model.
+    providers
+        Execution providers that are tried before the CPU.
+    content
+        Digest of the model's file; '' for any.
+
+    Returns
+    -------
+    (H, W) labels: 0 is background, cells are 1..N.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, it cannot be used, or it changed.
+    ValueError
+        If the network returns values that are not finite.
+    OverflowError
+        If the frame has more than 65535 objects.
+    """
+    network = open_network(find_model(model), tuple(providers), content)
+    card = network.card
+    factor = scale(card, given=zoom, cell_diameter=cell_diameter, pixel_size_um=None)
+    flat = flatten(resized(frame, factor))
+    maps = network.maps(flat)
+    depth = card.depth if depth is None else depth
+    smallest = card.smallest if smallest is None else smallest
+    if len(maps) == 1:
+        labels = decode_mask(maps[0], flat.shape, depth=depth, smallest=smallest, factor=network.factor)
+    else:
+        touch = card.touch if touch is None else touch
+        labels = decode(maps, flat.shape, depth=depth, touch=touch, smallest=smallest)
+    return nearest(labels, frame.shape)
+
+
+def scale(
+    card: ModelCard, *, given: float | None, cell_diameter: float | str | None, pixel_size_um: float | None
+) -> float:
+    """Factor by which frames are resized for a model.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    given
+        Factor from the config; it takes precedence.
+    cell_diameter
+        Typical diameter of a cell in pixels of the movie.
+    pixel_size_um
+        Micrometres per pixel of the movie; None if unknown.
+
+    Raises
+    ------
+    ConfigError
+        If a diameter is given and the model states none, or the factor is out of limits.
+    """
+    if given is not None:
+        return given
+    factor, origin = card.zoom, "the model's zoom"
+    if cell_diameter is not None:
+        if card.cell_diameter is None:
+            raise ConfigError(
+                f"cell_diameter: the model {card.name} does not state that of its cells. Fix: give 'zoom'"
+            )
+        if isinstance(cell_diameter, str):
+            raise ConfigError("cell_diameter: must be in pixels here. Fix: leave out the unit")
+        factor, origin = card.cell_diameter / cell_diameter, "cell_diameter"
+    elif pixel_size_um is not None and card.pixel_size_um is not None:
+        factor, origin = card.zoom * pixel_size_um / card.pixel_size_um, "the pixel sizes of movie and model"
+    if not SMALLEST_ZOOM <= factor <= LARGEST_ZOOM:
+        raise ConfigError(
+            f"{origin}: frames would be resized by {factor:.3g}; possible are {SMALLEST_ZOOM:g} to {LARGEST_ZOOM:g}. "
+            "Fix: give 'zoom', or another cell_diameter"
+        )
+    return factor
+
+
+@dataclass(frozen=True)
+class Network:
+    """An open model whose input and output are known to fit."""
+
+    card: ModelCard
+    session: Any
+    factor: int
+    """Pixels of the input per pixel of the output, by axis."""
+    probabilities: bool
+    """True if the map of the foreground has probabilities, not logits."""
+
+    def maps(self, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Run the network on a flattened frame.
+
+        Returns
+        -------
+        (3, h, w) maps, or (1, h, w) with a map above 0 in the foreground, of the frame padded to multiples of 32.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite.
+        """
+        rest = [(0, -n % MULTIPLE) for n in flat.shape]
+        padded = np.pad(flat, rest, mode="reflect")
+        found: npt.NDArray[np.float32] = _run(self.session, padded)
+        if not np.isfinite(found).all():
+            raise ValueError("the network returned values that are not finite")
+        return found - np.float32(0.5) if self.probabilities else found
+
+
+@lru_cache(maxsize=2)
+def open_network(path: Path, providers: tuple[str, ...] = (), content: str = "") -> Network:
+    """Open a model, check its input and output, and try it once; each process keeps the last two.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be opened (see `read_model`), or has other inputs or outputs than described in this module.
+    """
+    card, session = read_model(path, providers, content)
+    _check_ends(path, session)
+    image = np.random.default_rng(0).normal(size=(TRIAL, TRIAL)).astype(np.float32)
+    try:
+        found = _run(session, image)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        said = exception_text(error, 200)
+        raise ConfigError(
+            f"{path}: the model fails on an image of {TRIAL} x {TRIAL} pixels ({said}). Fix: name another"
+        ) from error
+    count, height, width = found.shape if found.ndim == 3 else (0, 1, 1)
+    factor = TRIAL // max(height, 1)
+    if (count, factor) not in {(3, 2), (1, 1), (1, 2), (1, 4)} or height != width or factor * height != TRIAL:
+        raise ConfigError(
+            f"{path}: the model makes {found.shape} of an image of {TRIAL} x {TRIAL} pixels, but must make three maps "
+            "of half the size, or one of the full size, a half or a quarter. Fix: name a model made for pyama_dask"
+        )
+    probabilities = count == 1 and float(found.min()) >= 0 and float(found.max()) <= 1
+    return Network(card, session, factor, probabilities)
+
+
+def _run(session: Any, image: npt.NDArray[np.float32]) -> Any:
+    return session.run(None, {session.get_inputs()[0].name: image[None, None]})[0][0]
+
+
+def _check_ends(path: Path, session: Any) -> None:
+    """Refuse a model with other inputs or outputs than one of float32, and of images of any size."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = list(inputs[0].shape) if inputs else []
+    fits = len(inputs) == len(outputs) == 1 and inputs[0].type == outputs[0].type == "tensor(float)" and len(shape) == 4
+    if not fits or (isinstance(shape[1], int) and shape[1] != 1):
+        ends = "; ".join(f"{of.name}: {of.type} {of.shape}" for of in (*inputs, *outputs))
+        raise ConfigError(
+            f"{path}: the model has other inputs or outputs ({ends}) than one float32 image (N, 1, H, W) and its maps. "
+            "Fix: name a model made for pyama_dask, or export it so"
+        )
+    if fixed := [n for n in shape[2:] if isinstance(n, int)]:
+        raise ConfigError(f"{path}: the model takes images of {fixed[0]} pixels only. Fix: export it with dynamic axes")
+
+
+# ------------------------------------------------------------------------------------------- plans of runs
+
+
+def fitted(given: Mapping[str, Any], pixel_size_um: float | None) -> dict[str, Any]:
+    """Write out what the model decides: its path and content, zoom and thresholds.
+
+    Parameters
+    ----------
+    given
+        Parameters of `segment_unet`, lengths in pixels.
+    pixel_size_um
+        Micrometres per pixel of the movie; None if unknown.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be used; see `open_network`.
+    """
+    path = find_model(given["model"])
+    check_providers(given["providers"])
+    content = model_digest(path)
+    if given["content"] not in ("", content):
+        raise ConfigError(f"content: {path} has {content}, not {given['content']}. Fix: remove 'content'")
+    card = open_network(path, content=content).card
+    factor = scale(card, given=given["zoom"], cell_diameter=given["cell_diameter"], pixel_size_um=pixel_size_um)
+    found = {
+        name: getattr(card, name) if given[name] is None else given[name] for name in ("depth", "touch", "smallest")
+    }
+    where = given["model"] if path.parent == SHIPPED else str(path)
+    return {**given, **found, "model": where, "content": content, "zoom": factor, "cell_diameter": None}
+
+
+def remarks(given: Mapping[str, Any], pixel_size_um: float | None, channel_kind: str) -> list[str]:
+    """Compare a model with a movie.
+
+    Parameters
+    ----------
+    given
+        Parameters from the config, as the user gave them.
+    pixel_size_um
+        Micrometres per pixel of the movie; None if unknown.
+    channel_kind
+        Kind of the channel in which cells are found: ``phase``, ``fluorescence`` or ``other``.
+
+    Returns
+    -------
+    Warnings for the user.
+    """
+    path = find_model(given.get("model", DEFAULT))
+    card, found = open_network(path, content=model_digest(path)).card, []
+    if card.channel in ("phase", "fluorescence") and channel_kind not in ("other", card.channel):
+        found.append(f"the model {card.name} is for {card.channel} images, but the channel is {channel_kind}")
+    if given.get("zoom") is None and given.get("cell_diameter") is None:
+        if pixel_size_um is None or card.pixel_size_um is None:
+            whose = "movie" if pixel_size_um is None else "model"
+            found.append(
+                f"the {whose} states no pixel size, so frames are resized by the model's zoom, {card.zoom:g}. "
+                "Fix: give cell_diameter or zoom if its cells have another size"
+            )
+        elif not 1 / ALIKE < pixel_size_um / card.pixel_size_um < ALIKE:
+            factor = card.zoom * pixel_size_um / card.pixel_size_um
+            found.append(
+                f"the model {card.name} is for pixels of {card.pixel_size_um:g} um; those of the movie have "
+                f"{pixel_size_um:g} um, so frames are resized by {factor:.3g}"
+            )
+    return [f"params.segmentation_params: {remark}" for remark in found]
+
+
+def result_parameters(resolved_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that labels depend on: the model counts by its content, wherever it is."""
+    return {name: value for name, value in resolved_params.items() if name != "model"}
+
+
+def held_memory(resolved_params: Mapping[str, Any]) -> tuple[float, int]:
+    """Bytes that a worker holds per pixel of a frame, and bytes that do not depend on the frame."""
+    factor = float(resolved_params["zoom"] or 1.0)
+    path = find_model(resolved_params["model"])
+    return PIXEL_BYTES * max(factor, 0.1) ** 2, FIXED_BYTES + FILE_COPIES * path.stat().st_size

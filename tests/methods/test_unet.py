@@ -1,0 +1,171 @@
+"""The network at work: maps to labels, scales, and models that do not fit."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from support import frames
+from support.bright_cells import bright_movie
+from support.onnx_models import CARD, write_model
+
+from pyama_dask.errors import ConfigError
+from pyama_dask.kernels.resize import nearest
+from pyama_dask.kernels.scores import match, seg
+from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest
+from pyama_dask.methods.unet import fitted, held_memory, open_network, remarks, result_parameters, scale, segment_unet
+
+GIVEN = {
+    "model": "", "zoom": None, "cell_diameter": None, "depth": None, "touch": None, "smallest": None,
+    "providers": (), "content": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(write_model(tmp_path_factory.mktemp("models") / "tiny.onnx"))
+
+
+@pytest.fixture(scope="module")
+def movie():
+    return bright_movie((250, 270), cells=60, seed=3)
+
+
+def test_cells_are_found(model, movie):
+    labels = segment_unet(movie[0][0], model=model)
+    assert (labels.dtype, labels.shape) == (np.uint16, (250, 270))
+    assert seg([match(movie[1][0], labels)]) > 0.5
+
+
+def test_a_zoomed_frame_gives_the_same_cells(model, movie):
+    large = nearest(movie[0][0], (500, 540))
+    for settings in ({"zoom": 0.5}, {"cell_diameter": 28}):
+        labels = segment_unet(large, model=model, **settings)
+        assert labels.shape == (500, 540)
+        assert seg([match(nearest(movie[1][0], (500, 540)), labels)]) > 0.5
+
+
+@pytest.mark.parametrize(("output_scale", "probabilities"), [(1, False), (1, True), (2, True), (4, False)])
+def test_models_with_one_map_of_the_foreground(tmp_path, movie, output_scale, probabilities):
+    path = write_model(
+        tmp_path / "one.onnx",
+        maps=1,
+        output_scale=output_scale,
+        probabilities=probabilities,
+        name="x",
+        card=None,
+        cut=0.8,
+    )
+    labels = segment_unet(movie[0][0], model=str(path), depth=0.1)
+    assert open_network(path).probabilities == probabilities
+    assert seg([match(movie[1][0], labels)]) > 0.45
+
+
+@pytest.mark.parametrize("shape", frames.SHAPES)
+def test_any_frame(model, shape):
+    for maker in frames.MAKERS.values():
+        for dtype in frames.DTYPES:
+            labels = segment_unet(maker(shape, dtype, 1), model=model)
+            assert (labels.shape, labels.dtype) == (shape, np.uint16)
+
+
+def test_settings_replace_those_of_the_card(model, movie):
+    counts = [segment_unet(movie[0][0], model=model, smallest=smallest).max() for smallest in (None, 30, 150)]
+    assert counts[0] == counts[1] > counts[2]
+    assert segment_unet(movie[0][0], model=model, depth=1.0).max() < counts[0]
+
+
+# ---------------------------------------------------------------------------------------------------- scale
+
+CARD_OF_T98G = ModelCard(name="m", pixel_size_um=0.8, cell_diameter=50, zoom=1.25)
+
+
+@pytest.mark.parametrize(
+    ("known", "factor"),
+    [
+        ({"given": 0.7, "cell_diameter": 10, "pixel_size_um": 0.4}, 0.7),
+        ({"given": None, "cell_diameter": 25, "pixel_size_um": 0.4}, 2.0),
+        ({"given": None, "cell_diameter": None, "pixel_size_um": 0.4}, 0.625),
+        ({"given": None, "cell_diameter": None, "pixel_size_um": None}, 1.25),
+    ],
+)
+def test_the_scale_is_the_first_one_that_is_known(known, factor):
+    assert scale(CARD_OF_T98G, **known) == pytest.approx(factor)
+
+
+def test_scales_that_cannot_be():
+    with pytest.raises(ConfigError, match=r"cell_diameter: frames would be resized by 50; possible are 0\.05 to 16"):
+        scale(CARD_OF_T98G, given=None, cell_diameter=1, pixel_size_um=None)
+    with pytest.raises(ConfigError, match=r"cell_diameter: the model bare does not state that of its cells"):
+        scale(ModelCard(name="bare"), given=None, cell_diameter=9, pixel_size_um=None)
+    with pytest.raises(ConfigError, match="must be in pixels here"):
+        scale(CARD_OF_T98G, given=None, cell_diameter="9 um", pixel_size_um=None)
+
+
+# ----------------------------------------------------------------------------------- models that do not fit
+
+
+@pytest.mark.parametrize(
+    ("unlike", "said"),
+    [
+        ({"channels": 2}, "other inputs or outputs .*frame: tensor.float. "),
+        ({"element": TensorProto.FLOAT16}, "(other inputs or outputs|not a usable ONNX model)"),
+        ({"inputs": 2}, "other inputs or outputs"),
+        ({"size": (256, 256)}, "takes images of 256 pixels only. Fix: export it with dynamic axes"),
+        ({"maps": 2}, r"makes \(2, 32, 32\) of an image of 64 x 64 pixels"),
+        ({"output_scale": 1}, r"makes \(3, 64, 64\)"),
+        ({"maps": 1, "output_scale": 8}, r"makes \(1, 8, 8\)"),
+    ],
+)
+def test_other_inputs_and_outputs_are_refused(tmp_path, unlike, said):
+    with pytest.raises(ConfigError, match=rf"(?s)m\.onnx: .*{said}"):
+        open_network(write_model(tmp_path / "m.onnx", **unlike))
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    path = write_model(tmp_path / "m.onnx", cut=np.nan)
+    with pytest.raises(ValueError, match="values that are not finite"):
+        segment_unet(frames.blobs((64, 64)), model=str(path))
+
+
+# ------------------------------------------------------------------------------------------- plans of runs
+
+
+def test_a_plan_has_all_that_the_model_decides(model):
+    found = fitted(GIVEN | {"model": model, "cell_diameter": 28.0, "touch": 0.1}, None)
+    assert found == GIVEN | {
+        "model": model, "content": model_digest(find_model(model)), "zoom": 0.5,
+        "depth": 0.2, "touch": 0.1, "smallest": 30,
+    }  # fmt: skip
+    assert fitted(found, 0.3) == found
+
+
+def test_content_that_differs_is_refused(model):
+    with pytest.raises(ConfigError, match=r"content: .*tiny\.onnx has \w+, not abc"):
+        fitted(GIVEN | {"model": model, "content": "abc"}, None)
+
+
+def test_results_depend_on_the_content_of_a_model_and_not_on_its_place(tmp_path, model):
+    copy = write_model(tmp_path / "copy.onnx")
+    other = write_model(tmp_path / "other.onnx", cut=0.9)
+    one, same, different = (
+        result_parameters(fitted(GIVEN | {"model": str(path)}, None)) for path in (model, copy, other)
+    )
+    assert one == same != different
+
+
+def test_memory_grows_with_the_area_and_the_file(model):
+    (small, fixed), (large, _) = (held_memory({"zoom": factor, "model": model}) for factor in (1.0, 2.0))
+    assert large == 4 * small
+    assert fixed > find_model(model).stat().st_size
+
+
+def test_remarks(tmp_path):
+    card = CARD | {"pixel_size_um": 0.8, "channel": "phase", "name": "tiny"}
+    given = {"model": str(write_model(tmp_path / "m.onnx", card=card))}
+    assert remarks(given, 0.8, "phase") == remarks(given, 0.7, "other") == []
+    assert remarks(given | {"zoom": 2.0}, 0.1, "phase") == []
+    assert (
+        "for pixels of 0.8 um; those of the movie have 0.4 um, so frames are resized by 0.5"
+        in remarks(given, 0.4, "phase")[0]
+    )
+    assert "the movie states no pixel size" in remarks(given, None, "phase")[0]
+    assert "is for phase images, but the channel is fluorescence" in remarks(given, 0.8, "fluorescence")[0]
