@@ -1,7 +1,7 @@
 """Compact bright cells, or dark ones: a flat background, one basin per peak, and a cut at a part of each peak.
 
-A valley divides two cells where it is deep compared with the lower peak, and the outline of a cell lies at a part of
-its own peak, so that neither depends on the brightness of a cell, the exposure, or the offset of the camera.
+A valley divides two cells where it is deep compared with the lower peak, and a cell ends at a part of
+its peak, so that neither depends on the brightness of a cell, the exposure, or the offset of the camera.
 """
 
 from __future__ import annotations

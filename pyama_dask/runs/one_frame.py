@@ -52,7 +52,7 @@ def phase_channel(config: Config) -> int:
     Raises
     ------
     ConfigError
-        If there is none.
+        If the config names no such channel.
     """
     if config.channels.pc is None:
         raise ConfigError(
