@@ -21,10 +21,13 @@ PLACES = {
     "cellpose": {"methods"},
     "distributed": {"analysis", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
-    "matplotlib": {"analysis"},
+    "jax": {"training"},
+    "matplotlib": {"analysis", "training"},
     "nd2": {"demo", "readers"},
     "numba": {"kernels"},
+    "onnx": {"training"},
     "onnxruntime": {"methods"},
+    "optax": {"training"},
     "pyarrow": {"analysis", "files"},
     "pylibCZIrw": {"demo", "readers"},
     "rich": {"cli"},
@@ -67,7 +70,7 @@ ARROWS = {
 
 def test_every_folder_and_module_is_a_layer_of_the_architecture():
     assert {part_of(path) for path in FILES} == {*LAYERS, "__init__", "__main__"}
-    assert len(LAYERS) <= 18
+    assert len(LAYERS) <= 19
     assert len(set(LAYERS)) == len(LAYERS)
 
 
@@ -115,7 +118,7 @@ def test_kernels_know_no_files_and_no_scheduler(folder):
 
 HEAVY = {
     "dask", "distributed", "matplotlib", "pandas", "pyarrow", "zarr", "numba", "nd2", "onnxruntime", "pylibCZIrw",
-    "tifffile", "torch",
+    "tifffile", "torch", "jax", "onnx",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pyama_dask.files.atomic import open_file, replacing
 TIFF = (".tif", ".tiff")
 ENDINGS = (*TIFF, ".png", ".npy", ".npz")
 """Endings of files that can be read."""
+MICROMETRES = ("um", "micron", "microns", "µm", "\\u00B5m", "micrometer")
+"""Names of the unit in files of ImageJ and OME."""
 NAMES = ("labels", "masks")
 """Arrays that are taken from an NPZ file with several."""
 
@@ -138,3 +141,19 @@ def write_tiff(path: Path, image: npt.NDArray[Any], pixel_size_um: float | None 
         options = {"resolution": (1 / pixel_size_um,) * 2, "metadata": {"axes": "YX", "unit": "um"}}
     with replacing(path) as beside:
         tifffile.imwrite(beside, image, imagej=True, **options)
+
+
+def read_pixel_size(path: Path) -> float | None:
+    """Micrometres per pixel from the metadata of a TIFF, as ImageJ and OME write them; None if unknown."""
+    if path.suffix.lower() not in TIFF:
+        return None
+    with tifffile.TiffFile(path) as file:
+        if file.ome_metadata:
+            found = re.search(r'PhysicalSizeX="([^"]+)"', file.ome_metadata)
+            unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', file.ome_metadata)
+            return float(found[1]) if found and (unit is None or unit[1] in MICROMETRES) else None
+        tag = file.pages.first.tags.get("XResolution")
+        if tag is None or (file.imagej_metadata or {}).get("unit") not in MICROMETRES:
+            return None
+        pixels, units = tag.value
+        return float(units / pixels) if pixels else None

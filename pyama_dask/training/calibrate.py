@@ -1,0 +1,138 @@
+"""Judgement of networks on what they were not trained on, and choice of the thresholds that fit it best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.kernels.cell_maps import decode
+from pyama_dask.kernels.flatten import flatten
+from pyama_dask.kernels.resize import nearest, zoom
+from pyama_dask.kernels.scores import Match, count, match, seg
+from pyama_dask.methods.onnx_model import ModelCard, read_model
+from pyama_dask.training.annotated import Annotated
+from pyama_dask.training.held_back import Held
+
+FACTORS = (1.0, 0.8, 1.25)
+"""Zooms that are tried, as multiples of the zoom of the training."""
+TRIED: Mapping[str, Sequence[float]] = {
+    "depth": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
+    "touch": (0.0, 0.15, 0.3, 0.5),
+}
+"""Thresholds that are tried."""
+AREAS = (0.0, 0.02, 0.05, 0.1)
+"""Smallest areas that are tried, as fractions of a typical cell's."""
+GAIN = 0.03
+"""Improvement of the score that makes up for another zoom than that of the training."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Part of a frame, and the maps of a network that was not trained on it.
+
+    Parameters
+    ----------
+    name
+        Name of the frame.
+    frame
+        (H, W) grey levels of the part.
+    truth
+        (H, W) labels of the part, 0 where not annotated.
+    known
+        (H, W) mask of the annotated pixels.
+    labels
+        Function that decodes labels (H, W) of the part from a card.
+    """
+
+    name: str
+    frame: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.int32]
+    known: npt.NDArray[np.bool_]
+    labels: Callable[[ModelCard], npt.NDArray[np.uint16]]
+
+    def found(self, card: ModelCard) -> npt.NDArray[np.uint16]:
+        """Labels of the part, without pixels that are not annotated."""
+        return np.where(self.known, self.labels(card), np.uint16(0))
+
+
+def network_input(frame: np.ndarray, factor: float) -> npt.NDArray[np.float32]:
+    """Frame as a network takes it: resized, then flattened."""
+    return flatten(zoom(frame, factor))
+
+
+def open_network(model: bytes) -> Any:
+    """Session of onnxruntime for an ONNX file."""
+    with TemporaryDirectory(prefix="pyama_dask-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(model)
+        return read_model(path)[1]
+
+
+def judge(session: Any, annotated: Annotated, held: Held, card: ModelCard) -> Judged:
+    """Compute the maps of a held-back part at all zooms that are tried."""
+    shape = (annotated.frame.shape[0], annotated.frame.shape[1])
+    maps = {}
+    for factor in FACTORS:
+        frame = network_input(annotated.frame, card.zoom * factor)
+        maps[card.zoom * factor] = (network_maps(session, frame), frame.shape)
+
+    def labels(card: ModelCard) -> npt.NDArray[np.uint16]:
+        of, size = maps[card.zoom]
+        found = decode(of, size, depth=card.depth, touch=card.touch, smallest=card.smallest)
+        return np.asarray(nearest(found, shape)[held.region])
+
+    known = annotated.labels[held.region]
+    return Judged(annotated.name, annotated.frame[held.region], np.maximum(known, 0), known >= 0, labels)
+
+
+def network_maps(session: Any, frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Run a network on a frame that is reflected to sides that are multiples of 32."""
+    below, right = (-n % 32 for n in frame.shape)
+    padded = np.pad(frame, ((0, below), (0, right)), mode="symmetric")
+    maps: npt.NDArray[np.float32] = session.run(None, {"frame": padded[None, None]})[0][0]
+    return maps
+
+
+def scores(judged: Sequence[Judged], card: ModelCard) -> dict[str, float]:
+    """Scores by name, over the objects of all parts: ``seg``, ``f1`` and ``found_per_true``."""
+    matches = [match(one.truth, one.found(card)) for one in judged]
+    counts = count(matches)
+    return {"seg": seg(matches), "f1": counts.f1, "found_per_true": counts.found_per_true}
+
+
+def calibrate(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
+    """Choose depth, touch and smallest area, then the zoom, by the mean of SEG and F1.
+
+    Returns
+    -------
+    The card with these, and with the scores that they reach.
+    """
+    best = _best(judged, card)
+    for factor in FACTORS[1:]:
+        changes = {"zoom": card.zoom * factor, "smallest": round(best.smallest * factor**2)}
+        if card.cell_diameter is not None:
+            changes["cell_diameter"] = card.cell_diameter * factor
+        other = _best(judged, best.model_copy(update=changes))
+        if _value(judged, other) > _value(judged, best) + GAIN:
+            best = other
+    return best.model_copy(update={"held_back": scores(judged, best)})
+
+
+def _best(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
+    """Card with the best thresholds at its zoom; equal ones stay as they are."""
+    tried = [card.model_copy(update={"depth": d, "touch": t}) for d in TRIED["depth"] for t in TRIED["touch"]]
+    card = max([card, *tried], key=lambda one: _value(judged, one))
+    area = np.pi / 4 * (card.cell_diameter or 0) ** 2
+    sizes = [card.model_copy(update={"smallest": round(share * area)}) for share in AREAS]
+    return max([card, *sizes], key=lambda one: _value(judged, one))
+
+
+def _value(judged: Sequence[Judged], card: ModelCard) -> float:
+    matches: list[Match] = [match(one.truth, one.found(card)) for one in judged]
+    return (seg(matches) + count(matches).f1) / 2

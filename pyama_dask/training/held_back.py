@@ -1,0 +1,84 @@
+"""Division of annotated frames into those that a network learns from, and those that it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyama_dask.kernels.training_crops import UNKNOWN
+from pyama_dask.training.augment import Example
+
+FEW = 4
+"""Largest number of frames that are all held back in turn."""
+SHARE = 0.25
+"""Share of the frames that is held back where there are more."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A part of a frame that a network was not trained on.
+
+    Parameters
+    ----------
+    index
+        Number of the frame.
+    region
+        Rows and columns of the part.
+    """
+
+    index: int
+    region: tuple[slice, slice] = (slice(None), slice(None))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A training whose network is judged.
+
+    Parameters
+    ----------
+    examples
+        Frames to train on.
+    held
+        Parts of frames to judge it on.
+    """
+
+    examples: list[Example]
+    held: list[Held]
+
+
+def folds(examples: Sequence[Example], rng: np.random.Generator) -> list[Fold]:
+    """Divide frames: two halves of a single frame; two groups of a few frames, each in turn; a quarter of many frames.
+
+    Frames are chosen at random.
+    """
+    count = len(examples)
+    if count == 1:
+        return _halves(examples[0])
+    order = rng.permutation(count)
+    groups = [order[: count // 2], order[count // 2 :]] if count <= FEW else [order[: round(SHARE * count)]]
+    return [
+        Fold([examples[k] for k in range(count) if k not in group], [Held(int(k)) for k in sorted(group)])
+        for group in groups
+    ]
+
+
+def _halves(example: Example) -> list[Fold]:
+    """Each half of a frame in turn, divided along its longer side; no half is without cells."""
+    axis = int(np.argmax(example.labels.shape))
+    middle = _median_place(example.labels, axis)
+    found = []
+    for part in (slice(None, middle), slice(middle, None)):
+        region = (part, slice(None)) if axis == 0 else (slice(None), part)
+        labels = example.labels.copy()
+        labels[region] = UNKNOWN
+        if (labels > 0).any() and (example.labels[region] > 0).any():
+            found.append(Fold([replace(example, labels=labels)], [Held(0, region)]))
+    return found
+
+
+def _median_place(labels: np.ndarray, axis: int) -> int:
+    """Row or column that has half of the cells' pixels before it."""
+    counts = np.cumsum((labels > 0).sum(axis=1 - axis))
+    return int(np.searchsorted(counts, counts[-1] / 2)) + 1

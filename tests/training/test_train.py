@@ -1,0 +1,153 @@
+"""Trainings, all in one subprocess: see `support.trainings`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.touching import touching_cells
+
+from pyama_dask.errors import ConfigError
+from pyama_dask.kernels.scores import count, match
+from pyama_dask.kernels.segmentation import segment
+from pyama_dask.methods.onnx_model import read_model
+from pyama_dask.training import packages
+from pyama_dask.training.annotated import Annotated
+from pyama_dask.training.calibrate import calibrate, judge, scores
+from pyama_dask.training.held_back import Held
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder with the products of `support.trainings`, and the process."""
+    folder = tmp_path_factory.mktemp("trainings")
+    process = subprocess.run(
+        [sys.executable, "-m", "support.trainings", str(folder)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True, text=True, timeout=170, check=False,
+    )  # fmt: skip
+    return folder, process
+
+
+@pytest.fixture
+def found(trained):
+    folder, process = trained
+    assert (folder / "found.json").exists(), process.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+def counts(truth, labels):
+    return count([match(truth, labels)])
+
+
+@pytest.mark.slow
+def test_a_tiny_model_finds_cells_that_logstd_merges(trained):
+    folder, _ = trained
+    card, session = read_model(folder / "tiny.onnx")
+    frame, truth = touching_cells(seed=99)
+    labels = judge(session, Annotated("new", frame.astype(np.float32), truth), Held(0), card).labels(card)
+    assert counts(truth, labels).f1 > 0.85
+    assert 0.85 < counts(truth, labels).found_per_true < 1.15
+    merged = segment(frame, max_object_size=None)
+    largest = np.bincount(merged[merged > 0]).argmax()
+    assert np.unique(truth[merged == largest]).size > 20
+    assert counts(truth, merged).f1 < 0.1
+
+
+@pytest.mark.slow
+def test_the_command_says_what_it_reached_and_shows_it(trained):
+    folder, process = trained
+    card, _ = read_model(folder / "tiny.onnx")
+    assert (folder / "tiny.onnx").stat().st_size < 200_000
+    assert (card.name, card.images, card.seed, card.pixel_size_um) == ("tiny", 2, 0, pytest.approx(0.5))
+    assert 40 < card.cell_diameter / card.zoom < 50
+    assert f"SEG {card.held_back['seg']:.3f}, F1 {card.held_back['f1']:.3f}" in process.stdout
+    assert "tiny.onnx: written (139 kB). In a config: segmentation_method: unet" in process.stdout
+    assert "held back 1 of 2: step 1 of 150, loss" in process.stderr
+    picture = np.asarray(Image.open(folder / "tiny_held_back.png"))
+    assert picture.shape[0] > 500
+    assert picture.shape[1] > 2 * picture.shape[0] * 0.8
+
+
+@pytest.mark.slow
+def test_equal_seeds_give_equal_models(found):
+    assert found["same"]
+    assert found["differs"]
+
+
+@pytest.mark.slow
+def test_a_cancelled_training_keeps_the_network_with_most_steps(found):
+    assert found["first"] == [2, False, 2, 0, True]
+    assert found["last"] == [17, False, 9, 2, True]
+
+
+@pytest.mark.slow
+def test_a_training_ends_in_time(found):
+    assert found["in time"] == [True, True, True]
+
+
+@pytest.mark.slow
+def test_the_file_computes_what_was_trained(found):
+    assert found["difference"] < 0.03 * found["spread"]  # weights are stored in 16 bits
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_the_best_model_so_far(trained):
+    folder, process = trained
+    assert process.returncode == 130
+    assert "Stopping; the best model so far is written" in process.stderr
+    assert "Not judged, as the training was stopped before" in process.stdout
+    card, _ = read_model(folder / "stopped.onnx")
+    assert (card.steps, card.held_back) == (3, {})
+
+
+@pytest.mark.slow
+def test_thresholds_are_those_that_fit_held_back_parts(trained):
+    card, session = read_model(trained[0] / "tiny.onnx")
+    frame, truth = touching_cells(seed=42)
+    wrong = card.model_copy(update={"depth": 0.9, "touch": 2.0, "smallest": 3000})
+    parts = [judge(session, Annotated("a", frame.astype(np.float32), truth), Held(0), wrong)]
+    fitted = calibrate(parts, wrong)
+    assert scores(parts, fitted) == fitted.held_back
+    assert fitted.held_back["f1"] > scores(parts, wrong)["f1"] + 0.3
+    assert fitted.smallest < 1000
+
+
+# ------------------------------------------------------------------------------------- the command
+
+
+def test_a_mistake_is_one_message_before_the_training(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")  # put back at the end
+    (tmp_path / "frames").mkdir()
+    status, out, said = call("train", tmp_path / "frames", "-o", tmp_path / "m.onnx")
+    assert (status, out) == (2, "")
+    assert said.startswith(f"pyama-dask: {tmp_path / 'frames'}: has no frames NAME.tif")
+    (tmp_path / "m.onnx").touch()
+    for to, problem in (
+        ("m.onnx", "already exists"),
+        ("m.pt", "is not a name of a model"),
+        ("no/m.onnx", "the folder"),
+    ):
+        status, _, said = call("train", tmp_path / "frames", "-o", tmp_path / to)
+        assert status == 2
+        assert f"{to}: {problem}" in said
+        assert "Fix: " in said
+
+
+def test_missing_packages_are_named_with_their_remedy(monkeypatch):
+    monkeypatch.setattr(packages, "NEEDED", ("numpy", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"needs no_such_package\. Fix: pip install 'pyama-dask\[train\]'"):
+        packages.prepare_training()
+
+
+def test_nothing_but_training_imports_its_packages():
+    code = (
+        "import sys, pyama_dask.runs.driver, pyama_dask.steps.standard, pyama_dask.cli.commands, "
+        "pyama_dask.methods.registry; print({'jax', 'optax', 'onnx'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert loaded.stdout.split() == ["set()"]
