@@ -97,7 +97,7 @@ def score_labels(
     found, true = open_labels(Path(labels)), open_labels(Path(truth), as_truth=True)
     pairs, warnings = _paired(found, true, Path(labels), Path(truth))
     compared = [_Compared.of(*pair, tracks) for pair in pairs]
-    warnings += [f"{one.name}: {said}" for one in compared for said in one.warnings]
+    warnings += [f"{one.name}: {warning}" for one in compared for warning in one.warnings]
     scored = partial(_scores, min_frames=min_frames, share=share)
     movies, overall = tuple(scored(one.name, [one]) for one in compared), scored("all", compared)
     return ScoreReport(Path(labels), Path(truth), movies, overall, min_frames, share, tuple(warnings))

@@ -48,8 +48,8 @@ def read_image(path: Path) -> npt.NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:  # the libraries raise anything on damaged files
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: cannot be read: {said}. Fix: save it again as TIFF or PNG") from error
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: cannot be read: {problem}. Fix: save it again as TIFF or PNG") from error
     if image.ndim < 2:
         raise ImageError(f"{path}: has shape {image.shape}, but an image has at least height and width")
     return image

@@ -49,8 +49,8 @@ def link_boxes(context: TaskContext) -> None:
     context.note(tracks=tracks, cells=len(kept))
     counts = [len(frame) for frame in found]
     doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
-    for said in filter(None, doubts):
-        context.warn(f"FOV {context.task.fov}: {said}")
+    for doubt in filter(None, doubts):
+        context.warn(f"FOV {context.task.fov}: {doubt}")
 
 
 @dataclass(frozen=True)
