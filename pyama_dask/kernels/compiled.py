@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,17 @@ def cache_folder() -> Path | None:
 def target() -> str:
     """Version of numba and type of processor that cached machine code is valid for."""
     return f"{numba.__version__} {cpu_target.target_context.codegen().magic_tuple()}"
+
+
+INSTRUCTION_SETS = ("avx512f", "avx2", "avx", "sse2", "neon")
+"""Vector instructions for which libraries have separate loops, the widest first."""
+
+
+def instruction_set() -> str:
+    """Kind of this machine's processor: architecture and widest vector instructions, such as ``x86_64 avx2``."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    has = {feature.removeprefix("+") for feature in str(features).split(",") if feature.startswith("+")}
+    return f"{platform.machine()} {next((name for name in INSTRUCTION_SETS if name in has), '')}".strip()
 
 
 class OptionalCache:

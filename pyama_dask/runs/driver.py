@@ -32,7 +32,7 @@ from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy,
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
 from pyama_dask.runs.source_check import check_after_run
-from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, write_report
+from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
 from pyama_dask.runs.verify import check_damage
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import Lock, locked
@@ -130,7 +130,7 @@ def run(
             report = RunReport(
                 output=plan.job.output,
                 fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
-                warnings=(*warnings, *ended.warnings, *changes),
+                warnings=(*warnings, *ended.warnings, *changes, *warn_of_mixed_processors(ledger)),
                 tasks=len(todo.tasks) - ended.kept,
                 tasks_done=len(ledger.costs) - before,
                 seconds=time.monotonic() - started,

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
 from pyama_dask.workflow.graph import Kind, Step
-from pyama_dask.workflow.task import WORK, task_key
+from pyama_dask.workflow.task import WORK, parse_key, task_key
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +205,22 @@ def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
     return str(before["params"]["frames"]) if alike[0] == alike[1] else None
 
 
+def warn_of_mixed_processors(ledger: Ledger) -> list[str]:
+    """Warn where labels of one output were made on processors of different kinds; at most one message."""
+    fovs: dict[str, set[int]] = {}
+    for key, steps in ledger.processors.items():
+        for kind in steps.values():
+            fovs.setdefault(kind, set()).add(parse_key(key).fov)
+    if len(fovs) < 2:
+        return []
+    where = "; ".join(f"FOVs {as_ranges(sorted(of))} on {kind}" for kind, of in sorted(fovs.items()))
+    message = (
+        f"the network ran on different kinds of processors ({where}), so that outlines may differ by single pixels. "
+        "Fix: for labels that are equal byte by byte, use machines of one kind"
+    )
+    return [message]
+
+
 def read_status(output: Path) -> dict[str, Any]:
     """Status of the FOVs of an output, from its plan and ledger; writes nothing.
 
@@ -228,4 +245,5 @@ def read_status(output: Path) -> dict[str, Any]:
         warnings.append(
             f"{len(ledger.damaged)} lines of {ledger.path} cannot be read. Fix: run again, or 'pyama-dask verify'"
         )
+    warnings += warn_of_mixed_processors(ledger)
     return {"output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs}

@@ -16,9 +16,11 @@ import psutil
 from pyama_dask.errors import DiskError
 from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
+from pyama_dask.kernels.compiled import instruction_set
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.part import run_parts
 from pyama_dask.steps.standard import GRAPH
+from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 
@@ -70,7 +72,14 @@ def _receipt(task: Task, job: Job) -> Receipt:
         provides=context.provides,
         spent=context.spent,
         frames_read=tuple(context.frames_read),
+        processors=processors(task, job),
     )
+
+
+def processors(task: Task, job: Job) -> dict[Step, str]:
+    """Kind of this machine's processor, for each step of a task whose results depend on it."""
+    parts = [part for part in GRAPH.kinds[task.kind] if part.step in task.digests and part.active(job.config)]
+    return {part.step: instruction_set() for part in parts if part.by_processor(job.config)}
 
 
 def forget_peak() -> None:

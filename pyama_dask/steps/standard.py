@@ -166,6 +166,7 @@ PARTS = (
     Part(
         "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
         needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells, label="segmentation",
+        by_processor=uses_model,
     ),
     Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,

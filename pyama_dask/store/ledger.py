@@ -87,6 +87,8 @@ class Ledger:
         """Digests of what these steps have read from wider parts, or from all blocks, by task key."""
         self.provides: dict[str, dict[Step, dict[str, list[str]]]] = {}
         """Digests, one per block, of what parts on blocks read from recorded steps of FOVs, by task key and part."""
+        self.processors: dict[str, dict[Step, str]] = {}
+        """Kinds of processors that made recorded steps whose results depend on it, by task key."""
         self.groups: dict[str, tuple[int, ...]] = {}
         """FOVs of recorded tasks of wells and plates, by task key."""
         self.failed: dict[str, Failure] = {}
@@ -298,7 +300,8 @@ class Ledger:
 
     def _take_back(self, void: Mapping[str, Any]) -> None:
         for key, step in [(str(key), step) for key, steps in void.items() for step in [*steps]]:
-            for held in (self.done, self.warnings, self.files, self.notes, self.local, self.wide, self.provides):
+            recorded = (self.done, self.warnings, self.files, self.notes, self.local, self.wide, self.provides)
+            for held in (*recorded, self.processors):
                 held.get(key, {}).pop(step, None)
 
     def _take_documents(self, documents: Mapping[str, Any]) -> None:
@@ -336,6 +339,7 @@ class Ledger:
         self.local.setdefault(key, {}).update(local)
         self.wide.setdefault(key, {}).update(wide)
         self.provides.setdefault(key, {}).update(provides)
+        self.processors.setdefault(key, {}).update(receipt.get("processors", {}))
         if group:
             self.groups[key] = group
         for member in group or (fov,):

@@ -92,6 +92,11 @@ def always(_config: Config) -> bool:
     return True
 
 
+def never(_config: Config) -> bool:
+    """Answer no for every config."""
+    return False
+
+
 def holds_nothing(_config: Config) -> Held:
     """Memory of a part whose arrays are small."""
     return Held()
@@ -151,6 +156,8 @@ class Part:
         Whether its files, which are in `TaskContext.work`, are removed when all that is made from them is done.
     together
         Part whose pass over the frames it shares: of this part it needs the frame at hand only, if anything.
+    by_processor
+        Whether its results depend on the kind of processor, as those of libraries with loops for each kind do.
     resources
         Dask resources that it needs, such as ``{"GPU": 1}``; parts with different ones are in different tasks.
     """
@@ -173,6 +180,7 @@ class Part:
     active: Callable[[Config], bool] = always
     temporary: bool = False
     together: str | None = None
+    by_processor: Callable[[Config], bool] = never
     resources: Mapping[str, float] = field(default_factory=dict)
     label: str = ""
 

@@ -170,6 +170,8 @@ class Receipt:
     """As in the task."""
     provides: Mapping[Step, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """Digests, one per block, of what parts on blocks read from a step of the whole FOV, by name of the part."""
+    processors: Mapping[Step, str] = field(default_factory=dict)
+    """Kind of the worker's processor, for each step whose results depend on it; see `Part.by_processor`."""
     frames_read: tuple[int, ...] = ()
     """CRC-32C of the chosen channels of every frame of the block, as they were read from the movie."""
 
