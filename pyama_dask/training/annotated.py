@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ class Annotated:
     frame: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     pixel_size_um: float | None = None
+
+    @property
+    def source(self) -> str:
+        """Name of the frame that it is a window of, if it has a name by ``pyama-dask annotate``."""
+        return re.sub(r"_y\d+_x\d+(?=\.\w+$)", "", self.name)
 
     @property
     def diameters(self) -> npt.NDArray[np.float64]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,8 @@ from pyama_dask.kernels.cell_maps import decode
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import nearest, zoom
 from pyama_dask.kernels.scores import Match, count, match, seg
-from pyama_dask.methods.onnx_model import ModelCard, read_model
+from pyama_dask.methods.onnx_model import ModelCard, model_digest
+from pyama_dask.methods.unet import Network, open_network
 from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.held_back import Held
 
@@ -66,21 +66,21 @@ def network_input(frame: np.ndarray, factor: float) -> npt.NDArray[np.float32]:
     return flatten(zoom(frame, factor))
 
 
-def open_network(model: bytes) -> Any:
-    """Session of onnxruntime for an ONNX file."""
+def open_written(model: bytes) -> Network:
+    """Open an ONNX file that is not on disk yet."""
     with TemporaryDirectory(prefix="pyama_dask-") as folder:
         path = Path(folder) / "network.onnx"
         path.write_bytes(model)
-        return read_model(path)[1]
+        return open_network(path, content=model_digest(path))
 
 
-def judge(session: Any, annotated: Annotated, held: Held, card: ModelCard) -> Judged:
+def judge(network: Network, annotated: Annotated, held: Held, card: ModelCard) -> Judged:
     """Compute the maps of a held-back part at all zooms that are tried."""
     shape = (annotated.frame.shape[0], annotated.frame.shape[1])
     maps = {}
     for factor in FACTORS:
         frame = network_input(annotated.frame, card.zoom * factor)
-        maps[card.zoom * factor] = (network_maps(session, frame), frame.shape)
+        maps[card.zoom * factor] = (network.maps(frame), frame.shape)
 
     def labels(card: ModelCard) -> npt.NDArray[np.uint16]:
         of, size = maps[card.zoom]
@@ -89,14 +89,6 @@ def judge(session: Any, annotated: Annotated, held: Held, card: ModelCard) -> Ju
 
     known = annotated.labels[held.region]
     return Judged(annotated.name, annotated.frame[held.region], np.maximum(known, 0), known >= 0, labels)
-
-
-def network_maps(session: Any, frame: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Run a network on a frame that is reflected to sides that are multiples of 32."""
-    below, right = (-n % 32 for n in frame.shape)
-    padded = np.pad(frame, ((0, below), (0, right)), mode="symmetric")
-    maps: npt.NDArray[np.float32] = session.run(None, {"frame": padded[None, None]})[0][0]
-    return maps
 
 
 def scores(judged: Sequence[Judged], card: ModelCard) -> dict[str, float]:

@@ -48,18 +48,30 @@ class Fold:
     held: list[Held]
 
 
-def folds(examples: Sequence[Example], rng: np.random.Generator) -> list[Fold]:
+def folds(examples: Sequence[Example], sources: Sequence[str], rng: np.random.Generator) -> list[Fold]:
     """Divide frames: two halves of a single frame; two groups of a few frames, each in turn; a quarter of many frames.
 
-    Frames are chosen at random.
+    Parameters
+    ----------
+    examples
+        Frames, or windows of frames.
+    sources
+        Name of the frame of each window: windows of one frame stay together, unless all are of one.
+    rng
+        Chooses the frames that are held back.
     """
-    count = len(examples)
-    if count == 1:
+    if len(examples) == 1:
         return _halves(examples[0])
-    order = rng.permutation(count)
+    frames = list(dict.fromkeys(sources))
+    of = [frames.index(source) for source in sources] if len(frames) > 1 else list(range(len(examples)))
+    count = max(of) + 1
+    order = rng.permutation(count).tolist()
     groups = [order[: count // 2], order[count // 2 :]] if count <= FEW else [order[: round(SHARE * count)]]
     return [
-        Fold([examples[k] for k in range(count) if k not in group], [Held(int(k)) for k in sorted(group)])
+        Fold(
+            [example for example, k in zip(examples, of, strict=True) if k not in group],
+            [Held(index) for index, k in enumerate(of) if k in group],
+        )
         for group in groups
     ]
 

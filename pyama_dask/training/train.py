@@ -14,7 +14,7 @@ from pyama_dask.kernels.resize import nearest
 from pyama_dask.methods.onnx_model import ModelCard
 from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.augment import Example
-from pyama_dask.training.calibrate import Judged, calibrate, judge, network_input, open_network
+from pyama_dask.training.calibrate import Judged, calibrate, judge, network_input, open_written
 from pyama_dask.training.card import first_card
 from pyama_dask.training.held_back import folds
 from pyama_dask.training.network import Weights
@@ -126,11 +126,11 @@ def train(
     card = first_card(annotated, settings.card, settings.seed)
     examples = [_example(one, card.zoom) for one in annotated]
     judged: list[Judged] = []
-    parts = folds(examples, np.random.default_rng([settings.seed, 1]))
+    parts = folds(examples, [one.source for one in annotated], np.random.default_rng([settings.seed, 1]))
     for k, fold in enumerate(parts):
         weights = run.network(fold.examples, f"held back {k + 1} of {len(parts)}", JUDGED / len(parts))
-        session = open_network(with_card(onnx_model(weights), card))
-        judged += [] if is_cancelled() else [judge(session, annotated[held.index], held, card) for held in fold.held]
+        network = open_written(with_card(onnx_model(weights), card))
+        judged += [] if is_cancelled() else [judge(network, annotated[held.index], held, card) for held in fold.held]
     if judged and not is_cancelled():
         card = calibrate(judged, card)
     weights = run.network(examples, "all frames", 1 - JUDGED if parts else 1.0)

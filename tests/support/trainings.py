@@ -91,7 +91,7 @@ def ends() -> dict[str, object]:
 def exported() -> dict[str, float]:
     """Largest difference between the maps of JAX and those of the ONNX file, with the statistics of the batch."""
     from pyama_dask.methods.onnx_model import ModelCard
-    from pyama_dask.training.calibrate import open_network
+    from pyama_dask.training.calibrate import open_written
     from pyama_dask.training.network import MOMENTUM, Weights, forward, initial_weights
     from pyama_dask.training.onnx_file import onnx_model, with_card
 
@@ -104,7 +104,7 @@ def exported() -> dict[str, float]:
         for layer, values in running.items()
     }
     model = with_card(onnx_model(Weights(weights.learned, of_batch)), ModelCard())
-    found = open_network(model).run(None, {"frame": frames[:, None]})[0]
+    found = np.stack([open_written(model).maps(frame) for frame in frames])
     return {"difference": float(np.abs(found - np.asarray(maps)).max()), "spread": float(np.std(maps))}
 
 

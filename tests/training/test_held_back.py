@@ -5,7 +5,9 @@ import pytest
 from support.touching import touching_cells
 
 from pyama_dask.methods.onnx_model import ModelCard
+from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.augment import Example, random_batch
+from pyama_dask.training.card import first_card
 from pyama_dask.training.held_back import folds
 
 
@@ -17,7 +19,7 @@ def examples(count):
 @pytest.mark.parametrize(("count", "held"), [(2, [1, 1]), (3, [1, 2]), (4, [2, 2]), (5, [1]), (8, [2])])
 def test_no_network_is_judged_on_what_it_learned(count, held):
     given = examples(count)
-    found = folds(given, np.random.default_rng(0))
+    found = folds(given, list(map(str, range(count))), np.random.default_rng(0))
     assert [len(fold.held) for fold in found] == held
     for fold in found:
         kept = [k for k, one in enumerate(given) if any(one is other for other in fold.examples)]
@@ -26,9 +28,24 @@ def test_no_network_is_judged_on_what_it_learned(count, held):
         assert sorted(part.index for fold in found for part in fold.held) == list(range(count))
 
 
+def test_windows_of_a_frame_are_held_back_together():
+    given = examples(4)
+    for fold in folds(given, ["a", "b", "b", "a"], np.random.default_rng(0)):
+        assert [part.index for part in fold.held] in ([0, 3], [1, 2])
+    windows_of_one = folds(given, ["a"] * 4, np.random.default_rng(0))
+    assert sorted(part.index for fold in windows_of_one for part in fold.held) == [0, 1, 2, 3]
+
+
+def test_the_frame_of_a_window_is_known_by_its_name():
+    frame, labels = np.zeros((9, 9), np.float32), np.ones((9, 9), np.int32)
+    for name in ("t/m_fov003_t0090_y0256_x0000.tif", "t/m_fov003_t0090_y0000_x1024.tif"):
+        assert Annotated(name, frame, labels).source == "t/m_fov003_t0090.tif"
+    assert Annotated("t/a.tif", frame, labels).source == "t/a.tif"
+
+
 def test_one_frame_is_halved_along_its_longer_side():
     (one,) = examples(1)
-    first, second = folds([one], np.random.default_rng(0))
+    first, second = folds([one], ["a"], np.random.default_rng(0))
     covered = np.zeros(one.labels.shape, int)
     for fold in (first, second):
         region = fold.held[0].region
@@ -43,7 +60,7 @@ def test_one_frame_is_halved_along_its_longer_side():
 def test_a_frame_with_one_cell_is_not_judged_on_an_empty_half():
     labels = np.zeros((40, 80), np.int32)
     labels[10:20, 70] = 1
-    assert folds([Example(np.zeros((40, 80), np.float32), labels)], np.random.default_rng(0)) == []
+    assert folds([Example(np.zeros((40, 80), np.float32), labels)], ["a"], np.random.default_rng(0)) == []
 
 
 def test_batches_are_those_of_the_seed():
@@ -58,9 +75,6 @@ def test_batches_are_those_of_the_seed():
 
 
 def test_a_card_has_the_zoom_for_cells_of_its_size():
-    from pyama_dask.training.annotated import Annotated
-    from pyama_dask.training.card import first_card
-
     def card(side, size=None):
         labels = np.zeros((400, 400), np.int32)
         labels[:side, :side] = 1

@@ -15,6 +15,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.scores import count, match
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.methods.onnx_model import read_model
+from pyama_dask.methods.unet import open_network, segment_unet
 from pyama_dask.training import packages
 from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.calibrate import calibrate, judge, scores
@@ -47,9 +48,8 @@ def counts(truth, labels):
 @pytest.mark.slow
 def test_a_tiny_model_finds_cells_that_logstd_merges(trained):
     folder, _ = trained
-    card, session = read_model(folder / "tiny.onnx")
     frame, truth = touching_cells(seed=99)
-    labels = judge(session, Annotated("new", frame.astype(np.float32), truth), Held(0), card).labels(card)
+    labels = segment_unet(frame, model=str(folder / "tiny.onnx"))
     assert counts(truth, labels).f1 > 0.85
     assert 0.85 < counts(truth, labels).found_per_true < 1.15
     merged = segment(frame, max_object_size=None)
@@ -107,10 +107,11 @@ def test_ctrl_c_writes_the_best_model_so_far(trained):
 
 @pytest.mark.slow
 def test_thresholds_are_those_that_fit_held_back_parts(trained):
-    card, session = read_model(trained[0] / "tiny.onnx")
+    network = open_network(trained[0] / "tiny.onnx")
+    card = network.card
     frame, truth = touching_cells(seed=42)
     wrong = card.model_copy(update={"depth": 0.9, "touch": 2.0, "smallest": 3000})
-    parts = [judge(session, Annotated("a", frame.astype(np.float32), truth), Held(0), wrong)]
+    parts = [judge(network, Annotated("a", frame.astype(np.float32), truth), Held(0), wrong)]
     fitted = calibrate(parts, wrong)
     assert scores(parts, fitted) == fitted.held_back
     assert fitted.held_back["f1"] > scores(parts, wrong)["f1"] + 0.3
