@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage as ndi
 from support import reference
 
-from bench.kernels import frame_of_200_cells
+from bench.kernels import SEGMENTERS, bright_frame, frame_of_200_cells
 from pyama_dask.kernels import background, crops, display, features, histogram, morphology, segmentation, tracking
 
 
@@ -64,6 +64,12 @@ KERNELS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, An
         lambda f: reference.display_level(f["phase"][None], is_labels=False),
     ),
 }
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_segmenter(benchmark: Any, name: str) -> None:
+    benchmark.group = name
+    benchmark.pedantic(SEGMENTERS[name], args=(bright_frame(),), rounds=9, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("name", KERNELS)
