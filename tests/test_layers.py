@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,18 @@ KERNELS_MAY = {"numpy", "scipy", "numba", "pydantic"}
 """Packages of kernels; pydantic describes and limits the parameters in their signatures."""
 
 
+@cache
 def imports(path):
     """Names of all modules that a file imports, wherever in it, without those for type checkers only."""
-    package = ["pyama_dask", *path.relative_to(ROOT).parent.parts]
+    package, found = ["pyama_dask", *path.relative_to(ROOT).parent.parts], []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{module}.{name.name}" for name in node.names)
+            found += [f"{module}.{name.name}" for name in node.names]
+    return found
 
 
 def part_of(path):
@@ -60,12 +63,17 @@ def part_of(path):
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-ARROWS = {
-    (part_of(path), name.split(".")[1])
-    for path in FILES
-    for name in imports(path)
-    if name.startswith("pyama_dask.") and name.split(".")[1] in RANK
-} - {(part, part) for part in RANK}
+
+
+@pytest.fixture(scope="module")
+def arrows():
+    """Pairs of layers of which the first imports the second."""
+    return {
+        (part_of(path), name.split(".")[1])
+        for path in FILES
+        for name in imports(path)
+        if name.startswith("pyama_dask.") and name.split(".")[1] in RANK
+    } - {(part, part) for part in RANK}
 
 
 def test_every_folder_and_module_is_a_layer_of_the_architecture():
@@ -74,12 +82,12 @@ def test_every_folder_and_module_is_a_layer_of_the_architecture():
     assert len(set(LAYERS)) == len(LAYERS)
 
 
-def test_arrows_are_found_within_functions_too():
-    assert {("cli", "runs"), ("runs", "plan")} <= ARROWS
+def test_arrows_are_found_within_functions_too(arrows):
+    assert {("cli", "runs"), ("runs", "plan")} <= arrows
 
 
-def test_imports_do_not_go_up():
-    assert not {(above, below) for above, below in ARROWS if above in RANK and RANK[below] > RANK[above]}
+def test_imports_do_not_go_up(arrows):
+    assert not {(above, below) for above, below in arrows if above in RANK and RANK[below] > RANK[above]}
 
 
 def test_no_two_modules_of_the_package_import_each_other():
@@ -100,11 +108,11 @@ def _modules(path):
                     yield str(file)
 
 
-@pytest.mark.parametrize("package", sorted(PLACES))
-def test_third_party_packages_stay_in_their_place(package):
-    users = {part_of(path) for path in FILES if package in {name.split(".")[0] for name in imports(path)}}
-    assert users <= PLACES[package]
-    assert users, "the table is out of date"
+def test_third_party_packages_stay_in_their_place():
+    for package, places in PLACES.items():
+        users = {part_of(path) for path in FILES if package in {name.split(".")[0] for name in imports(path)}}
+        assert users <= places, package
+        assert users, f"the table is out of date: {package}"
 
 
 @pytest.mark.parametrize("folder", ["kernels", "fitting"])

@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from distributed import get_worker
@@ -92,10 +93,10 @@ class Retirement(WorkerPlugin):
         await log_exit(worker, {"worker": worker.address, "name": str(worker.name), "why": why, **more})
 
 
-def time_left() -> float | None:
+def time_left(clock: Callable[[], float] = time.time) -> float | None:
     """Seconds until the job of this worker ends; None without a walltime."""
     ends = os.environ.get(JOB_ENDS)
-    return float(ends) - time.time() if ends else None
+    return float(ends) - clock() if ends else None
 
 
 def check_time(task: Task) -> None:

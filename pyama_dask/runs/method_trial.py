@@ -40,6 +40,9 @@ PITCH = 64
 Tried = Callable[[Chosen, "Made", str], "Made"]
 """Run of a method on synthetic data, which returns the data for the next method."""
 
+Known = dict[str, tuple[str, "Made"]]
+"""Warnings of trials and the data that they gave, by digests of what was tried."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -85,7 +88,7 @@ class Made:
         return [Intensities(mean * self.radius, mean, 2 * mean, mean), Intensities(*[mean[:0]] * 4)]
 
 
-def try_methods(config: Config, metadata: Metadata) -> list[str]:
+def try_methods(config: Config, metadata: Metadata, known: Known | None = None) -> list[str]:
     """Run each method of other people on made data, and check what it gives as a run would.
 
     That a method fails on made data does not prove that it is wrong, unless it would fail on all data: a name or a
@@ -98,6 +101,8 @@ def try_methods(config: Config, metadata: Metadata) -> list[str]:
         Resolved config.
     metadata
         Of the movie.
+    known
+        Results of earlier trials, which are not repeated; by default those of this process.
 
     Returns
     -------
@@ -121,7 +126,7 @@ def try_methods(config: Config, metadata: Metadata) -> list[str]:
             except ConfigError as error:
                 raise ConfigError(f"{trial.key}: {trial.kind} {trial.name!r}: {error}") from error
             continue
-        warning, made = trial.once(made)
+        warning, made = trial.once(made, _TRIED if known is None else known)
         found += [warning] if warning else []
     return list(dict.fromkeys(found))
 
@@ -137,13 +142,13 @@ class Trial:
     parameters: Mapping[str, Any]
     run: Tried
 
-    def once(self, made: Made) -> tuple[str, Made]:
-        """Warning, None if all is well, and the data for the next method; each method is tried once per process."""
+    def once(self, made: Made, known: Known) -> tuple[str, Made]:
+        """Warning, '' if all is well, and the data for the next method; what is known is not tried again."""
         given = str(made.frame.dtype), made.frame.shape, hashlib.blake2b(made.frame.tobytes()).hexdigest()
-        known = digest(self.key, method_identity(self.kind, self.name), self.parameters, given)
-        if known not in _TRIED:
-            _TRIED[known] = self._result(made)
-        return _TRIED[known]
+        key = digest(self.key, method_identity(self.kind, self.name), self.parameters, given)
+        if key not in known:
+            known[key] = self._result(made)
+        return known[key]
 
     def _result(self, made: Made) -> tuple[str, Made]:
         where = f"{self.key}, tried on made data"
@@ -180,7 +185,7 @@ def exit_raises() -> Iterator[None]:
         os._exit = leave
 
 
-_TRIED: dict[str, tuple[str, Made]] = {}
+_TRIED: Known = {}
 """Results of trials in this process."""
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import time
 
 import numpy as np
 import pandas as pd
@@ -291,12 +290,8 @@ class TestInspectTraces:
         with pytest.raises(OutputError, match=r"file: File exists\. Fix: "):
             pyama_dask.inspect_traces(output, tmp_path / "file" / "quality.csv")
 
-    def test_a_hundred_cells_a_frame_take_no_time(self):
-        traces = table(0, 100, 180)
-        started = time.perf_counter()
-        found = cell_quality(traces, (2048, 2048), Thresholds())
-        assert len(found) == 100
-        assert time.perf_counter() - started < 2  # some hundredths of a second
+    def test_a_hundred_cells_a_frame(self):
+        assert len(cell_quality(table(0, 100, 180), (2048, 2048), Thresholds())) == 100
 
 
 class TestCommandLine:

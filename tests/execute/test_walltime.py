@@ -123,8 +123,8 @@ def test_the_remedy_names_what_can_be_changed(task):
 
 def test_time_left(monkeypatch):
     assert time_left() is None
-    monkeypatch.setenv(JOB_ENDS, str(time.time() + 100))
-    assert 99 < time_left() <= 100
+    monkeypatch.setenv(JOB_ENDS, "1100.5")
+    assert time_left(clock=lambda: 1000.0) == 100.5
 
 
 def linger(path, until):

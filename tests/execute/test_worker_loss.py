@@ -1,6 +1,7 @@
 """Why workers died: told apart by real losses on a real cluster."""
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -90,10 +91,8 @@ def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client
 
 
 def test_of_a_worker_that_nobody_knows_nothing_is_said(workers):
-    before = time.monotonic()
-    assert why_of(workers, "tcp://127.0.0.1:1") is None
-    assert why_of(workers, "tcp://127.0.0.1:1", time.monotonic() + 60) is None  # asked in vain before
-    assert time.monotonic() - before < 5
+    assert why_of(workers, "tcp://127.0.0.1:1", 0.0) is None
+    assert why_of(workers, "tcp://127.0.0.1:1", math.inf) is None  # asked in vain before, it is not waited for again
 
 
 def test_it_is_known_of_workers_of_others_and_of_such_as_come_later(tmp_path):

@@ -50,8 +50,8 @@ def run_yaml(tmp_path, small_czi):
     """Gives the config of a run whose segmenter sleeps for a minute, once it has made the file ``asleep``."""
     (tmp_path / "sleeper.py").write_text(sleeper(tmp_path))
 
-    def write(kind):
-        where = {"kind": kind, "dashboard": "127.0.0.1:0"} | ({"workers": 2} if kind == "local" else {})
+    def write(kind, workers=2):
+        where = {"kind": kind, "dashboard": "127.0.0.1:0"} | ({"workers": workers} if kind == "local" else {})
         changes = {
             "params.segmentation_method": f"{tmp_path}/sleeper.py:asleep",
             "params.segmentation_params": {},
@@ -63,10 +63,10 @@ def run_yaml(tmp_path, small_czi):
 
 
 @contextmanager
-def asleep(run_yaml, tmp_path, kind, **options):
+def asleep(run_yaml, tmp_path, *kind, **options):
     """Start a run, and wait until a task of it sleeps; the program, and the processes that it has started."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    with started(*PROGRAM, run_yaml(kind), **given) as program:
+    with started(*PROGRAM, run_yaml(*kind), **given) as program:
         wait_until((tmp_path / "asleep").exists, 60)
         yield program, psutil.Process(program.pid).children(recursive=True)
 
@@ -99,7 +99,7 @@ def test_a_task_that_does_not_end_is_not_waited_for(tmp_path, small_czi, run_yam
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serial", "local"])
 def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
-    with asleep(run_yaml, tmp_path, kind) as (program, family):
+    with asleep(run_yaml, tmp_path, kind, 1) as (program, family):
         for _ in range(2):
             program.send_signal(signal.SIGINT)
             time.sleep(0.3)  # two signals of a kind that wait together are one

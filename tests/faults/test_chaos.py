@@ -27,8 +27,12 @@ def under(case, folder, of):
 
 
 def test_two_workers_killed_at_random_moments(tmp_path):
-    of = ("driver", "worker", "group", "interrupt then kill")
+    of = ("driver", "worker", "group")
     under("czi", tmp_path, [kills.Kill(kind, at_once=kind == "driver") for kind in of])
+
+
+def test_a_serial_run_killed_while_it_ends_itself(tmp_path):
+    under("serial", tmp_path, [kills.Kill("interrupt then kill")])
 
 
 def test_chosen_moments_of_a_serial_run(tmp_path):

@@ -39,11 +39,13 @@ def fork_workers():
 
 def worker_processes():
     """Processes of all workers that were started by this process and are alive."""
-    me = psutil.Process()
-    children = {child: child.cmdline() for child in me.children(recursive=True) if child.is_running()}
-    forked = {child for child, words in children.items() if "multiprocessing.forkserver" in " ".join(words)}
-    spawned = {child for child, words in children.items() if "--multiprocessing-fork" in words}
-    return spawned | {child for child in forked if child.ppid() != me.pid}
+    me, found = psutil.Process(), set()
+    for child in me.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            words, forked = child.cmdline(), child.ppid() != me.pid
+            if "--multiprocessing-fork" in words or (forked and "multiprocessing.forkserver" in " ".join(words)):
+                found.add(child)
+    return found
 
 
 def use_default_signals():
