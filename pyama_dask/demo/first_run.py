@@ -12,7 +12,11 @@ import numpy as np
 from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
+from pyama_dask.kernels.bright import segment_bright
+from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.kernels.flatten import flatten
+from pyama_dask.kernels.resize import zoom
 from pyama_dask.runs.driver import run
 
 
@@ -46,10 +50,24 @@ def first_run(dtype: str) -> None:
                 raise RuntimeError(f"the run on the synthetic movie failed: {report}")
 
 
+def dense_methods(dtype: str) -> None:
+    """Call the kernels of the segmenters for dense cells, of which a run uses one at most."""
+    frame = (np.indices((64, 64)).sum(0) % 23).astype(dtype)
+    segment_bright(frame)
+    segment_bright(frame, invert=True)
+    for factor in (0.5, 1.0, 1.5):
+        flatten(zoom(frame, factor))
+    maps = np.stack([flatten(frame[:32, :32])] * 3)
+    decode(maps, frame.shape, depth=0.2, touch=0.3, smallest=9)
+    decode_mask(maps[0], frame.shape, depth=0.2, smallest=9)
+    without_gaps(np.full((2, 2), 2, np.uint16))
+
+
 def main(types: Sequence[str]) -> None:
     """Compile the kernels for each pixel type."""
     for dtype in types:
         first_run(dtype)
+        dense_methods(dtype)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,24 @@ def _outlined(
     out = np.empty(shape, np.uint16)
     at = between(inside.shape, shape, (1 / factor, 1 / factor))
     _cut(labels, np.ascontiguousarray(inside), at, out)
-    return out
+    return without_gaps(out)
+
+
+def without_gaps(labels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Number labels 1..N in their order, if some numbers up to the highest do not occur.
+
+    Parameters
+    ----------
+    labels
+        (H, W) labels; they may be changed in place.
+    """
+    seen = np.zeros(np.iinfo(np.uint16).max + 1, np.bool_)
+    _mark(labels, seen)
+    seen[0] = False
+    numbers = np.where(seen, np.cumsum(seen), 0).astype(np.uint16)
+    if numbers.max(initial=0) < np.flatnonzero(seen).max(initial=0):
+        _replace(labels, numbers)
+    return labels
 
 
 @compiled
@@ -145,3 +162,17 @@ def _cut(labels: Any, inside: Any, at: Any, out: Any) -> None:
         row = labels[y // DECODED]
         for x in range(logit.size):
             out[y, x] = row[x // DECODED] if logit[x] > 0 else 0
+
+
+@compiled
+def _mark(labels: Any, seen: Any) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            seen[labels[y, x]] = True
+
+
+@compiled
+def _replace(labels: Any, numbers: Any) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            labels[y, x] = numbers[labels[y, x]]

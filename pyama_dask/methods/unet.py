@@ -19,7 +19,7 @@ from pydantic import Field
 
 from pyama_dask.config.units import Length, Whole, exception_text
 from pyama_dask.errors import ConfigError
-from pyama_dask.kernels.cell_maps import decode, decode_mask
+from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.resize import zoom as resized
@@ -117,7 +117,7 @@ def segment_unet(
     else:
         touch = card.touch if touch is None else touch
         labels = decode(maps, flat.shape, depth=depth, touch=touch, smallest=smallest)
-    return nearest(labels, frame.shape)
+    return without_gaps(nearest(labels, frame.shape)) if labels.shape != frame.shape else labels
 
 
 def scale(

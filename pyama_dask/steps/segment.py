@@ -122,6 +122,7 @@ def without_gaps(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.
         if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
             given = f"{np.count_nonzero(values)} labels of {values[0]} to {values[-1]}"
             raise segmenter.wrong(where, given, "0 for background and at most 65535 objects")
-        labels = np.where(labels == 0, 0, places.reshape(labels.shape) + (values[0] != 0))
+        numbered = places.reshape(labels.shape) + (values[0] != 0)
+        labels = np.where(labels == 0, 0, numbered).astype(np.uint16)
         found = boxes(labels)
     return labels, found

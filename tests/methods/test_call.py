@@ -47,6 +47,10 @@ def fractions(frame):
     return frame / 2
 
 
+def with_probabilities(frame):
+    return frame, np.full(frame.shape, 0.5, np.float32)
+
+
 def ids(per_frame, *, first: int = 1):
     return [first + np.arange(len(boxes)) for boxes in per_frame]
 
@@ -155,6 +159,17 @@ class TestSegmentation:
 
     def test_what_is_right_is_taken(self, chosen):
         labels, found = segmented([chosen("preprocessor", "same")], chosen("segmenter", "same"), LABELS, "here")
+        assert np.array_equal(labels, LABELS)
+        assert np.array_equal(found, FOUND[0])
+
+    def test_probabilities_beside_labels_are_not_used(self, chosen):
+        labels, found = segmented([], chosen("segmenter", "with_probabilities"), LABELS, "here")
+        assert np.array_equal(labels, LABELS)
+        assert np.array_equal(found, FOUND[0])
+
+    def test_gaps_are_closed(self, chosen):
+        labels, found = segmented([], chosen("segmenter", "same"), LABELS.astype(np.int64) * 1000, "here")
+        assert labels.dtype == np.uint16
         assert np.array_equal(labels, LABELS)
         assert np.array_equal(found, FOUND[0])
 

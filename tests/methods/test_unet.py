@@ -59,12 +59,14 @@ def test_models_with_one_map_of_the_foreground(tmp_path, movie, output_scale, pr
     assert seg([match(movie[1][0], labels)]) > 0.45
 
 
+@pytest.mark.parametrize("zoom", [0.6, 1.0, 2.0])
 @pytest.mark.parametrize("shape", frames.SHAPES)
-def test_any_frame(model, shape):
+def test_any_frame_gives_labels_without_gaps(model, shape, zoom):
     for maker in frames.MAKERS.values():
         for dtype in frames.DTYPES:
-            labels = segment_unet(maker(shape, dtype, 1), model=model)
+            labels = segment_unet(maker(shape, dtype, 1), model=model, zoom=zoom)
             assert (labels.shape, labels.dtype) == (shape, np.uint16)
+            assert np.bincount(labels.ravel())[1:].all()
 
 
 def test_settings_replace_those_of_the_card(model, movie):

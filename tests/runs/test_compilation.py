@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from support.movies import config
+from support.onnx_models import write_model
 
 import pyama_dask
 from pyama_dask.runs import compilation, driver
@@ -24,7 +25,8 @@ def compiled():
 main(["uint16"])
 before = compiled()
 assert len(before) > 20, before
-assert pyama_dask.run({config!r}).exit_status == 0
+for config in {configs!r}:
+    assert pyama_dask.run(config).exit_status == 0
 assert compiled() - before == set(), compiled() - before
 """
 
@@ -99,6 +101,9 @@ def test_a_run_with_workers_reports_it(tmp_path, small_czi, monkeypatch):
 
 @pytest.mark.slow
 def test_all_that_a_run_needs_is_compiled(tmp_path, small_czi):
-    code = SIGNATURES.format(config=config(small_czi, tmp_path / "out"))
+    model = str(write_model(tmp_path / "model.onnx"))
+    methods = {"logstd": {}, "bright": {"noise": 3.0}, "unet": {"model": model, "zoom": 1.5}}
+    changes = ({"params.segmentation_method": name, "params.segmentation_params": of} for name, of in methods.items())
+    code = SIGNATURES.format(configs=[config(small_czi, tmp_path / f"out{k}", of) for k, of in enumerate(changes)])
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 0, ended.stderr
