@@ -122,13 +122,18 @@ def annotate(
     from rich.console import Console
 
     from pyama_dask.cli.text import many
+    from pyama_dask.plan.resolve import resolve
     from pyama_dask.readers import read_metadata
     from pyama_dask.runs.annotate import annotate as cut
+    from pyama_dask.runs.annotate import check_windows
 
     metadata = read_metadata(movie)
     options = {"fovs": fovs, "frames": frames, "segmentation_method": method, "segmentation_params": _keys_of(params)}
     with _naming_options(), Console(stderr=True).status("Finding cells for a first guess"):
         chosen = _to_annotate(metadata, config, channel, {key: of for key, of in options.items() if of is not None})
+        check_windows(resolve(chosen, metadata), metadata, to, windows, size, add=add)
+        if config is None and method is None and params is None:
+            chosen = _with_method(resolve(chosen, metadata), metadata)
         report = cut(chosen, metadata, to, windows=windows, size=size, add=add)
     new = [window for window in report.windows if window.is_new]
     kept = len(report.windows) - len(new)
@@ -163,9 +168,20 @@ def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, par
             f"{metadata.path}: no channel looks like phase contrast. Fix: name the channel of the cells with "
             "--channel; 'pyama-dask inspect' lists the channels"
         )
+    pc = {"channel": guessed["channel"]}
     z = {"z": "max"} if metadata.z_planes > 1 else {}
-    document = {"input": metadata.path, "output": f"{metadata.path.stem}_results", "params": z | dict(params)}
-    return parse_config(document | {"channels": {"pc": {"channel": guessed["channel"]}}}, source="")
+    document = {"input": metadata.path, "output": f"{metadata.path.stem}_results", "channels": {"pc": pc}}
+    return parse_config(document | {"params": z | dict(params)}, source="")
+
+
+def _with_method(config: Config, metadata: Metadata) -> Config:
+    """Config with the segmentation method that suits the movie."""
+    from pyama_dask.runs.first_look import first_look
+    from pyama_dask.runs.one_frame import phase_channel
+
+    found = first_look(metadata, phase_channel(config), config.params.z)
+    params = config.params.model_copy(update=found.params if found else {})
+    return config.model_copy(update={"params": params})
 
 
 def _keys_of(params: str | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,8 @@ from pyama_dask.files.streams import unfailing
 
 if TYPE_CHECKING:
     from pyama_dask.config.models import Config
+    from pyama_dask.readers import Metadata
+    from pyama_dask.runs.first_look import FirstLook
     from pyama_dask.runs.status import RunReport
     from pyama_dask.runs.timings import Prediction
 
@@ -52,25 +54,33 @@ def init(
     to: Annotated[Path, typer.Option("-o", "--output", help="config to write")] = Path("run.yaml"),
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing config")] = False,
     cluster: Annotated[str, typer.Option(help="kind of cluster, such as slurm")] = "local",
+    look: Annotated[
+        bool, typer.Option("--look/--no-look", help="try the segmentation methods on three frames of the movie")
+    ] = True,
 ) -> None:
-    """Write a config with every default, and channels guessed from the movie."""
+    """Write a config with every default, channels guessed from the movie, and the method that suits its cells."""
     from pyama_dask.errors import ConfigError
     from pyama_dask.files.atomic import longest_name, shortened, write_bytes
     from pyama_dask.readers import read_metadata
-    from pyama_dask.runs.template import config_template, notes_on_channels
+    from pyama_dask.runs.first_look import describe as describe_look
+    from pyama_dask.runs.template import cluster_keys, config_template, notes_on_channels
 
     metadata = read_metadata(movie)
     folder, ending = to.absolute().parent.resolve(), "_results"
     output = f"{shortened(movie.stem, longest_name(folder) - len(ending))}{ending}"
-    text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster)
     if to.exists() and not force:
         raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
+    cluster_keys(cluster)  # a wrong name is refused before the look, which takes longer
+    found = _look(metadata) if look else None
+    text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster, found)
     try:
         write_bytes(to, text.encode())
     except OSError as error:
         raise ConfigError(f"{to}: cannot be written: {error.strerror}. Fix: choose another place with -o") from error
     for note in notes_on_channels(metadata):
         say(note)
+    for line in describe_look(found) if found else ():
+        say(line)
     say(f"The output will be {folder / output}")
     say(f"{to}: written. Check its channels, then run 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
 
@@ -90,15 +100,20 @@ def plan(
     cluster: ClusterKind = None,
     changes: Set = None,
 ) -> None:
-    """Show what a run would do and need; writes nothing, except with --calibrate."""
+    """Show what a run would do and need, and look at a frame; writes nothing, except with --calibrate."""
+    from rich.console import Console
+
     from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network, script_of
+    from pyama_dask.runs.frame_check import check_frame
     from pyama_dask.runs.planning import plan_run, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
-    made, _ = plan_run(loaded, extend=extend, into=into)
+    made, metadata = plan_run(loaded, extend=extend, into=into)
+    with Console(stderr=True).status("Looking at a frame"):
+        made = replace(made, warnings=(*made.warnings, *check_frame(made.job.config, metadata)))
     left, script = what_is_left(made), script_of(made.job.config.cluster)
     if as_json:
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
@@ -235,7 +250,7 @@ def _load(
     from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
-    from pyama_dask.runs.template import descriptions
+    from pyama_dask.runs.template import known_keys
 
     overrides = parsed(changes)
     given = {
@@ -248,9 +263,27 @@ def _load(
         given = {key: value for key, value in given.items() if value is not None}
         return load_config(path, overrides | given, shared_parameters())
     except ConfigError as error:
-        known = descriptions()
+        known = known_keys()
         hints = [did_you_mean(key, known) for key in overrides if key not in known]
         raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
+
+
+def _look(metadata: Metadata) -> FirstLook | None:
+    """Try the methods on some frames of a movie, if it has a channel in which cells could be found."""
+    from rich.console import Console
+
+    from pyama_dask.runs.first_look import first_look
+    from pyama_dask.runs.template import fitting_params, guess_channels
+
+    pc = guess_channels(metadata)["pc"]
+    if pc is None:
+        return None
+    say("Trying the segmentation methods on three frames; --no-look skips this", sys.stderr)
+    with Console(stderr=True).status("") as status:
+        found = first_look(metadata, pc["channel"], fitting_params(metadata).get("z"), status.update)
+    if found is None:
+        say("No method finds cells in the middle of the movie; the config has the default one")
+    return found
 
 
 def _calibrate(config: Config, jobs: int | None, into: bool) -> Prediction:

@@ -60,11 +60,13 @@ class Params(Model):
         (),
         description="functions applied to a phase frame before segmentation: module:function or file.py:function",
     )
-    segmentation_method: str = Field("logstd", description="logstd, or module:function or file.py:function")
+    segmentation_method: str = Field(
+        "logstd", description="logstd, bright, unet, cellpose, or module:function or file.py:function"
+    )
     segmentation_params: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the segmentation method"
     )
-    tracking_method: str = Field("iou", description="iou, or module:function or file.py:function")
+    tracking_method: str = Field("iou", description="iou, lap, btrack, or module:function or file.py:function")
     tracking_params: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the tracking method, and which cells are kept"
     )

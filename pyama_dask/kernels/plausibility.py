@@ -12,12 +12,14 @@ import numpy.typing as npt
 from pyama_dask.kernels.scores import Match, match, seg
 
 Labels = npt.NDArray[np.integer]
-EVEN = 2.0
+EVEN = 1.8
 """Unevenness up to which objects count as alike; merged cells beside debris reach 3 to 600."""
 LARGEST = 0.3
 """Fraction of a frame up to which one object is not suspicious."""
 PART_OF_TEXTURE = 0.3
 """Fraction of the textured area that plausible objects cover: texture reaches beyond the outlines of cells."""
+TIMES_TEXTURE, BESIDES = 3.0, 0.02
+"""Area that plausible objects cover at most, relative to the textured area, and as a fraction of the frame besides."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def plausibility(seen: Seen, textured: float) -> float:
     if not seen.count:
         return 0.0
     even = min(1.0, EVEN / seen.unevenness)
-    small = min(1.0, LARGEST / seen.largest)
+    small = min(1.0, LARGEST / seen.largest) ** 2
     complete = min(1.0, seen.covered / (PART_OF_TEXTURE * textured)) if textured else 1.0
-    return (1.0 if np.isnan(seen.agreement) else seen.agreement) * even * small * complete
+    bounded = min(1.0, (TIMES_TEXTURE * textured + BESIDES) / seen.covered)
+    return (1.0 if np.isnan(seen.agreement) else seen.agreement) * even * small * complete * bounded

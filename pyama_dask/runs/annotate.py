@@ -83,9 +83,8 @@ def annotate(
     """
     resolved = resolve(config, metadata)
     channel = phase_channel(resolved)
+    windows, size = check_windows(resolved, metadata, folder, windows, size, add=add)
     fovs, frames = parse_selection(resolved.params.fovs), parse_selection(resolved.params.frames)
-    windows, size = _fitting([metadata.fovs[fov].shape for fov in fovs], windows, size)
-    _check_free(folder, add)
     segmenter = FrameSegmenter(resolved)
     cut, noticed = list[Window](), dict[str, list[str]]()
     with writable(folder), phase_frames(metadata.path, channel, resolved.params.z) as movie:
@@ -100,6 +99,15 @@ def annotate(
             cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
     warned = tuple(f"{'; '.join(at)}: {said}" for said, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
+
+
+def check_windows(
+    resolved: Config, metadata: Metadata, folder: Path, windows: int | None, size: int | None, *, add: bool
+) -> tuple[int, int]:
+    """Number and size of the windows of a frame; raises as `annotate` if they do not fit, or the folder is in use."""
+    fovs = parse_selection(resolved.params.fovs)
+    _check_free(folder, add)
+    return _fitting([metadata.fovs[fov].shape for fov in fovs], windows, size)
 
 
 def _cut(

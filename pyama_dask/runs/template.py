@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ from pyama_dask.config.cluster import QUEUES, Cluster
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.method_parameters import method_parameters, parameter_model
 from pyama_dask.config.models import Config, Params, Storage
+from pyama_dask.config.units import as_ranges
 from pyama_dask.config.yaml_text import dump_yaml
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.readers import Metadata
+from pyama_dask.runs.first_look import FirstLook, found_words
 
-METHOD_PARAMETERS: Mapping[str, tuple[Callable[..., Any], ...]] = {
-    "segmentation_params": (BUILT_IN["segmenter"]["logstd"],),
-    "tracking_params": (BUILT_IN["tracker"]["iou"], keep_cells),
-    "background_params": (background,),
-}
-"""Functions whose keyword-only arguments are the keys of a part of ``params``, with the default methods."""
+SEGMENTER, TRACKER = (str(Params.model_fields[f"{kind}_method"].default) for kind in ("segmentation", "tracking"))
+"""Default methods."""
+TRACKER_OF_DENSE_CELLS = "lap"
+"""Tracker that goes with segmenters of cells that touch."""
 _ALWAYS = {"kind", "memory", "batch_size", "retries", "lost_workers", "alarm"}
 _ALLOCATED = {"dashboard", "interface", "local_directory", "tls"}
 _QUEUED = {
@@ -61,8 +62,10 @@ def cluster_keys(kind: str) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key in _USED[kind]}
 
 
-def config_template(metadata: Metadata, movie: Path, output: Path, cluster: str = "local") -> str:
-    """Write a config with every default.
+def config_template(
+    metadata: Metadata, movie: Path, output: Path, cluster: str = "local", found: FirstLook | None = None
+) -> str:
+    """Write a config with every default, and the methods that suit the movie.
 
     Parameters
     ----------
@@ -72,15 +75,23 @@ def config_template(metadata: Metadata, movie: Path, output: Path, cluster: str 
         Paths to put in.
     cluster
         ``cluster.kind``; only keys that it uses are written.
+    found
+        Methods that were tried on the movie; None for the default ones.
 
     Returns
     -------
     YAML text.
     """
-    params = default_params()
+    chosen = _chosen_methods(found)
+    params = default_params(**chosen)
+    if found:
+        params["segmentation_params"] |= found.chosen.candidate.params
     if metadata.interval_min is not None:
         params["frame_interval"] = metadata.interval_min
-    for dotted, value in fitting_params(metadata).items():
+    fitting = fitting_params(metadata)
+    if found and found.is_dense:
+        fitting["tracking_params.border_margin"] = 0
+    for dotted, value in fitting.items():
         group, _, name = dotted.rpartition(".")
         (params[group] if group else params)[name] = value
     document = {
@@ -91,23 +102,67 @@ def config_template(metadata: Metadata, movie: Path, output: Path, cluster: str 
         "storage": Storage().model_dump(mode="json"),
         "cluster": cluster_keys(cluster),
     }
-    return "\n".join(_lines(document, descriptions())) + "\n"
+    lines = list(_lines(document, descriptions(**chosen)))
+    if found and found.others:
+        place = next(k for k, line in enumerate(lines) if line.startswith("  tracking_method:"))
+        lines[place:place] = _other_methods(found)
+    return "\n".join(lines) + "\n"
 
 
-def default_params() -> dict[str, Any]:
-    """Every parameter of the built-in methods with its default."""
-    return Params().model_dump(mode="json") | {
-        key: method_parameters(f"params.{key}", {}, *functions) for key, functions in METHOD_PARAMETERS.items()
+def _chosen_methods(found: FirstLook | None) -> dict[str, str]:
+    """Segmenter and tracker that suit a movie, for `default_params`; empty for the default ones."""
+    if found is None:
+        return {}
+    return {"segmenter": found.chosen.candidate.method} | (
+        {"tracker": TRACKER_OF_DENSE_CELLS} if found.is_dense else {}
+    )
+
+
+def _other_methods(found: FirstLook) -> Iterator[str]:
+    """Comments with the methods that suit a movie less well."""
+    yield f"  # On FOV {found.fov}, frames {as_ranges(found.frames)}, {found_words(found.chosen)}."
+    yield "  # Other methods; to take one, put its two keys in the place of those above:"
+    for other in found.others:
+        yield f"  #   {found_words(other)}"
+        yield f"  #   segmentation_method: {other.candidate.method}"
+        yield f"  #   segmentation_params: {_inline(dict(other.candidate.params))}"
+
+
+def default_params(segmenter: str = SEGMENTER, tracker: str = TRACKER) -> dict[str, Any]:
+    """Every parameter with its default, including those of a built-in segmenter and tracker."""
+    named = {"segmentation_method": segmenter, "tracking_method": tracker}
+    return (
+        Params().model_dump(mode="json")
+        | named
+        | {
+            key: method_parameters(f"params.{key}", {}, *functions)
+            for key, functions in _functions(segmenter, tracker).items()
+        }
+    )
+
+
+def _functions(segmenter: str, tracker: str) -> Mapping[str, tuple[Callable[..., Any], ...]]:
+    """Functions whose keyword-only arguments are the keys of a part of ``params``."""
+    return {
+        "segmentation_params": (BUILT_IN["segmenter"][segmenter],),
+        "tracking_params": (BUILT_IN["tracker"][tracker], keep_cells),
+        "background_params": (background,),
     }
 
 
-def descriptions() -> dict[str, str]:
+def descriptions(segmenter: str = SEGMENTER, tracker: str = TRACKER) -> dict[str, str]:
     """Descriptions of all keys of the config, one line each, by dotted key."""
     found = dict(_described(Config, ""))
-    for key, functions in METHOD_PARAMETERS.items():
+    for key, functions in _functions(segmenter, tracker).items():
         for function in functions:
             found |= _described(parameter_model(function), f"params.{key}.")
     return found
+
+
+def known_keys() -> list[str]:
+    """Dotted keys of the config, including the parameters of all built-in methods."""
+    methods = product(BUILT_IN["segmenter"], BUILT_IN["tracker"])
+    return sorted(set().union(*(descriptions(*named) for named in methods)))
 
 
 def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from pyama_dask.config.units import as_ranges
 
 JUMP, LEAST_JUMP = 0.5, 8
 """Change of the number of objects between frames, as a fraction and in objects, above which a jump is reported."""
-FEW_KEPT, LEAST_OBJECTS = 0.2, 5
+FEW_KEPT, LEAST_OBJECTS = 0.2, 10
 """Kept cells per object of a frame below which they are few, from this number of objects per frame."""
 
 

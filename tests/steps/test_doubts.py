@@ -52,7 +52,8 @@ def test_few_of_many_tracks():
     )
     assert doubt_about_kept(2, 90, [30]).startswith("only 2 of 90 tracks were kept")
     assert doubt_about_kept(1, 2, [2, 1, 2]) == ""
-    assert doubt_about_kept(0, 80, [8]) == ""  # another warning says why
+    assert doubt_about_kept(1, 6, [6, 6]) == ""
+    assert doubt_about_kept(0, 80, [18]) == ""  # another warning says why
     assert doubt_about_kept(0, 0, []) == ""
 
 

@@ -1,0 +1,52 @@
+"""Check of a planned run on one frame: what the segmentation finds in it, and what looks wrong."""
+
+from __future__ import annotations
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.units import parse_selection
+from pyama_dask.errors import AlgorithmError, MissingFrameError
+from pyama_dask.kernels.plausibility import LARGEST, look
+from pyama_dask.methods.registry import is_plugin
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.one_frame import FrameSegmenter, phase_frames
+
+
+def check_frame(config: Config, metadata: Metadata) -> list[str]:
+    """Segment the middle frame of the first FOV with the methods of this package.
+
+    Methods of other packages and files are not run, because they may take long.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    metadata
+        Of the movie.
+
+    Returns
+    -------
+    Warnings.
+    """
+    params, pc = config.params, config.channels.pc
+    methods = [("segmenter", params.segmentation_method), *(("preprocessor", name) for name in params.preprocess)]
+    if pc is None or params.copy_only or any(is_plugin(*method) for method in methods):
+        return []
+    fov, frames = parse_selection(params.fovs)[0], parse_selection(params.frames)
+    frame = frames[len(frames) // 2]
+    where = f"FOV {fov}, frame {frame}"
+    try:
+        with phase_frames(metadata.path, int(pc.channel), params.z) as movie:
+            labels, said = FrameSegmenter(config).find(movie.read(fov, frame), where)
+    except MissingFrameError:  # the plan names missing frames
+        return []
+    except AlgorithmError as error:
+        return [str(error)]
+    seen = look([labels])
+    if not seen.count and not said:
+        said = ["no object is found. Fix: if there are cells, change segmentation_params or segmentation_method"]
+    if seen.largest > LARGEST:
+        said.append(
+            f"one object covers {seen.largest:.0%} of the frame; cells may have merged. Fix: change "
+            "segmentation_params, or let 'pyama-dask init' choose a method"
+        )
+    return [f"{where}: {one}" for one in said]
