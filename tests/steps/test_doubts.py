@@ -47,11 +47,9 @@ def test_a_frame_out_of_focus():
 
 
 def test_few_of_many_tracks():
-    assert doubt_about_kept(1, 80, [8, 7, 9]).startswith(
-        "only 1 of 80 tracks was kept, but frames have about 8 objects"
-    )
+    said = doubt_about_kept(1, 80, [18, 17, 19])
+    assert said.startswith("only 1 of 80 tracks was kept, but frames have about 18 objects")
     assert doubt_about_kept(2, 90, [30]).startswith("only 2 of 90 tracks were kept")
-    assert doubt_about_kept(1, 2, [2, 1, 2]) == ""
     assert doubt_about_kept(1, 6, [6, 6]) == ""
     assert doubt_about_kept(0, 80, [18]) == ""  # another warning says why
     assert doubt_about_kept(0, 0, []) == ""
