@@ -30,6 +30,7 @@ from pyama_dask.analysis.fit_tables import (
     write_fitted,
 )  # fmt: skip
 from pyama_dask.analysis.tables import read_analysis_csv
+from pyama_dask.analysis.trace_sources import without_filled
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import CancelledError, ConfigError, TableError
 from pyama_dask.execute.batch_map import BatchMap
@@ -85,6 +86,7 @@ def fit_traces(
     client: Client | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
+    filled: bool = True,
     force: bool = False,
 ) -> FitReport:
     """Fit a model to every cell of tables of traces.
@@ -108,6 +110,8 @@ def fit_traces(
         the number of fitted cells.
     cancel
         Set it to stop early; tables fitted until then are written.
+    filled
+        False to leave out values of frames in which the tracker has filled a gap, where a table marks them.
     force
         True to overwrite files that no fit has written, or that were changed since.
 
@@ -132,7 +136,7 @@ def fit_traces(
     for path in sources.values():
         check_names(path.parent, [path.name])
         check_free(path.parent, [path.name], force=force)
-    tables = {path: _read(path, config) for path in sources}
+    tables = {path: _read(path, config, filled) for path in sources}
     warnings = [f"{path}: holds fits and is left out" for path in map(Path, files) if is_fitted(path)]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
@@ -154,9 +158,11 @@ def _place(path: Path, model: Model, directory: str | Path | None) -> Path:
     return (path.parent if directory is None else Path(directory)) / fitted_name(path.stem, model.name)
 
 
-def _read(path: Path, config: FitConfig) -> Traces:
-    """Traces of a table, with times in hours."""
+def _read(path: Path, config: FitConfig, filled: bool) -> Traces:
+    """Traces of a table, with times in hours; on request without the values of filled gaps."""
     table = read_analysis_csv(path, units="h", default_units=config.time_units)
+    if not filled:
+        table = without_filled(table)
     try:
         return Traces.of(table)
     except TableError as error:

@@ -64,14 +64,16 @@ def merge_samples(
     directory: str | Path | None = None,
     good: str | Path | None = None,
     *,
+    filled: bool = True,
     force: bool = False,
 ) -> MergeReport:
     """Merge the traces of an output by sample.
 
     For every sample, channel and feature, a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` with the columns
     ``time,fov,cell,value`` (time in minutes) is written, with good rows only; and one Parquet file with all traces,
-    preceded by a column ``sample``. An inspected copy ``*_traces_inspected.csv`` replaces the trace file beside it, and
-    ``good.yaml`` overrides both. One FOV is in memory at a time; the files are moved into place when all are complete.
+    preceded by a column ``sample``. Where gaps are filled, a last column ``filled`` of the CSVs marks those rows. An
+    inspected copy ``*_traces_inspected.csv`` replaces the trace file beside it, and ``good.yaml`` overrides both. One
+    FOV is in memory at a time; the files are moved into place when all are complete.
 
     Parameters
     ----------
@@ -83,6 +85,8 @@ def merge_samples(
         Folder for the tables; by default ``merged`` in the output.
     good
         YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+    filled
+        False to leave out rows of frames in which the tracker has filled a gap.
     force
         True to overwrite files that no merge has written, or that were changed since.
 
@@ -97,7 +101,7 @@ def merge_samples(
         If a table of traces cannot be read.
     """
     chosen = given_samples(samples)
-    sources = Sources(Path(output), Path(good) if good is not None else None)
+    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
     wanted = wanted_fovs(chosen, sources)
     place = Path(directory) if directory is not None else sources.output / MERGED
     files = _files(sources, wanted, place)
@@ -154,7 +158,7 @@ def _write(
     """Write all tables to a folder."""
     fovs = sorted({fov for of in wanted.values() for fov in of})
     merged = []
-    columns = ("sample", *BASE_COLUMNS, *sources.features(fovs))
+    columns = ("sample", *BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
     with ParquetFile.writing(folder / TABLE, columns) as everything:
         for sample, of in files.items():
             paths = {column: folder / path.name for column, path in of.items()}
@@ -166,9 +170,10 @@ def _merge_one(
     sources: Sources, sample: str, wanted: list[int], paths: Mapping[str, Path], everything: ParquetFile
 ) -> MergedSample:
     """Write the tables of one sample, FOV by FOV."""
-    for path in paths.values():
-        path.write_bytes(analysis_head("min"))
     fovs = sources.usable(wanted)
+    marked = ["filled"] if "filled" in sources.track_columns(fovs) else []
+    for path in paths.values():
+        path.write_bytes(analysis_head("min", marked))
     cells = rows = 0
     for fov in fovs:
         table = sources.read(fov)
@@ -176,7 +181,8 @@ def _merge_one(
         cells, rows = cells + good["cell"].nunique(), rows + len(good)
         for column in sources.fovs[fov].features:
             with paths[column].open("ab") as file:
-                file.write(analysis_rows(good[[*TIDY[:3], column]].set_axis(TIDY, axis="columns")))
+                values = good.reindex(columns=[*TIDY[:3], column, *marked]).fillna(dict.fromkeys(marked, False))
+                file.write(analysis_rows(values.set_axis([*TIDY, *marked], axis="columns"), marked))
         everything.add(table.assign(sample=sample))
     if not rows:
         raise OutputError(

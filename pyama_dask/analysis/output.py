@@ -17,7 +17,7 @@ import pandas as pd
 import zarr
 from zarr.storage import ZipStore
 
-from pyama_dask.analysis.trace_tables import read_traces_csv
+from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
@@ -74,6 +74,8 @@ class Cell:
     """(T, 4) half-open boxes (y0, x0, y1, x1) in pixels; 0 in frames without the cell."""
     valid: npt.NDArray[np.bool_]
     """(T,) mask of the frames with the cell."""
+    filled: npt.NDArray[np.bool_]
+    """(T,) mask of those in which the tracker has filled a gap with a mask from another frame."""
     crops: Mapping[str, da.Array]
     """(T, h, w) arrays by product: channels from 0 to 1, and the ``mask``."""
 
@@ -181,6 +183,11 @@ class Fov:
         return table
 
     @cached_property
+    def parents(self) -> dict[int, int]:
+        """Mothers of divided cells, by daughter; a mother that was not kept has no traces."""
+        return mothers_of(self.traces())
+
+    @cached_property
     def cells(self) -> tuple[int, ...]:
         """Ids of the kept cells, as in the traces and in ``seg_tracked``."""
         found = tuple(int(cell) for cell in self._cell_metadata("cell_ids"))
@@ -202,7 +209,10 @@ class Fov:
         crops = {
             name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
         }
-        return Cell(cell, self._cell_metadata("bboxes")[row], self._cell_metadata("valid_frames")[row], crops)
+        valid = self._cell_metadata("valid_frames")[row]
+        has_fills = "filled_frames" in zarr.open_group(self._cell_store, path="metadata", mode="r")
+        filled = self._cell_metadata("filled_frames")[row] if has_fills else np.zeros_like(valid)
+        return Cell(cell, self._cell_metadata("bboxes")[row], valid, filled, crops)
 
     @property
     def _cell_store(self) -> Path | ZipStore:

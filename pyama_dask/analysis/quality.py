@@ -81,6 +81,7 @@ def inspect_traces(
     *,
     good: str | Path | None = None,
     write_good: str | Path | None = None,
+    filled: bool = True,
     force: bool = False,
     **thresholds: Any,
 ) -> QualityReport:
@@ -97,6 +98,8 @@ def inspect_traces(
     write_good
         File for overrides that set ``good: false`` for all flagged cells, for editing by hand; it is not written if no
         cell is flagged. An existing file is never replaced.
+    filled
+        False to leave out rows of frames in which the tracker has filled a gap, so that gaps count as missing frames.
     force
         True to overwrite a file that `inspect_traces` has not written, or that was changed since.
     **thresholds
@@ -116,7 +119,7 @@ def inspect_traces(
         limits = Thresholds.model_validate(thresholds)
     if write_good is not None and Path(write_good).exists():
         raise ConfigError(f"{write_good}: already exists. Fix: choose another file name")
-    sources = Sources(Path(output), Path(good) if good is not None else None)
+    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
     path = Path(to) if to is not None else sources.output / QUALITY
     check_names(path.parent, [path.name])
     check_free(path.parent, [path.name], force=force)
@@ -176,7 +179,8 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     Returns
     -------
     Table with one row per cell: ``fov``, ``cell``, ``first_frame``, ``last_frame``, ``frames``, ``missing``,
-    ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``.
+    ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``; and
+    ``filled_frames`` if the traces mark filled gaps, whose areas count for no jump.
     Unknown values are missing and not flagged.
     """
     import pandas as pd  # noqa: PLC0415  (takes long to import)
@@ -189,7 +193,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     found: dict[str, Any] = {
         "fov": table["fov"].to_numpy()[starts], "cell": cells, "first_frame": first, "last_frame": last,
         "frames": frames, "missing": last - first + 1 - frames,
-        "largest_jump": _largest_jumps(_areas(table), follows, starts),
+        "largest_jump": _largest_jumps(_areas(table), follows & ~_next_to_filled(table), starts),
     }  # fmt: skip
     boxes = table[list(_BOX)].to_numpy(float) if set(_BOX) <= set(table) else None
     at_border = None if boxes is None or shape is None else _touching(boxes, shape)
@@ -207,7 +211,17 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     quality["flagged"] = quality[list(FLAGS)].any(axis="columns")
     quality["good_frames"] = np.add.reduceat(table["good"].to_numpy(np.int64), starts)
     quality["good"] = quality["good_frames"] > 0
+    if "filled" in table:
+        quality["filled_frames"] = np.add.reduceat(table["filled"].to_numpy(np.int64), starts)
     return quality
+
+
+def _next_to_filled(table: pd.DataFrame) -> Mask:
+    """Mask of the rows that are filled, or follow a filled one."""
+    if "filled" not in table:
+        return np.zeros(len(table), bool)
+    filled = table["filled"].to_numpy(bool)
+    return np.asarray(filled | np.r_[False, filled[:-1]][: len(filled)])
 
 
 def _areas(table: pd.DataFrame) -> Floats | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from pyama_dask.config.units import quoted
 from pyama_dask.errors import TableError
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.files.checked_csv import LARGEST, CsvText
-from pyama_dask.store.trace_csv import BASE_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS, TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,8 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.whole(name)
     if name == "good":
         return read.flags(name)
+    if name in TRACK_COLUMNS:
+        return _as_track_column(name, read.plain(name))
     is_known = name in BASE_COLUMNS or name in TIDY or FEATURE.fullmatch(name)
     if not is_known:
         return read.plain(name)
@@ -60,6 +62,12 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
     if name in _PLACES:
         read.refuse_rows(np.abs(values) > LARGEST, name, "is not a position in an image")
     return values
+
+
+def _as_track_column(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Flags and ids of a tracker with their types; a column of that name with other values stays as it is."""
+    fits = values.dtype.kind == "f" and bool((np.isfinite(values) & (values == np.floor(values))).all())
+    return values.astype({"filled": np.bool_, "parent": np.int64}[name]) if fits else values
 
 
 def _fov_of(path: Path) -> int:
@@ -129,18 +137,18 @@ def write_analysis_csv(path: str | Path, table: pd.DataFrame, units: str = "min"
     write_bytes(path, analysis_head(units) + analysis_rows(table))
 
 
-def analysis_head(units: str = "min") -> bytes:
-    """First lines of a tidy analysis CSV."""
-    return f"{_comment(units)}{','.join(TIDY)}\n".encode()
+def analysis_head(units: str = "min", others: Sequence[str] = ()) -> bytes:
+    """First lines of a tidy analysis CSV; other columns follow the value."""
+    return f"{_comment(units)}{','.join([*TIDY, *others])}\n".encode()
 
 
-def analysis_rows(table: pd.DataFrame) -> bytes:
+def analysis_rows(table: pd.DataFrame, others: Sequence[str] = ()) -> bytes:
     """Rows of a tidy analysis CSV, each number with the digits needed to read it back equal."""
     import pyarrow as pa  # noqa: PLC0415  (takes long to import)
     from pyarrow import csv as arrow_csv  # noqa: PLC0415  (takes long to import)
 
     held = io.BytesIO()
-    rows = pa.Table.from_pandas(table[list(TIDY)], preserve_index=False)
+    rows = pa.Table.from_pandas(table[[*TIDY, *others]], preserve_index=False)
     arrow_csv.write_csv(rows, held, arrow_csv.WriteOptions(include_header=False))
     return held.getvalue()
 

@@ -12,7 +12,7 @@ from pyama_dask.analysis.tables import FEATURE
 from pyama_dask.analysis.trace_tables import inspected, read_columns, read_traces_csv
 from pyama_dask.errors import TableError
 from pyama_dask.store.layout import IMAGES
-from pyama_dask.store.trace_csv import BASE_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS, TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class Source:
     @property
     def others(self) -> tuple[str, ...]:
         """Columns that are neither features nor standard trace columns."""
-        return tuple(name for name in self.columns if name not in (*BASE_COLUMNS, *self.features))
+        return tuple(name for name in self.columns if name not in (*BASE_COLUMNS, *TRACK_COLUMNS, *self.features))
 
     def read(self) -> tuple[pd.DataFrame, list[str]]:
         """Read its traces as one table with times in minutes, and warnings about inspected copies.

@@ -13,6 +13,7 @@ from pyama_dask.analysis.overrides import load_overrides
 from pyama_dask.analysis.trace_files import attributes_of
 from pyama_dask.config.units import as_ranges, quoted
 from pyama_dask.store.layout import IMAGES
+from pyama_dask.store.trace_csv import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,8 @@ class Sources:
         Output directory of a run or an older program.
     good
         YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+    filled
+        False to leave out rows of frames in which the tracker has filled a gap.
 
     Raises
     ------
@@ -36,8 +39,8 @@ class Sources:
         If a file that describes the output is invalid.
     """
 
-    def __init__(self, output: Path, good: Path | None = None) -> None:
-        self.output = output
+    def __init__(self, output: Path, good: Path | None = None, *, filled: bool = True) -> None:
+        self.output, self._filled = output, filled
         self.fovs = find_sources(output)
         self.overrides = load_overrides(output, good)
         self.warnings = list(self.overrides.unknown_fovs(self.fovs))
@@ -67,9 +70,17 @@ class Sources:
         """Feature columns of some FOVs, in order of appearance."""
         return list(dict.fromkeys(name for fov in self.usable(fovs) for name in self.fovs[fov].features))
 
+    def track_columns(self, fovs: Iterable[int]) -> list[str]:
+        """Columns of `TRACK_COLUMNS` that some FOVs have."""
+        there = {name for fov in self.usable(fovs) for name in self.fovs[fov].columns}
+        left = TRACK_COLUMNS if self._filled else TRACK_COLUMNS[1:]
+        return [name for name in left if name in there]
+
     def read(self, fov: int) -> pd.DataFrame:
         """Traces of a FOV, in minutes and with overrides applied; each warning is issued once."""
         table, warnings = self.fovs[fov].read()
+        if not self._filled:
+            table = without_filled(table)
         applied = self.overrides.apply(table, fov)
         warnings = [f"FOV {fov}: {what}" for what in warnings] + applied.warnings
         if table.empty:
@@ -109,6 +120,13 @@ class Sources:
             for column in source.others:
                 files = ", ".join(file.path.name for file in source.files if column in file.columns)
                 yield fov, f"column {quoted(column)} of {files} is not a feature and is left out"
+
+
+def without_filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Traces without rows of filled gaps, and without the column that marks them."""
+    if "filled" not in table or table["filled"].dtype.kind != "b":
+        return table
+    return table[~table["filled"]].drop(columns="filled").reset_index(drop=True)
 
 
 def grouped(messages: Iterable[tuple[int, str]]) -> Iterator[str]:

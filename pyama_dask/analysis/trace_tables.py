@@ -102,6 +102,14 @@ def frame_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     return np.unique(table["time"].to_numpy(), return_inverse=True)[1].astype(np.int64)
 
 
+def mothers_of(table: pd.DataFrame) -> dict[int, int]:
+    """Mothers of divided cells in the traces of a FOV, by daughter; a mother may have no rows."""
+    if "parent" not in table or table["parent"].dtype.kind != "i":
+        return {}
+    born = table[table["parent"] > 0].drop_duplicates("cell")
+    return dict(zip(born["cell"].tolist(), born["parent"].tolist(), strict=True))
+
+
 def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
     is_feature = name not in BASE_COLUMNS and values.dtype.kind == "f" and not FEATURE.fullmatch(name)
     return f"{name}_ch_{channel}" if is_feature else name
@@ -128,7 +136,8 @@ class ParquetFile:
         import pyarrow as pa  # noqa: PLC0415  (takes long to import)
         from pyarrow import parquet  # noqa: PLC0415  (takes long to import)
 
-        types = {"sample": pa.string(), "good": pa.bool_()} | dict.fromkeys(_WHOLE, pa.int64())
+        flags, whole = dict.fromkeys(("good", "filled"), pa.bool_()), dict.fromkeys((*_WHOLE, "parent"), pa.int64())
+        types = {"sample": pa.string()} | flags | whole
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
         with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
             yield cls(writer)

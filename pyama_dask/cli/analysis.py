@@ -16,6 +16,8 @@ Good = Annotated[
     typer.Option("--good", help="YAML file of cells that are good or not", show_default="OUTPUT/good.yaml"),
 ]
 
+NoFilled = Annotated[bool, typer.Option("--no-filled", help="leave out frames in which the tracker has filled a gap")]
+
 Force = Annotated[bool, typer.Option("--force", help="overwrite files that pyama-dask has not written")]
 
 
@@ -27,6 +29,7 @@ def merge(
         Path | None, typer.Option("-o", "--output", help="folder for the tables", show_default="OUTPUT/merged")
     ] = None,
     good: Good = None,
+    no_filled: NoFilled = False,
     force: Force = False,
 ) -> None:
     """Merge traces by sample.
@@ -36,7 +39,7 @@ def merge(
     from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.cli.text import describe_merge
 
-    report = merge_samples(output, samples, to, good, force=force)
+    report = merge_samples(output, samples, to, good, filled=not no_filled, force=force)
     say(describe_merge(report))
     raise typer.Exit(report.exit_status)
 
@@ -53,8 +56,10 @@ def inspect_traces(
     max_missing: Annotated[int, typer.Option(help="longest gap allowed in a trace, in frames")] = 0,
     max_jump: Annotated[float, typer.Option(help="largest relative change of area between frames")] = 0.5,
     max_overlap: Annotated[float, typer.Option(help="fraction of a box that may overlap another one")] = 0.5,
+    *,
     good: Good = None,
     write_good: Annotated[Path | None, typer.Option(help="write overrides that exclude every flagged cell")] = None,
+    no_filled: NoFilled = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +72,7 @@ def inspect_traces(
 
     given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
-    report = inspect_all(output, to, good=good, write_good=write_good, force=force, **thresholds)
+    report = inspect_all(output, to, good=good, write_good=write_good, filled=not no_filled, force=force, **thresholds)
     say(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
 
 
@@ -80,13 +85,14 @@ def export(
     ] = None,
     samples: Annotated[Path | None, typer.Option(metavar="SAMPLES.YAML", help="only FOVs of these samples")] = None,
     good: Good = None,
+    no_filled: NoFilled = False,
     force: Force = False,
 ) -> None:
     """Export traces and tracks to formats of other programs."""
     from pyama_dask.analysis.export import export_traces
     from pyama_dask.cli.text import describe_export
 
-    report = export_traces(output, to, directory, samples=samples, good=good, force=force)
+    report = export_traces(output, to, directory, samples=samples, good=good, filled=not no_filled, force=force)
     say(describe_export(report))
     raise typer.Exit(report.exit_status)
 
@@ -104,6 +110,7 @@ def fit(
     workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
     cluster: ClusterKind = None,
     changes: Set = None,
+    no_filled: NoFilled = False,
     force: Force = False,
 ) -> None:
     """Fit a model to every cell of tables of traces.
@@ -122,7 +129,9 @@ def fit(
     chosen = load_fit_config(config, parsed(changes) | {key: one for key, one in given.items() if one is not None})
     stopping = "Stopping; tables that are fitted are kept"
     with cancelled_by_signals(stopping, "Stopped at once") as cancel, FitDisplay(Console(stderr=True)) as display:
-        report = fit_traces(tables, chosen, to, progress=display.event, cancel=cancel, force=force)
+        report = fit_traces(
+            tables, chosen, to, progress=display.event, cancel=cancel, filled=not no_filled, force=force
+        )
     say(describe_fits(report))
 
 

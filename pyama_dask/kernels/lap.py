@@ -49,8 +49,8 @@ def link(
         ),
     ] = 5.0,
     divide: Annotated[bool, Field(description="true: find divisions; a mother ends, and two daughters begin")] = False,
-) -> tuple[list[npt.NDArray[np.int64]], dict[int, int]]:
-    """Assign a track id to every object, and find the mothers of divided cells.
+) -> list[npt.NDArray[np.int64]] | tuple[list[npt.NDArray[np.int64]], dict[int, int]]:
+    """Assign a track id to every object, and on request find the mothers of divided cells.
 
     Boxes are moved by the common shift of their frames. Objects of neighbouring frames are linked by the assignment of
     least total cost. Then all ends of these pieces are joined with beginnings up to ``gap + 1`` frames later by one
@@ -74,13 +74,14 @@ def link(
 
     Returns
     -------
-    (N,) ids per frame, from 1 in the order in which tracks begin; and the mother of each daughter, by id.
+    (N,) ids per frame, from 1 in the order in which tracks begin; with `divide`, also the mother of each daughter, by
+    id.
     """
     boxes = [np.asarray(of, np.float64).reshape(-1, 4) for of in per_frame]
     shifts = total_shifts(boxes, max_shift)
     still = [of - np.tile(shift, 2) for of, shift in zip(boxes, shifts, strict=True)]
     ids = joined(still, _pieces(still, near), far, gap)
-    return divided(still, ids) if divide else (ids, {})
+    return divided(still, ids) if divide else ids
 
 
 def box_costs(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -89,7 +89,7 @@ def keep_cells(
     Parameters
     ----------
     per_frame, tracks
-        Boxes, and track ids from `link`, per frame.
+        Boxes, and track ids from `link`, per frame; 0 for objects outside all tracks.
     shape
         (H, W) of the frames.
     min_frames
@@ -107,8 +107,45 @@ def keep_cells(
     h, w = shape
     near = (box[:, :2] < border_margin).any(1) | (box[:, 2:] > np.array([h, w]) - border_margin).any(1)
     seen = np.bincount(ids)
+    seen[0] = 0  # objects outside all tracks
     touched = np.bincount(ids, weights=near) > 0
     return np.flatnonzero((seen >= min_frames) & ~touched)
+
+
+def within_size(
+    areas: npt.NDArray[np.int64],
+    *,
+    min_size: Annotated[
+        Count | None, Field(description="pixels: smaller objects take no part in tracking; null: no limit")
+    ] = None,
+    max_size: Annotated[
+        Count | None, Field(description="pixels: larger objects take no part in tracking; null: no limit")
+    ] = None,
+) -> npt.NDArray[np.bool_]:
+    """(N,) mask of the objects with (N,) areas in pixels that take part in tracking.
+
+    Parameters
+    ----------
+    areas
+        Pixels of each object.
+    min_size, max_size
+        Smallest and largest area; None for no limit.
+    """
+    return np.asarray((areas >= (min_size or 0)) & (areas <= (max_size or np.inf)))
+
+
+def label_areas(labels: np.ndarray, count: int) -> npt.NDArray[np.int64]:
+    """(N,) pixels of the labels 1..N in an (H, W) frame."""
+    areas = np.zeros(count + 1, np.int64)
+    _count_labels(labels, areas)
+    return areas[1:]
+
+
+@compiled
+def _count_labels(labels: Any, areas: Any) -> None:
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            areas[labels[y, x]] += 1
 
 
 @compiled

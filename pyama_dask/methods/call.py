@@ -55,15 +55,15 @@ class Chosen:
         """Arrays that the method returns for some data, one per frame; raises as `array` does."""
         return self._run(where, data, "one array per frame", lambda made: [np.asarray(one) for one in made])
 
-    def tracks(self, where: str, data: Any) -> tuple[list[np.ndarray], dict[Any, Any]]:
-        """Arrays of a tracker, one per frame, and the mother of each daughter by id; raises as `array` does.
+    def tracks(self, where: str, data: Any) -> tuple[list[np.ndarray], dict[Any, Any] | None]:
+        """Arrays of a tracker, one per frame, and the mother of each daughter by id, if any; raises as `array` does.
 
         A tracker returns the arrays alone, or a tuple of the arrays and a mapping.
         """
 
-        def convert(made: Any) -> tuple[list[np.ndarray], dict[Any, Any]]:
-            ids, parents = made if _has_parents(made) else (made, {})
-            return [np.asarray(one) for one in ids], dict(parents)
+        def convert(made: Any) -> tuple[list[np.ndarray], dict[Any, Any] | None]:
+            ids, parents = made if _has_parents(made) else (made, None)
+            return [np.asarray(one) for one in ids], None if parents is None else dict(parents)
 
         return self._run(where, data, "one array per frame", convert)
 

@@ -14,9 +14,9 @@ from pyama_dask.config.models import ChannelChoice, Config
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
-from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
+from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 from pyama_dask.steps.standard import uses_model
@@ -65,7 +65,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
 
 def shared_parameters() -> dict[str, list[str]]:
     """Parameters that every method of a kind takes, for `load_config`."""
-    return {"segmentation": [], "tracking": list(parameter_model(keep_cells).model_fields)}
+    return {"segmentation": [], "tracking": [name for of in SHARED for name in parameter_model(of).model_fields]}
 
 
 def plugins(config: Config) -> list[str]:
@@ -163,12 +163,12 @@ def _resolve_methods(config: Config, metadata: Metadata) -> dict[str, Mapping[st
         for name in params.preprocess:
             find_method("preprocessor", name)
         segmenter = find_method("segmenter", params.segmentation_method)
-        tracker = find_method("tracker", params.tracking_method)
+        find_method("tracker", params.tracking_method)
     except ConfigError as error:
         raise ConfigError(f"params: {error}") from error
     return {
         "segmentation_params": _resolve_segmentation(config, metadata, segmenter),
-        "tracking_params": method_parameters("params.tracking_params", params.tracking_params, tracker, keep_cells),
+        "tracking_params": tracking_parameters(params.tracking_method, params.tracking_params),
         "background_params": method_parameters("params.background_params", params.background_params, background),
     }
 

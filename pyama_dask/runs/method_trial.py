@@ -17,14 +17,13 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.config.method_parameters import parameter_model
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import exception_text
 from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
 from pyama_dask.kernels.features import Intensities, Shapes
-from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
+from pyama_dask.methods.tracker_parameters import own_parameters
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.extract import measured_columns
 from pyama_dask.steps.segment import preprocessed, segmented
@@ -198,8 +197,7 @@ def _trials(config: Config) -> Iterator[Trial]:
         yield Trial("params.preprocess", "preprocessor", name, {}, _preprocess)
     segmenter = params.segmentation_method
     yield Trial("params.segmentation_method", "segmenter", segmenter, params.segmentation_params, _segment)
-    kept_by = parameter_model(keep_cells).model_fields
-    given = {name: value for name, value in params.tracking_params.items() if name not in kept_by}
+    given = own_parameters(params.tracking_method, params.tracking_params)
     yield Trial("params.tracking_method", "tracker", params.tracking_method, given, _track)
     for name in channels.pc.features if channels.pc else ():
         yield Trial("channels.pc.features", "phase feature", name, {}, _measure_shapes)

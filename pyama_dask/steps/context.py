@@ -23,6 +23,9 @@ from pyama_dask.workflow.task import Job, Task
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
 """Errors that lose a display level and give a warning, instead of failing the FOV."""
 
+SINGLE_FRAMES = 4
+"""Number of frames that are kept in memory of those read one by one."""
+
 
 class TaskContext:
     """Reads and writes the data of the parts of a task, and keeps them in memory for later parts.
@@ -56,6 +59,9 @@ class TaskContext:
         """CRC-32C of every frame that was read from the movie."""
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
+        self.drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """Tracks and boxes of the fills that were drawn, by frame."""
+        self._single: dict[tuple[str, int], np.ndarray] = {}
         self._verified: set[Path] = set()
         self._planes: dict[int, tuple[int, np.ndarray]] = {}
 
@@ -107,6 +113,19 @@ class TaskContext:
             self.bytes_read += array.nbytes
             self._held[spec.path] = array
         return self._held[spec.path]
+
+    def one_frame(self, group: str, frame: int) -> np.ndarray:
+        """(H, W) frame of an array at full resolution, of any block whose files the task may read."""
+        spec = self.spec(group)
+        if frame in self.frames and spec.path in self._held:
+            return np.asarray(self._held[spec.path][frame - self.frames.start])
+        if (spec.path, frame) not in self._single:
+            self.verified(spec.shard_file(self.images, frame // self.job.block_frames))
+            if len(self._single) >= SINGLE_FRAMES:
+                self._single.pop(next(iter(self._single)))
+            self._single[spec.path, frame] = read_block(self.images, spec, frame, frame + 1)[0]
+            self.bytes_read += spec.frame_bytes
+        return self._single[spec.path, frame]
 
     def room(self, group: str, level: Level = 0) -> np.ndarray:
         """Array for the current batch's piece, which a part fills frame by frame and then passes to `put`."""

@@ -9,8 +9,10 @@ import numpy as np
 
 from pyama_dask.kernels import crops, display
 from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
+from pyama_dask.steps.filled import FilledFrames
 from pyama_dask.steps.levels import corrected_name
 from pyama_dask.steps.part import BlockPart
+from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CellsWriter, cells_path
 from pyama_dask.store.layout import channel_of, tracked_name
@@ -30,11 +32,15 @@ class Crops(BlockPart):
         frames = context.task.stop - context.task.start
         self._windows = {group: crops.Windows(sizes, frames, np.float32) for group in context.raw_groups}
         self._masks = crops.Windows(sizes, frames, np.uint8)
+        self._filled = FilledFrames(context) if fills_gaps(context.job.config) else None
+        self._drawn: list[np.ndarray] = []
 
     def frame(self, k: int) -> None:
         """Cut the cells out of the batch's frame k."""
         context, frame = self._context, self._context.frames[k]
         at, boxes, valid = frame - context.task.start, self._boxes[:, frame], self._valid[:, frame]
+        if self._filled is not None:
+            boxes, valid = self._with_fills(k, boxes, valid)
         for group, windows in self._windows.items():
             channel = channel_of(group)
             back = None if channel == context.pc else context.background(channel, k)
@@ -42,8 +48,23 @@ class Crops(BlockPart):
             windows.cut_intensities(at, context.get(group)[k], back, weight, scale, boxes, valid)
         self._masks.cut_masks(at, context.get(tracked_name(context.phase))[k], self._ids, boxes, valid)
 
+    def _with_fills(self, k: int, boxes: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes to cut and mask of the cells in the batch's frame k, those of filled gaps among them."""
+        assert self._filled is not None
+        tracks, places = self._filled.drawn(k)
+        kept = np.isin(tracks, self._ids)
+        rows, places = np.searchsorted(self._ids, tracks[kept]), places[kept]
+        self._drawn.append(np.column_stack([rows, np.full(len(rows), self._context.frames[k]), places]))
+        boxes, valid = boxes.copy(), valid.copy()
+        boxes[rows] = crops.padded_boxes(places, self._context.params.crop_padding, self._context.task.shape)
+        valid[rows] = True
+        return boxes, valid
+
     def end(self) -> None:
         """Write the parts for `gather`."""
+        if self._filled is not None:
+            file = intermediate.block_file(self._context.work, "drawn", self._context.block)
+            self._context.wrote(intermediate.save(file, drawn=np.concatenate(self._drawn)))
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
             self._context.wrote(intermediate.save_part(file, windows.flat))
@@ -51,13 +72,14 @@ class Crops(BlockPart):
 
 def store_crops(context: TaskContext) -> None:
     """Write ``cells.zarr``, one cell at a time."""
-    ids, _, valid, sizes = cells_to_cut(context)
+    ids, _, _, sizes = cells_to_cut(context)
+    boxes, valid, filled = _boxes_with_fills(context)
     products: dict[str, crops.Scale | None] = {group: crop_scale(context, group) for group in context.raw_groups}
     products["mask"] = None
     path = cells_path(context.job.config, context.job.fov_dir(context.task.fov))
     attributes = {"fov": context.task.fov, "crop_padding": context.params.crop_padding}
     with CellsWriter(path) as writer:
-        writer.metadata(ids, context.cells["boxes"], valid, attributes)
+        writer.metadata(ids, boxes, valid, attributes, filled)
         for product, scale in products.items():
             writer.product(product, scale)
             windows = _windows(context.part_files(product), context.job, sizes)
@@ -66,6 +88,17 @@ def store_crops(context: TaskContext) -> None:
                 writer.crop(product, cell, (crop, *_shown(context, crop)))
     context.wrote(path)
     context.note(cells=len(ids))
+
+
+def _boxes_with_fills(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(N, T, 4) boxes, (N, T) frames with the cell, and (N, T) filled ones; the last is None if gaps are not filled."""
+    boxes, valid = context.cells["boxes"], context.cells["valid"]
+    if not fills_gaps(context.job.config):
+        return boxes, valid, None
+    drawn = np.concatenate([intermediate.load(file)["drawn"] for file in context.block_files("drawn")])
+    rows, frames, filled = drawn[:, 0], drawn[:, 1], np.zeros_like(valid)
+    boxes[rows, frames], filled[rows, frames] = drawn[:, 2:], True
+    return boxes, valid | filled, filled
 
 
 def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
@@ -100,10 +133,18 @@ def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.
 
 
 def cells_to_cut(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, boxes to cut (N, T, 4), frames seen (N, T), and window sizes (N, 2) of the kept cells."""
-    box = crops.padded_boxes(context.cells["boxes"], context.params.crop_padding, context.task.shape)
-    valid = context.cells["valid"]
-    return context.cells["ids"], box, valid, crops.window_shapes(box, valid)
+    """Ids, boxes to cut (N, T, 4), frames seen (N, T), and window sizes (N, 2) of the kept cells.
+
+    Windows have room for all planned fills, whether they are drawn or not.
+    """
+    cells = context.cells
+    box = crops.padded_boxes(cells["boxes"], context.params.crop_padding, context.task.shape)
+    valid, sizes = cells["valid"], crops.window_shapes(box, cells["valid"])
+    if "planned" in cells:
+        planned = crops.padded_boxes(cells["planned"], context.params.crop_padding, context.task.shape)
+        there = np.asarray((cells["planned"][..., 2:] > cells["planned"][..., :2]).all(-1))
+        sizes = np.maximum(sizes, crops.window_shapes(planned, there))
+    return cells["ids"], box, valid, sizes
 
 
 def crop_scale(context: TaskContext, group: str) -> crops.Scale:

@@ -9,10 +9,12 @@ import numpy as np
 from pyama_dask.kernels import features
 from pyama_dask.methods.call import Chosen
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.filled import FilledFrames, Objects
 from pyama_dask.steps.part import BlockPart
+from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_attributes
-from pyama_dask.store.layout import DOCUMENT, labels_name, raw_name
+from pyama_dask.store.layout import DOCUMENT, raw_name
 from pyama_dask.store.trace_csv import feature_column, feature_columns, traces_file, traces_table, write_traces
 from pyama_dask.workflow.graph import Step
 
@@ -22,7 +24,7 @@ class Extraction(BlockPart):
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
-        self._ids, self._boxes = (intermediate.by_frame(context.tracks, name) for name in ("ids", "boxes"))
+        self._filled = FilledFrames(context)
         channels = context.job.config.channels
         self._shapes = [Chosen("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
         self._intensities = {
@@ -30,35 +32,36 @@ class Extraction(BlockPart):
             for choice in channels.fl
             if choice.features
         }
-        names = ("cell", "frame", "bbox", *feature_columns(context.job.config))
+        filled = ("filled",) if fills_gaps(context.job.config) else ()
+        names = ("cell", "frame", "bbox", *feature_columns(context.job.config), *filled)
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
 
     def frame(self, k: int) -> None:
         """Measure the kept cells in the batch's frame k."""
-        context, frame = self._context, self._context.frames[k]
-        ids, found = self._ids[frame], self._boxes[frame]
-        kept = np.isin(ids, context.cells["ids"])
-        row = {"cell": ids, "frame": np.full(len(ids), frame), "bbox": found}
-        row |= self._phase_features(k, found) | self._fluorescence_features(k, found)
+        context, frame, objects = self._context, self._context.frames[k], self._filled.objects(k)
+        kept = np.isin(objects.ids, context.cells["ids"])
+        row = {"cell": objects.ids, "frame": np.full(len(objects.ids), frame), "bbox": objects.boxes}
+        row |= self._phase_features(k, objects) | self._fluorescence_features(k, objects)
+        row["filled"] = objects.filled
         for name, values in self._columns.items():
             values.append(row[name][kept])
 
-    def _phase_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+    def _phase_features(self, k: int, objects: Objects) -> dict[str, np.ndarray]:
         """Feature columns of all objects of the batch's frame k in phase contrast."""
         if not self._shapes:
             return {}
         context = self._context
-        shapes = features.measure_shapes(context.get(labels_name(context.phase))[k], found)
-        return measured_columns(self._shapes, context.phase, context.at(context.frames[k]), shapes, len(found))
+        shapes = features.measure_shapes(objects.labels, objects.boxes)
+        return measured_columns(self._shapes, context.phase, context.at(context.frames[k]), shapes, len(objects.boxes))
 
-    def _fluorescence_features(self, k: int, found: np.ndarray) -> dict[str, np.ndarray]:
+    def _fluorescence_features(self, k: int, objects: Objects) -> dict[str, np.ndarray]:
         """Feature columns of all objects of the batch's frame k in fluorescence."""
         context, columns = self._context, dict[str, np.ndarray]()
         for channel, chosen in self._intensities.items():
-            raw, labels = context.get(raw_name("fl", channel))[k], context.get(labels_name(context.phase))[k]
+            raw = context.get(raw_name("fl", channel))[k]
             background, weight = context.background(channel, k), context.params.background_weight
-            intensities = features.measure_intensities(raw, background, weight, labels, found)
-            columns |= measured_columns(chosen, channel, context.at(context.frames[k]), intensities, len(found))
+            intensities = features.measure_intensities(raw, background, weight, objects.labels, objects.boxes)
+            columns |= measured_columns(chosen, channel, context.at(context.frames[k]), intensities, len(objects.boxes))
         return columns
 
     def end(self) -> None:
@@ -108,7 +111,8 @@ def write_table(context: TaskContext) -> None:
     """Write the traces of the FOV."""
     rows = [intermediate.load(file) for file in context.block_files("rows")]
     times = np.array(read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"])
-    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config))
+    mothers = dict(context.tracks["parents"].tolist()) if "parents" in context.tracks else None
+    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers)
     path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
     write_traces(path, table)
     context.wrote(path)

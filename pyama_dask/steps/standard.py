@@ -43,6 +43,11 @@ def corrects_crops(config: Config) -> bool:
     return cuts_cells(config) and bool(config.channels.fl)
 
 
+def fills_gaps(config: Config) -> bool:
+    """Check whether cells get masks in frames in which they are missing."""
+    return finds_cells(config) and bool(config.params.tracking_params.get("fill_gaps"))
+
+
 def shows(config: Config) -> bool:
     """Check whether display levels are stored."""
     return config.storage.display == "on"
@@ -145,7 +150,9 @@ def _held_for_background(config: Config) -> Held:
 
 def _held_to_finish(config: Config) -> Held:
     labels = 4.5 if finds_cells(config) else 2
-    return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=2 if config.storage.codec == "none" else 0.25)
+    added = 2 if config.storage.codec == "none" else 0.25
+    drawn = 12 if fills_gaps(config) else 0  # a frame with fills, and frames that they come from
+    return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=added, once=drawn)
 
 
 def _held_to_cut(config: Config) -> Held:
@@ -170,7 +177,7 @@ PARTS = (
     ),
     Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,
-        needs=("segment.labels",), active=finds_cells, label="tracking",
+        needs=("segment.labels",), reads=("labels",), active=finds_cells, label="tracking",
     ),
     Part(
         "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),

@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.units import quoted
-from pyama_dask.kernels.tracking import keep_cells, relabel
+from pyama_dask.kernels.filling import Fills, plan_fills
+from pyama_dask.kernels.tracking import keep_cells, label_areas, relabel, within_size
 from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.tracker_parameters import own_parameters, parameters_of
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.doubts import doubt_about_kept, doubts_about_counts
+from pyama_dask.steps.filled import FilledFrames, fills_by_block, fills_to_store, planned_fills
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import create_array
@@ -25,26 +28,25 @@ LARGEST_ID = np.iinfo(np.uint32).max
 
 
 def link_boxes(context: TaskContext) -> None:
-    """Link the boxes of all blocks to tracks, and choose the cells to keep."""
-    given = context.params.tracking_params
-    kept_by = {name: value for name, value in given.items() if name in ("min_frames", "border_margin")}
-    linked_by = {name: value for name, value in given.items() if name not in kept_by}
+    """Link the boxes of all blocks to tracks, choose the cells to keep, and plan how gaps are filled."""
+    method, given = context.params.tracking_method, context.params.tracking_params
     found = [
         frame
         for file in context.block_files("objects")
         for frame in intermediate.by_frame(intermediate.load(file), "boxes")
     ]
-    tracker = Chosen("tracker", context.params.tracking_method, **linked_by)
-    linked = follow(tracker, found, f"FOV {context.task.fov}", context.at)
-    ids = linked.ids
-    kept = keep_cells(found, ids, context.task.shape, **kept_by)
-    box, valid = _boxes_by_cell(found, ids, kept)
-    tracks = int(max((frame.max(initial=0) for frame in ids), default=0))
-    by_frame = intermediate.ragged(ids=ids, boxes=found)
-    context.wrote(
-        intermediate.save(context.work / "tracks.npz", **by_frame, count=tracks, objects=max(map(len, found)))
-    )
-    context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, boxes=box, valid=valid))
+    tracker = Chosen("tracker", method, **own_parameters(method, given))
+    chosen = _of_size(context, found, **parameters_of(method, given, within_size))
+    linked = follow(tracker, found, f"FOV {context.task.fov}", context.at, chosen)
+    kept = keep_cells(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
+    fills = plan_fills(found, linked.ids, context.job.block_frames, **parameters_of(method, given, plan_fills))
+    tracks = int(max((frame.max(initial=0) for frame in linked.ids), default=0))
+    stored = intermediate.ragged(ids=linked.ids, boxes=found) | fills_to_store(context, fills)
+    if linked.parents is not None:
+        stored["parents"] = np.array(sorted(linked.parents.items()), np.int64).reshape(-1, 2)
+    context.wrote(intermediate.save(context.work / "tracks.npz", **stored, count=tracks, objects=max(map(len, found))))
+    cells = _boxes_by_cell(found, linked.ids, kept) | _planned_by_cell(fills, kept, len(found), context.task.shape)
+    context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, **cells))
     create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
     context.note(tracks=tracks, cells=len(kept))
     counts = [len(frame) for frame in found]
@@ -53,17 +55,31 @@ def link_boxes(context: TaskContext) -> None:
         context.warn(f"FOV {context.task.fov}: {doubt}")
 
 
+def _of_size(context: TaskContext, found: list[np.ndarray], **limits: int) -> list[npt.NDArray[np.bool_]]:
+    """(N,) masks of the objects of each frame that take part in linking; areas are counted if there are limits."""
+    if not limits:
+        return [np.ones(len(boxes), bool) for boxes in found]
+    group, chosen = labels_name(context.phase), []
+    for t, boxes in enumerate(found):
+        context.check()
+        chosen.append(within_size(label_areas(context.one_frame(group, t), len(boxes)), **limits))
+    return chosen
+
+
 @dataclass(frozen=True)
 class Linked:
     """Tracks of a FOV's objects, as a tracker returned them."""
 
     ids: list[npt.NDArray[np.int64]]
     """(N,) track ids from 1, one array per frame."""
-    parents: dict[int, int]
-    """Mother of each daughter of a division, by id."""
+    parents: dict[int, int] | None
+    """Mother of each daughter of a division, by id; None if the tracker finds no divisions."""
 
 
-def follow(tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str]) -> Linked:
+def follow(
+    tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[int], str],
+    chosen: Sequence[npt.NDArray[np.bool_]] = (),
+) -> Linked:  # fmt: skip
     """Link the boxes of all frames to tracks.
 
     Parameters
@@ -76,12 +92,17 @@ def follow(tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[i
         FOV, for messages.
     at
         Name of a frame for messages, by its index.
+    chosen
+        (N,) masks of the objects that take part, one per frame; the ids of others are 0. All take part if it is empty.
 
     Raises
     ------
     AlgorithmError, WrongReturnError
         If the tracker fails, or returns something else than valid ids and mothers.
     """
+    every = found
+    if chosen:
+        found = [boxes[some] for boxes, some in zip(every, chosen, strict=True)]
     ids, parents = tracker.tracks(where, found)
     if len(ids) != len(found):
         raise tracker.wrong(where, f"{len(ids)} arrays", f"one for each of {len(found)} frames")
@@ -96,15 +117,23 @@ def follow(tracker: Chosen, found: list[np.ndarray], where: str, at: Callable[[i
         if given.size and not 1 <= values[0] <= values[-1] <= LARGEST_ID:
             raise tracker.wrong(at(t), f"ids {values[0]} to {values[-1]}", f"ids of 1 to {LARGEST_ID}")
     tracks = [given.astype(np.int64) for given in ids]
-    return Linked(tracks, _checked_parents(tracker, where, tracks, parents))
+    checked = None if parents is None else _checked_parents(tracker, where, tracks, parents)
+    if chosen:
+        tracks = [_among(of, some) for of, some in zip(tracks, chosen, strict=True)]
+    return Linked(tracks, checked)
+
+
+def _among(ids: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Ids of all objects, 0 for those that are not chosen."""
+    every = np.zeros(len(chosen), np.int64)
+    every[chosen] = ids
+    return every
 
 
 def _checked_parents(
     tracker: Chosen, where: str, ids: Sequence[npt.NDArray[np.int64]], parents: Mapping[Any, Any]
 ) -> dict[int, int]:
     """Mothers by daughter as integers; refuse ids that do not occur, and mothers that do not end before."""
-    if not parents:
-        return {}
     first, last = dict[int, int](), dict[int, int]()
     for t, of in enumerate(ids):
         last |= dict.fromkeys(of.tolist(), t)
@@ -120,8 +149,8 @@ def _checked_parents(
     return {int(daughter): int(mother) for daughter, mother in sorted(parents.items())}
 
 
-def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, T, 4) boxes and (N, T) frames seen of the kept cells."""
+def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndarray) -> dict[str, np.ndarray]:
+    """(N, T, 4) ``boxes`` of the kept cells, and ``valid`` (N, T), the frames they were found in."""
     box = np.zeros((len(kept), len(found), 4), np.int32)
     valid = np.zeros((len(kept), len(found)), bool)
     for t, (frame_boxes, frame_ids) in enumerate(zip(found, ids, strict=True)):
@@ -129,26 +158,51 @@ def _boxes_by_cell(found: list[np.ndarray], ids: list[np.ndarray], kept: np.ndar
         row = np.searchsorted(kept, frame_ids[mine])
         box[row, t] = frame_boxes[mine]
         valid[row, t] = True
-    return box, valid
+    return {"boxes": box, "valid": valid}
+
+
+def _planned_by_cell(
+    fills: Fills | None, kept: np.ndarray, frames: int, shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """(N, T, 4) boxes in which fills of the kept cells may be drawn, as ``planned``; nothing if gaps are not filled."""
+    if fills is None:
+        return {}
+    planned = np.zeros((len(kept), frames, 4), np.int32)
+    mine = np.isin(fills.track, kept)
+    planned[np.searchsorted(kept, fills.track[mine]), fills.frame[mine]] = fills.boxes(shape)[mine]
+    return {"planned": planned}
 
 
 def ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
-    """Track ids of the objects of each frame, and the pixel type that holds all ids of the FOV."""
+    """Track ids of the objects of each frame, the pixel type that holds all ids of the FOV, and what fills gaps."""
     ids = intermediate.by_frame(context.tracks, "ids")
     pixel_type = np.array(context.spec(tracked_name(context.phase)).dtype)
-    return [[pixel_type, *ids[start:stop]] for start, stop in context.job.blocks]
+    fills = fills_by_block(context)
+    return [[pixel_type, *ids[start:stop], *of] for (start, stop), of in zip(context.job.blocks, fills, strict=True)]
 
 
 def kept_ids_by_block(context: TaskContext) -> list[list[np.ndarray]]:
-    """Track ids of the objects of each frame, 0 for tracks that are not kept."""
-    kept = context.cells["ids"]
-    ids = [np.where(np.isin(frame, kept), frame, 0) for frame in intermediate.by_frame(context.tracks, "ids")]
-    return [ids[start:stop] for start, stop in context.job.blocks]
+    """Track ids of the objects of each frame, 0 for tracks that are not kept; mothers, and all that fills depend on."""
+    kept, tracks = context.cells["ids"], intermediate.by_frame(context.tracks, "ids")
+    ids = [np.where(np.isin(frame, kept), frame, 0) for frame in tracks]
+    found = [[*_kept_mothers(context), *ids[start:stop]] for start, stop in context.job.blocks]
+    if planned_fills(context.tracks) is None:
+        return found
+    free = [[frame == 0 for frame in tracks[start:stop]] for start, stop in context.job.blocks]
+    return [[*of, *room, *fills] for of, room, fills in zip(found, free, fills_by_block(context), strict=True)]
+
+
+def _kept_mothers(context: TaskContext) -> list[np.ndarray]:
+    """(M, 2) kept daughters and their mothers in a list; empty if the tracker finds no divisions."""
+    if "parents" not in context.tracks:
+        return []
+    parents = context.tracks["parents"]
+    return [parents[np.isin(parents[:, 0], context.cells["ids"])]]
 
 
 def cells_by_block(context: TaskContext) -> list[list[np.ndarray]]:
     """Ids, boxes and frames of the kept cells: the same for every block, as the size of a window spans all frames."""
-    cells = [context.cells[name] for name in ("ids", "boxes", "valid")]
+    cells = [context.cells[name] for name in ("ids", "boxes", "valid", "planned") if name in context.cells]
     return [cells for _ in context.job.blocks]
 
 
@@ -158,18 +212,16 @@ def counts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
 
 
 class Relabelling(BlockPart):
-    """Replace the labels of single frames by track ids."""
+    """Replace the labels of single frames by track ids, and fill gaps."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
-        self._ids = intermediate.by_frame(context.tracks, "ids")
-        self._labels, self._tracked = labels_name(context.phase), tracked_name(context.phase)
+        self._filled, self._tracked = FilledFrames(context), tracked_name(context.phase)
 
     def frame(self, k: int) -> None:
         """Relabel the batch's frame k."""
-        context, tracked = self._context, self._context.room(self._tracked)
-        ids = np.concatenate([[0], self._ids[context.frames[k]]]).astype(tracked.dtype)
-        relabel(context.get(self._labels)[k], ids, tracked[k])
+        tracked, objects = self._context.room(self._tracked), self._filled.objects(k)
+        relabel(objects.labels, np.concatenate([[0], objects.ids]).astype(tracked.dtype), tracked[k])
 
     def batch(self) -> None:
         """Write the tracked labels."""

@@ -32,7 +32,7 @@ from pyama_dask.store.layout import AXES, DOCUMENT
 CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
 """Name of the store of a FOV's cells, by ``storage.cells``."""
 _MEMBER = re.compile(
-    r"((metadata|metadata/(cell_ids|bboxes|valid_frames)|((pc|fl)_ch_\d+|mask)(/\d+(/[01])?)?)/)?(zarr\.json|c(\.0)+)"
+    r"((metadata|metadata/(cell_ids|bboxes|valid_frames|filled_frames)|((pc|fl)_ch_\d+|mask)(/\d+(/[01])?)?)/)?(zarr\.json|c(\.0)+)"
 )
 """Names of the files in a store."""
 
@@ -78,7 +78,14 @@ class CellsWriter:
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
 
-    def metadata(self, ids: np.ndarray, boxes: np.ndarray, valid: np.ndarray, attributes: Mapping[str, Any]) -> None:
+    def metadata(
+        self,
+        ids: np.ndarray,
+        boxes: np.ndarray,
+        valid: np.ndarray,
+        attributes: Mapping[str, Any],
+        filled: np.ndarray | None = None,
+    ) -> None:
         """Write the root group and ``metadata``.
 
         Parameters
@@ -91,10 +98,14 @@ class CellsWriter:
             (N, T) mask of the frames with the cell.
         attributes
             Attributes of the root group.
+        filled
+            (N, T) mask of the frames in which gaps are filled; None if gaps are not filled.
         """
         self._group("", attributes)
         self._group("metadata/", {"box": ["y0", "x0", "y1", "x1"], "half_open": True})
         arrays = {"cell_ids": ids.astype("int32"), "bboxes": boxes.astype("int32"), "valid_frames": valid}
+        if filled is not None:
+            arrays["filled_frames"] = filled
         for name, array in arrays.items():
             self._array(f"metadata/{name}", array, None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ BASE_COLUMNS = (
     "position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1",
 )  # fmt: skip
 
+TRACK_COLUMNS = ("filled", "parent")
+"""Columns after the features, if the tracker makes them: whether a row's mask was moved from another frame, and the
+mother of the cell, 0 if there is none."""
 TRACES = "_traces.csv"
 """Ending of the names of tables of traces."""
 
@@ -37,28 +40,37 @@ def feature_column(name: str, channel: int) -> str:
 
 
 def traces_table(
-    rows: Sequence[dict[str, np.ndarray]], fov: int, times: np.ndarray, features: Sequence[str]
+    rows: Sequence[dict[str, np.ndarray]],
+    fov: int,
+    times: np.ndarray,
+    features: Sequence[str],
+    mothers: Mapping[int, int] | None = None,
 ) -> pd.DataFrame:
     """Join the rows of all blocks to one table.
 
     Parameters
     ----------
     rows
-        For every block its columns ``cell``, ``frame``, ``bbox`` (N, 4) as (y0, x0, y1, x1), and the features.
+        For every block its columns ``cell``, ``frame``, ``bbox`` (N, 4) as (y0, x0, y1, x1), the features, and
+        ``filled`` if gaps are filled.
     fov
         Number of the FOV.
     times
         (T,) minutes of the frames.
     features
         Columns of features, in their order.
+    mothers
+        Mother of each daughter, by id; None if the tracker finds no divisions.
 
     Returns
     -------
-    Table with `BASE_COLUMNS` and the features, sorted by cell and frame.
+    Table with `BASE_COLUMNS`, the features, and `TRACK_COLUMNS` if there are any, sorted by cell and frame.
     """
     import pandas as pd  # noqa: PLC0415  (the driver and most tasks never need what takes longest to import)
 
-    column = {name: np.concatenate([block[name] for block in rows]) for name in ("cell", "frame", "bbox", *features)}
+    others = ["filled"] if rows and "filled" in rows[0] else []
+    names = ("cell", "frame", "bbox", *features, *others)
+    column = {name: np.concatenate([block[name] for block in rows]) for name in names}
     y0, x0, y1, x1 = column["bbox"].T
     base = {
         "fov": np.full(len(y0), fov), "cell": column["cell"], "frame": column["frame"],
@@ -66,7 +78,10 @@ def traces_table(
         "position_x": (x0 + x1) / 2, "position_y": (y0 + y1) / 2,
         "bbox_x0": x0, "bbox_y0": y0, "bbox_x1": x1, "bbox_y1": y1,
     }  # fmt: skip
-    table = pd.DataFrame(base | {name: column[name] for name in features})
+    if mothers is not None:
+        column["parent"] = np.array([mothers.get(cell, 0) for cell in column["cell"].tolist()], np.int64)
+        others.append("parent")
+    table = pd.DataFrame(base | {name: column[name] for name in (*features, *others)})
     return table.sort_values(["cell", "frame"], ignore_index=True)
 
 

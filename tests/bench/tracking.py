@@ -76,7 +76,7 @@ def whole_traces() -> list[Row]:
             ),
             ("jumps of two cells in 15 % of the frames", lambda found, seed: found.with_jumps(seed), 0.80),
         ):
-            by_lap = mean_share(of, spoil, lambda boxes: lap.link(boxes)[0])
+            by_lap = mean_share(of, spoil, lap.link)
             by_iou = mean_share(of, spoil, tracking.link)
             rows.append((f"{name}, {what}: whole traces (`iou` {by_iou:.2f})", f"{by_lap:.2f}", f"{target}"))
     return rows

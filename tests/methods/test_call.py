@@ -199,7 +199,7 @@ class TestTracker:
         found = follow(chosen("tracker", name), FOUND, "FOV 1", bench.at)
         assert [ids.tolist() for ids in found.ids] == [[1, 2, 3], [], [1, 2]]
         assert {ids.dtype for ids in found.ids} == {np.dtype("int64")}
-        assert found.parents == {}
+        assert found.parents is None
 
     def test_mothers_are_taken(self, bench, chosen):
         found = follow(chosen("tracker", "with_mothers"), FOUND, "FOV 1", bench.at)

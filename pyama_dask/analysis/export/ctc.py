@@ -1,14 +1,14 @@
 """Results in the format of the Cell Tracking Challenge: one image of labels per frame, and one line per track.
 
 Tracks of that format have no gaps: a cell that is missing in some frames becomes several tracks, each the child of the
-one before.
+one before. Daughters of a division are children of the mother's last track.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tifffile
 
 from pyama_dask.analysis.trace_sources import Sources
-from pyama_dask.analysis.trace_tables import frame_numbers
+from pyama_dask.analysis.trace_tables import frame_numbers, mothers_of
 from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.store.arrays import missing_frames, read_frame
@@ -50,8 +50,16 @@ class Tracks:
     """True if labels differ from the cell numbers."""
 
     @classmethod
-    def of(cls, cell: Numbers, frame: Numbers) -> Tracks:
-        """Cut cells into pieces: the first one has the cell's own number, if all labels fit the images."""
+    def of(cls, cell: Numbers, frame: Numbers, mothers: Mapping[int, int] | None = None) -> Tracks:
+        """Cut cells into pieces: the first one has the cell's own number, if all labels fit the images.
+
+        Parameters
+        ----------
+        cell, frame
+            (N,) cell and frame of every row.
+        mothers
+            Mothers of divided cells, by daughter; those without rows are passed over.
+        """
         order = np.lexsort([frame, cell])
         cell, frame = cell[order], frame[order]
         is_same, is_next = (np.r_[False, step][: len(cell)] for step in (np.diff(cell) == 0, np.diff(frame) == 1))
@@ -63,7 +71,9 @@ class Tracks:
         renumbered = bool(labels.max(initial=0) > LARGEST)
         if renumbered:
             labels = np.arange(1, len(starts) + 1)
-        parents = np.where(is_child, np.r_[0, labels[:-1]][: len(labels)], 0)
+        last = dict(zip(cell[starts].tolist(), labels.tolist(), strict=True))
+        born = [last.get((mothers or {}).get(of, 0), 0) for of in cell[starts].tolist()]
+        parents = np.where(is_child, np.r_[0, labels[:-1]][: len(labels)], born)
         lines = zip(
             labels.tolist(), frame[starts].tolist(), frame[starts + sizes - 1].tolist(), parents.tolist(), strict=True
         )
@@ -107,7 +117,8 @@ def _write(sources: Sources, fov: int, table: pd.DataFrame, stored: Path, place:
     if gone := missing_frames(stored):
         return f"{len(gone)} frames of its tracked labels are missing"
     good = table[table["good"]]
-    tracks = Tracks.of(good["cell"].to_numpy(np.int64), frame_numbers(table)[table["good"].to_numpy()])
+    frames = frame_numbers(table)[table["good"].to_numpy()]
+    tracks = Tracks.of(good["cell"].to_numpy(np.int64), frames, mothers_of(good))
     if tracks.renumbered:
         if len(tracks.lines) > LARGEST:
             return f"it has {len(tracks.lines)} tracks, but the format allows at most {LARGEST}"

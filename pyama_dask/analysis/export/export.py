@@ -64,6 +64,7 @@ def export_traces(
     *,
     samples: str | Path | Samples | Mapping[str, Any] | None = None,
     good: str | Path | None = None,
+    filled: bool = True,
     force: bool = False,
 ) -> ExportReport:
     """Export the traces of an output to a format of other programs; one FOV is in memory at a time.
@@ -82,6 +83,8 @@ def export_traces(
         Path of a ``samples.yaml``, or its contents: export only these FOVs, with a sample column or a folder each.
     good
         YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+    filled
+        False to leave out rows of frames in which the tracker has filled a gap.
     force
         True to export to a folder that holds other files, and to overwrite files that were changed since.
 
@@ -98,7 +101,7 @@ def export_traces(
     if to not in FORMATS:
         raise ConfigError(f"{quoted(to)}: is not an export format. Fix: choose one of {', '.join(FORMATS)}")
     chosen = given_samples(samples) if samples is not None else None
-    sources = Sources(Path(output), Path(good) if good is not None else None)
+    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
     wanted = wanted_fovs(chosen, sources)
     place, by = _place(sources.output, to, directory), f"export {to}"
     _check_place(place, by, force)
@@ -185,7 +188,7 @@ def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: P
 def _write_parquet(sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
     """Write one table of all FOVs, with a sample column if there are samples."""
     fovs = [fov for of in wanted.values() for fov in of]
-    columns = (*BASE_COLUMNS, *sources.features(fovs))
+    columns = (*BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
     has_samples = list(wanted) != [""]
     with ParquetFile.writing(folder / TABLE, ("sample", *columns) if has_samples else columns) as file:
         for sample, of in wanted.items():

@@ -1,7 +1,8 @@
-"""GEFF, the Graph Exchange File Format: one node per row of the traces, one edge to each cell's next row."""
+"""GEFF, the Graph Exchange File Format: one node per row of the traces, edges to each cell's next row and daughters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from geff_spec import Axis, DisplayHint, GeffMetadata, PropMetadata
 
 from pyama_dask.analysis.tables import FEATURE
 from pyama_dask.analysis.trace_sources import Sources
-from pyama_dask.analysis.trace_tables import frame_numbers
+from pyama_dask.analysis.trace_tables import frame_numbers, mothers_of
+from pyama_dask.store.trace_csv import TRACK_COLUMNS
 from pyama_dask.workflow.task import fov_name
 
 if TYPE_CHECKING:
@@ -41,12 +43,46 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
     pixel = sources.pixel_size(fov)
     y, x = centres * (pixel or 1.0)
     props: dict[str, npt.NDArray[Any]] = {"t": table["time"].to_numpy(float), "y": y, "x": x}
-    others = [name for name in table if name in ("cell", "frame", "good", *_CORNERS) or FEATURE.fullmatch(str(name))]
+    known = ("cell", "frame", "good", *_CORNERS, *TRACK_COLUMNS)
+    others = [name for name in table if name in known or FEATURE.fullmatch(str(name))]
     props |= {str(name): table[name].to_numpy() for name in others}
-    follows = np.flatnonzero(np.diff(table["cell"].to_numpy()) == 0)
-    edges = np.stack([follows, follows + 1], axis=1)
+    cell = table["cell"].to_numpy(np.int64)
+    mothers = mothers_of(table)
+    if "parent" in table:
+        props["lineage"] = _lineages(cell, mothers)
+    edges = _edges(cell, mothers)
     _write_graph(folder / f"{fov_name(fov)}.geff", props, edges, "pixel" if pixel is None else "micrometer")
     return None
+
+
+def _edges(cell: npt.NDArray[np.int64], mothers: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    """(E, 2) pairs of rows: each row and the next one of its cell, and a mother's last row and a daughter's first.
+
+    Parameters
+    ----------
+    cell
+        (N,) cell of every row, sorted.
+    mothers
+        Mothers of divided cells, by daughter.
+    """
+    follows = np.flatnonzero(np.diff(cell) == 0)
+    cells, first = np.unique(cell, return_index=True)
+    ends = dict(zip(cells.tolist(), (np.append(first[1:], len(cell)) - 1).tolist(), strict=True))
+    starts = dict(zip(cells.tolist(), first.tolist(), strict=True))
+    born = [(ends[mother], starts[daughter]) for daughter, mother in sorted(mothers.items()) if mother in ends]
+    return np.concatenate([np.stack([follows, follows + 1], axis=1), np.array(born, np.int64).reshape(-1, 2)])
+
+
+def _lineages(cell: npt.NDArray[np.int64], mothers: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    """(N,) first mother of each row's cell that has rows, the cell itself if there is none."""
+    cells = set(cell.tolist())
+    first = {}
+    for one in cells:
+        at = one
+        while mothers.get(at, 0) in cells:
+            at = mothers[at]
+        first[one] = at
+    return np.array([first[one] for one in cell.tolist()], np.int64)
 
 
 def _centres(table: pd.DataFrame) -> npt.NDArray[np.float64] | None:
@@ -85,7 +121,7 @@ def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetada
         axes=[_axis(name, props[name], units[name]) for name in _AXES],
         node_props_metadata=known,
         edge_props_metadata={},
-        track_node_props={"tracklet": "cell", "lineage": "cell"},
+        track_node_props={"tracklet": "cell", "lineage": "lineage" if "lineage" in props else "cell"},
         display_hints=DisplayHint(display_horizontal="x", display_vertical="y", display_time="t"),
     )
 
