@@ -151,7 +151,7 @@ def _held_for_background(config: Config) -> Held:
 def _held_to_finish(config: Config) -> Held:
     labels = 4.5 if finds_cells(config) else 2
     added = 2 if config.storage.codec == "none" else 0.25
-    drawn = 12 if fills_gaps(config) else 0  # a frame with fills, and frames that they come from
+    drawn = 12 if fills_gaps(config) else 0  # labels with fills, and of frames that these come from
     return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=added, once=drawn)
 
 

@@ -21,8 +21,8 @@ BASE_COLUMNS = (
 )  # fmt: skip
 
 TRACK_COLUMNS = ("filled", "parent")
-"""Columns after the features, if the tracker makes them: whether a row's mask was moved from another frame, and the
-mother of the cell, 0 if there is none."""
+"""Columns after the features, with some trackers: whether a row's mask was moved from another frame, and the cell's
+mother, or 0."""
 TRACES = "_traces.csv"
 """Ending of the names of tables of traces."""
 

@@ -74,7 +74,7 @@ def _edges(cell: npt.NDArray[np.int64], mothers: Mapping[int, int]) -> npt.NDArr
 
 
 def _lineages(cell: npt.NDArray[np.int64], mothers: Mapping[int, int]) -> npt.NDArray[np.int64]:
-    """(N,) first mother of each row's cell that has rows, the cell itself if there is none."""
+    """(N,) first ancestor with rows of each row's cell, or the cell itself."""
     cells = set(cell.tolist())
     first = {}
     for one in cells:
