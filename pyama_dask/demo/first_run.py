@@ -12,11 +12,14 @@ import numpy as np
 from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
+from pyama_dask.kernels import lap
 from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.kernels.filling import draw
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import zoom
+from pyama_dask.kernels.tracking import label_areas
 from pyama_dask.runs.driver import run
 
 
@@ -63,8 +66,18 @@ def dense_methods(dtype: str) -> None:
     without_gaps(np.full((2, 2), 2, np.uint16))
 
 
+def follow_cells() -> None:
+    """Link cells with the tracker `lap` over a jump of the stage, and fill a gap."""
+    corners = np.indices((3, 3)).reshape(2, -1).T * 45
+    boxes = np.hstack([corners, corners + 20]).astype(np.int32)
+    lap.link([boxes, boxes + 60], divide=True)
+    draw(np.zeros((4, 4), np.uint16), np.ones(1, bool), np.ones((2, 2), bool), np.zeros(2, np.int64), 1)
+    label_areas(np.zeros((4, 4), np.uint16), 0)
+
+
 def main(types: Sequence[str]) -> None:
     """Compile the kernels for each pixel type."""
+    follow_cells()
     for dtype in types:
         first_run(dtype)
         dense_methods(dtype)

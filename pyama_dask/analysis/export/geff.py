@@ -66,8 +66,8 @@ def _edges(cell: npt.NDArray[np.int64], mothers: Mapping[int, int]) -> npt.NDArr
         Mothers of divided cells, by daughter.
     """
     follows = np.flatnonzero(np.diff(cell) == 0)
-    cells, first = np.unique(cell, return_index=True)
-    ends = dict(zip(cells.tolist(), (np.append(first[1:], len(cell)) - 1).tolist(), strict=True))
+    cells, first, counts = np.unique(cell, return_index=True, return_counts=True)
+    ends = dict(zip(cells.tolist(), (first + counts - 1).tolist(), strict=True))
     starts = dict(zip(cells.tolist(), first.tolist(), strict=True))
     born = [(ends[mother], starts[daughter]) for daughter, mother in sorted(mothers.items()) if mother in ends]
     return np.concatenate([np.stack([follows, follows + 1], axis=1), np.array(born, np.int64).reshape(-1, 2)])
