@@ -339,7 +339,8 @@ class Ledger:
         self.local.setdefault(key, {}).update(local)
         self.wide.setdefault(key, {}).update(wide)
         self.provides.setdefault(key, {}).update(provides)
-        self.processors.setdefault(key, {}).update(receipt.get("processors", {}))
+        former = {step: kind for step, kind in self.processors.get(key, {}).items() if step not in digests}
+        self.processors[key] = former | dict(receipt.get("processors", {}))
         if group:
             self.groups[key] = group
         for member in group or (fov,):

@@ -67,6 +67,18 @@ class TestRecording:
             assert ledger.has(KEY, "copy", "c1")
             assert not ledger.has(KEY, "segment", "s1")
 
+    def test_processors_are_those_of_the_latest_receipts(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt(processors={"segment": "x86_64 avx2"}))
+            assert ledger.processors[KEY] == Ledger(path).processors[KEY] == {"segment": "x86_64 avx2"}
+            ledger.record(receipt(digests={"track": "t1"}))
+            assert ledger.processors[KEY] == {"segment": "x86_64 avx2"}
+            ledger.record(receipt(digests={"segment": "s2"}))  # by a method that does not depend on it
+            assert ledger.processors[KEY] == {}
+            ledger.record(receipt(processors={"segment": "arm64 neon"}))
+            ledger.void({KEY: ["segment"]})
+        assert Ledger(path).processors[KEY] == {}
+
     def test_void_of_nothing_writes_nothing(self, path):
         with Ledger(path) as ledger:
             before = path.read_bytes()

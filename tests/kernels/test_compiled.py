@@ -1,0 +1,32 @@
+"""Kinds of processors, as the ledger notes them."""
+
+import platform
+
+import numpy as np
+import pytest
+
+from pyama_dask.kernels import compiled
+
+
+def test_the_instruction_set_is_one_that_this_machine_has():
+    machine, _, name = compiled.instruction_set().partition(" ")
+    assert machine == platform.machine()
+    if machine == "x86_64":
+        features = np._core._multiarray_umath.__cpu_features__
+        assert features[{"avx512f": "AVX512F", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2"}[name]]
+
+
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [("+avx,+avx2,-avx512f,+sse2", "avx2"), ("+sse2,-avx", "sse2"), ("+neon,+fp-armv8", "neon"), ("", "")],
+)
+def test_the_widest_instructions_count(monkeypatch, features, name):
+    class Target:
+        def codegen(self):
+            return self
+
+        def magic_tuple(self):
+            return "triple", "name", features
+
+    monkeypatch.setattr(type(compiled.cpu_target), "target_context", Target())
+    assert compiled.instruction_set() == f"{platform.machine()} {name}".strip()
