@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,10 +131,10 @@ def _from_files(frame: Path, labels: Path, mask: Path | None, unknown: int | Non
         annotated = _flat(mask, read_image(mask))
         _check_shape(mask, annotated, frame, pixels)
         known &= annotated != 0
-    return annotate("/".join(frame.parts[-2:]), pixels, numbers, known, labels, read_pixel_size(frame))
+    return checked("/".join(frame.parts[-2:]), pixels, numbers, known, labels, read_pixel_size(frame))
 
 
-def annotate(
+def checked(
     name: str,
     frame: np.ndarray,
     labels: np.ndarray,
@@ -193,12 +192,14 @@ def _from_output(frames: Path, labels: Path) -> list[Annotated]:
     """Frames of an output, evenly chosen among those with labels."""
     for path in (frames, labels):
         if not (path / "zarr.json").exists():
-            raise ImageError(f"{path}: is not a channel of an output. Fix: pass a group of fov_NNN{os.sep}images.zarr")
+            raise ImageError(f"{path}: is not a channel of an output. Fix: pass a group of fov_NNN/images.zarr")
     fov = Fov(frames.absolute().parents[1])
     image, numbers = fov.image(frames.name), Fov(labels.absolute().parents[1]).image(labels.name).data
     if image.data.shape != numbers.shape:
-        raise ImageError(f"{labels}: has shape {numbers.shape}, but {frames.name} has {image.data.shape}. "
-                         "Fix: pass labels of the same FOV")  # fmt: skip
+        raise ImageError(
+            f"{labels}: has shape {numbers.shape}, but {frames.name} has {image.data.shape}. "
+            "Fix: pass labels of the same FOV"
+        )
     shown = [t for t, plane in enumerate(numbers) if np.any(np.asarray(plane))]
     if not shown:
         raise ImageError(f"{labels}: has no cells. Fix: annotate frames first")
@@ -207,5 +208,5 @@ def _from_output(frames: Path, labels: Path) -> list[Annotated]:
     for t in np.array(shown)[np.linspace(0, len(shown) - 1, min(MOST, len(shown))).round().astype(int)]:
         plane, of_cells = np.asarray(image.data[t]), np.asarray(numbers[t])
         name = f"{fov.directory.name} {frames.name} frame {t}"
-        found.append(annotate(name, plane, of_cells, np.ones(plane.shape, np.bool_), labels, size))
+        found.append(checked(name, plane, of_cells, np.ones(plane.shape, np.bool_), labels, size))
     return found

@@ -53,7 +53,12 @@ class Settings:
     @property
     def planned(self) -> int:
         """Number of steps."""
-        return self.steps or max(int((60 * self.minutes - COMPILED) / STEP_SECONDS), 30)
+        return self.steps or max(int(self.seconds / STEP_SECONDS), 30)
+
+    @property
+    def seconds(self) -> float:
+        """Time for all steps."""
+        return max(60 * self.minutes - COMPILED, 30 * self.minutes)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class _Run:
     def network(self, examples: Sequence[Example], phase: str, share: float) -> Weights:
         """Train a network with a share of all steps; after a cancellation, return the one that took most steps."""
         steps = max(round(share * self._settings.planned), 1)
-        limit, start, losses = share * 60 * self._settings.minutes, self._clock(), deque[float](maxlen=50)
+        limit, start, losses = share * self._settings.seconds, self._clock(), deque[float](maxlen=50)
         taken = 0
 
         def report(step: int, loss: float) -> float:

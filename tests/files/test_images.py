@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image
 
 from pyama_dask.errors import ImageError
-from pyama_dask.files.images import read_image, read_labels, write_tiff
+from pyama_dask.files.images import read_image, read_labels, read_pixel_size, write_tiff
 
 LABELS = np.arange(300 * 7, dtype=np.uint16).reshape(300, 7)
 
@@ -89,3 +89,28 @@ def test_missing_files_and_folders_are_one_message(tmp_path):
     (tmp_path / "folder.tif").mkdir()
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path / "folder.tif")
+
+
+# ------------------------------------------------------------------------------------- pixel size
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.65, "PhysicalSizeXUnit": "µm"}}, 0.65),
+        ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 650.0, "PhysicalSizeXUnit": "nm"}}, None),
+        ({"ome": True, "metadata": {"axes": "YX"}}, None),
+        ({"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "YX", "unit": "micron"}}, 0.5),
+        ({"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "YX", "unit": "inch"}}, None),
+        ({"resolution": (300, 300)}, None),
+        ({}, None),
+    ],
+)
+def test_the_pixel_size_is_read_where_it_is_in_micrometres(tmp_path, options, size):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint16), **options)
+    assert read_pixel_size(tmp_path / "a.tif") == (None if size is None else pytest.approx(size))
+
+
+def test_other_formats_have_no_pixel_size(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((8, 9), np.uint16))
+    assert read_pixel_size(tmp_path / "a.npy") is None
