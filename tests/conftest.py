@@ -131,10 +131,16 @@ def call(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def cluster():
     """Two worker processes of one thread, which all tests leave as they are."""
+    import dask
     from distributed import LocalCluster
 
+    from pyama_dask.launch.settings import DASK
+
+    rarely = {name: value for name, value in DASK.items() if name.endswith("interval")}  # it is idle most of the time
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **where) as processes:
+    with dask.config.set(rarely):
+        processes = LocalCluster(n_workers=2, threads_per_worker=1, **where)
+    with processes:
         yield processes
 
 
