@@ -272,13 +272,17 @@ def _look(metadata: Metadata) -> FirstLook | None:
     """Try the methods on some frames of a movie, if it has a channel in which cells could be found."""
     from rich.console import Console
 
+    from pyama_dask.runs.compilation import is_compiled
     from pyama_dask.runs.first_look import first_look
     from pyama_dask.runs.template import fitting_params, guess_channels
 
     pc = guess_channels(metadata)["pc"]
     if pc is None:
         return None
-    say("Trying the segmentation methods on three frames; --no-look skips this", sys.stderr)
+    first = (
+        "" if is_compiled([metadata.channels[pc["channel"]].dtype]) else " The first time, this takes up to a minute."
+    )
+    say(f"Trying the segmentation methods on three frames; --no-look skips this.{first}", sys.stderr)
     with Console(stderr=True).status("") as status:
         found = first_look(metadata, pc["channel"], fitting_params(metadata).get("z"), status.update)
     if found is None:

@@ -55,6 +55,12 @@ def compile_kernels(types: Collection[str], say: Callable[[str], None], cancel: 
         log.warning("the kernels could not be compiled beforehand: %s", error)
 
 
+def is_compiled(types: Collection[str]) -> bool:
+    """True if a run on pixels of these types would not have to compile first."""
+    folder = compiled.cache_folder()
+    return folder is not None and not _missing(folder, types)
+
+
 def _missing(folder: Path, types: Collection[str]) -> list[str]:
     return [dtype for dtype in sorted(types) if not _stamp(folder, dtype).exists()]
 

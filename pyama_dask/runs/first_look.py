@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ CLOSE = 0.75
 """Plausibility relative to the best one at which the default method is taken."""
 CLOSE_SCALE = 0.9
 """The same for the usual scale of a method, compared with its other scales."""
+HOPELESS = 0.1
+"""Plausibility on the first frame up to which a method is not tried on the others."""
 DOUBTFUL = 0.4
 """Plausibility below which no method is called suitable."""
 DIAMETERS = (8, 14, 28, 56)
@@ -195,13 +198,19 @@ def _look_at_fov(
     tried = []
     for candidate in candidates(frames[0].shape, segmenters.network_zooms()):
         tell(f"Trying {candidate} on frames {as_ranges(numbers)} of FOV {fov}")
-        try:
-            seen = look(segmenters.find(candidate, frames))
-        except (ConfigError, AlgorithmError):  # such as of a frame that is too small for a method
-            continue
-        tried.append(Tried(candidate, seen, plausibility(seen, textured)))
+        with suppress(ConfigError, AlgorithmError):  # such as of a frame that is too small for a method
+            tried.append(_try(candidate, segmenters, frames, textured))
     chosen, others = choose(tried)
     return FirstLook(fov, tuple(numbers), textured, tried[0], chosen, tuple(others))
+
+
+def _try(candidate: Candidate, segmenters: _Segmenters, frames: Sequence[np.ndarray], textured: float) -> Tried:
+    """Try a candidate on all frames, or on the first one only if that is hopeless."""
+    labels = segmenters.find(candidate, frames[:1])
+    seen = look(labels)
+    if plausibility(seen, textured) > HOPELESS or candidate == default_candidate():
+        seen = look([*labels, *segmenters.find(candidate, frames[1:])])
+    return Tried(candidate, seen, plausibility(seen, textured))
 
 
 class _Segmenters:
