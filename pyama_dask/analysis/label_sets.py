@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.analysis.output import Fov, open_output
-from pyama_dask.errors import ImageError
+from pyama_dask.errors import ImageError, OutputError
 from pyama_dask.files.images import ENDINGS, TIFF, read_labels
 from pyama_dask.store.arrays import missing_frames, read_frame
 from pyama_dask.store.layout import IMAGES
@@ -104,8 +104,16 @@ def _of_fov(fov: Fov) -> LabelMovie | None:
             if k not in gone
         }
         if frames and not (is_tracked and gone):
-            return LabelMovie(f"FOV {fov.index}", frames, is_tracked)
+            return LabelMovie(f"FOV {fov.index}", frames, is_tracked, _mothers(fov) if is_tracked else {})
     return None
+
+
+def _mothers(fov: Fov) -> Mapping[int, int]:
+    """Mothers of divided cells, as far as traces are written."""
+    try:
+        return fov.parents
+    except OutputError:
+        return {}
 
 
 def _from_challenge(path: Path, as_truth: bool) -> dict[str, LabelMovie]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from support.movies import config
 
 import pyama_dask
 from pyama_dask.errors import ImageError
@@ -99,6 +100,12 @@ def test_an_output_is_scored_by_the_frames_of_the_movie(tmp_path, finished):
     report = pyama_dask.score_labels(finished, one)
     assert (report.overall.frames, report.overall.seg) == (7, 1)
     assert report.warnings == (f"{one}: no counterpart of 1, which is not scored",)
+
+
+def test_an_output_without_traces_is_scored(tmp_path, small_czi):
+    changes = {"params.fovs": "0", "params.frames": "0-3", "params.tracking_params": {"min_frames": 2}}
+    pyama_dask.run(config(small_czi, tmp_path / "out", changes), steps=["copy", "segment", "track"])
+    assert pyama_dask.score_labels(tmp_path / "out", tmp_path / "out").overall.tra == 1
 
 
 @pytest.mark.parametrize(

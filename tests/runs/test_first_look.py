@@ -1,5 +1,7 @@
 """The method that a first look chooses, on made movies of separate, compact and merging cells."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -176,3 +178,23 @@ def test_annotate_takes_the_method_that_suits(here, call, compact_nd2):
     status, said, _ = call("annotate", compact_nd2)
     assert status == 0
     assert "in the first guess by bright" in said
+
+
+# --------------------------------------------------------------------------------------------- real movies
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not at hand")
+
+
+@with_data
+@pytest.mark.parametrize("name", ["t98g.nd2", "t98g.czi"])
+def test_adherent_cells_in_contact(name):
+    found = first_look(read_metadata(DATA / "composite" / name), 0, None)
+    assert str(found.chosen.candidate) == "unet (model adherent-phase-10x)"
+    assert 20 <= found.chosen.seen.count <= 40  # 29 are there
+    assert next(describe(found)).startswith("FOV 0, frames 6-8: logstd leaves out most of the texture")
+
+
+@with_data
+def test_a_real_movie_of_one_cell():
+    assert first_look(read_metadata(DATA / "real_nd2" / "example-timelapse.nd2"), 0, None).is_default
