@@ -101,7 +101,8 @@ def write(trained: Trained, path: Path) -> None:
     size = f"{len(trained.model) / 1000:.0f} kB"
     say(f"{path}: written ({size}). In a config: segmentation_method: unet, segmentation_params: {{model: {path}}}")
     if not trained.judged:
-        say("Not judged, as the training was stopped before")
+        why = "the training was stopped before" if not trained.complete else "there are too few cells to hold some back"
+        say(f"Not judged, as {why}")
         return
     picture = path.with_name(f"{path.stem}_held_back.png")
     write_bytes(picture, held_back_picture(trained.judged, trained.card))
@@ -119,10 +120,11 @@ def scores_line(trained: Trained) -> str:
 
 
 def described(cells: list[int]) -> str:
-    """Count of frames and cells."""
+    """Count of frames and cells, and of frames without cells."""
     from pyama_dask.cli.text import many
 
-    return f"{many(len(cells), 'annotated frame')} with {many(sum(cells), 'cell')}"
+    empty = f"; {cells.count(0)} of the frames without any" if 0 in cells else ""
+    return f"{many(len(cells), 'annotated frame')} with {many(sum(cells), 'cell')}{empty}"
 
 
 class TrainDisplay:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +45,6 @@ class Annotated:
     pixel_size_um: float | None = None
 
     @property
-    def source(self) -> str:
-        """Name of the frame that it is a window of, if it has a name by ``pyama-dask annotate``."""
-        return re.sub(r"_y\d+_x\d+(?=\.\w+$)", "", self.name)
-
-    @property
     def diameters(self) -> npt.NDArray[np.float64]:
         """Diameter of each cell in pixels: that of the disk of its area."""
         areas = np.bincount(self.labels[self.labels > 0])
@@ -72,7 +66,8 @@ def read_annotated(paths: Sequence[Path], unknown: int | None = None) -> list[An
     Raises
     ------
     ImageError
-        If a file is missing or cannot be read, or if labels do not fit their frame; the message names the file.
+        If a file is missing or cannot be read, if labels do not fit their frame, or if there are no cells; the message
+        names the file.
     """
     if len(paths) == 1:
         triples = _pairs_of(paths[0])
@@ -86,6 +81,8 @@ def read_annotated(paths: Sequence[Path], unknown: int | None = None) -> list[An
     found = []
     for frame, labels, mask in triples:
         found += _from_output(frame, labels) if frame.is_dir() else [_from_files(frame, labels, mask, unknown)]
+    if not any(one.diameters.size for one in found):
+        raise ImageError(f"{triples[0][1]}: has no cells, nor have others. Fix: number the cells 1, 2, 3 ...")
     return found
 
 
@@ -142,19 +139,17 @@ def checked(
     source: Path,
     pixel_size_um: float | None,
 ) -> Annotated:
-    """Check labels, and number them 1..N.
+    """Check labels, and number them 1..N; there may be no cell in a frame.
 
     Raises
     ------
     ImageError
-        If there is no cell, or if all cells have one label; the message names `source`.
+        If all cells have one label; the message names `source`.
     """
     if not np.isfinite(frame).all():
         raise ImageError(f"{name}: has pixels that are not numbers (NaN or infinite). Fix: save the frame again")
     labels = np.where(known, labels, 0)
     values, numbered = np.unique(labels, return_inverse=True)
-    if not (values > 0).any():
-        raise ImageError(f"{source}: has no cells, as all annotated pixels are 0. Fix: number the cells 1, 2, 3 ...")
     if (values > 0).sum() == 1:
         _check_single(labels > 0, int(values.max()), source)
     numbered = numbered.reshape(labels.shape).astype(np.int32) + (values[0] > 0)

@@ -92,7 +92,7 @@ def random_matrix(rng: np.random.Generator, example: Example, size: int) -> npt.
     turn = np.array([[math.cos(angle), -math.sin(angle) * flip], [math.sin(angle), math.cos(angle) * flip]])
     linear = turn * np.array([[stretch], [1.0]]) / zoom
     centre: Any = rng.uniform(0, example.frame.shape)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and len(example.places):
         centre = example.places[rng.integers(len(example.places))]
     shift = centre[::-1] - linear @ np.array([size / 2, size / 2])
     return np.column_stack([linear, shift])

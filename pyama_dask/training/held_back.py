@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,9 @@ FEW = 4
 """Largest number of frames that are all held back in turn."""
 SHARE = 0.25
 """Share of the frames that is held back where there are more."""
+
+WINDOWS = (r"_t\d+_y\d+_x\d+(?=\.\w+$)", r"_y\d+_x\d+(?=\.\w+$)")
+"""Ends of the names of windows after the FOV, and after the frame."""
 
 
 @dataclass(frozen=True)
@@ -48,32 +52,49 @@ class Fold:
     held: list[Held]
 
 
-def folds(examples: Sequence[Example], sources: Sequence[str], rng: np.random.Generator) -> list[Fold]:
+def folds(examples: Sequence[Example], names: Sequence[str], rng: np.random.Generator) -> list[Fold]:
     """Divide frames: two halves of a single frame; two groups of a few frames, each in turn; a quarter of many frames.
 
     Parameters
     ----------
     examples
         Frames, or windows of frames.
-    sources
-        Name of the frame of each window: windows of one frame stay together, unless all are of one.
+    names
+        Names of the frames. Windows by ``pyama-dask annotate`` stay together with those of the same FOV, or if there
+        is only one FOV, with those of the same frame.
     rng
         Chooses the frames that are held back.
+
+    Returns
+    -------
+    Trainings in which there are cells to learn from and to judge by; none if there are too few cells.
     """
     if len(examples) == 1:
         return _halves(examples[0])
-    frames = list(dict.fromkeys(sources))
-    of = [frames.index(source) for source in sources] if len(frames) > 1 else list(range(len(examples)))
+    of = _groups(names)
     count = max(of) + 1
     order = rng.permutation(count).tolist()
     groups = [order[: count // 2], order[count // 2 :]] if count <= FEW else [order[: round(SHARE * count)]]
-    return [
-        Fold(
-            [example for example, k in zip(examples, of, strict=True) if k not in group],
-            [Held(index) for index, k in enumerate(of) if k in group],
-        )
-        for group in groups
-    ]
+    found = []
+    for group in groups:
+        held = [index for index, k in enumerate(of) if k in group]
+        kept = [example for example, k in zip(examples, of, strict=True) if k not in group]
+        if _have_cells(kept) and _have_cells([examples[index] for index in held]):
+            found.append(Fold(kept, [Held(index) for index in held]))
+    return found
+
+
+def _groups(names: Sequence[str]) -> list[int]:
+    """Number of the group of each frame, from 0."""
+    for end in WINDOWS:
+        keys = [re.sub(end, "", name) for name in names]
+        if len(found := list(dict.fromkeys(keys))) > 1:
+            return [found.index(key) for key in keys]
+    return list(range(len(names)))
+
+
+def _have_cells(examples: Sequence[Example]) -> bool:
+    return any(len(example.places) for example in examples)
 
 
 def _halves(example: Example) -> list[Fold]:

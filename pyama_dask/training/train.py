@@ -131,7 +131,7 @@ def train(
     card = first_card(annotated, settings.card, settings.seed)
     examples = [_example(one, card.zoom) for one in annotated]
     judged: list[Judged] = []
-    parts = folds(examples, [one.source for one in annotated], np.random.default_rng([settings.seed, 1]))
+    parts = folds(examples, [one.name for one in annotated], np.random.default_rng([settings.seed, 1]))
     for k, fold in enumerate(parts):
         weights = run.network(fold.examples, f"held back {k + 1} of {len(parts)}", JUDGED / len(parts))
         network = open_written(with_card(onnx_model(weights), card))

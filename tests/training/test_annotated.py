@@ -72,6 +72,12 @@ def test_a_frame_without_background_keeps_all_its_cells(folder):
     assert np.unique(read_annotated([folder])[0].labels).tolist() == [1, 2]
 
 
+def test_one_of_several_frames_may_be_without_cells(folder):
+    write_tiff(folder / "b.tif", FRAME)
+    write_tiff(folder / "b_labels.tif", np.zeros_like(FRAME))
+    assert [one.diameters.size > 0 for one in read_annotated([folder])] == [True, False]
+
+
 def test_labels_of_an_output(finished):
     images = finished / "fov_000" / "images.zarr"
     found = read_annotated([images / "pc_ch_0", images / "seg_labeled_ch_0"])
@@ -97,7 +103,10 @@ MISTAKES = {
         save_labels(LABELS[:50].astype(np.uint16)),
         r"a_labels.tif: has 50 x 120 pixels, but a.tif has 96 x",
     ),
-    "no cells": (save_labels(np.zeros_like(ONE)), r"a_labels.tif: has no cells, .* Fix: number the cells"),
+    "no cells": (
+        save_labels(np.zeros_like(ONE)),
+        r"a_labels.tif: has no cells, nor have others. Fix: number the cells",
+    ),
     "one label": (save_labels(ONE), r"a_labels.tif: all cells, in \d+ separate regions, have the label 255"),
     "float": (save_labels(LABELS.astype(np.float32)), r"a_labels.tif: has float32 pixels"),
     "RGB": (

@@ -28,19 +28,29 @@ def test_no_network_is_judged_on_what_it_learned(count, held):
         assert sorted(part.index for fold in found for part in fold.held) == list(range(count))
 
 
-def test_windows_of_a_frame_are_held_back_together():
-    given = examples(4)
-    for fold in folds(given, ["a", "b", "b", "a"], np.random.default_rng(0)):
-        assert [part.index for part in fold.held] in ([0, 3], [1, 2])
-    windows_of_one = folds(given, ["a"] * 4, np.random.default_rng(0))
-    assert sorted(part.index for fold in windows_of_one for part in fold.held) == [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("names", "together"),
+    [
+        (
+            ["m_fov0_t01_y00_x00.tif", "m_fov1_t01_y00_x00.tif", "m_fov1_t09_y00_x00.tif", "m_fov0_t09_y00_x00.tif"],
+            "abba",
+        ),
+        (
+            ["m_fov0_t01_y00_x00.tif", "m_fov0_t01_y64_x00.tif", "m_fov0_t09_y00_x00.tif", "m_fov0_t09_y64_x00.tif"],
+            "aabb",
+        ),
+    ],
+)
+def test_windows_of_one_fov_or_frame_are_held_back_together(names, together):
+    for fold in folds(examples(4), names, np.random.default_rng(0)):
+        assert len({together[part.index] for part in fold.held}) == 1
+        assert len(fold.held) == 2
 
 
-def test_the_frame_of_a_window_is_known_by_its_name():
-    frame, labels = np.zeros((9, 9), np.float32), np.ones((9, 9), np.int32)
-    for name in ("t/m_fov003_t0090_y0256_x0000.tif", "t/m_fov003_t0090_y0000_x1024.tif"):
-        assert Annotated(name, frame, labels).source == "t/m_fov003_t0090.tif"
-    assert Annotated("t/a.tif", frame, labels).source == "t/a.tif"
+def test_windows_of_one_frame_are_held_back_one_by_one():
+    names = [f"m_fov0_t01_y00_x{x:02d}.tif" for x in range(4)]
+    found = folds(examples(4), names, np.random.default_rng(0))
+    assert sorted(part.index for fold in found for part in fold.held) == [0, 1, 2, 3]
 
 
 def test_one_frame_is_halved_along_its_longer_side():
@@ -61,6 +71,13 @@ def test_a_frame_with_one_cell_is_not_judged_on_an_empty_half():
     labels = np.zeros((40, 80), np.int32)
     labels[10:20, 70] = 1
     assert folds([Example(np.zeros((40, 80), np.float32), labels)], ["a"], np.random.default_rng(0)) == []
+
+
+def test_frames_without_cells_are_learned_and_not_judged_alone():
+    full, empty = examples(1)[0], Example(np.zeros((96, 160), np.float32), np.zeros((96, 160), np.int32))
+    assert folds([full, empty], ["a", "b"], np.random.default_rng(0)) == []
+    assert len(folds([full, empty, full, empty], list("aabb"), np.random.default_rng(0))) == 2
+    assert not random_batch(np.random.default_rng(0), [empty], 64, 8).maps.any()
 
 
 def test_batches_are_those_of_the_seed():
