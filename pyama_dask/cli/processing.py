@@ -33,7 +33,7 @@ from pyama_dask.files.streams import unfailing
 if TYPE_CHECKING:
     from pyama_dask.config.models import Config
     from pyama_dask.readers import Metadata
-    from pyama_dask.runs.first_look import FirstLook
+    from pyama_dask.runs.method_choice import FirstLook
     from pyama_dask.runs.status import RunReport
     from pyama_dask.runs.timings import Prediction
 
@@ -62,7 +62,7 @@ def init(
     from pyama_dask.errors import ConfigError
     from pyama_dask.files.atomic import longest_name, shortened, write_bytes
     from pyama_dask.readers import read_metadata
-    from pyama_dask.runs.first_look import describe as describe_look
+    from pyama_dask.runs.method_choice import describe as describe_look
     from pyama_dask.runs.template import cluster_keys, config_template, notes_on_channels
 
     metadata = read_metadata(movie)

@@ -13,14 +13,13 @@ from pyama_dask.config.cluster import QUEUES, Cluster
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.method_parameters import method_parameters, parameter_model
 from pyama_dask.config.models import Config, Params, Storage
-from pyama_dask.config.units import as_ranges
 from pyama_dask.config.yaml_text import dump_yaml
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.first_look import FirstLook, found_words
+from pyama_dask.runs.method_choice import FirstLook, found_words
 
 SEGMENTER, TRACKER = (str(Params.model_fields[f"{kind}_method"].default) for kind in ("segmentation", "tracking"))
 """Default methods."""
@@ -120,7 +119,7 @@ def _chosen_methods(found: FirstLook | None) -> dict[str, str]:
 
 def _other_methods(found: FirstLook) -> Iterator[str]:
     """Comments with the methods that suit a movie less well."""
-    yield f"  # On FOV {found.fov}, frames {as_ranges(found.frames)}, {found_words(found.chosen)}."
+    yield f"  # {found.place}: {found_words(found.chosen)}."
     yield "  # Other methods; to take one, put its two keys in the place of those above:"
     for other in found.others:
         yield f"  #   {found_words(other)}"

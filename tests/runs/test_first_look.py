@@ -13,7 +13,8 @@ from pyama_dask.config.load import parse_config
 from pyama_dask.kernels.plausibility import Seen
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import read_metadata
-from pyama_dask.runs.first_look import Candidate, Tried, candidates, choose, describe, first_look, middle_frames
+from pyama_dask.runs.first_look import first_look, middle_frames
+from pyama_dask.runs.method_choice import Candidate, Tried, candidates, choose, describe
 
 
 def seen(count=20.0, agreement=0.9):
@@ -114,8 +115,8 @@ def test_compact_cells(compact_nd2):
     assert first.startswith("FOV 0, frames 0-2: logstd ")
     assert "; bright (diameter " in first
     assert second.startswith("Chosen: bright (diameter ")
-    assert told[0] == "Reading frames 0-2 of FOV 0"
-    assert "Trying logstd on frames 0-2 of FOV 0" in told
+    assert told[0] == "FOV 0, frames 0-2: reading"
+    assert "FOV 0, frames 0-2: trying logstd" in told
 
 
 def test_another_fov_if_the_first_one_is_empty(tmp_path):
