@@ -63,7 +63,7 @@ class Crops(BlockPart):
     def end(self) -> None:
         """Write the parts for `gather`."""
         if self._filled is not None:
-            file = intermediate.block_file(self._context.work, "drawn", self._context.block)
+            file = intermediate.filled_file(self._context.work, self._context.block)
             self._context.wrote(intermediate.save(file, drawn=np.concatenate(self._drawn)))
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
@@ -95,7 +95,8 @@ def _boxes_with_fills(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.
     boxes, valid = context.cells["boxes"], context.cells["valid"]
     if not fills_gaps(context.job.config):
         return boxes, valid, None
-    drawn = np.concatenate([intermediate.load(file)["drawn"] for file in context.block_files("drawn")])
+    files = (intermediate.filled_file(context.work, block) for block in range(len(context.job.blocks)))
+    drawn = np.concatenate([intermediate.load(context.verified(file))["drawn"] for file in files])
     rows, frames, filled = drawn[:, 0], drawn[:, 1], np.zeros_like(valid)
     boxes[rows, frames], filled[rows, frames] = drawn[:, 2:], True
     return boxes, valid | filled, filled

@@ -15,8 +15,8 @@ from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import replacing
 from pyama_dask.kernels.histogram import Histogram
 
-_PART = re.compile(r"crops_((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy")
-"""Names as from `part_file`."""
+_PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.npz)")
+"""Names as from `part_file` and `filled_file`."""
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
@@ -29,9 +29,14 @@ def part_file(work: Path, product: str, block: int) -> Path:
     return work / f"crops_{product}_b{block:03d}.npy"
 
 
+def filled_file(work: Path, block: int) -> Path:
+    """Path of a block's table of the fills that are in its parts of crops."""
+    return work / f"crops_filled_b{block:03d}.npz"
+
+
 def part_files(work: Path) -> list[Path]:
     """All parts of crops of a FOV."""
-    return sorted(file for file in work.glob("crops_*.npy") if _PART.fullmatch(file.name))
+    return sorted(file for file in work.glob("crops_*") if _PART.fullmatch(file.name))
 
 
 def save(path: Path, **arrays: Any) -> Path:

@@ -87,6 +87,12 @@ def real(name: str) -> Callable[[Path], Path | None]:
 
 ONLY_FLUORESCENCE = {"fl": [{"channel": 0}]}
 TWO_CHANNELS = [{"channel": channel, "features": INTENSITIES} for channel in (1, 2)]
+FILLED = {
+    "params.tracking_method": "lap",
+    "params.tracking_params": {"min_frames": 2, "border_margin": 0, "min_size": 1035, "max_size": 1720},
+    "storage.block_frames": 3,
+}
+"""Cells whose areas are near the limits are missed in some frames."""
 
 CASES = [
     Case("small ND2, local 2, blocks of 1", small_nd2, {"storage.block_frames": 1, "cluster": LOCAL}),
@@ -129,4 +135,6 @@ CASES = [
         "small CZI, local 2, another layout after a complete run", small_czi,
         {"storage": {"block_frames": 3, "cells": "zip"}, "cluster": LOCAL}, before={},
     ),
+    Case("small CZI, local 2, gaps of tracks filled, blocks of 3", small_czi, FILLED | {"cluster": LOCAL}),
+    Case("small CZI, serial, gaps of tracks filled after a complete run with iou", small_czi, FILLED, before={}),
 ]  # fmt: skip

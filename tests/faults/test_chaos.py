@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
 ]
-CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11]}
+CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[13]}
 
 
 def under(case, folder, of):
@@ -42,6 +42,10 @@ def test_chosen_moments_of_a_serial_run(tmp_path):
 
 def test_between_taking_back_and_removing(tmp_path):
     under("changed", tmp_path, [kills.aimed("void"), kills.aimed("discard", 2)])
+
+
+def test_runs_that_fill_gaps(tmp_path):
+    under("filled", tmp_path, [kills.Kill("driver"), kills.Kill("group")])
 
 
 @pytest.mark.parametrize("case", ["serial", "czi"])
