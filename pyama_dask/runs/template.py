@@ -16,8 +16,8 @@ from pyama_dask.config.models import Config, Params, Storage
 from pyama_dask.config.yaml_text import dump_yaml
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.kernels.tracking import keep_cells
 from pyama_dask.methods.registry import BUILT_IN
+from pyama_dask.methods.tracker_parameters import FILL_GAPS, SHARED
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.method_choice import FirstLook, found_words
 
@@ -130,21 +130,20 @@ def _other_methods(found: FirstLook) -> Iterator[str]:
 def default_params(segmenter: str = SEGMENTER, tracker: str = TRACKER) -> dict[str, Any]:
     """Every parameter with its default, including those of a built-in segmenter and tracker."""
     named = {"segmentation_method": segmenter, "tracking_method": tracker}
-    return (
-        Params().model_dump(mode="json")
-        | named
-        | {
-            key: method_parameters(f"params.{key}", {}, *functions)
-            for key, functions in _functions(segmenter, tracker).items()
-        }
-    )
+    of_methods = {
+        key: method_parameters(f"params.{key}", {}, *functions)
+        for key, functions in _functions(segmenter, tracker).items()
+    }
+    if tracker in FILL_GAPS:
+        of_methods["tracking_params"]["fill_gaps"] = True
+    return Params().model_dump(mode="json") | named | of_methods
 
 
 def _functions(segmenter: str, tracker: str) -> Mapping[str, tuple[Callable[..., Any], ...]]:
     """Functions whose keyword-only arguments are the keys of a part of ``params``."""
     return {
         "segmentation_params": (BUILT_IN["segmenter"][segmenter],),
-        "tracking_params": (BUILT_IN["tracker"][tracker], keep_cells),
+        "tracking_params": (BUILT_IN["tracker"][tracker], *SHARED),
         "background_params": (background,),
     }
 

@@ -12,8 +12,9 @@ from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config, Params, Storage
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.background import background
+from pyama_dask.kernels.filling import plan_fills
 from pyama_dask.kernels.segmentation import segment
-from pyama_dask.kernels.tracking import keep_cells, link
+from pyama_dask.kernels.tracking import keep_cells, link, within_size
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers.base import Channel
 from pyama_dask.runs.template import config_template, descriptions
@@ -57,7 +58,7 @@ class TestTemplate:
         ("key", "functions"),
         [
             ("segmentation_params", (segment,)),
-            ("tracking_params", (link, keep_cells)),
+            ("tracking_params", (link, keep_cells, within_size, plan_fills)),
             ("background_params", (background,)),
         ],
     )
