@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyama_dask.analysis.score import ScoreReport, Scores
     from pyama_dask.config.models import Config
     from pyama_dask.readers import Metadata
+    from pyama_dask.runs.annotate import AnnotationReport
 
 
 @app.command()
@@ -121,7 +122,6 @@ def annotate(
     """
     from rich.console import Console
 
-    from pyama_dask.cli.text import many
     from pyama_dask.plan.resolve import resolve
     from pyama_dask.readers import read_metadata
     from pyama_dask.runs.annotate import annotate as cut
@@ -135,20 +135,24 @@ def annotate(
         if config is None and method is None and params is None:
             chosen = _with_method(resolve(chosen, metadata), metadata)
         report = cut(chosen, metadata, to, windows=windows, size=size, add=add)
+    say(_describe_windows(report))
+
+
+def _describe_windows(report: AnnotationReport) -> str:
+    """Windows of an annotation, and the next step."""
+    from pyama_dask.cli.text import many
+
     new = [window for window in report.windows if window.is_new]
     kept = len(report.windows) - len(new)
     cells = sorted(window.cells for window in new)
-    say(
-        f"{to}: {many(len(new), 'window')} of {report.size} x {report.size} px"
-        + (f", with {cells[0]} to {cells[-1]} cells in the first guess by {report.method}" if cells else "")
-        + (f"; {kept} that were there are kept" if kept else "")
-    )
-    for warning in report.warnings:
-        say(f"warning: {warning}")
-    say(
+    first = f"{report.folder}: {many(len(new), 'window')} of {report.size} x {report.size} px"
+    first += f", with {cells[0]} to {cells[-1]} cells in the first guess by {report.method}" if cells else ""
+    first += f"; {kept} that were there are kept" if kept else ""
+    then = (
         "Correct the files *_labels.tif: one number per cell, 0 for background, also at the border of the window. "
-        f"Then run 'pyama-dask train {to} -o model.onnx'"
+        f"Then run 'pyama-dask train {report.folder} -o model.onnx'"
     )
+    return "\n".join([first, *(f"warning: {warning}" for warning in report.warnings), then])
 
 
 def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, params: Mapping[str, Any]) -> Config:
