@@ -659,7 +659,7 @@ class TestGoingOn:
             ),
             (
                 {"params.tracking_params": {"min_frames": 3, "border_margin": 5}},
-                10,
+                2,  # the same cells are kept
                 ["pc_ch_0/0", "fl_ch_1/0", "seg_labeled_ch_0/0", "fl_background_ch_1/0"],
             ),
             ({"channels.pc.features": ["area"]}, 8, ["*"]),
