@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
-from pyama_dask.errors import AlgorithmError, ConfigError, MissingFrameError
+from pyama_dask.errors import AlgorithmError, ConfigError, PyamaError
 from pyama_dask.kernels.plausibility import look, plausibility
 from pyama_dask.methods.onnx_model import shipped_models
 from pyama_dask.plan.resolve import resolve
@@ -51,7 +51,7 @@ def first_look(
     for fov in dict.fromkeys([0, len(metadata.fovs) // 2]):
         try:
             found = _look_at_fov(metadata, fov, channel, z, tell)
-        except (MissingFrameError, ConfigError):
+        except PyamaError:  # such as of pixels that cannot be processed, which the plan of a run explains
             continue
         if found and found.chosen.seen.count:
             return found

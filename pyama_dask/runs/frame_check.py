@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
-from pyama_dask.errors import AlgorithmError, MissingFrameError
+from pyama_dask.errors import MissingFrameError, PyamaError
 from pyama_dask.kernels.plausibility import LARGEST, look
 from pyama_dask.methods.registry import is_plugin
 from pyama_dask.readers import Metadata
@@ -39,7 +39,7 @@ def check_frame(config: Config, metadata: Metadata) -> list[str]:
             labels, said = FrameSegmenter(config).find(movie.read(fov, frame), where)
     except MissingFrameError:  # the plan names missing frames
         return []
-    except AlgorithmError as error:
+    except PyamaError as error:  # of a method, or of a damaged movie
         return [str(error)]
     seen = look([labels])
     if not seen.count and not said:

@@ -131,6 +131,11 @@ def test_frames_without_anything(tmp_path):
     assert first_look(read_metadata(as_nd2(tmp_path / "movie.nd2", data)), 0, None) is None
 
 
+def test_a_movie_that_cannot_be_processed(tmp_path):
+    movie = as_nd2(tmp_path / "movie.nd2", np.full((1, 3, 2, 64, 80), 500, np.float32))
+    assert first_look(read_metadata(movie), 0, None) is None
+
+
 # ---------------------------------------------------------------------------------------------------- init
 
 
