@@ -52,7 +52,10 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
             f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed. "
             "Fix: choose another 'output', or use --extend if the same acquisition has more frames now"
         )
-    check_grown(config.output, Ledger(config.output / LEDGER), config.input, metadata)
+    ledger = Ledger(config.output / LEDGER)
+    if not ledger.done:  # nothing was made from the movie as it was
+        return movie.identity
+    check_grown(config.output, ledger, config.input, metadata)
     return recorded["first"]
 
 

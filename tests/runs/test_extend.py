@@ -13,6 +13,7 @@ import pyama_dask
 from pyama_dask.cli.text import describe_plan, describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import OutputError
+from pyama_dask.runs import driver
 from pyama_dask.runs.planning import plan_run, what_is_left
 
 FRAMES = 10
@@ -130,6 +131,20 @@ def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(begin, 
     assert [fov["fov"] for fov in pyama_dask.open_output(output).metadata["fovs"]] == [0, 1]
     plan, _ = plan_run(parse_config(config(movie, output, {"params.crop_padding": 1})))
     assert "crop in FOV 0, made with other settings" in describe_plan(plan, what_is_left(plan))
+
+
+def test_a_run_that_was_killed_before_its_first_result_can_be_extended(begin, tmp_path, data, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    movie, output = Path(shutil.copy(begin(as_czi, None, 6)[0], tmp_path)), tmp_path / "new"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(driver, "write_records", killed)
+        pyama_dask.run(config(movie, output))
+    as_czi(movie, data)
+    assert pyama_dask.run(config(movie, output), extend=True).exit_status == 0
+    _, reference = begin(as_czi, None, FRAMES)
+    assert file_bytes(output) == file_bytes(reference)
 
 
 def test_to_extend_what_has_not_changed_does_nothing(small_czi, copied):
