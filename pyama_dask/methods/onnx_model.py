@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pyama_dask.config.units import exception_text
+from pyama_dask.config.units import exception_text, quoted
 from pyama_dask.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "models"
@@ -24,6 +25,8 @@ PROPERTY = "pyama_dask"
 """Metadata property of an ONNX file that holds its card."""
 CPU = "CPUExecutionProvider"
 SUFFIX = ".onnx"
+LARGEST = 2**31
+"""Bytes of an ONNX file, at most: it is one message of protobuf."""
 
 
 class ModelCard(BaseModel):
@@ -68,16 +71,16 @@ def find_model(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if text in shipped_models():
         return SHIPPED / f"{text}{SUFFIX}"
-    path = Path(text).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  (that of `Path` raises for unknown users)
+    if os.path.isfile(path):  # noqa: PTH113  (False for a name that cannot be one)
         return path.absolute()
     if "/" in text or text.endswith(SUFFIX):
-        problem = "is not a file" if path.exists() else "does not exist"
+        problem = "is not a file" if os.path.exists(path) else "does not exist"  # noqa: PTH110
         raise ConfigError(f"{path}: {problem}. Fix: name the {SUFFIX} file of a model, or a model of this package")
     known = ", ".join(shipped_models()) or "none"
     like = difflib.get_close_matches(text, shipped_models(), n=1)
     meant = f"; did you mean {like[0]}?" if like else ""
-    raise ConfigError(f"{text!r}: is not a model of this package ({known}), nor a file. Fix: name one{meant}")
+    raise ConfigError(f"{quoted(text)}: is not a model of this package ({known}), nor a file. Fix: name one{meant}")
 
 
 def shipped_models() -> list[str]:
@@ -148,6 +151,8 @@ def check_providers(providers: Iterable[str]) -> None:
 def _content(path: Path) -> bytes:
     try:
         size, free = path.stat().st_size, psutil.virtual_memory().available
+        if size > LARGEST:
+            raise ConfigError(f"{path}: is no ONNX model, which has at most 2 GiB in one file. Fix: name another")
         if 2 * size > free:
             raise ConfigError(
                 f"{path}: a model of {size / 2**20:,.0f} MiB does not fit the free memory of {free / 2**20:,.0f} MiB. "
@@ -170,7 +175,9 @@ def _session(path: Path, raw: bytes, providers: tuple[str, ...]) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(raw, options, providers=[*providers, *({CPU} - {*providers})])
+        session = onnxruntime.InferenceSession(
+            raw, options, providers=[*providers, *({CPU} - {*providers})], enable_fallback=0
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ConfigError(
             f"{path}: is not a usable ONNX model ({exception_text(error, 200)}). Fix: name another"
@@ -181,7 +188,10 @@ def _session(path: Path, raw: bytes, providers: tuple[str, ...]) -> Any:
 
 
 def _card(path: Path, session: Any) -> ModelCard:
-    text = session.get_modelmeta().custom_metadata_map.get(PROPERTY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(PROPERTY)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: the model's properties are damaged ({error}). Fix: copy the file again") from error
     if text is None:
         return ModelCard(name=path.stem)
     try:

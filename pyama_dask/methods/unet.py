@@ -200,7 +200,8 @@ def open_network(path: Path, providers: tuple[str, ...] = (), content: str = "")
     Raises
     ------
     ConfigError
-        If it cannot be opened (see `read_model`), or has other inputs or outputs than described in this module.
+        If it cannot be opened (see `read_model`), has other inputs or outputs than described in this module, or returns
+        values that are not finite.
     """
     card, session = read_model(path, providers, content)
     _check_ends(path, session)
@@ -219,6 +220,8 @@ def open_network(path: Path, providers: tuple[str, ...] = (), content: str = "")
             f"{path}: the model makes {found.shape} of an image of {TRIAL} x {TRIAL} pixels, but must make three maps "
             "of half the size, or one of the full size, a half or a quarter. Fix: name a model made for pyama_dask"
         )
+    if not np.isfinite(found).all():
+        raise ConfigError(f"{path}: the model returns values that are not finite. Fix: train it again, or name another")
     probabilities = count == 1 and float(found.min()) >= 0 and float(found.max()) <= 1
     return Network(card, session, factor, probabilities)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,6 +37,19 @@ def test_an_invalid_card_is_refused(tmp_path, text, said):
         read_model(write_model(tmp_path / "m.onnx", card=text))
 
 
+def test_damaged_properties_are_refused(tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"pyama_dask", b"pyam\xff_dask"))
+    with pytest.raises(ConfigError, match=r"m\.onnx: the model's properties are damaged"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/tmp/" + "x" * 5000, "~no_such_user/m.onnx", "a\0b.onnx"])
+def test_a_name_that_cannot_be_one_of_a_file_is_refused(name):
+    with pytest.raises(ConfigError, match=r"is not a model of this package|does not exist"):
+        find_model(name)
+
+
 def test_a_model_works_on_one_thread(tmp_path):
     _, session = read_model(write_model(tmp_path / "m.onnx"))
     options = session.get_session_options()
@@ -49,11 +63,15 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
         read_model(tmp_path / "m.onnx")
 
 
-def test_a_model_larger_than_memory_is_refused_before_it_is_read(tmp_path):
-    with (tmp_path / "m.onnx").open("wb") as file:
-        file.truncate(2**42)  # a sparse file
-    with pytest.raises(ConfigError, match=r"a model of 4,194,304 MiB does not fit the free memory"):
-        read_model(tmp_path / "m.onnx")
+def test_a_model_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = write_model(tmp_path / "m.onnx")
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match=r"does not fit the free memory of 0 MiB"):
+        patched.setattr(onnx_model.psutil, "virtual_memory", lambda: SimpleNamespace(available=9))
+        read_model(path)
+    with path.open("ab") as file:
+        file.truncate(2**32)  # a sparse file
+    with pytest.raises(ConfigError, match=r"m\.onnx: is no ONNX model, which has at most 2 GiB"):
+        read_model(path)
 
 
 def test_a_model_that_changed_is_refused(tmp_path):

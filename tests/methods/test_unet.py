@@ -10,8 +10,17 @@ from support.onnx_models import CARD, write_model
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.scores import match, seg
-from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest
-from pyama_dask.methods.unet import fitted, held_memory, open_network, remarks, result_parameters, scale, segment_unet
+from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest, read_model
+from pyama_dask.methods.unet import (
+    Network,
+    fitted,
+    held_memory,
+    open_network,
+    remarks,
+    result_parameters,
+    scale,
+    segment_unet,
+)
 
 GIVEN = {
     "model": "", "zoom": None, "cell_diameter": None, "depth": None, "touch": None, "smallest": None,
@@ -124,8 +133,10 @@ def test_other_inputs_and_outputs_are_refused(tmp_path, unlike, said):
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
     path = write_model(tmp_path / "m.onnx", cut=np.nan)
-    with pytest.raises(ValueError, match="values that are not finite"):
-        segment_unet(frames.blobs((64, 64)), model=str(path))
+    with pytest.raises(ConfigError, match="m.onnx: the model returns values that are not finite"):
+        open_network(path)
+    with pytest.raises(ValueError, match="values that are not finite"):  # such as on one frame of a movie
+        Network(*read_model(path), 2, probabilities=False).maps(np.zeros((64, 64), np.float32))
 
 
 # ------------------------------------------------------------------------------------------- plans of runs
