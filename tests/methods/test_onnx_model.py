@@ -65,8 +65,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = write_model(tmp_path / "m.onnx")
-    with monkeypatch.context() as patched, pytest.raises(ConfigError, match=r"does not fit the free memory of 0 MiB"):
-        patched.setattr(onnx_model.psutil, "virtual_memory", lambda: SimpleNamespace(available=9))
+    monkeypatch.setattr(onnx_model.psutil, "virtual_memory", lambda: SimpleNamespace(available=9))
+    with pytest.raises(ConfigError, match=r"does not fit the free memory of 0 MiB"):
         read_model(path)
     with path.open("ab") as file:
         file.truncate(2**32)  # a sparse file

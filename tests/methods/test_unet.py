@@ -133,7 +133,7 @@ def test_other_inputs_and_outputs_are_refused(tmp_path, unlike, said):
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
     path = write_model(tmp_path / "m.onnx", cut=np.nan)
-    with pytest.raises(ConfigError, match="m.onnx: the model returns values that are not finite"):
+    with pytest.raises(ConfigError, match=r"m\.onnx: the model returns values that are not finite"):
         open_network(path)
     with pytest.raises(ValueError, match="values that are not finite"):  # such as on one frame of a movie
         Network(*read_model(path), 2, probabilities=False).maps(np.zeros((64, 64), np.float32))

@@ -138,9 +138,10 @@ def test_a_run_that_was_killed_before_its_first_result_can_be_extended(begin, tm
         raise KeyboardInterrupt
 
     movie, output = Path(shutil.copy(begin(as_czi, None, 6)[0], tmp_path)), tmp_path / "new"
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(driver, "write_records", killed)
+    monkeypatch.setattr(driver, "write_records", killed)
+    with pytest.raises(KeyboardInterrupt):
         pyama_dask.run(config(movie, output))
+    monkeypatch.undo()
     as_czi(movie, data)
     assert pyama_dask.run(config(movie, output), extend=True).exit_status == 0
     _, reference = begin(as_czi, None, FRAMES)
