@@ -132,8 +132,10 @@ def _sequence(path: Path, name: str) -> LabelMovie | None:
     """Result or truth of one sequence of the challenge; None if the folder is neither."""
     for folder, table in ((path / "TRA", "man_track.txt"), (path, "res_track.txt"), (path, "man_track.txt")):
         if (folder / table).is_file():
+            if not (frames := _numbered(folder)):
+                raise ImageError(f"{folder}: has {table}, but no label images. Fix: put the TIFF files beside it")
             outlined = _numbered(path / "SEG") if folder.name == "TRA" else {}
-            return LabelMovie(name, _numbered(folder), True, _parents(folder / table), outlined or None)
+            return LabelMovie(name, frames, True, _parents(folder / table), outlined or None)
     return None
 
 
@@ -167,9 +169,13 @@ def _from_folder(path: Path) -> dict[str, LabelMovie]:
     """Label images of a folder by their names; those that stand beside images if there are any."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS and file.is_file())
     beside = [file for file in files if file.stem.endswith(ENDS)]
-    found = dict(_named(beside or files))
+    named = list(_named(beside or files))
+    found = dict(named)
     if not found:
         raise ImageError(f"{path}: holds no labels. Fix: give {_WORDS}")
+    if len(found) < len(named):
+        double = next(name for name, movie in named if movie is not found[name])
+        raise ImageError(f"{path}: holds several labels of {double!r}. Fix: keep one file of each name")
     return found
 
 

@@ -100,6 +100,8 @@ def score_labels(
     warnings += [f"{one.name}: {warning}" for one in compared for warning in one.warnings]
     scored = partial(_scores, min_frames=min_frames, share=share)
     movies, overall = tuple(scored(one.name, [one]) for one in compared), scored("all", compared)
+    if not overall.true:
+        warnings.append(f"{truth}: has no objects, so that SEG, DET and TRA have no value")
     return ScoreReport(Path(labels), Path(truth), movies, overall, min_frames, share, tuple(warnings))
 
 

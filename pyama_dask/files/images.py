@@ -65,9 +65,11 @@ def read_labels(path: Path) -> npt.NDArray[np.integer]:
     Raises
     ------
     ImageError
-        As `read_image`; also if pixels are not whole numbers from 0.
+        As `read_image`; also if there are no pixels, or they are not whole numbers from 0.
     """
     labels = read_image(path)
+    if not labels.size:
+        raise ImageError(f"{path}: has shape {labels.shape}, which holds no pixel. Fix: save the labels again")
     if labels.dtype == np.bool_:
         labels = labels.astype(np.uint8)
     if labels.dtype.kind not in "iu":

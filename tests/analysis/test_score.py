@@ -108,12 +108,30 @@ def test_an_output_without_traces_is_scored(tmp_path, small_czi):
     assert pyama_dask.score_labels(tmp_path / "out", tmp_path / "out").overall.tra == 1
 
 
+def test_a_truth_without_objects_is_told(tmp_path):
+    report = pyama_dask.score_labels(saved(tmp_path / "a.npy", MOVIE), saved(tmp_path / "b.npy", 0 * MOVIE))
+    assert np.isnan([report.overall.seg, report.overall.det]).all()
+    assert report.warnings == (f"{tmp_path / 'b.npy'}: has no objects, so that SEG, DET and TRA have no value",)
+
+
+def test_folders_with_several_labels_of_a_name_or_none_are_refused(tmp_path):
+    for end in ("_labels", "_masks"):
+        tifffile.imwrite(tmp_path / f"w0{end}.tif", HALF[0])
+    with pytest.raises(ImageError, match="holds several labels of 'w0'"):
+        pyama_dask.score_labels(tmp_path, tmp_path)
+    (tmp_path / "01_GT/TRA").mkdir(parents=True)
+    (tmp_path / "01_GT/TRA/man_track.txt").write_text("1 0 4 0\n")
+    with pytest.raises(ImageError, match=r"TRA: has man_track\.txt, but no label images"):
+        pyama_dask.score_labels(tmp_path / "01_GT", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
         (MOVIE[:, :30], r"FOV 0, frame 0: labels have shape \(30, 60\), but true labels \(40, 60\)"),
         (MOVIE.astype(float), "has float64 pixels"),
         (MOVIE[None, None], "has 5 axes"),
+        (MOVIE[:, :0], r"has shape \(\d, .*0, 60\), which holds no pixel"),
         (None, "does not exist"),
     ],
 )
