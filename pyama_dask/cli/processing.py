@@ -70,7 +70,11 @@ def init(
     output = f"{shortened(movie.stem, longest_name(folder) - len(ending))}{ending}"
     if to.exists() and not force:
         raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
-    cluster_keys(cluster)  # a wrong name is refused before the look, which takes longer
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"{to}: cannot be written: {folder} is no folder to write to. Fix: choose another place with -o"
+        )
+    cluster_keys(cluster)  # faults are refused before the look, which takes longer
     found = _look(metadata) if look else None
     text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster, found)
     try:

@@ -153,12 +153,9 @@ def choose(tried: Sequence[Tried]) -> tuple[Tried, list[Tried]]:
 def describe(found: FirstLook) -> Iterator[str]:
     """Describe in two lines what was seen, and what was chosen."""
     where, chosen = found.place, found.chosen.candidate
-    if found.is_default:
-        yield f"{where}: {found_words(found.chosen)}"
-        yield f"Chosen: {chosen}, the default method"
-        return
-    yield f"{where}: {fault_of(found.default, found.textured)}; {found_words(found.chosen)}"
-    said = f"Chosen: {chosen}"
+    fault = "" if found.is_default else f"{fault_of(found.default, found.textured)}; "
+    yield f"{where}: {fault}{found_words(found.chosen)}"
+    said = f"Chosen: {chosen}" + (", the default method" if found.is_default else "")
     if found.is_dense:
         said += ", tracker lap; cells at the border are kept (border_margin: 0)"
     if found.chosen.plausibility < DOUBTFUL:

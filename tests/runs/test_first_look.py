@@ -14,7 +14,7 @@ from pyama_dask.kernels.plausibility import Seen
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import read_metadata
 from pyama_dask.runs.first_look import first_look, middle_frames
-from pyama_dask.runs.method_choice import Candidate, Tried, candidates, choose, describe
+from pyama_dask.runs.method_choice import Candidate, FirstLook, Tried, candidates, choose, describe
 
 
 def seen(count=20.0, agreement=0.9):
@@ -99,6 +99,16 @@ def test_separate_cells(small_nd2):
     assert second == "Chosen: logstd, the default method"
 
 
+@pytest.mark.parametrize(
+    ("plausible", "said"), [(0.9, ""), (0.3, ". No method looks right. Fix: correct some windows")]
+)
+def test_a_default_method_that_does_not_look_right_is_told(plausible, said):
+    default = tried("logstd", plausible)
+    _, second = describe(FirstLook(0, (0, 1, 2), 0.5, default, default, ()))
+    assert second.startswith(f"Chosen: logstd, the default method{said}")
+    assert second.endswith("method") == (not said)
+
+
 def test_few_cells_on_an_empty_frame(tmp_path):
     data = pixels(fovs=1, frames=3, shape=(512, 512), cells=2)
     assert first_look(read_metadata(as_nd2(tmp_path / "movie.nd2", data)), 0, None).is_default
@@ -178,6 +188,10 @@ def test_init_is_refused_before_it_looks(here, call, small_nd2):
     (here / "run.yaml").touch()
     assert call("init", small_nd2)[2].startswith("pyama-dask: run.yaml: already exists")
     assert call("init", small_nd2, "--force", "--cluster", "cloud")[2].startswith("pyama-dask: config:")
+    status, said, error = call("init", small_nd2, "-o", "gone/run.yaml")
+    assert (status, said) == (2, "")
+    assert error.startswith("pyama-dask: gone/run.yaml: cannot be written: ")
+    assert len(error.splitlines()) == 1
 
 
 def test_annotate_takes_the_method_that_suits(here, call, compact_nd2):
