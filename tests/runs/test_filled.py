@@ -1,5 +1,6 @@
 """Runs with the tracker `lap`: filled gaps in all products, the same bytes for all blocks, and sizes of objects."""
 
+import random
 import shutil
 import threading
 from dataclasses import replace
@@ -44,8 +45,8 @@ def truth():
 
 
 @pytest.fixture(scope="module")
-def movie(truth, tmp_path_factory):
-    """Movie whose phase channel has the numbers of the cells, but for those that are missed in a frame."""
+def pixels(truth):
+    """(FOV, T, C, H, W) whose phase channel has the numbers of the cells, but for those that are missed in a frame."""
     rng = np.random.default_rng(3)
     missed = rng.random((FRAMES, 10)) < 0.2
     missed[[0, -1]], missed[:, 1] = False, False
@@ -54,8 +55,12 @@ def movie(truth, tmp_path_factory):
     seen = np.where(missed[np.arange(FRAMES)[:, None, None], truth], 0, truth)
     seen[:, 0, 0] = 30  # a speck
     light = np.random.default_rng(0).integers(100, 200, truth.shape) + truth.astype(int) * 50
-    data = np.stack([seen.astype(np.uint16) * 100, light.astype(np.uint16)], 1)[None]
-    return as_czi(tmp_path_factory.mktemp("filled") / "movie.czi", data)
+    return np.stack([seen.astype(np.uint16) * 100, light.astype(np.uint16)], 1)[None]
+
+
+@pytest.fixture(scope="module")
+def movie(pixels, tmp_path_factory):
+    return as_czi(tmp_path_factory.mktemp("filled") / "movie.czi", pixels)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +207,36 @@ def test_a_block_is_redone_where_a_fill_reaches_into_it(movie, changes, output, 
     assert steps["finish", 1] >= {"track", "extract"}
     assert pyama_dask.open_output(tmp_path / "out")[0].traces().query("cell == 3 and frame == 7")["filled"].all()
     assert np.array_equal(tracked(tmp_path / "out"), tracked(output))
+
+
+TRACKERS = (
+    {"gap": 1}, {"gap": 3, "divide": True}, {"fill_gaps": False}, {"min_size": 400}, {"max_size": 500}, {"near": 0.3},
+    {"min_frames": 6}, {"border_margin": 8},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "block_frames"), [(0, 1), (1, 2)])
+def test_any_sequence_of_trackers_added_frames_and_stopped_runs_gives_what_a_fresh_run_gives(
+    pixels, changes, tmp_path, seed, block_frames
+):
+    chance, frames, movie = random.Random(seed), 5, tmp_path / "movie.czi"
+    for _ in range(4):
+        as_czi(movie, pixels[:, :frames])
+        tracker = changes["params.tracking_params"] | chance.choice(TRACKERS)
+        given = changes | {"params.tracking_params": tracker, "storage.block_frames": block_frames}
+        cancel, left = threading.Event(), chance.choice([2, 5, 9, 20, 1000])
+
+        def stop_soon(_event, cancel=cancel, counted=[left]):  # noqa: B006  (counts down)
+            counted[0] -= 1
+            if counted[0] <= 0:
+                cancel.set()
+
+        pyama_dask.run(config(movie, tmp_path / "out", given), progress=stop_soon, cancel=cancel, extend=True)
+        frames = min(FRAMES, frames + chance.choice([0, 1, 3]))
+    run(movie, tmp_path / "out", given)
+    run(movie, tmp_path / "fresh", given)
+    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "fresh")
+    assert pyama_dask.run(config(movie, tmp_path / "out", given)).tasks == 0
 
 
 @pytest.mark.parametrize("limits", [{"min_size": 400}, {"max_size": 500}])
