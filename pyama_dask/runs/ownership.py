@@ -153,6 +153,7 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     wanted = folders(images, specs)
     others = [path for path in mine - wanted if path.is_relative_to(images) and path != images and path.is_dir()]
     for path in sorted(others, reverse=True):  # arrays before their groups
+        remove_partial(path)
         shards = _shards(path) if path.parent.parent == images else ()  # groups have none
         remove_below(path, ["zarr.json", *(file.name for file in shards)])
     sweep(plan, fov)

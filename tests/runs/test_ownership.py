@@ -127,6 +127,13 @@ def test_what_a_killed_run_has_begun_is_ours(small_czi, tmp_path):
     assert not (output / "fov_000" / "images.zarr" / "fl_ch_1").exists()
 
 
+def test_what_a_killed_run_was_writing_goes_with_an_array_that_is_no_longer_wanted(small_czi, copied):
+    level = copied / "fov_000/images.zarr/seg_tracked_ch_0/1"
+    (level / "zarr.json.0123456789ab.partial").touch()
+    pyama_dask.run(config(small_czi, copied, {"storage.display": "off", "params.crop_padding": 1}))
+    assert not level.exists()
+
+
 def test_an_output_of_before_names_were_claimed_goes_on(small_czi, copied):
     ledger = copied / LEDGER
     ledger.write_bytes(
