@@ -16,7 +16,7 @@ from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import automatic_block, count_files, longest_block, task_memory, traffic
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind
-from pyama_dask.steps.standard import GRAPH, finds_cells
+from pyama_dask.steps.standard import GRAPH, fills_gaps, finds_cells
 from pyama_dask.store.layout import layout
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
 from pyama_dask.workflow.task import Job, Task
@@ -202,6 +202,12 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
         yield (
             f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
             "will be kept. Fix: lower it"
+        )
+    block, gap = int(config.storage.block_frames), config.params.tracking_params.get("gap", 0)
+    if fills_gaps(config) and block < min(gap, frames):
+        yield (
+            f"storage.block_frames: is {block}, so that only gaps of up to {block} frames are filled, while cells may "
+            f"be missing in {gap} (params.tracking_params.gap). Fix: raise it, or lower the gap"
         )
     yield from _channel_warnings(config, metadata)
 

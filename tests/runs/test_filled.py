@@ -155,6 +155,8 @@ def test_bytes_do_not_depend_on_blocks(movie, changes, output, tmp_path, block_f
 
 def test_a_gap_longer_than_a_block_is_not_filled(movie, changes, tmp_path):
     short = run(movie, tmp_path / "short", changes | {"storage.block_frames": 2, "storage.cells": "off"})
+    (told,) = pyama_dask.open_output(short).status()["warnings"]
+    assert told.startswith("storage.block_frames: is 2, so that only gaps of up to 2 frames are filled")
     traces = pyama_dask.open_output(short)[0].traces()
     gaps = traces[traces["cell"] == 2]["frame"].diff().max()  # of three frames
     assert gaps == 4
