@@ -1,6 +1,5 @@
 """Fits of tables: what is read, what is written, and that it is the same wherever it is done."""
 
-import os
 import threading
 
 import numpy as np
@@ -202,17 +201,13 @@ class TestWhereever:
 
     def test_a_worker_that_is_lost_costs_time_only(self, two, tmp_path):
         here = self.fitted(two, "here", SERIAL)
-        (tmp_path / "deadly.py").write_text(DEADLY)
+        (tmp_path / "deadly.py").write_text(DEADLY.format(flag=tmp_path / "flag"))
         config = {"model": f"{tmp_path}/deadly.py:DEADLY"}
-        os.environ["DEADLY_FLAG"] = str(tmp_path / "flag")
-        try:
-            with (
-                LocalCluster(2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-                Client(cluster) as client,
-            ):
-                there = self.fitted(two, "there", config, client=client)
-        finally:
-            del os.environ["DEADLY_FLAG"]
+        with (
+            LocalCluster(2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+            Client(cluster) as client,
+        ):
+            there = self.fitted(two, "there", config, client=client)
         assert (tmp_path / "flag").exists()
         assert [content.partition(b"fov,")[2] for content in there] == [
             content.partition(b"fov,")[2] for content in here
@@ -254,7 +249,7 @@ from pyama_dask.fitting.maturation import maturation, maturation_slopes
 
 
 def curve(times, parameters):
-    flag = Path(os.environ.get("DEADLY_FLAG", "/"))
+    flag = Path("{flag}")
     if not flag.exists() and is_worker():
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)

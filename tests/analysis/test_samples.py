@@ -91,7 +91,7 @@ class TestSamplesYaml:
         [
             ("- a", "must name samples and their FOVs"),
             ("a: b: c", "is not YAML"),
-            (None, "No such file or directory; must name samples and their FOVs"),
+            (None, "cannot be read: No such file or directory"),
         ],
     )
     def test_what_is_no_such_file(self, tmp_path, text, said):

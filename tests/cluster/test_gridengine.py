@@ -79,8 +79,9 @@ def test_a_job_that_is_deleted_is_replaced(asked, finished, monkeypatch):
     wait_until_empty()
 
 
-def test_jobs_that_cannot_begin_are_taken_away_and_said_why(asked, caplog):
-    assert pyama_dask.run(asked(directives=["-wd /no/such/folder"], failed_jobs=2)).exit_status != 0
-    assert "2 jobs in a row ended before a worker connected" in caplog.text
-    assert "can't chdir to /no/such/folder" in caplog.text
+def test_jobs_that_cannot_begin_are_taken_away_and_said_why(asked):
+    report = pyama_dask.run(asked(directives=["-wd /no/such/folder"], failed_jobs=2))
+    assert report.exit_status != 0
+    assert "2 jobs in a row ended before a worker connected" in report.stopped
+    assert "can't chdir to /no/such/folder" in report.stopped
     wait_until_empty()
