@@ -19,6 +19,8 @@ LABELS, MASK = "_labels", "_mask"
 """Endings of the names of labels, and of the masks of annotated pixels, without the file's ending."""
 SMALLEST = 30
 """Pixels of the smallest piece that is taken for a cell where all pieces have one label."""
+SHORTEST = 64
+"""Pixels: shortest side of a frame; the network sees nothing in less."""
 MOST = 16
 """Largest number of frames that are taken from a label group of an output."""
 
@@ -144,8 +146,14 @@ def checked(
     Raises
     ------
     ImageError
-        If all cells have one label; the message names `source`.
+        If the frame is too small, is not made of numbers, or if all cells have one label; the message names the file.
     """
+    if min(frame.shape) < SHORTEST:
+        height, width = frame.shape
+        raise ImageError(
+            f"{name}: has {width} x {height} pixels, but training needs at least {SHORTEST} x {SHORTEST}. "
+            "Fix: annotate larger windows, or enlarge frame and labels"
+        )
     if not np.isfinite(frame).all():
         raise ImageError(f"{name}: has pixels that are not numbers (NaN or infinite). Fix: save the frame again")
     labels = np.where(known, labels, 0)

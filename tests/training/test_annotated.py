@@ -44,10 +44,10 @@ def test_pairs_of_files_in_turn(folder):
 
 
 def test_diameters_are_those_of_disks(tmp_path):
-    labels = np.zeros((20, 40), np.uint8)
+    labels = np.zeros((64, 64), np.uint8)
     labels[:10, :10], labels[:10, 20:40] = 5, 9
     np.save(tmp_path / "labels.npy", labels)
-    write_tiff(tmp_path / "a.tif", np.ones((20, 40), np.uint16))
+    write_tiff(tmp_path / "a.tif", np.ones((64, 64), np.uint16))
     (found,) = read_annotated([tmp_path / "a.tif", tmp_path / "labels.npy"])
     np.testing.assert_allclose(found.diameters, 2 * np.sqrt(np.array([100, 200]) / np.pi))
     assert found.pixel_size_um is None
@@ -96,6 +96,14 @@ def _remove(name):
     return lambda folder: (folder / name).unlink()
 
 
+def _cut(rows):
+    def cut(folder):
+        for name, pixels in {"a.tif": FRAME, "a_labels.tif": LABELS.astype(np.uint16)}.items():
+            tifffile.imwrite(folder / name, pixels[:rows])
+
+    return cut
+
+
 ONE = (LABELS > 0).astype(np.uint8) * 255
 ONE[::40] = 0
 MISTAKES = {
@@ -103,6 +111,7 @@ MISTAKES = {
         save_labels(LABELS[:50].astype(np.uint16)),
         r"a_labels.tif: has 50 x 120 pixels, but a.tif has 96 x",
     ),
+    "small": (_cut(50), r"a.tif: has 120 x 50 pixels, but training needs at least 64 x 64"),
     "no cells": (
         save_labels(np.zeros_like(ONE)),
         r"a_labels.tif: has no cells, nor have others. Fix: number the cells",
