@@ -19,6 +19,7 @@ from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.persistence import persistence_watershed
 from pyama_dask.kernels.resize import between, interpolate_row, reduce_area
+from pyama_dask.kernels.segmentation import LARGE_LOSS, LEAST_LOSS
 from pyama_dask.kernels.smooth import Image, gaussian, grey_opening, median_of_five
 
 REDUCED = 4
@@ -33,8 +34,6 @@ SAMPLE = 2**16
 """Approximate number of pixels from which base level and noise are found."""
 FAINTEST = 1e-3
 """Smallest part of the highest peak that counts as signal in a frame without noise."""
-LARGE_LOSS = 0.1
-"""Fraction of a frame, lost to objects dropped as too large, above which a warning is issued."""
 
 
 def segment_bright(
@@ -89,7 +88,8 @@ def segment_bright(
     Warns
     -----
     MethodWarning
-        If too-large objects cover more than `LARGE_LOSS` of the frame.
+        If too-large objects cover more than `LARGE_LOSS` of the frame, or if most of the area of all objects is
+        dropped, as too large or too small.
 
     Raises
     ------
@@ -102,14 +102,7 @@ def segment_bright(
     mask, landscape = np.empty(frame.shape, np.bool_), np.empty(frame.shape, np.float32)
     _above(signal, np.float32(base), cut, mask, landscape)
     basins, count = persistence_watershed(landscape, mask, -math.log1p(-depth))
-    labels, kept, too_large = _cut_at_part(signal, np.float32(part), basins, count, min_object_size, max_object_size)
-    if too_large > LARGE_LOSS * frame.size:
-        warnings.warn(
-            f"objects larger than max_object_size cover more than {LARGE_LOSS:.0%} of the frame and were dropped; "
-            "cells may have merged. Fix: check seg_labeled, then try a smaller depth, or a larger part",
-            MethodWarning,
-            stacklevel=2,
-        )
+    labels, kept = _cut_at_part(signal, np.float32(part), basins, count, min_object_size, max_object_size)
     if kept > np.iinfo(np.uint16).max:
         raise OverflowError(f"{kept} objects in one frame do not fit 16-bit labels. Fix: raise min_object_size")
     return labels
@@ -153,8 +146,8 @@ def _cut_at_part(
     count: int,
     smallest: int | None,
     largest: int | None,
-) -> tuple[npt.NDArray[np.uint16], int, int]:
-    """Labels of what is above a part of the peak in each basin, their number, and the area of those too large."""
+) -> tuple[npt.NDArray[np.uint16], int]:
+    """Labels of what is above a part of the peak in each basin, and their number; warn of what is dropped."""
     peaks, areas, numbers = (
         np.zeros(count + 1, np.float32),
         np.zeros(count + 1, np.int64),
@@ -164,7 +157,28 @@ def _cut_at_part(
     low, high = smallest or 0, areas.max(initial=0) if largest is None else largest
     out = np.zeros(basins.shape, np.uint16)
     kept = _renumber(signal, basins, peaks, (areas >= low) & (areas <= high), numbers, out)
-    return out, int(kept), int(areas[areas > high].sum())
+    _warn_of_losses(areas, low, int(high), out.size)
+    return out, int(kept)
+
+
+def _warn_of_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int) -> None:
+    """Warn if large objects were dropped from much of the frame, or most of the area of all objects was dropped."""
+    too_small, too_large = int(areas[areas < low].sum()), int(areas[areas > high].sum())
+    most = max(LEAST_LOSS * pixels, areas.sum() / 2)
+    if too_large > min(LARGE_LOSS * pixels, most):
+        where = f"cover more than {LARGE_LOSS:.0%} of the frame" if too_large > LARGE_LOSS * pixels else MOST
+        _warn(f"objects larger than max_object_size {where} and were dropped; {MERGED}")
+    if too_small > most:
+        _warn(f"objects smaller than min_object_size {MOST} and were dropped; {SPLIT}")
+
+
+MOST = "are most of the area of all objects"
+MERGED = "cells may have merged. Fix: check seg_labeled, then try a smaller depth, or a larger part"
+SPLIT = "cells may be split or small. Fix: check seg_labeled, then try a larger diameter, or a smaller min_object_size"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, MethodWarning, stacklevel=5)
 
 
 # ----------------------------------------------------------------------------------------- loops over pixels

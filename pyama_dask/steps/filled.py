@@ -20,8 +20,6 @@ from pyama_dask.store.layout import labels_name
 
 PREFIX = "fill_"
 """Prefix of arrays of `Fills` in the file of tracks."""
-
-
 Drawn = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
 """(N,) tracks and (N, 4) boxes of the fills in a frame."""
 
@@ -61,8 +59,7 @@ class FilledFrames:
         self._masks: Mapping[int, np.ndarray] = {}
         if self._fills is not None:
             start, stop = np.searchsorted(self._fills.frame, [context.task.start, context.task.stop]).tolist()
-            self._rows = range(start, stop)
-            self._masks = stored_masks(self._fills, context.tracks, self._rows)
+            self._masks = stored_masks(self._fills, context.tracks, range(start, stop))
 
     def drawn(self, k: int) -> Drawn:
         """Tracks and boxes of the fills in the batch's frame k; labels are drawn only if that was not done before."""

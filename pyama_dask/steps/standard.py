@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pyama_dask.config.models import Config
+from pyama_dask.kernels.filling import plan_fills
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import method_identity, ready_method
+from pyama_dask.methods.tracker_parameters import parameters_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
 from pyama_dask.workflow.task import digest, task_key
 
@@ -45,7 +47,8 @@ def corrects_crops(config: Config) -> bool:
 
 def fills_gaps(config: Config) -> bool:
     """Check whether cells get masks in frames in which they are missing."""
-    return finds_cells(config) and bool(config.params.tracking_params.get("fill_gaps"))
+    method, given = config.params.tracking_method, config.params.tracking_params
+    return finds_cells(config) and bool(given.get("fill_gaps")) and bool(parameters_of(method, given, plan_fills))
 
 
 def shows(config: Config) -> bool:

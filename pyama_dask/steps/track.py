@@ -134,10 +134,8 @@ def _checked_parents(
     tracker: Chosen, where: str, ids: Sequence[npt.NDArray[np.int64]], parents: Mapping[Any, Any]
 ) -> dict[int, int]:
     """Mothers by daughter as integers; refuse ids that do not occur, and mothers that do not end before."""
-    first, last = dict[int, int](), dict[int, int]()
-    for t, of in enumerate(ids):
-        last |= dict.fromkeys(of.tolist(), t)
-        first = dict.fromkeys(of.tolist(), t) | first
+    last = {track: t for t, of in enumerate(ids) for track in of.tolist()}
+    first = {track: t for t in range(len(ids) - 1, -1, -1) for track in ids[t].tolist()}
     for pair in parents.items():
         daughter, mother = (int(one) if isinstance(one, int | np.integer) else 0 for one in pair)
         if daughter not in first or mother not in last or last[mother] >= first[daughter]:

@@ -95,3 +95,11 @@ def test_large_objects_that_are_dropped_are_told():
     frame += frames.noise(frame.shape, np.uint8, 1) // 32
     with pytest.warns(MethodWarning, match="objects larger than max_object_size cover more than 10%"):
         assert not segment_bright(frame, diameter=200, max_object_size=1000).any()
+
+
+@pytest.mark.parametrize(
+    ("limits", "dropped"), [({"min_object_size": 400}, "smaller than min"), ({"max_object_size": 20}, "larger than max")]
+)
+def test_most_objects_that_are_dropped_are_told(movie, limits, dropped):
+    with pytest.warns(MethodWarning, match=f"objects {dropped}_object_size (are most|cover)"):
+        segment_bright(movie[0][0], **limits)
