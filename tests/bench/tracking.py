@@ -10,9 +10,10 @@ import numpy as np
 from support.dense import Found, made_masks, mean_share
 
 from bench.table import Row
-from pyama_dask.kernels import lap, tracking
+from pyama_dask.kernels import filling, lap, tracking
 
 CELLS, FRAMES = 2000, 2000
+BLOCK = 16
 WIDTH = 2048
 COMPOSITE = Path(__file__).parents[3] / "shared/data/composite/labels_PTYX.npz"
 
@@ -36,26 +37,37 @@ def crowded(cells: int, frames: int, *, missing: float = 0.05, false: float = 0.
 
 
 def link_alone() -> None:
-    """Link the long movie, and print seconds of CPU and MiB at most; in a separate process."""
+    """Link the long movie and plan its fills; print seconds of CPU and MiB at most of both, and the number of fills.
+
+    In a separate process, because of the memory.
+    """
     import resource
     import time
 
     lap.link(crowded(50, 5), divide=True)  # compiled
     movie = crowded(CELLS, FRAMES)
     started = time.process_time()
-    lap.link(movie, divide=True)
-    print(time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    ids, _ = lap.link(movie, divide=True)
+    linked = time.process_time()
+    print(linked - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    fills = filling.plan_fills(movie, ids, BLOCK, fill_gaps=True)
+    print(time.process_time() - linked, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(fills))
 
 
 def measure() -> list[Row]:
     """Rows of the table: figure, what was found, target."""
     code = "from bench.tracking import link_alone; link_alone()"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    seconds, memory = map(float, done.stdout.split())
+    seconds, memory, planning, of_both, fills = map(float, done.stdout.split())
     what = f"linking {CELLS:,} cells in each of {FRAMES:,} frames with `lap`"
     return [
         (f"{what}: CPU", f"{seconds:.0f} s", "120 s"),
         (f"{what}: memory", f"{memory:.0f} MiB", "1536 MiB"),
+        (
+            f"planning how {fills:,.0f} masks fill their gaps: CPU; memory of both",
+            f"{planning:.1f} s, {of_both:.0f} MiB",
+            "",
+        ),
         *whole_traces(),
     ]
 

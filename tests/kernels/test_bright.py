@@ -98,7 +98,8 @@ def test_large_objects_that_are_dropped_are_told():
 
 
 @pytest.mark.parametrize(
-    ("limits", "dropped"), [({"min_object_size": 400}, "smaller than min"), ({"max_object_size": 20}, "larger than max")]
+    ("limits", "dropped"),
+    [({"min_object_size": 400}, "smaller than min"), ({"max_object_size": 20}, "larger than max")],
 )
 def test_most_objects_that_are_dropped_are_told(movie, limits, dropped):
     with pytest.warns(MethodWarning, match=f"objects {dropped}_object_size (are most|cover)"):
