@@ -18,9 +18,9 @@ from pyama_dask.config.units import Fraction, Length, Whole
 from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.persistence import persistence_watershed
-from pyama_dask.kernels.resize import between, interpolate_row, reduce_area
+from pyama_dask.kernels.resize import Image, between, interpolate_row, reduce_area
 from pyama_dask.kernels.segmentation import LARGE_LOSS, LEAST_LOSS
-from pyama_dask.kernels.smooth import Image, gaussian, grey_opening, median_of_five
+from pyama_dask.kernels.smooth import gaussian, grey_opening, median_of_five
 
 REDUCED = 4
 """Factor by which a frame is reduced to find its background."""

@@ -93,8 +93,17 @@ def box_costs(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDA
 
 
 def near_pairs(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], limit: float) -> Pairs:
-    """All pairs of boxes that may cost less than `limit`, which is less than 2.
+    """All pairs of boxes that may cost less than a limit.
 
+    Parameters
+    ----------
+    a, b
+        (N, 4) and (M, 4) boxes.
+    limit
+        Cost as of `box_costs`, less than 2.
+
+    Notes
+    -----
     The hull of two boxes is at least as high as the higher one, and as wide as their distance and half of both widths.
     Where the cost is below the limit, it is at most ``k = 1 / (2 - limit)`` times the sum of their areas. So along each
     axis, their centres are less than ``k - 1/2`` times the sum of their sides apart.

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.morphology import disk
-
-Image = npt.NDArray[np.float32]
-"""(H, W) float32, in grey levels."""
+from pyama_dask.kernels.resize import Image
 
 
 def gaussian(image: Image, sigma: float) -> Image:

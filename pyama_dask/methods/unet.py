@@ -197,6 +197,11 @@ class Network:
 def open_network(path: Path, providers: tuple[str, ...] = (), content: str = "") -> Network:
     """Open a model, check its input and output, and try it once; each process keeps the last two.
 
+    Parameters
+    ----------
+    path, providers, content
+        As for `methods.onnx_model.read_model`.
+
     Raises
     ------
     ConfigError

@@ -104,7 +104,19 @@ def annotate(
 def check_windows(
     resolved: Config, metadata: Metadata, folder: Path, windows: int | None, size: int | None, *, add: bool
 ) -> tuple[int, int]:
-    """Number and size of the windows of a frame; raises as `annotate` if they do not fit, or the folder is in use."""
+    """Check that windows fit into all frames, and that the folder is free; raises as `annotate`.
+
+    Parameters
+    ----------
+    resolved
+        Resolved config with the FOVs.
+    metadata, folder, windows, size, add
+        As for `annotate`.
+
+    Returns
+    -------
+    Number of windows per frame, and their width and height in pixels.
+    """
     fovs = parse_selection(resolved.params.fovs)
     _check_free(folder, add)
     return _fitting([metadata.fovs[fov].shape for fov in fovs], windows, size)

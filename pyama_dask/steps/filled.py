@@ -109,7 +109,15 @@ class FilledFrames:
 
 
 def cut_mask(labels: np.ndarray, fills: Fills, row: int) -> npt.NDArray[np.bool_]:
-    """(h, w) mask of the object of a fill, out of its frame's labels."""
+    """(h, w) mask of the object of a fill.
+
+    Parameters
+    ----------
+    labels
+        (H, W) labels of the frame that the mask is moved from.
+    fills, row
+        All fills, and the row of this one.
+    """
     y0, x0, y1, x1 = fills.box[row].tolist()
     return np.asarray(labels[y0:y1, x0:x1] == fills.label[row])
 
@@ -145,7 +153,19 @@ def _crossing(fills: Fills, block_frames: int) -> npt.NDArray[np.int64]:
 
 
 def stored_masks(fills: Fills, tracks: Mapping[str, np.ndarray], rows: range) -> dict[int, npt.NDArray[np.bool_]]:
-    """Masks of other blocks by row of the fills, for a range of rows."""
+    """Masks of other blocks that are stored with the tracks.
+
+    Parameters
+    ----------
+    fills, tracks
+        Fills, and the arrays in the file of tracks.
+    rows
+        Rows of the fills that are wanted.
+
+    Returns
+    -------
+    (h, w) masks by row of the fills.
+    """
     crossing = _crossing(fills, int(tracks[f"{PREFIX}block"]))
     heights, widths = (fills.box[crossing, 2:] - fills.box[crossing, :2]).T
     ends = np.cumsum((heights * widths + 7) // 8)

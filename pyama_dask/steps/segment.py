@@ -73,7 +73,7 @@ def segmented(
 
     Returns
     -------
-    (H, W) labels and (N, 4) boxes, as from `without_gaps`.
+    (H, W) labels and (N, 4) boxes, as from `as_stored`.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def segmented(
     labels = segmenter.labels(where, image)
     if labels.shape != frame.shape or labels.dtype.kind not in "iu":
         raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
-    return without_gaps(labels, segmenter, where)
+    return as_stored(labels, segmenter, where)
 
 
 def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
@@ -97,7 +97,7 @@ def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
     return image
 
 
-def without_gaps(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+def as_stored(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
     """Renumber labels as they are stored: 0 for background, objects 1..N in the order of their numbers.
 
     Parameters

@@ -143,6 +143,21 @@ def checked(
 ) -> Annotated:
     """Check labels, and number them 1..N; there may be no cell in a frame.
 
+    Parameters
+    ----------
+    name
+        Name of the frame.
+    frame
+        (H, W) grey levels.
+    labels
+        (H, W) whole numbers from 0.
+    known
+        (H, W) mask of the annotated pixels.
+    source
+        Where the labels are from, for messages.
+    pixel_size_um
+        Micrometres per pixel; None if unknown.
+
     Raises
     ------
     ImageError

@@ -58,7 +58,19 @@ class Batch:
 
 
 def random_batch(rng: np.random.Generator, examples: Sequence[Example], size: int, count: int) -> Batch:
-    """Draw `count` crops of `size` pixels from examples chosen at random."""
+    """Draw crops from examples chosen at random.
+
+    Parameters
+    ----------
+    rng
+        Source of all random numbers.
+    examples
+        Frames to crop.
+    size
+        Side S of the crops in pixels; even.
+    count
+        Number N of crops.
+    """
     crops = [random_crop(rng, examples[int(rng.integers(len(examples)))], size) for _ in range(count)]
     frames, labels = zip(*crops, strict=True)
     return Batch(
@@ -71,7 +83,17 @@ def random_batch(rng: np.random.Generator, examples: Sequence[Example], size: in
 def random_crop(
     rng: np.random.Generator, example: Example, size: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Draw a crop: warped frame (S, S) with changed grey values, and its labels (S / 2, S / 2)."""
+    """Draw a crop of an example.
+
+    Parameters
+    ----------
+    rng, example, size
+        As for `random_batch`.
+
+    Returns
+    -------
+    (S, S) warped frame with changed grey values, and its (S / 2, S / 2) labels.
+    """
     crop, labels = warp(example.frame, example.labels, random_matrix(rng, example, size), size)
     crop *= math.exp(rng.normal(0, 0.3))
     crop += rng.normal(0, 0.1)
@@ -86,7 +108,17 @@ def random_crop(
 
 
 def random_matrix(rng: np.random.Generator, example: Example, size: int) -> npt.NDArray[np.float64]:
-    """Draw an affine map (2, 3): rotation, flip, zoom and stretching, about a cell or about any place."""
+    """Draw an affine map: rotation, flip, zoom and stretching, about a cell or about any place.
+
+    Parameters
+    ----------
+    rng, example, size
+        As for `random_batch`.
+
+    Returns
+    -------
+    (2, 3) matrix for `kernels.training_crops.warp`.
+    """
     zoom = math.exp(rng.uniform(math.log(0.6), math.log(1.8)))
     stretch, flip, angle = math.exp(rng.normal(0, 0.1)), rng.choice([-1, 1]), rng.uniform(0, 2 * math.pi)
     turn = np.array([[math.cos(angle), -math.sin(angle) * flip], [math.sin(angle), math.cos(angle) * flip]])

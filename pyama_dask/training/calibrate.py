@@ -75,7 +75,17 @@ def open_written(model: bytes) -> Network:
 
 
 def judge(network: Network, annotated: Annotated, held: Held, card: ModelCard) -> Judged:
-    """Compute the maps of a held-back part at all zooms that are tried."""
+    """Compute the maps of a held-back part at all zooms that are tried.
+
+    Parameters
+    ----------
+    network
+        Network that was not trained on the part.
+    annotated, held
+        Frame, and the part of it.
+    card
+        Card with the zoom of the training.
+    """
     shape = (annotated.frame.shape[0], annotated.frame.shape[1])
     maps = {}
     for factor in FACTORS:
@@ -100,6 +110,13 @@ def scores(judged: Sequence[Judged], card: ModelCard) -> dict[str, float]:
 
 def calibrate(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
     """Choose depth, touch and smallest area, then the zoom, by the mean of SEG and F1.
+
+    Parameters
+    ----------
+    judged
+        All held-back parts.
+    card
+        Card with the zoom of the training.
 
     Returns
     -------

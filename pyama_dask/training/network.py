@@ -76,6 +76,8 @@ def forward(weights: Weights, frames: Any) -> tuple[Any, Values]:
 
     Parameters
     ----------
+    weights
+        Of the network.
     frames
         (N, H, W) float32, with sides that are multiples of 32.
 
@@ -113,7 +115,14 @@ def loss(learned: Values, running: Values, frames: Any, maps: Any, known: Any) -
     """Loss of a batch, over annotated pixels, and the new running statistics.
 
     Cross entropy and half a Dice loss for the foreground, weighted cross entropy for touches, weighted absolute error
-    for distances. The arrays are those of `augment.Batch`.
+    for distances.
+
+    Parameters
+    ----------
+    learned, running
+        As in `Weights`.
+    frames, maps, known
+        As in `augment.Batch`.
     """
     found, running = forward(Weights(learned, running), frames)
     pixels = known.sum() + 1

@@ -39,8 +39,12 @@ def optimise(examples: Sequence[Example], seed: Sequence[int], report: Report) -
 
     Parameters
     ----------
+    examples
+        Annotated frames to learn from.
     seed
         Seed of the weights and of all crops.
+    report
+        Called after each step; it sets the learning rate and ends the training.
 
     Returns
     -------

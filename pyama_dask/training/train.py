@@ -120,6 +120,8 @@ def train(
     ----------
     annotated
         Frames with labels.
+    settings
+        Time or steps, seed, and facts for the model.
     progress
         Called after each step.
     is_cancelled
