@@ -52,10 +52,9 @@ def score(
     terminal = Console()
     Console(width=terminal.width if terminal.is_terminal else 120).print(_score_table(report))
     if report.overall.tracks is not None:
-        say(
-            f"traces: true tracks of at least {report.min_frames} frames. Followed: found under one id in "
-            f"{report.share:.0%} of their frames. Whole: under no other id, and the id has nothing else"
-        )
+        say(f"traces: true tracks of at least {report.min_frames} frames")
+        say(f"followed: found under one id in at least {report.share:.0%} of their frames")
+        say("whole: followed, found under no other id, and the id is on nothing else")
     for warning in report.warnings:
         say(f"warning: {warning}")
 
@@ -66,8 +65,8 @@ def _score_table(report: ScoreReport) -> Table:
     from rich.table import Table
 
     with_tracks = report.overall.tracks is not None
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", min_width=5)
     of_tracks = ("TRA", "traces", "followed", "whole") if with_tracks else ()
     for name in ("frames", "true", "found:true", "SEG", "F1", "DET", *of_tracks):
         table.add_column(name, justify="right", no_wrap=True)
@@ -97,10 +96,12 @@ def annotate(
     fovs: Fovs = "0",
     frames: Frames = "0",
     windows: Annotated[
-        int | None, typer.Option(help="windows per frame, from the densest to the emptiest", show_default="4", min=1)
+        int | None,
+        typer.Option(help="windows per frame, from the densest to the emptiest", show_default="4, or what fits", min=1),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="width and height of a window in pixels", show_default="256", min=32)
+        int | None,
+        typer.Option(help="width and height of a window in pixels", show_default="256, or what fits", min=32),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="segmenter of the first guess", show_default="that of the config, or what fits")

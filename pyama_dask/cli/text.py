@@ -117,6 +117,7 @@ def _cut(lines: Sequence[str]) -> list[str]:
 def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "") -> str:
     """Summary of a plan, its unfinished tasks, the predicted costs, and the job script."""
     job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
+    blocks = f"{many(len(job.blocks), 'block')} of {job.block_frames}"
     read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     lines = [
@@ -124,7 +125,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"output:  {job.output}",
         f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
         f"times:   {_sources(plan)}",
-        f"frames:  {job.n_frames} ({job.config.params.frames}), in {len(job.blocks)} blocks of {job.block_frames}",
+        f"frames:  {job.n_frames} ({job.config.params.frames}), in {blocks}",
         f"steps:   {', '.join(plan.steps)}",
         f"tasks:   {len(plan.tasks)} ({counts})"
         + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
@@ -313,15 +314,16 @@ def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
 def describe_fits(report: FitReport) -> str:
     """Result of fits: cells, convergence and grades per table."""
     heads = "".join(f"{grade:>{len(grade) + 3}}" for grade in GRADES)
-    lines = [f"{'table':<40}{'cells':>8}{'converged':>11}{heads}"]
+    width = max(len(file.source.stem) for file in report.files)
+    lines = [f"{'table':<{width}}{'cells':>7}{'converged':>12}{heads}"]
     for file in report.files:
         shares = "".join(f"{n / max(file.cells, 1):>{len(grade) + 3}.0%}" for grade, n in file.grades.items())
-        lines.append(f"{file.source.stem:<40}{file.cells:>8}{file.converged / max(file.cells, 1):>11.1%}{shares}")
-    lines.append(f"({'; '.join(f'{grade}: {meaning}' for grade, meaning in GRADES.items())})")
+        lines.append(f"{file.source.stem:<{width}}{file.cells:>7}{file.converged / max(file.cells, 1):>12.1%}{shares}")
+    lines += [f"  {grade}: {meaning}" for grade, meaning in GRADES.items()]
     lines += [f"Fits: {file.path}" for file in report.files]
     lines += [
-        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}; "
-        "check its bounds, in the header of the fits"
+        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}. "
+        "Fix: check its bounds, in the header of the fits"
         for file in report.files
         for name, count in file.at_bounds.items()
     ]

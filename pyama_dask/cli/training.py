@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 SELDOM = 30.0
 """Seconds between lines of progress when there is no bar."""
+POOR = 0.6
+"""F1 on held-back images below which a model is called poor."""
+WARM = 10
+"""Steps before the remaining time is shown: the first one compiles."""
 
 
 @app.command()
@@ -67,9 +72,11 @@ def train(
         pixel_size_um=pixel_size,
     )  # fmt: skip
     signals = cancelled_by_signals("Stopping; the best model so far is written", "Stopped at once; no model is written")
-    with signals as cancel, TrainDisplay(Console(stderr=True)) as display:
-        settings = Settings(minutes, steps, seed, card)
-        trained = train_model(annotated, settings, display.event, is_cancelled=cancel.is_set)
+    with signals as cancel:
+        with TrainDisplay(Console(stderr=True)) as display:
+            settings = Settings(minutes, steps, seed, card)
+            trained = train_model(annotated, settings, display.event, is_cancelled=cancel.is_set)
+            display.end(complete=trained.complete)
         write(trained, to)
     raise typer.Exit(0 if trained.complete else 130)
 
@@ -98,25 +105,32 @@ def write(trained: Trained, path: Path) -> None:
     from pyama_dask.training.picture import held_back_picture
 
     write_bytes(path, trained.model)
-    size = f"{len(trained.model) / 1000:.0f} kB"
-    say(f"{path}: written ({size}). In a config: segmentation_method: unet, segmentation_params: {{model: {path}}}")
+    say(f"{path}: written ({len(trained.model) / 1000:.0f} kB)")
+    say(f"In a config: segmentation_method: unet, segmentation_params: {{model: {path}}}")
     if not trained.judged:
         why = "the training was stopped before" if not trained.complete else "there are too few cells to hold some back"
         say(f"Not judged, as {why}")
         return
     picture = path.with_name(f"{path.stem}_held_back.png")
     write_bytes(picture, held_back_picture(trained.judged, trained.card))
-    say(f"{scores_line(trained)}. {picture} shows it")
+    say(f"{describe_scores(trained.card.held_back, len(trained.judged))}\nPicture: {picture}")
 
 
-def scores_line(trained: Trained) -> str:
-    """Scores on what was held back."""
-    score, count = trained.card.held_back, len(trained.judged)
-    parts = f"{count} part{'' if count == 1 else 's'} of frames"
-    return (
-        f"Held back: SEG {score['seg']:.3f}, F1 {score['f1']:.3f}, {score['found_per_true']:.2f} found per annotated "
-        f"cell, on {parts} by networks that were trained without them"
-    )
+def describe_scores(score: Mapping[str, float], parts: int) -> str:
+    """Scores on what was held back, and a warning if they are poor."""
+    from pyama_dask.cli.text import many
+
+    found = f"{score['found_per_true']:.2f} found per annotated cell"
+    lines = [
+        f"Held back: SEG {score['seg']:.3f}, F1 {score['f1']:.3f}, {found}",
+        f"({many(parts, 'image')}, each judged by a network that was trained without it)",
+    ]
+    if score["f1"] < POOR:
+        lines.append(
+            f"warning: F1 is below {POOR:g}, so most cells are missed, merged or split. "
+            "Fix: train longer (--minutes), or annotate more windows"
+        )
+    return "\n".join(lines)
 
 
 def described(cells: list[int]) -> str:
@@ -143,7 +157,7 @@ class TrainDisplay:
             TimeElapsedColumn(), TextColumn("{task.fields[rest]}"), console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bars.add_task("Compiling", total=None, rest="")
-        self._started, self._said = time.monotonic(), -SELDOM
+        self._first, self._said = 0.0, -SELDOM
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -157,11 +171,19 @@ class TrainDisplay:
         from pyama_dask.cli.text import duration
 
         now = time.monotonic()
-        left = (now - self._started) / event.step * (event.steps - event.step)
-        rest = f"loss {event.loss:.3f}, {duration(left)} left"
+        self._first = self._first or now
+        rest = f"loss {event.loss:.3f}"
+        if event.step > WARM:
+            rest += f", {duration((now - self._first) / (event.step - 1) * (event.steps - event.step))} left"
         self._bars.update(
             self._task, completed=event.step, total=event.steps, rest=rest, description=event.phase.capitalize()
         )
         if not self._console.is_terminal and now - self._said > SELDOM:
             self._said = now
             self._console.print(f"{event.phase}: step {event.step} of {event.steps}, {rest}", soft_wrap=True)
+
+    def end(self, *, complete: bool) -> None:
+        """Show the bar as full if the training is complete, also if the time limit came before the last step."""
+        if complete:
+            done = self._bars.tasks[0].completed
+            self._bars.update(self._task, total=done, rest="")

@@ -440,7 +440,7 @@ def test_the_command(table, call):
     arguments = ["--model", "trivial", "--set", "parameters.slope.low=-5", "--cluster", "serial"]
     status, told, _ = call("fit", table, *arguments)
     assert status == 0
-    assert "control_intensity_total_ch_1                   7     100.0%" in told
+    assert "control_intensity_total_ch_1      7      100.0%" in told
     place = table.with_name(f"{table.stem}_fitted_trivial.csv")
     assert f"Fits: {place}" in told
     assert read_fitted(place).about["parameters"]["slope"]["low"] == -5

@@ -1,14 +1,19 @@
 """Comparison of labels in files, folders and outputs."""
 
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from rich.console import Console
 from support.movies import config
 
 import pyama_dask
+from pyama_dask.analysis.score import ScoreReport, Scores
+from pyama_dask.cli.labels import _score_table
 from pyama_dask.errors import ImageError
 
 CELLS = np.kron(np.arange(6).reshape(2, 3), np.ones((20, 20), int)).astype(np.uint16)
@@ -156,3 +161,13 @@ def test_the_command_prints_a_table_or_json(tmp_path, call):
     status, text, _ = call("score", a, b, "--json", "--no-tracks")
     assert json.loads(text)["overall"]["seg"] == pytest.approx(0.8)
     assert json.loads(text)["overall"]["tra"] is None
+
+
+def test_the_table_fits_a_terminal_of_80_columns():
+    one = Scores("FOV 10", 100, 200_000, 210_000, 0.75, 0.9, 1.05, 0.95, 0.9, 1000, 1000, 1000)
+    report = ScoreReport(Path("a"), Path("b"), (one, one), one, 10, 0.8, ())
+    console = Console(file=io.StringIO(), width=80)
+    console.print(_score_table(report))
+    table = console.file.getvalue()
+    assert "…" not in table
+    assert table.count("FOV 10    100 200000       1.05 0.750 0.900 0.950 0.900   1000     1000  1000") == 3

@@ -1,16 +1,20 @@
 """Trainings, all in one subprocess: see `support.trainings`."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from support.touching import touching_cells
 
+from pyama_dask.cli.training import SELDOM, TrainDisplay, describe_scores
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.scores import count, match
 from pyama_dask.kernels.segmentation import segment
@@ -66,11 +70,44 @@ def test_the_command_says_what_it_reached_and_shows_it(trained):
     assert (card.name, card.images, card.seed, card.pixel_size_um) == ("tiny", 2, 0, pytest.approx(0.5))
     assert 40 < card.cell_diameter / card.zoom < 50
     assert f"SEG {card.held_back['seg']:.3f}, F1 {card.held_back['f1']:.3f}" in process.stdout
-    assert "tiny.onnx: written (139 kB). In a config: segmentation_method: unet" in process.stdout
+    assert "tiny.onnx: written (139 kB)\nIn a config: segmentation_method: unet" in process.stdout
     assert "held back 1 of 2: step 1 of 150, loss" in process.stderr
     picture = np.asarray(Image.open(folder / "tiny_held_back.png"))
     assert picture.shape[0] > 500
     assert picture.shape[1] > 2 * picture.shape[0] * 0.8
+
+
+def test_poor_scores_are_a_warning():
+    good = {"seg": 0.75, "f1": 0.86, "found_per_true": 1.22}
+    said = "Held back: SEG 0.750, F1 0.860, 1.22 found per annotated cell\n(1 image, each judged"
+    assert describe_scores(good, 1).startswith(said)
+    assert "warning" not in describe_scores(good, 2)
+    assert "warning: F1 is below 0.6" in describe_scores(good | {"f1": 0.59}, 2)
+
+
+def after(step):
+    """Progress after a step; its class would import JAX."""
+    return SimpleNamespace(phase="all frames", step=step, steps=90, loss=1.5)
+
+
+def test_the_bar_is_full_when_the_time_limit_comes_before_the_last_step():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with TrainDisplay(console) as display:
+        for step in range(1, 31):
+            display.event(after(step))
+        display.end(complete=True)
+    assert "30/30" in console.file.getvalue()
+
+
+def test_the_remaining_time_is_shown_once_it_can_be_estimated():
+    console = Console(file=io.StringIO(), width=80)
+    with TrainDisplay(console) as display:
+        display.event(after(1))
+        display._said -= SELDOM
+        display.event(after(11))
+    first, later = console.file.getvalue().splitlines()
+    assert first == "all frames: step 1 of 90, loss 1.500"
+    assert later.endswith("loss 1.500, 0 s left")
 
 
 @pytest.mark.slow
