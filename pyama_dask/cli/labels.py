@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,11 +82,16 @@ def _score_cells(of: Scores, with_tracks: bool) -> list[str]:
 
     from pyama_dask.config.units import printable
 
-    cells = [escape(printable(of.name)), str(of.frames), str(of.true), f"{of.found_per_true:.2f}"]
-    cells += [f"{value:.3f}" for value in (of.seg, of.f1, of.det)]
+    cells = [escape(printable(of.name)), str(of.frames), str(of.true), _score(of.found_per_true, 2)]
+    cells += [_score(value) for value in (of.seg, of.f1, of.det)]
     if with_tracks and of.tra is not None:
-        cells += [f"{of.tra:.3f}", str(of.tracks), str(of.followed), str(of.whole)]
+        cells += [_score(of.tra), str(of.tracks), str(of.followed), str(of.whole)]
     return cells
+
+
+def _score(value: float, digits: int = 3) -> str:
+    """Score in a table; a dash if there is nothing to judge."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 @app.command()

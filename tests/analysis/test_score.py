@@ -165,9 +165,11 @@ def test_the_command_prints_a_table_or_json(tmp_path, call):
 
 def test_the_table_fits_a_terminal_of_80_columns():
     one = Scores("FOV 10", 100, 200_000, 210_000, 0.75, 0.9, 1.05, 0.95, 0.9, 1000, 1000, 1000)
-    report = ScoreReport(Path("a"), Path("b"), (one, one), one, 10, 0.8, ())
+    empty = Scores("FOV 11", 100, 0, 0, *[float("nan")] * 4)
+    report = ScoreReport(Path("a"), Path("b"), (one, empty), one, 10, 0.8, ())
     console = Console(file=io.StringIO(), width=80)
     console.print(_score_table(report))
     table = console.file.getvalue()
     assert "…" not in table
-    assert table.count("FOV 10    100 200000       1.05 0.750 0.900 0.950 0.900   1000     1000  1000") == 3
+    assert table.count("FOV 10    100 200000       1.05 0.750 0.900 0.950 0.900   1000     1000  1000") == 2
+    assert "FOV 11    100      0          -     -     -     -" in table
