@@ -1,6 +1,6 @@
 """Normalisation of frames for a network: the background is subtracted, and the local contrast made equal.
 
-    b = mean of the frame over a square of 161 pixels,  d = frame - b,
+    b = mean of the frame over a square of 164 pixels,  d = frame - b,
     s = root of the mean of d^2 over a square of 324 pixels,  result = d / (s / 2 + median(s) / 2), limited to 4
 
 Both means are taken on the frame reduced fourfold, and enlarged again. Exposure, gain and offset drop out.
