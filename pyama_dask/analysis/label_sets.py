@@ -144,14 +144,19 @@ def _numbered(folder: Path) -> Frames:
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in TIFF)
     found = {int(match[1]): file for file in files if (match := re.search(r"(\d+)$", file.stem))}
     if files and len(found) < len(files):
-        raise ImageError(f"{folder}: file names must end with the number of their frame, each once")
+        raise ImageError(
+            f"{folder}: has names of files without the number of their frame at the end, or a number twice. "
+            "Fix: rename them, such as to mask000.tif"
+        )
     return {number: partial(_flat, file) for number, file in sorted(found.items())}
 
 
 def _flat(file: Path) -> Labels:
     labels = read_labels(file)
     if labels.ndim != 2:
-        raise ImageError(f"{file}: has shape {labels.shape}, but the labels of a frame are (H, W)")
+        raise ImageError(
+            f"{file}: has shape {labels.shape}, but the labels of a frame are (H, W). Fix: save one file per frame"
+        )
     return labels
 
 
@@ -161,7 +166,7 @@ def _parents(table: Path) -> dict[int, int]:
         return {int(label): int(parent) for label, _, _, parent in lines if int(parent)}
     except ValueError as error:
         raise ImageError(
-            f"{table}: its lines must be four whole numbers: label, first and last frame, parent"
+            f"{table}: has other lines than four whole numbers. Fix: write label, first frame, last frame and parent"
         ) from error
 
 

@@ -173,7 +173,10 @@ def _common(found: Frames, true: Frames) -> tuple[dict[int, int], list[str]]:
     if len(found) == len(true) and len(both) < len(true):  # a stack of the processed frames only
         both = dict(zip(sorted(true), sorted(found), strict=True))
     if not both:
-        raise ImageError(f"frames {as_ranges(found)} have no truth, which has frames {as_ranges(true)}")
+        raise ImageError(
+            f"frames {as_ranges(found)} have no truth, which has frames {as_ranges(true)}. "
+            "Fix: give labels of the same frames"
+        )
     without = [t for t in true if t not in both]
     return both, [f"frames {as_ranges(without)} have no labels and are not scored"] if without else []
 

@@ -200,7 +200,7 @@ def _check_names(path: Path, columns: list[str]) -> None:
     if len(columns) == 1 and ";" in columns[0]:
         raise TableError(f"{path}: uses semicolons. Fix: save it with commas, and with points in numbers")
     if twice := [name for name in columns if columns.count(name) > 1]:
-        raise TableError(f"{path}: has the column {quoted(twice[0])} more than once; keep one")
+        raise TableError(f"{path}: has the column {quoted(twice[0])} more than once. Fix: keep one")
 
 
 def _parse(path: Path, first: int, columns: list[str], body: str) -> Any:
@@ -268,7 +268,7 @@ def read_text(path: Path) -> str:
         raise TableError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TableError(f"{path}: line {line} is not text in UTF-8; save it as CSV in UTF-8") from error
+        raise TableError(f"{path}: line {line} is not text in UTF-8. Fix: save it as CSV in UTF-8") from error
 
 
 def split_names(line: str) -> list[str]:

@@ -51,7 +51,9 @@ def read_image(path: Path) -> npt.NDArray[Any]:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path}: cannot be read: {problem}. Fix: save it again as TIFF or PNG") from error
     if image.ndim < 2:
-        raise ImageError(f"{path}: has shape {image.shape}, but an image has at least height and width")
+        raise ImageError(
+            f"{path}: has shape {image.shape}, but an image has at least height and width. Fix: save it again"
+        )
     return image
 
 
