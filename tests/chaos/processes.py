@@ -126,6 +126,8 @@ class Start:
             psutil.wait_procs(family, timeout=max(0.0, deadline - time.monotonic()))
         found = [f"process {process.pid} is left: {' '.join(_words(process))[:80]}" for process in family]
         _kill(family)
+        while sockets & listening() and time.monotonic() < deadline:  # a process loses its mark before its files
+            time.sleep(0.05)
         return found + [f"socket {socket} still listens" for socket in sockets & listening()]
 
     def sockets(self) -> set[str]:
