@@ -9,7 +9,8 @@ from support.bright_cells import bright_movie
 from support.movies import as_nd2, pixels
 from support.strategies import movie
 
-from pyama_dask.config.load import parse_config
+import pyama_dask
+from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.kernels.plausibility import Seen
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import read_metadata
@@ -213,6 +214,15 @@ def test_adherent_cells_in_contact(name):
     assert str(found.chosen.candidate) == "unet (model adherent-phase-10x)"
     assert 20 <= found.chosen.seen.count <= 40  # 29 are there
     assert next(describe(found)).startswith("FOV 0, frames 6-8: logstd leaves out most of the texture")
+
+
+@with_data
+def test_from_init_to_traces_of_real_cells(here, call):
+    assert call("init", DATA / "composite/t98g.nd2")[0] == 0
+    report = pyama_dask.run(load_config(here / "run.yaml", {"cluster.kind": "serial"}))
+    assert report.exit_status == 0
+    scored = pyama_dask.score_labels(report.output, DATA / "composite/labels_PTYX.npz").overall
+    assert (scored.tracks, scored.followed >= 44) == (51, True)
 
 
 @with_data
