@@ -10,13 +10,30 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 import pyama_dask
 from pyama_dask.errors import CancelledError, ClusterError, ConfigError, DiskError, PyamaError, TakenOverError
 from pyama_dask.files.atomic import TAKES_NO_MORE
 from pyama_dask.files.streams import unfailing, write_nowhere
 
+ORDER = (
+    "inspect", "init", "plan", "run", "status", "verify", "doctor", "annotate", "train", "score", "inspect-traces",
+    "merge", "fit", "plot", "export", "plugins", "demo",
+)  # fmt: skip
+"""Commands in the order in which they are used, for the help."""
+
+
+class InOrder(TyperGroup):
+    """Commands in their `ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -39,8 +39,9 @@ def score(
 ) -> None:
     """Compare labels with true labels.
 
-    Prints SEG, DET and TRA of the Cell Tracking Challenge, F1, and the number of whole traces. Labels are TIFF, PNG,
-    NPY or NPZ files of one frame, a movie or several FOVs, folders of these, or folders of the challenge.
+    Prints SEG, DET and TRA of the Cell Tracking Challenge, F1, and the number of whole traces.
+
+    Labels are TIFF, PNG, NPY or NPZ files, folders of these, folders of the challenge, or outputs of runs.
     """
     from rich.console import Console
 
@@ -155,11 +156,11 @@ def _describe_windows(report: AnnotationReport) -> str:
     first = f"{report.folder}: {many(len(new), 'window')} of {report.size} x {report.size} px"
     first += f", with {cells[0]} to {cells[-1]} cells in the first guess by {report.method}" if cells else ""
     first += f"; {kept} that were there are kept" if kept else ""
-    then = (
-        "Correct the files *_labels.tif: one number per cell, 0 for background, also at the border of the window. "
-        f"Then run 'pyama-dask train {report.folder} -o model.onnx'"
-    )
-    return "\n".join([first, *(f"warning: {warning}" for warning in report.warnings), then])
+    then = [
+        "Correct the files *_labels.tif: one number per cell, also at the border of the window; 0 for background",
+        f"Then run 'pyama-dask train {report.folder} -o model.onnx'",
+    ]
+    return "\n".join([first, *(f"warning: {warning}" for warning in report.warnings), *then])
 
 
 def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, params: Mapping[str, Any]) -> Config:

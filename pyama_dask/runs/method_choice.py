@@ -151,10 +151,11 @@ def choose(tried: Sequence[Tried]) -> tuple[Tried, list[Tried]]:
 
 
 def describe(found: FirstLook) -> Iterator[str]:
-    """Describe in two lines what was seen, and what was chosen."""
-    where, chosen = found.place, found.chosen.candidate
-    fault = "" if found.is_default else f"{fault_of(found.default, found.textured)}; "
-    yield f"{where}: {fault}{found_words(found.chosen)}"
+    """Describe the fault of the default method, if it is not chosen, what the chosen one found, and the choice."""
+    chosen = found.chosen.candidate
+    if not found.is_default:
+        yield f"{found.place}: {fault_of(found.default, found.textured)}"
+    yield f"{found.place}: {found_words(found.chosen)}"
     said = f"Chosen: {chosen}" + (", the default method" if found.is_default else "")
     if found.is_dense:
         said += ", tracker lap; cells at the border are kept (border_margin: 0)"

@@ -120,7 +120,7 @@ def _chosen_methods(found: FirstLook | None) -> dict[str, str]:
 def _other_methods(found: FirstLook) -> Iterator[str]:
     """Comments with the methods that suit a movie less well."""
     yield f"  # {found.place}: {found_words(found.chosen)}."
-    yield "  # Other methods; to take one, put its two keys in the place of those above:"
+    yield "  # Other methods; to take one, replace the two keys above by its keys:"
     for other in found.others:
         yield f"  #   {found_words(other)}"
         yield f"  #   segmentation_method: {other.candidate.method}"

@@ -20,6 +20,7 @@ from support.processes import started, wait_until
 from support.write_nd2 import Nd2Channel
 
 import pyama_dask
+from pyama_dask.cli.app import ORDER
 from pyama_dask.cli.progress import RunDisplay
 from pyama_dask.cli.text import MANY
 from pyama_dask.runs.output_dir import LOG, logging_to
@@ -117,7 +118,8 @@ class TestProgram:
         told = subprocess.run(
             [sys.executable, "-m", "pyama_dask.cli", "--help"], capture_output=True, text=True, check=True, timeout=60
         )
-        assert "inspect" in told.stdout
+        listed = [line.split()[1] for line in told.stdout.splitlines() if re.match(r"[│|] [a-z]", line)]
+        assert listed == list(ORDER)
 
 
 # ------------------------------------------------------------------------------------------------- signals

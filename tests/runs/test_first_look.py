@@ -122,9 +122,9 @@ def test_compact_cells(compact_nd2):
     assert found.is_dense
     assert 90 <= found.chosen.seen.count <= 110
     assert [other.candidate.method for other in found.others].count("logstd") == 1
-    first, second = describe(found)
-    assert first.startswith("FOV 0, frames 0-2: logstd ")
-    assert "; bright (diameter " in first
+    fault, first, second = describe(found)
+    assert fault.startswith("FOV 0, frames 0-2: logstd ")
+    assert first.startswith("FOV 0, frames 0-2: bright (diameter ")
     assert second.startswith("Chosen: bright (diameter ")
     assert told[0] == "FOV 0, frames 0-2: reading"
     assert "FOV 0, frames 0-2: trying logstd" in told
