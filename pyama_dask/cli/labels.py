@@ -154,7 +154,7 @@ def _describe_windows(report: AnnotationReport) -> str:
     kept = len(report.windows) - len(new)
     cells = sorted(window.cells for window in new)
     first = f"{report.folder}: {many(len(new), 'window')} of {report.size} x {report.size} px"
-    first += f", with {cells[0]} to {cells[-1]} cells in the first guess by {report.method}" if cells else ""
+    first += f", with {cells[0]} to {cells[-1]} cells each in the first guess by {report.method}" if cells else ""
     first += f"; {kept} that were there are kept" if kept else ""
     then = [
         "Correct the files *_labels.tif: one number per cell, also at the border of the window; 0 for background",
