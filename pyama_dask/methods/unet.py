@@ -7,6 +7,7 @@ full resolution, a half or a quarter.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,11 +19,12 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pyama_dask.config.units import Length, Whole, exception_text
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.resize import zoom as resized
+from pyama_dask.kernels.segmentation import LEAST_LOSS
 from pyama_dask.methods.onnx_model import SHIPPED, ModelCard, check_providers, find_model, model_digest, read_model
 
 DEFAULT = "adherent-phase-10x"
@@ -96,6 +98,11 @@ def segment_unet(
     -------
     (H, W) labels: 0 is background, cells are 1..N.
 
+    Warns
+    -----
+    MethodWarning
+        If most of the foreground is dropped, in objects that are too small.
+
     Raises
     ------
     ConfigError
@@ -117,7 +124,20 @@ def segment_unet(
     else:
         touch = card.touch if touch is None else touch
         labels = decode(maps, flat.shape, depth=depth, touch=touch, smallest=smallest)
+    _warn_of_losses(maps[0][: -(-flat.shape[0] // network.factor), : -(-flat.shape[1] // network.factor)], labels)
     return without_gaps(nearest(labels, frame.shape)) if labels.shape != frame.shape else labels
+
+
+def _warn_of_losses(inside: npt.NDArray[np.float32], labels: np.ndarray) -> None:
+    """Warn if most of the foreground is in no label, as it is in objects that are too small."""
+    found, foreground = (np.count_nonzero(of > 0) / of.size for of in (labels, inside))
+    if foreground > max(LEAST_LOSS, 2 * found):
+        warnings.warn(
+            "most of the area that the network takes for cells was dropped, as smaller than 'smallest'. "
+            "Fix: check seg_labeled, then try a larger zoom or depth, or a smaller 'smallest'",
+            MethodWarning,
+            stacklevel=3,
+        )
 
 
 def scale(

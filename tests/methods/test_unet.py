@@ -7,7 +7,7 @@ from support import frames
 from support.bright_cells import bright_movie
 from support.onnx_models import CARD, write_model
 
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.scores import match, seg
 from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest, read_model
@@ -50,6 +50,11 @@ def test_a_zoomed_frame_gives_the_same_cells(model, movie):
         labels = segment_unet(large, model=model, **settings)
         assert labels.shape == (500, 540)
         assert seg([match(nearest(movie[1][0], (500, 540)), labels)]) > 0.5
+
+
+def test_most_of_the_foreground_that_is_dropped_is_told(model, movie):
+    with pytest.warns(MethodWarning, match="cells was dropped, as smaller than 'smallest'"):
+        assert not segment_unet(movie[0][0], model=model, smallest=10_000).any()
 
 
 @pytest.mark.parametrize(("output_scale", "probabilities"), [(1, False), (1, True), (2, True), (4, False)])
