@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SELDOM = 30.0
 """Seconds between lines of progress when there is no bar."""
 POOR = 0.6
-"""F1 on held-back images below which a model is called poor."""
+"""F1 on held-back images below which the scores are called poor."""
 WARM = 10
 """Steps before the remaining time is shown: the first one compiles."""
 
@@ -126,10 +126,7 @@ def describe_scores(score: Mapping[str, float], parts: int) -> str:
         f"({many(parts, 'image')}, each judged by a network that was trained without it)",
     ]
     if score["f1"] < POOR:
-        lines.append(
-            f"warning: F1 is below {POOR:g}, so most cells are missed, merged or split. "
-            "Fix: train longer (--minutes), or annotate more windows"
-        )
+        lines.append(f"warning: F1 is below {POOR:g}. Fix: train longer (--minutes), or annotate more windows")
     return "\n".join(lines)
 
 
