@@ -77,5 +77,5 @@ def test_the_model_of_the_results(tmp_path):
 
 
 def test_figures_are_there():
-    named = re.findall(r"\]\((figures/[^)]+)\)", (DOCS / "example.md").read_text())
+    named = re.findall(r"\]\((figures/[^)]+)\)", "".join(page.read_text() for page in DOCS.glob("*.md")))
     assert {path.relative_to(DOCS).as_posix() for path in (DOCS / "figures").iterdir()} == set(named)
