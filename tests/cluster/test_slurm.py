@@ -19,6 +19,12 @@ import pyama_dask
 
 pytestmark = pytest.mark.slow
 TWO = {"cluster": JOBS | {"jobs": 2}}
+DENSE = {
+    "params.segmentation_method": "unet",
+    "params.segmentation_params": {"model": "adherent-phase-10x", "cell_diameter": 40},
+    "params.tracking_method": "lap",
+    "params.tracking_params": {"min_frames": 3, "border_margin": 0},
+}
 SMALL = {"fovs": 2, "frames": 10, "shape": (200, 240), "cells": 6}
 
 
@@ -45,11 +51,13 @@ def test_jobs_give_the_bytes_of_a_serial_run_and_none_is_left(slurm, tmp_path, s
 
 
 def test_a_job_and_the_driver_are_killed(slurm, tmp_path):
-    night = Night("short", tmp_path / "night", slurm, SMALL, TWO | {"storage.block_frames": 5}, 0.4)
+    """With a network and filled gaps, too, the bytes are those of an undisturbed run."""
+    night = Night("short", tmp_path / "night", slurm, SMALL, TWO | DENSE | {"storage.block_frames": 5}, 0.4)
     row = disturbed(night, 2, 1, 0)
     assert night.problems == []
     assert night.done.total() >= 2
     assert row[-1] == 0
+    assert pyama_dask.open_output(night.output).traces()["filled"].size
     assert all(seconds < REPLACED for seconds in night.replaced)
 
 
