@@ -1,5 +1,6 @@
 """Trainings, all in one subprocess: see `support.trainings`."""
 
+import fcntl
 import io
 import json
 import os
@@ -27,15 +28,22 @@ from pyama_dask.training.held_back import Held
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Folder with the products of `support.trainings`, and the process."""
-    folder = tmp_path_factory.mktemp("trainings")
-    process = subprocess.run(
-        [sys.executable, "-m", "support.trainings", str(folder)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True, text=True, timeout=170, check=False,
-    )  # fmt: skip
-    return folder, process
+def trained(tmp_path_factory, worker_id):
+    """Folder with the products of `support.trainings`, and the process; all processes of the tests share one."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, record = shared / "trainings", shared / "trainings.json"
+    with (shared / "trainings.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not record.exists():
+            folder.mkdir()
+            ended = subprocess.run(
+                [sys.executable, "-m", "support.trainings", str(folder)],
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+                capture_output=True, text=True, timeout=170, check=False,
+            )  # fmt: skip
+            record.write_text(json.dumps([ended.args, ended.returncode, ended.stdout, ended.stderr]))
+    return folder, subprocess.CompletedProcess(*json.loads(record.read_text()))
 
 
 @pytest.fixture
