@@ -14,6 +14,7 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import writable
 from pyama_dask.files.images import write_tiff
+from pyama_dask.kernels.cell_maps import without_gaps
 from pyama_dask.kernels.windows import choose_windows, most_windows
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata
@@ -93,11 +94,11 @@ def annotate(
             image = movie.read(fov, frame)
             where = f"FOV {fov}, frame {frame}"
             labels, warnings = segmenter.find(image, where)
-            for said in warnings:
-                noticed.setdefault(said, []).append(where)
+            for warning in warnings:
+                noticed.setdefault(warning, []).append(where)
             stem = f"{metadata.path.stem}_fov{fov:03d}_t{frame:04d}"
             cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
-    warned = tuple(f"{'; '.join(at)}: {said}" for said, at in noticed.items())
+    warned = tuple(f"{'; '.join(at)}: {warning}" for warning, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
 
 
@@ -139,17 +140,11 @@ def _cut(
             yield Window(name, 0, is_new=False)
             continue
         inside = np.s_[y : y + size, x : x + size]
-        numbered = _renumbered(labels[inside])
+        numbered = without_gaps(labels[inside].astype(np.uint16))
         if not picture.exists():
             write_tiff(picture, image[inside].astype(np.uint16), pixel_size_um)
         write_tiff(label_file, numbered, pixel_size_um)
         yield Window(name, int(numbered.max(initial=0)), is_new=True)
-
-
-def _renumbered(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
-    """Labels 1..N in the order of their numbers."""
-    values, places = np.unique(labels, return_inverse=True)
-    return np.asarray(places.reshape(labels.shape) + (values[0] != 0), np.uint16)
 
 
 def _fitting(shapes: list[tuple[int, int]], windows: int | None, size: int | None) -> tuple[int, int]:

@@ -165,11 +165,11 @@ def describe(found: FirstLook) -> Iterator[str]:
 
 
 def found_words(tried: Tried) -> str:
-    """Objects that a candidate has found, in words."""
+    """Description of the objects that a candidate found."""
     seen = tried.seen
     many = "object" if round(seen.count) == 1 else "objects"
-    said = f"{tried.candidate} finds {seen.count:.0f} {many} per frame on {_percent(seen.covered)} of it"
-    return said if np.isnan(seen.agreement) else f"{said}, which overlap by {seen.agreement:.0%} from frame to frame"
+    text = f"{tried.candidate} finds {seen.count:.0f} {many} per frame on {_percent(seen.covered)} of it"
+    return text if np.isnan(seen.agreement) else f"{text}, which overlap by {seen.agreement:.0%} from frame to frame"
 
 
 def _percent(share: float) -> str:
@@ -177,7 +177,7 @@ def _percent(share: float) -> str:
 
 
 def fault_of(tried: Tried, textured: float) -> str:
-    """The main reason why a candidate is not plausible, in words."""
+    """Description of the main fault of a candidate's objects."""
     seen, name = tried.seen, tried.candidate
     if not seen.count:
         return f"{name} finds no object on {textured:.0%} of texture" if textured else f"{name} finds no object"
