@@ -1,5 +1,7 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
 # make test    all tests
+# make look   tests of pages, figures, notebooks and napari, in a real Chromium and on a virtual screen (chromium and xvfb
+#             of the system); their pictures are in .screenshots
 # make coverage   the same, and which lines they run; takes half as long again
 # make check   style, types, and the English of docs and code
 # make latest  the tests with the newest release of every dependency
@@ -19,13 +21,16 @@ PARALLEL := --numprocesses 3 --dist worksteal
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test coverage check latest oldest constraints bench chaos chaos-slurm format clean
+.PHONY: demo test look coverage check latest oldest constraints bench chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+
+look: .venv/look
+	xvfb-run --auto-servernum --server-args="-screen 0 1600x1200x24" $(BIN)/python -m pytest -W default tests/look $(LOOK)
 
 coverage: .venv/development
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term $(TESTS)
@@ -47,7 +52,7 @@ constraints: $(UV)
 	{ echo "# Exact versions with which this checkout was tested, for pip: it is at the top for 'pip install -c constraints.txt .'"; \
 	  echo "# 'make constraints' renews it."; \
 	  printf 'hatchling\neditables\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
-	    --extra test --extra check --no-annotate --no-header pyproject.toml -; } >.constraints
+	    --extra test --extra check --extra look --no-annotate --no-header pyproject.toml -; } >.constraints
 	mv .constraints constraints.txt
 
 bench: .venv/development
@@ -76,6 +81,10 @@ clean:
 
 .venv/development: .venv/package
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@
+
+.venv/look: .venv/development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check,look]'
 	@touch $@
 
 $(UV):

@@ -189,7 +189,7 @@ def dask_report(workers: Workers | None, path: Path, cancel: Event) -> Iterator[
     if workers is None:
         yield
         return
-    report = performance_report(path)
+    report = performance_report(path, mode="inline")  # its scripts in the file, for machines without a network
     with workers.client.as_current():
         report.__enter__()
     try:
