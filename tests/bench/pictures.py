@@ -17,15 +17,13 @@ from matplotlib.figure import Figure
 from support.bright_cells import bright_movie
 
 from pyama_dask.demo.movie import DemoMovie
+from pyama_dask.files.palette import FOUND, as_picture, draw, grey_range, outlines
 from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.methods.unet import segment_unet
 from pyama_dask.runs.one_frame import phase_frames
-from pyama_dask.training.picture import outlines
 
 FIGURE = Path(__file__).parents[2] / "docs/figures/methods.png"
-FOUND = (0.34, 0.71, 0.91)
-"""Colour of outlines."""
 SHOWN = 256
 """Height and width of what is shown of a frame."""
 
@@ -45,9 +43,8 @@ def drawn(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(H, W, 3) centre of a frame with outlines."""
     top, left = ((n - SHOWN) // 2 for n in frame.shape)
     inside = np.s_[top : top + SHOWN, left : left + SHOWN]
-    low, high = np.percentile(frame, [0.5, 99.5])
-    picture = np.repeat(np.clip((frame[inside] - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
-    picture[outlines(labels)[inside]] = FOUND
+    picture = as_picture(frame[inside], grey_range([frame], (0.5, 99.5)))
+    draw(picture, outlines(labels)[inside], FOUND)
     return picture
 
 
