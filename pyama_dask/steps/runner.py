@@ -6,7 +6,9 @@ parts, so that nothing is read twice.
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +48,7 @@ def run_task(task: Task, job: Job) -> Receipt:
 
 
 def _receipt(task: Task, job: Job) -> Receipt:
-    started = time.perf_counter()
+    begun, started = time.time(), time.perf_counter()
     forget_peak()
     context = TaskContext(task, job)
     context.check()
@@ -73,6 +75,8 @@ def _receipt(task: Task, job: Job) -> Receipt:
         spent=context.spent,
         frames_read=tuple(context.frames_read),
         processors=processors(task, job),
+        begun=begun,
+        worker=f"{socket.gethostname()}/{os.getpid()}",
     )
 
 

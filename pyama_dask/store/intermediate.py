@@ -55,7 +55,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         If the file is missing or damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a damaged file open
             return dict(arrays)
     except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         raise StoreError(

@@ -37,7 +37,7 @@ Checksum = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and memory of a task."""
+    """Time, memory and place of a task."""
 
     key: str
     seconds: float
@@ -45,12 +45,16 @@ class Cost:
     """Peak of its worker in bytes."""
     spent: Mapping[Step, float]
     """Seconds by step."""
+    begun: float = 0.0
+    worker: str = ""
+    """As in the receipt."""
 
     @classmethod
     def of(cls, receipt: Mapping[str, Any]) -> Self:
         """Read a recorded receipt."""
         spent = {step: float(seconds) for step, seconds in receipt.get("spent", {}).items()}
-        return cls(str(receipt["key"]), float(receipt["seconds"]), int(receipt["peak_memory"]), spent)
+        begun, worker = float(receipt.get("begun", 0.0)), str(receipt.get("worker", ""))
+        return cls(str(receipt["key"]), float(receipt["seconds"]), int(receipt["peak_memory"]), spent, begun, worker)
 
 
 class Ledger:

@@ -174,6 +174,10 @@ class Receipt:
     """Kind of the worker's processor, for each step whose results depend on it; see `Part.by_processor`."""
     frames_read: tuple[int, ...] = ()
     """CRC-32C of the chosen channels of every frame of the block, as they were read from the movie."""
+    begun: float = 0.0
+    """Start in UTC seconds since 1970 by the worker's clock; 0 in receipts of older versions."""
+    worker: str = ""
+    """Host and process of the worker, such as ``node07/4711``; '' in receipts of older versions."""
 
 
 def digest(*parts: object) -> str:

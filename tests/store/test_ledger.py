@@ -8,7 +8,7 @@ import google_crc32c
 import pytest
 
 from pyama_dask.errors import DiskError, OutputError
-from pyama_dask.store.ledger import VERSION, Ledger
+from pyama_dask.store.ledger import VERSION, Cost, Ledger
 from pyama_dask.workflow.failure import Failure
 from pyama_dask.workflow.task import Receipt, Task, task_key
 
@@ -127,6 +127,16 @@ class TestRecording:
         assert again.warnings == {KEY: {"copy": ["dim"], "segment": []}, "link-fov000": {}}
         assert again.notes[KEY] == {"copy": {"cells": 3}}
         assert again.movie == {"identity": "after", "first": "before"}
+
+    def test_costs_tell_when_and_where_a_task_ran_if_its_receipt_does(self, path):
+        old = {name: of for name, of in vars(receipt()).items() if name not in ("begun", "worker")}
+        path.parent.mkdir()
+        path.write_bytes(sealed({"ledger": VERSION}) + sealed({"done": old}))
+        with Ledger(path) as ledger:
+            ledger.record(receipt(begun=1796083200.25, worker="node07/4711", spent={"copy": 0.5}))
+        before, after = Ledger(path).costs
+        assert before == Cost(KEY, 0.1, 3, {}, begun=0.0, worker="")
+        assert after == Cost(KEY, 0.1, 3, {"copy": 0.5}, begun=1796083200.25, worker="node07/4711")
 
     def test_files_are_those_of_the_recorded_steps(self, path):
         with Ledger(path) as ledger:
