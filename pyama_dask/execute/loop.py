@@ -13,10 +13,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
+from pyama_dask.execute.events import Progress
 from pyama_dask.execute.fov_run import FovRun
 from pyama_dask.execute.policy import (
     Decision,
@@ -46,7 +46,6 @@ from pyama_dask.workflow.task import Receipt, Task, parse_key
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[dict[str, Any]], None]
 PrepareFov = Callable[[FovPlan], Sequence[str]]
 SettleTasks = Callable[[Sequence[Task]], Sequence[Task]]
 TidyFov = Callable[[int], Sequence[str]]

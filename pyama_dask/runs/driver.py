@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from distributed import Client
 from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.errors import DiskError, PlanError, StoreError
-from pyama_dask.execute.loop import Progress, execute
+from pyama_dask.execute.events import Events, Progress
+from pyama_dask.execute.loop import execute
 from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable
 from pyama_dask.launch import check_cluster, dask_report, existing_client, pool_on, starts_workers, workers_for
@@ -69,6 +70,8 @@ def run(
         Called with a dict ``step, fov, frame, total, message`` after each finished step. ``step`` is a step of the
         FOV, or ``done`` or ``failed`` at the end of a FOV. Without a FOV (-1), it is ``jobs`` when the status of the
         jobs of a queue changes, ``alarm`` when no task ends for long, and ``compile`` when the kernels are compiled.
+        It is called in a thread, one event after the other. While it is quick, the run waits for it; a slow one does
+        not delay the run, and gets only the latest event of each step and FOV. An exception in it ends the run.
     cancel
         Set it to end the run early; the next run resumes it.
     steps
@@ -89,7 +92,7 @@ def run(
     ConfigError, SourceError, OutputError, PlanError
         If the run is refused; nothing was written.
     """
-    config, cancel, progress = as_config(config), cancel or threading.Event(), progress or ignore
+    config, cancel = as_config(config), cancel or threading.Event()
     work = config.output.absolute() / WORK
     with existing_client(config.cluster, work, client) as existing:
         started = time.monotonic()
@@ -105,7 +108,8 @@ def run(
             before = len(ledger.costs)
             with (
                 amounts_told(todo, ledger),
-                workers_of_run(todo, metadata, existing, progress, cancel) as workers,
+                Events(progress, cancel) if progress else nullcontext(ignore) as tell,
+                workers_of_run(todo, metadata, existing, tell, cancel) as workers,
                 dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
             ):
                 documents, restored = begin(plan, metadata, ledger)
@@ -118,7 +122,7 @@ def run(
                 ended = execute(
                     todo, pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),
                     settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
-                    repair=partial(repair, rest, metadata, ledger, steps), progress=progress, cancel=cancel,
+                    repair=partial(repair, rest, metadata, ledger, steps), progress=tell, cancel=cancel,
                 )  # fmt: skip
             lock.check()
             if not isinstance(ended.stopped, DiskError):  # else nothing can be recorded

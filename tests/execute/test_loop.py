@@ -21,6 +21,7 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
+from pyama_dask.execute.events import Events
 from pyama_dask.execute.loop import execute
 from pyama_dask.execute.policy import LOST_JOBS, REPAIRS
 from pyama_dask.execute.pool import SerialPool
@@ -57,7 +58,7 @@ class Run:
 
     def __init__(
         self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, check=lambda: None, clock=time.monotonic,
-        pool=SerialPool, **cluster,
+        pool=SerialPool, progress=None, **cluster,
     ):  # fmt: skip
         self.plan = plan_of(movie(fovs=fovs), storage={"block_frames": 4}, cluster={"kind": "serial"} | cluster)
         self.events, self.prepared, self.tidied, self.repaired, self.script = [], [], [], [], script
@@ -68,7 +69,7 @@ class Run:
             self.execution = execute(
                 self.plan, pool(self.task), ledger, prepare=lambda fov: (prepare or self.prepared.append)(fov) or [],
                 settle=lambda tasks: tasks, tidy=lambda fov: self.tidied.append(fov) or [], repair=self.repair,
-                progress=self.events.append, cancel=self.cancel, clock=clock,
+                progress=progress or self.events.append, cancel=self.cancel, clock=clock,
             )  # fmt: skip
             self.failed = self.execution.failed
 
@@ -204,6 +205,20 @@ def test_events_have_all_keys_and_every_step_reaches_its_total(tmp_path):
         assert mine[-1]["step"] == "done"
     ends = Counter((event["step"], event["fov"]) for event in run.events if event["step"] in ("done", "failed"))
     assert ends == {("done", 0): 1, ("failed", 1): 1, ("done", 2): 1}
+
+
+def test_no_task_waits_for_a_callback_that_does_not_return(tmp_path):
+    seen, over = [], threading.Event()
+
+    def slow(event):
+        seen.append(event)
+        assert over.wait(60)
+
+    with Events(slow, threading.Event(), patience=0.05) as tell:
+        run = Run(tmp_path, Script(), progress=tell)
+        assert (len(run.calls), len(seen)) == (len(run.plan.tasks), 1)
+        over.set()
+    assert [event["fov"] for event in seen if event["step"] == "done"] == [0, 1, 2]
 
 
 # ------------------------------------------------------------------------------- what ends a run, and what does not
