@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +109,7 @@ def plan(
 
     from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network, script_of
-    from pyama_dask.runs.frame_check import check_frame
+    from pyama_dask.runs.frame_check import looked_at
     from pyama_dask.runs.planning import plan_run, what_is_left
 
     loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
@@ -117,7 +117,7 @@ def plan(
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
     made, metadata = plan_run(loaded, extend=extend, into=into)
     with Console(stderr=True).status("Looking at a frame"):
-        made = replace(made, warnings=(*made.warnings, *check_frame(made.job.config, metadata)))
+        made = looked_at(made, metadata)
     left, script = what_is_left(made), script_of(made.job.config.cluster)
     if as_json:
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}

@@ -32,6 +32,8 @@ SIGMAS = 1.4826
 """Standard deviations of normal noise per median absolute deviation."""
 SAMPLE = 2**16
 """Approximate number of pixels from which base level and noise are found."""
+CLOSEST = 0.2
+"""Part of these pixels whose values lie closest together, which is background."""
 FAINTEST = 1e-3
 """Smallest part of the highest peak that counts as signal in a frame without noise."""
 
@@ -132,11 +134,18 @@ def smoothed_signal(frame: np.ndarray, diameter: float) -> Image:
 
 
 def _base_and_noise(signal: Image) -> tuple[float, float]:
-    """Median of a sample of pixels, and their standard deviation from the median absolute deviation."""
+    """Level of the background, and the standard deviation of its noise, from a sample of pixels.
+
+    The background is where values lie closest together, so that it is found in crowded frames, too; its noise follows
+    from the median deviation below that level, where no cell adds to it.
+    """
     step = max(1, math.isqrt(signal.size // SAMPLE))
-    sample = signal[::step, ::step]
-    base = np.median(sample)
-    return float(base), SIGMAS * float(np.median(np.abs(sample - base)))
+    sample = np.sort(signal[::step, ::step], axis=None)
+    size = max(1, int(CLOSEST * sample.size))
+    first = int((sample[size:] - sample[:-size]).argmin()) if size < sample.size else 0
+    base = float(np.median(sample[first : first + size]))
+    below = sample[: np.searchsorted(sample, base, side="right")]
+    return base, SIGMAS * float(base - np.median(below))
 
 
 def _cut_at_part(

@@ -82,6 +82,8 @@ class Plan:
     """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
     frames_before: Mapping[int, str] = field(default_factory=dict)
     """Frames by FOV that these results were made from, where no other setting differs."""
+    table_memory: int = 0
+    """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -91,7 +93,7 @@ class Plan:
     @property
     def memory(self) -> int:
         """Largest predicted peak of a worker in bytes."""
-        return max((task.memory for task in self.tasks), default=0)
+        return max((self.table_memory, *(task.memory for task in self.tasks)))
 
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON: the tasks of a FOV by kind, as blocks differ in their frames only."""

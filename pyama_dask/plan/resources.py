@@ -15,6 +15,8 @@ WORKER_BASE = 335 * 2**20
 """Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels."""
 GATHERING = 96 * 2**20
 """Memory of the task that joins a FOV's tables and crops, some at a time."""
+OBJECT = 250
+"""Bytes per object of all frames of a FOV, where it is linked, and where its row of the traces is written."""
 BLOCK_MEMORY = 512 * 2**20
 """Largest memory of one block with ``block_frames: auto``."""
 LONGEST_BLOCK = 16
@@ -76,6 +78,17 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int,
     added = max((held.added for held in parts), default=0) if in_work < frames else 0
     images = int(prod(shape) * (in_work * frame + frames * (block + added)))
     return WORKER_BASE + images + fixed_memory(config, shape, kind)
+
+
+def table_memory(objects: int) -> int:
+    """Peak memory of a worker that links the objects of a FOV, or writes their traces, in bytes.
+
+    Parameters
+    ----------
+    objects
+        Of all frames of the FOV together.
+    """
+    return WORKER_BASE + GATHERING + OBJECT * objects
 
 
 def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:

@@ -215,7 +215,7 @@ def warn_of_mixed_processors(ledger: Ledger) -> list[str]:
         return []
     where = "; ".join(f"FOVs {as_ranges(sorted(of))} on {kind}" for kind, of in sorted(fovs.items()))
     message = (
-        f"the network ran on different kinds of processors ({where}), so that outlines may differ by single pixels. "
+        f"cells were found on different kinds of processors ({where}), so that outlines may differ by single pixels. "
         "Fix: for labels that are equal byte by byte, use machines of one kind"
     )
     return [message]

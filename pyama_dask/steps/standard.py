@@ -30,6 +30,11 @@ def uses_model(config: Config) -> bool:
     return finds_cells(config) and config.params.segmentation_method == "unet"
 
 
+def depends_on_processor(config: Config) -> bool:
+    """Check whether cells are found by a network, or with logarithms in single precision, which differ in last bits."""
+    return finds_cells(config) and config.params.segmentation_method in ("unet", "bright")
+
+
 def measures_background(config: Config) -> bool:
     """Check for fluorescence to correct."""
     return finds_cells(config) and bool(config.channels.fl)
@@ -176,7 +181,7 @@ PARTS = (
     Part(
         "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
         needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells, label="segmentation",
-        by_processor=uses_model,
+        by_processor=depends_on_processor,
     ),
     Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,

@@ -70,7 +70,8 @@ def traces_table(
 
     others = ["filled"] if rows and "filled" in rows[0] else []
     names = ("cell", "frame", "bbox", *features, *others)
-    column = {name: np.concatenate([block[name] for block in rows]) for name in names}
+    order = np.lexsort([np.concatenate([block[name] for block in rows]) for name in ("frame", "cell")])
+    column = {name: np.concatenate([block[name] for block in rows])[order] for name in names}
     y0, x0, y1, x1 = column["bbox"].T
     base = {
         "fov": np.full(len(y0), fov), "cell": column["cell"], "frame": column["frame"],
@@ -81,8 +82,7 @@ def traces_table(
     if mothers is not None:
         column["parent"] = np.array([mothers.get(cell, 0) for cell in column["cell"].tolist()], np.int64)
         others.append("parent")
-    table = pd.DataFrame(base | {name: column[name] for name in (*features, *others)})
-    return table.sort_values(["cell", "frame"], ignore_index=True)
+    return pd.DataFrame(base | {name: column[name] for name in (*features, *others)}, copy=False)
 
 
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:

@@ -32,6 +32,12 @@ def test_cells_are_found(movie):
     assert [of.max() for of in found] == pytest.approx([of.max() for of in movie[1]], rel=0.05)
 
 
+def test_cells_are_found_where_they_cover_much_of_the_frame():
+    frames_of_movie, labels = bright_movie((256, 256), cells=160, contacts=0.9, seed=2)
+    assert (labels[0] > 0).mean() > 0.38
+    assert seg([match(labels[0], segment_bright(frames_of_movie[0]))]) >= 0.80
+
+
 def test_dark_cells_are_found_by_inverting(movie):
     frame = movie[0][0]
     np.testing.assert_array_equal(segment_bright(~frame, invert=True), segment_bright(frame))

@@ -1,5 +1,7 @@
 """Warnings of `plan` from one frame: given where the segmentation fails, and only there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.bright_cells import bright_movie
@@ -7,13 +9,15 @@ from support.movies import as_nd2, config, write_config
 
 from pyama_dask.config.load import parse_config
 from pyama_dask.plan.resolve import resolve
+from pyama_dask.plan.resources import table_memory
 from pyama_dask.readers import read_metadata
-from pyama_dask.runs.frame_check import check_frame
+from pyama_dask.runs.frame_check import check_frame, looked_at
+from pyama_dask.runs.planning import plan_run
 
 
 def checked(movie, changes=None):
     metadata = read_metadata(movie)
-    return check_frame(resolve(parse_config(config(movie, movie.parent / "out", changes)), metadata), metadata)
+    return check_frame(resolve(parse_config(config(movie, movie.parent / "out", changes)), metadata), metadata)[0]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,18 @@ def test_foreign_methods_are_not_run(tmp_path, small_nd2):
         )
         == []
     )
+
+
+def test_memory_for_tables_is_predicted_from_the_objects_of_the_frame(tmp_path, crowded_nd2):
+    changes = {"params.segmentation_method": "bright", "params.segmentation_params": {}}
+    plan, metadata = plan_run(parse_config(config(crowded_nd2, tmp_path / "out", changes)))
+    looked = looked_at(plan, metadata)
+    assert looked.table_memory == table_memory(looked_objects := check_frame(plan.job.config, metadata)[1] * 3)
+    assert looked_objects > 900
+    long = replace(plan, job=replace(plan.job, frames=tuple(range(3)) * 10**5))
+    looked = looked_at(long, metadata)
+    assert looked.memory == looked.table_memory > plan.worker_memory
+    assert "objects in each of 300000 frames; to link them" in looked.warnings[-1]
 
 
 def test_plan_shows_the_warning(tmp_path, call, crowded_nd2):
