@@ -121,15 +121,18 @@ class Frames:
     shapes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """(H, W) in pixels by FOV."""
     pixel_size_um: float | None = None
+    channels: tuple[str, ...] = ()
+    """Names of the movie's channels, by number; empty if unknown."""
 
 
 def known_frames(output: Path) -> Frames:
-    """Image sizes and pixel size from the run's config, if it has them."""
+    """Image sizes, pixel size and channel names from the run's config, if it has them."""
     try:
         metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
         shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}
         size = metadata.get("pixel_size_um")
-        return Frames(shapes, float(size) if size else None)
+        channels = tuple(str(channel.get("name", "")) for channel in metadata.get("channels") or ())
+        return Frames(shapes, float(size) if size else None, channels)
     except (PyamaError, LookupError, TypeError, ValueError, AttributeError):  # none, or of an older program
         return Frames()
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pyama_dask.analysis.fit_config import FitConfig, load_fit_config, parse_fit_config
 from pyama_dask.analysis.fit_data import Traces
 from pyama_dask.analysis.fit_tables import (
+    BOUND,
     ERROR,
     GRADES,
     Fitted,
@@ -27,8 +28,10 @@ from pyama_dask.analysis.fit_tables import (
     fitted_name,
     grades,
     is_fitted,
+    named_bounds,
     write_fitted,
 )  # fmt: skip
+from pyama_dask.analysis.given_tables import tables_to_fit
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_sources import without_filled
 from pyama_dask.config.cluster import Cluster
@@ -86,6 +89,7 @@ def fit_traces(
     client: Client | None = None,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
+    feature: str | None = None,
     filled: bool = True,
     force: bool = False,
 ) -> FitReport:
@@ -98,7 +102,8 @@ def fit_traces(
     ----------
     files
         Analysis CSVs, tidy or wide, such as those of `merge_samples`; their headers state the units of times. Files of
-        fits among them are skipped.
+        fits among them are skipped. Also folders of such tables, and outputs of runs, of which the merged tables are
+        taken; without any, all FOVs are merged as one sample into the folder ``all_fovs`` of the output.
     config
         A `FitConfig`, a mapping with its keys, or the path of a YAML file.
     directory
@@ -110,6 +115,8 @@ def fit_traces(
         the number of fitted cells.
     cancel
         Set it to stop early; tables fitted until then are written.
+    feature
+        Feature whose tables are taken from folders, or ``all``; by default ``intensity_total``.
     filled
         False to leave out values of frames in which the tracker has filled a gap, where a table marks them.
     force
@@ -120,12 +127,14 @@ def fit_traces(
     ConfigError, TableError
         If the model or a table is invalid; nothing is written.
     OutputError
-        If fits cannot be written, or would overwrite other files.
+        If fits cannot be written, or would overwrite other files; or if an output has no traces.
     CancelledError
         If `cancel` was set.
     """
     config = _as_config(config)
     model = config.chosen()
+    given = tables_to_fit(files, feature, force=force)
+    files = given.files
     once = {os.path.realpath(path): Path(path) for path in reversed(files)}  # each file under its first name
     sources = {path: _place(path, model, directory) for path in reversed(once.values()) if not is_fitted(path)}
     if not sources:
@@ -137,7 +146,7 @@ def fit_traces(
         check_names(path.parent, [path.name])
         check_free(path.parent, [path.name], force=force)
     tables = {path: _read(path, config, filled) for path in sources}
-    warnings = [f"{path}: holds fits and is left out" for path in map(Path, files) if is_fitted(path)]
+    warnings = [*given.warnings, *(f"{path}: holds fits and is left out" for path in files if is_fitted(path))]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
     written = dict[Path, FittedFile]()
     with _map_for(config.cluster, client, tables, next(iter(sources.values())).parent) as batch_map:
@@ -270,7 +279,8 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
     }  # fmt: skip
     for k, name in enumerate(model.names):
         columns |= {name: fits.parameters[:, k], f"{name}{ERROR}": fits.errors[:, k]}
-    columns["grade"] = grades(pd.DataFrame(columns), _parameters(model))
+    for name, derived in {"grade": grades, BOUND: named_bounds}.items():
+        columns[name] = derived(pd.DataFrame(columns), _parameters(model))
     return pd.DataFrame({name: columns[name] for name in fitted_columns(model.names)})
 
 

@@ -23,7 +23,9 @@ MARK = "# Fitted by pyama_dask"
 """Start of the first line in a file of fits."""
 ERROR = "_error"
 """Suffix of the columns with standard errors."""
-_FIRST = ("fov", "cell", "model", "success", "message", "grade", "r_squared")
+BOUND = "at_bound"
+"""Column with the names of the parameters at a bound, separated by spaces."""
+_FIRST = ("fov", "cell", "model", "success", "message", "grade", BOUND, "r_squared")
 _LAST = ("residual_rms", "points")
 GOOD, FAIR = 0.9, 0.7
 """Smallest r_squared of these grades."""
@@ -42,8 +44,8 @@ class Fitted:
     """Fits of a table of traces."""
 
     table: pd.DataFrame
-    """One row per cell: ``fov,cell,model,success,message,grade,r_squared``, each parameter and its ``_error``, then
-    ``residual_rms,points``. NaN for undefined values; infinite for undetermined errors.
+    """One row per cell: ``fov,cell,model,success,message,grade,at_bound,r_squared``, each parameter and its ``_error``,
+    then ``residual_rms,points``. NaN for undefined values; infinite for undetermined errors.
     """
     about: Mapping[str, Any] = field(default_factory=dict)
     """Description of the fit: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
@@ -97,6 +99,12 @@ def grades(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> 
     return found.astype(object)
 
 
+def named_bounds(table: pd.DataFrame, parameters: Mapping[str, Mapping[str, Any]]) -> npt.NDArray[np.object_]:
+    """(cells,) names of the parameters at a bound, separated by spaces; the arguments are those of `at_bounds`."""
+    bounds = at_bounds(table, parameters)
+    return np.array([" ".join(name for name in bounds if bounds[name][k]) for k in range(len(table))], object)
+
+
 def is_fitted(path: str | Path) -> bool:
     """True if a file holds fits; False for unreadable files."""
     try:
@@ -139,14 +147,18 @@ def read_fitted(path: str | Path) -> Fitted:
     about = parse_yaml(comments, f"{path}: the comments at the top are damaged")
     if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
         read.refuse("the comments at the top, which describe the fit, are incomplete. Fix: fit the table again")
-    read.needs(*(name for name in _FIRST if name != "grade"), *_LAST)
+    read.needs(*(name for name in _FIRST if name not in _DERIVED), *_LAST)
     table = pd.DataFrame({name: _column(read, name) for name in read.names})
-    if "grade" not in table:  # earlier versions did not write it
-        try:
-            table.insert(_FIRST.index("grade"), "grade", grades(table, about["parameters"]))
-        except (LookupError, TypeError, AttributeError):
-            read.refuse("the comments at the top lack bounds of a parameter. Fix: fit the table again")
+    try:
+        for name in [name for name in _DERIVED if name not in table]:
+            table.insert(_FIRST.index(name), name, _DERIVED[name](table, about["parameters"]))
+    except (LookupError, TypeError, AttributeError):
+        read.refuse("the comments at the top lack bounds of a parameter. Fix: fit the table again")
     return Fitted(table, about)
+
+
+_DERIVED = {"grade": grades, BOUND: named_bounds}
+"""Columns that earlier versions did not write."""
 
 
 def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
@@ -154,6 +166,8 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.whole(name)
     if name == "success":
         return read.flags(name)
+    if name == BOUND:
+        return np.array([given or "" for given in read.text(name)], object)
     return read.text(name) if name in ("model", "message", "grade") else read.numbers(name, empty=True)
 
 

@@ -71,8 +71,9 @@ def merge_samples(
 
     For every sample, channel and feature, a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` with the columns
     ``time,fov,cell,value`` (time in minutes) is written, with good rows only; and one Parquet file with all traces,
-    preceded by a column ``sample``. Where gaps are filled, a last column ``filled`` of the CSVs marks those rows. An
-    inspected copy ``*_traces_inspected.csv`` replaces the trace file beside it, and ``good.yaml`` overrides both. One
+    preceded by a column ``sample``. Comments at the top of a CSV state the units of its times, and the name of its
+    channel in the movie. Where gaps are filled, a last column ``filled`` of the CSVs marks those rows. An inspected
+    copy ``*_traces_inspected.csv`` replaces the trace file beside it, and ``good.yaml`` overrides both. One
     FOV is in memory at a time; the files are moved into place when all are complete.
 
     Parameters
@@ -172,8 +173,8 @@ def _merge_one(
     """Write the tables of one sample, FOV by FOV."""
     fovs = sources.usable(wanted)
     marked = ["filled"] if "filled" in sources.track_columns(fovs) else []
-    for path in paths.values():
-        path.write_bytes(analysis_head("min", marked))
+    for column, path in paths.items():
+        path.write_bytes(analysis_head("min", marked, sources.channel_of(column)))
     cells = rows = 0
     for fov in fovs:
         table = sources.read(fov)

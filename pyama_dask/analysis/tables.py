@@ -37,8 +37,11 @@ _NAMES = {
 MINUTES = {name: minutes for minutes, names in _NAMES.items() for name in names}
 """Minutes per unit of time."""
 _UNITS = re.compile(r"(?i)#\s*time units?:\s*([^\s,]+)[\s,]*")
+CHANNEL = "# Channel: "
+"""Start of the comment that names a table's channel."""
 _WHOLE = ("fov", "cell", "frame")
-_CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
+CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
+"""Pattern of the columns of wide tables: FOV, if any, and cell."""
 _PLACES = BASE_COLUMNS[5:]
 """Columns of pixels along an axis."""
 OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
@@ -137,9 +140,20 @@ def write_analysis_csv(path: str | Path, table: pd.DataFrame, units: str = "min"
     write_bytes(path, analysis_head(units) + analysis_rows(table))
 
 
-def analysis_head(units: str = "min", others: Sequence[str] = ()) -> bytes:
-    """First lines of a tidy analysis CSV; other columns follow the value."""
-    return f"{_comment(units)}{','.join([*TIDY, *others])}\n".encode()
+def analysis_head(units: str = "min", others: Sequence[str] = (), channel: str = "") -> bytes:
+    """First lines of a tidy analysis CSV; other columns follow the value.
+
+    Parameters
+    ----------
+    units
+        Units of the times: ms, s, min, h or d.
+    others
+        Further columns.
+    channel
+        Name of the channel in the movie, for a comment; '' if unknown.
+    """
+    named = f"{CHANNEL}{' '.join(channel.split())}\n" if channel.strip() else ""
+    return f"{_comment(units)}{named}{','.join([*TIDY, *others])}\n".encode()
 
 
 def analysis_rows(table: pd.DataFrame, others: Sequence[str] = ()) -> bytes:
@@ -245,7 +259,7 @@ def _wide(read: CsvText, units: str, default_units: str | None) -> pd.DataFrame:
         )
     cells = []
     for name in others:
-        found = _CELL.fullmatch(name)
+        found = CELL.fullmatch(name)
         if found is None:
             read.refuse(f"column {quoted(name)} is not a cell. Fix: name it as in 'fov_003_cell_12'")
         cells.append((int(found[1] or 0), int(found[2])))

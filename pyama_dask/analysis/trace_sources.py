@@ -102,6 +102,11 @@ class Sources:
             return self.frames.pixel_size_um
         return attributes_of(images).get("pixel_size_um") or None
 
+    def channel_of(self, column: str) -> str:
+        """Name of the channel of a feature column such as ``area_ch_0`` in the movie; '' if unknown."""
+        number = int(column.rpartition("_ch_")[2])
+        return self.frames.channels[number] if number < len(self.frames.channels) else ""
+
     def say(self, warnings: Iterable[str]) -> None:
         """Add new warnings."""
         self.warnings += [warning for warning in dict.fromkeys(warnings) if warning not in self.warnings]

@@ -18,6 +18,18 @@ Good = Annotated[
 
 NoFilled = Annotated[bool, typer.Option("--no-filled", help="leave out frames in which the tracker has filled a gap")]
 
+Results = Annotated[
+    list[Path],
+    typer.Argument(metavar="OUTPUT|FOLDER|CSV...", help="output of a run, or fits of 'pyama-dask fit', or traces"),
+]
+
+Feature = Annotated[
+    str | None,
+    typer.Option(
+        help="take these fits and tables of folders, or all", show_default="all fits; without any, intensity_total"
+    ),
+]
+
 Force = Annotated[bool, typer.Option("--force", help="overwrite files that pyama-dask has not written")]
 
 
@@ -99,7 +111,10 @@ def export(
 
 @app.command()
 def fit(
-    tables: Annotated[list[Path], typer.Argument(metavar="CSV...", help="tables of 'pyama-dask merge', tidy or wide")],
+    tables: Annotated[
+        list[Path],
+        typer.Argument(metavar="OUTPUT|FOLDER|CSV...", help="output of a run, or tables of 'pyama-dask merge'"),
+    ],
     model: Annotated[
         str | None, typer.Option(help="model; 'pyama-dask plugins' lists them", show_default="maturation")
     ] = None,
@@ -110,6 +125,10 @@ def fit(
     workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
     cluster: ClusterKind = None,
     changes: Set = None,
+    feature: Annotated[
+        str | None, typer.Option(help="fit these tables of folders, or all", show_default="intensity_total")
+    ] = None,
+    *,
     no_filled: NoFilled = False,
     force: Force = False,
 ) -> None:
@@ -130,19 +149,21 @@ def fit(
     stopping = "Stopping; tables that are fitted are kept"
     with cancelled_by_signals(stopping, "Stopped at once") as cancel, FitDisplay(Console(stderr=True)) as display:
         report = fit_traces(
-            tables, chosen, to, progress=display.event, cancel=cancel, filled=not no_filled, force=force
-        )
+            tables, chosen, to, progress=display.event, cancel=cancel, feature=feature, filled=not no_filled,
+            force=force,
+        )  # fmt: skip
     say(describe_fits(report))
 
 
 @app.command()
 def plot(
-    files: Annotated[list[Path], typer.Argument(metavar="CSV...", help="fits of 'pyama-dask fit', or traces")],
+    files: Results,
     to: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="folder for the figures", show_default="plots, beside the first CSV"),
     ] = None,
     cells: Annotated[int, typer.Option(help="number of cells drawn with their fits", min=1, max=400)] = 12,
+    feature: Feature = None,
     force: Force = False,
 ) -> None:
     """Plot traces with fits, parameters by sample, and shares of good fits.
@@ -152,4 +173,4 @@ def plot(
     from pyama_dask.analysis.plots import plot_fits
     from pyama_dask.cli.text import describe_plots
 
-    say(describe_plots(plot_fits(files, to, cells=cells, force=force)))
+    say(describe_plots(plot_fits(files, to, cells=cells, feature=feature, force=force)))

@@ -137,6 +137,7 @@ class TestFits:
         assert (found["delta_error"] > 0).all()
         assert (found["r_squared"] > 0.7).any()
         assert found["grade"].tolist() == ["at bound"] * 7
+        assert all("delta" in names.split() for names in found["at_bound"])
         assert found["grade"].tolist() == read_fitted(file.path).grades.tolist()
 
     def test_fits_that_an_earlier_version_wrote_are_graded(self, table):
@@ -144,7 +145,7 @@ class TestFits:
         found = read_fitted(path)
         assert set(found.grades) == {"good", "at bound"}
         older = path.with_name("older.csv")
-        write_fitted(older, Fitted(found.table.drop(columns="grade"), found.about))
+        write_fitted(older, Fitted(found.table.drop(columns=["grade", "at_bound"]), found.about))
         pd.testing.assert_frame_equal(read_fitted(older).table, found.table)
         about = dict(found.about, parameters={"delta": 5})
         write_fitted(older, Fitted(found.table.drop(columns="grade"), about))
@@ -396,7 +397,7 @@ class TestTables:
         numbers["a_error"] = np.array([np.inf, np.nan, 1e-300])
         table = pd.DataFrame(numbers).assign(
             fov=[0, 1, 12], cell=[3, 4, 5], points=[9, 0, 7], model="m", success=[True, False, True],
-            grade=["good", "poor", "at bound"],
+            grade=["good", "poor", "at bound"], at_bound=["", "", "a b"],
             message=["converged", 'too few points: 3 for 4, "all"', "so"],
         )  # fmt: skip
         written = Fitted(

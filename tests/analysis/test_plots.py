@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 
-from pyama_dask.analysis import plots
+from pyama_dask.analysis import figures as files
+from pyama_dask.analysis import plot_parameters, plot_traces, result_tables
 from pyama_dask.analysis.fit import fit_traces
-from pyama_dask.analysis.fit_tables import write_fitted
+from pyama_dask.analysis.fit_tables import read_fitted, write_fitted
 from pyama_dask.analysis.plots import plot_fits
 from pyama_dask.analysis.tables import write_analysis_csv
 from pyama_dask.errors import ConfigError, OutputError, TableError
@@ -47,11 +48,7 @@ def figures(monkeypatch):
     """Figures as they are drawn, by name, without being written."""
     kept = {}
 
-    def keep(figure, path):
-        kept[path.stem] = figure
-        return path
-
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(files, "save_figure", lambda figure, stem, formats: kept.update({stem.name: figure}))
     return kept
 
 
@@ -84,25 +81,65 @@ def test_the_same_files_give_the_same_bytes(fits):
 def test_cells_are_drawn_from_the_best_to_the_worst_with_their_curves(fits, figures):
     plot_fits(fits[:1], cells=3)
     overview, *cells = figures["control_intensity_total_ch_1_fitted_trivial_traces"].axes
-    assert overview.get_title() == "control: 6 cells"
-    assert overview.get_ylabel() == "intensity total, channel 1"
+    assert overview.get_title("left") == "control: 6 cells"
+    assert overview.get_ylabel() == "total intensity, channel 1 (grey levels)"
     (lines,) = [one for one in overview.collections if isinstance(one, LineCollection)]
     assert len(lines.get_segments()) == 6
-    quality = [float(axes.get_title().rpartition("= ")[2]) for axes in cells]
+    quality = [float(axes.get_title("left").rpartition("= ")[2]) for axes in cells]
     assert quality == sorted(quality, reverse=True)
-    table = plots.read_fitted(fits[0]).table
+    table = read_fitted(fits[0]).table
     assert [quality[0], quality[-1]] == pytest.approx([table["r_squared"].max(), table["r_squared"].min()], abs=6e-4)
     for axes in cells:
         samples, curve = axes.lines
-        row = table[table["cell"] == int(axes.get_title().split("\n")[0].rpartition(" ")[2])].iloc[0]
+        row = table[table["cell"] == int(axes.get_title("left").split("\n")[0].rpartition(" ")[2])].iloc[0]
         assert len(samples.get_xdata()) == 40
         np.testing.assert_allclose(curve.get_ydata(), row["intercept"] + row["slope"] * curve.get_xdata())
+
+
+def test_cells_have_the_same_scale_and_labels_with_units(fits, tmp_path, figures):
+    table = tmp_path / "control_intensity_total_ch_1.csv"
+    table.write_text(table.read_text().replace("\ntime", "\n# Channel: GFP\ntime", 1))
+    plot_fits([table], cells=5)
+    overview, *cells = figures["control_intensity_total_ch_1_traces"].axes
+    assert len({axes.get_xlim() for axes in cells}) == len({axes.get_ylim() for axes in cells}) == 1
+    low, high = cells[0].get_ylim()
+    assert all(low <= min(line.get_ydata()) <= max(line.get_ydata()) <= high for axes in cells for line in axes.lines)
+    assert overview.get_ylabel() == "total intensity, GFP (grey levels)"
+    assert overview.get_xlabel() == "time (h)"
+    shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in cells]
+    assert shown == [False, True, True, True, True]  # the lowest cell of each column has labels
+
+
+def test_short_movies_are_drawn_in_minutes(tmp_path, figures):
+    table = pd.DataFrame({"time": [0.0, 5, 10], "fov": 0, "cell": 1, "value": [1.0, 2, 3]})
+    write_analysis_csv(tmp_path / "short.csv", table)
+    plot_fits([tmp_path / "short.csv"])
+    overview, cell = figures["short_traces"].axes
+    assert overview.get_xlabel() == "time (min)"
+    np.testing.assert_allclose(cell.lines[0].get_xdata(), [0, 5, 10])
+
+
+def test_parameters_at_a_bound_are_marked(tmp_path, figures):
+    table = write_table(tmp_path / "control_area_ch_0.csv")
+    config = {"model": "trivial", "parameters": {"slope": {"low": 0, "high": 3.5}}}
+    (file,) = fit_traces([table], config).files
+    plot_fits([file.path], cells=6)
+    found = read_fitted(file.path).table
+    bound = found.loc[found["at_bound"] == "slope"]
+    assert 0 < len(bound) < 6
+    slope = next(axes for axes in figures["area_ch_0_trivial_parameters"].axes if "slope" in axes.get_title())
+    assert slope.get_xticklabels()[0].get_text() == f"control\nn = 6\n{len(bound)} at bound"
+    dots, triangles, line, *_ = slope.lines
+    assert (len(dots.get_ydata()), triangles.get_ydata().tolist()) == (6 - len(bound), [3.5] * len(bound))
+    assert line.get_ydata() == [3.5, 3.5]
+    titles = [axes.get_title("left") for axes in figures["control_area_ch_0_fitted_trivial_traces"].axes[1:]]
+    assert sum(title.endswith("slope at bound") for title in titles) == len(bound)
 
 
 def test_what_did_not_converge_is_said_and_has_no_curve(fits, figures):
     plot_fits(fits)
     axes = figures["treated_intensity_total_ch_1_fitted_trivial_traces"].axes[-1]
-    assert axes.get_title().endswith("not converged")
+    assert axes.get_title("left").endswith("not converged")
     assert len(axes.lines) == 1
 
 
@@ -114,7 +151,7 @@ def test_parameters_are_those_that_converged_by_sample(fits, figures):
 
 
 def test_many_samples_are_drawn_below_each_other(fits, figures, monkeypatch):
-    monkeypatch.setattr(plots, "FEW", 1)
+    monkeypatch.setattr(plot_parameters, "FEW", 1)
     plot_fits(fits)
     intercept, slope = figures["intensity_total_ch_1_trivial_parameters"].axes
     assert intercept.get_position().y0 > slope.get_position().y1
@@ -124,7 +161,7 @@ def test_many_samples_are_drawn_below_each_other(fits, figures, monkeypatch):
 def test_the_median_stands_where_its_samples_are(fits, figures):
     plot_fits(fits)
     overview = figures["control_intensity_total_ch_1_fitted_trivial_traces"].axes[0]
-    (median,) = overview.lines
+    median, *_ = overview.lines
     np.testing.assert_allclose(median.get_xdata(), MINUTES / 60)
 
 
@@ -165,9 +202,9 @@ def test_a_table_without_cells(tmp_path, figures):
 
 
 def test_many_cells_are_drawn_in_part_and_it_is_said(tmp_path, figures, monkeypatch):
-    monkeypatch.setattr(plots, "DRAWN", 4)
+    monkeypatch.setattr(plot_traces, "DRAWN", 4)
     plot_fits([write_table(tmp_path / "some.csv", 30)])
-    assert figures["some_traces"].axes[0].get_title() == "some: 4 of 30 cells"
+    assert figures["some_traces"].axes[0].get_title("left") == "some: 4 of 30 cells"
 
 
 def test_curves_are_those_of_the_cells_in_whatever_order_the_fits_are(fits, figures):
@@ -175,10 +212,10 @@ def test_curves_are_those_of_the_cells_in_whatever_order_the_fits_are(fits, figu
     name = "control_intensity_total_ch_1_fitted_trivial_traces"
 
     def curves():
-        return {axes.get_title(): axes.lines[1].get_ydata().tolist() for axes in figures[name].axes[1:]}
+        return {axes.get_title("left"): axes.lines[1].get_ydata().tolist() for axes in figures[name].axes[1:]}
 
     before = curves()
-    fitted = plots.read_fitted(fits[0])
+    fitted = read_fitted(fits[0])
     write_fitted(fits[0], replace(fitted, table=fitted.table.iloc[::-1]))  # as a spreadsheet may sort them
     plot_fits(fits[:1], cells=6)
     assert curves() == before
@@ -206,7 +243,7 @@ class TestModels:
         def fails(times, parameters):
             raise ZeroDivisionError("between samples")
 
-        monkeypatch.setattr(plots, "find_model", lambda name: replace(MODELS[name], curve=fails))
+        monkeypatch.setattr(result_tables, "find_model", lambda name: replace(MODELS[name], curve=fails))
         with pytest.raises(ConfigError, match=r"fitted_trivial\.csv: the curve of model 'trivial' \(.*ZeroDivision"):
             plot_fits(fits)
         assert not figures
@@ -245,7 +282,7 @@ class TestRefused:
             plot_fits([fits[0], tmp_path / "more" / fits[0].name])
 
     def test_models_of_one_name_with_other_parameters(self, fits):
-        fitted = plots.read_fitted(fits[1])
+        fitted = read_fitted(fits[1])
         write_fitted(
             fits[1], replace(fitted, table=fitted.table.rename(columns=lambda name: name.replace("slope", "k")))
         )
@@ -261,6 +298,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
+            ({"formats": []}, "formats: has no format"),
             ({"formats": ["jpg"]}, "'jpg' is not a format"),
             ({"cells": 0}, "cells: must be from 1 to 400"),
             ({"cells": 401}, "cells: must be from 1 to 400"),
@@ -282,16 +320,3 @@ def test_the_command(fits, tmp_path, call):
     assert status == 0
     assert told.splitlines()[0] == f"Figures, as PNG and SVG, in {tmp_path}/figures:"
     assert len(list((tmp_path / "figures").iterdir())) == 6 + 1  # the record of them
-
-
-@pytest.mark.parametrize(
-    ("stem", "parts"),
-    [
-        ("control_intensity_total_ch_1", ("control", "intensity_total_ch_1")),
-        ("my_drug_5nM_area_ch_0", ("my_drug_5nM", "area_ch_0")),
-        ("a_b_blur_ch_2", ("a_b", "blur_ch_2")),
-        ("something", ("something", "")),
-    ],
-)
-def test_names_are_taken_apart(stem, parts):
-    assert plots._parts(stem) == parts
