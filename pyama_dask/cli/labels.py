@@ -148,7 +148,7 @@ def annotate(
 
 def _describe_windows(report: AnnotationReport) -> str:
     """Windows of an annotation, and the next step."""
-    from pyama_dask.cli.text import many
+    from pyama_dask.config.units import many
 
     new = [window for window in report.windows if window.is_new]
     kept = len(report.windows) - len(new)

@@ -19,8 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.text import describe_replaced, duration, many
-from pyama_dask.config.units import printable
+from pyama_dask.cli.text import describe_replaced
+from pyama_dask.config.units import duration, many, printable
 from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.standard import GRAPH
 

@@ -16,7 +16,7 @@ from pyama_dask.analysis.fit_tables import GRADES
 from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.disk_space import gib
@@ -34,21 +34,6 @@ WORTH_SHOWING = 1.0
 """Least worker time in seconds for which the costs of the steps are shown."""
 MANY = 12
 """Lines of a list that are shown; the rest is counted."""
-
-
-def many(count: int, what: str) -> str:
-    """Count with its noun: ``1 FOV``, ``2 FOVs``."""
-    return f"{count} {what}" + ("" if count == 1 else "s")
-
-
-def duration(seconds: float) -> str:
-    """Duration in the two largest units: ``34 s``, ``5 min 10 s``, ``3 h 20 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def movie_document(metadata: Metadata) -> dict[str, Any]:

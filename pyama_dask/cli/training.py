@@ -118,7 +118,7 @@ def write(trained: Trained, path: Path) -> None:
 
 def describe_scores(score: Mapping[str, float], parts: int) -> str:
     """Scores on what was held back, and a warning if they are poor."""
-    from pyama_dask.cli.text import many
+    from pyama_dask.config.units import many
 
     found = f"{score['found_per_true']:.2f} found per annotated cell"
     lines = [
@@ -132,7 +132,7 @@ def describe_scores(score: Mapping[str, float], parts: int) -> str:
 
 def described(cells: list[int]) -> str:
     """Count of frames and cells, and of frames without cells."""
-    from pyama_dask.cli.text import many
+    from pyama_dask.config.units import many
 
     empty = f"; {cells.count(0)} of the frames without any" if 0 in cells else ""
     return f"{many(len(cells), 'annotated frame')} with {many(sum(cells), 'cell')}{empty}"
@@ -165,7 +165,7 @@ class TrainDisplay:
 
     def event(self, event: Progress) -> None:
         """Take the state after a step."""
-        from pyama_dask.cli.text import duration
+        from pyama_dask.config.units import duration
 
         now = time.monotonic()
         self._first = self._first or now

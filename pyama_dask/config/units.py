@@ -221,3 +221,18 @@ def clock_time(seconds: float) -> str:
     """Write seconds as ``04:00:00``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"
+
+
+def many(count: int, what: str) -> str:
+    """Count with its noun: ``1 FOV``, ``2 FOVs``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """Duration in the two largest units: ``34 s``, ``5 min 10 s``, ``3 h 20 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
