@@ -36,5 +36,7 @@ from .config.models import Config as Config
 from .errors import PyamaError as PyamaError
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
+from .runs.background import BackgroundRun as BackgroundRun
+from .runs.background import start as start
 from .runs.driver import run as run
 from .runs.status import RunReport as RunReport

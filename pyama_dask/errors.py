@@ -41,6 +41,10 @@ class DiskError(OutputError):
     """Output on a file system that is full, over quota, or read-only."""
 
 
+class BusyError(PyamaError, RuntimeError):
+    """Run that cannot begin, because another one is at work in this process."""
+
+
 class ClusterError(PyamaError, ConnectionError):
     """Dask scheduler that is unreachable or lacks what the run needs."""
 

@@ -27,6 +27,7 @@ from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resolve import plugins
 from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
+from pyama_dask.runs.bars import shown_in_notebook
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
@@ -49,7 +50,7 @@ def run(
     config: Config | Mapping[str, Any] | str | Path,
     *,
     client: Client | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     cancel: threading.Event | None = None,
     steps: Sequence[Step] | None = None,
     force: Sequence[Step] = (),
@@ -72,6 +73,7 @@ def run(
         jobs of a queue changes, ``alarm`` when no task ends for long, and ``compile`` when the kernels are compiled.
         It is called in a thread, one event after the other. While it is quick, the run waits for it; a slow one does
         not delay the run, and gets only the latest event of each step and FOV. An exception in it ends the run.
+        None shows bars in a Jupyter notebook, False shows nothing.
     cancel
         Set it to end the run early; the next run resumes it.
     steps
@@ -94,7 +96,10 @@ def run(
     """
     config, cancel = as_config(config), cancel or threading.Event()
     work = config.output.absolute() / WORK
-    with existing_client(config.cluster, work, client) as existing:
+    with (
+        shown_in_notebook(progress, on_start) as (events, begins),
+        existing_client(config.cluster, work, client) as existing,
+    ):
         started = time.monotonic()
         if existing is None:
             check_cluster(config.cluster, work)
@@ -108,7 +113,7 @@ def run(
             before = len(ledger.costs)
             with (
                 amounts_told(todo, ledger),
-                Events(progress, cancel) if progress else nullcontext(ignore) as tell,
+                Events(events, cancel) if events else nullcontext(ignore) as tell,
                 workers_of_run(todo, metadata, existing, tell, cancel) as workers,
                 dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
             ):
@@ -116,8 +121,8 @@ def run(
                 warnings += restored
                 for warning in warnings:
                     log.warning("%s", warning)
-                if on_start and todo.tasks:
-                    on_start(todo, workers.dashboard if workers else None)
+                if begins and todo.tasks:
+                    begins(todo, workers.dashboard if workers else None)
                 rest = replace(plan, forced=frozenset())
                 ended = execute(
                     todo, pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
@@ -66,9 +67,9 @@ def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
     return tuple(StepCost(step, seconds[step], memory[step]) for step in GRAPH.steps if step in memory)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
-    """Result of a run."""
+    """Result of a run; a notebook shows it as a table of its steps, failures and warnings."""
 
     output: Path
     fovs: tuple[FovReport, ...]
@@ -95,6 +96,38 @@ class RunReport:
     def exit_status(self) -> int:
         """0 complete, 3 some FOVs failed, 4 stopped, 130 cancelled."""
         return 4 if self.stopped else 130 if self.cancelled else 3 if self.failed else 0
+
+    def __repr__(self) -> str:
+        failures = "".join(f"; FOV {fov.fov} ({fov.cause}): {fov.reason}" for fov in self.failed[:1])
+        return f"<RunReport {self.output.name}: {self._headline}{failures}>"
+
+    @property
+    def _headline(self) -> str:
+        """State of the run and of all its FOVs in words."""
+        ended = "stopped" if self.stopped else "cancelled" if self.cancelled else "finished"
+        counts = Counter(fov.status for fov in self.fovs)
+        cells = many(sum(fov.cells or 0 for fov in self.fovs), "cell")
+        standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())
+        after = f"{ended} after {duration(self.seconds)}" if self.tasks else "nothing to do"
+        return f"{after}: {standing}; {cells}"
+
+    @never_failing
+    def _repr_html_(self) -> str:
+        total = sum(step.seconds for step in self.steps) or 1.0
+        costs = [
+            (GRAPH.labels[step.step], f"{step.seconds:.1f} s", f"{step.seconds / total:.0%}",
+             f"{step.memory / 2**20:.0f} MiB") for step in self.steps
+        ]  # fmt: skip
+        failed = [(f"FOV {fov.fov}", fov.cause, fov.reason) for fov in self.failed]
+        warnings = dict.fromkeys([*self.warnings, *(warning for fov in self.fovs for warning in fov.warnings)])
+        parts = [
+            f"<div><b>{text(self.output.name)}</b>: {text(self._headline)}</div>",
+            f"<div>{text(self.stopped)}</div>" if self.stopped else "",
+            table(costs, ("step", "worker time", "share", "memory")) if costs else "",
+            table(cut(failed), ("failed", "cause", "reason"), left=3) if failed else "",
+            table(cut([(warning,) for warning in warnings]), ("warnings",)) if warnings else "",
+        ]
+        return "".join(parts)
 
 
 def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None = None) -> FovReport:

@@ -1,0 +1,123 @@
+"""Progress of a run at any moment, counted from its events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyama_dask.plan.plan import Plan
+from pyama_dask.steps.standard import GRAPH
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import Task
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Progress of a run at one moment; all numbers are 0 until its plan is made."""
+
+    fovs: int
+    """FOVs that this run processes."""
+    fovs_done: int
+    fovs_failed: int
+    steps: Mapping[Step, tuple[int, int]] = field(default_factory=dict)
+    """Frames that each step has processed, and those of the whole run, all FOVs together."""
+    seconds: float = 0.0
+    """Time since the plan was made, up to the end of the run."""
+    dashboard: str | None = None
+    """Address of the Dask dashboard."""
+    message: str = ""
+    """Latest message: compilation of the kernels, status of queued jobs, or the end of a FOV."""
+    alarms: tuple[str, ...] = ()
+    """Messages of times without a finished task."""
+
+    @property
+    def share(self) -> float:
+        """Share of the work that is done, by frames of all steps, from 0 to 1."""
+        done, total = (sum(of[k] for of in self.steps.values()) for k in (0, 1))
+        return done / total if total else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Frames per second of the step that is furthest."""
+        return max((done for done, _ in self.steps.values()), default=0) / max(self.seconds, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Remaining time in seconds, at the pace so far; None before the first step of a FOV ends."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
+
+    def __str__(self) -> str:
+        failed = f", {self.fovs_failed} failed" if self.fovs_failed else ""
+        return f"{self.fovs_done} of {self.fovs} FOVs done{failed}, {self.share:.0%} of the work"
+
+
+class Tally:
+    """Counts the events of a run, which may come from any thread.
+
+    Parameters
+    ----------
+    clock
+        Monotonic clock in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._begun = self._ended = 0.0
+        self._fovs = 0
+        self._totals: dict[Step, int] = {}
+        self._frames = Counter[tuple[Step, int]]()
+        self._finished = Counter[str]()
+        self._dashboard: str | None = None
+        self._message = ""
+        self._alarms: list[str] = []
+
+    def start(self, plan: Plan, dashboard: str | None) -> None:
+        """Take the plan of what is left, as `pyama_dask.run` gives it to `on_start`."""
+        fovs = [fov for fov in plan.fovs if fov.tasks]
+        totals = {step: sum(frames_of(fov.tasks, step) for fov in fovs) for step in GRAPH.steps}
+        with self._lock:
+            self._begun, self._fovs, self._dashboard, self._message = self._clock(), len(fovs), dashboard, ""
+            self._totals = {step: total for step, total in totals.items() if total}
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event."""
+        step = event["step"]
+        with self._lock:
+            if step == "alarm":
+                self._alarms.append(event["message"])
+            elif step in ("compile", "jobs", "done", "failed"):
+                self._message = event["message"]
+                self._finished[step] += 1
+            else:
+                self._frames[step, event["fov"]] = event["frame"]
+
+    def end(self) -> None:
+        """Stop the clock, at the end of the run."""
+        self._ended = self._clock()
+
+    def now(self) -> RunProgress:
+        """Progress at this moment."""
+        with self._lock:
+            done = Counter[Step]()
+            for (step, _), frames in self._frames.items():
+                done[step] += frames
+            return RunProgress(
+                fovs=self._fovs,
+                fovs_done=self._finished["done"],
+                fovs_failed=self._finished["failed"],
+                steps={step: (done[step], total) for step, total in self._totals.items()},
+                seconds=(self._ended or self._clock()) - self._begun if self._begun else 0.0,
+                dashboard=self._dashboard,
+                message=self._message,
+                alarms=tuple(self._alarms),
+            )
+
+
+def frames_of(tasks: Iterable[Task], step: Step) -> int:
+    """Number of frames that a step processes in some tasks."""
+    last = (task for task in tasks if task.kind == GRAPH.completes[step] and step in task.digests)
+    return sum(task.stop - task.start for task in last)
