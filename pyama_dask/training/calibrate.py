@@ -29,7 +29,7 @@ TRIED: Mapping[str, Sequence[float]] = {
 AREAS = (0.0, 0.02, 0.05, 0.1)
 """Smallest areas that are tried, as fractions of a typical cell's."""
 GAIN = 0.03
-"""Improvement of the score that makes up for another zoom than that of the training."""
+"""Improvement of the score for which thresholds other than the defaults, or another zoom, are taken."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def scores(judged: Sequence[Judged], card: ModelCard) -> dict[str, float]:
 
 
 def calibrate(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
-    """Choose depth, touch and smallest area, then the zoom, by the mean of SEG and F1.
+    """Choose depth, touch and smallest area, then the zoom, by the mean of SEG and F1, where this is clearly better.
 
     Parameters
     ----------
@@ -122,15 +122,18 @@ def calibrate(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
     -------
     The card with these, and with the scores that they reach.
     """
-    best = _best(judged, card)
+    best = _better(judged, card, _best(judged, card))
     for factor in FACTORS[1:]:
         changes = {"zoom": card.zoom * factor, "smallest": round(best.smallest * factor**2)}
         if card.cell_diameter is not None:
             changes["cell_diameter"] = card.cell_diameter * factor
-        other = _best(judged, best.model_copy(update=changes))
-        if _value(judged, other) > _value(judged, best) + GAIN:
-            best = other
+        best = _better(judged, best, _best(judged, best.model_copy(update=changes)))
     return best.model_copy(update={"held_back": scores(judged, best)})
+
+
+def _better(judged: Sequence[Judged], card: ModelCard, other: ModelCard) -> ModelCard:
+    """The other card if it is clearly better: thresholds that fit the few frames held back may not fit others."""
+    return other if _value(judged, other) > _value(judged, card) + GAIN else card
 
 
 def _best(judged: Sequence[Judged], card: ModelCard) -> ModelCard:

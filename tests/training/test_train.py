@@ -19,11 +19,11 @@ from pyama_dask.cli.training import SELDOM, TrainDisplay, describe_scores
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.scores import count, match
 from pyama_dask.kernels.segmentation import segment
-from pyama_dask.methods.onnx_model import read_model
+from pyama_dask.methods.onnx_model import ModelCard, read_model
 from pyama_dask.methods.unet import open_network, segment_unet
 from pyama_dask.training import packages
 from pyama_dask.training.annotated import Annotated
-from pyama_dask.training.calibrate import calibrate, judge, scores
+from pyama_dask.training.calibrate import Judged, calibrate, judge, scores
 from pyama_dask.training.held_back import Held
 
 
@@ -161,6 +161,21 @@ def test_thresholds_are_those_that_fit_held_back_parts(trained):
     assert scores(parts, fitted) == fitted.held_back
     assert fitted.held_back["f1"] > scores(parts, wrong)["f1"] + 0.3
     assert fitted.smallest < 1000
+
+
+@pytest.mark.parametrize(("missed", "depth"), [(2, 0.2), (10, 0.4)])
+def test_thresholds_change_only_where_the_gain_is_clear(missed, depth):
+    truth = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((4, 4), np.int32)).astype(np.int32)
+
+    def labels(card):
+        return np.where((card.depth != 0.4) & (truth <= missed), 0, truth).astype(np.uint16)
+
+    parts = [Judged("a", truth.astype(np.float32), truth, truth >= 0, labels)]
+    card = ModelCard(cell_diameter=5)
+    fitted = calibrate(parts, card)
+    assert (card.depth, fitted.depth) == (0.2, depth)
+    assert (fitted.smallest, fitted.zoom) == (card.smallest, card.zoom)
+    assert fitted.held_back == scores(parts, fitted)
 
 
 # ------------------------------------------------------------------------------------- the command
