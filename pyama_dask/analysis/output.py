@@ -17,11 +17,14 @@ import pandas as pd
 import zarr
 from zarr.storage import ZipStore
 
+from pyama_dask.analysis import html
 from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
+from pyama_dask.files.html import never_failing
 from pyama_dask.kernels import background
+from pyama_dask.runs.disk_space import gib
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
 from pyama_dask.steps.standard import CROPS, GRAPH, TRACES
 from pyama_dask.store.arrays import missing_frames, read_attributes
@@ -51,7 +54,7 @@ def open_output(directory: str | Path) -> Output:
     return Output(path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Image:
     """One channel or product of a FOV at one level."""
 
@@ -64,8 +67,15 @@ class Image:
     """Units of the axes; '' for y and x if the movie is not calibrated."""
     axes: tuple[str, str, str] = AXES
 
+    def __repr__(self) -> str:
+        return f"<Image {self.name}: {html.shape_of(self.data)}>"
 
-@dataclass(frozen=True)
+    @never_failing
+    def _repr_html_(self) -> str:
+        return html.image_html(self)
+
+
+@dataclass(frozen=True, repr=False)
 class Cell:
     """Crops of one cell."""
 
@@ -78,6 +88,13 @@ class Cell:
     """(T,) mask of those in which the tracker has filled a gap with a mask from another frame."""
     crops: Mapping[str, da.Array]
     """(T, h, w) arrays by product: channels from 0 to 1, and the ``mask``."""
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.id}: {html.presence(self)}, crops {', '.join(self.crops)}>"
+
+    @never_failing
+    def _repr_html_(self) -> str:
+        return html.cell_html(self)
 
 
 class Fov:
@@ -95,6 +112,10 @@ class Fov:
 
     def __repr__(self) -> str:
         return f"<Fov {self.index}: {', '.join(self.channels)}>"
+
+    @never_failing
+    def _repr_html_(self) -> str:
+        return html.fov_html(self)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -244,6 +265,12 @@ class Output:
 
     def __repr__(self) -> str:
         return f"<Output {self.directory}: {len(self.fovs)} FOVs>"
+
+    @never_failing
+    def _repr_html_(self) -> str:
+        ledger = Ledger(self.directory / LEDGER)
+        files = [of.values() for steps in ledger.files.values() for of in steps.values()]
+        return html.output_html(self, gib(sum(size for of in files for size, _ in of)))
 
     def __getitem__(self, fov: int) -> Fov:
         """Open a FOV by its number in the movie."""

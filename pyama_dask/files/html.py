@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pyama_dask.files.pictures import data_url
 
 Shown = TypeVar("Shown")
 
@@ -51,7 +52,7 @@ def text(value: object) -> str:
     return escape(whole if len(whole) <= LONGEST else f"{whole[:LONGEST]} ...")
 
 
-def picture(image: bytes, kind: str, alt: str, style: str = "") -> str:
+def picture(image: bytes, kind: Literal["jpeg", "png"], alt: str, style: str = "") -> str:
     """Element with a picture in it.
 
     Parameters
@@ -59,14 +60,13 @@ def picture(image: bytes, kind: str, alt: str, style: str = "") -> str:
     image
         File of the picture.
     kind
-        Its format, such as ``png``.
+        Its format.
     alt
         Description for those who do not see it.
     style
         CSS of the element.
     """
-    source = f"data:image/{kind};base64,{b64encode(image).decode()}"
-    return f'<img src="{source}" alt="{text(alt)}" style="max-width:none;{style}">'
+    return f'<img src="{data_url(image, kind)}" alt="{text(alt)}" style="max-width:none;{style}">'
 
 
 def never_failing(show: Callable[[Shown], str]) -> Callable[[Shown], str]:
