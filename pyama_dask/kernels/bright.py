@@ -17,9 +17,9 @@ from pydantic import Field
 from pyama_dask.config.units import Fraction, Length, Whole
 from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.compiled import compiled
+from pyama_dask.kernels.losses import LARGE_LOSS, LEAST_LOSS, Losses, note
 from pyama_dask.kernels.persistence import persistence_watershed
 from pyama_dask.kernels.resize import Image, between, interpolate_row, reduce_area
-from pyama_dask.kernels.segmentation import LARGE_LOSS, LEAST_LOSS
 from pyama_dask.kernels.smooth import gaussian, grey_opening, median_of_five
 
 REDUCED = 4
@@ -156,7 +156,7 @@ def _cut_at_part(
     smallest: int | None,
     largest: int | None,
 ) -> tuple[npt.NDArray[np.uint16], int]:
-    """Labels of what is above a part of the peak in each basin, and their number; warn of what is dropped."""
+    """Labels of what is above a part of the peak in each basin, and their number; note and warn of what is dropped."""
     peaks, areas, numbers = (
         np.zeros(count + 1, np.float32),
         np.zeros(count + 1, np.int64),
@@ -166,13 +166,25 @@ def _cut_at_part(
     low, high = smallest or 0, areas.max(initial=0) if largest is None else largest
     out = np.zeros(basins.shape, np.uint16)
     kept = _renumber(signal, basins, peaks, (areas >= low) & (areas <= high), numbers, out)
-    _warn_of_losses(areas, low, int(high), out.size)
+    _tell_losses(areas[1:], low, int(high), out.size)
     return out, int(kept)
 
 
-def _warn_of_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int) -> None:
-    """Warn if large objects were dropped from much of the frame, or most of the area of all objects was dropped."""
-    too_small, too_large = int(areas[areas < low].sum()), int(areas[areas > high].sum())
+def _tell_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int) -> None:
+    """Note what was dropped; warn if it was much of the frame, or most of the area of all objects.
+
+    Parameters
+    ----------
+    areas
+        (N,) pixels of all objects.
+    low, high
+        Smallest and largest area of a cell in pixels.
+    pixels
+        Of the frame.
+    """
+    small, large = areas[areas < low], areas[areas > high]
+    too_small, too_large = int(small.sum()), int(large.sum())
+    note(Losses(small.size, large.size, too_large / pixels))
     most = max(LEAST_LOSS * pixels, areas.sum() / 2)
     if too_large > min(LARGE_LOSS * pixels, most):
         where = f"cover more than {LARGE_LOSS:.0%} of the frame" if too_large > LARGE_LOSS * pixels else MOST

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from pyama_dask.kernels.compiled import compiled
+from pyama_dask.kernels.losses import Losses, note
 from pyama_dask.kernels.persistence import persistence_watershed
 from pyama_dask.kernels.resize import between, interpolate_row, reduce_area
 
@@ -97,10 +98,14 @@ def _probability(logit: Maps) -> Maps:
 
 
 def _numbered(labels: npt.NDArray[np.int32], count: int, smallest: int) -> npt.NDArray[np.uint16]:
-    """Drop labels of too small an area, and number the others without gaps; each grows by one pixel, to be cut."""
+    """Drop labels of too small an area, and note how many; number the others without gaps.
+
+    Each grows by one pixel, to be cut.
+    """
     area = np.bincount(labels.ravel(), minlength=count + 1) * DECODED**2
     kept = area >= smallest
     kept[0] = False
+    note(Losses(too_small=count - int(kept.sum()), too_large=0, lost=0.0))
     if kept.sum() > np.iinfo(np.uint16).max:
         raise OverflowError(f"{kept.sum()} objects in one frame do not fit 16-bit labels. Fix: raise 'smallest'")
     numbers = np.where(kept, np.cumsum(kept), 0).astype(np.uint16)

@@ -52,21 +52,27 @@ def boxes(labels: np.ndarray) -> npt.NDArray[np.int32]:
     -------
     (N, 4) int32 boxes in label order.
     """
+    return boxes_and_areas(labels)[0]
+
+
+def boxes_and_areas(labels: np.ndarray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """(N, 4) boxes of the labels of a frame, as from `boxes`, and (N,) areas in pixels."""
     count = int(labels.max(initial=0))
     h, w = labels.shape
-    out = np.tile(np.array([h, w, 0, 0], np.int32), (count, 1))
-    _boxes(labels, *find_runs(pack(labels)), out)
-    return out
+    out, areas = np.tile(np.array([h, w, 0, 0], np.int32), (count, 1)), np.zeros(count, np.int64)
+    _boxes(labels, *find_runs(pack(labels)), out, areas)
+    return out, areas
 
 
 @compiled
-def _boxes(labels: Any, first: Any, begins: Any, ends: Any, out: Any) -> None:
+def _boxes(labels: Any, first: Any, begins: Any, ends: Any, out: Any, areas: Any) -> None:
     for y in range(labels.shape[0]):
         for k in range(first[y], first[y + 1]):
             begin = begins[k]
             for x in range(begins[k] + 1, ends[k] + 1):
                 if x < ends[k] and labels[y, x] == labels[y, begin]:
                     continue
+                areas[labels[y, begin] - 1] += x - begin
                 box = out[labels[y, begin] - 1]
                 box[0] = min(box[0], y)
                 box[1] = min(box[1], begin)

@@ -7,7 +7,7 @@ runs of their components.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,16 @@ _POWER = np.zeros(64, np.int64)
 _POWER[[(int(_SEQUENCE) << k) % 2**64 >> 58 for k in range(64)]] = range(64)
 
 
-def solid(mask: Bits, min_size: int) -> Bits:
+class Dropped(NamedTuple):
+    """Objects without label, as their sizes are out of limits."""
+
+    too_small: int
+    too_large: int
+    large_area: int
+    """Pixels of those that are too large."""
+
+
+def solid(mask: Bits, min_size: int) -> tuple[Bits, int]:
     """Drop objects below `min_size` pixels, then fill holes; both 4-connected.
 
     Parameters
@@ -37,14 +46,15 @@ def solid(mask: Bits, min_size: int) -> Bits:
 
     Returns
     -------
-    New mask. A hole is a background component that does not touch the border of the frame.
+    New mask, and the number of dropped objects. A hole is a background component that does not touch the border of the
+    frame.
     """
     words = empty_words(mask.shape)
-    _solid(*find_runs(mask), min_size, mask.width, words)
-    return Bits(words, mask.width)
+    dropped = _solid(*find_runs(mask), min_size, mask.width, words)
+    return Bits(words, mask.width), int(dropped)
 
 
-def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, int]:
+def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint16], int, Dropped]:
     """Label the 4-connected objects of a mask as 1..N, in raster order of first pixels.
 
     Parameters
@@ -56,11 +66,11 @@ def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint
 
     Returns
     -------
-    (H, W) uint16 labels, valid only if N fits 16 bits; N; and the total area of objects that are too large.
+    (H, W) uint16 labels, valid only if N fits 16 bits; N; and what was dropped.
     """
     out = np.zeros(mask.shape, np.uint16)
-    count, too_large = _label(*find_runs(mask), min_size, max_size, out)
-    return out, int(count), int(too_large)
+    count, *dropped = map(int, _label(*find_runs(mask), min_size, max_size, out))
+    return out, count, Dropped(*dropped)
 
 
 def find_runs(mask: Bits) -> Runs:
@@ -152,22 +162,27 @@ def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out
     parent = _join(first, begins, ends)
     area = _areas(parent, begins, ends)
     number = np.zeros(parent.size, np.int64)
-    count = too_large = 0
+    count = too_small = too_large = large_area = 0
     for k in range(parent.size):
-        if parent[k] == k and area[k] > max_size:
-            too_large += area[k]
-        elif parent[k] == k and area[k] >= min_size:
+        if parent[k] != k:
+            continue
+        if area[k] > max_size:
+            too_large += 1
+            large_area += area[k]
+        elif area[k] < min_size:
+            too_small += 1
+        else:
             count += 1
             number[k] = count
     for y in range(out.shape[0]):
         for k in range(first[y], first[y + 1]):
             if number[parent[k]]:
                 out[y, begins[k] : ends[k]] = number[parent[k]]
-    return count, too_large
+    return count, too_small, too_large, large_area
 
 
 @compiled
-def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: Any) -> None:
+def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: Any) -> int:
     height = out.shape[0]
     parent = _join(first, begins, ends)
     area = _areas(parent, begins, ends)
@@ -190,6 +205,11 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: A
             gaps += 1
     gap_first[height] = gaps
     _fill_closed(gap_first, gap_begins, gap_ends, width, out)
+    dropped = 0
+    for k in range(parent.size):
+        if parent[k] == k and area[k] < min_size:
+            dropped += 1
+    return dropped
 
 
 @compiled

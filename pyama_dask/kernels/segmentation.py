@@ -17,14 +17,11 @@ from scipy.ndimage import gaussian_filter1d
 from pyama_dask.config.units import OddSize, OddWindow, Whole
 from pyama_dask.errors import MethodWarning
 from pyama_dask.kernels.logstd import LocalDeviation
+from pyama_dask.kernels.losses import LARGE_LOSS, LEAST_LOSS, Losses, note
 from pyama_dask.kernels.morphology import closing, disk, opening, repeated
 from pyama_dask.kernels.runlength import label, solid
 
 HISTOGRAM_BINS = 200
-LARGE_LOSS = 0.1
-"""Fraction of a frame, lost to objects dropped as too large, above which a warning is issued."""
-LEAST_LOSS = 0.02
-"""Fraction of a frame up to which nothing that is dropped gives a warning: dust, and the noise of an empty frame."""
 
 
 def segment(
@@ -90,9 +87,11 @@ def segment(
     reach = repeated(disk(morph_size // 2), morph_iterations)
     smallest, largest = min_object_size or 0, max_object_size or frame.size
     textured = mask.area
-    mask = opening(solid(closing(mask, reach), smallest), reach)
-    labels, count, too_large = label(mask, smallest, largest)
-    _warn_of_losses(textured, mask.area, too_large, frame.size)
+    mask, specks = solid(closing(mask, reach), smallest)
+    mask = opening(mask, reach)
+    labels, count, dropped = label(mask, smallest, largest)
+    note(Losses(specks + dropped.too_small, dropped.too_large, dropped.large_area / frame.size))
+    _warn_of_losses(textured, mask.area, dropped.large_area, frame.size)
     if count > np.iinfo(np.uint16).max:
         raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels. Fix: raise min_object_size")
     return labels

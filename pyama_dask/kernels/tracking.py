@@ -7,6 +7,7 @@ Hungarian assignment (Kuhn 1955).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -74,6 +75,19 @@ def _match(before: Boxes, after: Boxes, min_iou: float) -> tuple[npt.NDArray[np.
     return rows[hit], columns[hit]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Ids of all tracks, ascending, by what becomes of them."""
+
+    kept: npt.NDArray[np.int64]
+    short: npt.NDArray[np.int64]
+    """Dropped because they are seen in too few frames; they never come near the border."""
+    border: npt.NDArray[np.int64]
+    """Dropped because they come near the border, however long they are."""
+    frames: npt.NDArray[np.int64]
+    """(largest id + 1,) number of frames in which each track is seen; 0 for ids that do not occur."""
+
+
 def keep_cells(
     per_frame: Sequence[Boxes],
     tracks: Sequence[npt.NDArray[np.int64]],
@@ -101,15 +115,31 @@ def keep_cells(
     -------
     Ascending ids.
     """
+    return judge_tracks(per_frame, tracks, shape, min_frames=min_frames, border_margin=border_margin).kept
+
+
+def judge_tracks(
+    per_frame: Sequence[Boxes],
+    tracks: Sequence[npt.NDArray[np.int64]],
+    shape: tuple[int, int],
+    *,
+    min_frames: int,
+    border_margin: int,
+) -> Judged:
+    """Decide which tracks are kept as cells, and why the others are not; parameters as for `keep_cells`."""
     if not sum(map(len, tracks)):
-        return np.zeros(0, np.int64)
+        none = np.zeros(0, np.int64)
+        return Judged(none, none, none, np.zeros(1, np.int64))
     ids, box = np.concatenate(tracks), np.concatenate(per_frame)
     h, w = shape
     near = (box[:, :2] < border_margin).any(1) | (box[:, 2:] > np.array([h, w]) - border_margin).any(1)
     seen = np.bincount(ids)
     seen[0] = 0  # objects outside all tracks
     touched = np.bincount(ids, weights=near) > 0
-    return np.flatnonzero((seen >= min_frames) & ~touched)
+    touched[0] = False
+    inside = (seen > 0) & ~touched
+    kept, short = (np.flatnonzero(inside & some) for some in (seen >= min_frames, seen < min_frames))
+    return Judged(kept, short, np.flatnonzero(touched), seen)
 
 
 def within_size(

@@ -22,9 +22,9 @@ from pyama_dask.config.units import Length, Whole, exception_text
 from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.flatten import flatten
+from pyama_dask.kernels.losses import LEAST_LOSS
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.resize import zoom as resized
-from pyama_dask.kernels.segmentation import LEAST_LOSS
 from pyama_dask.methods.onnx_model import SHIPPED, ModelCard, check_providers, find_model, model_digest, read_model
 
 DEFAULT = "adherent-phase-10x"

@@ -96,6 +96,6 @@ class FrameSegmenter:
             If a method fails.
         """
         with warnings.catch_warnings(record=True, action="always") as caught:
-            labels, _ = segmented(self._preprocessors, self._segmenter, frame, where)
+            labels, *_ = segmented(self._preprocessors, self._segmenter, frame, where)
         said = [str(one.message) for one in caught if not issubclass(one.category, DeprecationWarning)]
         return labels, list(dict.fromkeys(said))

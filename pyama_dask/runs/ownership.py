@@ -19,6 +19,7 @@ from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.summary import summary_file
 from pyama_dask.store.trace_csv import traces_file
 from pyama_dask.workflow.graph import Part
 from pyama_dask.workflow.task import WORK, fov_name
@@ -147,6 +148,9 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     for path in unrecorded:
         if path.parent == directory and path.is_file():
             path.unlink()
+    summary = summary_file(plan.job.work_dir(fov.fov))  # of all files between tasks, the one that others read
+    if summary.relative_to(plan.job.output).as_posix() not in recorded:
+        summary.unlink(missing_ok=True)
     kept = {spec.shard_file(images, block) for spec, block in recorded_shards(fov, ledger, specs)}
     for spec in specs.values():
         remove_below(images / spec.path, [file.name for file in _shards(images / spec.path) if file not in kept])

@@ -198,6 +198,12 @@ class TaskContext:
             self._verified.add(path)
         return path
 
+    def has(self, path: Path) -> bool:
+        """Check whether a file is recorded that older versions do not write."""
+        if self.task.inputs is None:
+            return path.exists()
+        return path.relative_to(self.job.output).as_posix() in self.task.inputs
+
     def check(self) -> None:
         """Check that the task may continue; called for every frame, and for every cell while cells are written.
 

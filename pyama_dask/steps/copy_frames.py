@@ -1,4 +1,4 @@
-"""Copy frames of the movie to the raw arrays."""
+"""Copy frames of the movie to the raw arrays, and measure their sharpness and light."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import google_crc32c
 import numpy as np
 
 from pyama_dask.kernels.histogram import Histogram
+from pyama_dask.kernels.sharpness import level_and_spread, sharpness
 from pyama_dask.readers import Reader
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.levels import write_levels
 from pyama_dask.steps.part import BlockPart
+from pyama_dask.store import intermediate
 from pyama_dask.workflow.graph import Step
 
 
 class Copy(BlockPart):
-    """Frames of the movie in the raw shards, and their grey levels."""
+    """Frames of the movie in the raw shards, their grey levels, and how sharp and bright each is."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
         self._movie = context.movie
         self._channels = [*([] if context.pc is None else [context.pc]), *context.fl]
         self._levels: dict[str, list[Histogram]] = {group: [] for group in context.raw_groups}
+        self._sharpness: list[float] = []
+        self._light: list[list[tuple[float, float]]] = []
 
     def frame(self, k: int) -> None:
         """Read the batch's frame k."""
@@ -31,6 +35,9 @@ class Copy(BlockPart):
         context.frames_read.append(digest_of(planes))
         for group, plane in zip(context.raw_groups, planes, strict=True):
             context.room(group)[k] = plane
+        copies = [context.room(group)[k] for group in context.raw_groups]
+        self._sharpness.append(np.nan if context.pc is None else sharpness(copies[0]))
+        self._light.append([level_and_spread(copy) for copy in copies])
 
     def batch(self) -> None:
         """Check that the movie is unchanged; write the raw channels and count their grey levels."""
@@ -41,8 +48,12 @@ class Copy(BlockPart):
             levels.append(Histogram.of_integers(raw))
 
     def end(self) -> None:
-        """Write the grey levels for `link`."""
-        write_levels(self._context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
+        """Write the grey levels for `link`, and (C, n) level and spread and (n,) sharpness of n frames for `gather`."""
+        context = self._context
+        write_levels(context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
+        level, spread = np.moveaxis(np.array(self._light), (2, 1), (0, 1))
+        file = intermediate.block_file(context.work, "light", context.block)
+        context.wrote(intermediate.save(file, sharpness=self._sharpness, level=level, spread=spread))
 
 
 def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.units import as_ranges
-from pyama_dask.kernels.morphology import boxes
+from pyama_dask.kernels.losses import Losses, collected
+from pyama_dask.kernels.morphology import boxes_and_areas
 from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.registry import is_plugin
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
@@ -19,7 +22,7 @@ from pyama_dask.workflow.graph import Step
 
 
 class Segmentation(BlockPart):
-    """Labels of the cells in every phase-contrast frame, and their boxes."""
+    """Labels of the cells in every phase-contrast frame, their boxes and areas, and what the segmenter dropped."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
@@ -27,18 +30,24 @@ class Segmentation(BlockPart):
         self._preprocessors = [Chosen("preprocessor", name) for name in params.preprocess]
         self._segmenter = Chosen("segmenter", params.segmentation_method, **params.segmentation_params)
         self._raw, self._labels = raw_name("pc", context.phase), labels_name(context.phase)
-        self._found: list[np.ndarray] = []
+        self._is_plugin = is_plugin("segmenter", params.segmentation_method)
+        self._boxes: list[np.ndarray] = []
+        self._areas: list[np.ndarray] = []
+        self._losses: list[Losses] = []
         self._noticed: dict[str, list[int]] = {}
 
     def frame(self, k: int) -> None:
         """Find the cells of the batch's frame k."""
         context, frame = self._context, self._context.frames[k]
-        with warnings.catch_warnings(record=True, action="always") as caught:
-            labels, found = segmented(
+        with warnings.catch_warnings(record=True, action="always") as caught, collected() as noted:
+            labels, boxes, areas = segmented(
                 self._preprocessors, self._segmenter, context.get(self._raw)[k], context.at(frame)
             )
         context.room(self._labels)[k] = labels
-        self._found.append(found)
+        self._boxes.append(boxes)
+        self._areas.append(areas)
+        # a plugin may call a segmenter of the package on pieces of a frame, and change what it returns
+        self._losses.append(noted[0] if len(noted) == 1 and not self._is_plugin else Losses())
         for warning in caught:
             if not issubclass(warning.category, DeprecationWarning):
                 self._noticed.setdefault(str(warning.message), []).append(frame)
@@ -49,17 +58,19 @@ class Segmentation(BlockPart):
         self._context.drop(self._raw)
 
     def end(self) -> None:
-        """Write the boxes for `link`, and report warnings of the methods."""
+        """Write boxes, areas and numbers of dropped objects for `link`, and report warnings of the methods."""
         context = self._context
         for message, at in self._noticed.items():
             context.warn(f"FOV {context.task.fov}, frames {as_ranges(at)}: {message}")
         file = intermediate.block_file(context.work, "objects", context.block)
-        context.wrote(intermediate.save(file, **intermediate.ragged(boxes=self._found)))
+        dropped = {of.name: np.array([getattr(one, of.name) for one in self._losses]) for of in fields(Losses)}
+        objects = intermediate.ragged(boxes=self._boxes, areas=self._areas)
+        context.wrote(intermediate.save(file, **objects, **dropped))
 
 
 def segmented(
     preprocessors: Sequence[Chosen], segmenter: Chosen, frame: np.ndarray, where: str
-) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+) -> tuple[np.ndarray, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Run preprocessors and the segmenter on a frame.
 
     Parameters
@@ -73,7 +84,7 @@ def segmented(
 
     Returns
     -------
-    (H, W) labels and (N, 4) boxes, as from `as_stored`.
+    (H, W) labels, (N, 4) boxes and (N,) areas, as from `as_stored`.
 
     Raises
     ------
@@ -97,7 +108,9 @@ def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:
     return image
 
 
-def as_stored(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.ndarray, npt.NDArray[np.int32]]:
+def as_stored(
+    labels: np.ndarray, segmenter: Chosen, where: str
+) -> tuple[np.ndarray, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Renumber labels as they are stored: 0 for background, objects 1..N in the order of their numbers.
 
     Parameters
@@ -109,20 +122,20 @@ def as_stored(labels: np.ndarray, segmenter: Chosen, where: str) -> tuple[np.nda
 
     Returns
     -------
-    (H, W) labels, and (N, 4) int32 boxes of the objects.
+    (H, W) labels, and (N, 4) int32 boxes and (N,) areas of the objects in pixels.
 
     Raises
     ------
     WrongReturnError
         If a label is negative, or there are more than 65535 objects.
     """
-    found = boxes(labels) if labels.dtype == np.uint16 else None
-    if found is None or not found[:, 2].all():  # the box of a number that does not occur is empty
+    found = boxes_and_areas(labels) if labels.dtype == np.uint16 else None
+    if found is None or not found[1].all():
         values, places = np.unique(labels, return_inverse=True)
         if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
             given = f"{np.count_nonzero(values)} labels of {values[0]} to {values[-1]}"
             raise segmenter.wrong(where, given, "0 for background and at most 65535 objects")
         numbered = places.reshape(labels.shape) + (values[0] != 0)
         labels = np.where(labels == 0, 0, numbered).astype(np.uint16)
-        found = boxes(labels)
-    return labels, found
+        found = boxes_and_areas(labels)
+    return labels, *found

@@ -1,4 +1,4 @@
-"""The seven steps: one table of all their parts, from which tasks, digests, memory and layout are derived."""
+"""The steps: one table of all their parts, from which tasks, digests, memory and layout are derived."""
 
 from __future__ import annotations
 
@@ -132,6 +132,11 @@ def _table(of: Inputs) -> str:
     return digest("traces", of.digest("extract.rows"), of.times_min, of.name)
 
 
+def _summarised(of: Inputs) -> str:
+    parts = ("copy.frames", "track.link", "extract.rows") if finds_cells(of.config) else ("copy.frames",)
+    return digest("summary", *map(of.digest, parts), of.times_min)
+
+
 # --------------------------------------------------------------------------------------- memory and traffic
 
 
@@ -242,6 +247,10 @@ PARTS = (
             "track.link": "pyama_dask.steps.track:counts_by_block",
         },
         writes=("display",), reads=("raw", "background"), memory=_held_to_finish, active=shows,
+    ),
+    Part(
+        "summary.numbers", "summary", "fov", "pyama_dask.steps.summary:summarise", _summarised,
+        needs=("copy.frames", "segment.labels", "track.link", "extract.rows"), from_blocks=True,
     ),
 )  # fmt: skip
 GRAPH = Graph(PARTS)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.units import quoted
 from pyama_dask.kernels.filling import Fills, plan_fills
-from pyama_dask.kernels.tracking import keep_cells, label_areas, relabel, within_size
+from pyama_dask.kernels.tracking import judge_tracks, keep_cells, label_areas, relabel, within_size
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.tracker_parameters import own_parameters, parameters_of
 from pyama_dask.steps.context import TaskContext
@@ -38,7 +38,8 @@ def link_boxes(context: TaskContext) -> None:
     tracker = Chosen("tracker", method, **own_parameters(method, given))
     chosen = _of_size(context, found, **parameters_of(method, given, within_size))
     linked = follow(tracker, found, f"FOV {context.task.fov}", context.at, chosen)
-    kept = keep_cells(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
+    judged = judge_tracks(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
+    kept = judged.kept
     fills = plan_fills(found, linked.ids, context.job.block_frames, **parameters_of(method, given, plan_fills))
     tracks = int(max((frame.max(initial=0) for frame in linked.ids), default=0))
     stored = intermediate.ragged(ids=linked.ids, boxes=found) | fills_to_store(context, fills)
@@ -48,7 +49,7 @@ def link_boxes(context: TaskContext) -> None:
     cells = _boxes_by_cell(found, linked.ids, kept) | _planned_by_cell(fills, kept, len(found), context.task.shape)
     context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, **cells))
     create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
-    context.note(tracks=tracks, cells=len(kept))
+    context.note(tracks=tracks, cells=len(kept), short=len(judged.short), border=len(judged.border))
     counts = [len(frame) for frame in found]
     doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
     for doubt in filter(None, doubts):

@@ -381,8 +381,8 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("steps", "expected"),
         [
-            (["copy"], "unfinished: segment, track, background, crop, extract, cache): FOV 0-1"),
-            (["copy", "segment", "background"], "unfinished: track, crop, extract, cache): FOV 0-1"),
+            (["copy"], "unfinished: segment, track, background, crop, extract, cache, summary): FOV 0-1"),
+            (["copy", "segment", "background"], "unfinished: track, crop, extract, cache, summary): FOV 0-1"),
         ],
     )
     def test_how_far(self, call, small_czi, tmp_path, steps, expected):

@@ -8,6 +8,7 @@ from scipy import ndimage as ndi
 from support import frames
 
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
+from pyama_dask.kernels.losses import Losses, collected
 from pyama_dask.kernels.resize import reduce_area
 
 SETTINGS = {"depth": 0.2, "touch": 0.3, "smallest": 60}
@@ -50,13 +51,16 @@ def test_depth_joins_them():
     assert found.max() == 1
 
 
-def test_small_cells_are_dropped_and_the_others_numbered_without_gaps():
+def test_small_cells_are_dropped_and_noted_and_the_others_numbered_without_gaps():
     labels = two_disks() * 0
     labels[8:12, 8:16] = 1
     labels[60:90, 60:90] = 2
     maps = maps_of(labels)
-    assert decode(maps, labels.shape, **SETTINGS).max() == 1
-    assert decode(maps, labels.shape, depth=0.2, touch=0.3, smallest=16).max() == 2
+    with collected() as noted:
+        assert decode(maps, labels.shape, **SETTINGS).max() == 1
+        assert decode(maps, labels.shape, depth=0.2, touch=0.3, smallest=16).max() == 2
+        assert decode_mask(maps[0], labels.shape, depth=0.2, smallest=10_000).max() == 0
+    assert noted == [Losses(1, 0, 0.0), Losses(0, 0, 0.0), Losses(2, 0, 0.0)]  # nothing is too large
 
 
 def test_outlines_are_cut_at_full_resolution():

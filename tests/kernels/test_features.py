@@ -10,7 +10,7 @@ from skimage.measure import regionprops
 from support import frames
 
 from pyama_dask.kernels import features
-from pyama_dask.kernels.morphology import boxes
+from pyama_dask.kernels.morphology import boxes, boxes_and_areas
 
 images = st.builds(frames.label_image, frames.shapes(largest=60), frames.seeds, st.integers(1, 25), st.floats(0, 0.9))
 
@@ -231,6 +231,7 @@ def test_the_middle_of_a_box_is_the_centre_of_mass_of_what_is_symmetric():
     labels[24:37, 10:23][x * x + y * y <= 36] = 3
     ones = da.ones(labels.shape, chunks=25)
     centre = ndmeasure.center_of_mass(ones, da.from_array(labels, chunks=25), np.arange(1, 4))
-    found = boxes(labels)
+    found, areas = boxes_and_areas(labels)
+    np.testing.assert_array_equal(areas, np.bincount(labels.ravel())[1:])
     middle = (found[:, :2] + found[:, 2:]) / 2
     np.testing.assert_allclose(middle, centre.compute(scheduler="sync") + 0.5)  # boxes are half-open

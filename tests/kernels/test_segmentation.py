@@ -247,8 +247,11 @@ def test_outside_of_the_frame_never_counts():
 
 @given(masks, st.integers(0, 30))
 def test_solid_is_the_plain_definition(mask, smallest):
-    kept = reference.keep_sizes(label(mask, connectivity=1), smallest, None) > 0
-    np.testing.assert_array_equal(unpack(runlength.solid(pack(mask), smallest)), ndi.binary_fill_holes(kept))
+    labels = label(mask, connectivity=1)
+    kept = reference.keep_sizes(labels, smallest, None)
+    found, dropped = runlength.solid(pack(mask), smallest)
+    np.testing.assert_array_equal(unpack(found), ndi.binary_fill_holes(kept > 0))
+    assert dropped == labels.max(initial=0) - kept.max(initial=0)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -271,19 +274,23 @@ def test_fill_holes_of_rings():
     mask[2:9, 12:20], mask[4:7, 14:20] = 1, 0  # open to the border
     mask[12:17, 3:8], mask[13:16, 4:7] = 1, 0
     mask[12, 3] = 0  # open at a corner only, which is no way out
-    filled = unpack(runlength.solid(pack(mask), 0))
+    filled = unpack(runlength.solid(pack(mask), 0)[0])
     assert filled[4:7, 4:7].all()
     assert filled[13:16, 4:7].all()
     assert filled.sum() == mask.sum() + 18
     for simple in (np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8), np.eye(1, dtype=np.uint8)):
-        np.testing.assert_array_equal(unpack(runlength.solid(pack(simple), 0)), simple)
+        np.testing.assert_array_equal(unpack(runlength.solid(pack(simple), 0)[0]), simple)
 
 
 @given(masks, st.integers(0, 30), st.integers(1, 30))
 def test_label_is_the_plain_definition(mask, smallest, largest):
-    found, count, _ = runlength.label(pack(mask), smallest, largest)
-    np.testing.assert_array_equal(found, reference.keep_sizes(label(mask, connectivity=1), smallest, largest))
+    found, count, dropped = runlength.label(pack(mask), smallest, largest)
+    labels = label(mask, connectivity=1)
+    np.testing.assert_array_equal(found, reference.keep_sizes(labels, smallest, largest))
     assert count == found.max(initial=0)
+    areas = np.bincount(labels.ravel())[1:]
+    small, large = areas[(areas < smallest) & (areas <= largest)], areas[areas > largest]
+    assert dropped == (small.size, large.size, large.sum())
 
 
 def test_label_keeps_the_limits_and_numbers_in_raster_order():

@@ -146,6 +146,13 @@ def test_keep_cells_is_the_plain_definition(per_frame, h, w, min_frames, border_
     rules = {"min_frames": min_frames, "border_margin": border_margin}
     kept = tracking.keep_cells(per_frame, tracks, (h, w), **rules)
     assert kept.tolist() == plain_choice(per_frame, tracks, (h, w), **rules)
+    judged = tracking.judge_tracks(per_frame, tracks, (h, w), **rules)
+    at_least_once = plain_choice(per_frame, tracks, (h, w), min_frames=1, border_margin=border_margin)
+    every = plain_choice(per_frame, tracks, (h, w), min_frames=1, border_margin=-100)
+    assert judged.kept.tolist() == kept.tolist()
+    assert judged.short.tolist() == [cell for cell in at_least_once if cell not in kept]
+    assert judged.border.tolist() == [cell for cell in every if cell not in at_least_once]
+    assert judged.frames[1:].tolist() == [sum((ids == cell).sum() for ids in tracks) for cell in every]
 
 
 @pytest.mark.parametrize(("min_frames", "border_margin"), [(1, 0), (5, 20), (12, 50), (13, 0), (5, 200)])
@@ -184,3 +191,11 @@ def test_no_cells_at_all():
         kept = tracking.keep_cells(per_frame, tracking.link(per_frame), (100, 100))
         assert kept.shape == (0,)
         assert kept.dtype.kind == "i"
+
+
+def test_objects_outside_all_tracks_and_numbers_that_do_not_occur_are_no_tracks():
+    per_frame = [np.array([[0, 0, 5, 5], [40, 40, 50, 50], [60, 60, 70, 70]])] * 2
+    tracks = [np.array([0, 3, 7]), np.array([5, 3, 0])]
+    judged = tracking.judge_tracks(per_frame, tracks, (100, 100), min_frames=2, border_margin=5)
+    assert (judged.kept.tolist(), judged.short.tolist(), judged.border.tolist()) == ([3], [7], [5])
+    assert judged.frames.tolist() == [0, 0, 0, 2, 0, 1, 0, 1]

@@ -158,17 +158,19 @@ class TestSegmentation:
             segmented([], chosen("segmenter", name), LABELS, "FOV 1, frame 3")
 
     def test_what_is_right_is_taken(self, chosen):
-        labels, found = segmented([chosen("preprocessor", "same")], chosen("segmenter", "same"), LABELS, "here")
+        labels, found, areas = segmented([chosen("preprocessor", "same")], chosen("segmenter", "same"), LABELS, "here")
         assert np.array_equal(labels, LABELS)
         assert np.array_equal(found, FOUND[0])
+        assert areas.tolist() == np.bincount(LABELS.ravel())[1:].tolist()
 
     def test_probabilities_beside_labels_are_not_used(self, chosen):
-        labels, found = segmented([], chosen("segmenter", "with_probabilities"), LABELS, "here")
+        labels, found, _ = segmented([], chosen("segmenter", "with_probabilities"), LABELS, "here")
         assert np.array_equal(labels, LABELS)
         assert np.array_equal(found, FOUND[0])
 
     def test_gaps_are_closed(self, chosen):
-        labels, found = segmented([], chosen("segmenter", "same"), LABELS.astype(np.int64) * 1000, "here")
+        labels, found, areas = segmented([], chosen("segmenter", "same"), LABELS.astype(np.int64) * 1000, "here")
+        assert areas.tolist() == np.bincount(LABELS.ravel())[1:].tolist()
         assert labels.dtype == np.uint16
         assert np.array_equal(labels, LABELS)
         assert np.array_equal(found, FOUND[0])

@@ -61,7 +61,7 @@ ON_BLOCKS = {"track", "crop", "extract", "cache"}
 
 def test_all_is_kept_when_linking_gives_the_same(plan, ledger):
     assert kept(changed(plan), "finish", ledger) == [ON_BLOCKS, ON_BLOCKS]
-    assert kept(changed(plan), "gather", ledger) == [{"crop", "extract"}]
+    assert kept(changed(plan), "gather", ledger) == [{"crop", "extract", "summary"}]
 
 
 def test_a_block_that_reads_something_else_takes_the_crops_of_all_blocks_with_it(plan, ledger):
@@ -74,7 +74,7 @@ def test_a_block_that_reads_something_else_takes_the_crops_of_all_blocks_with_it
 def test_crops_are_cut_again_where_the_store_is_to_be_made(plan, ledger, lost):
     ledger.void({lost: ["crop"]})
     assert all("crop" not in steps for steps in kept(changed(plan), "finish", ledger))
-    assert kept(changed(plan), "gather", ledger) == [{"extract"}]
+    assert kept(changed(plan), "gather", ledger) == [{"extract", "summary"}]
 
 
 def test_a_table_is_made_again_when_a_block_was_made_from_something_else(plan, ledger):
@@ -89,4 +89,4 @@ def test_a_table_with_a_warning_is_made_again_as_the_warning_may_name_settings(p
     (gather,) = plan.fovs[0].stage("gather")
     wide = {step: Contents(plan.job, ledger).of(gather, step) for step in gather.digests}
     ledger.record(receipt(gather, local=gather.local, wide=wide, warnings=(("extract", "none was kept"),)))
-    assert kept(changed(plan), "gather", ledger) == [{"crop"}]
+    assert kept(changed(plan), "gather", ledger) == [{"crop", "summary"}]

@@ -165,7 +165,8 @@ SEGMENT = {("ingest", "segment")}
 BACKGROUND = {("ingest", "background")}
 LEVELS = {("link", "cache")}
 TRACK = {("link", "track"), ("finish", "track")}
-EXTRACT = {("finish", "extract"), ("gather", "extract")}
+EXTRACT = {("finish", "extract"), ("gather", "extract"), ("gather", "summary")}
+TIMES = {("gather", "extract"), ("gather", "summary")}
 CROP = {("finish", "crop"), ("gather", "crop")}
 CROP_LEVELS = {("ingest", "crop"), ("link", "crop")}
 CACHE = {("finish", "cache")}
@@ -178,7 +179,7 @@ CHANGES = {
                   BACKGROUND | LEVELS | CROP_LEVELS | CROP | EXTRACT | CACHE),
     "min_frames": ({"params": {"tracking_params": {"min_frames": 3}}}, TRACK | CROP | EXTRACT | CACHE),
     "min_iou": ({"params": {"tracking_params": {"min_iou": 0.5, "min_frames": 5}}}, TRACK | CROP | EXTRACT | CACHE),
-    "time_mapping": ({"params": {"time_mapping": {9: 95.0}}}, {("gather", "extract")}),
+    "time_mapping": ({"params": {"time_mapping": {9: 95.0}}}, TIMES),
     "crop_padding": ({"params": {"crop_padding": 3}}, CROP),
     "codec": ({"storage": {"codec": "zstd", "block_frames": 4}}, ALL),
     "block_frames": ({"storage": {"block_frames": 5}}, ALL),
@@ -208,13 +209,13 @@ class TestDigests:
 
     def test_the_interval_counts_where_the_file_has_no_stamps(self):
         without = movie(times_min=None)
-        for metadata, expected in ((movie(), set()), (without, {("gather", "extract")})):
+        for metadata, expected in ((movie(), set()), (without, TIMES)):
             pair = [plan_of(metadata, {"frame_interval": minutes}) for minutes in (10.0, 5.0)]
             assert changed(*pair) == expected
 
-    def test_stamps_of_the_file_change_the_table_only(self):
+    def test_stamps_of_the_file_change_the_tables_only(self):
         other = movie(times_min=np.tile(np.arange(10) * 11.0, (2, 1)))
-        assert changed(plan_of(movie()), plan_of(other)) == {("gather", "extract")}
+        assert changed(plan_of(movie()), plan_of(other)) == TIMES
 
     def test_features_change_extraction_only(self):
         one, two = (
@@ -248,7 +249,7 @@ class TestDigests:
 STEPS_OF = {
     "all": GRAPH.steps,
     "phase only": tuple(step for step in GRAPH.steps if step != "background"),
-    "fluorescence only": ("copy", "cache"),
+    "fluorescence only": ("copy", "cache", "summary"),
     "no features": GRAPH.steps,
 }
 
@@ -263,7 +264,7 @@ class TestSteps:
     @pytest.mark.parametrize("name", CHANNELS)
     def test_copy_only_stops_after_copying(self, name):
         plan = plan_of(movie(), {"copy_only": True}, channels=CHANNELS[name])
-        assert plan.steps == ("copy", "cache")
+        assert plan.steps == ("copy", "cache", "summary")
         assert not plan.warnings
 
     @pytest.mark.parametrize("params", [{}, {"copy_only": True}])

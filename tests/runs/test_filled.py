@@ -192,7 +192,7 @@ def test_a_changed_tracker_redoes_its_steps_and_no_other(movie, changes, output,
     run(movie, tmp_path / "out", changes | {"params.tracking_params": less})
     steps = steps_done(tmp_path / "out", before)
     assert {kind for kind, _ in steps} == {"link", "finish", "gather"}
-    assert set().union(*steps.values()) <= {"track", "crop", "extract", "cache"}
+    assert set().union(*steps.values()) <= {"track", "crop", "extract", "cache", "summary"}
     run(movie, tmp_path / "fresh", changes | {"params.tracking_params": less})
     assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "fresh")
 

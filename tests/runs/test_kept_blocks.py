@@ -14,6 +14,7 @@ from pyama_dask.errors import ResultsWarning
 from pyama_dask.runs import driver
 from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.summary import summary_file
 from pyama_dask.workflow.task import parse_key
 
 LENIENT = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}}
@@ -58,6 +59,8 @@ def assert_like_a_fresh_run(movie, output, tmp_path, changes):
     run(movie, tmp_path / "fresh", changes)
     assert differences(products(output), products(tmp_path / "fresh")) == []
     assert file_bytes(output) == file_bytes(tmp_path / "fresh")
+    mine, fresh = (summary_file(of / ".pyama_dask" / "fov_000").read_bytes() for of in (output, tmp_path / "fresh"))
+    assert mine == fresh
 
 
 def test_added_frames_leave_labels_tracks_and_rows_of_whole_blocks(movie, tmp_path):
@@ -94,8 +97,10 @@ def test_a_change_that_keeps_all_cells_leaves_rows_crops_and_traces(movie, outpu
     before, done, cells = times_of_change(output), entries(output), pyama_dask.open_output(output)[0].cells
     report = run(movie, output, SAME_CELLS)
     assert pyama_dask.open_output(output)[0].cells == cells  # else this tests nothing
-    assert {key[0] for key in steps_done(output, done)} == {"link"}
-    assert (report.tasks, report.tasks_done) == (1, 1)
+    steps = steps_done(output, done)
+    assert {key[0] for key in steps} == {"link", "gather"}
+    assert steps["gather", None] == {"summary"}  # other tracks are too short
+    assert (report.tasks, report.tasks_done) == (2, 2)
     assert not {name for name in changed_since(before, output) if "/c." in name or "cells" in name or ".csv" in name}
     assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
 
@@ -134,7 +139,7 @@ def test_blocks_are_compared_by_the_next_run_after_a_kill_between_linking_and_th
     ledger.write_bytes(b"".join(lines[: linked + 1]))
     before, done = times_of_change(output), entries(output)
     assert run(movie, output, SAME_CELLS).exit_status == 0
-    assert steps_done(output, done) == {}
+    assert steps_done(output, done) == {("gather", None): {"summary"}}
     assert not {name for name in changed_since(before, output) if "/c." in name or "cells" in name or ".csv" in name}
     assert_like_a_fresh_run(movie, output, tmp_path, SAME_CELLS)
 

@@ -12,6 +12,7 @@ import pytest
 from support.movies import config, differences, products
 
 import pyama_dask
+from pyama_dask.analysis.summaries import read_summary
 from pyama_dask.cli.text import describe_plan, describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
@@ -56,7 +57,7 @@ def test_another_weight_reads_neither_the_movie_nor_the_background_again(small_c
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("this is done already"))
     report = run(small_czi, copied, weight)
     assert report.exit_status == 0
-    assert {step.step for step in report.steps} == {"crop", "extract"}
+    assert {step.step for step in report.steps} == {"crop", "extract", "summary"}
     assert differences(products(copied), products(tmp_path / "fresh")) == []
 
 
@@ -74,7 +75,7 @@ def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
     assert "0 left" in describe_plan(made, what_is_left(made))
     made, _ = plan_run(parse_config(config(small_czi, copied, OTHER)))
     said = describe_plan(made, what_is_left(made))
-    replaced = "segment, track, background, crop, extract, cache in FOV 0-1, made with other settings"
+    replaced = "segment, track, background, crop, extract, cache, summary in FOV 0-1, made with other settings"
     assert f"replaces: results of {replaced}" in said
 
 
@@ -132,12 +133,14 @@ def test_cancelled_before_it_begins_a_run_destroys_nothing(small_czi, finished, 
     pd.testing.assert_frame_equal(pyama_dask.open_output(copied).traces(), pyama_dask.open_output(finished).traces())
 
 
-def test_times_are_mended_where_nothing_is_to_be_done(small_czi, tmp_path):
+def test_times_are_corrected_where_nothing_is_copied_again(small_czi, tmp_path):
     changes = {"params.copy_only": True}
     run(small_czi, tmp_path, changes)
     minutes = {frame: 7.0 * frame for frame in range(10)}
-    assert run(small_czi, tmp_path, changes | {"params.time_mapping": minutes}).tasks == 0
+    report = run(small_czi, tmp_path, changes | {"params.time_mapping": minutes})
+    assert (report.tasks, {step.step for step in report.steps}) == (2, {"summary"})
     assert pyama_dask.open_output(tmp_path)[0].times.tolist() == list(minutes.values())
+    assert read_summary(tmp_path, 0).times_min.tolist() == list(minutes.values())
 
 
 def test_warnings_stay_while_their_step_is_not_redone(small_czi, tmp_path):

@@ -30,12 +30,12 @@ def test_the_standard_parts_give_four_kinds_of_tasks():
         "ingest": ["copy.frames", "segment.labels", "background.tiles", "crop.counts"],
         "link": ["track.link", "crop.levels", "display.levels"],
         "finish": ["track.relabel", "crop.cut", "extract.rows", "display.images"],
-        "gather": ["crop.store", "extract.table"],
+        "gather": ["crop.store", "extract.table", "summary.numbers"],
     }
-    assert GRAPH.steps == ("copy", "segment", "track", "background", "crop", "extract", "cache")
+    assert GRAPH.steps == ("copy", "segment", "track", "background", "crop", "extract", "cache", "summary")
     assert GRAPH.completes == {
         "copy": "ingest", "segment": "ingest", "background": "ingest", "track": "finish", "crop": "gather",
-        "extract": "gather", "cache": "finish",
+        "extract": "gather", "cache": "finish", "summary": "gather",
     }  # fmt: skip
     assert [GRAPH.priority(kind) for kind in GRAPH.kinds] == [0, 2, 1, 3]
 
