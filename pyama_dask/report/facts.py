@@ -1,0 +1,186 @@
+"""Everything that a report tells of a run, read from its output; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pyama_dask.analysis.summaries import FovSummary, read_summary
+from pyama_dask.config.yaml_text import load_yaml
+from pyama_dask.errors import OutputError
+from pyama_dask.files.atomic import read_file
+from pyama_dask.report.findings import Finding, find, weights
+from pyama_dask.runs.output_dir import CONFIG
+from pyama_dask.runs.status import (
+    LEDGER,
+    REPORT,
+    FovReport,
+    StepCost,
+    costs_by_step,
+    read_plan,
+    report_fov,
+    warn_of_mixed_processors,
+)
+from pyama_dask.store.layout import raw_name, tracked_name
+from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.workflow.task import fov_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FovFacts:
+    """One FOV of a run."""
+
+    number: int
+    name: str
+    """Name in the movie; '' if it has none."""
+    report: FovReport
+    summary: FovSummary | None
+    """None if it is not done, or an older version processed it."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run, as far as it has come."""
+
+    output: Path
+    movie: str
+    """Path of the movie."""
+    identity: str
+    """Digest of the movie's content."""
+    fovs: tuple[FovFacts, ...]
+    warnings: tuple[str, ...]
+    costs: tuple[Cost, ...]
+    last: Mapping[str, Any]
+    """Document of the last run that came to an end; empty if there is none."""
+    channels: Mapping[int, str]
+    """Names of the channels by their number in the movie."""
+    settings: Mapping[str, Any]
+    """Settings that results depend on: ``channels``, ``params`` and ``storage``."""
+    metadata: Mapping[str, Any]
+    """Metadata of the movie, as in the config; empty if that cannot be read."""
+    config: str
+    """Text of the config, without the metadata."""
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Findings about all FOVs with a summary, worst first."""
+        return find({fov.number: fov.summary for fov in self.fovs if fov.summary}, self.channels)
+
+    @cached_property
+    def worst_first(self) -> list[FovFacts]:
+        """FOVs that failed, then those with the heaviest findings, then those with the fewest cells."""
+        heavy = weights(self.findings)
+
+        def rank(fov: FovFacts) -> tuple[bool, int, float]:
+            cells = fov.report.cells
+            return fov.report.status != "failed", -heavy.get(fov.number, 0), np.inf if cells is None else cells
+
+        return sorted(self.fovs, key=rank)
+
+    @property
+    def phase(self) -> str | None:
+        """Group of the images in which cells are found; None without phase contrast."""
+        pc = self.settings["channels"]["pc"]
+        return None if pc is None else raw_name("pc", int(pc["channel"]))
+
+    @property
+    def shown(self) -> str | None:
+        """Group of the images to show: phase contrast, else the first fluorescence channel."""
+        fl = self.settings["channels"]["fl"]
+        return self.phase or (raw_name("fl", int(fl[0]["channel"])) if fl else None)
+
+    @property
+    def tracked(self) -> str | None:
+        """Group of the tracked labels; None if the run finds no cells."""
+        return tracked_name(int(self.settings["channels"]["pc"]["channel"])) if self.finds_cells else None
+
+    @property
+    def finds_cells(self) -> bool:
+        """True if the run segments."""
+        return self.phase is not None and not self.settings["params"].get("copy_only")
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of FOVs by status."""
+        return Counter(fov.report.status for fov in self.fovs)
+
+    @property
+    def cells(self) -> int:
+        """Kept cells of all FOVs."""
+        return sum(fov.report.cells or 0 for fov in self.fovs)
+
+    @property
+    def steps(self) -> tuple[StepCost, ...]:
+        """Time and memory by step, of all runs."""
+        return costs_by_step(self.costs)
+
+    def fov_dir(self, fov: int) -> Path:
+        """Folder with a FOV's results."""
+        return self.output / fov_name(fov)
+
+
+def read_facts(output: Path) -> RunFacts:
+    """Read what is known of a run.
+
+    Raises
+    ------
+    OutputError
+        If the directory is not the output of a run.
+    """
+    plan, ledger = read_plan(output), Ledger(output / LEDGER)
+    text, metadata = _config(output)
+    last = _last(output)
+    warnings = [*plan["warnings"], *last.get("warnings", ()), *warn_of_mixed_processors(ledger)]
+    if ledger.damaged:
+        warnings.append(
+            f"{len(ledger.damaged)} lines of {LEDGER} cannot be read. Fix: run again, or 'pyama-dask verify'"
+        )
+    names = {
+        number: str(channel["name"] or f"channel {number}")
+        for number, channel in enumerate(metadata.get("channels", ()))
+    }
+    return RunFacts(
+        output=output, movie=plan["input"], identity=plan["identity"],
+        fovs=tuple(_fov(output, ledger, fov) for fov in plan["fovs"]),
+        warnings=tuple(dict.fromkeys(warnings)), costs=tuple(ledger.costs), last=last, channels=names,
+        settings=plan["settings"][plan["current"]], metadata=metadata, config=text,
+    )  # fmt: skip
+
+
+def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any]) -> FovFacts:
+    number = int(fov["fov"])
+    try:
+        summary = read_summary(output, number)
+    except OutputError as error:
+        log.warning("%s", error)
+        summary = None
+    return FovFacts(number, str(fov.get("name") or ""), report_fov(ledger, fov), summary)
+
+
+def _last(output: Path) -> dict[str, Any]:
+    """Document of the last run; empty if it is missing or damaged."""
+    try:
+        document = json.loads(read_file(output / REPORT))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _config(output: Path) -> tuple[str, dict[str, Any]]:
+    """Text of the config before the metadata, and the metadata; both empty if it cannot be read."""
+    try:
+        text = read_file(output / CONFIG).decode()
+        return text.partition("\nmetadata:")[0], dict(load_yaml(text)["metadata"])
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, RecursionError):
+        return "", {}

@@ -1,0 +1,75 @@
+"""Cells to look at before their traces are used, for the report: the flags of `analysis.quality`, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyama_dask.analysis.quality import FLAGS, Thresholds, cell_quality
+from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.errors import PyamaError
+from pyama_dask.report.facts import FovFacts, RunFacts
+
+MOST_ROWS = 500_000
+"""Rows of traces that are read for a report; more take longer than a report may."""
+SHOWN = 20
+"""Cells that are listed."""
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """Flagged cells of a run, or of its worst FOVs."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    """``fov``, ``cell``, ``frames`` and ``why`` of the worst cells, at most `SHOWN`."""
+    cells: int
+    """Number of flagged cells."""
+    checked: int
+    """Number of cells that were checked."""
+    fovs: int
+    """Number of FOVs that were checked."""
+    of: int
+    """Number of FOVs with traces."""
+
+
+def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
+    """Find cells to inspect in some FOVs, until `MOST_ROWS` rows are read; None if no traces can be read."""
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
+
+    with_traces = [fov for fov in fovs if fov.report.cells]
+    if not with_traces:
+        return None
+    found, rows = list[pd.DataFrame](), 0
+    try:
+        sources = Sources(run.output, None)
+        for fov in with_traces:
+            rows += fov.report.rows or 0
+            if found and rows > MOST_ROWS:
+                break
+            found.append(cell_quality(sources.read(fov.number), sources.shape(fov.number), Thresholds()))
+    except (PyamaError, OSError, LookupError):
+        return None
+    table = pd.concat(found, ignore_index=True)
+    flagged = table[table["flagged"]]
+    worst = (
+        flagged.assign(flags=flagged[list(FLAGS)].sum(axis="columns"))
+        .sort_values(["flags", "fov", "cell"], ascending=[False, True, True])
+        .head(SHOWN)
+    )
+    listed = tuple(
+        {"fov": row["fov"], "cell": row["cell"], "frames": row["frames"], "why": _why(row)}
+        for row in worst.to_dict("records")
+    )
+    return Flagged(listed, len(flagged), len(table), len(found), len(with_traces))
+
+
+def _why(row: Mapping[Any, Any]) -> str:
+    """Flags of a cell, with the values behind them."""
+    words = {
+        "short": "seen in too few frames", "gap": f"{row['missing']} frames missing",
+        "jump": f"area changes by {row['largest_jump']:.0%} between frames",
+        "border": f"touches the border in {row['border_frames']} frames",
+        "merging": f"overlaps another cell in {row['merging_frames']} frames",
+    }  # fmt: skip
+    return "; ".join(words[flag] for flag in FLAGS if row[flag])
