@@ -36,6 +36,8 @@ from .config.models import Config as Config
 from .errors import PyamaError as PyamaError
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
+from .report.fov_page import write_fov_page as write_fov_page
+from .report.page import write_report_page as write_report_page
 from .runs.background import BackgroundRun as BackgroundRun
 from .runs.background import start as start
 from .runs.driver import run as run

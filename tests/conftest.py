@@ -30,16 +30,18 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Undo inherited signal settings, and read metadata in this process, which saves a second a run; see `isolated`."""
+    """Undo inherited signal settings, and save seconds a run: see `isolated` and `final_pages`."""
     from support.processes import fork_workers, use_default_signals
 
     from pyama_dask.readers.isolated import isolation
+    from pyama_dask.runs.final_page import final_pages
 
     use_default_signals()
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # tests run in this process
         fork_workers()
     here = ExitStack()
     here.enter_context(isolation(on=False))
+    here.enter_context(final_pages(on=False))
     config.add_cleanup(here.close)
 
 
@@ -54,6 +56,15 @@ def isolated():
     from pyama_dask.readers.isolated import isolation
 
     with isolation(on=True):
+        yield
+
+
+@pytest.fixture
+def with_pages():
+    """Let runs end with their page, as those of users do."""
+    from pyama_dask.runs.final_page import final_pages
+
+    with final_pages(on=True):
         yield
 
 

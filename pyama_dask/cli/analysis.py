@@ -34,6 +34,27 @@ Force = Annotated[bool, typer.Option("--force", help="overwrite files that pyama
 
 
 @app.command()
+def report(
+    output: OutputFolder,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", help="page to write", show_default="OUTPUT/report.html")
+    ] = None,
+    fov: Annotated[
+        int | None, typer.Option(help="only this FOV, with frames and traces, to OUTPUT/fov_003.html")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write the report of a run as one HTML page, or of one of its FOVs.
+
+    A run ends with its report; this command writes it at any other time.
+    """
+    from pyama_dask.report import write_fov_page, write_report_page
+
+    path = write_report_page(output, to, force=force) if fov is None else write_fov_page(output, fov, to, force=force)
+    say(f"Report: {path}")
+
+
+@app.command()
 def merge(
     output: OutputFolder,
     samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],

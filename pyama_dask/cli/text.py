@@ -370,4 +370,5 @@ def describe_report(report: RunReport) -> str:
         lines.append("Finished work is recorded; run the same command again to resume")
     elif report.failed:
         lines.append("Fix the cause, then run again with --retry-failed to process only the failed FOVs")
+    lines.append(f"Report: {report.page}" if report.page else f"Report: 'pyama-dask report {report.output}' writes it")
     return "\n".join(lines)

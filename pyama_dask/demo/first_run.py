@@ -21,6 +21,7 @@ from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import zoom
 from pyama_dask.kernels.tracking import label_areas
 from pyama_dask.runs.driver import run
+from pyama_dask.runs.final_page import final_pages
 
 
 def first_run(dtype: str) -> None:
@@ -49,7 +50,9 @@ def first_run(dtype: str) -> None:
                 "storage": {"block_frames": 3, "background": background},
                 "cluster": {"kind": "serial"},
             }
-            if (report := run(parse_config(document))).exit_status:
+            with final_pages(on=False):
+                report = run(parse_config(document))
+            if report.exit_status:
                 raise RuntimeError(f"the run on the synthetic movie failed: {report}")
 
 

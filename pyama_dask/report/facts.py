@@ -62,7 +62,7 @@ class RunFacts:
     warnings: tuple[str, ...]
     costs: tuple[Cost, ...]
     last: Mapping[str, Any]
-    """Document of the last run that came to an end; empty if there is none."""
+    """Document of the last run that came to an end; empty if no run has ended."""
     channels: Mapping[int, str]
     """Names of the channels by their number in the movie."""
     settings: Mapping[str, Any]

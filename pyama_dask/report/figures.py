@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 360, 210
 LETTER = 6.4
 """Width of a digit of ticks in pixels, rounded up."""
 TOP, RIGHT, BOTTOM = 10, 14, 36
-"""Margins around the data; the name of the horizontal axis has a line of its own below the ticks."""
+"""Margins around the data; the name of the horizontal axis is below the ticks, on another line."""
 Values = npt.NDArray[np.float64]
 
 

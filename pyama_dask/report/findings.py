@@ -56,7 +56,7 @@ class Finding:
     """3: the FOV is of no use; 2: a part of it is; 1: worth a look."""
     fovs: tuple[int, ...]
     head: str
-    """What is wrong, such as ``light off``."""
+    """The problem, such as ``light off``."""
     tail: str = ""
     """From which frame, or how much."""
     frame: int | None = None

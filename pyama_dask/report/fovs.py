@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from pyama_dask.config.units import many
 from pyama_dask.files.palette import KEPT
 from pyama_dask.files.pictures import data_url, to_jpeg
 from pyama_dask.report.axes import UNKNOWN, number, share
 from pyama_dask.report.facts import FovFacts, RunFacts
 from pyama_dask.report.findings import Finding
 from pyama_dask.report.thumbnails import SHORT, picture_of, read_fates
-from pyama_dask.report.words import many
 
 MOST_SHOWN = 500
 """Largest number of FOVs with a picture."""
@@ -28,7 +28,7 @@ class Thumbnail:
     number: int
     name: str
     picture: str
-    """URL; '' if there is none."""
+    """URL; '' without a picture."""
     missing: str
     words: str
     weight: int

@@ -225,16 +225,15 @@ def maps(all_: Summaries) -> Iterator[Figure]:
     fovs = list(all_.fovs)
     if known(kept := all_.stacked("kept")) and all_.run.finds_cells:
         yield Figure("Cells kept", "", heat(kept, fovs, all_.frames, "Cells kept"))
-    ratio = "Relative to the FOV's first frames: white is unchanged, brown is half or less, blue is twice or more."
     if known(sharpness := all_.stacked("sharpness")):
         svg = heat(relative(sharpness), fovs, all_.frames, "Sharpness", relative=True)
-        yield Figure("Focus: sharpness of phase contrast", ratio, svg)
+        yield Figure("Focus: sharpness of phase contrast", "", svg)
     for channel in sorted({int(channel) for of in all_.fovs.values() for channel in of.channels}):
         level = all_.of_channel("level", channel)
         if known(level):
             name = all_.run.channels.get(channel, f"channel {channel}")
             svg = heat(relative(level), fovs, all_.frames, f"Level of {name}", relative=True)
-            yield Figure(f"Light: level of {name}", ratio, svg)
+            yield Figure(f"Light: level of {name}", "", svg)
 
 
 def relative(values: Values) -> Values:

@@ -25,7 +25,7 @@ AT_BORDER, SHORT = BORDER, TOO_SMALL
 
 @dataclass(frozen=True)
 class Fates:
-    """What became of a FOV's tracks."""
+    """Fates of a FOV's tracks."""
 
     kept: npt.NDArray[np.int64]
     """Ids of the kept ones."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import pyama_dask
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.report.axes import UNKNOWN, number
 from pyama_dask.report.facts import FovFacts, RunFacts
 from pyama_dask.report.flags import Flagged
@@ -19,18 +19,13 @@ from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.failure import Cause
 
 FIXES: dict[Cause, str] = {
-    "input": "check the movie file, and run again",
-    "algorithm": "check the method and its parameters, and run again",
-    "memory": "give workers more memory, or make block_frames smaller",
-    "worker lost": "see the log of the worker or job, and run again",
-    "storage": "check the disk, and run again",
+    "input": "copy the movie again, or leave out its frames with --frames or the FOV with --fovs",
+    "algorithm": "look at that frame; change the parameters of the method",
+    "memory": "raise cluster.memory, or use fewer workers",
+    "worker lost": "see docs/troubles.md for the reason; the frames or a plugin may crash the worker",
+    "storage": "check the disk, and run 'pyama-dask verify --deep'",
 }
 """Fixes for failures whose reason names none."""
-
-
-def many(count: int, what: str) -> str:
-    """Count with its noun: ``1 FOV``, ``2 FOVs``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def state_of(run: RunFacts) -> str:
@@ -42,7 +37,7 @@ def state_of(run: RunFacts) -> str:
     elif done == total:
         ended = f"All {many(total, 'FOV')} are done" if total != 1 else "The FOV is done"
     else:
-        ended = f"{done} of {many(total, 'FOV')} {'is' if done == 1 else 'are'} done"
+        ended = f"{done} of {many(total, 'FOV')} {'is' if 1 in (done, total) else 'are'} done"
         ended = f"The run was cancelled: {ended}" if run.last.get("cancelled") else ended
     left = [f"{failed} failed"] if failed else []
     left += [f"{counts[name]} {name}" for name in ("partial", "pending") if counts[name]]
@@ -95,13 +90,6 @@ def tiles(run: RunFacts, all_: Summaries) -> Iterator[tuple[str, str]]:
     yield number(len(all_.frames)) if all_.frames else UNKNOWN, "frames"
     if run.last.get("seconds") is not None:
         yield duration(float(run.last["seconds"])), "last run"
-
-
-def duration(seconds: float) -> str:
-    """Duration in the largest units."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def failure_row(fov: FovFacts) -> Mapping[str, Any]:

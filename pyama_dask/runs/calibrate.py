@@ -16,6 +16,7 @@ from pyama_dask.files.atomic import files_below
 from pyama_dask.launch import worker_count
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.driver import run
+from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, summed_up, write_calibration
@@ -69,7 +70,8 @@ def calibrate(
             moments.append(clock())
 
     try:
-        report = run(trial, cancel=cancel, progress=see)
+        with final_pages(on=False):
+            report = run(trial, cancel=cancel, progress=see)
         ended = clock()
         if report.cancelled:
             raise CancelledError("the trial was cancelled")

@@ -30,6 +30,7 @@ from pyama_dask.readers import Metadata
 from pyama_dask.runs.bars import shown_in_notebook
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
+from pyama_dask.runs.final_page import write_final_page
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
@@ -149,6 +150,7 @@ def run(
                 jobs=ended.jobs,
             )
             write_report(report)
+            report = replace(report, page=write_final_page(report))
     return report
 
 

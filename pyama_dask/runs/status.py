@@ -86,6 +86,8 @@ class RunReport:
     """Time and memory of each step in this run."""
     jobs: str = ""
     """Summary of the jobs of a queue."""
+    page: Path | None = None
+    """HTML page with the report; None if it was not written."""
 
     @property
     def failed(self) -> tuple[FovReport, ...]:
@@ -196,6 +198,7 @@ def copied_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int,
 def write_report(report: RunReport) -> None:
     """Write the report beside the ledger."""
     document = asdict(report) | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    del document["page"]  # it is written later
     try:
         write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
     except OSError as error:  # on a full disk; the person is told how the run ended all the same

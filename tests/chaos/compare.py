@@ -9,16 +9,18 @@ from typing import Any
 
 import yaml
 import zarr
-from support.movies import differences, file_bytes, listing, products
+from support.movies import BOOKKEEPING, differences, file_bytes, listing, products
 
 from pyama_dask.config.load import load_config
 from pyama_dask.files.atomic import checksum
+from pyama_dask.files.manifest import MANIFEST
+from pyama_dask.report.page import REPORT_PAGE
 from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import LEDGER, PLAN, read_status
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK
 
-OWN = {f"{WORK}/log.txt", f"{WORK}/dask-report.html", LEDGER}
+OWN = {f"{WORK}/log.txt", f"{WORK}/dask-report.html", LEDGER, REPORT_PAGE, MANIFEST}
 """Files that tell of single runs."""
 
 
@@ -38,7 +40,7 @@ def compare(output: Path, reference: Path) -> tuple[Counter[str], list[str]]:
 
 
 def _bytes(output: Path) -> dict[str, bytes]:
-    return file_bytes(output)
+    return file_bytes(output, BOOKKEEPING | {REPORT_PAGE, MANIFEST})
 
 
 def _is_result(output: Path, name: str) -> bool:

@@ -1,0 +1,51 @@
+"""The page that ends a run: a layer above writes it, which is found by its name, as the code of steps is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from pathlib import Path
+
+from pyama_dask.errors import PyamaError
+from pyama_dask.runs.status import RunReport
+
+log = logging.getLogger("pyama_dask")
+
+WRITER = "pyama_dask.report.page:write_report_page"
+"""Function that writes the page of an output and returns its path."""
+_WANTED: ContextVar[bool] = ContextVar("final_page", default=True)
+
+
+@contextmanager
+def final_pages(on: bool) -> Iterator[None]:
+    """Choose whether runs end with a page, in this context and until its end."""
+    before = _WANTED.set(on)
+    try:
+        yield
+    finally:
+        _WANTED.reset(before)
+
+
+def write_final_page(report: RunReport) -> Path | None:
+    """Write the page of a run; if that fails, it is a warning and changes nothing about the run.
+
+    After a cancel, no page is written: it may take longer than a cancelled run has left.
+
+    Returns
+    -------
+    The file; None if it was not written.
+    """
+    if report.cancelled or not _WANTED.get():
+        return None
+    module, _, name = WRITER.partition(":")
+    try:
+        write: Callable[[Path], Path] = getattr(import_module(module), name)
+        return write(report.output)
+    except PyamaError as error:
+        log.warning("the report could not be written: %s", error)
+    except Exception:
+        log.warning("the report could not be written. Fix: run 'pyama-dask report %s'", report.output, exc_info=True)
+    return None
