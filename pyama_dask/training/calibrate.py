@@ -28,8 +28,8 @@ TRIED: Mapping[str, Sequence[float]] = {
 """Thresholds that are tried."""
 AREAS = (0.0, 0.02, 0.05, 0.1)
 """Smallest areas that are tried, as fractions of a typical cell's."""
-GAIN = 0.03
-"""Improvement of the score for which thresholds other than the defaults, or another zoom, are taken."""
+DEVIATION = 0.5
+"""Largest standard deviation of the score of one cell; by it, a mean over cells may be off by chance."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,9 @@ def calibrate(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
 
 
 def _better(judged: Sequence[Judged], card: ModelCard, other: ModelCard) -> ModelCard:
-    """The other card if it is clearly better: thresholds that fit the few frames held back may not fit others."""
-    return other if _value(judged, other) > _value(judged, card) + GAIN else card
+    """The other card if it is better by more than the standard error of a mean over the cells that were held back."""
+    cells = sum(np.unique(one.truth[one.truth > 0]).size for one in judged)
+    return other if _value(judged, other) > _value(judged, card) + DEVIATION / np.sqrt(max(cells, 1)) else card
 
 
 def _best(judged: Sequence[Judged], card: ModelCard) -> ModelCard:
