@@ -1,5 +1,7 @@
 __version__: str
 
+from .analysis.compare import Comparison as Comparison
+from .analysis.compare import compare_samples as compare_samples
 from .analysis.export import ExportReport as ExportReport
 from .analysis.export import export_traces as export_traces
 from .analysis.fit import FitReport as FitReport

@@ -86,15 +86,23 @@ def legend_above(axes: Axes, columns: int) -> None:
     )
 
 
-def write_figures(
-    place: Path, figures: Mapping[str, Callable[[], Figure]], formats: Sequence[str], by: str, *, force: bool
+def write_results(
+    place: Path,
+    texts: Mapping[str, str],
+    figures: Mapping[str, Callable[[], Figure]],
+    formats: Sequence[str],
+    by: str,
+    *,
+    force: bool,
 ) -> tuple[Path, ...]:
-    """Draw figures and write them into a folder, all of them or none.
+    """Draw figures and write them into a folder with tables, all of them or none.
 
     Parameters
     ----------
     place
         The folder; created if necessary.
+    texts
+        Contents of tables, by file name.
     figures
         Functions that draw, by file name without suffix.
     formats
@@ -111,13 +119,15 @@ def write_figures(
     Raises
     ------
     OutputError
-        If a figure cannot be written, or would overwrite another file.
+        If a file cannot be written, or would overwrite another file.
     """
-    names = [f"{name}.{kind}" for name in figures for kind in formats]
+    names = [*texts, *(f"{name}.{kind}" for name in figures for kind in formats)]
     check_names(place, names)
     with mpl.rc_context(STYLE), writable(place):  # type: ignore[arg-type]
         check_free(place, names, force=force)
         with writing_into(place, by, force=force) as folder:
+            for name, text in texts.items():
+                write_bytes(folder / name, text.encode())
             for name, draw in figures.items():
                 save_figure(draw(), folder / name, formats)
     return tuple(place / name for name in names)

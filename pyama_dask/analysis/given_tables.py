@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def results_in(
     """
 
     def chosen(folder: Path) -> list[Path]:
-        fits = [path for path in sorted(folder.glob("*.csv")) if is_fitted(path)]
+        fits = [path for path in _tables_in(folder) if is_fitted(path)]
         if feature is None and fits:
             return fits
         return _of_feature(folder, [*fits, *_traces_in(folder)], feature or FEATURE)
@@ -121,7 +122,16 @@ def _is_output(folder: Path) -> bool:
 
 def _traces_in(folder: Path) -> list[Path]:
     """Tables of traces in a folder, without fits and other CSV files."""
-    return [path for path in sorted(folder.glob("*.csv")) if TableHead.read(path).has_traces]
+    return [path for path in _tables_in(folder) if TableHead.read(path).has_traces]
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """CSV files in a folder, with numbers in their names in order: 5 nM before 20 nM."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
+
+    return sorted(folder.glob("*.csv"), key=key)
 
 
 def _of_feature(folder: Path, tables: Sequence[Path], feature: str) -> list[Path]:

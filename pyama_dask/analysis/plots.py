@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pyama_dask.analysis.figures import FORMATS, check_formats, write_figures
+from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
 from pyama_dask.analysis.given_tables import results_in
 from pyama_dask.analysis.plot_parameters import parameters_figure, quality_figure
 from pyama_dask.analysis.plot_traces import traces_figure
@@ -86,5 +86,5 @@ def plot_fits(
     for name, of in fits_by_model(tables).items():
         figures[f"{name}_parameters"] = partial(parameters_figure, of)
         figures[f"{name}_quality"] = partial(quality_figure, of)
-    written = write_figures(place, figures, formats, "plot", force=force)
+    written = write_results(place, {}, figures, formats, "plot", force=force)
     return Drawn(written, (*given.warnings, *(warning for table in tables for warning in table.warnings)))

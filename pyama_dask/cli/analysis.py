@@ -195,3 +195,41 @@ def plot(
     from pyama_dask.cli.text import describe_plots
 
     say(describe_plots(plot_fits(files, to, cells=cells, feature=feature, force=force)))
+
+
+@app.command()
+def compare(
+    files: Results,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="folder for tables and figures", show_default="comparison, beside the first CSV"
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="sample to compare the others with", show_default="every pair")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option(help="parameter to test; repeat for more", show_default="all")
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(help="test medians of FOVs (fov) or cells (cell); auto: fov if every sample has 4 FOVs")
+    ] = "auto",
+    draws: Annotated[int, typer.Option(help="resamples for confidence intervals", min=100, max=100_000)] = 1000,
+    seed: Annotated[int, typer.Option(help="seed of the resamples", min=0, max=2**32 - 1)] = 0,
+    feature: Feature = None,
+    *,
+    force: Force = False,
+) -> None:
+    """Compare samples: medians over time with confidence bands, tests of fitted parameters.
+
+    Writes CSV tables, PNG and SVG.
+    """
+    from pyama_dask.analysis.compare import compare_samples
+    from pyama_dask.cli.comparison_text import describe_comparison
+
+    report = compare_samples(
+        files, to, feature=feature, reference=reference, parameters=parameter or (), unit=unit, draws=draws, seed=seed,
+        force=force,
+    )  # fmt: skip
+    say(describe_comparison(report))

@@ -19,7 +19,7 @@ from pyama_dask.files.streams import unfailing, write_nowhere
 
 ORDER = (
     "inspect", "init", "plan", "run", "status", "report", "verify", "doctor", "annotate", "train", "score",
-    "inspect-traces", "merge", "fit", "plot", "export", "plugins", "demo",
+    "inspect-traces", "merge", "fit", "plot", "compare", "export", "plugins", "demo",
 )  # fmt: skip
 """Commands in the order in which they are used, for the help."""
 
