@@ -30,6 +30,7 @@ def medians_figure(medians: pd.DataFrame, label: str) -> Figure:
         Quantity, channel and unit of the values.
     """
     samples = medians["sample"].nunique()
+    alpha = 0.2 if samples <= len(SERIES) else 0.1
     figure = Figure(figsize=(7, max(3.6, 0.4 + 0.34 * samples)), layout="constrained")
     axes = figure.subplots()
     factor, time = time_scale(medians["time"])
