@@ -139,6 +139,7 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str]) -> None:
         held = io.BytesIO()
         options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
         figure.savefig(held, format=kind, **options)
+        figure.set_layout_engine("none")  # the first format has laid it out
         write_bytes(stem.with_name(f"{stem.name}.{kind}"), held.getvalue())
 
 

@@ -37,14 +37,7 @@ def medians_figure(medians: pd.DataFrame, label: str) -> Figure:
     for k, (sample, of) in enumerate(medians.groupby("sample", sort=False)):
         style = sample_style(k)
         times = of["time"] * factor
-        axes.fill_between(
-            times,
-            of["low"],
-            of["high"],
-            color=style["color"],
-            alpha=0.2 if samples <= len(SERIES) else 0.1,
-            linewidth=0,
-        )
+        axes.fill_between(times, of["low"], of["high"], color=style["color"], alpha=alpha, linewidth=0)
         cells, fovs = int(of["cells"].max()), int(of["fovs"].max())
         counts = f"{cells} cell{'s' * (cells != 1)}, {fovs} FOV{'s' * (fovs != 1)}"
         axes.plot(times, of["median"], linewidth=1.5, label=f"{plain(str(sample))}\n{counts}", **style)
