@@ -7,10 +7,10 @@ from .analysis.export import export_traces as export_traces
 from .analysis.fit import FitReport as FitReport
 from .analysis.fit import fit_traces as fit_traces
 from .analysis.fit_tables import read_fitted as read_fitted
+from .analysis.lazy_images import background_plane as background_plane
 from .analysis.merge import MergeReport as MergeReport
 from .analysis.merge import merge_samples as merge_samples
 from .analysis.output import Output as Output
-from .analysis.output import background_plane as background_plane
 from .analysis.output import open_output as open_output
 from .analysis.plots import plot_fits as plot_fits
 from .analysis.pyama_files import read_processing_config as read_processing_config

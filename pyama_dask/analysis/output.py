@@ -18,18 +18,18 @@ import zarr
 from zarr.storage import ZipStore
 
 from pyama_dask.analysis import html
+from pyama_dask.analysis.lazy_images import lazy, rebuilt, subtracted
 from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.files.html import never_failing
-from pyama_dask.kernels import background
 from pyama_dask.runs.disk_space import gib
-from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.runs.status import LEDGER, read_plan, read_status, recorded_traces
 from pyama_dask.steps.standard import CROPS, GRAPH, TRACES
 from pyama_dask.store.arrays import missing_frames, read_attributes
 from pyama_dask.store.crops import CELLS
-from pyama_dask.store.layout import AXES, IMAGES, is_group
+from pyama_dask.store.layout import AXES, IMAGES, background_name, channel_of, is_group
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name
@@ -151,10 +151,10 @@ class Fov:
         """
         group = self.directory / IMAGES / channel
         path, tiles = group / str(level), group / "tiles"
-        rebuilt = level == 0 and tiles.exists() and not path.exists()
-        if channel not in self.channels or not (rebuilt or path.exists()):
+        is_rebuilt = level == 0 and tiles.exists() and not path.exists()
+        if channel not in self.channels or not (is_rebuilt or path.exists()):
             raise OutputError(f"{path}: does not exist. Fix: choose one of {', '.join(self.channels)}, at level 0 or 1")
-        if absent := missing_frames(tiles if rebuilt else path):
+        if absent := missing_frames(tiles if is_rebuilt else path):
             warnings.warn(
                 f"FOV {self.index}: {len(absent)} frames of {channel} are missing and read as 0. Fix: {_FINISH}",
                 ResultsWarning,
@@ -166,7 +166,46 @@ class Fov:
             self._warn_if_stale(channel, {part.step for part in parts})
         scale, units = self._scale
         wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
-        return Image(channel, _rebuilt(tiles) if rebuilt else _lazy(path), wider, units)
+        return Image(channel, rebuilt(tiles) if is_rebuilt else lazy(path), wider, units)
+
+    def corrected(self, channel: str) -> Image:
+        """Open a fluorescence channel without its background: the values that the traces are measured on.
+
+        Nothing is stored: each frame is computed from the raw pixels and the background when it is read.
+
+        Parameters
+        ----------
+        channel
+            A fluorescence channel, such as ``fl_ch_1``.
+
+        Returns
+        -------
+        The raw grey levels minus ``background_weight`` times the background, as float64; NaN in frames whose background
+        could not be measured.
+
+        Raises
+        ------
+        OutputError
+            If there is no such channel, or no background of it.
+        """
+        raw = self.image(channel)
+        if not channel.startswith("fl_ch_"):
+            raise OutputError(f"{self.directory}: {channel} has no background. Fix: choose a channel such as fl_ch_1")
+        background, weight = self.image(background_name(channel_of(channel))).data, self._background_weight
+        corrected = subtracted(raw.data, background, weight)
+        return Image(f"corrected_ch_{channel_of(channel)}", corrected, raw.scale, raw.units)
+
+    @property
+    def _background_weight(self) -> float:
+        """Share of the background that is subtracted from this FOV: another run may have processed the others."""
+        output = self.directory.parent
+        try:
+            plan = read_plan(output)
+            used = {fov["fov"]: plan["settings"][fov["settings"]] for fov in plan["fovs"]}
+            params = used[self.index]["params"]
+        except (OutputError, KeyError):
+            params = open_output(output).config["params"]
+        return float(params["background_weight"])
 
     @property
     def _scale(self) -> tuple[dict[str, float], dict[str, str]]:
@@ -228,7 +267,7 @@ class Fov:
         row = self.cells.index(cell)
         products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
         crops = {
-            name: _lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
+            name: lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
         }
         valid = self._cell_metadata("valid_frames")[row]
         has_fills = "filled_frames" in zarr.open_group(self._cell_store, path="metadata", mode="r")
@@ -330,45 +369,3 @@ def _traces(output: Path, ledger: Ledger, fov: int) -> pd.DataFrame:
             raise OutputError(problem)
         warnings.warn(problem, ResultsWarning, stacklevel=3)
     return read_traces_csv(path)
-
-
-def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Rebuild the fluorescence background of a frame from its tiles, bit-identical to the one used for the traces.
-
-    Parameters
-    ----------
-    grid
-        (gy, gx) tile medians: one frame of an array ``fl_background_ch_1/tiles``.
-    tile_size
-        Width of a tile in pixels, from the array's attribute ``tile_size``.
-    shape
-        (H, W) in pixels, from the array's attribute ``shape``.
-
-    Returns
-    -------
-    (H, W) background in grey levels; all NaN if it could not be measured.
-    """
-    return background.background_plane(grid, tile_size, np.empty(shape, np.float32))
-
-
-def _lazy(where: Path | zarr.Array[Any]) -> da.Array:
-    """Dask array of a Zarr array, one chunk per frame."""
-    array = zarr.open_array(where, mode="r") if isinstance(where, Path) else where
-    lazy: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
-    return lazy
-
-
-def _rebuilt(tiles: Path) -> da.Array:
-    """Dask array of the backgrounds, rebuilt from an array of tiles."""
-    given = read_attributes(tiles)
-    size, shape = int(given["tile_size"]), tuple(given["shape"])
-
-    def rebuild(grids: np.ndarray) -> np.ndarray:
-        return np.stack([background_plane(grid, size, shape) for grid in grids])
-
-    lazy = _lazy(tiles)
-    chunks = (lazy.chunks[0], *((n,) for n in shape))
-    whole: da.Array = da.map_blocks(
-        rebuild, lazy, dtype=np.float32, chunks=chunks, meta=np.empty((0, 0, 0), np.float32)
-    )
-    return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +138,80 @@ def write_overrides(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     if path.exists():
         raise ConfigError(f"{path}: already exists. Fix: choose another file name")
-    lines = [_line(row) for row in rows]
-    text = "overrides:\n" + "".join(lines) if lines else "overrides: []\n"
+    with writable(path):
+        write_bytes(path, _text(rows).encode())
+
+
+def set_override(path: Path, fov: int, cell: int, good: bool | None) -> None:
+    """Set a whole cell good or bad in a file of overrides, or take that back; all else in the file stays as it is.
+
+    A line about this cell alone is replaced, and its note kept; otherwise one is added at the end, where it takes
+    precedence. A file that does not have one override per line is written again; it loses comments between overrides.
+
+    Parameters
+    ----------
+    path
+        File of overrides; created if it does not exist.
+    fov, cell
+        The cell.
+    good
+        None to remove the override of this cell.
+
+    Raises
+    ------
+    ConfigError
+        If the file is unreadable or invalid.
+    OutputError
+        If the file cannot be written.
+    """
+    items = load_overrides(path.parent, path).items if path.exists() else ()
+    kept = [item for item in items if not _is_of(item, fov, cell)]
+    note = next((item.note for item in items if item not in kept and item.note), "")
+    mark = {"fov": fov, "cells": cell, "good": good} | ({"note": note} if note else {})
+    marks = [] if good is None else [mark]
+    rows = [item.model_dump(exclude_defaults=True) for item in kept] + marks
+    before = config_text(path) if path.exists() else ""
+    text = _edited(before, fov, cell, marks)
+    if _items_of(text) != [Override.model_validate(row) for row in rows]:  # it is written in another way
+        text = _leading_comments(before) + _text(rows)
     with writable(path):
         write_bytes(path, text.encode())
+
+
+def _is_of(item: Override, fov: int, cell: int) -> bool:
+    """True if an override is about all frames of this cell, and of no other one."""
+    return (item.fov, item.cells, item.frames) == (str(fov), str(cell), "all")
+
+
+def _edited(text: str, fov: int, cell: int, marks: list[dict[str, Any]]) -> str:
+    """Text without the lines of a cell, and with new ones; comments and everything else stay as they are."""
+    kept = [line for line in text.splitlines() if not (str(cell) in line and _is_line_of(line, fov, cell))]
+    indent = next((line[: len(line) - len(line.lstrip())] for line in kept if line.lstrip().startswith("- ")), "")
+    if marks and "overrides: []" in kept:
+        kept[kept.index("overrides: []")] = "overrides:"
+    return "".join(f"{line}\n" for line in kept) + "".join(indent + _line(row) for row in marks)
+
+
+def _is_line_of(line: str, fov: int, cell: int) -> bool:
+    found = _items_of(f"overrides:\n{line}") if line.lstrip().startswith("- ") else None
+    return bool(found) and all(_is_of(item, fov, cell) for item in found or ())
+
+
+def _items_of(text: str) -> list[Override] | None:
+    """Overrides in a text; None if it is invalid."""
+    try:
+        return list(_Document.model_validate(parse_yaml(text, "")).overrides)
+    except (ConfigError, ValueError):
+        return None
+
+
+def _leading_comments(text: str) -> str:
+    return "".join(f"{line}\n" for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
+
+
+def _text(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = [_line(row) for row in rows]
+    return "overrides:\n" + "".join(lines) if lines else "overrides: []\n"
 
 
 def _line(row: Mapping[str, Any]) -> str:

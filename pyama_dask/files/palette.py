@@ -5,6 +5,7 @@ The colours are told apart by colour-blind readers (Okabe and Ito 2008, https://
 
 from __future__ import annotations
 
+import colorsys
 import io
 from collections.abc import Sequence
 
@@ -27,6 +28,10 @@ DARK, PALE = "#1B1B1B", "#999999"
 """Nearly black, and grey: what carries no meaning."""
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Channels or samples, in this order: blue, orange, green, purple, sky blue, vermillion. Visible on white and black."""
+LIGHT = ("#00FF00", "#FF00FF", "#00FFFF", "#FFFF00")
+"""Light of fluorescence channels on black, in this order: equal parts of green and magenta add up to white."""
+GOLDEN = 0.61803398875
+"""Step in hue from one cell to the next, in turns: the golden ratio keeps all of them apart, however many there are."""
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) red, green and blue, 0 to 255."""
 
@@ -35,6 +40,12 @@ def rgb(colour: str) -> tuple[int, int, int]:
     """Red, green and blue from 0 to 255 of a colour such as ``#F0E442``."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue
+
+
+def cell_colours(count: int) -> list[str]:
+    """Colours of cells by their rank among the ids, such as ``#FF4040``; the same in all viewers."""
+    hues = (colorsys.hsv_to_rgb(rank * GOLDEN % 1, 0.75, 1.0) for rank in range(count))
+    return ["#" + bytes(round(255 * part) for part in hue).hex().upper() for hue in hues]
 
 
 def grey_range(frames: Sequence[np.ndarray], percentiles: tuple[float, float] = (1.0, 99.0)) -> tuple[float, float]:

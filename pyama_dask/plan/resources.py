@@ -169,7 +169,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
     """
     stored = [spec for spec in specs.values() if prod(spec.shape)]
     groups = {spec.group for spec in specs.values()}
-    images = 1 + len(groups) + len(specs) + len(stored) * blocks
+    images = 2 + len(groups) + len(specs) + len(stored) * blocks
     if not finds_cells(config):
         return images, 0
     with_traces = images + 1

@@ -96,7 +96,7 @@ def annotate(
             labels, warnings = segmenter.find(image, where)
             for warning in warnings:
                 noticed.setdefault(warning, []).append(where)
-            stem = f"{metadata.path.stem}_fov{fov:03d}_t{frame:04d}"
+            stem = frame_stem(metadata.path.stem, fov, frame)
             cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
     warned = tuple(f"{'; '.join(at)}: {warning}" for warning, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
@@ -135,16 +135,45 @@ def _cut(
     """Write the windows of a frame that do not exist yet."""
     for y, x in corners:
         name = f"{stem}_y{y:04d}_x{x:04d}"
-        picture, label_file = folder / f"{name}.tif", folder / f"{name}{LABELS_END}"
-        if label_file.exists():
+        if (folder / f"{name}{LABELS_END}").exists():
             yield Window(name, 0, is_new=False)
             continue
         inside = np.s_[y : y + size, x : x + size]
-        numbered = without_gaps(labels[inside].astype(np.uint16))
-        if not picture.exists():
-            write_tiff(picture, image[inside].astype(np.uint16), pixel_size_um)
-        write_tiff(label_file, numbered, pixel_size_um)
-        yield Window(name, int(numbered.max(initial=0)), is_new=True)
+        cells = write_annotated(folder, name, image[inside], labels[inside], pixel_size_um)
+        yield Window(name, cells, is_new=True)
+
+
+def frame_stem(movie: str, fov: int, frame: int) -> str:
+    """Beginning of the names of a frame's files: movie without ending, FOV, and number of the frame in the movie."""
+    return f"{movie}_fov{fov:03d}_t{frame:04d}"
+
+
+def write_annotated(
+    folder: Path, name: str, image: np.ndarray, labels: npt.NDArray[np.integer], pixel_size_um: float | None
+) -> int:
+    """Write a window and its labels; a picture that is there stays.
+
+    Parameters
+    ----------
+    folder, name
+        Files are ``NAME.tif`` and ``NAME_labels.tif`` in the folder.
+    image
+        (H, W) grey levels of at most 16 bits.
+    labels
+        (H, W) labels; they are numbered without gaps.
+    pixel_size_um
+        Micrometres per pixel; None if unknown.
+
+    Returns
+    -------
+    Number of cells.
+    """
+    picture, label_file = folder / f"{name}.tif", folder / f"{name}{LABELS_END}"
+    numbered = without_gaps(labels.astype(np.uint16))
+    if not picture.exists():
+        write_tiff(picture, image.astype(np.uint16), pixel_size_um)
+    write_tiff(label_file, numbered, pixel_size_um)
+    return int(numbered.max(initial=0))
 
 
 def _fitting(shapes: list[tuple[int, int]], windows: int | None, size: int | None) -> tuple[int, int]:

@@ -23,12 +23,13 @@ from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
+from pyama_dask.runs.looks import looks
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.steps.standard import GRAPH, TRACKS, record_of
-from pyama_dask.store.arrays import documents
-from pyama_dask.store.layout import IMAGES, layout
+from pyama_dask.store.layout import DOCUMENT, IMAGES, layout
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.ngff import documents, group_document
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
@@ -349,9 +350,12 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
     known = {
         path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
     }
-    store = f"{fov_name(fov.fov)}/{IMAGES}"
-    return {
-        f"{store}/{path}": content for path, content in documents(known, scale=scale, attributes=attributes).items()
+    folder = fov_name(fov.fov)
+    shown = looks(job, metadata, ledger, fov.fov)
+    stored = documents(known, scale=scale, attributes=attributes, looks=shown)
+    # napari-ome-zarr looks for the image of labels two folders up, and creates a group there unless there is one
+    return {f"{folder}/{DOCUMENT}": group_document({})} | {
+        f"{folder}/{IMAGES}/{path}": content for path, content in stored.items()
     }
 
 

@@ -236,17 +236,17 @@ class TaskContext:
     @cached_property
     def tracks(self) -> dict[str, np.ndarray]:
         """Tracks of the FOV: ``boxes`` and track ``ids`` of the objects of every frame, and the number of tracks."""
-        return intermediate.load(self.verified(self.work / "tracks.npz"))
+        return intermediate.load(self.verified(intermediate.tracks_file(self.work)))
 
     @cached_property
     def cells(self) -> dict[str, np.ndarray]:
         """The kept cells: ``ids`` (N,), ``boxes`` (N, T, 4), and ``valid`` (N, T), the frames they were seen in."""
-        return intermediate.load(self.verified(self.work / "cells.npz"))
+        return intermediate.load(self.verified(intermediate.cells_file(self.work)))
 
     @property
     def display_windows_file(self) -> Path:
         """File with the grey levels between which display levels are scaled."""
-        return self.work / "windows.npz"
+        return intermediate.windows_file(self.work)
 
     @property
     def crop_windows_file(self) -> Path:

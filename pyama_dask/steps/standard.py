@@ -255,8 +255,9 @@ PARTS = (
 )  # fmt: skip
 GRAPH = Graph(PARTS)
 """Everything that the table implies."""
-COPY, TRACKS, CROPS, TRACES = "copy.frames", "track.link", "crop.store", "extract.table"
-"""Parts whose results other modules look for: raw frames, tracks, the store of crops, and the table of traces."""
+COPY, TRACKS, CROPS, TRACES, LEVELS = "copy.frames", "track.link", "crop.store", "extract.table", "display.levels"
+"""Parts whose results other modules look for: raw frames, tracks, the store of crops, the table of traces, and the grey
+levels between which display levels are scaled."""
 
 
 def record_of(part: str, fov: int, block: int | None = None) -> tuple[str, Step]:

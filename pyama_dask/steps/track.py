@@ -45,9 +45,10 @@ def link_boxes(context: TaskContext) -> None:
     stored = intermediate.ragged(ids=linked.ids, boxes=found) | fills_to_store(context, fills)
     if linked.parents is not None:
         stored["parents"] = np.array(sorted(linked.parents.items()), np.int64).reshape(-1, 2)
-    context.wrote(intermediate.save(context.work / "tracks.npz", **stored, count=tracks, objects=max(map(len, found))))
+    tracks_file = intermediate.tracks_file(context.work)
+    context.wrote(intermediate.save(tracks_file, **stored, count=tracks, objects=max(map(len, found))))
     cells = _boxes_by_cell(found, linked.ids, kept) | _planned_by_cell(fills, kept, len(found), context.task.shape)
-    context.wrote(intermediate.save(context.work / "cells.npz", ids=kept, **cells))
+    context.wrote(intermediate.save(intermediate.cells_file(context.work), ids=kept, **cells))
     create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
     context.note(tracks=tracks, cells=len(kept), short=len(judged.short), border=len(judged.border))
     counts = [len(frame) for frame in found]

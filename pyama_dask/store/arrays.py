@@ -10,7 +10,6 @@ half the time (see docs/performance.md).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -28,36 +27,9 @@ from pyama_dask.store.layout import AXES, DOCUMENT, ArraySpec
 # --------------------------------------------------------------------------------------------- creation
 
 
-def documents(
-    specs: Mapping[str, ArraySpec], *, scale: tuple[float, float | None], attributes: Mapping[str, Any]
-) -> dict[str, bytes]:
-    """Contents of all ``zarr.json`` files of a FOV's store, by path in the store.
-
-    Parameters
-    ----------
-    specs
-        Arrays of the store.
-    scale
-        Minutes between frames, and micrometres per pixel; None if that is not known.
-    attributes
-        Attributes of the root group.
-    """
-    raw = next(name for spec in specs.values() if not spec.is_labels and (name := spec.group))
-    found = {DOCUMENT: _group_document(attributes)}
-    for group in dict.fromkeys(spec.group for spec in specs.values()):
-        full = specs.get(f"{group}/0")
-        found[f"{group}/{DOCUMENT}"] = _group_document(ngff(full, scale, raw) if full else {})
-    return found | {f"{spec.path}/{DOCUMENT}": _array_document(spec) for spec in specs.values()}
-
-
-def _group_document(attributes: Mapping[str, Any]) -> bytes:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    return json.dumps(document, indent=1).encode()
-
-
 def create_array(images: Path, spec: ArraySpec) -> None:
     """Write the ``zarr.json`` of an array unless it exists with the same content; data stay unchanged."""
-    path, wanted = images / spec.path / DOCUMENT, _array_document(spec)
+    path, wanted = images / spec.path / DOCUMENT, array_document(spec)
     if not path.exists() or path.read_bytes() != wanted:
         write_bytes(path, wanted)
 
@@ -69,7 +41,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _array_document(spec: ArraySpec) -> bytes:
+def array_document(spec: ArraySpec) -> bytes:
     """``zarr.json`` of an array as zarr writes it; created once in memory, because FOVs have equal ones."""
     held: dict[str, Any] = {}
     tiles: Any = {} if spec.tiles is None else {"tile_size": spec.tiles.size, "shape": spec.tiles.shape}
@@ -93,36 +65,6 @@ def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
     shuffle: Any = "bitshuffle" if noisy else "shuffle" if size > 1 else "noshuffle"
     kind: Any = spec.codec
     return (BloscCodec(cname=kind, clevel={"lz4": 5, "zstd": 1}[kind], shuffle=shuffle, typesize=size),)
-
-
-def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str) -> dict[str, Any]:
-    """OME-NGFF 0.5 attributes of a channel's group, without level 1, which has different grey levels.
-
-    Parameters
-    ----------
-    spec
-        Array of the group at full resolution.
-    scale
-        As for `documents`.
-    raw
-        Group of the raw channel that labels belong to.
-    """
-    minutes, pixel = scale
-    unit = {} if pixel is None else {"unit": "micrometer"}
-    size = pixel or 1.0
-    multiscale = {
-        "name": spec.group,
-        "axes": [
-            {"name": "t", "type": "time", "unit": "minute"},
-            {"name": "y", "type": "space"} | unit,
-            {"name": "x", "type": "space"} | unit,
-        ],
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, size, size]}]}],
-    }
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    if spec.is_labels:
-        ome["image-label"] = {"version": "0.5", "source": {"image": f"../{raw}"}}
-    return {"ome": ome}
 
 
 # ------------------------------------------------------------------------------------- reading, writing
@@ -150,7 +92,7 @@ def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) 
         "store_data_equal_to_fill_value": True,
     }
     if spec is not None:
-        source["metadata"] = json.loads(_array_document(spec))
+        source["metadata"] = json.loads(array_document(spec))
     try:
         return tensorstore.open(
             source, context=_context(), open=True, read=mode == "r", write=mode == "w", assume_metadata=spec is not None

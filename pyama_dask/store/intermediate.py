@@ -39,6 +39,21 @@ def part_files(work: Path) -> list[Path]:
     return sorted(file for file in work.glob("crops_*") if _PART.fullmatch(file.name))
 
 
+def windows_file(work: Path) -> Path:
+    """Path of the grey levels between which display levels are scaled."""
+    return work / "windows.npz"
+
+
+def tracks_file(work: Path) -> Path:
+    """Path of the tracks of a FOV."""
+    return work / "tracks.npz"
+
+
+def cells_file(work: Path) -> Path:
+    """Path of the kept cells of a FOV."""
+    return work / "cells.npz"
+
+
 def save(path: Path, **arrays: Any) -> Path:
     """Write arrays by name; the file is either complete or absent."""
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -46,8 +61,8 @@ def save(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def load(path: Path) -> dict[str, np.ndarray]:
-    """Read arrays by name.
+def load(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read arrays by name; all of them, or only the named ones, if the file has them.
 
     Raises
     ------
@@ -56,7 +71,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a damaged file open
-            return dict(arrays)
+            return {name: arrays[name] for name in names or arrays.files if name in arrays}
     except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         raise StoreError(
             f"{path}: is missing or damaged. Fix: run 'pyama-dask verify --deep', then run again"

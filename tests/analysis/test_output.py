@@ -83,6 +83,34 @@ class TestFov:
         assert image.scale == pytest.approx({"t": 10.0, "y": 0.65, "x": 0.65})
         assert fov.image("fl_ch_1", 1).scale == pytest.approx({"t": 10.0, "y": 1.3, "x": 1.3})
 
+    def test_fluorescence_without_background_is_what_the_traces_are_measured_on(self, fov):
+        corrected, tracked = fov.corrected("fl_ch_1"), fov.image("seg_tracked_ch_0").data
+        raw = fov.image("fl_ch_1")
+        assert (corrected.name, corrected.scale, corrected.units) == ("corrected_ch_1", raw.scale, raw.units)
+        assert (corrected.data.dtype, corrected.data.chunks) == ("float64", raw.data.chunks)
+        traces = fov.traces()
+        for frame, rows in traces.groupby("frame"):
+            grey, ids = np.asarray(corrected.data[frame]), np.asarray(tracked[frame])
+            for row in rows.itertuples():
+                inside = grey[ids == row.cell]
+                assert inside.sum() == pytest.approx(row.intensity_total_ch_1, rel=1e-8)
+                assert inside.max() == pytest.approx(row.intensity_max_ch_1, rel=1e-8)
+        assert len(traces)
+
+    def test_each_fov_has_the_weight_that_it_was_processed_with(self, small_czi, copied):
+        document = config(small_czi, copied, {"params.background_weight": 0.5, "params.fovs": "1"})
+        assert pyama_dask.run(document).exit_status == 0
+        output = pyama_dask.open_output(copied)
+        for fov, weight in ((0, 1.0), (1, 0.5)):
+            raw, background = (output[fov].image(name).data[0] for name in ("fl_ch_1", "fl_background_ch_1"))
+            found = np.asarray(output[fov].corrected("fl_ch_1").data[0])
+            assert np.array_equal(found, np.asarray(raw) - weight * np.asarray(background, np.float64))
+
+    @pytest.mark.parametrize("channel", ["pc_ch_0", "seg_tracked_ch_0", "fl_ch_2"])
+    def test_a_channel_without_background(self, fov, channel):
+        with pytest.raises(OutputError, match=r"Fix: choose"):
+            fov.corrected(channel)
+
     @pytest.mark.parametrize(("channel", "level"), [("fl_ch_7", 0), ("pc_ch_0", 2), ("..", 0), ("", 0)])
     def test_an_image_that_is_not_there(self, fov, channel, level):
         with pytest.raises(OutputError, match=r"does not exist. Fix: choose one of .*pc_ch_0"):

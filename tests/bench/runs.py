@@ -24,10 +24,11 @@ from pyama_dask.launch import local_cluster
 from pyama_dask.plan.resume import with_inputs
 from pyama_dask.readers import open_reader
 from pyama_dask.runs.planning import plan_run
-from pyama_dask.store.arrays import documents, write_block
+from pyama_dask.store.arrays import write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.ngff import documents
 from pyama_dask.workflow.task import Task
 
 REPEATS = 2

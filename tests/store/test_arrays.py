@@ -17,9 +17,10 @@ from pyama_dask.errors import StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import create_array, documents, read_block, write_block
+from pyama_dask.store.arrays import create_array, read_block, write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import ArraySpec, layout
+from pyama_dask.store.ngff import documents
 from pyama_dask.workflow.task import Job
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4

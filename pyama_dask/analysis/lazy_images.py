@@ -1,0 +1,80 @@
+"""Images of outputs as Dask arrays, of which nothing is read before it is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from pyama_dask.kernels import background
+from pyama_dask.store.arrays import read_attributes
+
+
+def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Rebuild the fluorescence background of a frame from its tiles, bit-identical to the one used for the traces.
+
+    Parameters
+    ----------
+    grid
+        (gy, gx) tile medians: one frame of an array ``fl_background_ch_1/tiles``.
+    tile_size
+        Width of a tile in pixels, from the array's attribute ``tile_size``.
+    shape
+        (H, W) in pixels, from the array's attribute ``shape``.
+
+    Returns
+    -------
+    (H, W) background in grey levels; all NaN if it could not be measured.
+    """
+    return background.background_plane(grid, tile_size, np.empty(shape, np.float32))
+
+
+def lazy(where: Path | zarr.Array[Any]) -> da.Array:
+    """Dask array of a Zarr array, one chunk per frame."""
+    array = zarr.open_array(where, mode="r") if isinstance(where, Path) else where
+    found: da.Array = da.from_array(array, chunks=(1, *array.shape[1:]))
+    return found
+
+
+def rebuilt(tiles: Path) -> da.Array:
+    """Dask array of the backgrounds, rebuilt from an array of tiles."""
+    given = read_attributes(tiles)
+    size, shape = int(given["tile_size"]), tuple(given["shape"])
+
+    def rebuild(grids: np.ndarray) -> np.ndarray:
+        return np.stack([background_plane(grid, size, shape) for grid in grids])
+
+    grids = lazy(tiles)
+    chunks = (grids.chunks[0], *((n,) for n in shape))
+    whole: da.Array = da.map_blocks(
+        rebuild, grids, dtype=np.float32, chunks=chunks, meta=np.empty((0, 0, 0), np.float32)
+    )
+    return whole
+
+
+def subtracted(raw: da.Array, planes: da.Array, weight: float) -> da.Array:
+    """Subtract backgrounds from fluorescence, in the same arithmetic as the features.
+
+    Parameters
+    ----------
+    raw
+        (T, H, W) grey levels.
+    planes
+        (T, H, W) float32 backgrounds.
+    weight
+        Share of the background that is subtracted.
+
+    Returns
+    -------
+    (T, H, W) float64.
+    """
+
+    def subtract(frame: np.ndarray, plane: np.ndarray) -> np.ndarray:
+        return np.asarray(frame - weight * plane.astype(np.float64))
+
+    whole: da.Array = da.map_blocks(subtract, raw, planes, dtype=np.float64, meta=np.empty((0, 0, 0)))
+    return whole

@@ -1,0 +1,24 @@
+"""Command that opens napari."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyama_dask.cli.app import app
+
+
+@app.command()
+def view(
+    output: Annotated[Path, typer.Argument(help="output folder of a run, or a FOV or channel in it")],
+    fov: Annotated[int | None, typer.Option(help="FOV to show", show_default="first one with traces", min=0)] = None,
+) -> None:
+    """Open an output in napari: channels, labels, tracks, and a panel to mark cells.
+
+    Needs 'pip install pyama-dask[napari]' and a display.
+    """
+    from pyama_dask.napari.start import view as show
+
+    show(output, fov)

@@ -1,0 +1,1 @@
+"""Plugin for napari: opens outputs, marks cells, and corrects labels."""
