@@ -17,7 +17,7 @@ from pyama_dask.files.palette import PALE, cell_colours, rgb
 from pyama_dask.store.trace_csv import TRACK_COLUMNS
 
 OTHERS = ("fov", "cell", "frame", "time", "good", "position_x", "position_y", *TRACK_COLUMNS)
-"""Columns of traces that are no features; boxes are none, too."""
+"""Columns of traces that are not features, besides those of boxes."""
 
 
 @dataclass(frozen=True)

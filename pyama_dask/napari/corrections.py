@@ -38,7 +38,7 @@ def phase_channel(fov: Fov) -> int:
     Raises
     ------
     OutputError
-        If there is none.
+        If the FOV has no such channel.
     """
     found = next((name for name in fov.channels if name.startswith("pc_ch_")), None)
     if found is None:

@@ -21,7 +21,7 @@ class Place:
 
 
 def place_of(path: Path) -> Place | None:
-    """Find the output, FOV or channel that a path is the folder of; None if it is none of them.
+    """Find the output, FOV or channel that a path is the folder of; None for any other path.
 
     The config in an output stands for it: napari asks for a reader by its name only for files.
     """

@@ -32,7 +32,7 @@ def layers_to_view(path: Path, fov: int | None, colormap: Colormap = napari_colo
     Raises
     ------
     OutputError
-        If the folder is none of them, or the output has no such FOV.
+        If the folder is something else, or the output has no such FOV.
     """
     place = place_of(path)
     if place is None:

@@ -1,4 +1,4 @@
-"""How viewers show the groups of a FOV: names, colours and grey levels, as far as the run knows them yet."""
+"""Names, colours and grey levels with which viewers show the groups of a FOV, as far as the run knows them yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyama_dask.workflow.task import Job
 
 
 def looks(job: Job, metadata: Metadata, ledger: Ledger, fov: int) -> dict[str, Look]:
-    """How to show the groups of a FOV, by name.
+    """Looks of the groups of a FOV, by name.
 
     Grey levels are those of the display levels, and the ids of cells are read from the tables of the tracks. Groups are
     left out while these are not recorded, or damaged: nothing but pictures depends on them.
@@ -41,7 +41,7 @@ def looks(job: Job, metadata: Metadata, ledger: Ledger, fov: int) -> dict[str, L
 
 
 def _looks_of_labels(job: Job, ledger: Ledger, fov: int, pc: int) -> Iterator[tuple[str, Look]]:
-    """How to show labels: objects of single frames by number, kept cells by id; others stay clear."""
+    """Looks of labels: objects of single frames by number, kept cells by id; others stay clear."""
     tracks = _recorded(job, ledger, TRACKS, fov, intermediate.tracks_file, "objects")
     cells = _recorded(job, ledger, TRACKS, fov, intermediate.cells_file, "ids")
     objects, kept = int(tracks.get("objects", np.array(0))), cells.get("ids", np.array([], np.int64))

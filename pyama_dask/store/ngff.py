@@ -19,7 +19,7 @@ MOST_COLOURS = 20_000
 
 @dataclass(frozen=True)
 class Look:
-    """How viewers show a group."""
+    """Name, colour and grey levels with which viewers show a group."""
 
     label: str
     """Name for users, such as that of the channel."""
@@ -49,7 +49,7 @@ def documents(
     attributes
         Attributes of the root group.
     looks
-        How to show groups; those that are left out are shown as each viewer sees fit.
+        Looks of groups; viewers show the others as they see fit.
     """
     raw = next(name for spec in specs.values() if not spec.is_labels and (name := spec.group))
     found = {DOCUMENT: group_document(attributes)}
@@ -96,7 +96,7 @@ def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str, look: Loo
     raw
         Group of the raw channel that labels belong to.
     look
-        How to show the group; None if that is not known.
+        Look of the group; None if that is not known.
     """
     minutes, pixel = scale
     unit = {} if pixel is None else {"unit": "micrometer"}
