@@ -36,6 +36,8 @@ from .analysis.trace_tables import write_traces_csv as write_traces_csv
 from .config.load import load_config as load_config
 from .config.models import Config as Config
 from .errors import PyamaError as PyamaError
+from .previews.preview import Preview as Preview
+from .previews.preview import preview as preview
 from .readers import Metadata as Metadata
 from .readers import open_reader as open_reader
 from .report.fov_page import write_fov_page as write_fov_page

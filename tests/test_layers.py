@@ -17,15 +17,15 @@ LAYERS = re.findall(r"^\| `([a-z]+)` \|", ARCHITECTURE.read_text(), re.MULTILINE
 """Folders and modules of the package from the bottom up, as the table of layers lists them."""
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
 PLACES = {
-    "PIL": {"files"},
+    "PIL": {"files", "previews"},
     "btrack": {"methods"},
     "cellpose": {"methods"},
     "distributed": {"analysis", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
     "jax": {"training"},
-    "jinja2": {"report"},
+    "jinja2": {"previews", "report"},
     "markupsafe": {"report"},
-    "matplotlib": {"analysis", "napari", "training"},
+    "matplotlib": {"analysis", "napari", "previews", "training"},
     "napari": {"napari"},
     "nd2": {"demo", "readers"},
     "numba": {"kernels"},

@@ -112,7 +112,7 @@ def plan(
     from pyama_dask.runs.frame_check import looked_at
     from pyama_dask.runs.planning import plan_run, what_is_left
 
-    loaded = _load(config, changes, fovs=fovs, frames=frames, cluster=cluster)
+    loaded = loaded_config(config, changes, fovs=fovs, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
     made, metadata = plan_run(loaded, extend=extend, into=into)
@@ -142,7 +142,7 @@ def run(
     changes: Set = None,
 ) -> None:
     """Process a movie, or resume an interrupted run."""
-    loaded = _load(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
+    loaded = loaded_config(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
     report = _run(
         loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
         retry_failed=retry_failed, extend=extend, into=into,
@@ -162,7 +162,7 @@ def doctor(
     from pyama_dask.launch import script_of
     from pyama_dask.runs.doctor import Finding, findings
 
-    loaded = _load(config, changes, cluster=cluster)
+    loaded = loaded_config(config, changes, cluster=cluster)
     found: list[Finding] = []
     for finding in findings(loaded, wait, into=into):
         say(f"{'ok' if finding.good else 'FIX':<6}{finding.about + ':':<10}{finding.text}")
@@ -245,7 +245,7 @@ def demo(
 # ------------------------------------------------------------------------------------------------- helpers
 
 
-def _load(
+def loaded_config(
     path: Path, changes: list[str] | None, *, fovs: str | None = None, frames: str | None = None,
     workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip

@@ -54,11 +54,47 @@ def load_config(
     for part in ("params", "channels"):
         if part in document:
             document[part] = with_files_in(document[part], path.parent)
-    for kind, kept in (shared or {}).items():
-        _drop_former(document.get("params"), kind, overrides or {}, set(kept))
-    for dotted, value in (overrides or {}).items():
+    return parse_config(_overridden(document, overrides or {}, shared or {}), source=str(path))
+
+
+def with_overrides(
+    config: Config, overrides: Mapping[str, Any], shared: Mapping[str, Iterable[str]], source: str = "config"
+) -> Config:
+    """Config with some values replaced, and checked again.
+
+    Parameters
+    ----------
+    config
+        Not resolved; it stays as it is.
+    overrides, shared
+        As for `load_config`.
+    source
+        Origin of the values, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If a key or value is invalid.
+    """
+    return parse_config(_overridden(config.model_dump(exclude_unset=True), overrides, shared), source)
+
+
+def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
+    """Config from a mapping with its keys, or from a YAML file."""
+    if isinstance(config, str | Path):
+        return load_config(Path(config))
+    return config if isinstance(config, Config) else parse_config(config)
+
+
+def _overridden(
+    document: dict[str, Any], overrides: Mapping[str, Any], shared: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
+    """Replace values of a document in place; see `load_config`."""
+    for kind, kept in shared.items():
+        _drop_former(document.get("params"), kind, overrides, set(kept))
+    for dotted, value in overrides.items():
         set_key(document, dotted, value)
-    return parse_config(document, source=str(path))
+    return document
 
 
 def _drop_former(params: Any, kind: str, overrides: Mapping[str, Any], kept: Collection[str]) -> None:

@@ -228,6 +228,13 @@ def many(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
+def percent(share: float) -> str:
+    """Fraction in percent, with a decimal below 1 %: ``61%``, ``0.4%``, ``<0.1%``."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return f"{share:.1%}" if 0 < share < 0.00995 else f"{share:.0%}"
+
+
 def duration(seconds: float) -> str:
     """Duration in the two largest units: ``34 s``, ``5 min 10 s``, ``3 h 20 min``."""
     whole = round(seconds)

@@ -10,13 +10,14 @@ from typing import Any
 
 from distributed import Client
 
+from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.errors import BusyError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import never_failing, text
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.bars import Bars, OnStart, bars_html, in_notebook
-from pyama_dask.runs.driver import as_config, run
+from pyama_dask.runs.driver import run
 from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.runs.status import RunReport
 from pyama_dask.workflow.graph import Step

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from distributed import Client
 
-from pyama_dask.config.load import load_config, parse_config
+from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
@@ -234,13 +234,6 @@ def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Even
         progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
 
     compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
-
-
-def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
-    """Config from a mapping with its keys, or from a YAML file."""
-    if isinstance(config, str | Path):
-        return load_config(Path(config))
-    return config if isinstance(config, Config) else parse_config(config)
 
 
 def ignore(event: dict[str, Any]) -> None:

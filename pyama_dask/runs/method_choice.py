@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyama_dask.config.models import Params
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, percent
 from pyama_dask.kernels.plausibility import Seen
 
 CLOSE = 0.75
@@ -168,12 +168,8 @@ def found_words(tried: Tried) -> str:
     """Description of the objects that a candidate found."""
     seen = tried.seen
     many = "object" if round(seen.count) == 1 else "objects"
-    text = f"{tried.candidate} finds {seen.count:.0f} {many} per frame on {_percent(seen.covered)} of it"
+    text = f"{tried.candidate} finds {seen.count:.0f} {many} per frame on {percent(seen.covered)} of it"
     return text if np.isnan(seen.agreement) else f"{text}, which overlap by {seen.agreement:.0%} from frame to frame"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def fault_of(tried: Tried, textured: float) -> str:
@@ -181,7 +177,7 @@ def fault_of(tried: Tried, textured: float) -> str:
     seen, name = tried.seen, tried.candidate
     if not seen.count:
         return f"{name} finds no object on {textured:.0%} of texture" if textured else f"{name} finds no object"
-    shares = f"objects on {_percent(seen.covered)} of the frame, texture on {textured:.0%}"
+    shares = f"objects on {percent(seen.covered)} of the frame, texture on {textured:.0%}"
     faults = {
         f"{name} leaves out most of the texture ({shares})": seen.covered / textured if textured else 1.0,
         f"{name} finds objects of very different size, as if cells were merged": 2.0 / seen.unevenness,

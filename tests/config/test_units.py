@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.strategies import selections
 
-from pyama_dask.config.units import as_ranges, memory_bytes, parse_selection
+from pyama_dask.config.units import as_ranges, memory_bytes, parse_selection, percent
 
 
 class TestSelection:
@@ -63,3 +63,8 @@ class TestMemory:
     def test_bare_and_ambiguous_amounts_are_refused(self, text):
         with pytest.raises(ValueError, match="MiB or GiB"):
             memory_bytes(text)
+
+
+def test_percent_has_a_decimal_below_one():
+    shares = [0.0, 0.0004, 0.0006, 0.004, 0.00994, 0.00996, 0.614, 1.0]
+    assert [percent(share) for share in shares] == ["0%", "<0.1%", "0.1%", "0.4%", "1.0%", "1%", "61%", "100%"]

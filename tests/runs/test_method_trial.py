@@ -10,11 +10,11 @@ from support.movies import config
 from support.strategies import movie, plan_of
 
 import pyama_dask
+from pyama_dask.config.load import as_config
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.runs import method_trial
-from pyama_dask.runs.driver import as_config
 from pyama_dask.runs.method_trial import LARGEST, PITCH, Made, try_methods
 from pyama_dask.runs.planning import plan_run
 
