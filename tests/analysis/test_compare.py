@@ -1,5 +1,8 @@
 """Comparison of samples: medians over time, tests of parameters, warnings and files."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,13 +30,20 @@ def write_table(folder, sample, slope=1.0, fovs=5, cells=4, minutes=MINUTES, fov
     write_analysis_csv(folder / f"{sample}_intensity_total_ch_1.csv", pd.concat(parts))
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
     """Fits of two samples with five FOVs each, of which one is steeper."""
-    write_table(tmp_path / "tables", "control")
-    write_table(tmp_path / "tables", "drug", 2.0, fov=5)
-    fit_traces([tmp_path / "tables"], LINE)
-    return tmp_path / "tables"
+    folder = tmp_path_factory.mktemp("tables")
+    write_table(folder, "control")
+    write_table(folder, "drug", 2.0, fov=5)
+    fit_traces([folder], LINE)
+    return folder
+
+
+@pytest.fixture
+def folder(fitted, tmp_path):
+    """A copy of `fitted` to write into."""
+    return Path(shutil.copytree(fitted, tmp_path / "tables"))
 
 
 @pytest.fixture
