@@ -21,6 +21,7 @@ from rich.progress import (
 
 from pyama_dask.cli.text import describe_replaced
 from pyama_dask.config.units import duration, many, printable
+from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.standard import GRAPH
 
@@ -62,7 +63,7 @@ class RunDisplay:
         """Print the size of the run and the results that it replaces."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
         self._started, self._total = time.monotonic(), len(fovs)
-        where = f", dashboard at {dashboard}" if dashboard else ""
+        where = f", dashboard at {with_run_page(dashboard, plan)}" if dashboard else ""
         counts = ", ".join(
             many(n, what)
             for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
@@ -131,6 +132,14 @@ class RunDisplay:
         """Frames per second of the step that is furthest."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
         return max(self._through.values(), default=0) / elapsed
+
+
+def with_run_page(dashboard: str, plan: Plan) -> str:
+    """Address of the dashboard with a hint at its page of the whole run, if the run has started the scheduler."""
+    if plan.job.config.cluster.kind == "address":
+        return dashboard
+    address, *more = dashboard.split("\n")
+    return "\n".join([f"{address} (the whole run: /{PAGE})", *more])
 
 
 class FitDisplay:

@@ -1,5 +1,6 @@
 """Launching: where work runs, and the processes and jobs that run it."""
 
+from pyama_dask.launch.dashboard import PAGE, show_run
 from pyama_dask.launch.local import local_cluster
 from pyama_dask.launch.network import check_network, interfaces, named
 from pyama_dask.launch.settings import most_jobs, worker_count, workers_in
@@ -17,6 +18,7 @@ from pyama_dask.launch.start import (
 )
 
 __all__ = [
+    "PAGE",
     "check_cluster",
     "check_network",
     "dask_report",
@@ -30,6 +32,7 @@ __all__ = [
     "named",
     "pool_on",
     "script_of",
+    "show_run",
     "starts_workers",
     "worker_count",
     "workers_for",

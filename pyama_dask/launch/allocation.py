@@ -20,6 +20,7 @@ from distributed.utils import get_ip
 from pyama_dask.config.cluster import NANNY_BYTES, Cluster
 from pyama_dask.config.units import memory_bytes
 from pyama_dask.errors import ClusterError, ConfigError, PyamaError
+from pyama_dask.launch.dashboard import with_run_page
 from pyama_dask.launch.job_scripts import dask_jobqueue_module
 from pyama_dask.launch.keys import keys, protocol, security_in
 from pyama_dask.launch.network import free_address, not_started
@@ -61,7 +62,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
     file = scheduler_file(work)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the log of the driver has their events
     local_directory = cluster.local_directory and expanded(cluster.local_directory)
-    with dask.config.set(DASK), ExitStack() as stack:
+    with dask.config.set(DASK), with_run_page(), ExitStack() as stack:
         security = None
         if rank == 0:
             security, _ = stack.enter_context(keys(cluster, keys_of(file)))

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
+from pyama_dask.launch.dashboard import with_run_page
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
 
@@ -42,7 +43,7 @@ def local_cluster(cluster: Cluster) -> Iterator[Client]:
 
 def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
     """Start a scheduler in this process; `options` are those of `LocalCluster`."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), with_run_page():
         # the port was taken after the check; the printed link has the right one
         warnings.filterwarnings("ignore", r"(?s)Port \d+ is already in use", UserWarning)
         return LocalCluster(

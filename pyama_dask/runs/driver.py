@@ -22,7 +22,15 @@ from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import execute
 from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable
-from pyama_dask.launch import check_cluster, dask_report, existing_client, pool_on, starts_workers, workers_for
+from pyama_dask.launch import (
+    check_cluster,
+    dask_report,
+    existing_client,
+    pool_on,
+    show_run,
+    starts_workers,
+    workers_for,
+)
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resolve import plugins
 from pyama_dask.plan.resume import derived_from, forced
@@ -31,9 +39,11 @@ from pyama_dask.runs.bars import shown_in_notebook
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
 from pyama_dask.runs.final_page import write_final_page
+from pyama_dask.runs.live_page import LivePage
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
+from pyama_dask.runs.run_record import RunRecord
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
 from pyama_dask.runs.verify import check_damage
@@ -114,7 +124,7 @@ def run(
             before = len(ledger.costs)
             with (
                 amounts_told(todo, ledger),
-                Events(events, cancel) if events else nullcontext(ignore) as tell,
+                recorded(todo, events, cancel) as (record, tell),
                 workers_of_run(todo, metadata, existing, tell, cancel) as workers,
                 dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
             ):
@@ -122,6 +132,7 @@ def run(
                 warnings += restored
                 for warning in warnings:
                     log.warning("%s", warning)
+                record.begin(workers.dashboard if workers else "")
                 if begins and todo.tasks:
                     begins(todo, workers.dashboard if workers else None)
                 rest = replace(plan, forced=frozenset())
@@ -169,6 +180,14 @@ def opened(plan: Plan, cancel: threading.Event) -> Iterator[tuple[Lock, Ledger]]
 
 
 @contextmanager
+def recorded(todo: Plan, progress: Progress | None, cancel: threading.Event) -> Iterator[tuple[RunRecord, Progress]]:
+    """Record of a run for those who watch it, and the callback for its events, which it notes there."""
+    record = RunRecord(todo)
+    with Events(progress, cancel) if progress else nullcontext(ignore) as events:
+        yield record, record.noting(events)
+
+
+@contextmanager
 def workers_of_run(
     todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
 ) -> Iterator[Workers | None]:
@@ -177,6 +196,8 @@ def workers_of_run(
     if starts_workers(job.config.cluster, client, tasks=tasks):
         compile_first(metadata, progress, cancel)
     with workers_for(job.config.cluster, client, job.output / WORK, job.run, tasks=tasks) as workers:
+        if workers and (workers.owned or job.config.cluster.kind == "runner"):
+            show_run(workers.client, partial(LivePage, job.output))
         yield workers
 
 

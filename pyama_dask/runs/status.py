@@ -151,7 +151,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
         failure = Failure("input", ledger.doubts[number])
     if failure:
         return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
-    steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in _keys(number, kind, stage)}
+    steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in task_digests(number, kind, stage)}
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
     left = tuple(step for step in GRAPH.steps if (step, False) in done)
     notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
@@ -172,7 +172,14 @@ def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
     return next(iter(ledger.files.get(key, {}).get(step, {}).items()), None)
 
 
-def _keys(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Any, str]]]:
+def task_digests(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Step, str]]]:
+    """Yield keys and digests of the tasks of one kind of a FOV.
+
+    Parameters
+    ----------
+    stage
+        The kind's part of the FOV's part of the plan's document.
+    """
     for number in range(stage["tasks"]):
         digests = {step: of[number] for step, of in stage["steps"].items()}
         yield task_key(kind, fov, number if GRAPH.on_blocks(kind) else None), digests

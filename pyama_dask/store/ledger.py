@@ -23,7 +23,7 @@ from typing import Any, Self
 import google_crc32c
 
 from pyama_dask.errors import OutputError
-from pyama_dask.files.atomic import beside, disk_error, read_file, write_bytes
+from pyama_dask.files.atomic import beside, disk_error, open_file, write_bytes
 from pyama_dask.workflow.failure import Failure
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Receipt, Task, parse_key
@@ -47,14 +47,21 @@ class Cost:
     """Seconds by step."""
     begun: float = 0.0
     worker: str = ""
+    run: str = ""
     """As in the receipt."""
+
+    @property
+    def end(self) -> float:
+        """End in UTC seconds since 1970; meaningless if `begun` is 0."""
+        return self.begun + self.seconds
 
     @classmethod
     def of(cls, receipt: Mapping[str, Any]) -> Self:
         """Read a recorded receipt."""
         spent = {step: float(seconds) for step, seconds in receipt.get("spent", {}).items()}
         begun, worker = float(receipt.get("begun", 0.0)), str(receipt.get("worker", ""))
-        return cls(str(receipt["key"]), float(receipt["seconds"]), int(receipt["peak_memory"]), spent, begun, worker)
+        seconds, memory, run = float(receipt["seconds"]), int(receipt["peak_memory"]), str(receipt.get("run", ""))
+        return cls(str(receipt["key"]), seconds, memory, spent, begun, worker, run)
 
 
 class Ledger:
@@ -120,11 +127,32 @@ class Ledger:
         self._of_fov: dict[int, set[str]] = {}
         self._failed_steps: dict[str, set[Step]] = {}
         self._file = -1
-        for number, line in enumerate(self._whole_lines(), 1):
+        self._lines = self._bytes = 0
+        self.read_on()
+
+    def read_on(self) -> int:
+        """Read the lines that another process has appended since the last call, and return their number.
+
+        For readers only: one that writes has taken in its own lines. A ledger that was replaced must be opened again.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        lines = self._whole_lines(self._bytes)
+        for number, line in enumerate(lines, self._lines + 1):
             try:
                 self._take(self._entry(line))
             except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError):
                 self.damaged.append(number)
+        self._lines += len(lines)
+        self._bytes += sum(len(line) + 1 for line in lines)
+        return len(lines)
+
+    def is_shorter(self) -> bool:
+        """Check whether the file is shorter than what was read of it, so that it must be opened again."""
+        return self.path.exists() and self.path.stat().st_size < self._bytes
 
     def _entry(self, line: bytes) -> dict[str, Any]:
         """Parse a line after checking its seal; lines without one are from version 1, and come before all others."""
@@ -136,10 +164,14 @@ class Ledger:
             raise ValueError("the seal is broken")
         return entry
 
-    def _whole_lines(self) -> list[bytes]:
-        """Lines of the file; a torn last one never counted."""
+    def _whole_lines(self, start: int = 0) -> list[bytes]:
+        """Lines of the file from a byte on; a torn last one never counted."""
         try:
-            return read_file(self.path).split(b"\n")[:-1] if self.path.exists() else []
+            if not self.path.exists():
+                return []
+            with open_file(self.path) as file:
+                file.seek(start)
+                return file.read().split(b"\n")[:-1]
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -104,6 +105,25 @@ def look(path: Path, file: int) -> Holder:
         finally:
             probe.unlink()
     return Holder(read_record(file), now - os.fstat(file).st_mtime)
+
+
+def glance(output: Path) -> tuple[Holder, float] | None:
+    """Read the lock of an output without writing anything; None if there is no lock.
+
+    Returns
+    -------
+    The run that holds it, or held it when it died, and the time of its last touch by the clock of the file system.
+    Its silence is by the clock of this machine; a run on another one is certainly alive if that time changes.
+    """
+    try:
+        file = os.open(lock_path(output), os.O_RDONLY)  # makes a network file system ask its server
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        touched = os.fstat(file).st_mtime
+        return Holder(read_record(file), time.time() - touched), touched
+    finally:
+        os.close(file)
 
 
 @cache

@@ -180,6 +180,28 @@ class TestRecording:
         assert len(flushed) == 1
         assert sorted(Ledger(path).done) == [f"ingest-fov000-b{k:03d}" for k in range(3)]
 
+    def test_a_reader_takes_in_what_is_appended_and_only_whole_lines(self, path):
+        reader = Ledger(path)
+        assert reader.read_on() == 0
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+            assert reader.read_on() == 2
+            assert reader.done == ledger.done
+            os.write(ledger._file, b'{"done":{')
+            assert reader.read_on() == 0
+            assert not reader.is_shorter()
+        os.truncate(path, path.stat().st_size - 20)
+        assert reader.is_shorter()
+        assert reader.damaged == []
+
+    def test_damaged_lines_keep_their_numbers_when_read_later(self, path):
+        with Ledger(path) as ledger:
+            ledger.record(receipt())
+        reader = Ledger(path)
+        with path.open("ab") as file:
+            file.write(b"none\n")
+        assert (reader.read_on(), reader.damaged) == (1, [3])
+
     def test_opening_to_read_makes_no_file(self, path):
         assert Ledger(path).done == {}
         assert not path.exists()

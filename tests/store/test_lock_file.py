@@ -103,3 +103,13 @@ def test_a_lock_that_cannot_be_read_is_of_a_run_that_begins_or_of_a_crash(path, 
     assert "has just started in it, or was killed" in holder(path).refusal(path)
     os.utime(path, (time.time() - 61,) * 2)
     assert holder(path).is_dead
+
+
+def test_a_glance_reads_the_lock_and_leaves_no_trace(path):
+    assert lock_file.glance(path.parent.parent) is None
+    left(path, ago=30, **ELSEWHERE)
+    before = (sorted(path.parent.iterdir()), path.stat().st_mtime_ns, path.parent.stat().st_mtime_ns)
+    holder, touched = lock_file.glance(path.parent.parent)
+    assert (holder.is_dead, touched) == (False, path.stat().st_mtime)
+    assert holder.silent == pytest.approx(30, abs=5)
+    assert before == (sorted(path.parent.iterdir()), path.stat().st_mtime_ns, path.parent.stat().st_mtime_ns)

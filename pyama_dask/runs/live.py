@@ -1,0 +1,170 @@
+"""A run as it is now, from the files of its output: nothing is locked or written, so any machine can look.
+
+The plan says what there is to do. Of the ledger, only the lines that were appended since are read each time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pyama_dask.errors import OutputError
+from pyama_dask.files.atomic import read_file
+from pyama_dask.runs.pace import Pace, workers_of
+from pyama_dask.runs.run_record import read_run_record
+from pyama_dask.runs.snapshot import RunState, Snapshot
+from pyama_dask.runs.standing import Planned, Standing
+from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_plan
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.lock_file import SILENT, Holder, glance
+from pyama_dask.workflow.task import parse_key
+
+
+class LiveRun:
+    """Reads the state of a run again and again.
+
+    Parameters
+    ----------
+    output
+        Output directory; its run may be starting, active, killed or over.
+    clock
+        UTC time in seconds since 1970.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, and none is starting.
+    """
+
+    def __init__(self, output: Path, clock: Callable[[], float] = time.time) -> None:
+        self.output, self._clock = output, clock
+        self._plan: Planned | None = None
+        self._plan_state: tuple[int, ...] = ()
+        self._ledger: Ledger | None = None
+        self._ledger_file = 0
+        self._touched = self._alive_until = 0.0
+        self.snapshot()
+
+    def snapshot(self) -> Snapshot:
+        """Read what is new, and describe the state of the run.
+
+        Raises
+        ------
+        OutputError
+            If the output is gone or damaged.
+        """
+        now = self._clock()
+        holder, alive = self._holder(now)
+        try:
+            self._read_plan()
+        except OutputError:
+            if not alive:
+                raise
+        plan = self._plan or Planned({"input": "", "fovs": [], "settings": {}, "warnings": []})
+        ledger, record = self._read_ledger(), read_run_record(self.output)
+        name = str(holder.record.get("run", "")) if holder and alive else ""
+        name = name or str(record.get("run", "")) or (ledger.costs[-1].run if ledger.costs else "")
+        record = record if record.get("run") == name else {}
+        costs = [cost for cost in ledger.costs if cost.run == name]
+        standing = Standing(plan, ledger, {parse_key(cost.key).fov for cost in costs} if alive else set())
+        state = _state_of(holder, alive, begun=bool(costs or record.get("begun")))
+        first = min((cost.begun for cost in costs), default=0.0)
+        pace = Pace(costs, first, now) if state in ("running", "stopping") else None
+        return Snapshot(
+            output=self.output,
+            input=plan.input,
+            at=now,
+            state=state,
+            run=name,
+            host=str(holder.record.get("host", "")) if holder and alive else "",
+            pid=int(holder.record.get("pid", 0)) if holder and alive else 0,
+            started=float(record.get("started", first)),
+            silent=max(0.0, holder.silent) if holder else 0.0,
+            dashboard=str(record.get("dashboard", "")) if alive else "",
+            tasks=sum(standing.tasks.values()),
+            tasks_done=sum(standing.done.values()),
+            rate=pace.rate(plan.frames_of) if pace else None,
+            seconds_left=pace.seconds_left(standing.left, record.get("todo")) if pace else None,
+            steps=standing.steps(costs),
+            fovs=standing.fovs,
+            failures=standing.failures,
+            workers=workers_of(costs, first, now),
+            jobs=str(record.get("jobs", "")) if alive else "",
+            alarms=tuple(map(str, record.get("alarms", ()))),
+            warnings=plan.warnings,
+            ended=_end_of(self.output) if state == "ended" else "",
+            doing=str(record.get("doing", "")) if alive else "",
+        )
+
+    def _holder(self, now: float) -> tuple[Holder | None, bool]:
+        """The run that holds the lock, or held it when it died, and whether it is alive as far as can be seen."""
+        seen = glance(self.output)
+        if seen is None:
+            return None, False
+        holder, touched = seen
+        if self._touched and touched != self._touched:  # whatever the clocks of the machines say
+            self._alive_until = now + SILENT
+        self._touched = touched
+        return holder, not holder.is_dead or (not holder.is_here and now < self._alive_until)
+
+    def _read_plan(self) -> None:
+        """Read the plan if it was written since."""
+        path = self.output / PLAN
+        with suppress(OSError):
+            at = path.stat()
+            state = (at.st_mtime_ns, at.st_size, at.st_ino)
+            if self._plan and state == self._plan_state:
+                return
+            self._plan_state = state
+        document = read_plan(self.output)
+        try:
+            self._plan = Planned(document)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again") from error
+
+    def _read_ledger(self) -> Ledger:
+        """Ledger with all that is recorded by now."""
+        path = self.output / LEDGER
+        number = path.stat().st_ino if path.exists() else 0
+        ledger = self._ledger
+        if ledger is None or number != self._ledger_file or ledger.is_shorter():
+            ledger = Ledger(path)
+        else:
+            damaged = len(ledger.damaged)
+            ledger.read_on()
+            if len(ledger.damaged) > damaged:  # a full disk took lines back that were read before
+                ledger = Ledger(path)
+        self._ledger, self._ledger_file = ledger, number
+        return ledger
+
+
+def _state_of(holder: Holder | None, alive: bool, *, begun: bool) -> RunState:
+    """State of a run, by the holder of the lock."""
+    if holder is None:
+        return "ended"
+    if not alive:
+        return "killed"
+    if holder.record.get("stopping"):
+        return "stopping"
+    return "running" if begun else "starting"
+
+
+def _end_of(output: Path) -> str:
+    """How the last run ended, by its report; '' if that is missing."""
+    try:
+        report = json.loads(read_file(output / REPORT))
+        failed = any(fov["status"] == "failed" for fov in report["fovs"])
+        return (
+            "stopped"
+            if report["stopped"]
+            else "cancelled"
+            if report["cancelled"]
+            else "failed"
+            if failed
+            else "complete"
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""

@@ -1,0 +1,81 @@
+"""Record of a run beside its ledger, for those who watch it: start, dashboard, jobs of a queue, alarms.
+
+It is rewritten when one of them changes. Nothing depends on it: a run goes on if it cannot be written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.execute.events import Progress
+from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.plan.plan import Plan
+from pyama_dask.workflow.task import WORK
+
+log = logging.getLogger(__name__)
+
+RECORD = f"{WORK}/run.json"
+
+
+class RunRecord:
+    """Writes the record of a run.
+
+    Parameters
+    ----------
+    todo
+        What the run has to do, in an output that it has locked; without any tasks, nothing is written.
+    """
+
+    def __init__(self, todo: Plan) -> None:
+        self._path = todo.job.output / RECORD if todo.tasks else None
+        self._record: dict[str, Any] = {
+            "run": todo.job.run, "started": time.time(), "todo": dict(Counter(task.kind for task in todo.tasks)),
+            "begun": False, "dashboard": "", "doing": "", "jobs": "", "alarms": [],
+        }  # fmt: skip
+        self._write()
+
+    def begin(self, dashboard: str) -> None:
+        """Note that the tasks begin, and the address of the dashboard, which is the first line given."""
+        self._change(begun=True, dashboard=dashboard.partition("\n")[0], doing="")
+
+    def noting(self, progress: Progress) -> Progress:
+        """Make a callback that notes jobs, alarms and compilation, and passes every event on."""
+
+        def note(event: dict[str, Any]) -> None:
+            message = str(event["message"])
+            match event["step"]:
+                case "jobs":
+                    self._change(jobs=message)
+                case "alarm":
+                    self._change(alarms=[*self._record["alarms"], message])
+                case "compile":
+                    self._change(doing=message)
+            progress(event)
+
+        return note
+
+    def _change(self, **values: Any) -> None:
+        self._record |= values
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        try:
+            write_bytes(self._path, json.dumps(self._record).encode())
+        except OSError as error:  # on a full disk, which the run notices itself
+            log.warning("%s could not be written: %s", self._path, error)
+
+
+def read_run_record(output: Path) -> dict[str, Any]:
+    """Record of the last run; empty if there is none, as in outputs of older versions, or it cannot be read."""
+    try:
+        found = json.loads(read_file(output / RECORD))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
