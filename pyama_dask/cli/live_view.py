@@ -132,7 +132,7 @@ class View:
 
 
 def _work_of(workers: Sequence[WorkerProgress], snapshot: Snapshot) -> str:
-    """What the workers of a machine have done."""
+    """Work of all workers of a machine, in words."""
     tasks, busy = sum(worker.tasks for worker in workers), sum(worker.busy for worker in workers) / len(workers)
     done = f"{many(len(workers), 'worker')}, {many(tasks, 'task')}"
     if not snapshot.is_active:

@@ -22,7 +22,7 @@ PAGE = "pyama"
 """Path of the page on the dashboard."""
 ROUTES = "distributed.scheduler.http.routes"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
-"""What the page may load: nothing from elsewhere."""
+"""Content that the page may load: nothing from elsewhere."""
 
 
 class RunTab(SchedulerPlugin):

@@ -153,7 +153,7 @@ def _state_of(holder: Holder | None, alive: bool, *, begun: bool) -> RunState:
 
 
 def _end_of(output: Path) -> str:
-    """How the last run ended, by its report; '' if that is missing."""
+    """End of the last run, by its report; '' if that is missing."""
     try:
         report = json.loads(read_file(output / REPORT))
         failed = any(fov["status"] == "failed" for fov in report["fovs"])

@@ -26,7 +26,7 @@ MOST_LINES = 30
 
 
 class LivePage:
-    """Page of a run, made at most once a second however often it is asked for.
+    """Page of a run, which is kept for a second, however often it is asked for.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class Pace:
 
 
 def workers_of(costs: Iterable[Cost], began: float, now: float) -> tuple[WorkerProgress, ...]:
-    """What each worker has done; of receipts of older versions, which do not name it, nothing."""
+    """Work of each worker; receipts of older versions do not name theirs."""
     of: dict[str, list[Cost]] = {}
     for cost in costs:
         if cost.worker:

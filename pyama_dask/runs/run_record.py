@@ -73,7 +73,7 @@ class RunRecord:
 
 
 def read_run_record(output: Path) -> dict[str, Any]:
-    """Record of the last run; empty if there is none, as in outputs of older versions, or it cannot be read."""
+    """Record of the last run; empty if it cannot be read, or was not written, as by older versions."""
     try:
         found = json.loads(read_file(output / RECORD))
     except (OSError, ValueError):

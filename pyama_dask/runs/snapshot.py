@@ -20,7 +20,7 @@ FOV_STATES: tuple[FovState, ...] = ("done", "in work", "partial", "failed", "to 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """How far a step is, in all FOVs of the plan."""
+    """Progress of a step, in all FOVs of the plan."""
 
     step: Step
     label: str
@@ -35,7 +35,7 @@ class StepProgress:
 
 @dataclass(frozen=True)
 class FovProgress:
-    """How far a FOV is."""
+    """Progress of a FOV."""
 
     fov: int
     name: str
@@ -47,7 +47,7 @@ class FovProgress:
 
 @dataclass(frozen=True)
 class FovFailure:
-    """Why a FOV has failed; while a run is active, it may be tried again."""
+    """Reason why a FOV has failed; while a run is active, it may be tried again."""
 
     fov: int
     cause: str
@@ -58,7 +58,7 @@ class FovFailure:
 
 @dataclass(frozen=True)
 class WorkerProgress:
-    """What a worker has done in this run."""
+    """Work of a worker in this run."""
 
     worker: str
     """Host and process, such as ``node07/4711``."""
@@ -101,7 +101,7 @@ class Snapshot:
     silent: float
     """Seconds since its last sign of life, by the clock of this machine; 0 without a run."""
     dashboard: str
-    """Address of Dask's dashboard on the driver's machine; '' if there is none."""
+    """Address of Dask's dashboard on the driver's machine; '' without one."""
     tasks: int
     """Tasks of the whole plan."""
     tasks_done: int
@@ -119,9 +119,9 @@ class Snapshot:
     alarms: Sequence[str]
     warnings: Sequence[str]
     ended: str
-    """How the last run ended: ``complete``, ``failed``, ``cancelled``, ``stopped``, or '' if unknown."""
+    """End of the last run: ``complete``, ``failed``, ``cancelled``, ``stopped``, or '' if unknown."""
     doing: str
-    """What a starting run does, such as compiling; '' if unknown."""
+    """Message of a starting run, such as that it compiles; '' if unknown."""
 
     @property
     def is_active(self) -> bool:

@@ -1,4 +1,4 @@
-"""What is done of a plan, by its document and the ledger: tasks, frames of each step, FOVs and their failures."""
+"""Finished part of a plan, by its document and the ledger: tasks, frames of each step, FOVs and their failures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Planned:
 
 
 class Standing:
-    """What is done of a plan.
+    """Finished part of a plan.
 
     Parameters
     ----------
