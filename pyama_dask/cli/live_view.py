@@ -49,8 +49,6 @@ class View:
 
     def _head(self, snapshot: Snapshot) -> Iterator[Text]:
         yield Text(printable(str(snapshot.output)), "bold").append(f": {state_text(snapshot)}", "not bold")
-        if snapshot.doing:
-            yield Text(printable(snapshot.doing))
         if not snapshot.tasks:
             return
         share = snapshot.tasks_done / snapshot.tasks

@@ -70,7 +70,7 @@ class LiveRun:
         record = record if record.get("run") == name else {}
         costs = [cost for cost in ledger.costs if cost.run == name]
         standing = Standing(plan, ledger, {parse_key(cost.key).fov for cost in costs} if alive else set())
-        state = _state_of(holder, alive, begun=bool(costs or record.get("begun")))
+        state = _state_of(holder, alive, begun=bool(costs or record))
         first = min((cost.begun for cost in costs), default=0.0)
         pace = Pace(costs, first, now) if state in ("running", "stopping") else None
         return Snapshot(
@@ -96,7 +96,6 @@ class LiveRun:
             alarms=tuple(map(str, record.get("alarms", ()))),
             warnings=plan.warnings,
             ended=_end_of(self.output) if state == "ended" else "",
-            doing=str(record.get("doing", "")) if alive else "",
         )
 
     def _holder(self, now: float) -> tuple[Holder | None, bool]:

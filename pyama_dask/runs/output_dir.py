@@ -25,7 +25,6 @@ from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.looks import looks
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
-from pyama_dask.runs.run_record import RECORD
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.steps.standard import GRAPH, TRACKS, record_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES, layout
@@ -164,7 +163,7 @@ def begun(output: Path) -> Iterator[None]:
     except PyamaError:
         ledger = Ledger(output / LEDGER)
         if is_new and not (ledger.movie or ledger.done or ledger.damaged):
-            for file in (LEDGER, LOG, RECORD):
+            for file in (LEDGER, LOG):
                 (output / file).unlink(missing_ok=True)
             with suppress(OSError):  # a job has written its log there
                 (output / WORK / "jobs").rmdir()

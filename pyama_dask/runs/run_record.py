@@ -28,23 +28,31 @@ class RunRecord:
     Parameters
     ----------
     todo
-        What the run has to do, in an output that it has locked; without any tasks, nothing is written.
+        Tasks of the run, in an output that it has locked.
     """
 
     def __init__(self, todo: Plan) -> None:
-        self._path = todo.job.output / RECORD if todo.tasks else None
+        self._path: Path | None = None
+        self._todo = todo
         self._record: dict[str, Any] = {
             "run": todo.job.run, "started": time.time(), "todo": dict(Counter(task.kind for task in todo.tasks)),
-            "begun": False, "dashboard": "", "doing": "", "jobs": "", "alarms": [],
+            "dashboard": "", "jobs": "", "alarms": [],
         }  # fmt: skip
-        self._write()
 
     def begin(self, dashboard: str) -> None:
-        """Note that the tasks begin, and the address of the dashboard, which is the first line given."""
-        self._change(begun=True, dashboard=dashboard.partition("\n")[0], doing="")
+        """Write the record once nothing can refuse the run any more, unless there is nothing to do.
+
+        Parameters
+        ----------
+        dashboard
+            Address of the dashboard in its first line.
+        """
+        if self._todo.tasks:
+            self._path = self._todo.job.output / RECORD
+            self._change(dashboard=dashboard.partition("\n")[0])
 
     def noting(self, progress: Progress) -> Progress:
-        """Make a callback that notes jobs, alarms and compilation, and passes every event on."""
+        """Make a callback that notes jobs and alarms, and passes every event on."""
 
         def note(event: dict[str, Any]) -> None:
             message = str(event["message"])
@@ -53,8 +61,6 @@ class RunRecord:
                     self._change(jobs=message)
                 case "alarm":
                     self._change(alarms=[*self._record["alarms"], message])
-                case "compile":
-                    self._change(doing=message)
             progress(event)
 
         return note

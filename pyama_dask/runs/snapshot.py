@@ -120,8 +120,6 @@ class Snapshot:
     warnings: Sequence[str]
     ended: str
     """End of the last run: ``complete``, ``failed``, ``cancelled``, ``stopped``, or '' if unknown."""
-    doing: str
-    """Message of a starting run, such as that it compiles; '' if unknown."""
 
     @property
     def is_active(self) -> bool:

@@ -156,10 +156,9 @@ def test_a_damaged_plan_is_refused(made):
 def test_a_run_that_starts_has_no_plan_yet(made):
     (made.output / PLAN).rename(made.output / "later")
     made.lock()
-    made.record(begun=False, doing="Compiling")
     live = LiveRun(made.output, lambda: NOW)
     seen = live.snapshot()
-    assert (seen.state, seen.doing, seen.tasks, seen.fovs) == ("starting", "Compiling", 0, ())
+    assert (seen.state, seen.tasks, seen.fovs) == ("starting", 0, ())
     (made.output / "later").rename(made.output / PLAN)
     made.record(
         jobs="jobs: 2 running", alarms=["no task has ended for 10.0 min"], dashboard="http://127.0.0.1:1/status"

@@ -17,7 +17,7 @@ def made(tmp_path):
     made.done(*made.tasks(1, "ingest"), begun=NOW - 10)
     made.failed(made.tasks(2)[0], "<script>alert(1)</script> is dark")
     made.lock()
-    made.record(jobs="jobs: 1 running; <u>", alarms=["<u>no task</u>"], doing="<u>")
+    made.record(jobs="jobs: 1 running; <u>", alarms=["<u>no task</u>"])
     return made
 
 

@@ -21,16 +21,18 @@ def test_it_says_what_the_ledger_does_not(todo):
     record, seen = RunRecord(todo), []
     tell = record.noting(seen.append)
     output = todo.job.output
-    assert read_run_record(output)["todo"] == {"ingest": 2, "link": 1, "finish": 2, "gather": 1}
     tell(event("compile", "Compiling"))
-    assert (read_run_record(output)["doing"], read_run_record(output)["begun"]) == ("Compiling", False)
+    tell(event("jobs", "jobs: 1 pending"))
+    assert read_run_record(output) == {}  # the run may still be refused
     record.begin("http://127.0.0.1:8787/status\nFrom your own machine: ssh")
+    told = read_run_record(output)
+    assert told["todo"] == {"ingest": 2, "link": 1, "finish": 2, "gather": 1}
+    assert (told["dashboard"], told["jobs"]) == ("http://127.0.0.1:8787/status", "jobs: 1 pending")
     for step, message in (("jobs", "jobs: 1 running"), ("alarm", "one"), ("alarm", "two"), ("copy", "ingest-fov000")):
         tell(event(step, message))
     told = read_run_record(output)
-    assert (told["doing"], told["begun"], told["dashboard"]) == ("", True, "http://127.0.0.1:8787/status")
     assert (told["jobs"], told["alarms"]) == ("jobs: 1 running", ["one", "two"])
-    assert [one["step"] for one in seen] == ["compile", "jobs", "alarm", "alarm", "copy"]
+    assert [one["step"] for one in seen] == ["compile", "jobs", "jobs", "alarm", "alarm", "copy"]
 
 
 def test_a_run_without_tasks_leaves_none(todo):

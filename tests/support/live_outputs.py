@@ -79,4 +79,4 @@ class MadeRun:
 
     def record(self, **values: Any) -> None:
         """Leave the record of a run."""
-        (self.output / RECORD).write_text(json.dumps({"run": RUN, "started": NOW - 100, "begun": True} | values))
+        (self.output / RECORD).write_text(json.dumps({"run": RUN, "started": NOW - 100} | values))
