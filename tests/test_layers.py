@@ -23,7 +23,7 @@ PLACES = {
     "distributed": {"analysis", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
     "jax": {"training"},
-    "jinja2": {"previews", "report"},
+    "jinja2": {"previews", "report", "runs"},
     "markupsafe": {"report"},
     "matplotlib": {"analysis", "napari", "previews", "training"},
     "napari": {"napari"},
