@@ -115,10 +115,10 @@ def fov_thumbnail(fov: Any, longest: int) -> Picture | None:
     raw = sorted((name for name in fov.channels if name.startswith(RAW)), key=lambda name: not name.startswith("pc_"))
     if not raw:
         return None
-    try:
-        data = fov.image(raw[0], level=1).data
-    except PyamaError:  # display levels are off
-        data = fov.image(raw[0]).data
+    data = fov.image(raw[0]).data
+    if max(data.shape[1:]) >= 2 * longest:
+        with suppress(PyamaError):  # display levels may be off
+            data = fov.image(raw[0], level=1).data
     middle = len(data) // 2
     drawn = _grey(_frame(data, middle), longest)
     if tracked := next((name for name in fov.channels if name.startswith(f"{LABELS}tracked")), None):

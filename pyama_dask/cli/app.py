@@ -133,6 +133,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     os.environ["MPLBACKEND"] = "agg"  # figures go to files; a notebook's backend may not exist here
+    if "JPY_PARENT_PID" in os.environ:  # the cell of a notebook, to which its kernel forces colours, is no terminal
+        os.environ["TTY_COMPATIBLE"] = "0"
     try:
         app([argument for argument in arguments if argument != "--debug"])
     except PyamaError as error:

@@ -6,7 +6,7 @@ import contextvars
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distributed import Client
 
@@ -41,7 +41,7 @@ class BackgroundRun:
         Directory of the results.
     """
 
-    def __init__(self, config: Config, progress: Progress | bool | None, options: Mapping[str, Any]) -> None:
+    def __init__(self, config: Config, progress: Progress | Literal[False] | None, options: Mapping[str, Any]) -> None:
         self.output = config.output.absolute()
         self._cancel, self._done, self._tally = threading.Event(), threading.Event(), Tally()
         self._report: RunReport | None = None
@@ -67,7 +67,7 @@ class BackgroundRun:
                 )
             _at_work.append(self)
         if self._bars:
-            self._bars.__enter__()
+            self._bars.__enter__()  # ended by `_work`
         self._thread.start()
         self._watch.start()
 
@@ -80,10 +80,10 @@ class BackgroundRun:
             self._error = error
         finally:
             self._tally.end()
-            _at_work.remove(self)
-            self._done.set()
             if self._bars:
                 self._bars.end(self._repr_html_())
+            _at_work.remove(self)
+            self._done.set()
 
     def _event(self, event: dict[str, Any]) -> None:
         self._tally.event(event)
@@ -163,22 +163,23 @@ class BackgroundRun:
     @property
     def _state(self) -> str:
         """State in a few words."""
-        if not self.done:
-            return f"{'stopping' if self._cancel.is_set() else 'at work'}, {self.progress}"
-        return f"failed: {self._error}" if self._error else f"ended, {self.progress}"
+        if self._error:
+            return f"failed: {self._error}"
+        state = "ended" if self._report else "stopping" if self._cancel.is_set() else "at work"
+        return f"{state}, {self.progress}"
 
     @never_failing
     def _repr_html_(self) -> str:
         if self._report is not None:
             return self._report._repr_html_()
-        return f"<div>{text(repr(self))}</div>" + ("" if self.done else bars_html(self.progress))
+        return f"<div>{text(repr(self))}</div>{'' if self._error else bars_html(self.progress)}"
 
 
 def start(
     config: Config | Mapping[str, Any] | str | Path,
     *,
     client: Client | None = None,
-    progress: Progress | bool | None = None,
+    progress: Progress | Literal[False] | None = None,
     steps: Sequence[Step] | None = None,
     force: Sequence[Step] = (),
     retry_failed: bool = False,

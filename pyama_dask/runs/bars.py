@@ -6,8 +6,8 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, Self
 
 from pyama_dask.config.units import duration, many
 from pyama_dask.execute.events import Progress
@@ -32,7 +32,7 @@ def in_notebook() -> bool:
 
 @contextmanager
 def shown_in_notebook(
-    progress: Progress | bool | None, on_start: OnStart | None
+    progress: Progress | Literal[False] | None, on_start: OnStart | None
 ) -> Iterator[tuple[Progress | None, OnStart | None]]:
     """Show bars for the block if it runs in a notebook and the caller has no display.
 
@@ -48,7 +48,7 @@ def shown_in_notebook(
     Progress and on_start to give to the run.
     """
     if progress is not None or not in_notebook():
-        yield (progress if callable(progress) else None), on_start
+        yield progress or None, on_start
         return
     tally = Tally()
 
@@ -80,21 +80,21 @@ class Bars:
     def __enter__(self) -> Self:
         from IPython.display import display  # noqa: PLC0415  (installed wherever there is a kernel)
 
-        self._output: Any = display(_html(""), display_id=True)
+        self._output: Any = display(_html(bars_html(self._tally.now())), display_id=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._tally.end()
-        self.end("" if kind else bars_html(self._tally.now()))
+        progress = self._tally.now()
+        unbegun = "not begun" if kind else "nothing left to do"
+        self.end(bars_html(progress) if progress.steps else f"<div>{unbegun}</div>")
 
     def end(self, last: str) -> None:
-        """Show `last`, or leave the bars as they are if it is ''; later calls do nothing."""
-        if self._over.is_set():
-            return
+        """Show HTML that stays; called once, at the end of the run."""
         self._over.set()
         self._thread.join()
-        self._show(last or bars_html(self._tally.now()))
+        self._show(last)
 
     def _keep(self) -> None:
         while not self._over.wait(REFRESH):
@@ -102,7 +102,8 @@ class Bars:
 
     def _show(self, shown: str) -> None:
         if shown != self._shown:
-            self._output.update(_html(shown))
+            with suppress(Exception):  # the kernel is about to end; the run is not to fail
+                self._output.update(_html(shown))
             self._shown = shown
 
 
@@ -142,5 +143,5 @@ def _row(label: str, done: int, total: int) -> str:
     fill = f'<div style="width:{share:.1%};height:100%;background:{FILL}"></div>'
     bar = f'<div style="flex:1;height:0.6em;border:1px solid {FILL};border-radius:2px">{fill}</div>'
     name = f'<div style="width:9em">{text(label)}</div>'
-    count = f'<div style="width:9em;text-align:right">{done} / {total}</div>'
+    count = f'<div style="width:7em;text-align:right">{done} / {total}</div>'
     return f'<div style="display:flex;align-items:center;gap:0.6em">{name}{bar}{count}</div>'

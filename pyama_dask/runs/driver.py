@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from distributed import Client
@@ -61,7 +61,7 @@ def run(
     config: Config | Mapping[str, Any] | str | Path,
     *,
     client: Client | None = None,
-    progress: Progress | bool | None = None,
+    progress: Progress | Literal[False] | None = None,
     cancel: threading.Event | None = None,
     steps: Sequence[Step] | None = None,
     force: Sequence[Step] = (),

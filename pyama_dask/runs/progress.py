@@ -15,7 +15,7 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunProgress:
     """Progress of a run at one moment; all numbers are 0 until its plan is made."""
 
@@ -50,7 +50,12 @@ class RunProgress:
         """Remaining time in seconds, at the pace so far; None before the first step of a FOV ends."""
         return self.seconds * (1 - self.share) / self.share if self.share else None
 
+    def __repr__(self) -> str:
+        return f"<RunProgress: {self}>"
+
     def __str__(self) -> str:
+        if not self.steps:
+            return "being planned"
         failed = f", {self.fovs_failed} failed" if self.fovs_failed else ""
         return f"{self.fovs_done} of {self.fovs} FOVs done{failed}, {self.share:.0%} of the work"
 

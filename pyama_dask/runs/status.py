@@ -125,6 +125,7 @@ class RunReport:
         parts = [
             f"<div><b>{text(self.output.name)}</b>: {text(self._headline)}</div>",
             f"<div>{text(self.stopped)}</div>" if self.stopped else "",
+            f"<div>report: {text(self.page)}</div>" if self.page else "",
             table(costs, ("step", "worker time", "share", "memory")) if costs else "",
             table(cut(failed), ("failed", "cause", "reason"), left=3) if failed else "",
             table(cut([(warning,) for warning in warnings]), ("warnings",)) if warnings else "",

@@ -44,13 +44,14 @@ class TestDisplays:
         assert "10 x 200 x 240 uint16" in shown
         assert len(pictures(shown)) == 1
 
-    def test_kept_cells_are_outlined_in_the_thumbnail(self, output):
+    @pytest.mark.parametrize("longest", [WIDTH, 100])
+    def test_kept_cells_are_outlined_in_the_thumbnail(self, output, longest):
         fov = output[0]
         tracked = fov.image("seg_tracked_ch_0").data[5].compute()
         assert not np.isin(np.unique(tracked[tracked > 0]), fov.cells).all()  # others are there, too
-        drawn = (fov_thumbnail(fov, WIDTH) == rgb(KEPT)).all(axis=-1)
-        where = np.argwhere(drawn) * np.divide(tracked.shape, drawn.shape)
-        assert {int(tracked[y, x]) for y, x in where.astype(int) + 1} == {*fov.cells}
+        drawn = (fov_thumbnail(fov, longest) == rgb(KEPT)).all(axis=-1)
+        where = ((np.argwhere(drawn) + 0.5) * np.divide(tracked.shape, drawn.shape)).astype(int)
+        assert {int(tracked[y, x]) for y, x in where} == {*fov.cells}
         assert kept_cells(fov) == fov.cells
 
     def test_a_cell_shows_a_strip_of_crops_per_channel(self, output):

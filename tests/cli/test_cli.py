@@ -111,6 +111,13 @@ class TestProgram:
         plotted = command("plot", "a_area_ch_0.csv", env=os.environ | {"MPLBACKEND": "module://no_such.backend"})
         assert plotted.returncode == 0, plotted.stderr
 
+    def test_in_the_cell_of_a_notebook_it_draws_no_bars(self, call, run_yaml, monkeypatch):
+        for name, value in {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}.items():
+            monkeypatch.setenv(name, value)
+        status, told, progress = call("plan", run_yaml)
+        assert status == 0
+        assert "\x1b" not in told + progress
+
     def test_version(self, here):
         assert command("--version").stdout == f"pyama-dask {pyama_dask.__version__}\n"
 

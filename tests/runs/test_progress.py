@@ -25,6 +25,7 @@ class TestTally:
         tally.event(event("compile", message="Compiling"))
         now = tally.now()
         assert (now.fovs, now.share, now.rate, now.left, now.seconds, now.message) == (0, 0, 0, None, 0, "Compiling")
+        assert repr(now) == "<RunProgress: being planned>"
 
     def test_it_counts_frames_by_step_over_all_fovs(self, plan):
         tally = Tally()
