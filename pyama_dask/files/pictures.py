@@ -25,16 +25,24 @@ def shrunk(frame: np.ndarray, longest: int) -> npt.NDArray[np.float32]:
 
     Returns
     -------
-    (h, w) means of square blocks; pixels that fill no block at the right and bottom are left out.
+    (h, w) means of square blocks, of large ones over every few rows and columns; pixels that fill no block at the right
+    and bottom are left out.
     """
+    frame = _thinned(frame, longest)
     step = -(-max(*frame.shape, 1) // longest)
     h, w = (max(n // step, 1) for n in frame.shape)
     whole = frame[: h * step, : w * step]
-    if step == 1 or not whole.size or min(frame.shape) < step:
+    if step == 1 or not whole.size:
         return whole.astype(np.float32)
     rows = np.add.reduceat(whole, np.arange(0, h * step, step), axis=0, dtype=np.float32)
     summed = np.add.reduceat(rows, np.arange(0, w * step, step), axis=1)
-    return np.asarray(summed / np.float32(step * step), np.float32)
+    return np.asarray(summed / np.float32(min(step, whole.shape[0]) * min(step, whole.shape[1])), np.float32)
+
+
+def _thinned(frame: np.ndarray, longest: int) -> np.ndarray:
+    """Every few rows and columns, so that blocks keep four or more of each."""
+    few = max(1, max(frame.shape) // longest // 4)
+    return frame[::few, ::few]
 
 
 def picked(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+NEAR = 0.02
+"""Part of the distance of ticks by which a tick may lie beyond the end of an axis, as times rarely begin at 0."""
 UNKNOWN = "\N{EN DASH}"
 """Text for a number that is not known."""
 SUFFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -48,7 +50,7 @@ def axis(values: Sequence[float], *, zero: bool = False, most: int = 5, exact: b
     if low == high:
         high = 1.0
     step = _step((high - low) / max(most - 1, 1))
-    first, last = (int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)))
+    first, last = int(np.ceil(low / step - NEAR)), int(np.floor(high / step + NEAR))
     if not exact:
         first, last = int(np.floor(low / step + 1e-9)), int(np.ceil(high / step - 1e-9))
         low, high = first * step, last * step
@@ -62,6 +64,11 @@ def _step(least: float) -> float:
     return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9)))
 
 
+def round_up(least: float) -> int:
+    """Smallest of 1, 2, 5, 10, 20, ... that is not below `least`."""
+    return round(_step(max(least, 1.0)))
+
+
 def _labels(ticks: Sequence[float], step: float) -> tuple[str, ...]:
     """Labels with as many digits as tell ticks apart, and one suffix for all."""
     largest = max((abs(tick) for tick in ticks), default=1.0)
@@ -71,7 +78,7 @@ def _labels(ticks: Sequence[float], step: float) -> tuple[str, ...]:
         ((unit, suffix) for unit, suffix in SUFFIXES if largest >= unit * (10 if suffix == "k" else 1)), (1.0, "")
     )
     digits = max(0, -int(np.floor(np.log10(step / unit) + 1e-9)))
-    return tuple(f"{tick / unit:.{digits}f}{suffix if tick else ''}" for tick in ticks)
+    return tuple(f"{tick / unit:.{digits}f}{suffix}" if tick else "0" for tick in ticks)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -82,7 +89,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:,.0f}"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.{digits - 1}g}"
+    return f"{value:.{digits}g}"
 
 
 def share(value: float) -> str:

@@ -27,6 +27,7 @@ from pyama_dask.runs.status import (
     StepCost,
     costs_by_step,
     read_plan,
+    recorded_traces,
     report_fov,
     warn_of_mixed_processors,
 )
@@ -47,6 +48,8 @@ class FovFacts:
     report: FovReport
     summary: FovSummary | None
     """None if it is not done, or an older version processed it."""
+    table: str | None
+    """Path of the traces in the output; None before they are written."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any]) -> FovFacts:
     except OutputError as error:
         log.warning("%s", error)
         summary = None
-    return FovFacts(number, str(fov.get("name") or ""), report_fov(ledger, fov), summary)
+    traces = recorded_traces(ledger, number)
+    return FovFacts(number, str(fov.get("name") or ""), report_fov(ledger, fov), summary, traces[0] if traces else None)
 
 
 def _last(output: Path) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def _few(fov: int, run: _Run) -> Iterator[Finding]:
     if not of.tracks:
         yield Finding("few", 3, (fov,), "no cell found")
     elif of.cells <= HARDLY:
-        yield Finding("few", 3, (fov,), "hardly a cell", f" ({of_tracks})")
+        yield Finding("few", 3, (fov,), "hardly a cell" if of.cells else "no cell kept", f" ({of_tracks})")
     elif len(others) >= LEAST and np.median(others) >= 10 and of.cells < FEW * np.median(others):
         yield Finding("few", 2, (fov,), "few cells", f" ({of.cells}; other FOVs have {np.median(others):.0f})")
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyama_dask.analysis.quality import FLAGS, Thresholds, cell_quality
-from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.analysis.trace_tables import read_traces_csv
+from pyama_dask.config.units import many
 from pyama_dask.errors import PyamaError
 from pyama_dask.report.facts import FovFacts, RunFacts
+from pyama_dask.report.thumbnails import frame_shape
 
-MOST_ROWS = 500_000
+MOST_ROWS = 250_000
 """Rows of traces that are read for a report; more take longer than a report may."""
 SHOWN = 20
 """Cells that are listed."""
@@ -37,21 +39,21 @@ def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
     """Find cells to inspect in some FOVs, until `MOST_ROWS` rows are read; None if no traces can be read."""
     import pandas as pd  # noqa: PLC0415  (takes long to import)
 
-    with_traces = [fov for fov in fovs if fov.report.cells]
+    with_traces = [(fov, fov.table) for fov in fovs if fov.report.cells and fov.table]
     if not with_traces:
         return None
     found, rows = list[pd.DataFrame](), 0
     try:
-        sources = Sources(run.output, None)
-        for fov in with_traces:
+        for fov, table in with_traces:
             rows += fov.report.rows or 0
             if found and rows > MOST_ROWS:
                 break
-            found.append(cell_quality(sources.read(fov.number), sources.shape(fov.number), Thresholds()))
+            shape = frame_shape(run, fov.number)
+            found.append(cell_quality(read_traces_csv(run.output / table), shape[1:] if shape else None, Thresholds()))
     except (PyamaError, OSError, LookupError):
         return None
-    table = pd.concat(found, ignore_index=True)
-    flagged = table[table["flagged"]]
+    every = pd.concat(found, ignore_index=True)
+    flagged = every[every["flagged"]]
     worst = (
         flagged.assign(flags=flagged[list(FLAGS)].sum(axis="columns"))
         .sort_values(["flags", "fov", "cell"], ascending=[False, True, True])
@@ -61,15 +63,15 @@ def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
         {"fov": row["fov"], "cell": row["cell"], "frames": row["frames"], "why": _why(row)}
         for row in worst.to_dict("records")
     )
-    return Flagged(listed, len(flagged), len(table), len(found), len(with_traces))
+    return Flagged(listed, len(flagged), len(every), len(found), len(with_traces))
 
 
 def _why(row: Mapping[Any, Any]) -> str:
     """Flags of a cell, with the values behind them."""
     words = {
-        "short": "seen in too few frames", "gap": f"{row['missing']} frames missing",
+        "short": "seen in too few frames", "gap": f"{many(row['missing'], 'frame')} missing",
         "jump": f"area changes by {row['largest_jump']:.0%} between frames",
-        "border": f"touches the border in {row['border_frames']} frames",
-        "merging": f"overlaps another cell in {row['merging_frames']} frames",
+        "border": f"touches the border in {many(row['border_frames'], 'frame')}",
+        "merging": f"overlaps another cell in {many(row['merging_frames'], 'frame')}",
     }  # fmt: skip
     return "; ".join(words[flag] for flag in FLAGS if row[flag])

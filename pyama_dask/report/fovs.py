@@ -19,6 +19,8 @@ MOST_SHOWN = 500
 """Largest number of FOVs with a picture."""
 SIZES = ((4, 420, "few"), (12, 300, "few"), (48, 200, "some"), (150, 136, "some"), (MOST_SHOWN, 96, "many"))
 """Pixels of pictures, and how dense they stand, by the largest number of FOVs for them."""
+QUALITY = {"few": 76, "some": 70, "many": 58}
+"""Quality of JPEG by density."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Thumbnail:
     weight: int
 
 
-def thumbnail(run: RunFacts, fov: FovFacts, pixels: int) -> Thumbnail:
+def thumbnail(run: RunFacts, fov: FovFacts, pixels: int, quality: int) -> Thumbnail:
     """Picture of the frame that shows a FOV's worst finding, or of the middle one."""
     mine = [finding for finding in run.findings if fov.number in finding.fovs]
     picture = (
@@ -46,7 +48,7 @@ def thumbnail(run: RunFacts, fov: FovFacts, pixels: int) -> Thumbnail:
     heads = [finding.head for finding in mine]
     words = ", ".join(dict.fromkeys([words, *heads]))
     weight = 3 if failed else max((finding.weight for finding in mine), default=0)
-    url = data_url(to_jpeg(picture, 72), "jpeg") if picture is not None else ""
+    url = data_url(to_jpeg(picture, quality), "jpeg") if picture is not None else ""
     return Thumbnail(fov.number, fov.name, url, "no frame stored", words, weight)
 
 

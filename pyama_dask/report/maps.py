@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from pyama_dask.files.pictures import data_url, to_indexed_png
-from pyama_dask.report.axes import Axis, axis
+from pyama_dask.report.axes import Axis, axis, round_up
 from pyama_dask.report.figures import BOTTOM, LETTER, RIGHT, TOP, WIDTH, Plot, Values, around
 
 SEQUENTIAL = ("#f3f7fb", "#c9dcec", "#8fbadb", "#4b8fc4", "#1f639f", "#0b3a66")
@@ -67,7 +67,7 @@ def _map(at: Values, colours: Sequence[str], rows: Sequence[str], x: Axis, x_nam
     plot = Plot(x, Axis(0, 1, (), ()), 18 + LETTER * max(map(len, rows), default=1), tall)
     top, height = TOP + 12, tall - BOTTOM - TOP - 12
     each = height / max(len(rows), 1)
-    step = int(np.ceil(14 / each))
+    step = round_up(14 / each)
     names = "".join(
         f'<text class="y" x="{plot.left - 6:g}" y="{top + (k + 0.5) * each + 4:.1f}">{escape(rows[k])}</text>'
         for k in range(0, len(rows), step)

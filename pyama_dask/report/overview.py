@@ -121,11 +121,12 @@ def over_time(all_: Summaries) -> Iterator[Figure]:
 
 def about_bands(all_: Summaries) -> str:
     """Meaning of lines and bands in the figures over time."""
-    of_cells = "Lines of features are the median of the kept cells; bands hold the middle half of them, and 5 to 95 %."
     if len(all_.fovs) < 2:
-        return of_cells
-    of_fovs = "Lines of counts are the median of the FOVs; bands hold the middle half of the FOVs, and 5 to 95 %."
-    return f"{of_fovs} {of_cells[:-1]} - for the median FOV."
+        return "Lines of features are the median of the kept cells; bands hold the middle half of them, and 5 to 95 %."
+    return (
+        "Lines of counts are the median of the FOVs; bands hold the middle half of the FOVs, and 5 to 95 %. Features "
+        "are those of the kept cells of the median FOV, with the same bands over its cells."
+    )
 
 
 def _banded(title: str, minutes: Values, lines: Sequence[Line], name: str) -> Figure:

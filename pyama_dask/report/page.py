@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,13 @@ from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.report import words
 from pyama_dask.report.facts import RunFacts, read_facts
 from pyama_dask.report.flags import flagged_cells
-from pyama_dask.report.fovs import MOST_SHOWN, SIZES, fov_table, legend, order, thumbnail
+from pyama_dask.report.fovs import MOST_SHOWN, QUALITY, SIZES, fov_table, legend, order, thumbnail
 from pyama_dask.report.overview import Summaries, about_bands, maps, over_time, workers
 
 REPORT_PAGE = "report.html"
 """Name of the page in the output."""
+THREADS = 2
+"""Threads that read pictures: decoding runs outside Python."""
 
 
 def write_report_page(output: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
@@ -106,8 +109,10 @@ def _fovs(run: RunFacts) -> dict[str, Any]:
     shown = fovs[:MOST_SHOWN]
     pixels, density = next((size, how) for most, size, how in SIZES if len(shown) <= most)
     heads, rows = fov_table(run)
+    with ThreadPoolExecutor(THREADS) as pool:
+        pictures = list(pool.map(lambda fov: thumbnail(run, fov, pixels, QUALITY[density]), shown))
     return {
-        "fovs": [thumbnail(run, fov, pixels) for fov in shown], "thumb": 220 if density == "few" else pixels,
+        "fovs": pictures, "thumb": 220 if density == "few" else pixels,
         "density": density, "legend": legend(run), "order": order(run), "heads": heads, "rows": rows,
         "hidden": f"{len(fovs) - len(shown)} more FOVs are in the table only." if len(fovs) > len(shown) else "",
         "fov_command": f"pyama-dask report {run.output} --fov {fovs[0].number if fovs else 0}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def mood_of(run: RunFacts) -> str:
 def about(run: RunFacts) -> str:
     """Movie and end of the last run."""
     ended = str(run.last.get("ended", ""))[:16].replace("T", " ")
-    return f"{run.movie}" + (f" · last run ended {ended} UTC" if ended else "")
+    return Path(run.movie).name + (f" · last run ended {ended} UTC" if ended else "")
 
 
 def judged(run: RunFacts) -> str:

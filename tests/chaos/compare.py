@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 import zarr
-from support.movies import BOOKKEEPING, differences, file_bytes, listing, products
+from support.movies import differences, file_bytes, listing, products
 
 from pyama_dask.config.load import load_config
 from pyama_dask.files.atomic import checksum
@@ -40,7 +40,7 @@ def compare(output: Path, reference: Path) -> tuple[Counter[str], list[str]]:
 
 
 def _bytes(output: Path) -> dict[str, bytes]:
-    return file_bytes(output, BOOKKEEPING | {REPORT_PAGE, MANIFEST})
+    return file_bytes(output)
 
 
 def _is_result(output: Path, name: str) -> bool:

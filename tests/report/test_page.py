@@ -156,6 +156,52 @@ class TestRunPage:
         assert list(tmp_path.iterdir()) == []
 
 
+def drawn(text, title):
+    """Values of the line in the first figure of a title, by the labels of its ticks."""
+    figure = text[text.index(f"<h3>{title}</h3>") :].partition("</figure>")[0]
+    ticks = re.findall(r'class="grid" d="M[\d.]+ ([\d.]+)H.*?class="y"[^>]*>([^<]+)<', figure)
+    unit = {"k": 1e3, "M": 1e6, "G": 1e9}
+    (y0, v0), (y1, v1) = ((float(y), float(v.rstrip("kMG")) * unit.get(v[-1], 1)) for y, v in (ticks[0], ticks[-1]))
+    (path,) = re.findall(r'class="line [^"]*" d="M([^"]*)"', figure)
+    found = [v0 + (float(y) - y0) * (v1 - v0) / (y1 - y0) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path)]
+    return np.array(found), abs(v1 - v0) / abs(y1 - y0)
+
+
+class TestNumbers:
+    """Numbers of pages equal those computed from the CSVs."""
+
+    @pytest.fixture
+    def traces(self, finished):
+        return pyama_dask.open_output(finished).traces()
+
+    def rows(self, path):
+        table = path.read_text().rpartition('<table class="sortable">')[2] if "fov_" in path.name else path.read_text()
+        found = re.findall(r"<tr(?: id=\"fov-\d+\")?><td class=\"n\" data-value.*?</tr>", table)
+        return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in found]
+
+    def test_cells_of_all_fovs(self, finished, traces, tmp_path):
+        path = write_report_page(finished, tmp_path / "page.html")
+        cells = traces.groupby("fov")["cell"].nunique()
+        assert {int(row[0]): int(row[3]) for row in self.rows(path)} == cells.to_dict()
+        assert f"{cells.sum()} cells kept of" in read(path)
+        lengths = re.search(r"kept \((\d+)\)", path.read_text())
+        assert int(lengths[1]) == cells.sum()
+
+    def test_cells_of_every_frame(self, finished, traces, tmp_path):
+        for fov, of in traces.groupby("fov"):
+            rows = self.rows(write_fov_page(finished, fov, tmp_path / f"fov_{fov}.html"))
+            labels = np.asarray(pyama_dask.open_output(finished)[fov].image("seg_labeled_ch_0").data)
+            assert [int(row[2]) for row in rows] == [len(np.unique(frame)) - 1 for frame in labels]
+            assert {int(row[0]): int(row[3]) for row in rows} == of.groupby("frame").size().to_dict()
+
+    def test_lines_of_features(self, finished, traces, tmp_path):
+        text = write_report_page(finished, tmp_path / "page.html").read_text()
+        for title, column in (("GFP: intensity total", "intensity_total_ch_1"), ("Phase: area", "area_ch_0")):
+            medians = traces.groupby(["fov", "frame"])[column].median().groupby("frame").median()
+            values, pixel = drawn(text, title)
+            assert np.abs(values - medians).max() < 0.1 * pixel + 1e-9
+
+
 class TestFovPage:
     def test_it_shows_frames_traces_and_numbers(self, copied):
         summarise(copied, 1, sharpness=np.r_[np.full(5, 900.0), np.full(5, 100.0)])

@@ -20,7 +20,7 @@ from support.write_nd2 import Nd2Channel, write_nd2
 SHAPES = ["area", "aspect_ratio", "circularity", "eccentricity"]
 INTENSITIES = ["intensity_total", "intensity_mean", "intensity_max", "intensity_variance"]
 NAMES = ("Phase", "GFP", "mCherry")
-BOOKKEEPING = {".pyama_dask", "processing_config.yaml"}
+BOOKKEEPING = {".pyama_dask", "processing_config.yaml", "report.html", ".pyama_dask_files.json"}
 
 
 def pixels(**parameters: Any) -> np.ndarray:
