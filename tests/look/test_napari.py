@@ -130,6 +130,16 @@ class TestOurs:
         for cell, colour in drawn.items():
             assert np.abs(labels.get_color(cell)[:3] - colour[:3]).max() < 1e-5
 
+    def test_memory_does_not_grow_with_the_frames_that_were_shown(self, untouched, viewer):
+        from napari.utils import _dask_utils
+
+        viewer.open(str(untouched / "fov_000"), plugin="pyama-dask")
+        held = _dask_utils._DASK_CACHE.cache
+        for frame in range(10):
+            viewer.dims.set_point(0, frame * 10.0)
+            QApplication.processEvents()
+        assert held.total_bytes == 0
+
     def test_features_are_shown_under_the_mouse(self, untouched, viewer):
         viewer.open(str(untouched / "fov_000"), plugin="pyama-dask")
         labels = viewer.layers["seg_tracked_ch_0: cells"]
@@ -138,6 +148,22 @@ class TestOurs:
         status = labels.get_status((0, y * 0.65, x * 0.65), world=True)
         assert f"median area_ch_0: {labels.features['median area_ch_0'][0]:.3g}" in status["value"]
         assert status["value"].startswith(f"{cell}; good: True, first: 0, ")
+
+
+def test_the_command_opens_an_output_with_its_panel(untouched, screenshots, monkeypatch):
+    from pyama_dask.napari.start import view
+
+    seen = []
+
+    def look():
+        viewer = napari.current_viewer()
+        picture(viewer, screenshots, "napari_view")
+        seen.append((len(viewer.layers), [*viewer.window.dock_widgets], viewer.title))
+        viewer.close()
+
+    monkeypatch.setattr(napari, "run", look)
+    view(untouched, 1)
+    assert seen == [(7, ["Cells"], "results - pyama_dask")]
 
 
 class TestWidget:
