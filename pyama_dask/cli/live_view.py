@@ -116,7 +116,7 @@ class View:
         for alarm in snapshot.alarms[-2:]:
             yield Text(printable(f"ALARM: {alarm}"), "bold #D55E00")
         tried = ", or tried again" if snapshot.is_active else ""
-        lines = [f"FOV {one.fov} failed{tried} ({one.cause}): {one.reason}" for one in snapshot.failures]
+        lines = [f"failed{tried} ({one.cause}): {one.place}{one.reason}" for one in snapshot.failures]
         yield from (Text(printable(line), "#D55E00") for line in self._cut(lines))
         yield from (Text(printable(f"warning: {warning}")) for warning in self._cut(snapshot.warnings))
         if not snapshot.is_active and snapshot.tasks_done < snapshot.tasks:

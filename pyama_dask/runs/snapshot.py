@@ -55,6 +55,11 @@ class FovFailure:
     attempts: int
     """Failed attempts at its tasks."""
 
+    @property
+    def place(self) -> str:
+        """FOV to put before a reason that does not name it."""
+        return "" if f"FOV {self.fov}" in self.reason else f"FOV {self.fov}: "
+
 
 @dataclass(frozen=True)
 class WorkerProgress:

@@ -23,7 +23,7 @@ SIZES = [("phone", 380, True), ("phone", 380, False), ("desktop", 1280, True), (
 def many(tmp_path_factory):
     """Snapshot of a run of 500 FOVs, with all that a page can show."""
     now = time.time()
-    made = MadeRun(tmp_path_factory.mktemp("made") / "a_movie_with_a_rather_long_name_results", fovs=500, frames=36)
+    made = MadeRun(tmp_path_factory.mktemp("made") / "a_movie_with_a_rather_long_name_results", fovs=500, frames=12)
     for k in range(40):
         tasks = [task for fov in range(k, 300, 40) for task in made.tasks(fov)]
         made.done(*tasks, begun=now - 3600 + 10 * k, worker=f"node{k % 4:02d}/{1000 + k}")

@@ -31,7 +31,7 @@ def test_it_shows_the_whole_run_and_escapes_every_name(made):
     ]
     assert not re.search(r"<(u|script>a|i>node|b>out)", page)
     assert page.count("<script>") == 1
-    assert "(algorithm)</span> &lt;script&gt;alert(1)&lt;/script&gt; is dark" in page
+    assert "(algorithm)</span> FOV 2: &lt;script&gt;alert(1)&lt;/script&gt; is dark" in page
 
 
 def test_it_loads_nothing_from_elsewhere(made):
