@@ -47,15 +47,28 @@ def look(labels: Sequence[Labels]) -> Seen:
         (H, W) labels of one or several consecutive frames, 0 for background.
     """
     areas = [np.bincount(frame.ravel())[1:] for frame in labels]
-    areas = [of[of > 0] for of in areas]
-    every = np.sort(np.concatenate(areas))
-    pixels = labels[0].size
     agreement = (
         float(np.mean([_overlap(match(a, b)) for a, b in pairwise(labels)])) if len(labels) > 1 else float("nan")
     )
+    return look_at_areas([of[of > 0] for of in areas], labels[0].size, agreement)
+
+
+def look_at_areas(areas: Sequence[npt.NDArray[np.int64]], pixels: int, agreement: float = float("nan")) -> Seen:
+    """Measure objects of known areas.
+
+    Parameters
+    ----------
+    areas
+        (N,) pixels of the objects of each frame, above 0.
+    pixels
+        Pixels of a frame.
+    agreement
+        As in `Seen`.
+    """
+    every = np.sort(np.concatenate(areas))
     return Seen(
         count=float(np.median([of.size for of in areas])),
-        covered=float(every.sum()) / (pixels * len(labels)),
+        covered=float(every.sum()) / (pixels * len(areas)),
         largest=float(every.max(initial=0)) / pixels,
         unevenness=_of_median_pixel(every) / float(np.median(every)) if every.size else 0.0,
         agreement=agreement,

@@ -58,24 +58,20 @@ class Found:
     warnings: tuple[str, ...]
     """Warnings of the methods."""
 
-    def with_too_large(self) -> Labels:
-        """(H, W) labels, and behind their numbers those of the objects that the method dropped as too large."""
-        if not (self.dropped_fates == Fate.TOO_LARGE).any():
-            return self.labels
-        numbers = np.arange(len(self.dropped_fates), dtype=np.int32) + len(self.fates) - 1
-        return np.where(
-            self.labels > 0, self.labels, np.where(self.dropped_fates == Fate.TOO_LARGE, numbers, 0)[self.dropped]
-        )
-
     def areas(self, *fates: Fate) -> npt.NDArray[np.int64]:
         """Pixels of each object of these fates."""
-        return self._areas[np.isin(np.concatenate([self.fates[1:], self.dropped_fates[1:]]), fates)]
+        every = np.concatenate([self.label_areas, self.dropped_areas])
+        return every[np.isin(np.concatenate([self.fates[1:], self.dropped_fates[1:]]), fates)]
 
     @cached_property
-    def _areas(self) -> npt.NDArray[np.int64]:
-        """(N + M,) pixels of the labels, then of the dropped objects."""
-        both = ((self.labels, self.fates), (self.dropped, self.dropped_fates))
-        return np.concatenate([label_areas(of, len(fates) - 1) for of, fates in both])
+    def label_areas(self) -> npt.NDArray[np.int64]:
+        """(N,) pixels of the labels."""
+        return label_areas(self.labels, len(self.fates) - 1)
+
+    @cached_property
+    def dropped_areas(self) -> npt.NDArray[np.int64]:
+        """(M,) pixels of the dropped objects."""
+        return label_areas(self.dropped, len(self.dropped_fates) - 1)
 
 
 class Finder:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pyama_dask.config.units import many, percent
 from pyama_dask.files.palette import Picture
 from pyama_dask.kernels import scores
-from pyama_dask.kernels.plausibility import Seen, look, plausibility
+from pyama_dask.kernels.plausibility import Seen, look_at_areas, plausibility
 from pyama_dask.previews.grid import Setting
 from pyama_dask.previews.objects import Fate, Found
 from pyama_dask.previews.trails import Tracks
@@ -119,13 +119,15 @@ def measure(found: Found, textured: float, truth: npt.NDArray[np.integer] | None
     """
     of_fate = {fate: found.areas(fate) for fate in Fate if fate}
     kept, large = of_fate[Fate.KEPT], found.areas(Fate.KEPT, Fate.BORDER, Fate.TOO_LARGE)
-    seen, every = look([found.labels]), found.with_too_large()
+    pixels = found.labels.size
+    seen = look_at_areas([found.label_areas], pixels)
+    dropped = found.dropped_areas[found.dropped_fates[1:] == Fate.TOO_LARGE]
     match = [] if truth is None else [scores.match(truth, found.labels)]
     return {
         "labels": found.labels,
-        "extents": {fate: Extent(len(of), float(of.sum()) / found.labels.size) for fate, of in of_fate.items()},
+        "extents": {fate: Extent(len(of), float(of.sum()) / pixels) for fate, of in of_fate.items()},
         "median_px": float(np.median(kept)) if kept.size else float("nan"),
-        "merged": seen if every is found.labels else look([every]),
+        "merged": look_at_areas([np.concatenate([found.label_areas, dropped])], pixels),
         "largest_times": float(large.max() / np.median(large)) if large.size else float("nan"),
         "plausibility": plausibility(seen, textured),
         "seg": scores.seg(match),

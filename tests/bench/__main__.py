@@ -13,7 +13,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 def main() -> None:
     """Measure everything, or the parts that are named, and print the table."""
-    from bench import calibration, fits, kernels, memory, merge, reports, runs, scale, startup, tracking
+    from bench import calibration, fits, kernels, memory, merge, previews, reports, runs, scale, startup, tracking
     from bench.table import print_table
 
     parts = {
@@ -24,6 +24,7 @@ def main() -> None:
         "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
         "scale": scale.measure,
         "startup": startup.measure,
+        "previews": previews.measure,
         "merge": merge.measure,
         "reports": reports.measure,
         "tracking": lambda _: tracking.measure(),

@@ -34,7 +34,7 @@ def test_what_the_limits_drop_is_found_and_the_labels_are_those_of_the_method(fr
     found = finder(segmentation_params=given, tracking_params={"border_margin": 5}).find(frame, "frame 0")
     assert (found.labels == segment(frame, **given)).all()
     every = segment(frame, **given | {"min_object_size": None, "max_object_size": None})
-    assert ((found.with_too_large() > 0) | (found.dropped > 0) == (every > 0)).all()
+    assert ((found.labels > 0) | (found.dropped > 0) == (every > 0)).all()
     assert {fate: len(found.areas(fate)) for fate in Fate if fate} == {
         Fate.KEPT: 2, Fate.TOO_LARGE: 1, Fate.TOO_SMALL: 1, Fate.BORDER: 1
     }  # fmt: skip
