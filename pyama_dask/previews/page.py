@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import jinja2
 
 from pyama_dask.files.palette import DARK
-from pyama_dask.previews.draw import WARNING, small_png
+from pyama_dask.files.pictures import data_url, to_jpeg
+from pyama_dask.previews.draw import WARNING
 from pyama_dask.previews.layout import in_rows, legend, title
 from pyama_dask.previews.panel import Panel
 from pyama_dask.previews.shown import Shown
@@ -45,7 +45,7 @@ FRAGMENT = """
   grid-template-columns: repeat({{ row|length }}, minmax(0, 1fr))">
 {% for panel in row %}<figure>
 <figcaption><b>{{ panel.title }}</b>{% for line in panel.words %}<span>{{ line }}</span>{% endfor %}</figcaption>
-<img src="data:image/png;base64,{{ panel.png }}" width="{{ panel.width }}" height="{{ panel.height }}"
+<img src="{{ panel.url }}" width="{{ panel.width }}" height="{{ panel.height }}"
   alt="{{ panel.title }}: {{ panel.words|join('; ') or 'the frame alone' }}">
 <div>{% for line in panel.said %}<p class="said">{{ line }}</p>{% endfor %}</div>
 </figure>
@@ -79,13 +79,13 @@ def fragment(shown: Shown) -> str:
 
 
 def _values(shown: Shown, panel: Panel) -> dict[str, Any]:
-    """Values of the template for a panel."""
+    """Values of the template for a panel, with its picture as a JPEG, which has a third of the bytes of a PNG."""
     height, width = panel.picture.shape[:2]
     return {
         "title": title(shown, panel),
         "words": list(panel.words()),
         "said": panel.said(),
-        "png": base64.b64encode(small_png(panel.picture)).decode(),
+        "url": data_url(to_jpeg(panel.picture), "jpeg"),
         "height": height,
         "width": width,
     }

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import many
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.manifest import check_free, writing_into
@@ -67,6 +68,9 @@ class Preview(Shown):
     def page(self) -> str:
         """HTML page of all panels, with the pictures inside."""
         return page(self)
+
+    def __repr__(self) -> str:
+        return f"<Preview of {self.movie}, FOV {self.fov}: {many(len(self.panels), 'panel')}>"
 
     def _repr_html_(self) -> str:
         return fragment(self)

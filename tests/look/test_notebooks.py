@@ -19,8 +19,8 @@ from pyama_dask.steps.standard import GRAPH
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-LARGEST = 200_000
-"""Bytes that an executed notebook may have."""
+LARGEST, LARGEST_OUTPUT = 300_000, 200_000
+"""Characters that an executed notebook may have, and one of its outputs."""
 PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 :root { color-scheme: light dark; }
@@ -85,6 +85,7 @@ class TestNotebook:
     def test_its_cells_run_and_its_outputs_are_small(self, name, executed):
         notebook = executed(name)
         assert len(nbformat.writes(notebook)) < LARGEST
+        assert max(len(str(output)) for output in outputs(notebook)) < LARGEST_OUTPUT
         errors = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
         assert not errors
         assert "cannot be shown" not in nbformat.writes(notebook)

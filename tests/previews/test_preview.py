@@ -74,6 +74,7 @@ def test_a_table_of_counts_and_a_picture(document):
     assert made.picture.ndim == 3
     assert "<script" not in made.page()
     assert made._repr_html_().strip().startswith('<div class="preview">')
+    assert repr(made).startswith("<Preview of ")
 
 
 def test_a_part_is_shown_and_the_whole_frame_is_segmented(document):
