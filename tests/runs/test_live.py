@@ -41,7 +41,16 @@ def test_the_whole_run_is_counted_by_task_step_and_fov(made):
     assert [step.step for step in seen.steps] == list(GRAPH.steps)
     assert {step.frames for step in seen.steps} == {30}
     done = {step.step: step.frames_done for step in seen.steps}
-    assert done == {"copy": 20, "segment": 20, "background": 20, "track": 12, "crop": 10, "extract": 10, "cache": 12}
+    assert done == {
+        "copy": 20,
+        "segment": 20,
+        "background": 20,
+        "track": 12,
+        "crop": 10,
+        "extract": 10,
+        "cache": 12,
+        "summary": 10,
+    }
     assert {step.memory for step in seen.steps} == {2**28}
     assert sum(step.seconds for step in seen.steps) == pytest.approx(10 + 10 + 10 + 10 + 10 + 10 + 2)
 
