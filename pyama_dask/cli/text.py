@@ -20,6 +20,7 @@ from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.disk_space import gib
+from pyama_dask.runs.outcome import describe_tracks
 from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
@@ -150,9 +151,7 @@ def describe_replaced(plan: Plan) -> list[str]:
     """Stale results that a run regenerates: made with other settings or from other frames."""
     alike: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for fov, steps in plan.replaces.items():
-        frames = plan.frames_before.get(fov)
-        how = f"from frames {frames}" if frames else "with other settings"
-        alike.setdefault((steps, how), []).append(fov)
+        alike.setdefault((steps, plan.made_before.get(fov, "with other settings")), []).append(fov)
     return [
         f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, made {how}" for (steps, how), fovs in alike.items()
     ]
@@ -173,10 +172,12 @@ def describe_status(document: Mapping[str, Any]) -> str:
             )
             alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
+    lines += [f"  {line}" for line in document["tracks"]]
     failed = [fov for fov in fovs if fov["status"] == "failed"]
     lines += _cut([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
     lines += _cut([f"  warning: {warning}" for warning in document["warnings"]])
     lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
+    lines += [document["attention"]] if document["attention"] else []
     return "\n".join(lines)
 
 
@@ -362,6 +363,7 @@ def describe_report(report: RunReport) -> str:
         else f"Nothing to do: {standing}",
         f"Results: {report.output}",
     ]
+    lines += describe_tracks(report.tracks)
     lines += _costs(report)
     lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
@@ -371,4 +373,5 @@ def describe_report(report: RunReport) -> str:
     elif report.failed:
         lines.append("Fix the cause, then run again with --retry-failed to process only the failed FOVs")
     lines.append(f"Report: {report.page}" if report.page else f"Report: 'pyama-dask report {report.output}' writes it")
+    lines += [report.attention] if report.attention else []
     return "\n".join(lines)

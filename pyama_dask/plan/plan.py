@@ -80,8 +80,8 @@ class Plan:
     """Names of parts that are regenerated, whatever is recorded."""
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
     """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
-    frames_before: Mapping[int, str] = field(default_factory=dict)
-    """Frames by FOV that these results were made from, where no other setting differs."""
+    made_before: Mapping[int, str] = field(default_factory=dict)
+    """How these were made instead, in words by FOV, where it was not with other settings."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 

@@ -37,7 +37,7 @@ _INHERITED: list[OpenFile] = []
 _START = 16
 """Bytes that suffice to tell the formats apart."""
 
-_DAMAGED = "the file is incomplete or damaged"
+_DAMAGED = "the file is cut off, still being written, or damaged"
 
 
 class FileReader(ABC, Generic[File]):
@@ -168,14 +168,13 @@ class FileReader(ABC, Generic[File]):
 
     @contextmanager
     def _readable(self, problem: str, *further: type[Exception]) -> Iterator[None]:
+        remedy = "Fix: wait until it is complete, or copy it again" if problem == _DAMAGED else "Fix: copy it again"
         try:
             yield
         except PyamaError:
             raise
         except (*self.vendor_errors, *further) as error:
-            raise SourceError(
-                f"{self.path}: {problem} ({type(error).__name__}: {error}). Fix: copy it again"
-            ) from error
+            raise SourceError(f"{self.path}: {problem} ({type(error).__name__}: {error}). {remedy}") from error
 
     def _own_lock(self) -> threading.RLock:
         """Lock of this process; a forked process starts without an open file."""
@@ -253,7 +252,9 @@ def check_file(path: Path) -> bytes:
     except ValueError as error:  # a NUL, or characters that are not allowed in file names
         raise SourceError(f"{str(path)!r}: cannot be a file name ({error}). Fix: check the path") from error
     if not start:
-        raise SourceError(f"{path}: the file is empty. Fix: copy it again")
+        raise SourceError(
+            f"{path}: the file is empty, or still being written. Fix: wait until it is complete, or copy it again"
+        )
     return start
 
 

@@ -55,7 +55,10 @@ def frame_chunks(file: BinaryIO) -> dict[int, Chunk]:
             file.seek(offset)
             size = HEADER.unpack(file.read(HEADER.size))[2]
         if size > room:
-            raise SourceError(f"{file.name}: is damaged: frame {int(number)} lies beyond its end. Fix: copy it again")
+            raise SourceError(
+                f"{file.name}: is cut off, or still being written: frame {int(number)} lies beyond its end. "
+                "Fix: wait until it is complete, or copy it again"
+            )
         chunks[int(number)] = Chunk(offset, size - _STAMP)
     return chunks
 

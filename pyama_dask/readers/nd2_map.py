@@ -41,7 +41,10 @@ def read_map(file: BinaryIO) -> tuple[bytes, Extent]:
     file.seek(max(0, end - _TAIL.size))
     tail = file.read(_TAIL.size)
     if len(tail) < _TAIL.size or not tail.startswith(_SIGNATURE):
-        raise SourceError(f"{file.name}: is cut off: it does not end like an ND2 file. Fix: copy it again")
+        raise SourceError(
+            f"{file.name}: is cut off, or still being written: it does not end like an ND2 file. "
+            "Fix: wait until it is complete, or copy it again"
+        )
     place = file.seek(_TAIL.unpack(tail)[1])
     magic, name_length, data_length = HEADER.unpack(file.read(HEADER.size))
     if magic != MAGIC:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from distributed import Client
 
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
@@ -136,7 +138,7 @@ def what_is_left(
     recorded = ledger or Ledger(plan.job.output / LEDGER)
     of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
     left = remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
-    return replace(left, frames_before=frames_before(plan)) if left.replaces else left
+    return replace(left, made_before=made_before(plan)) if left.replaces else left
 
 
 def only_failed(plan: Plan, ledger: Ledger) -> Plan:
@@ -157,15 +159,26 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
     )
 
 
-def frames_before(plan: Plan) -> dict[int, str]:
-    """Frames of the last run by FOV, if only the frames differ from its settings; see `runs.status.other_frames`."""
+def made_before(plan: Plan) -> dict[int, str]:
+    """How stale results of FOVs were made, in words, if not with other settings; see `runs.status.other_frames`."""
     try:
         before = read_plan(plan.job.output)
     except OutputError:
         return {}
     now = settings_of(plan.job.config)
-    found = {fov["fov"]: other_frames(before["settings"].get(fov["settings"]), now) for fov in before["fovs"]}
-    return {fov: frames for fov, frames in found.items() if frames}
+    found = {fov["fov"]: _made_how(before["settings"].get(fov["settings"]), now) for fov in before["fovs"]}
+    return {fov: how for fov, how in found.items() if how}
+
+
+def _made_how(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
+    """How results were made, if nothing but the frames differs from the settings, or nothing at all."""
+    if before == now:  # as after an extension that was interrupted, or when a plugin was edited
+        return "before methods, times or frames changed"
+    if (frames := other_frames(before, now)) is None:
+        return None
+    then, today = parse_selection(frames), parse_selection(now["params"]["frames"])
+    more = f"; now there are {len(today)}" if len(today) > len(then) and today[: len(then)] == then else ""
+    return f"from frames {frames}{more}"
 
 
 def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:

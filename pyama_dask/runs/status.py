@@ -16,6 +16,7 @@ from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.files.html import cut, never_failing, table, text
+from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.workflow.failure import Cause, Failure
@@ -44,6 +45,21 @@ class FovReport:
     cells: int | None = None
     rows: int | None = None
     warnings: tuple[str, ...] = ()
+    short: int | None = None
+    """Tracks dropped because they are seen in too few frames; None in outputs of older versions."""
+    border: int | None = None
+    """Tracks dropped because they come close to the border."""
+    lost: float | None = None
+    """Mean fraction of a frame in objects that were dropped as too large; None if unknown."""
+    pixels: int | None = None
+    """Pixels of a frame."""
+
+    @property
+    def tracks(self) -> FovTracks | None:
+        """What became of its tracks; None if they are not known."""
+        if self.cells is None or self.short is None or self.border is None or self.pixels is None:
+            return None
+        return FovTracks(self.fov, self.cells, self.border, self.short, self.lost, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,16 @@ class RunReport:
         return tuple(fov for fov in self.fovs if fov.status == "failed")
 
     @property
+    def tracks(self) -> list[FovTracks]:
+        """What became of the tracks of each FOV, where it is known."""
+        return [fov.tracks for fov in self.fovs if fov.tracks is not None]
+
+    @property
+    def attention(self) -> str:
+        """Loud line if hardly a cell is left in the FOVs that are done; else ''."""
+        return attention([fov.tracks for fov in self.fovs if fov.tracks is not None and fov.status == "done"])
+
+    @property
     def exit_status(self) -> int:
         """0 complete, 3 some FOVs failed, 4 stopped, 130 cancelled."""
         return 4 if self.stopped else 130 if self.cancelled else 3 if self.failed else 0
@@ -126,6 +152,7 @@ class RunReport:
             f"<div><b>{text(self.output.name)}</b>: {text(self._headline)}</div>",
             f"<div>{text(self.stopped)}</div>" if self.stopped else "",
             f"<div>report: {text(self.page)}</div>" if self.page else "",
+            f"<div><b>{text(self.attention)}</b></div>" if self.attention else "",
             table(costs, ("step", "worker time", "share", "memory")) if costs else "",
             table(cut(failed), ("failed", "cause", "reason"), left=3) if failed else "",
             table(cut([(warning,) for warning in warnings]), ("warnings",)) if warnings else "",
@@ -161,7 +188,11 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     begun = any(is_done for _, is_done in done)
     status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
     cause, reason = (failure.cause, failure.reason) if failure else (None, None)
-    return FovReport(number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings)
+    lost = notes.get("lost_permille")
+    return FovReport(
+        number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings, notes.get("short"),
+        notes.get("border"), None if lost is None else lost / 1000, notes.get("pixels"),
+    )  # fmt: skip
 
 
 def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
@@ -205,7 +236,9 @@ def copied_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int,
 
 def write_report(report: RunReport) -> None:
     """Write the report beside the ledger."""
-    document = asdict(report) | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    words = {"tracks": describe_tracks(report.tracks), "attention": report.attention}
+    document = asdict(report) | words | {"ended": ended}
     del document["page"]  # it is written later
     try:
         write_bytes(report.output / REPORT, json.dumps(document, default=str, indent=1).encode())
@@ -277,17 +310,23 @@ def read_status(output: Path) -> dict[str, Any]:
     ledger = Ledger(output / LEDGER)
     settings, now = document["settings"], document["current"]
     fovs: list[dict[str, Any]] = []
-    for fov in document["fovs"]:
+    reports = [report_fov(ledger, fov) for fov in document["fovs"]]
+    for fov, report in zip(document["fovs"], reports, strict=True):
         of = fov["settings"]
         differs: dict[str, Any] = {
             "other_settings": of != now,
             "other_frames": other_frames(settings.get(of), settings.get(now)),
         }
-        fovs.append(asdict(report_fov(ledger, fov)) | differs)
+        fovs.append(asdict(report) | differs)
     warnings = list(document["warnings"])
     if ledger.damaged:
         warnings.append(
             f"{len(ledger.damaged)} lines of {ledger.path} cannot be read. Fix: run again, or 'pyama-dask verify'"
         )
     warnings += warn_of_mixed_processors(ledger)
-    return {"output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs}
+    tracks = [report.tracks for report in reports if report.tracks is not None]
+    done = [report.tracks for report in reports if report.tracks is not None and report.status == "done"]
+    return {
+        "output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs,
+        "tracks": describe_tracks(tracks), "attention": attention(done),
+    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +31,8 @@ LARGEST_ID = np.iinfo(np.uint32).max
 def link_boxes(context: TaskContext) -> None:
     """Link the boxes of all blocks to tracks, choose the cells to keep, and plan how gaps are filled."""
     method, given = context.params.tracking_method, context.params.tracking_params
-    found = [
-        frame
-        for file in context.block_files("objects")
-        for frame in intermediate.by_frame(intermediate.load(file), "boxes")
-    ]
+    blocks = [intermediate.load(file) for file in context.block_files("objects")]
+    found = [frame for block in blocks for frame in intermediate.by_frame(block, "boxes")]
     tracker = Chosen("tracker", method, **own_parameters(method, given))
     chosen = _of_size(context, found, **parameters_of(method, given, within_size))
     linked = follow(tracker, found, f"FOV {context.task.fov}", context.at, chosen)
@@ -50,11 +48,20 @@ def link_boxes(context: TaskContext) -> None:
     cells = _boxes_by_cell(found, linked.ids, kept) | _planned_by_cell(fills, kept, len(found), context.task.shape)
     context.wrote(intermediate.save(intermediate.cells_file(context.work), ids=kept, **cells))
     create_array(context.images, context.specs[f"{tracked_name(context.phase)}/0"].for_tracks(tracks))
-    context.note(tracks=tracks, cells=len(kept), short=len(judged.short), border=len(judged.border))
+    dropped = {"short": len(judged.short), "border": len(judged.border), **_loss(blocks)}
+    context.note(tracks=tracks, cells=len(kept), **dropped, pixels=math.prod(context.task.shape))
     counts = [len(frame) for frame in found]
     doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
     for doubt in filter(None, doubts):
         context.warn(f"FOV {context.task.fov}: {doubt}")
+
+
+def _loss(blocks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, int]:
+    """Mean part of a frame that the segmenter dropped as too large, in permille; nothing if it is unknown."""
+    lost = [block.get("lost", np.full(len(block["lengths"]), np.nan)) for block in blocks]
+    known = np.concatenate(lost)
+    known = known[~np.isnan(known)]
+    return {"lost_permille": round(1000 * float(known.mean()))} if known.size else {}
 
 
 def _of_size(context: TaskContext, found: list[np.ndarray], **limits: int) -> list[npt.NDArray[np.bool_]]:

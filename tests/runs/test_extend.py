@@ -117,13 +117,24 @@ def test_other_times_are_another_movie(begin, tmp_path, data):
         pyama_dask.run(config(movie, output), extend=True)
 
 
+def test_after_an_interrupted_extension_it_does_not_say_that_settings_differ(begin, tmp_path, data):
+    movie, output = begin(as_czi, tmp_path, 8)
+    as_czi(movie, data)
+    (cancel := threading.Event()).set()
+    pyama_dask.run(config(movie, output), extend=True, cancel=cancel)
+    plan, _ = plan_run(parse_config(config(movie, output)))
+    said = describe_plan(plan, what_is_left(plan))
+    assert "in FOV 0-1, made before methods, times or frames changed" in said
+    assert "other settings" not in said
+
+
 def test_it_says_that_there_are_more_frames_and_not_that_settings_differ(begin, tmp_path, data):
     movie, output = begin(as_czi, tmp_path, 8)
     as_czi(movie, data)
     longer = parse_config(config(movie, output, {"params.fovs": "0"}))
     plan, _ = plan_run(longer, extend=True)
     said = describe_plan(plan, what_is_left(plan))
-    assert "in FOV 0, made from frames 0-7" in said
+    assert f"in FOV 0, made from frames 0-7; now there are {FRAMES}" in said
     assert "other settings" not in said
     pyama_dask.run(longer, extend=True)
     status = describe_status(pyama_dask.open_output(output).status())

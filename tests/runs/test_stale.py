@@ -1,6 +1,7 @@
 """What is in an output is what its last run was asked for, or it is not there and that is said."""
 
 import errno
+import json
 import os
 import threading
 import time
@@ -13,11 +14,11 @@ from support.movies import config, differences, products
 
 import pyama_dask
 from pyama_dask.analysis.summaries import read_summary
-from pyama_dask.cli.text import describe_plan, describe_status
+from pyama_dask.cli.text import describe_plan, describe_report, describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
 from pyama_dask.runs.planning import plan_run, what_is_left
-from pyama_dask.runs.status import other_frames, read_status
+from pyama_dask.runs.status import REPORT, other_frames, read_status
 from pyama_dask.steps import background, copy_frames
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}
@@ -79,6 +80,12 @@ def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
     assert f"replaces: results of {replaced}" in said
 
 
+def test_fewer_frames_are_no_more_of_them(small_czi, copied):
+    made, _ = plan_run(parse_config(config(small_czi, copied, {"params.frames": "1-4"})))
+    (line,) = [line for line in describe_plan(made, what_is_left(made)).splitlines() if line.startswith("replaces")]
+    assert line.endswith("in FOV 0-1, made from frames 0-9")
+
+
 def test_fovs_that_a_run_leaves_alone_keep_their_record_and_settings(small_czi, copied):
     run(small_czi, copied, {"params.fovs": "0", "params.background_weight": 0.5})
     status = read_status(copied)
@@ -106,7 +113,18 @@ def test_what_a_method_notices_reaches_the_report(small_czi, tmp_path):
     said = [warning for fov in report.fovs for warning in fov.warnings]
     assert any("larger than max_object_size cover more than 10% of the frame" in warning for warning in said)
     assert all(warning.startswith("FOV ") for warning in said)
-    assert said == [w for fov in read_status(tmp_path / "out")["fovs"] for w in fov["warnings"]]
+    status = read_status(tmp_path / "out")
+    assert said == [w for fov in status["fovs"] for w in fov["warnings"]]
+    assert report.exit_status == 0
+    assert report.attention.startswith("HARDLY ANY CELLS: ")
+    assert "Objects that are too large cover much of the frames" in report.attention
+    assert describe_report(report).endswith(report.attention)
+    assert describe_status(status).endswith(report.attention)
+    words = json.loads((tmp_path / "out" / REPORT).read_text())
+    assert (words["attention"], words["tracks"]) == (report.attention, status["tracks"])
+    lost = [read_summary(tmp_path / "out", fov).lost.mean() for fov in (0, 1)]
+    assert [fov.lost for fov in report.fovs] == pytest.approx(lost, abs=0.0005)
+    assert "% of the frame dropped as too large" in status["tracks"][0]
     log = (tmp_path / "out" / ".pyama_dask" / "log.txt").read_text()
     assert all(f"WARNING {warning}\n" in log for warning in said)
 
