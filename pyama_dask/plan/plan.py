@@ -81,7 +81,7 @@ class Plan:
     replaces: Mapping[int, tuple[Step, ...]] = field(default_factory=dict)
     """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
     made_before: Mapping[int, str] = field(default_factory=dict)
-    """How these were made instead, in words by FOV, where it was not with other settings."""
+    """Origin of these in words, by FOV, where they were not made with other settings."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 

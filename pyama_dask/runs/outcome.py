@@ -1,4 +1,4 @@
-"""What became of the tracks of a run, in words, and a loud line where hardly a cell is left."""
+"""Tracks of a run in words: kept ones, and why others were dropped; a loud line where hardly a cell is left."""
 
 from __future__ import annotations
 

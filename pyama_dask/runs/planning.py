@@ -160,7 +160,7 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
 
 
 def made_before(plan: Plan) -> dict[int, str]:
-    """How stale results of FOVs were made, in words, if not with other settings; see `runs.status.other_frames`."""
+    """Origin of stale results in words, by FOV, where settings are the same; see `runs.status.other_frames`."""
     try:
         before = read_plan(plan.job.output)
     except OutputError:
@@ -171,7 +171,7 @@ def made_before(plan: Plan) -> dict[int, str]:
 
 
 def _made_how(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
-    """How results were made, if nothing but the frames differs from the settings, or nothing at all."""
+    """Origin of results, if nothing but the frames differs from the settings, or nothing at all."""
     if before == now:  # as after an extension that was interrupted, or when a plugin was edited
         return "before methods, times or frames changed"
     if (frames := other_frames(before, now)) is None:

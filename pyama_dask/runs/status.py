@@ -56,7 +56,7 @@ class FovReport:
 
     @property
     def tracks(self) -> FovTracks | None:
-        """What became of its tracks; None if they are not known."""
+        """Numbers of its tracks by their fate; None if they are not known."""
         if self.cells is None or self.short is None or self.border is None or self.pixels is None:
             return None
         return FovTracks(self.fov, self.cells, self.border, self.short, self.lost, self.pixels)
@@ -112,7 +112,7 @@ class RunReport:
 
     @property
     def tracks(self) -> list[FovTracks]:
-        """What became of the tracks of each FOV, where it is known."""
+        """Numbers of tracks of each FOV, where they are known."""
         return [fov.tracks for fov in self.fovs if fov.tracks is not None]
 
     @property

@@ -13,7 +13,20 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 def main() -> None:
     """Measure everything, or the parts that are named, and print the table."""
-    from bench import calibration, fits, kernels, memory, merge, previews, reports, runs, scale, startup, tracking
+    from bench import (
+        calibration,
+        fits,
+        kernels,
+        memory,
+        merge,
+        previews,
+        reports,
+        runs,
+        scale,
+        startup,
+        summaries,
+        tracking,
+    )
     from bench.table import print_table
 
     parts = {
@@ -27,6 +40,7 @@ def main() -> None:
         "previews": previews.measure,
         "merge": merge.measure,
         "reports": reports.measure,
+        "summaries": summaries.measure,
         "tracking": lambda _: tracking.measure(),
         "calibration": calibration.measure,
     }

@@ -12,7 +12,17 @@ from scipy import ndimage as ndi
 from support import reference
 
 from bench.kernels import SEGMENTERS, bright_frame, frame_of_200_cells
-from pyama_dask.kernels import background, crops, display, features, histogram, morphology, segmentation, tracking
+from pyama_dask.kernels import (
+    background,
+    crops,
+    display,
+    features,
+    histogram,
+    morphology,
+    segmentation,
+    sharpness,
+    tracking,
+)
 
 
 @cache
@@ -49,6 +59,14 @@ KERNELS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, An
     "intensities": (
         lambda f: features.measure_intensities(f["fluorescence"], f["plane"], 1.0, f["labels"], f["boxes"]),
         None,
+    ),
+    "sharpness": (
+        lambda f: sharpness.sharpness(f["phase"]),
+        lambda f: np.square(np.diff(f["phase"][::4].astype(np.float64))).mean(),
+    ),
+    "level and spread": (
+        lambda f: sharpness.level_and_spread(f["phase"]),
+        lambda f: (f["phase"][::4, ::4].mean(), f["phase"][::4, ::4].std()),
     ),
     "grey levels, raw": (
         lambda f: histogram.Histogram.of_integers(f["phase"]),
