@@ -123,7 +123,7 @@ class RunFacts:
         """Kept cells of all FOVs."""
         return sum(fov.report.cells or 0 for fov in self.fovs)
 
-    @property
+    @cached_property
     def steps(self) -> tuple[StepCost, ...]:
         """Time and memory by step, of all runs."""
         return costs_by_step(self.costs)

@@ -22,6 +22,9 @@ from pyama_dask.workflow.task import WORK, fov_name
 AT_BORDER, SHORT = BORDER, TOO_SMALL
 """Colours of objects whose tracks are dropped: at the border, and seen in too few frames."""
 
+FINER = 3
+"""Rows and columns of a frame that are read for each one of its picture, at least."""
+
 
 @dataclass(frozen=True)
 class Fates:
@@ -77,13 +80,14 @@ def picture_of(run: RunFacts, fov: int, index: int, longest: int, fates: Fates |
     """
     images = run.fov_dir(fov) / IMAGES
     frame = next(
-        (read for level in (1, 0) if (read := _stored(images, f"{run.shown}/{level}", index)) is not None), None
+        (read for level in (1, 0) if (read := _stored(images, f"{run.shown}/{level}", index, longest)) is not None),
+        None,
     )
     if frame is None or not frame.size:
         return None
     grey = shrunk(frame, longest)
     picture = as_picture(grey)
-    labels = _stored(images, f"{run.tracked}/0", index) if run.tracked else None
+    labels = _stored(images, f"{run.tracked}/0", index, longest) if run.tracked else None
     if labels is not None and labels.size:
         _outline(picture, picked(labels, grey.shape), fates)
     return picture
@@ -116,13 +120,13 @@ def _members(labels: np.ndarray, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.b
     return np.asarray(table[labels])
 
 
-def _stored(images: Path, path: str, index: int) -> np.ndarray | None:
-    """Frame of an array; None if its shard is missing or damaged."""
+def _stored(images: Path, path: str, index: int, longest: int) -> np.ndarray | None:
+    """Frame of an array, of a large one every few rows and columns; None if its shard is missing or damaged."""
     try:
         document = json.loads(read_file(images / path / DOCUMENT))
         block = index // int(document["chunk_grid"]["configuration"]["chunk_shape"][0])
         if index >= document["shape"][0] or not (images / path / f"c.{block}.0.0").exists():
             return None
-        return read_frame(images, path, index)
+        return read_frame(images, path, index, max(1, max(document["shape"][1:]) // longest // FINER))
     except (OSError, ValueError, LookupError, TypeError, StoreError):
         return None

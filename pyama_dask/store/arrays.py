@@ -147,7 +147,7 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     return file
 
 
-def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
+def read_frame(images: Path, path: str, frame: int, step: int = 1) -> np.ndarray:
     """Read one frame of an array whose spec is unknown; its shard must exist.
 
     Parameters
@@ -158,10 +158,12 @@ def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
         Path of the array in it, such as ``pc_ch_0/0``.
     frame
         Number from 0.
+    step
+        Distance of the rows and columns to read; 1 for all.
 
     Returns
     -------
-    (H, W) pixels.
+    (H, W) pixels, or fewer with a `step`.
 
     Raises
     ------
@@ -170,7 +172,7 @@ def read_frame(images: Path, path: str, frame: int) -> np.ndarray:
     """
     array = _opened(images / path, "r")
     try:
-        return np.asarray(array[frame].read().result())
+        return np.asarray(array[frame, ::step, ::step].read().result())
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{images / path}: frame {frame} cannot be read: {error}") from error
 

@@ -60,6 +60,7 @@ def test_no_command_touches_files_of_a_user(movie, tmp_path, call, small_pixels)
     after = [
         ["merge", output, samples_yaml], ["fit", table, "--model", "maturation", "--cluster", "serial"],
         ["plot", f"{output}/merged/a_intensity_total_ch_1_fitted_maturation.csv"], ["inspect-traces", output],
+        ["report", output], ["report", output, "--fov", 1],
         *(["export", output, "--to", to, "--samples", samples_yaml] for to in ("parquet", "csv-wide", "geff", "ctc")),
     ]  # fmt: skip
     for arguments in after:
