@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ from pyama_dask.cli.text import describe_replaced
 from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
+from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.steps.standard import GRAPH
 
 SELDOM = 30.0
@@ -46,11 +46,8 @@ class RunDisplay:
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"), console=console,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
-        self._frames: Counter[tuple[str, int]] = Counter()
-        self._through: Counter[str] = Counter()
-        self._ended = self._total = self._failed = 0
+        self._tally = Tally()
         self._jobs_shown = -SELDOM
-        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -61,22 +58,21 @@ class RunDisplay:
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Print the size of the run and the results that it replaces."""
-        fovs = [fov for fov in plan.fovs if fov.tasks]
-        self._started, self._total = time.monotonic(), len(fovs)
+        self._tally.start(plan, dashboard)
+        begun = self._tally.now()
         where = f", dashboard at {with_run_page(dashboard, plan)}" if dashboard else ""
         counts = ", ".join(
             many(n, what)
-            for n, what in ((len(fovs), "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
+            for n, what in ((begun.fovs, "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
         )
         self._say(counts + where)
         for line in describe_replaced(plan):
             self._say(f"Replaces {line}")
         if self._plain:
             return
-        self._tasks["fovs"] = self._bars.add_task("FOVs", total=len(fovs), unit="FOVs", rate="")
-        for step in GRAPH.steps:
-            if frames := sum(_frames(fov.tasks, step) for fov in fovs):
-                self._tasks[step] = self._bars.add_task(GRAPH.labels[step], total=frames, unit="frames", rate="")
+        self._tasks["fovs"] = self._bars.add_task("FOVs", total=begun.fovs, unit="FOVs", rate="")
+        for step, (_, frames) in begun.steps.items():
+            self._tasks[step] = self._bars.add_task(GRAPH.labels[step], total=frames, unit="frames", rate="")
         self._bars.start()
 
     def _say(self, text: str) -> None:
@@ -85,7 +81,8 @@ class RunDisplay:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
-        step, fov = event["step"], event["fov"]
+        self._tally.event(event)
+        step = event["step"]
         if step == "alarm":
             self._say(f"ALARM: {event['message']}")
             return
@@ -95,19 +92,16 @@ class RunDisplay:
         if step == "jobs":
             self._show_jobs(str(event["message"]))
             return
+        now = self._tally.now()
         if step in ("done", "failed"):
-            self._ended += 1
-            self._failed += step == "failed"
+            ended = now.fovs_done + now.fovs_failed
             if self._plain or step == "failed":
-                self._say(f"[{self._ended}/{self._total}] {event['message']} ({self.pace})")
+                self._say(f"[{ended}/{now.fovs}] {event['message']} ({_pace(now)})")
             if not self._plain:
-                self._bars.update(self._tasks["fovs"], completed=self._ended)
-            return
-        self._through[step] += event["frame"] - self._frames[step, fov]
-        self._frames[step, fov] = event["frame"]
-        if step in self._tasks:
-            self._bars.update(self._tasks[step], completed=self._through[step])
-            self._bars.update(self._tasks["fovs"], rate=f"{self.rate:.1f} frames/s")
+                self._bars.update(self._tasks["fovs"], completed=ended)
+        elif step in self._tasks:
+            self._bars.update(self._tasks[step], completed=now.steps[step][0])
+            self._bars.update(self._tasks["fovs"], rate=f"{now.rate:.1f} frames/s")
 
     def _show_jobs(self, status: str) -> None:
         """Show the state of the queued jobs; in a log at most every `SELDOM` seconds, unless there is trouble."""
@@ -119,19 +113,12 @@ class RunDisplay:
             self._jobs_shown = time.monotonic()
             self._say(status)
 
-    @property
-    def pace(self) -> str:
-        """Frames per second, failed FOVs, and the remaining time at the pace so far."""
-        elapsed = time.monotonic() - self._started
-        left = elapsed / max(self._ended, 1) * (self._total - self._ended)
-        failed = f", {many(self._failed, 'FOV')} failed" if self._failed else ""
-        return f"{self.rate:.1f} frames/s{failed}, {duration(left)} left"
 
-    @property
-    def rate(self) -> float:
-        """Frames per second of the step that is furthest."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        return max(self._through.values(), default=0) / elapsed
+def _pace(now: RunProgress) -> str:
+    """Frames per second, failed FOVs, and the remaining time at the pace so far."""
+    failed = f", {many(now.fovs_failed, 'FOV')} failed" if now.fovs_failed else ""
+    left = "" if now.left is None else f", {duration(now.left)} left"
+    return f"{now.rate:.1f} frames/s{failed}{left}"
 
 
 def with_run_page(dashboard: str, plan: Plan) -> str:
@@ -168,9 +155,3 @@ class FitDisplay:
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
         self._bar.update(self._task, completed=event["frame"], total=event["total"])
-
-
-def _frames(tasks: Any, step: str) -> int:
-    """Number of frames that a step processes in a FOV."""
-    last = (task for task in tasks if task.kind == GRAPH.completes[step] and step in task.digests)
-    return sum(task.stop - task.start for task in last)

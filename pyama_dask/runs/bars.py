@@ -130,7 +130,7 @@ def _headline(progress: RunProgress) -> str:
     if progress.fovs_failed:
         words.append(f'<span style="color:{FAILED}">{progress.fovs_failed} failed</span>')
     words += [duration(progress.seconds), f"{progress.rate:.1f} frames/s"]
-    if progress.left is not None and progress.share < 1:
+    if progress.left:
         words.append(f"about {duration(progress.left)} left")
     if progress.dashboard:
         link, *more = (text(line) for line in progress.dashboard.splitlines())

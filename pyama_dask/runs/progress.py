@@ -25,6 +25,8 @@ class RunProgress:
     fovs_failed: int
     steps: Mapping[Step, tuple[int, int]] = field(default_factory=dict)
     """Frames that each step has processed, and those of the whole run, all FOVs together."""
+    dropped: int = 0
+    """Frames of all steps that failed FOVs leave out."""
     seconds: float = 0.0
     """Time since the plan was made, up to the end of the run."""
     dashboard: str | None = None
@@ -48,7 +50,8 @@ class RunProgress:
     @property
     def left(self) -> float | None:
         """Remaining time in seconds, at the pace so far; None before the first step of a FOV ends."""
-        return self.seconds * (1 - self.share) / self.share if self.share else None
+        done, total = (sum(of[k] for of in self.steps.values()) for k in (0, 1))
+        return self.seconds * (total - done - self.dropped) / done if done else None
 
     def __repr__(self) -> str:
         return f"<RunProgress: {self}>"
@@ -73,7 +76,8 @@ class Tally:
         self._clock, self._lock = clock, threading.Lock()
         self._begun = self._ended = 0.0
         self._fovs = 0
-        self._totals: dict[Step, int] = {}
+        self._totals: dict[Step, dict[int, int]] = {}
+        self._failed = set[int]()
         self._frames = Counter[tuple[Step, int]]()
         self._finished = Counter[str]()
         self._dashboard: str | None = None
@@ -83,10 +87,10 @@ class Tally:
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Take the plan of what is left, as `pyama_dask.run` gives it to `on_start`."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
-        totals = {step: sum(frames_of(fov.tasks, step) for fov in fovs) for step in GRAPH.steps}
+        totals = {step: {fov.fov: frames_of(fov.tasks, step) for fov in fovs} for step in GRAPH.steps}
         with self._lock:
             self._begun, self._fovs, self._dashboard, self._message = self._clock(), len(fovs), dashboard, ""
-            self._totals = {step: total for step, total in totals.items() if total}
+            self._totals = {step: of for step, of in totals.items() if any(of.values())}
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
@@ -97,6 +101,7 @@ class Tally:
             elif step in ("compile", "jobs", "done", "failed"):
                 self._message = event["message"]
                 self._finished[step] += 1
+                self._failed |= {event["fov"]} if step == "failed" else set()
             else:
                 self._frames[step, event["fov"]] = event["frame"]
 
@@ -114,7 +119,12 @@ class Tally:
                 fovs=self._fovs,
                 fovs_done=self._finished["done"],
                 fovs_failed=self._finished["failed"],
-                steps={step: (done[step], total) for step, total in self._totals.items()},
+                steps={step: (done[step], sum(of.values())) for step, of in self._totals.items()},
+                dropped=sum(
+                    of.get(fov, 0) - self._frames[step, fov]
+                    for step, of in self._totals.items()
+                    for fov in self._failed
+                ),
                 seconds=(self._ended or self._clock()) - self._begun if self._begun else 0.0,
                 dashboard=self._dashboard,
                 message=self._message,

@@ -56,6 +56,18 @@ class TestTally:
         assert now.alarms == ("no task has ended for 30 min",)
         assert str(now) == "1 of 2 FOVs done, 1 failed, 0% of the work"
 
+    def test_failed_fovs_leave_nothing_to_wait_for(self, plan):
+        tally = Tally()
+        tally.start(plan, None)
+        steps = tally.now().steps
+        tally.event(event("copy", 0, 4))
+        tally.event(event("failed", 0))
+        for step in steps:
+            tally.event(event(step, 1, 10))
+        now = tally.now()
+        assert (now.dropped, now.left) == (10 * len(steps) - 4, 0)
+        assert now.share < 1
+
     def test_time_counts_from_the_plan_to_the_end(self, plan):
         times = iter((100.0, 104.0, 106.0))
         tally = Tally(lambda: next(times))
