@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyama_dask.config.units import as_ranges, many, parse_selection
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
+from pyama_dask.runs.first_look import middle_frames
 
 MOST_TRACKED, TRACKED = 100, 10
 """Largest and default number of frames through which objects are tracked."""
@@ -37,9 +38,7 @@ def chosen_frames(frames: str | int | Sequence[int] | None, metadata: Metadata, 
         raise ConfigError(f"fov: {fov} is not in {metadata.path.name}, whose FOVs are 0-{len(metadata.fovs) - 1}")
     count = metadata.n_frames
     if frames is None:
-        number = min(TRACKED, count) if tracks else 1
-        first = (count - number + 1) // 2
-        return list(range(first, first + number))
+        return middle_frames(metadata, fov, TRACKED if tracks else 1) or [0]
     try:
         chosen = parse_selection(frames)
     except ValueError as error:

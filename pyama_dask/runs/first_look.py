@@ -128,10 +128,10 @@ class _Segmenters:
         return resolve(parse_config(document, source=""), self._metadata)
 
 
-def middle_frames(metadata: Metadata, fov: int) -> list[int]:
-    """Numbers of consecutive frames in the middle of a FOV that are all in the file; fewer if there are not three."""
+def middle_frames(metadata: Metadata, fov: int, most: int = FRAMES) -> list[int]:
+    """Numbers of up to `most` consecutive frames in the middle of a FOV that are all in the file."""
     gone = set(metadata.fovs[fov].missing)
-    for count in range(min(FRAMES, metadata.n_frames), 0, -1):
+    for count in range(min(most, metadata.n_frames), 0, -1):
         starts = range(metadata.n_frames - count + 1)
         middle = (metadata.n_frames - count) // 2
         for start in sorted(starts, key=lambda start: abs(start - middle)):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.movies import as_nd2, config
+from support.movies import as_czi, as_nd2, config
 
 import pyama_dask
 from pyama_dask.analysis.label_sets import open_labels
-from pyama_dask.errors import CancelledError, ConfigError, ImageError, OutputError
+from pyama_dask.errors import CancelledError, ConfigError, ImageError, MissingFrameError, OutputError
 from pyama_dask.files.images import read_image, write_tiff
 from pyama_dask.files.palette import KEPT, TOO_LARGE, rgb
 from pyama_dask.kernels.tracking import relabel
@@ -81,7 +81,7 @@ def test_a_part_is_shown_and_the_whole_frame_is_segmented(document):
     whole, part = (pyama_dask.preview(document, crop=crop) for crop in (None, (50, 60, 100)))
     assert (whole.labels[0] == part.labels[0]).all()
     assert part.panels[0].picture.shape == (400, 400, 3)
-    assert part.head.endswith("frame 5, 100 x 100 px from row 50, column 60")
+    assert part.head.endswith("frame 4, 100 x 100 px from row 50, column 60")
 
 
 def test_a_method_that_fails_has_its_reason_in_its_panel(document, tmp_path):
@@ -107,7 +107,7 @@ def test_a_method_that_fails_has_its_reason_in_its_panel(document, tmp_path):
 def test_scores_with_truth(document, tmp_path, finished):
     truth = pyama_dask.open_output(finished)[0].image("seg_labeled_ch_0")
     one = tmp_path / "masks.tif"
-    write_tiff(one, np.asarray(truth.data[5]))
+    write_tiff(one, np.asarray(truth.data[4]))
     made = pyama_dask.preview(document, truth=one, grid={"morph_iterations": [1, 5]})
     assert made.table["seg"][0] == made.table["f1"][0] == 1
     assert made.table["seg"][1] < 1
@@ -157,6 +157,14 @@ def test_a_config_without_phase_contrast(document):
     document["channels"] = {"fl": [{"channel": 1}]}
     with pytest.raises(ConfigError, match="no channel is phase contrast"):
         pyama_dask.preview(document)
+
+
+def test_a_frame_that_the_file_lacks(tmp_path, small_pixels):
+    gone = {(0, 1, channel, 0) for channel in range(2)}
+    movie = config(as_czi(tmp_path / "movie.czi", small_pixels[:1, :3], skip=gone), tmp_path / "out")
+    with pytest.raises(MissingFrameError, match="has no frame 1"):
+        pyama_dask.preview(movie, frames="1-2")
+    assert pyama_dask.preview(movie).frames == (0,)
 
 
 def test_a_preview_can_be_cancelled(document):
