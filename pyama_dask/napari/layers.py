@@ -22,6 +22,8 @@ OURS = "pyama_dask"
 """Key of the metadata of layers that are made here: folder of the FOV, and group."""
 Colormap = Callable[[npt.NDArray[np.float64]], Any]
 """Makes a colormap of napari from (N, 4) colours."""
+SAMPLED = 500
+"""Rows and columns of a frame, about, that contrast limits are found from."""
 NAMES = {"#00FF00": "green", "#FF00FF": "magenta", "#00FFFF": "cyan", "#FFFF00": "yellow"}
 """Colormaps of napari, by the colour of a channel."""
 
@@ -159,7 +161,8 @@ def _limits(image: Image, look: dict[str, Any]) -> tuple[float, float]:
 
 
 def _sampled(image: Image, percentiles: tuple[float, float]) -> tuple[float, float]:
-    """Percentiles of the first, the middle and the last frame."""
+    """Percentiles of a part of the pixels of the first, the middle and the last frame."""
     last = image.data.shape[0] - 1
-    frames = [np.asarray(image.data[frame]) for frame in sorted({0, last // 2, last})]
+    step = max(1, min(image.data.shape[1:]) // SAMPLED)
+    frames = (np.asarray(image.data[frame])[::step, ::step].copy() for frame in sorted({0, last // 2, last}))
     return grey_range([frame[np.isfinite(frame)].reshape(1, -1) for frame in frames], percentiles)

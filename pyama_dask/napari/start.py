@@ -15,6 +15,8 @@ from pyama_dask.napari.layers import Colormap, LayerData, layers_at, napari_colo
 from pyama_dask.napari.places import Place, place_of
 
 INSTALL = "pip install 'pyama-dask[napari]'"
+MALLOC = {-1: 2**17, -3: 2**17, -8: 1}
+"""Options of glibc's `mallopt`: bytes from which memory is trimmed and mapped by itself, and number of arenas."""
 
 
 def layers_to_view(path: Path, fov: int | None, colormap: Colormap = napari_colormap) -> list[LayerData]:
@@ -79,6 +81,20 @@ def _has_screen() -> bool:
     return bool(display)
 
 
+def save_memory() -> None:
+    """Have this process keep little memory: arrays that are freed go back to the system at once.
+
+    Frames are read in the thread that shows them. Without a scheduler by name, Dask would import all of distributed.
+    """
+    import dask  # noqa: PLC0415  (only before napari starts)
+
+    dask.config.set(scheduler="synchronous")
+    libc = ctypes.CDLL(None)
+    if sys.platform.startswith("linux") and hasattr(libc, "mallopt"):
+        for option, value in MALLOC.items():
+            libc.mallopt(option, value)
+
+
 def view(path: Path, fov: int | None = None) -> None:
     """Show an output in napari, with the widget for its cells; returns when the window is closed.
 
@@ -97,6 +113,7 @@ def view(path: Path, fov: int | None = None) -> None:
         If there is nothing to show.
     """
     check_napari()
+    save_memory()
     layers = layers_to_view(path, fov)
     import napari  # noqa: PLC0415  (it need not be there)
     from napari.layers import Layer  # noqa: PLC0415

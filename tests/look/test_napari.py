@@ -7,6 +7,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
+import dask
 import napari
 import numpy as np
 import pytest
@@ -162,7 +163,9 @@ def test_the_command_opens_an_output_with_its_panel(untouched, screenshots, monk
         viewer.close()
 
     monkeypatch.setattr(napari, "run", look)
+    monkeypatch.setitem(dask.config.config, "scheduler", "threads")  # and back after the test
     view(untouched, 1)
+    assert dask.config.get("scheduler") == "synchronous"
     assert seen == [(7, ["Cells"], "results - pyama_dask")]
 
 
