@@ -1,13 +1,14 @@
 """Memory of napari while it steps through a long movie: ``xvfb-run -a env PYTHONPATH=tests python -m bench.viewer``.
 
-It needs what ``make look`` installs. With the folder of a long output as argument, it measures only: the run that makes
-one leaves its own memory in the process. The figures are in docs/viewing.md.
+It needs what ``make look`` installs. A subprocess measures, as the run that makes the output leaves its memory in
+this one; with the folder of a long output as argument, only that. The figures are in docs/viewing.md.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -86,8 +87,10 @@ def _step(viewer: Any, process: psutil.Process, what: str) -> None:
 if __name__ == "__main__":
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "BLOSC_NTHREADS"):
         os.environ.setdefault(name, "1")
-    with tempfile.TemporaryDirectory(prefix="pyama-viewer-") as name:
-        made = Path(sys.argv[1]) if len(sys.argv) > 1 else make_output(Path(name))
-        if len(sys.argv) <= 1:
+    if len(sys.argv) > 1:
+        measure(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory(prefix="pyama-viewer-") as name:
+            made = make_output(Path(name))
             lengthen(made / "fov_000/images.zarr")
-        measure(made)
+            subprocess.run([sys.executable, "-m", "bench.viewer", made], check=True)
