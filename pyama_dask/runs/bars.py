@@ -72,10 +72,7 @@ class Bars:
 
     def __init__(self, tally: Tally) -> None:
         self._tally, self._over, self._shown = tally, threading.Event(), ""
-        # the thread writes to the cell that started it
-        self._thread = threading.Thread(
-            target=contextvars.copy_context().run, args=(self._keep,), name="pyama-bars", daemon=True
-        )
+        self._thread = threading.Thread(target=self._keep, name="pyama-bars", daemon=True)
 
     def __enter__(self) -> Self:
         from IPython.display import display  # noqa: PLC0415  (installed wherever there is a kernel)
@@ -103,7 +100,8 @@ class Bars:
     def _show(self, shown: str) -> None:
         if shown != self._shown:
             with suppress(Exception):  # the kernel is about to end; the run is not to fail
-                self._output.update(_html(shown))
+                # in no context, the message belongs to the cell that is executed now, and saved notebooks keep it
+                contextvars.Context().run(self._output.update, _html(shown))
             self._shown = shown
 
 

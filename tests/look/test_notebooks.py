@@ -114,6 +114,12 @@ def test_quick_start_shows_bars_of_all_steps_and_every_kind_of_result(executed):
     assert "in 10 of 10 frames" in cell
 
 
+def test_the_display_of_a_run_in_the_background_ends_with_its_report(executed):
+    bars, report, *_ = shown(executed("cluster"))
+    assert bars == report
+    assert "2 FOVs done" in bars
+
+
 def test_the_trained_model_finds_most_cells(executed):
     told = "".join(output.get("text", "") for output in outputs(executed("dense_cells")))
     assert float(re.search(r"F1 ([\d.]+)\n$", told)[1]) > 0.5
