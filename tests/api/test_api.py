@@ -234,8 +234,8 @@ def post(url, *, json, timeout):
 
 def of_fovs(output, *fovs):
     """Products of some FOVs."""
-    names = tuple(f"fov_{fov:03d}/" for fov in fovs)
-    return {name: value for name, value in products(output).items() if name.startswith(names)}
+    names = {f"fov_{fov:03d}" for fov in fovs}
+    return {name: value for name, value in products(output).items() if name.partition("/")[0] in names}
 
 
 def assert_same(output, expected, *fovs):

@@ -204,7 +204,8 @@ def code_blocks(language):
 
 
 def test_commands_are_found():
-    assert {shown.split()[0] for shown in SHOWN} == {"inspect", "init", "doctor", "plan", "run", "status", "verify"}
+    commands = {shown.split()[0] for shown in SHOWN}
+    assert commands == {"inspect", "init", "doctor", "plan", "run", "top", "status", "verify"}
     assert "run /SHARED/run.yaml --cluster runner --set cluster.memory=auto" in SHOWN
 
 

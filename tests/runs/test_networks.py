@@ -153,11 +153,11 @@ def test_an_output_of_mixed_processors_is_told(movie, model, tmp_path, monkeypat
     assert said[0] in read_status(output)["warnings"]
 
 
-def test_methods_without_a_network_do_not_depend_on_processors(movie, tmp_path, monkeypatch):
+def test_logstd_does_not_depend_on_processors(movie, tmp_path, monkeypatch):
     for name in ("x86_64 one", "x86_64 two"):
         monkeypatch.setattr(runner, "instruction_set", lambda name=name: name)
-        fovs = {"params.fovs": "0" if name.endswith("one") else "0-1", "params.segmentation_method": "bright"}
-        report = pyama_dask.run(config(movie, tmp_path / "out", fovs | {"params.segmentation_params": {}}))
+        fovs = {"params.fovs": "0" if name.endswith("one") else "0-1"}
+        report = pyama_dask.run(config(movie, tmp_path / "out", fovs))
         assert report.exit_status == 0
         assert not [text for text in report.warnings if "processors" in text]
     assert not any(Ledger(tmp_path / "out" / LEDGER).processors.values())

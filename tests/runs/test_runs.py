@@ -168,7 +168,7 @@ def expected_tree(groups, cells, products_of_cells, stem="movie"):
     found = {".pyama_dask", "processing_config.yaml"}
     for fov, ids in enumerate(cells):
         top = f"fov_{fov:03d}"
-        found |= {top, f"{top}/images.zarr", f"{top}/images.zarr/zarr.json"}
+        found |= {top, f"{top}/zarr.json", f"{top}/images.zarr", f"{top}/images.zarr/zarr.json"}
         for group in groups:
             found |= {f"{top}/images.zarr/{group}"}
             tiles = ("tiles",) if "background" in group else ()

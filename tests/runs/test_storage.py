@@ -78,7 +78,8 @@ class TestSmallOutput:
 def test_a_background_is_rebuilt_from_its_tiles_by_one_function(whole):
     import zarr
 
-    group = zarr.open_group(whole.directory / "fov_001" / "images.zarr" / "fl_background_ch_1", mode="r")
+    path = whole.directory / "fov_001" / "images.zarr" / "fl_background_ch_1"
+    group = zarr.open_group(path, mode="r", use_consolidated=False)
     tiles = group["tiles"]
     size, shape = tiles.attrs["tile_size"], tuple(tiles.attrs["shape"])
     for frame in range(tiles.shape[0]):
