@@ -77,7 +77,7 @@ def output_html(output: Any, size: str) -> str:
     output
         The output.
     size
-        Of its files, in words.
+        Size of its files, such as ``1.2 GiB``.
     """
     states = sorted(output.status()["fovs"], key=lambda fov: ORDER.index(fov["status"]))
     cells = many(sum(fov["cells"] or 0 for fov in states), "cell")
@@ -140,18 +140,18 @@ def kept_cells(fov: Any) -> tuple[int, ...] | None:
 
 
 def shape_of(data: da.Array) -> str:
-    """Size and type of an array in words, such as ``40 x 512 x 512 uint16``."""
+    """Shape and type of an array, such as ``40 x 512 x 512 uint16``."""
     return f"{' x '.join(map(str, data.shape))} {data.dtype}"
 
 
 def presence(cell: Any) -> str:
-    """Number of frames with a `Cell` in words."""
+    """Number of frames with a `Cell`, such as ``in 38 of 40 frames``."""
     filled = f", {int(cell.filled.sum())} of them filled" if cell.filled.any() else ""
     return f"in {int(cell.valid.sum())} of {many(len(cell.valid), 'frame')}{filled}"
 
 
 def _steps(image: Any) -> dict[str, str]:
-    """Interval and pixel size of an image in words."""
+    """Interval and pixel size of an image with their units, by name."""
     words = {
         axis: f"{step:.4g} {UNITS.get(unit := image.units.get(axis, ''), unit)}" for axis, step in image.scale.items()
     }

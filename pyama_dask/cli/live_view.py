@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from pyama_dask.config.units import as_ranges, duration, many, printable
+from pyama_dask.files.palette import SERIES
 from pyama_dask.runs.live_words import speed_text, state_text
 from pyama_dask.runs.snapshot import Cell, FovState, Snapshot, WorkerProgress, cells_of
 
+DONE, WORKING, FAILED = SERIES[2], SERIES[4], SERIES[5]
+"""Green, sky blue and vermillion."""
 STYLES: dict[FovState, str] = {
-    "done": "#009E73", "in work": "#56B4E9", "partial": "#56B4E9", "failed": "bold #D55E00", "to do": "dim",
+    "done": DONE, "in work": WORKING, "partial": WORKING, "failed": f"bold {FAILED}", "to do": "dim",
 }  # fmt: skip
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇", "123456789"
 """Characters of FOVs in work, by the share of their tasks that is done."""
@@ -114,10 +117,10 @@ class View:
 
     def _messages(self, snapshot: Snapshot) -> Iterator[Text]:
         for alarm in snapshot.alarms[-2:]:
-            yield Text(printable(f"ALARM: {alarm}"), "bold #D55E00")
+            yield Text(printable(f"ALARM: {alarm}"), f"bold {FAILED}")
         tried = ", or tried again" if snapshot.is_active else ""
         lines = [f"failed{tried} ({one.cause}): {one.place}{one.reason}" for one in snapshot.failures]
-        yield from (Text(printable(line), "#D55E00") for line in self._cut(lines))
+        yield from (Text(printable(line), FAILED) for line in self._cut(lines))
         yield from (Text(printable(f"warning: {warning}")) for warning in self._cut(snapshot.warnings))
         if not snapshot.is_active and snapshot.tasks_done < snapshot.tasks:
             left = [fov.fov for fov in snapshot.fovs if fov.state in ("partial", "to do")]

@@ -6,7 +6,6 @@ The colours are told apart by colour-blind readers (Okabe and Ito 2008, https://
 from __future__ import annotations
 
 import colorsys
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -129,12 +128,3 @@ def draw(picture: Picture, mask: npt.NDArray[np.bool_], colour: str, opacity: fl
     """
     ink = np.array(rgb(colour))
     picture[mask] = np.round(picture[mask] * (1 - opacity) + ink * opacity)
-
-
-def to_png(picture: np.ndarray) -> bytes:
-    """(H, W) or (H, W, 3) uint8 as a PNG file."""
-    from PIL import Image  # noqa: PLC0415  (only where it is needed: it is slow to import)
-
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="png", optimize=True)
-    return file.getvalue()

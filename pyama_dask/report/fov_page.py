@@ -132,7 +132,7 @@ def overlays(run: RunFacts, fov: FovFacts) -> Iterator[Overlay]:
 def _paths(run: RunFacts, fov: int) -> dict[int, np.ndarray]:
     """(N, 3) frame, x and y of the centres of each track's boxes; empty if the intermediate file is gone."""
     try:
-        held = intermediate.load(run.output / WORK / fov_name(fov) / "tracks.npz")
+        held = intermediate.load(intermediate.tracks_file(run.output / WORK / fov_name(fov)))
         ids, boxes, lengths = held["ids"], held["boxes"].astype(float), held["lengths"]
     except (StoreError, LookupError):
         return {}

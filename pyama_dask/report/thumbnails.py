@@ -13,6 +13,7 @@ from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.files.palette import BORDER, KEPT, TOO_SMALL, Picture, as_picture, draw, outlines
 from pyama_dask.files.pictures import picked, shrunk
+from pyama_dask.kernels.tracking import judge_tracks
 from pyama_dask.report.facts import RunFacts
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_frame
@@ -47,17 +48,17 @@ def read_fates(run: RunFacts, fov: int, shape: tuple[int, int] | None = None) ->
         (H, W) of the frames, to tell which tracks are at the border; None if that does not matter.
     """
     work = run.output / WORK / fov_name(fov)
+    margin = run.settings["params"]["tracking_params"].get("border_margin")
     try:
-        kept = intermediate.load(work / "cells.npz")["ids"]
-        held = intermediate.load(work / "tracks.npz") if shape else {}
+        kept = intermediate.load(intermediate.cells_file(work))["ids"]
+        if shape is None or not isinstance(margin, int):
+            return Fates(kept, np.zeros(0, np.int64))
+        held = intermediate.load(intermediate.tracks_file(work))
+        boxes, ids = (intermediate.by_frame(held, name) for name in ("boxes", "ids"))
     except (StoreError, LookupError):
         return None
-    margin = run.settings["params"]["tracking_params"].get("border_margin")
-    if shape is None or not isinstance(margin, int) or not len(held["boxes"]):
-        return Fates(kept, np.zeros(0, np.int64))
-    boxes, (h, w) = held["boxes"], shape
-    near = (boxes[:, :2] < margin).any(axis=1) | (boxes[:, 2] > h - margin) | (boxes[:, 3] > w - margin)
-    return Fates(kept, np.setdiff1d(held["ids"][near], kept))
+    judged = judge_tracks(boxes, ids, shape, min_frames=1, border_margin=margin)
+    return Fates(kept, np.setdiff1d(judged.border, kept))
 
 
 def picture_of(run: RunFacts, fov: int, index: int, longest: int, fates: Fates | None) -> Picture | None:

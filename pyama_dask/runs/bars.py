@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pyama_dask.config.units import duration, many
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import text
+from pyama_dask.files.palette import SERIES
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.steps.standard import GRAPH
@@ -20,7 +21,7 @@ OnStart = Callable[[Plan, str | None], None]
 
 REFRESH = 0.5
 """Seconds between looks at the progress. Notebooks get slow if an output is replaced more often."""
-FILL, FAILED = "#0072B2", "#D55E00"
+FILL, FAILED = SERIES[0], SERIES[5]
 """Colours of bars, and of failures and alarms."""
 
 
