@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +67,6 @@ class Folder:
 
 def stat_files(folder: Path, files: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Bytes, and times of the last write in nanoseconds, of files in a folder; both (files,) int64."""
-    stats = [os.stat(folder / name) for name in files]
+    stats = [(folder / name).stat() for name in files]
     sizes = np.array([stat.st_size for stat in stats], np.int64)
     return sizes, np.array([stat.st_mtime_ns for stat in stats], np.int64)
