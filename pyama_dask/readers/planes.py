@@ -17,7 +17,7 @@ ABSENT = -1
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Where the planes of a movie are.
+    """Files and pages of the planes of a movie.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Planes:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """What a scan of a folder has found."""
+    """Result of a scan of a folder."""
 
     metadata: Metadata
     planes: Planes
