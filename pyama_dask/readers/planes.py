@@ -35,7 +35,7 @@ class Planes:
         Like `file`: number of the page in the file; None if each file has one page.
     projection
         (FOVs, frames, channels) int32, number of the file with the instrument's own projection over z, or `ABSENT`;
-        None if there are none.
+        None without projections.
     index
         Text of the instrument's own index, as far as it describes the movie; part of the identity.
     """
