@@ -194,8 +194,10 @@ def _tell_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int)
 
 
 MOST = "are most of the area of all objects"
-MERGED = "cells may have merged. Fix: check seg_labeled, then try a smaller depth, or a larger part"
-SPLIT = "cells may be split or small. Fix: check seg_labeled, then try a larger diameter, or a smaller min_object_size"
+MERGED = "cells may have merged. Fix: with 'pyama-dask preview', try a smaller depth, or a larger part"
+SPLIT = (
+    "cells may be split or small. Fix: with 'pyama-dask preview', try a larger diameter, or a smaller min_object_size"
+)
 
 
 def _warn(message: str) -> None:

@@ -111,9 +111,12 @@ def _warn_of_losses(textured: int, opened: int, too_large: int, pixels: int) -> 
         _warn("most of the textured area was dropped, as too small or too thin", VANISHED)
 
 
-MERGED = "cells may have merged. Fix: check seg_labeled, then try fewer morph_iterations or 'threshold: mode'"
+MERGED = (
+    "cells may have merged. Fix: with 'pyama-dask preview', try fewer morph_iterations, 'threshold: mode', or another "
+    "segmentation_method"
+)
 VANISHED = (
-    "small cells may have vanished. Fix: check seg_labeled, then try a smaller morph_size, fewer morph_iterations, or "
+    "small cells may have vanished. Fix: with 'pyama-dask preview', try a smaller morph_size, fewer morph_iterations, or "
     "a smaller min_object_size"
 )
 

@@ -28,8 +28,8 @@ def doubts_about_counts(counts: Sequence[int], frames: Sequence[int]) -> Iterato
     empty = number == 0
     if 2 * empty.sum() > empty.size and not empty.all():
         yield (
-            f"hardly any cells: no object in {empty.sum()} of {empty.size} frames. Fix: look at seg_labeled; if there "
-            "are cells, change segmentation_params or segmentation_method"
+            f"hardly any cells: no object in {empty.sum()} of {empty.size} frames. Fix: look at frames with "
+            "'pyama-dask preview'; if there are cells, change segmentation_params or segmentation_method"
         )
     change = np.abs(np.diff(number))
     jumps = np.flatnonzero(change > np.maximum(LEAST_JUMP, JUMP * np.maximum(number[1:], number[:-1])))
@@ -38,7 +38,7 @@ def doubts_about_counts(counts: Sequence[int], frames: Sequence[int]) -> Iterato
         yield (
             f"the number of objects jumps at frames {as_ranges(frames[k + 1] for k in jumps.tolist())}, such as from "
             f"{number[most]} to {number[most + 1]} at frame {frames[most + 1]}; cells may be missed or merged there. "
-            "Fix: look at these frames in seg_labeled"
+            f"Fix: look with 'pyama-dask preview --frames {frames[most]},{frames[most + 1]}'"
         )
 
 
@@ -57,6 +57,6 @@ def doubt_about_kept(kept: int, tracks: int, counts: Sequence[int]) -> str:
         return ""
     return (
         f"only {kept} of {tracks} tracks {'was' if kept == 1 else 'were'} kept, but frames have about {usual:.0f} "
-        "objects: tracks are too short (min_frames) or come close to the border (border_margin). Fix: look at "
-        "seg_tracked; if tracks break, check the segmentation first"
+        "objects: tracks are too short (min_frames) or come close to the border (border_margin). Fix: look with "
+        "'pyama-dask preview --tracks'; if tracks break, check the segmentation first"
     )

@@ -124,7 +124,9 @@ def write_table(context: TaskContext) -> None:
 def _why_empty(context: TaskContext) -> str:
     tracks = int(context.tracks["count"])
     if not tracks:
-        return f"FOV {context.task.fov}: no cells were found. Fix: look at seg_labeled, and change segmentation_params"
+        fov = context.task.fov
+        look = f"Fix: look with 'pyama-dask preview --fov {fov}', and change segmentation_params"
+        return f"FOV {fov}: no cells were found. {look}"
     given = context.params.tracking_params
     return (
         f"FOV {context.task.fov}: none of {tracks} tracks was kept: each was seen in fewer than {given['min_frames']} "
