@@ -101,6 +101,8 @@ IS_LENGTH = BeforeValidator(_length)
 """Mark of parameters that are lengths."""
 Length = Annotated[Annotated[float, Field(gt=0, le=LONGEST_LENGTH)] | str, IS_LENGTH]
 """A length in pixels, or in micrometres such as ``12 um``; see `in_pixels`."""
+FileName = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+"""A name, or the path of a file, also as a `Path`."""
 AnyPath = Annotated[Path, BeforeValidator(_path)]
 """A valid path."""
 Selection = Annotated[str, BeforeValidator(_selection)]

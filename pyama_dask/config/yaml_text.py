@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -63,7 +64,7 @@ def dump_yaml(document: Any, **options: Any) -> str:
     Parameters
     ----------
     document
-        Mappings, lists, text and numbers.
+        Mappings, lists, text, paths and numbers.
     options
         Of `yaml.dump`, such as ``width``.
     """
@@ -122,6 +123,7 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 _Numbers.add_constructor(_FLOAT, _Numbers.construct_yaml_float)
 for _kind in (_Numbers, _Dumper):
     _kind.add_implicit_resolver(_FLOAT, _FLOAT_1_2, list("-+.0123456789"))

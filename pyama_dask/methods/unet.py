@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from pyama_dask.config.units import Length, Whole, exception_text
+from pyama_dask.config.units import FileName, Length, Whole, exception_text
 from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.flatten import flatten
@@ -48,7 +48,7 @@ def segment_unet(
     frame: np.ndarray,
     *,
     model: Annotated[
-        str, Field(min_length=1, description="name of a model of this package, or path of an .onnx file")
+        FileName, Field(min_length=1, description="name of a model of this package, or path of an .onnx file")
     ] = DEFAULT,
     zoom: Annotated[
         float | None,
@@ -134,7 +134,7 @@ def _warn_of_losses(inside: npt.NDArray[np.float32], labels: np.ndarray) -> None
     if foreground > max(LEAST_LOSS, 2 * found):
         warnings.warn(
             "most of the area that the network takes for cells was dropped, as smaller than 'smallest'. "
-            "Fix: check seg_labeled, then try a larger zoom or depth, or a smaller 'smallest'",
+            "Fix: with 'pyama-dask preview', try a larger zoom or depth, or a smaller 'smallest'",
             MethodWarning,
             stacklevel=3,
         )

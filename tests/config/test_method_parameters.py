@@ -1,5 +1,7 @@
 """Parameters of methods, from their signatures."""
 
+from pathlib import Path
+
 import pytest
 
 from pyama_dask.config.method_parameters import lengths_in_pixels, method_parameters, parameter_model
@@ -7,6 +9,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import keep_cells, link
+from pyama_dask.methods.unet import segment_unet
 from pyama_dask.runs.template import default_params
 
 
@@ -31,6 +34,10 @@ def test_lengths_are_pixels_or_micrometres(given, pixels):
 def test_lengths_that_are_none_are_refused(given):
     with pytest.raises(ConfigError, match=r"key\.diameter: "):
         method_parameters("key", {"diameter": given}, segment_bright)
+
+
+def test_files_may_be_given_as_paths():
+    assert method_parameters("key", {"model": Path("mine.onnx")}, segment_unet)["model"] == "mine.onnx"
 
 
 def test_micrometres_need_a_pixel_size():

@@ -1,5 +1,7 @@
 """YAML that means one thing only."""
 
+from pathlib import Path
+
 import pytest
 
 from pyama_dask.config.load import load_config
@@ -45,6 +47,9 @@ class TestYaml:
     def test_a_list_that_stands_at_two_places_is_written_twice(self):
         shared = [1, 2]
         assert parse_yaml(dump_yaml({"a": shared, "b": shared}), "here") == {"a": shared, "b": shared}
+
+    def test_paths_are_written_as_text(self):
+        assert load_yaml(dump_yaml({"model": Path("models/mine.onnx")})) == {"model": "models/mine.onnx"}
 
     def test_switches_may_be_those_of_yaml(self, tmp_path):
         text = "input: a.nd2\noutput: o\nchannels: {pc: {channel: 0}}\nparams: {frame_interval: 5e-1}\n"

@@ -36,7 +36,7 @@ def model(tmp_path_factory):
 
 
 def with_network(movie, output, model, changes=None):
-    keys = {"params.segmentation_method": "unet", "params.segmentation_params": {"model": str(model)}}
+    keys = {"params.segmentation_method": "unet", "params.segmentation_params": {"model": model}}
     return config(
         movie, output, keys | {"params.tracking_params": {"min_frames": 2, "border_margin": 0}} | (changes or {})
     )

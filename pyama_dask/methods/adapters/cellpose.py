@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from pyama_dask.config.units import Fraction, Whole
+from pyama_dask.config.units import FileName, Fraction, Whole
 from pyama_dask.errors import ConfigError
 
 URL = "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"
@@ -28,7 +28,7 @@ FOLDER = "CELLPOSE_LOCAL_MODELS_PATH"
 def segment(
     frame: np.ndarray,
     *,
-    model: Annotated[str, Field(min_length=1)] = "cpsam_v2",
+    model: Annotated[FileName, Field(min_length=1)] = "cpsam_v2",
     diameter: Annotated[float, Field(gt=0, le=1e4)] | None = None,
     flow_threshold: Annotated[float, Field(ge=0, le=10)] = 0.4,
     cellprob_threshold: Annotated[float, Field(ge=-20, le=20)] = 0.0,
