@@ -10,9 +10,11 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pyama_dask.analysis.trace_tables import inspected
+from pyama_dask.config.load import parse_config
+from pyama_dask.config.models import Config
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
-from pyama_dask.errors import TableError
+from pyama_dask.errors import OutputError, TableError
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.files.checked_csv import read_text
 
@@ -40,6 +42,23 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
             beside = Path(os.path.normpath(path.parent / way))
             document["input"] = given if stayed or not beside.exists() else str(beside)
     return document
+
+
+def config_of_output(output: Path) -> Config:
+    """Config of the last run into an output, with updated paths; see `read_processing_config`.
+
+    Raises
+    ------
+    OutputError
+        If the directory is not the output of a run of this program.
+    ConfigError
+        If its config was changed, and is no config any more.
+    """
+    path = output / "processing_config.yaml"
+    if not path.exists():
+        raise OutputError(f"{output}: holds no results of pyama_dask (no {path.name}). Fix: pass the output of a run")
+    document = {key: value for key, value in read_processing_config(path).items() if key != "metadata"}
+    return parse_config(document, source=str(path))
 
 
 def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import ConfigFile, Set, app, say
+from pyama_dask.cli.app import Set, app, parsed, say
 from pyama_dask.cli.processing import loaded_config
 from pyama_dask.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:
+    from pyama_dask.config.models import Config
     from pyama_dask.previews.preview import Preview
 
 
 @app.command()
 def preview(
-    config: ConfigFile,
+    config: Annotated[
+        Path, typer.Argument(metavar="RUN.YAML|OUTPUT", help="config, or output of a run, whose settings are used")
+    ],
     *,
     to: Annotated[Path, typer.Option("-o", "--output", help="picture (.png) or page (.html) to write")] = Path(
         "preview.png"
@@ -58,7 +61,7 @@ def preview(
     from pyama_dask.previews.preview import preview as look
 
     check_path(to, force=force)
-    loaded, tell = loaded_config(config, changes), partial(say, file=sys.stderr)
+    loaded, tell = _config(config, changes), partial(say, file=sys.stderr)
     signals = cancelled_by_signals("Stopping; nothing is written", "Stopped at once; nothing is written")
     with signals as cancel, _naming_options(), Console(stderr=True).status("Reading the movie") as status:
         made = look(
@@ -69,6 +72,17 @@ def preview(
         made.save(to, force=force)
     say(describe(made))
     say(f"{to}: written")
+
+
+def _config(path: Path, changes: list[str] | None) -> Config:
+    """The config of a file, or of an output, with the overrides of the command line."""
+    if not path.is_dir():
+        return loaded_config(path, changes)
+    from pyama_dask.analysis.pyama_files import config_of_output
+    from pyama_dask.config.load import with_overrides
+    from pyama_dask.plan.resolve import shared_parameters
+
+    return with_overrides(config_of_output(path), parsed(changes), shared_parameters())
 
 
 def _parsed_grid(grid: list[str] | None) -> dict[str, Any]:

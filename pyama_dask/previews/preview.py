@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.analysis.pyama_files import config_of_output
 from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many
@@ -123,7 +124,7 @@ def preview(
     Parameters
     ----------
     config
-        A config, a mapping with its keys, or the path of a YAML file.
+        A config, a mapping with its keys, the path of a YAML file, or the output of a run, whose settings are used.
     grid
         Values for one or two keys, such as ``{"morph_iterations": [0, 1, 3]}``; at most 25 combinations. The keys are
         those of ``segmentation_params``, or dotted, such as ``segmentation_method`` or ``tracking_params.min_size``.
@@ -149,6 +150,8 @@ def preview(
 
     Raises
     ------
+    OutputError
+        If `config` is a folder that is not the output of a run.
     ConfigError
         If a key or value of config or grid is invalid, or a FOV, a frame or the part does not exist.
     SourceError, MissingFrameError
@@ -158,7 +161,8 @@ def preview(
     CancelledError
         If `cancel` was set.
     """
-    config, grid = as_config(config), grid or {}
+    is_folder = isinstance(config, str | Path) and Path(config).is_dir()
+    config, grid = config_of_output(Path(config)) if is_folder else as_config(config), grid or {}
     metadata = read_metadata(config.input)
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)

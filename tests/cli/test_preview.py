@@ -39,6 +39,17 @@ def test_a_grid_in_words_and_as_a_picture(look, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_has_the_settings_of_its_run(call, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preview, "compile_kernels", lambda *_: None)
+    given = ("--frames", "4", "--set", "params.segmentation_params.max_object_size=300")
+    status, said, _ = call("preview", str(finished), *given)
+    assert status == 0
+    assert said.splitlines()[1].startswith("frame 4: 0 kept on 0%; 6 too large on ")
+    status, _, error = call("preview", str(tmp_path))
+    assert (status, "holds no results of pyama_dask (no processing_config.yaml)" in error) == (2, True)
+
+
 def test_a_page_replaces_what_preview_wrote_and_nothing_else(look, tmp_path):
     assert look("-o", "p.html", "--crop", "10,20,64")[0] == look("-o", "p.html")[0] == 0
     (tmp_path / "p.html").write_text("mine")

@@ -43,6 +43,8 @@ def test_labels_are_those_of_a_run(document, finished, compiled):
     assert made.table["frame"].tolist() == [0, 4, 9]
     assert made.head == "movie.czi, FOV 1, frames 0, 4, 9"
     assert not Path(document["output"]).exists()
+    of_output = pyama_dask.preview(finished, fov=1, frames=4)
+    assert (of_output.labels[0] == made.labels[1]).all()
 
 
 def test_tracks_are_those_of_a_run(document, finished):
