@@ -116,8 +116,8 @@ MERGED = (
     "segmentation_method"
 )
 VANISHED = (
-    "small cells may have vanished. Fix: with 'pyama-dask preview', try a smaller morph_size, fewer morph_iterations, or "
-    "a smaller min_object_size"
+    "small cells may have vanished. Fix: with 'pyama-dask preview', try a smaller morph_size, fewer morph_iterations, "
+    "or a smaller min_object_size"
 )
 
 
