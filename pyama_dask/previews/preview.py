@@ -161,8 +161,7 @@ def preview(
     CancelledError
         If `cancel` was set.
     """
-    is_folder = isinstance(config, str | Path) and Path(config).is_dir()
-    config, grid = config_of_output(Path(config)) if is_folder else as_config(config), grid or {}
+    config, grid = _as_config(config), grid or {}
     metadata = read_metadata(config.input)
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
@@ -190,6 +189,13 @@ def preview(
         metadata.path.name, fov, tuple(chosen), keys, tuple(panels), tuple(notes(ranked, keys, overrides)),
         winner.setting if winner else None, shape, truth is not None, part,
     )  # fmt: skip
+
+
+def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
+    """Config as `as_config`, or of an output."""
+    if isinstance(config, str | Path) and Path(config).is_dir():
+        return config_of_output(Path(config))
+    return as_config(config)
 
 
 def _read_truth(
