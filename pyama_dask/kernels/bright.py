@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -166,11 +167,19 @@ def _cut_at_part(
     low, high = smallest or 0, areas.max(initial=0) if largest is None else largest
     out = np.zeros(basins.shape, np.uint16)
     kept = _renumber(signal, basins, peaks, (areas >= low) & (areas <= high), numbers, out)
-    _tell_losses(areas[1:], low, int(high), out.size)
+
+    def too_large() -> np.ndarray:
+        found = np.zeros(basins.shape, np.uint16)
+        _renumber(signal, basins, peaks, areas > high, np.zeros_like(numbers), found)
+        return found
+
+    _tell_losses(areas[1:], low, int(high), out.size, too_large)
     return out, int(kept)
 
 
-def _tell_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int) -> None:
+def _tell_losses(
+    areas: npt.NDArray[np.int64], low: int, high: int, pixels: int, find_large: Callable[[], np.ndarray]
+) -> None:
     """Note what was dropped; warn if it was much of the frame, or most of the area of all objects.
 
     Parameters
@@ -181,10 +190,12 @@ def _tell_losses(areas: npt.NDArray[np.int64], low: int, high: int, pixels: int)
         Smallest and largest area of a cell in pixels.
     pixels
         Of the frame.
+    find_large
+        Function that returns the objects that are too large, as for `note`.
     """
     small, large = areas[areas < low], areas[areas > high]
     too_small, too_large = int(small.sum()), int(large.sum())
-    note(Losses(small.size, large.size, too_large / pixels))
+    note(Losses(small.size, large.size, too_large / pixels), find_large)
     most = max(LEAST_LOSS * pixels, areas.sum() / 2)
     if too_large > min(LARGE_LOSS * pixels, most):
         where = f"cover more than {LARGE_LOSS:.0%} of the frame" if too_large > LARGE_LOSS * pixels else MOST

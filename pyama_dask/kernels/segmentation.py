@@ -90,7 +90,10 @@ def segment(
     mask, specks = solid(closing(mask, reach), smallest)
     mask = opening(mask, reach)
     labels, count, dropped = label(mask, smallest, largest)
-    note(Losses(specks + dropped.too_small, dropped.too_large, dropped.large_area / frame.size))
+    note(
+        Losses(specks + dropped.too_small, dropped.too_large, dropped.large_area / frame.size),
+        lambda: label(mask, largest + 1, frame.size)[0],
+    )
     _warn_of_losses(textured, mask.area, dropped.large_area, frame.size)
     if count > np.iinfo(np.uint16).max:
         raise OverflowError(f"{count} objects in one frame do not fit 16-bit labels. Fix: raise min_object_size")

@@ -20,7 +20,7 @@ from pyama_dask.report import words
 from pyama_dask.report.axes import number, share
 from pyama_dask.report.facts import FovFacts, RunFacts, read_facts
 from pyama_dask.report.figures import traces
-from pyama_dask.report.fovs import numeral
+from pyama_dask.report.fovs import dropped_by_size, numeral
 from pyama_dask.report.overview import Figure, Summaries, feature_name, in_unit, maps, over_time
 from pyama_dask.report.page import REPORT_PAGE, render, write_page
 from pyama_dask.report.thumbnails import frame_shape, picture_of, read_fates
@@ -82,7 +82,7 @@ def fov_page(run: RunFacts, number_: int, path: Path) -> str:
         mood="bad" if fov.report.status == "failed" else "",
         failure=words.failure_row(fov) if fov.report.status == "failed" else None,
         findings=[one for one in run.findings if fov.number in one.fovs],
-        overlays=list(overlays(run, fov)), legend=LEGEND,
+        overlays=list(overlays(run, fov)), legend=LEGEND + dropped_by_size(run, [number_]),
         traces=list(trace_figures(run, table)), cells=0 if table is None else table["cell"].nunique(),
         over_time=list(over_time(alone)), maps=list(maps(alone)), heads=_heads(fov, run), rows=list(_rows(fov)),
         warnings=[*fov.report.warnings, *problems], finds_cells=run.finds_cells,

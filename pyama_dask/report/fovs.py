@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pyama_dask.analysis.summaries import FovSummary
 from pyama_dask.config.units import many
-from pyama_dask.files.palette import KEPT
+from pyama_dask.files.palette import KEPT, TOO_LARGE
 from pyama_dask.files.pictures import data_url, to_jpeg
 from pyama_dask.report.axes import UNKNOWN, number, share
 from pyama_dask.report.facts import FovFacts, RunFacts
@@ -60,7 +62,19 @@ def shown_frame(fov: FovFacts, findings: list[Finding]) -> int:
 
 def legend(run: RunFacts) -> list[tuple[str, str]]:
     """Names and colours of outlines."""
-    return [("kept", KEPT), ("dropped", SHORT)] if run.finds_cells else []
+    if not run.finds_cells:
+        return []
+    return [("kept", KEPT), ("dropped track", SHORT), *dropped_by_size(run, (fov.number for fov in run.fovs))]
+
+
+def dropped_by_size(run: RunFacts, fovs: Iterable[int]) -> list[tuple[str, str]]:
+    """Name and colour of objects that were dropped as too large, if there are any in the FOVs."""
+    of = {fov.number: fov.summary for fov in run.fovs}
+    return [("dropped as too large", TOO_LARGE)] if any(_drops(of[fov]) for fov in fovs) else []
+
+
+def _drops(summary: FovSummary | None) -> bool:
+    return summary is not None and bool((summary.too_large > 0).any())
 
 
 def order(run: RunFacts) -> str:

@@ -11,18 +11,21 @@ import numpy.typing as npt
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import read_file
-from pyama_dask.files.palette import BORDER, KEPT, TOO_SMALL, Picture, as_picture, draw, outlines
+from pyama_dask.files.palette import BORDER, KEPT, TOO_LARGE, TOO_SMALL, Picture, as_picture, draw, outlines
 from pyama_dask.files.pictures import picked, shrunk
 from pyama_dask.kernels.tracking import judge_tracks
 from pyama_dask.report.facts import RunFacts
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_frame
+from pyama_dask.store.drop_maps import TOO_LARGE as TOO_LARGE_MAPS
+from pyama_dask.store.drop_maps import load_map
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.workflow.task import WORK, fov_name
 
 AT_BORDER, SHORT = BORDER, TOO_SMALL
 """Colours of objects whose tracks are dropped: at the border, and seen in too few frames."""
-
+TINT = 0.45
+"""Opacity of the colour of objects that were dropped as too large, as in previews."""
 FINER = 3
 """Rows and columns of a frame that are read for each one of its picture, at least."""
 
@@ -88,10 +91,21 @@ def picture_of(run: RunFacts, fov: int, index: int, longest: int, fates: Fates |
         return None
     grey = shrunk(frame, longest)
     picture = as_picture(grey)
+    _tint_dropped(picture, run, fov, index)
     labels = _stored(images, f"{run.tracked}/0", index, longest) if run.tracked else None
     if labels is not None and labels.size:
         _outline(picture, picked(labels, grey.shape), fates)
     return picture
+
+
+def _tint_dropped(picture: Picture, run: RunFacts, fov: int, index: int) -> None:
+    """Colour the objects that were dropped as too large, of which no labels are stored."""
+    block, k = divmod(index, int(run.settings["storage"]["block_frames"]))
+    dropped = load_map(intermediate.block_file(run.output / WORK / fov_name(fov), TOO_LARGE_MAPS, block), k)
+    if dropped is not None:
+        mask = picked(dropped, picture.shape[:2])
+        draw(picture, mask, TOO_LARGE, TINT)
+        draw(picture, outlines(mask), TOO_LARGE)
 
 
 def frame_shape(run: RunFacts, fov: int) -> tuple[int, int, int] | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.units import as_ranges
-from pyama_dask.kernels.losses import Losses, collected
+from pyama_dask.kernels.losses import COUNTS, Losses, collected
 from pyama_dask.kernels.morphology import boxes_and_areas
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.registry import is_plugin
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
+from pyama_dask.store.drop_maps import TOO_LARGE, save_maps
 from pyama_dask.store.layout import labels_name, raw_name
 from pyama_dask.workflow.graph import Step
 
@@ -58,14 +58,17 @@ class Segmentation(BlockPart):
         self._context.drop(self._raw)
 
     def end(self) -> None:
-        """Write boxes, areas and numbers of dropped objects for `link`, and report warnings of the methods."""
+        """Write boxes, areas and numbers of dropped objects for `link`, and maps for the report; report warnings."""
         context = self._context
         for message, at in self._noticed.items():
             context.warn(f"FOV {context.task.fov}, frames {as_ranges(at)}: {message}")
         file = intermediate.block_file(context.work, "objects", context.block)
-        dropped = {of.name: np.array([getattr(one, of.name) for one in self._losses]) for of in fields(Losses)}
+        dropped = {name: np.array([getattr(one, name) for one in self._losses]) for name in COUNTS}
         objects = intermediate.ragged(boxes=self._boxes, areas=self._areas)
         context.wrote(intermediate.save(file, **objects, **dropped))
+        large = [one.large for one in self._losses]
+        if any(of is not None for of in large):
+            context.wrote(save_maps(intermediate.block_file(context.work, TOO_LARGE, context.block), large))
 
 
 def segmented(

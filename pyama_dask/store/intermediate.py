@@ -20,7 +20,7 @@ _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.n
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
-    """Path of a block's table: ``objects``, ``levels``, ``light`` or ``rows``."""
+    """Path of a block's table: ``objects``, ``too_large``, ``levels``, ``light`` or ``rows``."""
     return work / f"{what}_b{block:03d}.npz"
 
 

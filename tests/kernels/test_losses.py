@@ -47,12 +47,24 @@ def test_they_are_the_objects_that_other_limits_keep(request, segmenter, name):
     every, losses = dropped(segmenter, frame, min_object_size=None, max_object_size=None)
     areas = np.bincount(every.ravel())[1:]
     assert losses == Losses(0, 0, 0.0)
+    assert losses.large is None
     low, high = np.quantile(areas, (0.3, 0.7)).astype(int).tolist()
     labels, losses = dropped(segmenter, frame, min_object_size=low, max_object_size=high)
     large = areas[areas > high]
     assert losses == Losses((areas < low).sum(), large.size, large.sum() / frame.size)
     assert min(losses.too_small, losses.too_large) > 0
     assert losses.too_small + losses.too_large + labels.max() == areas.size
+    assert (losses.large == np.isin(every, 1 + np.flatnonzero(areas > high))).all()
+
+
+def test_maps_of_large_frames_are_reduced(textured):
+    frame = np.tile(textured, (2, 3))  # 800 x 1500: every third row and column
+    _, losses = dropped(segment, frame, max_object_size=1000)
+    every, _ = dropped(segment, frame, max_object_size=None)
+    areas = np.bincount(every.ravel())
+    areas[0] = 0
+    assert losses.large.shape == (267, 500)
+    assert (losses.large == (areas > 1000)[every[::3, ::3]]).all()
 
 
 def test_notes_are_collected_in_the_innermost_block_of_the_same_thread_only():

@@ -78,6 +78,7 @@ def test_dense_cells_with_the_wrong_method_are_said_at_once(tmp_path, browser, s
         shown.screenshot(screenshots / "report_t98g.png")
         assert "Cells merged in FOV" in seen
         assert "dropped as too large" in seen
+        assert "dropped as too large" in shown.page.locator("#fovs .key").inner_text()
         assert "ardly a cell" in seen or "o cell found" in seen
 
 

@@ -14,10 +14,16 @@ from support.summaries import made_summary
 
 import pyama_dask
 from pyama_dask.errors import OutputError
+from pyama_dask.files.palette import TOO_LARGE, rgb
 from pyama_dask.report import page as page_module
 from pyama_dask.report import write_fov_page, write_report_page
+from pyama_dask.report.facts import read_facts
+from pyama_dask.report.thumbnails import picture_of
 from pyama_dask.runs import final_page
 from pyama_dask.runs.status import PLAN, REPORT
+from pyama_dask.store import intermediate
+from pyama_dask.store.drop_maps import TOO_LARGE as TOO_LARGE_MAPS
+from pyama_dask.store.drop_maps import save_maps
 from pyama_dask.store.summary import save_summary, summary_file
 from pyama_dask.workflow.task import WORK, fov_name
 
@@ -88,7 +94,22 @@ class TestRunPage:
             assert word in words
         text = (copied / "report.html").read_text()
         assert text.count("<img") == 2
+        assert "dropped as too large" in words.partition("Fields of view")[2].partition("All FOVs in numbers")[0]
         assert text.index("#fov-0") < text.index("#fov-1")
+
+    def test_pictures_show_what_was_dropped_as_too_large(self, copied):
+        summarise(copied, 0)
+        run = read_facts(copied)
+        before = picture_of(run, 0, 5, 1000, None)
+        large = np.zeros(before.shape[:2], bool)
+        large[40:90, 20:80] = True
+        save_maps(intermediate.block_file(copied / WORK / fov_name(0), TOO_LARGE_MAPS, 1), [None, large, None, None])
+        after = picture_of(run, 0, 5, 1000, None)
+        ink = np.array(rgb(TOO_LARGE))
+        tinted = (after == np.round(before * 0.55 + ink * 0.45)).all(-1)
+        assert tinted[41:89, 21:79].mean() > 0.8  # all but outlines of tracks
+        assert (after[40, 20:80] == ink).all(-1).mean() > 0.8
+        assert (after == before)[~large].all()
 
     def test_fovs_of_an_older_version_have_no_summaries(self, copied):
         for fov in (0, 1):

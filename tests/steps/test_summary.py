@@ -15,7 +15,9 @@ from pyama_dask.files.atomic import checksum
 from pyama_dask.runs.status import LEDGER, PLAN, read_status
 from pyama_dask.steps.summary import quantiles_by_frame
 from pyama_dask.store import intermediate
+from pyama_dask.store.drop_maps import TOO_LARGE, load_map
 from pyama_dask.store.ledger import Ledger, _line
+from pyama_dask.workflow.task import WORK
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,10 @@ def test_what_is_dropped_is_counted(small_czi, finished, tmp_path):
     assert (summary.too_small - unlimited).tolist() == [(of < low).sum() for of in areas]
     assert summary.too_small.min() > 0
     assert summary.found.tolist() == [((of >= low) & (of <= high)).sum() for of in areas]
+    for k, (frame, of) in enumerate(zip(labels, areas, strict=True)):
+        block, within = divmod(k, 4)
+        large = load_map(intermediate.block_file(tmp_path / WORK / "fov_000", TOO_LARGE, block), within)
+        assert (large == np.isin(frame, 1 + np.flatnonzero(of > high))).all()
     assert summary.border
     assert summary.tracks == summary.cells + summary.short + summary.border
 
