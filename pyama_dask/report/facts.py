@@ -50,6 +50,8 @@ class FovFacts:
     """None if it is not done, or an older version processed it."""
     table: str | None
     """Path of the traces in the output; None before they are written."""
+    page: Path | None = None
+    """Page of the FOV in the output; None if it has none, or its results may be newer."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,18 @@ def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any]) -> FovFacts:
         log.warning("%s", error)
         summary = None
     traces = recorded_traces(ledger, number)
-    return FovFacts(number, str(fov.get("name") or ""), report_fov(ledger, fov), summary, traces[0] if traces else None)
+    return FovFacts(
+        number, str(fov.get("name") or ""), report_fov(ledger, fov), summary, traces[0] if traces else None,
+        _newer(output / f"{fov_name(number)}.html", output / LEDGER),
+    )  # fmt: skip
+
+
+def _newer(page: Path, ledger: Path) -> Path | None:
+    """The page, if it was written after the last result."""
+    try:
+        return page if page.stat().st_mtime_ns >= ledger.stat().st_mtime_ns else None
+    except OSError:
+        return None
 
 
 def _last(output: Path) -> dict[str, Any]:

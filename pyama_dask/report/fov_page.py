@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from pyama_dask.report.facts import FovFacts, RunFacts, read_facts
 from pyama_dask.report.figures import traces
 from pyama_dask.report.fovs import dropped_by_size, numeral
 from pyama_dask.report.overview import Figure, Summaries, feature_name, in_unit, maps, over_time
-from pyama_dask.report.page import REPORT_PAGE, render, write_page
+from pyama_dask.report.page import REPORT_PAGE, render, write_page, write_report_page
 from pyama_dask.report.thumbnails import frame_shape, picture_of, read_fates
 from pyama_dask.store import intermediate
 from pyama_dask.workflow.task import WORK, fov_name
@@ -41,7 +42,7 @@ POINTS = 12_000
 
 
 def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *, force: bool = False) -> Path:
-    """Write the page of one FOV of a run.
+    """Write the page of one FOV of a run; the report of the run, if it is in the output, is updated to link to it.
 
     Parameters
     ----------
@@ -65,7 +66,11 @@ def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *
         another one.
     """
     path = Path(to) if to is not None else Path(output) / f"{fov_name(fov)}.html"
-    return write_page(path, lambda: fov_page(read_facts(Path(output)), fov, path), force=force)
+    write_page(path, lambda: fov_page(read_facts(Path(output)), fov, path), force=force)
+    if to is None and (Path(output) / REPORT_PAGE).exists():
+        with suppress(OutputError):  # a page that a user changed stays
+            write_report_page(output)
+    return path
 
 
 def fov_page(run: RunFacts, number_: int, path: Path) -> str:

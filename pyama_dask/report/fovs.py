@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -36,9 +39,11 @@ class Thumbnail:
     missing: str
     words: str
     weight: int
+    link: str
+    """Address of its page, or of its row in the table."""
 
 
-def thumbnail(run: RunFacts, fov: FovFacts, pixels: int, quality: int) -> Thumbnail:
+def thumbnail(run: RunFacts, fov: FovFacts, folder: Path, pixels: int, quality: int) -> Thumbnail:
     """Picture of the frame that shows a FOV's worst finding, or of the middle one."""
     mine = [finding for finding in run.findings if fov.number in finding.fovs]
     picture = (
@@ -51,7 +56,13 @@ def thumbnail(run: RunFacts, fov: FovFacts, pixels: int, quality: int) -> Thumbn
     words = ", ".join(dict.fromkeys([words, *heads]))
     weight = 3 if failed else max((finding.weight for finding in mine), default=0)
     url = data_url(to_jpeg(picture, quality), "jpeg") if picture is not None else ""
-    return Thumbnail(fov.number, fov.name, url, "no frame stored", words, weight)
+    link = _address(fov, folder) or f"#fov-{fov.number}"
+    return Thumbnail(fov.number, fov.name, url, "no frame stored", words, weight, link)
+
+
+def _address(fov: FovFacts, folder: Path) -> str:
+    """Address of a FOV's page for a page in a folder; '' without one."""
+    return quote(os.path.relpath(fov.page, folder)) if fov.page else ""
 
 
 def shown_frame(fov: FovFacts, findings: list[Finding]) -> int:
@@ -83,7 +94,7 @@ def order(run: RunFacts) -> str:
     return f"Worst first. {what} in the middle of the movie, or where a finding shows."
 
 
-def fov_table(run: RunFacts) -> tuple[list[tuple[str, bool]], list[dict[str, Any]]]:
+def fov_table(run: RunFacts, folder: Path) -> tuple[list[tuple[str, bool]], list[dict[str, Any]]]:
     """Heads and rows of the table of all FOVs."""
     heads = [("FOV", True), ("name", False), ("status", False)]
     if run.finds_cells:
@@ -92,7 +103,8 @@ def fov_table(run: RunFacts) -> tuple[list[tuple[str, bool]], list[dict[str, Any
     rows = []
     for fov in run.fovs:
         of = fov.summary
-        cells: list[dict[str, Any]] = [numeral(fov.number), {"text": fov.name}, {"text": fov.report.status}]
+        number_ = numeral(fov.number) | {"link": _address(fov, folder)}
+        cells: list[dict[str, Any]] = [number_, {"text": fov.name}, {"text": fov.report.status}]
         if run.finds_cells:
             cells.append(numeral(fov.report.cells))
             cells += [numeral(value) for value in ((of.tracks, of.border, of.short) if of else (None, None, None))]

@@ -49,7 +49,7 @@ def write_report_page(output: str | Path, to: str | Path | None = None, *, force
         If `output` is not the output of a run, or the file cannot be written or would replace another one.
     """
     path = Path(to) if to is not None else Path(output) / REPORT_PAGE
-    return write_page(path, lambda: run_page(read_facts(Path(output))), force=force)
+    return write_page(path, lambda: run_page(read_facts(Path(output)), path.parent), force=force)
 
 
 def write_page(path: Path, page: Callable[[], str], *, force: bool) -> Path:
@@ -87,8 +87,8 @@ def templates() -> Environment:
     return found
 
 
-def run_page(run: RunFacts) -> str:
-    """HTML of the report of a run."""
+def run_page(run: RunFacts, folder: Path) -> str:
+    """HTML of the report of a run, to be written to a folder."""
     all_, name = Summaries(run), run.output.absolute().name
     flagged = flagged_cells(run, run.worst_first) if run.finds_cells else None
     return render(
@@ -99,18 +99,18 @@ def run_page(run: RunFacts) -> str:
         over_time=list(over_time(all_)), maps=list(maps(all_)), flagged=flagged,
         flagged_text=words.flagged_text(run, flagged), steps=list(words.step_rows(run)),
         cost_text=words.cost_text(run), workers=workers(run), origins=list(words.origins(run)), config=run.config,
-        **_fovs(run),
+        **_fovs(run, folder),
     )  # fmt: skip
 
 
-def _fovs(run: RunFacts) -> dict[str, Any]:
+def _fovs(run: RunFacts, folder: Path) -> dict[str, Any]:
     """Values of the template's part about FOVs."""
     fovs = run.worst_first
     shown = fovs[:MOST_SHOWN]
     pixels, density = next((size, how) for most, size, how in SIZES if len(shown) <= most)
-    heads, rows = fov_table(run)
+    heads, rows = fov_table(run, folder)
     with ThreadPoolExecutor(THREADS) as pool:
-        pictures = list(pool.map(lambda fov: thumbnail(run, fov, pixels, QUALITY[density]), shown))
+        pictures = list(pool.map(lambda fov: thumbnail(run, fov, folder, pixels, QUALITY[density]), shown))
     return {
         "fovs": pictures, "thumb": 220 if density == "few" else pixels,
         "density": density, "legend": legend(run), "order": order(run), "heads": heads, "rows": rows,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 from dataclasses import replace
 from html import unescape
@@ -237,6 +238,23 @@ class TestFovPage:
         cells = pyama_dask.open_output(copied)[1].traces()["cell"].nunique()
         assert f"One thin line per kept cell ({cells})" in words
         assert text.count('<tr><td class="n"') == 10
+
+    def test_the_report_links_to_it_until_there_are_newer_results(self, copied):
+        report = write_report_page(copied)
+        assert 'href="fov_001.html"' not in report.read_text()
+        write_fov_page(copied, 1)
+        text = report.read_text()
+        assert text.count('href="fov_001.html"') == 2  # its picture, and its row in the table
+        assert text.count('href="#fov-0"') == 1
+        elsewhere = write_report_page(copied, copied.parent / "pages" / "all.html").read_text()
+        assert f'href="../{copied.name}/fov_001.html"' in elsewhere
+        os.utime(copied / "fov_001.html", (0, 0))
+        assert "fov_001.html" not in write_report_page(copied).read_text()
+
+    def test_a_report_that_was_changed_stays(self, copied):
+        (report := write_report_page(copied)).write_text("mine")
+        write_fov_page(copied, 1)
+        assert report.read_text() == "mine"
 
     def test_without_summary_and_intermediate_files(self, copied):
         for file in (copied / WORK / "fov_000").glob("*.npz"):
