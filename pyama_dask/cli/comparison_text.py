@@ -27,8 +27,10 @@ def describe_comparison(found: Comparison) -> str:
         if len(rows) > _SHOWN:
             lines.append(f"  ... and {len(rows) - _SHOWN} more in the table")
     lines.append(f"Tables and figures in {found.files[0].parent}:")
-    names = (path.name if path.suffix == ".csv" else path.stem for path in found.files)
-    lines += [f"  {name}" for name in dict.fromkeys(names)]
+    names: dict[str, list[str]] = {}
+    for path in found.files:
+        names.setdefault(path.stem, []).append(path.suffix)
+    lines += [f"  {name}{', '.join(endings)}" for name, endings in names.items()]
     return "\n".join(lines + [f"warning: {warning}" for warning in found.warnings])
 
 

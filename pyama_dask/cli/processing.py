@@ -76,7 +76,7 @@ def init(
         )
     cluster_keys(cluster)  # faults are refused before the look, which takes longer
     found = _look(metadata) if look else None
-    text = config_template(metadata, Path(os.path.relpath(movie.resolve(), folder)), Path(output), cluster, found)
+    text = config_template(metadata, _from(folder, movie.resolve()), Path(output), cluster, found)
     try:
         write_bytes(to, text.encode())
     except OSError as error:
@@ -86,7 +86,8 @@ def init(
     for line in describe_look(found) if found else ():
         say(line)
     say(f"The output will be {folder / output}")
-    say(f"{to}: written. Check its channels, then run 'pyama-dask plan {to}' and 'pyama-dask run {to}'")
+    step = "preview" if found else "plan"
+    say(f"{to}: written. Check its channels, then run 'pyama-dask {step} {to}' and 'pyama-dask run {to}'")
 
 
 @app.command()
@@ -272,10 +273,17 @@ def loaded_config(
         raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
 
 
+def _from(folder: Path, movie: Path) -> Path:
+    """Path of a movie for a config in a folder: relative, unless they have little of their paths in common."""
+    way = Path(os.path.relpath(movie, folder))
+    return movie if way.parts[:3] == ("..",) * 3 else way
+
+
 def _look(metadata: Metadata) -> FirstLook | None:
     """Try the methods on some frames of a movie, if it has a channel in which cells could be found."""
     from rich.console import Console
 
+    from pyama_dask.config.units import many
     from pyama_dask.runs.compilation import is_compiled
     from pyama_dask.runs.first_look import first_look
     from pyama_dask.runs.template import fitting_params, guess_channels
@@ -286,7 +294,8 @@ def _look(metadata: Metadata) -> FirstLook | None:
     first = (
         "" if is_compiled([metadata.channels[pc["channel"]].dtype]) else " The first time, this takes up to a minute."
     )
-    say(f"Trying the segmentation methods on three frames; --no-look skips this.{first}", sys.stderr)
+    frames = many(min(metadata.n_frames, 3), "frame")
+    say(f"Trying the segmentation methods on {frames}; --no-look skips this.{first}", sys.stderr)
     with Console(stderr=True).status("") as status:
         found = first_look(metadata, pc["channel"], fitting_params(metadata).get("z"), status.update)
     if found is None:

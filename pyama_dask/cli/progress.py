@@ -126,7 +126,7 @@ def with_run_page(dashboard: str, plan: Plan) -> str:
     if plan.job.config.cluster.kind == "address":
         return dashboard
     address, *more = dashboard.split("\n")
-    return "\n".join([f"{address} (the whole run: /{PAGE})", *more])
+    return "\n".join([f"{address} (page of the run: /{PAGE})", *more])
 
 
 class FitDisplay:

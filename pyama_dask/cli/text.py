@@ -28,7 +28,7 @@ from pyama_dask.runs.verify import Verification
 from pyama_dask.steps.standard import GRAPH
 
 if TYPE_CHECKING:
-    from pyama_dask.analysis.fit import FitReport  # imports the libraries of fits
+    from pyama_dask.analysis.fit import FitReport, FittedFile  # imports the libraries of fits
     from pyama_dask.analysis.plots import Drawn
 
 WORTH_SHOWING = 1.0
@@ -74,7 +74,9 @@ def _times(metadata: Metadata) -> str:
     source = metadata.time_source
     words = [" or ".join(map(str, dict.fromkeys(source))) if isinstance(source, tuple) else str(source)]
     if known.size:
-        words.append(f"{np.median(known):.4g} min between frames ({known.min():.4g} to {known.max():.4g})")
+        unit, size = ("s", 60.0) if 0 < np.median(known) < 1 else ("min", 1.0)
+        low, middle, high = (size * float(of(known)) for of in (np.min, np.median, np.max))
+        words.append(f"{middle:.4g} {unit} between frames ({low:.4g} to {high:.4g})")
     if missing := int(np.isnan(times).sum()):
         words.append(f"{many(missing, 'time stamp')} missing")
     if (known <= 0).any():
@@ -116,8 +118,10 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"tasks:   {len(plan.tasks)} ({counts})"
         + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
         f"reads:   {gib(read)} of pixels",
-        f"writes:  {gib(written)} before compression, plus the crops of the cells",
-        f"files:   {plan.files_per_fov} per FOV, plus {plan.files_per_cell} per cell",
+        f"writes:  {gib(written)} before compression"
+        + (", plus the crops of the cells" if plan.files_per_cell else ""),
+        f"files:   {plan.files_per_fov} per FOV"
+        + (f", plus {plan.files_per_cell} per cell" if plan.files_per_cell else ""),
         f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
         *(describe_prediction(predicted) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
@@ -289,9 +293,9 @@ def _next_with(good: Path) -> str:
 def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
     """Flags of a cell, with the values behind them."""
     words_of = {
-        "short": f"{cell['frames']} frames", "gap": f"{cell['missing']} missing",
-        "jump": f"by {cell['largest_jump']:.2g}", "border": f"{cell['border_frames']} frames",
-        "merging": f"{cell['merging_frames']} frames",
+        "short": many(cell["frames"], "frame"), "gap": f"{cell['missing']} missing",
+        "jump": f"by {cell['largest_jump']:.2g}", "border": many(cell["border_frames"], "frame"),
+        "merging": many(cell["merging_frames"], "frame"),
     }  # fmt: skip
     found = ", ".join(f"{flag} ({words_of[flag]})" for flag in flags if cell[flag])
     return f"FOV {cell['fov']}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
@@ -307,14 +311,20 @@ def describe_fits(report: FitReport) -> str:
         lines.append(f"{file.source.stem:<{width}}{file.cells:>7}{file.converged / max(file.cells, 1):>12.1%}{shares}")
     lines += [f"  {grade}: {meaning}" for grade, meaning in GRADES.items()]
     lines += [f"Fits: {file.path}" for file in report.files]
-    lines += [
-        f"warning: {file.source.name}: {name} is at a bound in {many(count, 'cell')}. "
-        "Fix: check its bounds, in the header of the fits"
-        for file in report.files
-        for name, count in file.at_bounds.items()
-    ]
+    lines += [f"warning: {_at_bounds(file)}" for file in report.files if file.at_bounds]
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def _at_bounds(file: FittedFile) -> str:
+    """Parameters at a bound, and what to do."""
+    first = next(iter(file.at_bounds))
+    which = ", ".join(f"{name} in {many(count, 'cell')}" for name, count in file.at_bounds.items())
+    return (
+        f"{file.source.name}: {which} at a bound. "
+        f"Fix: widen the bounds, as with --set parameters.{first}.high=VALUE, or fix a parameter that the traces do "
+        f"not determine, as with --set parameters.{first}.fixed=VALUE; the bounds are in the header of the fits"
+    )
 
 
 def describe_plots(drawn: Drawn) -> str:
@@ -354,8 +364,9 @@ def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
 def describe_report(report: RunReport) -> str:
     """Report of a run: how it ended, results, costs, failures and warnings."""
     counts = Counter(fov.status for fov in report.fovs)
-    cells = sum(fov.cells or 0 for fov in report.fovs)
-    standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items()) + f"; {many(cells, 'cell')}"
+    cells = [fov.cells for fov in report.fovs if fov.cells is not None]
+    standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())
+    standing += f"; {many(sum(cells), 'cell')}" if cells else ""
     ended = "Stopped" if report.stopped else "Cancelled" if report.cancelled else "Finished"
     lines = [
         f"{ended} after {report.seconds:.1f} s, {report.tasks_done} of {many(report.tasks, 'task')}: {standing}"

@@ -134,10 +134,10 @@ class RunReport:
         """State of the run and of all its FOVs in words."""
         ended = "stopped" if self.stopped else "cancelled" if self.cancelled else "finished"
         counts = Counter(fov.status for fov in self.fovs)
-        cells = many(sum(fov.cells or 0 for fov in self.fovs), "cell")
+        cells = [fov.cells for fov in self.fovs if fov.cells is not None]
         standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())
         after = f"{ended} after {duration(self.seconds)}" if self.tasks else "nothing to do"
-        return f"{after}: {standing}; {cells}"
+        return f"{after}: {standing}" + (f"; {many(sum(cells), 'cell')}" if cells else "")
 
     @never_failing
     def _repr_html_(self) -> str:

@@ -182,7 +182,7 @@ def notes_on_channels(metadata: Metadata) -> list[str]:
     """Notes for the user on the channels that were guessed."""
     pc = guess_channels(metadata)["pc"]
     if pc is None:
-        return ["No channel looks like phase contrast: channels.pc is null, and frames would be copied only"]
+        return ["No channel looks like phase contrast: frames are only copied. Set channels.pc to find cells"]
     channel = metadata.channels[pc["channel"]]
     if channel.kind == "phase":
         return []

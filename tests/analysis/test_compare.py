@@ -247,4 +247,4 @@ def test_the_command(folder, call):
     assert told.startswith("intensity_total_ch_1_trivial, tested by fov:\n  parameter     samples         medians")
     assert "slope (1/h)   drug, control" in told
     assert "-1.00 (-1.00 to -1.00)   0.0079\n" in told
-    assert f"Tables and figures in {folder}/comparison:\n  intensity_total_ch_1_medians.csv\n" in told
+    assert f"Tables and figures in {folder}/comparison:\n  intensity_total_ch_1_medians.csv, .png, .svg\n" in told

@@ -132,7 +132,9 @@ class TestFits:
         (file,) = report.files
         assert file.at_bounds["delta"] == file.converged == 7
         assert file.grades == {"good": 0, "fair": 0, "poor": 0, "at bound": 7}
-        assert describe_fits(report).splitlines()[1].split()[1:] == ["7", "100.0%", "0%", "0%", "0%", "100%"]
+        said = describe_fits(report).splitlines()
+        assert said[1].split()[1:] == ["7", "100.0%", "0%", "0%", "0%", "100%"]
+        assert "delta in 7 cells at a bound. Fix: widen the bounds, as with --set parameters." in said[-1]
         found = read_fitted(file.path).table
         assert (found["delta_error"] > 0).all()
         assert (found["r_squared"] > 0.7).any()

@@ -225,6 +225,10 @@ class TestInspect:
         document = json.loads(out, parse_constant=pytest.fail)
         assert document["fovs"][1]["missing"] == [6, 7, 9]
 
+    def test_short_intervals_are_in_seconds(self, call, here, small_pixels):
+        _, out, _ = call("inspect", as_czi(here / "a.czi", small_pixels[:1, :3, :, :32, :32], period_s=30.0))
+        assert "30 s between frames (30 to 30)" in out
+
     def test_many_fovs_are_cut_short(self, call, tmp_path, small_pixels):
         movie = as_nd2(tmp_path / "many.nd2", small_pixels[:1, :1, :, :32, :32].repeat(MANY + 3, axis=0))
         _, out, _ = call("inspect", movie)
@@ -249,6 +253,9 @@ class TestInit:
         assert (document["input"], document["output"]) == ("../a.nd2", "a_results")
         assert call("plan", "configs/run.yaml")[0] == 0
         assert call("plan", "run.yaml")[0] == 0
+        (here / "a" / "b" / "c").mkdir(parents=True)
+        assert call("init", movie, "--no-look", "-o", "a/b/c/run.yaml")[0] == 0
+        assert yaml.safe_load((here / "a" / "b" / "c" / "run.yaml").read_text())["input"] == str(movie.resolve())
         assert call("init", movie, "-o", "slurm.yaml", "--cluster", "slurm")[0] == 0
         assert "walltime" in yaml.safe_load((here / "slurm.yaml").read_text())["cluster"]
         assert "walltime" not in document["cluster"]

@@ -160,7 +160,7 @@ def test_init_writes_the_method_and_the_others_as_comments(here, call, compact_n
     status, said, progress = call("init", compact_nd2)
     assert status == 0
     assert "Chosen: bright" in said
-    assert progress.startswith("Trying the segmentation methods on three frames; --no-look skips this.")
+    assert progress.startswith("Trying the segmentation methods on 3 frames; --no-look skips this.")
     text = (here / "run.yaml").read_text()
     params = yaml.safe_load(text)["params"]
     assert params["segmentation_method"] == "bright"
