@@ -7,8 +7,11 @@ full resolution, a half or a quarter.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,11 +115,12 @@ def segment_unet(
     OverflowError
         If the frame has more than 65535 objects.
     """
-    network = open_network(find_model(model), tuple(providers), content)
+    opened = find_model(model), tuple(providers), content
+    network = open_network(*opened)
     card = network.card
     factor = scale(card, given=zoom, cell_diameter=cell_diameter, pixel_size_um=None)
     flat = flatten(resized(frame, factor))
-    maps = network.maps(flat)
+    maps = _maps(network, flat, *opened)
     depth = card.depth if depth is None else depth
     smallest = card.smallest if smallest is None else smallest
     if len(maps) == 1:
@@ -126,6 +130,34 @@ def segment_unet(
         labels = decode(maps, flat.shape, depth=depth, touch=touch, smallest=smallest)
     _warn_of_losses(maps[0][: -(-flat.shape[0] // network.factor), : -(-flat.shape[1] // network.factor)], labels)
     return without_gaps(nearest(labels, frame.shape)) if labels.shape != frame.shape else labels
+
+
+KEPT_MAPS = 8
+"""Frames whose maps are kept in `maps_kept`."""
+_KEPT: ContextVar[dict[tuple[object, ...], npt.NDArray[np.float32]] | None] = ContextVar("kept_maps", default=None)
+
+
+@contextmanager
+def maps_kept() -> Iterator[None]:
+    """Keep the maps of the last frames, so that other limits on the same frame need no other run of the network."""
+    before = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
+
+def _maps(network: Network, flat: npt.NDArray[np.float32], *opened: object) -> npt.NDArray[np.float32]:
+    """Maps of a flattened frame by a network, which is known by how it was opened."""
+    kept = _KEPT.get()
+    if kept is None:
+        return network.maps(flat)
+    key = (*opened, flat.shape, hashlib.blake2b(flat.tobytes(), digest_size=16).digest())
+    found = kept.pop(key, None)
+    kept[key] = network.maps(flat) if found is None else found
+    if len(kept) > KEPT_MAPS:
+        del kept[next(iter(kept))]
+    return kept[key].copy()
 
 
 def _warn_of_losses(inside: npt.NDArray[np.float32], labels: np.ndarray) -> None:

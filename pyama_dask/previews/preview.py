@@ -20,6 +20,7 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.files.palette import Picture
+from pyama_dask.methods.unet import maps_kept
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.previews.draw import View, small_png
 from pyama_dask.previews.grid import settings
@@ -181,7 +182,8 @@ def preview(
         images = {frame: movie.read(fov, frame) for frame in chosen}
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
     scene = Scene(fov, images, tuple(shown), true, View.fitting(part, size))
-    panels = with_equals(make_panels(scene, every, tracks=tracks, tell=progress, cancel=cancel))
+    with maps_kept():
+        panels = with_equals(make_panels(scene, every, tracks=tracks, tell=progress, cancel=cancel))
     ranked = judged(panels)
     keys = tuple(every[0].values)
     winner = best(ranked)

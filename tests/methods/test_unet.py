@@ -10,6 +10,7 @@ from support.onnx_models import CARD, write_model
 from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.scores import match, seg
+from pyama_dask.methods import unet
 from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest, read_model
 from pyama_dask.methods.unet import (
     Network,
@@ -55,6 +56,22 @@ def test_a_zoomed_frame_gives_the_same_cells(model, movie):
 def test_most_of_the_foreground_that_is_dropped_is_told(model, movie):
     with pytest.warns(MethodWarning, match="cells was dropped, as smaller than 'smallest'"):
         assert not segment_unet(movie[0][0], model=model, smallest=10_000).any()
+
+
+def test_other_limits_on_the_same_frame_need_no_other_run_of_the_network(model, movie, monkeypatch):
+    frames, settings = (
+        [movie[0][0], movie[0][0][::-1].copy()],
+        [{"smallest": 0}, {"smallest": 100}, {"depth": 0.5}, {"zoom": 0.5}],
+    )
+    expected = [segment_unet(frame, model=model, **of) for of in settings for frame in frames]
+    ran, run = [], unet._run
+    monkeypatch.setattr(unet, "_run", lambda session, image: ran.append(1) or run(session, image))
+    with unet.maps_kept():
+        found = [segment_unet(frame, model=model, **of) for of in settings for frame in frames]
+    assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+    assert len(ran) == 4  # each frame at each zoom
+    segment_unet(frames[0], model=model)
+    assert len(ran) == 5
 
 
 @pytest.mark.parametrize(("output_scale", "probabilities"), [(1, False), (1, True), (2, True), (4, False)])
