@@ -37,7 +37,7 @@ PLACES = {
     "qtpy": {"napari"},
     "rich": {"cli"},
     "tensorstore": {"store"},
-    "tifffile": {"analysis", "files"},
+    "tifffile": {"analysis", "files", "readers"},
     "torch": {"methods"},
     "typer": {"cli"},
     "zarr": {"analysis", "store"},
