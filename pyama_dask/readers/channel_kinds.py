@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pyama_dask.readers.base import ChannelKind
 
 _PHASE = re.compile(r"phase.*|ph[1-4l]|phc|phaco|pc")
-_TRANSMITTED = re.compile(r"dic|bf|bright|brightfield|mono|td|trans|transmitted|tl")
+_TRANSMITTED = re.compile(r"dic|bf|bright|brightfield|mono|td|trans|transmitted|tl\d*")
 _DYES = re.compile(
     r"gfp|rfp|yfp|cfp|bfp|venus|citrine|cherry|scarlet|tomato|dsred|neon|ruby|kate|crimson|cerulean|turquoise"
     r"|fitc|tritc|dapi|hoechst|draq|sytox|texas|rhodamine|fluor|alexa|atto|bodipy|calcein|mitotracker|lysotracker"

@@ -854,6 +854,7 @@ class TestDescription:
             ("DIC", ("fluorescence", "camera"), "other"),
             ("Mono", ("fluorescence", "camera"), "other"),
             ("BF", (), "other"),
+            ("TL20", ("fluorescence",), "other"),
             ("Brightfield", ("brightfield",), "other"),
             ("5-FAM/pH 9.0", ("fluorescence",), "fluorescence"),
             ("ChA-T1", ("Fluorescence",), "fluorescence"),
