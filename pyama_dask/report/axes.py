@@ -29,7 +29,9 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Sequence[float], *, zero: bool = False, most: int = 5, exact: bool = False) -> Axis:
+def axis(
+    values: Sequence[float], *, zero: bool = False, most: int = 5, exact: bool = False, whole: bool = False
+) -> Axis:
     """Axis that holds all finite values.
 
     Parameters
@@ -42,6 +44,8 @@ def axis(values: Sequence[float], *, zero: bool = False, most: int = 5, exact: b
         Largest number of ticks.
     exact
         True to end the axis at the values instead of at ticks.
+    whole
+        True for ticks at whole numbers only, as of counts and frames.
     """
     known = [value for value in values if np.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -49,7 +53,8 @@ def axis(values: Sequence[float], *, zero: bool = False, most: int = 5, exact: b
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
         high = 1.0
-    step = _step((high - low) / max(most - 1, 1))
+    least = (high - low) / max(most - 1, 1)
+    step = _step(max(least, 1.0) if whole else least)
     first, last = int(np.ceil(low / step - NEAR)), int(np.floor(high / step + NEAR))
     if not exact:
         first, last = int(np.floor(low / step + 1e-9)), int(np.ceil(high / step - 1e-9))

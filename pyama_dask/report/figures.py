@@ -127,7 +127,9 @@ def _line(plot: Plot, x: Values, line: Line) -> str:
         for part in _known(low + high)
     ]
     shapes += [
-        f'<path class="line c{line.colour}" d="{_path(plot, x[part], line.y[part])}"/>' for part in _known(line.y)
+        f'<path class="line{" dot" * (part.stop - part.start == 1)} c{line.colour}" '
+        f'd="{_path(plot, x[part], line.y[part])}"/>'
+        for part in _known(line.y)
     ]
     return "".join(shapes)
 
@@ -194,10 +196,11 @@ def bars(
     x_name, title
         As for `band`.
     x
-        Horizontal axis; None to choose ticks.
+        Horizontal axis; None to choose ticks at whole numbers.
     """
     total = np.sum([counts for _, _, counts in stacks], axis=0)
-    plot = _plot(x or axis(edges.tolist(), exact=True, most=6), axis(total.tolist(), zero=True))
+    whole = axis(edges.tolist(), exact=True, most=6, whole=True)
+    plot = _plot(x or whole, axis(total.tolist(), zero=True, whole=True))
     below, inside = np.zeros(len(total)), []
     for name, colour, counts in stacks:
         for k in np.flatnonzero(counts).tolist():

@@ -33,6 +33,8 @@ class Flagged:
     """Number of FOVs that were checked."""
     of: int
     """Number of FOVs with traces."""
+    counts: Mapping[str, int]
+    """Number of cells by flag; a cell may have several."""
 
 
 def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
@@ -63,7 +65,8 @@ def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
         {"fov": row["fov"], "cell": row["cell"], "frames": row["frames"], "why": _why(row)}
         for row in worst.to_dict("records")
     )
-    return Flagged(listed, len(flagged), len(every), len(found), len(with_traces))
+    counts = {flag: int(flagged[flag].sum()) for flag in FLAGS}
+    return Flagged(listed, len(flagged), len(every), len(found), len(with_traces), counts)
 
 
 def _why(row: Mapping[Any, Any]) -> str:

@@ -31,7 +31,7 @@ from pyama_dask.workflow.task import WORK, fov_name
 if TYPE_CHECKING:
     import pandas as pd
 
-LEGEND = [("kept, with its track", KEPT), ("at the border", BORDER), ("too short", TOO_SMALL)]
+LEGEND = [("kept", KEPT), ("at the border", BORDER), ("too short", TOO_SMALL)]
 """Names and colours of outlines."""
 FRAMES, PIXELS = 5, 720
 """Number of frames that are shown, and pixels of their longest side."""
@@ -87,7 +87,7 @@ def fov_page(run: RunFacts, number_: int, path: Path) -> str:
         mood="bad" if fov.report.status == "failed" else "",
         failure=words.failure_row(fov) if fov.report.status == "failed" else None,
         findings=[one for one in run.findings if fov.number in one.fovs],
-        overlays=list(overlays(run, fov)), legend=LEGEND + dropped_by_size(run, [number_]),
+        overlays=list(overlays(run, fov)), legend=LEGEND + dropped_by_size(run, [number_]), tail=TAIL,
         traces=list(trace_figures(run, table)), cells=0 if table is None else table["cell"].nunique(),
         over_time=list(over_time(alone)), maps=list(maps(alone)), heads=_heads(fov, run), rows=list(_rows(fov)),
         warnings=[*fov.report.warnings, *problems], finds_cells=run.finds_cells,

@@ -54,7 +54,7 @@ def heat(values: Values, rows: Sequence[int], frames: Sequence[int], title: str,
 def _frames_axis(frames: Sequence[int]) -> Axis:
     if len(frames) < 2:
         return around(np.array(frames, float))
-    return axis([float(frame) for frame in (frames[0], frames[-1])], exact=True, most=6)
+    return axis([float(frame) for frame in (frames[0], frames[-1])], exact=True, most=6, whole=True)
 
 
 def _map(at: Values, colours: Sequence[str], rows: Sequence[str], x: Axis, x_name: str, title: str, key: str) -> Markup:

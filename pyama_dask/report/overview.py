@@ -266,8 +266,15 @@ def workers(run: RunFacts) -> Figure | None:
     place = "one machine" if len(hosts) == 1 else f"{len(hosts)} machines"
     colours = [SERIES[k % len(SERIES)] for k in range(len(kinds))]
     svg = timeline(spans, colours, names.__getitem__, "Timeline of the workers")
-    text = f"Tasks of the last run that did any, on {len(names)} worker{'s' * (len(names) > 1)} of {place}."
+    text = f"The latest tasks, on {len(names)} worker{'s' * (len(names) > 1)} of {place}: {_contents(run, used)}."
     return Figure("Timeline by worker", text, svg, tuple((kind, kinds.index(kind) % len(SERIES)) for kind in used))
+
+
+def _contents(run: RunFacts, kinds: Sequence[str]) -> str:
+    """Steps that each kind of task has a part in, in words."""
+    done = {step.step for step in run.steps}
+    steps = {kind: dict.fromkeys(part.step for part in GRAPH.kinds[kind] if part.step in done) for kind in kinds}
+    return "; ".join(f"{kind} is {', '.join(GRAPH.labels[step] for step in held)}" for kind, held in steps.items())
 
 
 GAP = 600.0

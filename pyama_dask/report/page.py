@@ -115,6 +115,7 @@ def _fovs(run: RunFacts, folder: Path) -> dict[str, Any]:
         "fovs": pictures, "thumb": 220 if density == "few" else pixels,
         "density": density, "legend": legend(run), "order": order(run), "heads": heads, "rows": rows,
         "hidden": f"{len(fovs) - len(shown)} more FOVs are in the table only." if len(fovs) > len(shown) else "",
+        "tracks": run.finds_cells,
         "fov_command": f"pyama-dask report {run.output} --fov {fovs[0].number if fovs else 0}",
     }  # fmt: skip
 

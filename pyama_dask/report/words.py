@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def judged(run: RunFacts) -> str:
         )
     which = "all FOVs" if with_summary == len(run.fovs) else f"{with_summary} of {many(len(run.fovs), 'FOV')}"
     calm = "" if run.findings else "Nothing stands out. "
-    return f"{calm}Focus, light and cells of {which} were compared with their own first frames and with each other."
+    what = "Focus, light and cells" if run.finds_cells else "Frames"
+    return f"{calm}{what} of {which} were compared with their own first frames and with each other."
 
 
 def tiles(run: RunFacts, all_: Summaries) -> Iterator[tuple[str, str]]:
@@ -86,10 +87,12 @@ def tiles(run: RunFacts, all_: Summaries) -> Iterator[tuple[str, str]]:
             found = np.nanmedian(all_.stacked("found")) if np.isfinite(all_.stacked("found")).any() else np.nan
             yield number(float(found)), "objects per frame (median)"
             every = list(all_.fovs.values())
-            yield number(sum(of.border for of in every)), "tracks dropped: border"
-            yield number(sum(of.short for of in every)), "tracks dropped: short"
+            for why, limit in (("border", "border_margin"), ("short", "min_frames")):
+                value = run.settings["params"]["tracking_params"].get(limit)
+                name = f"tracks dropped: {why}" + (f" ({limit}\N{NO-BREAK SPACE}{value})" if value is not None else "")
+                yield number(sum(getattr(of, why) for of in every)), name
     yield number(len(all_.frames)) if all_.frames else UNKNOWN, "frames"
-    if run.last.get("seconds") is not None:
+    if run.last.get("tasks") and run.last.get("seconds") is not None:
         yield duration(float(run.last["seconds"])), "last run"
 
 
@@ -112,8 +115,10 @@ def flagged_text(run: RunFacts, flagged: Flagged | None) -> str:
         return ""
     which = "" if flagged.fovs == flagged.of else f" of the {flagged.fovs} worst FOVs"
     found = f"{flagged.cells:,} of {many(flagged.checked, 'cell')}{which} are flagged"
-    listed = f"; the first {len(flagged.rows)}" if flagged.cells > len(flagged.rows) else ""
-    return f"{found}{listed}. 'pyama-dask inspect-traces {run.output}' writes the table of all cells, quality.csv."
+    counts = ", ".join(f"{flag} {count}" for flag, count in flagged.counts.items() if count)
+    why = f" ({counts}), a reason to look and not a fault" if counts else ""
+    listed = f" The first {len(flagged.rows)} are listed." if flagged.cells > len(flagged.rows) else ""
+    return f"{found}{why}.{listed} 'pyama-dask inspect-traces {run.output}' writes the table of all cells, quality.csv."
 
 
 def step_rows(run: RunFacts) -> Iterator[Mapping[str, str]]:
@@ -132,7 +137,7 @@ def cost_text(run: RunFacts) -> str:
     """Sentence about time, tasks and jobs."""
     spent = sum(step.seconds for step in run.steps)
     text = f"{many(len(run.costs), 'task')} took {duration(spent)} of worker time in all runs."
-    if run.last.get("seconds") is not None:
+    if run.last.get("tasks") and run.last.get("seconds") is not None:
         text += f" The last run took {duration(float(run.last['seconds']))}."
     return text + (f" Jobs: {run.last['jobs']}." if run.last.get("jobs") else "")
 
@@ -149,6 +154,15 @@ def origins(run: RunFacts) -> Iterator[tuple[str, str]]:
     yield "output", str(run.output.absolute())
     yield "FOVs", as_ranges([fov.number for fov in run.fovs])
     yield "frames", str(run.settings["params"]["frames"])
-    yield "segmentation", str(run.settings["params"].get("segmentation_method") if run.finds_cells else "off")
+    yield "segmentation", _method(run, "segmentation", ("model",)) if run.finds_cells else "off"
+    if run.finds_cells:
+        yield "tracking", _method(run, "tracking", ("min_frames", "border_margin"))
     versions = (f"{name} {version(name)}" for name in ("dask", "numpy", "zarr"))
     yield "this page", f"pyama_dask {pyama_dask.__version__}, Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def _method(run: RunFacts, step: str, shown: Sequence[str]) -> str:
+    """Method of a step, with some of its parameters."""
+    params = run.settings["params"]
+    given = params.get(f"{step}_params") or {}
+    return ", ".join([str(params.get(f"{step}_method")), *(f"{name} {given[name]}" for name in shown if name in given)])

@@ -33,6 +33,12 @@ def test_ticks_are_round_and_share_a_suffix(values, labels):
     assert axis(values).labels == labels
 
 
+def test_counts_and_frames_have_ticks_at_whole_numbers():
+    assert axis([0, 1], exact=True, most=6, whole=True).labels == ("0", "1")
+    assert axis([-0.5, 1.5], exact=True, most=6, whole=True).labels == ("0", "1")
+    assert axis([0, 90], most=6, whole=True).labels == axis([0, 90], most=6).labels
+
+
 def test_equal_values_get_an_axis_from_zero():
     assert axis([16, 16]).low == 0
     assert axis([-3.0]).high == 0

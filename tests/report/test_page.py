@@ -91,6 +91,9 @@ class TestRunPage:
             "Light: level of GFP",
         ):
             assert word in words
+        assert "tracks dropped: short (min_frames 5)" in words
+        assert "tracking iou, min_frames 5, border_margin 5" in words
+        assert "ingest is copying, segmentation" in words
         for word in ("Cells to look at", "extraction", "processing_config.yaml", "digest of its content"):
             assert word in words
         text = (copied / "report.html").read_text()
@@ -309,6 +312,7 @@ class TestEndOfARun:
         words = read(tmp_path / "out" / "report.html")
         assert "The run copies frames and finds no cells." in words
         assert "Cells to look at" not in words
+        assert "Nothing stands out. Frames of all FOVs were compared" in words
         assert read(write_fov_page(tmp_path / "out", 0))
 
     def test_a_partial_run(self, run_yaml, tmp_path, call, with_pages):

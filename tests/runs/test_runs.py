@@ -221,6 +221,7 @@ class TestTree:
         output = tmp_path / "out"
         report = run(small_czi, output, changes)
         assert [fov.status for fov in report.fovs] == ["done", "done"]
+        assert ("cell" in repr(report)) == ("seg_tracked_ch_0" in groups)
         cells = [None, None]
         if of_cells:
             cells = [array(output, "cells.zarr/metadata/cell_ids", fov).tolist() for fov in (0, 1)]
