@@ -19,7 +19,9 @@ from pyama_dask.analysis.given_tables import results_in
 from pyama_dask.analysis.plot_comparison import effects_figure, medians_figure
 from pyama_dask.analysis.quantities import value_label
 from pyama_dask.analysis.result_tables import ResultTable, fits_by_model, read_results
+from pyama_dask.config.units import many
 from pyama_dask.errors import ConfigError
+from pyama_dask.files.html import InTables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +31,8 @@ COMPARISON = "comparison"
 MOST_DRAWS = 100_000
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(InTables):
     """Compared samples: tables, written files and warnings."""
 
     files: tuple[Path, ...]
@@ -39,6 +41,11 @@ class Comparison:
     tests: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """By feature and model: one row per parameter and pair of samples, see `compare_parameters.tests_of`."""
     warnings: tuple[str, ...] = ()
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        line = f"medians of {many(len(self.medians), 'feature')}; {many(len(self.files), 'file')}"
+        rows = [(path.name, "" if k else path.parent) for k, path in enumerate(self.files)]
+        return line, ("file", "folder"), rows
 
 
 def compare_samples(

@@ -35,9 +35,11 @@ from pyama_dask.analysis.given_tables import tables_to_fit
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_sources import without_filled
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.units import many
 from pyama_dask.errors import CancelledError, ConfigError, TableError
 from pyama_dask.execute.batch_map import BatchMap
 from pyama_dask.files.atomic import check_names, content_digest, writable
+from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
 from pyama_dask.launch import existing_client, map_on, workers_for
@@ -72,13 +74,21 @@ class FittedFile:
     """Number of cells whose fit has a parameter at one of its bounds, by parameter."""
 
 
-@dataclass(frozen=True)
-class FitReport:
+@dataclass(frozen=True, repr=False)
+class FitReport(InTables):
     """Results of a fit, and warnings."""
 
     model: str
     files: tuple[FittedFile, ...]
     warnings: tuple[str, ...] = ()
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        cells, converged = (sum(getattr(of, name) for of in self.files) for name in ("cells", "converged"))
+        rows = [
+            (of.path.name, of.cells, of.converged, *(of.grades.get(grade, 0) for grade in GRADES)) for of in self.files
+        ]
+        line = f"{self.model}, {many(len(self.files), 'table')}, {converged} of {many(cells, 'cell')} converged"
+        return line, ("fits", "cells", "converged", *GRADES), rows
 
 
 def fit_traces(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from pyama_dask.analysis.samples import Samples, load_samples, parse_samples, wa
 from pyama_dask.analysis.tables import TIDY, analysis_head, analysis_rows
 from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.analysis.trace_tables import ParquetFile
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, many
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, writable
+from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 
@@ -39,8 +40,8 @@ class MergedSample:
     """Good rows."""
 
 
-@dataclass(frozen=True)
-class MergeReport:
+@dataclass(frozen=True, repr=False)
+class MergeReport(InTables):
     """Merged tables, and what was left out."""
 
     files: tuple[Path, ...]
@@ -56,6 +57,12 @@ class MergeReport:
     def exit_status(self) -> int:
         """0 complete, 3 some FOVs were left out."""
         return 3 if any(sample.left_out for sample in self.samples) else 0
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        cells = many(sum(sample.cells for sample in self.samples), "cell")
+        rows = [(of.name, as_ranges(of.fovs), as_ranges(of.left_out), of.cells, of.rows) for of in self.samples]
+        line = f"{many(len(self.samples), 'sample')}, {cells}; {many(len(self.files), 'table')} in {self.table.parent}"
+        return line, ("sample", "FOVs", "left out", "cells", "rows"), rows
 
 
 def merge_samples(

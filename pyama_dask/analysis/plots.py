@@ -15,18 +15,24 @@ from pyama_dask.analysis.given_tables import results_in
 from pyama_dask.analysis.plot_parameters import parameters_figure, quality_figure
 from pyama_dask.analysis.plot_traces import traces_figure
 from pyama_dask.analysis.result_tables import fits_by_model, read_results
+from pyama_dask.config.units import many
 from pyama_dask.errors import ConfigError
+from pyama_dask.files.html import InTables
 
 MOST = 400
 """Largest number of cells that are drawn one by one."""
 
 
-@dataclass(frozen=True)
-class Drawn:
+@dataclass(frozen=True, repr=False)
+class Drawn(InTables):
     """Figures that were drawn, and warnings."""
 
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        rows = [(path.name, "" if k else path.parent) for k, path in enumerate(self.files)]
+        return many(len(self.files), "file"), ("figure", "folder"), rows
 
 
 def plot_fits(

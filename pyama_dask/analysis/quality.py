@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +18,10 @@ from pyama_dask.analysis.trace_sources import Sources, grouped
 from pyama_dask.analysis.trace_tables import frame_numbers
 from pyama_dask.config.base import Model
 from pyama_dask.config.messages import named_keys
-from pyama_dask.config.units import Count, Whole, as_ranges
+from pyama_dask.config.units import Count, Whole, as_ranges, many
 from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable, write_bytes
+from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Thresholds(Model):
     """Overlap of two boxes, as a fraction of the smaller one, above which their cells may be merging."""
 
 
-@dataclass(frozen=True, eq=False)
-class QualityReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class QualityReport(InTables):
     """Quality of an output's traces."""
 
     table: pd.DataFrame
@@ -73,6 +74,10 @@ class QualityReport:
     def counts(self) -> dict[str, int]:
         """Number of cells by flag."""
         return {flag: int(self.table[flag].sum()) for flag in FLAGS}
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        line = f"{len(self.flagged)} of {many(len(self.table), 'cell')} flagged; {self.path}"
+        return line, ("flag", "cells"), [*self.counts.items()]
 
 
 def inspect_traces(

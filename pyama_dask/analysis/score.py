@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.analysis.label_sets import Frames, LabelMovie, open_labels
-from pyama_dask.config.units import as_ranges
+from pyama_dask.config.units import as_ranges, many
 from pyama_dask.errors import ImageError
+from pyama_dask.files.html import InTables
 from pyama_dask.kernels import scores
 from pyama_dask.kernels.scores import Correction, Match, Traces
 
@@ -44,8 +45,8 @@ class Scores:
     """True tracks that are also found under no other id, and whose id has nothing foreign."""
 
 
-@dataclass(frozen=True)
-class ScoreReport:
+@dataclass(frozen=True, repr=False)
+class ScoreReport(InTables):
     """Scores of all movies."""
 
     labels: Path
@@ -59,12 +60,24 @@ class ScoreReport:
     """Fraction of its frames in which it must be found under one id."""
     warnings: tuple[str, ...]
 
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        of = self.overall
+        line = f"SEG {of.seg:.3f}, F1 {of.f1:.3f} over {many(of.frames, 'frame')}; {of.found} objects, {of.true} true"
+        names = ("name", "frames", "true", "found", "seg", "f1", "det", "tra", "tracks", "followed", "whole")
+        held = [name for name in names if getattr(of, name) is not None]
+        movies = self.movies if len(self.movies) == 1 else (*self.movies, of)
+        return line, held, [[_rounded(getattr(movie, name)) for name in held] for movie in movies]
+
     def document(self) -> dict[str, Any]:
         """Scores as plain values for JSON; NaN becomes None."""
         plain = asdict(self) | {"labels": str(self.labels), "truth": str(self.truth)}
         plain["overall"] = _without_nan(plain["overall"])
         plain["movies"] = [_without_nan(movie) for movie in plain["movies"]]
         return plain
+
+
+def _rounded(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else value
 
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

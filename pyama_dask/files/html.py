@@ -88,3 +88,23 @@ def _plain(of: Any) -> str:
         return repr(of)
     except Exception:  # noqa: BLE001
         return type(of).__name__
+
+
+class InTables:
+    """Base of reports that are one line of text, and in a notebook a table with their warnings."""
+
+    warnings: tuple[str, ...]
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        """Contents in a line, and header and rows of the table; the first column is a name."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        warned = f"; {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
+        return f"<{type(self).__name__}: {self._shown()[0]}{warned}>"
+
+    @never_failing
+    def _repr_html_(self) -> str:
+        line, header, rows = self._shown()
+        said = table(cut([(warning,) for warning in self.warnings]), ("warnings",)) if self.warnings else ""
+        return f"<div>{text(line)}</div>{table(cut(rows), header) if rows else ''}{said}"

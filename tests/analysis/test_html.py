@@ -3,17 +3,28 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
 import pyama_dask
+from pyama_dask.analysis.compare import Comparison
+from pyama_dask.analysis.export import ExportReport
+from pyama_dask.analysis.fit import FitReport, FittedFile
 from pyama_dask.analysis.html import WIDTH, fov_thumbnail, kept_cells
+from pyama_dask.analysis.merge import MergedSample, MergeReport
 from pyama_dask.analysis.output import Cell, Image
+from pyama_dask.analysis.plots import Drawn
+from pyama_dask.analysis.quality import FLAGS, QualityReport, Thresholds
+from pyama_dask.analysis.score import ScoreReport, Scores
 from pyama_dask.files.html import LARGEST
 from pyama_dask.files.palette import KEPT, rgb
+
+SCORES = Scores("one", 2, 4, 3, 0.5, 0.25, 0.75, float("nan"))
 
 
 def pictures(shown):
@@ -25,6 +36,46 @@ def pictures(shown):
 @pytest.fixture
 def output(finished):
     return pyama_dask.open_output(finished)
+
+
+@pytest.mark.parametrize(
+    ("report", "line", "held"),
+    [
+        (
+            MergeReport(
+                (Path("m/a.csv"),), Path("m/all.parquet"), (MergedSample("wt", (0, 1, 2), (3,), 8, 80),), ("<w>",)
+            ),
+            "<MergeReport: 1 sample, 8 cells; 1 table in m; 1 warning>",
+            ["wt", "0-2", "3", "80", "&lt;w&gt;"],
+        ),
+        (
+            FitReport("maturation", (FittedFile(Path("a.csv"), Path("f.csv"), 9, 7, {"good": 6}, {}),)),
+            "<FitReport: maturation, 1 table, 7 of 9 cells converged>",
+            ["f.csv", "9", "7", "6", "0"],
+        ),
+        (
+            QualityReport(
+                pd.DataFrame([[True, *[False] * 4, True]], columns=[*FLAGS, "flagged"]), Path("q.csv"), Thresholds(), ()
+            ),
+            "<QualityReport: 1 of 1 cell flagged; q.csv>",
+            [*FLAGS, "1", "0"],
+        ),
+        (
+            ScoreReport(Path("a"), Path("b"), (SCORES,), SCORES, 10, 0.8, ()),
+            "<ScoreReport: SEG 0.500, F1 0.250 over 2 frames; 3 objects, 4 true>",
+            ["one", "0.500", "nan"],
+        ),
+        (Comparison((Path("c/a.csv"),), {"x": None}), "<Comparison: medians of 1 feature; 1 file>", ["a.csv", "c"]),
+        (ExportReport(Path("e"), "csv", (0, 1), (2,), ()), "<ExportReport: FOVs 0-1 as csv in e>", ["2"]),
+        (Drawn((Path("p/a.png"), Path("p/b.png"))), "<Drawn: 2 files>", ["a.png", "b.png", "p"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_reports_are_one_line_of_text_and_a_table_in_notebooks(report, line, held):
+    assert repr(report) == line
+    shown = report._repr_html_()
+    assert all(f">{word}</td>" in shown for word in held)
+    assert len(shown) < LARGEST
 
 
 class TestDisplays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from pyama_dask.analysis.trace_tables import ParquetFile
 from pyama_dask.config.units import as_ranges, quoted
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, files_below, writable, write_bytes
+from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import MANIFEST, check_free, read_manifest, writing_into
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 from pyama_dask.workflow.task import fov_name
@@ -38,8 +39,8 @@ WriteFov = Callable[[Sources, int, "pd.DataFrame", Path], str | None]
 """Writes the traces of a FOV to a folder; returns the reason if it cannot, else None."""
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(InTables):
     """Contents of an export, and what was left out."""
 
     directory: Path
@@ -55,6 +56,10 @@ class ExportReport:
     def exit_status(self) -> int:
         """0 complete, 3 some FOVs were left out."""
         return 3 if self.left_out else 0
+
+    def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
+        line = f"FOVs {as_ranges(self.fovs) or 'none'} as {self.format} in {self.directory}"
+        return line, ("left out",), [(as_ranges(self.left_out),)] if self.left_out else []
 
 
 def export_traces(
