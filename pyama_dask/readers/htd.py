@@ -20,7 +20,8 @@ class PlateDescription:
 
     frames: int = 1
     z_planes: int = 1
-    wells: frozenset[str] = frozenset()
+    wells: tuple[str, ...] = ()
+    """Wells by row, then column."""
     sites: int = 1
     """Number of sites in each well."""
     channels: int = 0
@@ -47,7 +48,7 @@ def parse_description(text: bytes) -> PlateDescription:
     return PlateDescription(
         frames=max(_number(values, "TimePoints", 1), 1),
         z_planes=max(_number(values, "ZSteps", 1), 1) if _is_true(values, "ZSeries") else 1,
-        wells=frozenset(well_name(row, column) for row, column in _chosen(values, "WellsSelection")),
+        wells=tuple(well_name(row, column) for row, column in sorted(_chosen(values, "WellsSelection"))),
         sites=_sites(values) if _is_true(values, "Sites") else 1,
         channels=channels,
         names={number: name for number, name in named.items() if name},

@@ -38,12 +38,13 @@ def announced_notes(description: PlateDescription, table: Table) -> Iterator[str
     waves = [n for n in range(1, description.channels + 1) if n not in table.waves]
     if waves:
         yield f"announces channels without images: {_listed(_title(description.names.get(n), n) for n in waves)}"
-    wells = {well for well, _ in table.sites}
-    if empty := sorted(description.wells - wells):
+    wells = dict.fromkeys(well for well, _ in table.sites)
+    if empty := [well for well in description.wells if well not in wells]:
         yield f"announces wells without images: {_listed(empty)}"
-    sites = {(well, site) for well in sorted(wells) for site in range(1, description.sites + 1)}.difference(table.sites)
-    if sites:
-        yield f"announces sites without images: {_listed(f'{well} s{site}' for well, site in sorted(sites))}"
+    there = set(table.sites)
+    sites = [(well, site) for well in wells for site in range(1, description.sites + 1)]
+    if empty := [f"{well} s{site}" for well, site in sites if (well, site) not in there]:
+        yield f"announces sites without images: {_listed(empty)}"
 
 
 def copy_notes(copies: Copies, names: Sequence[str]) -> Iterator[str]:

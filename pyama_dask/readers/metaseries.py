@@ -22,6 +22,9 @@ import tifffile
 
 START = 16384
 """Bytes that are read at once; the directory and the description of a plane take half of them."""
+_LONGEST = 2**20
+"""Bytes of an image description that are read; real ones have 7000."""
+_DAMAGES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _WIDTH, _HEIGHT, _BITS, _TEXT, _SAMPLES, _FORMAT, _STK = 256, 257, 258, 270, 277, 339, 33628
 _SHORT = 3
@@ -100,7 +103,7 @@ def read_head(path: Path) -> Head | None:
         finally:
             os.close(opened)
         return _read_by_tifffile(path) if head is None else head
-    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, struct.error):
+    except _DAMAGES:
         return None
 
 
@@ -119,7 +122,7 @@ def _read(opened: int) -> Head | None:
         return None
     text = block[text_at - start : text_at - start + length] if text_at >= start else b""
     if len(text) < length:
-        text = os.pread(opened, length, text_at)
+        text = os.pread(opened, min(length, _LONGEST), text_at)
     samples, kind = (tags.get(tag, (1, 1))[0] for tag in (_SAMPLES, _FORMAT))
     if samples > 1:  # these values do not fit their tags
         return None

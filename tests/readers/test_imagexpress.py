@@ -311,6 +311,20 @@ def test_description_names_channels_and_announces_frames(tmp_path):
         imagexpress.scan(tmp_path)
 
 
+def test_wells_and_sites_without_images_are_noted(tmp_path):
+    wells = b'"WellsSelection2", TRUE, TRUE, TRUE\r\n"WellsSelection1", FALSE, TRUE, FALSE\r\n'
+    (tmp_path / "P.HTD").write_bytes(HTD % 1 + wells + b'"Sites", TRUE\r\n"XSites", 3\r\n"YSites", 1\r\n')
+    for name in ("B01_s1_w1", "B01_s1_w2", "B03_s1_w1", "B03_s2_w1"):
+        write_image(tmp_path / f"P_{name}.tif", time=0)
+    found = imagexpress.scan(tmp_path)
+    assert [fov.name for fov in found.metadata.fovs] == ["B01 s1", "B03 s1", "B03 s2"]
+    assert [fov.lacking([1], [0]) for fov in found.metadata.fovs] == [set(), {0}, {0}]
+    assert notes_of(found) == [
+        "announces wells without images: A02, B02",
+        "announces sites without images: B01 s2, B01 s3, B03 s3",
+    ]
+
+
 @pytest.mark.parametrize("times", [True, False])
 def test_copies_over_time_are_missing(tmp_path, times):
     """A channel that was taken in every third frame only; its export has copies in between."""
