@@ -4,10 +4,12 @@ The short form of ``make chaos-slurm``, with the same functions.
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from support.movies import config, file_bytes, write_config
 from support.processes import wait_until
 
 import pyama_dask
+from pyama_dask.runs.live import LiveRun
 
 pytestmark = pytest.mark.slow
 TWO = {"cluster": JOBS | {"jobs": 2}}
@@ -29,19 +32,29 @@ SMALL = {"fovs": 2, "frames": 10, "shape": (200, 240), "cells": 6}
 
 
 def test_jobs_give_the_bytes_of_a_serial_run_and_none_is_left(slurm, tmp_path, small_czi, finished):
-    """Two jobs, one of them of two processes each; keys are gone with the run, and nobody else could read them."""
-    output, modes = tmp_path / "results", []
+    """A job of two processes, which `top` and the page of the run see; keys are private, and gone with the run."""
+    output, modes, seen = tmp_path / "results", [], {}
 
     def see_keys(plan, dashboard):
         modes.extend(oct(path.stat().st_mode & 0o777) for path in sorted((output / ".pyama_dask").glob("keys-*/..")))
         modes.extend(oct(path.stat().st_mode & 0o777) for path in (output / ".pyama_dask").glob("keys-*"))
         assert "ssh -N -L" in dashboard
+        seen["address"] = re.search(r"http://[\w.]+:\d+", dashboard)[0]
+
+    def look(event):
+        if event["step"] == "done" and "snapshot" not in seen:
+            seen["snapshot"] = LiveRun(output).snapshot()
+            seen["page"] = urllib.request.urlopen(f"{seen['address']}/pyama", timeout=30).read().decode()
 
     changes = {"cluster": JOBS | {"jobs": 1, "cores": 2, "memory": "2500MiB"}}
-    report = pyama_dask.run(config(small_czi, output, changes), on_start=see_keys)
+    report = pyama_dask.run(config(small_czi, output, changes), on_start=see_keys, progress=look)
     assert report.exit_status == 0
     assert report.jobs == "1 submitted"
     assert modes[-1] == "0o700"
+    assert seen["snapshot"].state == "running"
+    assert seen["snapshot"].jobs.startswith("jobs: 1 running")
+    assert len(seen["snapshot"].workers) in (1, 2)
+    assert seen["snapshot"].jobs in seen["page"]
     assert not list((output / ".pyama_dask").glob("keys-*"))
     assert file_bytes(output) == file_bytes(finished)
     until = time.monotonic() + 15
