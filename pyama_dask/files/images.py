@@ -19,6 +19,9 @@ ENDINGS = (*TIFF, ".png", ".npy", ".npz")
 """Endings of files that can be read."""
 MICROMETRES = ("um", "micron", "microns", "µm", "\\u00B5m", "micrometer")
 """Names of the unit in files of ImageJ and OME."""
+_UNITS_UM = {2: 25400.0, 3: 10000.0}
+"""Micrometres of the units of resolution in TIFF files: inch and centimetre."""
+_LARGEST_PIXEL_UM = 20.0
 NAMES = ("labels", "masks")
 """Arrays that are taken from an NPZ file with several."""
 
@@ -148,16 +151,29 @@ def write_tiff(path: Path, image: npt.NDArray[Any], pixel_size_um: float | None 
 
 
 def read_pixel_size(path: Path) -> float | None:
-    """Micrometres per pixel from the metadata of a TIFF, as ImageJ and OME write them; None if unknown."""
+    """Micrometres per pixel from the metadata of a TIFF file, see `pixel_size_of`; None if unknown."""
     if path.suffix.lower() not in TIFF:
         return None
     with tifffile.TiffFile(path) as file:
-        if file.ome_metadata:
-            found = re.search(r'PhysicalSizeX="([^"]+)"', file.ome_metadata)
-            unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', file.ome_metadata)
-            return float(found[1]) if found and (unit is None or unit[1] in MICROMETRES) else None
-        tag = file.pages.first.tags.get("XResolution")
-        if tag is None or (file.imagej_metadata or {}).get("unit") not in MICROMETRES:
-            return None
-        pixels, units = tag.value
-        return float(units / pixels) if pixels else None
+        return pixel_size_of(file)
+
+
+def pixel_size_of(file: tifffile.TiffFile) -> float | None:
+    """Micrometres per pixel, as OME and ImageJ write them, or from the resolution in pixels per inch or centimetre.
+
+    Returns
+    -------
+    None if unknown; also if the resolution gives more than 20 um, since programs enter that of screens and printers.
+    """
+    if file.ome_metadata:
+        found = re.search(r'PhysicalSizeX="([^"]+)"', file.ome_metadata)
+        unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', file.ome_metadata)
+        return float(found[1]) if found and (unit is None or unit[1] in MICROMETRES) else None
+    tags = file.pages.first.tags
+    if "XResolution" not in tags or not tags["XResolution"].value[0]:
+        return None
+    pixels, units = tags["XResolution"].value
+    if file.imagej_metadata:
+        return float(units / pixels) if file.imagej_metadata.get("unit") in MICROMETRES else None
+    in_um = _UNITS_UM.get(int(tags.valueof("ResolutionUnit", 1)), 0.0) * units / pixels
+    return float(f"{in_um:.12g}") if 0 < in_um < _LARGEST_PIXEL_UM else None

@@ -103,6 +103,10 @@ def test_missing_files_and_folders_are_one_message(tmp_path):
         ({"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "YX", "unit": "micron"}}, 0.5),
         ({"imagej": True, "resolution": (2.0, 2.0), "metadata": {"axes": "YX", "unit": "inch"}}, None),
         ({"resolution": (300, 300)}, None),
+        ({"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}, 0.5),
+        ({"resolution": (25400, 25400), "resolutionunit": "INCH"}, 1.0),
+        ({"resolution": (20000, 20000), "resolutionunit": "NONE"}, None),
+        ({"resolution": (0, 0), "resolutionunit": "CENTIMETER"}, None),
         ({}, None),
     ],
 )
