@@ -90,7 +90,7 @@ class Panel:
             yield ", ".join(dropped)
         if self.tracks is not None:
             frames, tracks = len(self.tracks.ids), len(self.tracks)
-            yield f"{many(tracks, 'track')} in {frames} frames, {self.tracks.through_all} in all"
+            yield f"{many(tracks, 'track')} in {frames} frames, {self.tracks.through_all} of them in every one"
         if self.equal_to:
             yield f"the same as with {self.equal_to}"
         if not np.isnan(self.seg):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pyama_dask.config.units import many
 from pyama_dask.kernels import features
 from pyama_dask.methods.call import Chosen
 from pyama_dask.steps.context import TaskContext
@@ -128,7 +129,8 @@ def _why_empty(context: TaskContext) -> str:
         look = f"Fix: look with 'pyama-dask preview --fov {fov}', and change segmentation_params"
         return f"FOV {fov}: no cells were found. {look}"
     given = context.params.tracking_params
+    fewest = many(given["min_frames"], "frame")
     return (
-        f"FOV {context.task.fov}: none of {tracks} tracks was kept: each was seen in fewer than {given['min_frames']} "
-        f"frames (min_frames) or came within {given['border_margin']} px of the border (border_margin)"
+        f"FOV {context.task.fov}: none of {many(tracks, 'track')} was kept: each was seen in fewer than {fewest} "
+        f"(min_frames) or came within {given['border_margin']} px of the border (border_margin)"
     )

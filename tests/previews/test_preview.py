@@ -57,7 +57,7 @@ def test_tracks_are_those_of_a_run(document, finished):
     assert run.is_tracked
     assert (tracked == run.frames[9]()).all()
     assert any(
-        words == f"{len(panel.tracks)} tracks in 10 frames, {panel.tracks.through_all} in all"
+        words == f"{len(panel.tracks)} tracks in 10 frames, {panel.tracks.through_all} of them in every one"
         for words in panel.words()
     )
 

@@ -153,6 +153,12 @@ class TestRunPage:
         assert "The run stopped early, with 2 of 2 FOVs done" in words
         assert "The run stopped: disk full" in words
 
+    def test_a_run_with_hardly_a_cell_says_what_to_do(self, copied):
+        edit(copied / REPORT, lambda report: report.update(attention="HARDLY ANY CELLS: 1. Fix: look", tasks=0))
+        words = read(write_report_page(copied))
+        assert "HARDLY ANY CELLS: 1. Fix: look" in words
+        assert "The last run took" not in words  # it had nothing to do
+
     def test_one_frame_and_no_cell(self, copied):
         for fov in (0, 1):
             summarise(
