@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,29 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from pyama_dask.errors import OutputError, PyamaError
 from pyama_dask.kernels import background
 from pyama_dask.store.arrays import read_attributes
+
+
+@contextmanager
+def readable(place: Path) -> Iterator[None]:
+    """Turn whatever a damaged document or array raises within the block into a message.
+
+    Raises
+    ------
+    OutputError
+        If something in `place` is missing or damaged.
+    """
+    try:
+        yield
+    except PyamaError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutputError(
+            f"{place}: is missing or damaged ({reason}). Fix: run 'pyama-dask verify --deep', then run again"
+        ) from error
 
 
 def background_plane(grid: npt.NDArray[np.float64], tile_size: int, shape: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -18,7 +18,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from pyama_dask.analysis import html
-from pyama_dask.analysis.lazy_images import lazy, rebuilt, subtracted
+from pyama_dask.analysis.lazy_images import lazy, readable, rebuilt, subtracted
 from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
@@ -120,7 +120,8 @@ class Fov:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """Name, stage position, frame numbers and times of the FOV."""
-        return read_attributes(self.directory / IMAGES)
+        with readable(self.directory / IMAGES):
+            return read_attributes(self.directory / IMAGES)
 
     @property
     def times(self) -> npt.NDArray[np.float64]:
@@ -147,14 +148,17 @@ class Fov:
         Raises
         ------
         OutputError
-            If there is no such channel or level.
+            If there is no such channel or level, or it is damaged.
         """
         group = self.directory / IMAGES / channel
         path, tiles = group / str(level), group / "tiles"
         is_rebuilt = level == 0 and tiles.exists() and not path.exists()
         if channel not in self.channels or not (is_rebuilt or path.exists()):
             raise OutputError(f"{path}: does not exist. Fix: choose one of {', '.join(self.channels)}, at level 0 or 1")
-        if absent := missing_frames(tiles if is_rebuilt else path):
+        with readable(group):
+            absent = missing_frames(tiles if is_rebuilt else path)
+            data, (scale, units) = rebuilt(tiles) if is_rebuilt else lazy(path), self._scale
+        if absent:
             warnings.warn(
                 f"FOV {self.index}: {len(absent)} frames of {channel} are missing and read as 0. Fix: {_FINISH}",
                 ResultsWarning,
@@ -164,9 +168,8 @@ class Fov:
             role = "display" if level == 1 else "tracks" if channel.startswith("seg_tracked") else None
             parts = (part for part in GRAPH.parts.values() if part.reads_from and role in part.writes)
             self._warn_if_stale(channel, {part.step for part in parts})
-        scale, units = self._scale
         wider = {axis: step * (1 if axis == "t" else 2**level) for axis, step in scale.items()}
-        return Image(channel, rebuilt(tiles) if is_rebuilt else lazy(path), wider, units)
+        return Image(channel, data, wider, units)
 
     def corrected(self, channel: str) -> Image:
         """Open a fluorescence channel without its background: the values that the traces are measured on.
@@ -200,7 +203,7 @@ class Fov:
         """Share of the background that is subtracted from this FOV: another run may have processed the others."""
         output = self.directory.parent
         try:
-            plan = read_plan(output)
+            plan = read_plan(output, Ledger(output / LEDGER))
             used = {fov["fov"]: plan["settings"][fov["settings"]] for fov in plan["fovs"]}
             params = used[self.index]["params"]
         except (OutputError, KeyError):
@@ -260,19 +263,19 @@ class Fov:
         Raises
         ------
         OutputError
-            If the cell was not kept.
+            If the cell was not kept, or its crops are damaged.
         """
         if cell not in self.cells:
             raise OutputError(f"{self.directory}: has no cell {cell}. Fix: choose one of its {len(self.cells)} cells")
         row = self.cells.index(cell)
-        products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
-        crops = {
-            name: lazy(self._cell_array(f"{name}/{cell}/0")) for name in products if name == "mask" or is_group(name)
-        }
-        valid = self._cell_metadata("valid_frames")[row]
-        has_fills = "filled_frames" in zarr.open_group(self._cell_store, path="metadata", mode="r")
-        filled = self._cell_metadata("filled_frames")[row] if has_fills else np.zeros_like(valid)
-        return Cell(cell, self._cell_metadata("bboxes")[row], valid, filled, crops)
+        with readable(self.directory):
+            products = sorted(zarr.open_group(self._cell_store, mode="r").group_keys())
+            names = [name for name in products if name == "mask" or is_group(name)]
+            crops = {name: lazy(self._cell_array(f"{name}/{cell}/0")) for name in names}
+            valid = self._cell_metadata("valid_frames")[row]
+            has_fills = "filled_frames" in zarr.open_group(self._cell_store, path="metadata", mode="r")
+            filled = self._cell_metadata("filled_frames")[row] if has_fills else np.zeros_like(valid)
+            return Cell(cell, self._cell_metadata("bboxes")[row], valid, filled, crops)
 
     @property
     def _cell_store(self) -> Path | ZipStore:
@@ -287,7 +290,8 @@ class Fov:
         return zarr.open_array(self._cell_store, path=name, mode="r")
 
     def _cell_metadata(self, name: str) -> np.ndarray:
-        return np.asarray(self._cell_array(f"metadata/{name}")[:])
+        with readable(self.directory):
+            return np.asarray(self._cell_array(f"metadata/{name}")[:])
 
 
 class Output:

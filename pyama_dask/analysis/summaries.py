@@ -28,9 +28,9 @@ def read_summary(output: str | Path, fov: int) -> FovSummary | None:
     Raises
     ------
     OutputError
-        If its file is damaged.
+        If its file is damaged or cannot be read.
     """
     try:
         return load_summary(Path(output) / WORK / fov_name(fov))
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         raise OutputError(str(error)) from error

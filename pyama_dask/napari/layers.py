@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.analysis.lazy_images import readable
 from pyama_dask.analysis.output import Fov, Image, Output, open_output
 from pyama_dask.errors import OutputError
 from pyama_dask.files.palette import LIGHT, grey_range
@@ -147,9 +148,10 @@ def _common(fov: Fov, image: Image, group: str, label: str) -> dict[str, Any]:
 
 def _look(fov: Fov, group: str) -> dict[str, Any]:
     """Name, colour and grey levels of a channel from its metadata; outputs of older versions have none."""
-    ome = read_attributes(fov.directory / IMAGES / group).get("ome", {})
-    found: dict[str, Any] = next(iter(ome.get("omero", {}).get("channels", [])), {})
-    return found
+    with readable(fov.directory / IMAGES / group):
+        ome = read_attributes(fov.directory / IMAGES / group).get("ome", {})
+        found: dict[str, Any] = next(iter(ome.get("omero", {}).get("channels", [])), {})
+        return found
 
 
 def _limits(image: Image, look: dict[str, Any]) -> tuple[float, float]:

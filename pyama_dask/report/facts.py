@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pyama_dask.analysis.summaries import FovSummary, read_summary
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file
+from pyama_dask.files.documents import Types, read_fields
 from pyama_dask.report.findings import Finding, find, weights
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import (
@@ -26,6 +26,7 @@ from pyama_dask.runs.status import (
     FovReport,
     StepCost,
     costs_by_step,
+    is_recorded,
     read_plan,
     recorded_traces,
     report_fov,
@@ -36,6 +37,11 @@ from pyama_dask.store.ledger import Cost, Ledger
 from pyama_dask.workflow.task import fov_name
 
 log = logging.getLogger(__name__)
+
+LAST_RUN: Types = {
+    "seconds": (int, float), "ended": str, "warnings": list, "stopped": str, "cancelled": bool, "jobs": str,
+}  # fmt: skip
+"""Fields of the document of the last run that a report shows, and their types."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +149,13 @@ def read_facts(output: Path) -> RunFacts:
     OutputError
         If the directory is not the output of a run.
     """
-    plan, ledger = read_plan(output), Ledger(output / LEDGER)
-    text, metadata = _config(output)
-    last = _last(output)
-    warnings = [*plan["warnings"], *last.get("warnings", ()), *warn_of_mixed_processors(ledger)]
+    ledger = Ledger(output / LEDGER)
+    plan = read_plan(output, ledger)
+    text, metadata = _config(output, ledger)
+    last = read_fields(output / REPORT, LAST_RUN)
+    warnings = [*plan["warnings"], *map(str, last.get("warnings", ())), *warn_of_mixed_processors(ledger)]
+    if not text:
+        warnings.append(f"{output / CONFIG}: is missing or damaged, so settings are not shown. Fix: run again")
     if ledger.damaged:
         warnings.append(
             f"{len(ledger.damaged)} lines of {LEDGER} cannot be read. Fix: run again, or 'pyama-dask verify'"
@@ -185,19 +194,11 @@ def _newer(page: Path, ledger: Path) -> Path | None:
         return None
 
 
-def _last(output: Path) -> dict[str, Any]:
-    """Document of the last run; empty if it is missing or damaged."""
-    try:
-        document = json.loads(read_file(output / REPORT))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _config(output: Path) -> tuple[str, dict[str, Any]]:
+def _config(output: Path, ledger: Ledger) -> tuple[str, dict[str, Any]]:
     """Text of the config before the metadata, and the metadata; both empty if it cannot be read."""
     try:
-        text = read_file(output / CONFIG).decode()
+        content = read_file(output / CONFIG)
+        text = content.decode() if is_recorded(ledger, CONFIG, content) else ""
         return text.partition("\nmetadata:")[0], dict(load_yaml(text)["metadata"])
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError, RecursionError):
         return "", {}

@@ -61,6 +61,8 @@ def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *
 
     Raises
     ------
+    ConfigError
+        If the file does not end in ``.html``.
     OutputError
         If `output` is not the output of a run or has no such FOV, or the file cannot be written or would replace
         another one.
@@ -139,7 +141,7 @@ def _paths(run: RunFacts, fov: int) -> dict[int, np.ndarray]:
     try:
         held = intermediate.load(intermediate.tracks_file(run.output / WORK / fov_name(fov)))
         ids, boxes, lengths = held["ids"], held["boxes"].astype(float), held["lengths"]
-    except (StoreError, LookupError):
+    except (StoreError, OSError, LookupError):
         return {}
     frames = np.repeat(np.arange(len(lengths)), lengths)
     points = np.column_stack([frames, boxes[:, [1, 3]].mean(axis=1), boxes[:, [0, 2]].mean(axis=1)])

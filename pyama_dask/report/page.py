@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import pyama_dask
+from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.report import words
@@ -45,6 +46,8 @@ def write_report_page(output: str | Path, to: str | Path | None = None, *, force
 
     Raises
     ------
+    ConfigError
+        If the file does not end in ``.html``.
     OutputError
         If `output` is not the output of a run, or the file cannot be written or would replace another one.
     """
@@ -62,8 +65,17 @@ def write_page(path: Path, page: Callable[[], str], *, force: bool) -> Path:
     page
         Function that returns the text; called after the file is known to be free.
     force
-        True to overwrite any file.
+        True to overwrite any page.
+
+    Raises
+    ------
+    ConfigError
+        If the file would not be a page by its name.
+    OutputError
+        If it cannot be written, or would replace another one.
     """
+    if path.suffix.lower() != ".html":
+        raise ConfigError(f"{path}: a report is written as .html. Fix: choose this ending")
     check_names(path.parent, [path.name])
     check_free(path.parent, [path.name], force=force)
     text = page()

@@ -58,7 +58,7 @@ def read_fates(run: RunFacts, fov: int, shape: tuple[int, int] | None = None) ->
             return Fates(kept, np.zeros(0, np.int64))
         held = intermediate.load(intermediate.tracks_file(work))
         boxes, ids = (intermediate.by_frame(held, name) for name in ("boxes", "ids"))
-    except (StoreError, LookupError):
+    except (StoreError, OSError, LookupError):
         return None
     judged = judge_tracks(boxes, ids, shape, min_frames=1, border_margin=margin)
     return Fates(kept, np.setdiff1d(judged.border, kept))

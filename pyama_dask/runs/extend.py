@@ -154,7 +154,7 @@ def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> s
 
 def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:
     """Yield FOV, frame in the output, and plane of the first frame of every copied block."""
-    plan = read_plan(output)
+    plan = read_plan(output, ledger)
     for fov in plan["fovs"]:
         settings = plan["settings"][fov["settings"]]
         for block, key in copied_blocks(ledger, fov):

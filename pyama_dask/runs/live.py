@@ -5,14 +5,13 @@ The plan says what there is to do. Of the ledger, only the lines that were appen
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from pyama_dask.errors import OutputError
-from pyama_dask.files.atomic import read_file
+from pyama_dask.files.documents import read_fields
 from pyama_dask.runs.pace import Pace, workers_of
 from pyama_dask.runs.run_record import read_run_record
 from pyama_dask.runs.snapshot import RunState, Snapshot
@@ -58,13 +57,13 @@ class LiveRun:
         """
         now = self._clock()
         holder, alive = self._holder(now)
+        ledger, record = self._read_ledger(), read_run_record(self.output)
         try:
-            self._read_plan()
+            self._read_plan(ledger)
         except OutputError:
             if not alive:
                 raise
         plan = self._plan or Planned({"input": "", "fovs": [], "settings": {}, "warnings": []})
-        ledger, record = self._read_ledger(), read_run_record(self.output)
         name = str(holder.record.get("run", "")) if holder and alive else ""
         name = name or str(record.get("run", "")) or (ledger.costs[-1].run if ledger.costs else "")
         record = record if record.get("run") == name else {}
@@ -109,18 +108,17 @@ class LiveRun:
         self._touched = touched
         return holder, not holder.is_dead or (not holder.is_here and now < self._alive_until)
 
-    def _read_plan(self) -> None:
+    def _read_plan(self, ledger: Ledger) -> None:
         """Read the plan if it was written since."""
-        path = self.output / PLAN
+        path, state = self.output / PLAN, tuple[int, ...]()
         with suppress(OSError):
             at = path.stat()
             state = (at.st_mtime_ns, at.st_size, at.st_ino)
             if self._plan and state == self._plan_state:
                 return
-            self._plan_state = state
-        document = read_plan(self.output)
+        document = read_plan(self.output, ledger)
         try:
-            self._plan = Planned(document)
+            self._plan, self._plan_state = Planned(document), state
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again") from error
 
@@ -153,17 +151,10 @@ def _state_of(holder: Holder | None, alive: bool, *, begun: bool) -> RunState:
 
 def _end_of(output: Path) -> str:
     """End of the last run, by its report; '' if that is missing."""
-    try:
-        report = json.loads(read_file(output / REPORT))
-        failed = any(fov["status"] == "failed" for fov in report["fovs"])
-        return (
-            "stopped"
-            if report["stopped"]
-            else "cancelled"
-            if report["cancelled"]
-            else "failed"
-            if failed
-            else "complete"
-        )
-    except (OSError, ValueError, LookupError, TypeError):
+    report = read_fields(output / REPORT, {"stopped": (str, type(None)), "cancelled": bool, "fovs": list})
+    if not {"stopped", "cancelled", "fovs"} <= report.keys():
         return ""
+    if report["stopped"] or report["cancelled"]:
+        return "stopped" if report["stopped"] else "cancelled"
+    statuses = [fov.get("status") for fov in report["fovs"] if isinstance(fov, dict)]
+    return "failed" if "failed" in statuses else "complete"

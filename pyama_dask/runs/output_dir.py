@@ -186,7 +186,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     written = resolved | {"metadata": describe(metadata, plan)}
     text = dump_yaml(written, width=120)
     try:
-        before = read_plan(output)
+        before = read_plan(output, ledger)
     except OutputError:
         before = {"fovs": [], "settings": {}}
     what = settings_of(plan.job.config)

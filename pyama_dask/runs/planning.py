@@ -138,7 +138,7 @@ def what_is_left(
     recorded = ledger or Ledger(plan.job.output / LEDGER)
     of = plan if fovs is None else replace(plan, fovs=tuple(fov for fov in plan.fovs if fov.fov in fovs))
     left = remaining(of, recorded, steps, partial(fault_of, plan.job, recorded))
-    return replace(left, made_before=made_before(plan)) if left.replaces else left
+    return replace(left, made_before=made_before(plan, recorded)) if left.replaces else left
 
 
 def only_failed(plan: Plan, ledger: Ledger) -> Plan:
@@ -159,10 +159,10 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
     )
 
 
-def made_before(plan: Plan) -> dict[int, str]:
+def made_before(plan: Plan, ledger: Ledger) -> dict[int, str]:
     """Origin of stale results in words, by FOV, where settings are the same; see `runs.status.other_frames`."""
     try:
-        before = read_plan(plan.job.output)
+        before = read_plan(plan.job.output, ledger)
     except OutputError:
         return {}
     now = settings_of(plan.job.config)

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.execute.events import Progress
-from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.files.atomic import write_bytes
+from pyama_dask.files.documents import Types, read_fields
 from pyama_dask.plan.plan import Plan
 from pyama_dask.workflow.task import WORK
 
 log = logging.getLogger(__name__)
 
 RECORD = f"{WORK}/run.json"
+FIELDS: Types = {"run": str, "started": (int, float), "todo": dict, "dashboard": str, "jobs": str, "alarms": list}
+"""Fields of the record, and their types."""
 
 
 class RunRecord:
@@ -79,9 +82,8 @@ class RunRecord:
 
 
 def read_run_record(output: Path) -> dict[str, Any]:
-    """Record of the last run; empty if it cannot be read, or was not written, as by older versions."""
-    try:
-        found = json.loads(read_file(output / RECORD))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    """Record of the last run, without fields that are damaged; empty if older versions wrote none."""
+    found = read_fields(output / RECORD, FIELDS)
+    if not all(isinstance(number, int) for number in found.get("todo", {}).values()):
+        del found["todo"]
+    return found

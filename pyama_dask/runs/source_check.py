@@ -136,7 +136,7 @@ def check_movie(
     CancelledError
         If it was ended early.
     """
-    path = (movie or Path(read_plan(output)["input"])).absolute()
+    path = (movie or Path(read_plan(output, ledger)["input"])).absolute()
     blocks = list(_blocks(output, ledger))
     unknown = sum(len(block.frames) for block in blocks if not block.digests)
     known = [block for block in blocks if block.digests]
@@ -166,7 +166,7 @@ def _open(path: Path, is_recorded: bool) -> Reader:
 
 def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
     """Yield all blocks that are recorded as copied with the settings of the plan."""
-    plan = read_plan(output)
+    plan = read_plan(output, ledger)
     try:
         for fov in plan["fovs"]:
             settings = plan["settings"][fov["settings"]]

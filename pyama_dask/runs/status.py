@@ -14,7 +14,7 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.errors import OutputError
-from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.files.atomic import checksum_of, read_file, write_bytes
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
@@ -246,24 +246,45 @@ def write_report(report: RunReport) -> None:
         log.warning("%s could not be written: %s", report.output / REPORT, error)
 
 
-def read_plan(output: Path) -> dict[str, Any]:
+def read_plan(output: Path, ledger: Ledger | None = None) -> dict[str, Any]:
     """Document of the plan that a complete output fulfils.
+
+    Parameters
+    ----------
+    output
+        Output directory.
+    ledger
+        Its ledger, to compare the plan with its recorded checksum; what other processes have added is read, too.
 
     Raises
     ------
     OutputError
-        If it is missing, or cannot be read.
+        If it is missing or damaged.
     """
     path = output / PLAN
     try:
-        document: dict[str, Any] = json.loads(read_file(path))
-        return {name: document[name] for name in PLAN_KEYS}
+        content = read_file(path)
+        document: dict[str, Any] = json.loads(content)
+        plan = {name: document[name] for name in PLAN_KEYS}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(
             f"{output}: holds no run of pyama_dask (no {PLAN}). Fix: give the 'output' directory of a run"
         ) from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again") from error
+    if ledger is not None and not is_recorded(ledger, PLAN, content):
+        raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again")
+    return plan
+
+
+def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
+    """Check whether a document of the driver is as recorded; True where the ledger cannot tell.
+
+    A document is recorded before it is written, so the lines that another process has added are read first.
+    """
+    ledger.read_on()
+    accepted = ledger.documents.get(path)
+    return accepted is None or bool(ledger.damaged) or checksum_of(content) in accepted
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -306,8 +327,8 @@ def read_status(output: Path) -> dict[str, Any]:
     OutputError
         If the directory is not the output of a run.
     """
-    document = read_plan(output)
     ledger = Ledger(output / LEDGER)
+    document = read_plan(output, ledger)
     settings, now = document["settings"], document["current"]
     fovs: list[dict[str, Any]] = []
     reports = [report_fov(ledger, fov) for fov in document["fovs"]]

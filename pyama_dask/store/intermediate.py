@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyama_dask.errors import StoreError
-from pyama_dask.files.atomic import replacing
+from pyama_dask.files.atomic import open_file, replacing
 from pyama_dask.kernels.histogram import Histogram
 
 _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.npz)")
 """Names as from `part_file` and `filled_file`."""
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP}
+"""Errors of opening something that is not a file, and of reading at places that a damaged file names."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
+"""What `zipfile` and numpy raise for damaged files; with wrong flags, they seem to be encrypted."""
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
@@ -69,10 +75,18 @@ def load(path: Path, *names: str) -> dict[str, np.ndarray]:
     StoreError
         If the file is missing or damaged.
     """
+    with _whole(path), open_file(path) as file, np.load(file) as arrays:  # numpy would leave a damaged file open
+        return {name: arrays[name] for name in names or arrays.files if name in arrays}
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what a missing or damaged file raises within the block into `StoreError`."""
     try:
-        with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a damaged file open
-            return {name: arrays[name] for name in names or arrays.files if name in arrays}
-    except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        yield
+    except (OSError, *_DAMAGED) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_FILE:
+            raise
         raise StoreError(
             f"{path}: is missing or damaged. Fix: run 'pyama-dask verify --deep', then run again"
         ) from error
@@ -117,15 +131,10 @@ def load_part(path: Path, first: int, count: int) -> np.ndarray:
     StoreError
         If the file is missing, damaged or too short.
     """
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            _, _, dtype = np.lib.format.read_array_header_1_0(file)
-            part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
-    except (FileNotFoundError, ValueError) as error:
-        raise StoreError(
-            f"{path}: is missing or damaged. Fix: run 'pyama-dask verify --deep', then run again"
-        ) from error
+    with _whole(path), open_file(path) as file:
+        np.lib.format.read_magic(file)
+        _, _, dtype = np.lib.format.read_array_header_1_0(file)
+        part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
     if len(part) != count:
         raise StoreError(f"{path}: ends too early. Fix: run 'pyama-dask verify --deep', then run again")
     return part

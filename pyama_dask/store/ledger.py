@@ -133,14 +133,14 @@ class Ledger:
     def read_on(self) -> int:
         """Read the lines that another process has appended since the last call, and return their number.
 
-        For readers only: one that writes has taken in its own lines. A ledger that was replaced must be opened again.
+        For readers: one that writes has taken in its own lines. A ledger that was replaced must be opened again.
 
         Raises
         ------
         OutputError
             If it cannot be read.
         """
-        lines = self._whole_lines(self._bytes)
+        lines = self._whole_lines(self._bytes) if self._file < 0 else []
         for number, line in enumerate(lines, self._lines + 1):
             try:
                 self._take(self._entry(line))

@@ -10,18 +10,18 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from support.movies import as_czi, config, write_config
+from support.movies import as_czi, change_plan, config, write_config
 from support.summaries import made_summary
 
 import pyama_dask
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.palette import TOO_LARGE, rgb
 from pyama_dask.report import page as page_module
 from pyama_dask.report import write_fov_page, write_report_page
 from pyama_dask.report.facts import read_facts
 from pyama_dask.report.thumbnails import picture_of
 from pyama_dask.runs import final_page
-from pyama_dask.runs.status import PLAN, REPORT
+from pyama_dask.runs.status import REPORT
 from pyama_dask.store import intermediate
 from pyama_dask.store.drop_maps import TOO_LARGE as TOO_LARGE_MAPS
 from pyama_dask.store.drop_maps import save_maps
@@ -131,7 +131,21 @@ class TestRunPage:
         (copied / "processing_config.yaml").write_text("input: [")
         words = read(write_report_page(copied))
         assert "All 2 FOVs are done." in words
+        assert "processing_config.yaml: is missing or damaged, so settings are not shown" in words
         assert "summary.npz" in caplog.text
+
+    def test_damaged_fields_of_the_last_run_are_left_out(self, copied):
+        edit(copied / REPORT, lambda report: report.update(seconds="x", warnings=[None, 3], jobs=[], stopped=7))
+        assert "All 2 FOVs are done." in read(write_report_page(copied))
+
+    def test_no_other_file_than_a_page_is_replaced(self, copied, tmp_path):
+        movie = tmp_path / "movie.czi"
+        movie.write_bytes(b"pixels")
+        for write in (lambda: write_report_page(copied, movie, force=True),
+                      lambda: write_fov_page(copied, 0, movie, force=True)):  # fmt: skip
+            with pytest.raises(ConfigError, match=r"a report is written as \.html\. Fix: choose this ending"):
+                write()
+        assert movie.read_bytes() == b"pixels"
 
     def test_names_from_files_are_text(self, copied):
         nasty = "<script>alert(1)</script>"
@@ -140,7 +154,7 @@ class TestRunPage:
             plan["fovs"][0]["name"] = nasty
             plan["warnings"] = [f"{nasty} & more"]
 
-        edit(copied / PLAN, rename)
+        change_plan(copied, rename)
         summarise(copied, 0)
         written = write_report_page(copied).read_text()
         assert nasty not in written

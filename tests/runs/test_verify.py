@@ -329,6 +329,24 @@ def test_a_damaged_plan_is_said(copied):
         read_status(copied)
 
 
+def test_a_plan_that_reads_well_but_is_not_as_recorded_is_refused_and_not_carried_on(small_czi, copied):
+    from pyama_dask.report import write_report_page
+    from pyama_dask.runs.live import LiveRun
+    from pyama_dask.runs.status import read_status
+
+    path = copied / ".pyama_dask/plan.json"
+    whole = json.loads(path.read_text())
+    damaged = json.loads(path.read_text())
+    damaged["fovs"][1]["kinds"]["gather"]["steps"]["extract"][0] = "torn"
+    path.write_text(json.dumps(damaged))
+    for reader in (read_status, write_report_page, LiveRun):
+        with pytest.raises(OutputError, match=r"plan\.json: is damaged"):
+            reader(copied)
+    report = pyama_dask.run(config(small_czi, copied, {"params.fovs": "0"}))
+    assert any("plan.json" in warning for warning in report.warnings)
+    assert json.loads(path.read_text())["fovs"] == whole["fovs"][:1]
+
+
 def test_a_file_is_no_output(tmp_path):
     (tmp_path / "run.yaml").write_text("")
     from pyama_dask.runs.status import read_status

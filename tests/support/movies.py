@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from pylibCZIrw import czi
 
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
+from pyama_dask.files.atomic import checksum_of
+from pyama_dask.runs.status import LEDGER, PLAN
+from pyama_dask.store.ledger import Ledger
 from support.write_nd2 import Nd2Channel, write_nd2
 
 SHAPES = ["area", "aspect_ratio", "circularity", "eccentricity"]
@@ -112,6 +116,16 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     return type(a) is type(b) and a == b
+
+
+def change_plan(output: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the plan of an output as if a run had written it so."""
+    plan = json.loads((output / PLAN).read_text())
+    change(plan)
+    content = json.dumps(plan).encode()
+    with Ledger(output / LEDGER) as ledger:
+        ledger.writes({PLAN: checksum_of(content)})
+    (output / PLAN).write_bytes(content)
 
 
 def data_files(directory: Path) -> set[Path]:
