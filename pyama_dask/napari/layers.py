@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def _image_layers(fov: Fov, group: str) -> Iterator[LayerData]:
     has_background = light and background_name(channel_of(group)) in fov.channels
     colour = f"#{look.get('color', LIGHT[0].removeprefix('#'))}"
     shown = {
-        "contrast_limits": _limits(image, look),
+        "contrast_limits": _limits(fov.directory, image, look),
         "colormap": NAMES.get(colour, "green") if light else "gray",
         "blending": "translucent_no_depth" if phase else "additive",
         "visible": phase or (light and not has_background),
@@ -107,7 +108,7 @@ def _image_layers(fov: Fov, group: str) -> Iterator[LayerData]:
     yield image.data, _common(fov, image, group, look.get("label", "")) | shown, "image"
     if has_background:
         corrected = fov.corrected(group)
-        shown |= {"contrast_limits": _sampled(corrected, (50, 99.8)), "visible": True}
+        shown |= {"contrast_limits": _sampled(fov.directory, corrected, (50, 99.8)), "visible": True}
         data = corrected.data.astype(np.float32)
         yield data, _common(fov, corrected, corrected.name, look.get("label", "")) | shown, "image"
 
@@ -154,17 +155,18 @@ def _look(fov: Fov, group: str) -> dict[str, Any]:
         return found
 
 
-def _limits(image: Image, look: dict[str, Any]) -> tuple[float, float]:
+def _limits(place: Path, image: Image, look: dict[str, Any]) -> tuple[float, float]:
     """Grey levels to show as black and white: the stored ones, or percentiles."""
     window = look.get("window", {})
     if "start" in window and "end" in window:
         return window["start"], window["end"]
-    return _sampled(image, (0.5, 99.8))
+    return _sampled(place, image, (0.5, 99.8))
 
 
-def _sampled(image: Image, percentiles: tuple[float, float]) -> tuple[float, float]:
+def _sampled(place: Path, image: Image, percentiles: tuple[float, float]) -> tuple[float, float]:
     """Percentiles of a part of the pixels of the first, the middle and the last frame."""
     last = image.data.shape[0] - 1
     step = max(1, min(image.data.shape[1:]) // SAMPLED)
-    frames = (np.asarray(image.data[frame])[::step, ::step].copy() for frame in sorted({0, last // 2, last}))
+    with readable(place):
+        frames = [np.asarray(image.data[frame])[::step, ::step].copy() for frame in sorted({0, last // 2, last})]
     return grey_range([frame[np.isfinite(frame)].reshape(1, -1) for frame in frames], percentiles)

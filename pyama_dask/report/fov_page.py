@@ -137,7 +137,7 @@ def overlays(run: RunFacts, fov: FovFacts) -> Iterator[Overlay]:
 
 
 def _paths(run: RunFacts, fov: int) -> dict[int, np.ndarray]:
-    """(N, 3) frame, x and y of the centres of each track's boxes; empty if the intermediate file is gone."""
+    """(N, 3) frame, x and y of the centres of each track's boxes; empty without tracks, or if their file is gone."""
     try:
         held = intermediate.load(intermediate.tracks_file(run.output / WORK / fov_name(fov)))
         ids, boxes, lengths = held["ids"], held["boxes"].astype(float), held["lengths"]
@@ -147,7 +147,8 @@ def _paths(run: RunFacts, fov: int) -> dict[int, np.ndarray]:
     points = np.column_stack([frames, boxes[:, [1, 3]].mean(axis=1), boxes[:, [0, 2]].mean(axis=1)])
     order = np.argsort(ids, kind="stable")
     cells, starts = np.unique(ids[order], return_index=True)
-    return dict(zip(cells.tolist(), np.split(points[order], starts[1:]), strict=True))
+    parts = np.split(points[order], starts)[1:]  # before the first one, there is nothing
+    return dict(zip(cells.tolist(), parts, strict=True))
 
 
 def _drawn(paths: Mapping[int, np.ndarray], index: int, shape: tuple[int, int]) -> Markup:

@@ -153,3 +153,10 @@ def test_an_output_without_a_fov_is_refused(copied):
     with pytest.raises(OutputError, match="has no FOV yet"):
         layers_at(Place(copied))
     assert pyama_dask.open_output(copied).fovs == ()
+
+
+@pytest.mark.parametrize("what", ["pc_ch_0/0/zarr.json", "pc_ch_0/zarr.json", "fl_background_ch_1/0/c.0.0.0"])
+def test_damaged_files_are_named_with_the_way_out(copied, what):
+    (copied / "fov_000" / "images.zarr" / what).write_bytes(b"")
+    with pytest.raises(OutputError, match=r"damaged \(.*\)\. Fix: run 'pyama-dask verify --deep'"):
+        fov_layers(Fov(copied / "fov_000"), colormap=lambda colours: colours)

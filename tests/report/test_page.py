@@ -279,6 +279,16 @@ class TestFovPage:
         write_fov_page(copied, 1)
         assert report.read_text() == "mine"
 
+    def test_without_any_object(self, copied):
+        work = copied / WORK / "fov_000"
+        nothing = {"boxes": np.zeros((0, 4), np.int32), "ids": np.zeros(0, np.int64), "lengths": np.zeros(10, np.int64)}
+        intermediate.save(intermediate.tracks_file(work), **nothing)
+        intermediate.save(intermediate.cells_file(work), ids=np.zeros(0, np.int64))
+        path = write_fov_page(copied, 0)
+        assert read(path)
+        assert path.read_text().count("<img") == 5
+        assert 'data-value="nan"' not in path.read_text()
+
     def test_without_summary_and_intermediate_files(self, copied):
         for file in (copied / WORK / "fov_000").glob("*.npz"):
             file.unlink()
