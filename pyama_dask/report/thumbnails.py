@@ -112,10 +112,10 @@ def frame_shape(run: RunFacts, fov: int) -> tuple[int, int, int] | None:
     """(T, H, W) of the images of a FOV at full resolution; None if they are not there."""
     try:
         document = json.loads(read_file(run.fov_dir(fov) / IMAGES / f"{run.shown}/0" / DOCUMENT))
-        frames, height, width = document["shape"]
+        frames, height, width = map(int, document["shape"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return int(frames), int(height), int(width)
+    return frames, height, width
 
 
 def _outline(picture: Picture, labels: np.ndarray, fates: Fates | None) -> None:

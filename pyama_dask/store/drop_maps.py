@@ -28,7 +28,7 @@ def load_map(path: Path, k: int) -> Map | None:
     try:
         held = intermediate.load(path)
         bits, (height, width) = intermediate.by_frame(held, "bits")[k], held["shape"].tolist()
-    except (StoreError, LookupError, ValueError):
+    except (StoreError, OSError, LookupError, ValueError):
         return None
     if not bits.size:
         return None

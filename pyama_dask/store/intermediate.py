@@ -22,7 +22,7 @@ _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.n
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP}
 """Errors of opening something that is not a file, and of reading at places that a damaged file names."""
 _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
-"""What `zipfile` and numpy raise for damaged files; with wrong flags, they seem to be encrypted."""
+"""Errors of `zipfile` and numpy for damaged files, which seem to be encrypted if their flags are wrong."""
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
