@@ -1,5 +1,7 @@
 """Plates of ImageXpress microscopes: synthetic ones agree with their truth, real ones with what is known of them."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -415,6 +417,21 @@ def test_images_of_other_plates_and_places_are_left_out(tmp_path):
         "1 image of other plates is left out",
         "1 image outside the folders of time points is left out",
     ]
+
+
+def test_few_files_are_opened(tmp_path, monkeypatch):
+    """One per FOV, or per FOV and frame with times; and those of one FOV that tell copies."""
+    for frame, site, wave, z in np.ndindex(3, 4, 2, 5):
+        name = f"TimePoint_{frame + 1}/ZStep_{z + 1}/P_B02_s{site + 1}_w{wave + 1}.tif"
+        write_image(tmp_path / name, time=60 * frame, z_position=z)
+    opened = []
+    monkeypatch.setattr(os, "open", lambda path, *rest, kept=os.open: opened.append(path) or kept(path, *rest))
+    assert len(imagexpress.scan(tmp_path, times=False).planes.files) == 120
+    of_one = 2 * (3 + 5 - 1)
+    assert len(opened) == of_one + 4
+    opened.clear()
+    imagexpress.scan(tmp_path)
+    assert len(opened) == of_one + 4 * 3
 
 
 class TestRefused:
