@@ -81,7 +81,7 @@ def find_files(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.int64
     numbers = {name: number for number, name in enumerate(names) if name}
     sizes, written = [ABSENT] * len(names), [0] * len(names)
     for start in {name[: name.rfind("/") + 1] for name in numbers}:
-        for entry in _entries(folder / start):
+        for entry in list_folder(folder / start):
             number = numbers.get(start + entry.name)
             if number is not None and entry.is_file():
                 stat = entry.stat()
@@ -92,8 +92,14 @@ def find_files(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.int64
     return np.array(sizes, np.int64), np.array(written, np.int64)
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Entries of a folder; nothing if it does not exist."""
+def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Entries of a folder; nothing if it does not exist.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             yield from entries
