@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.text import describe_replaced
+from pyama_dask.cli.text import MANY, describe_replaced
 from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
@@ -57,7 +57,7 @@ class RunDisplay:
             self._bars.stop()
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
-        """Print the size of the run and the results that it replaces."""
+        """Print the size of the run, the results that it replaces, and what may be wrong while a stop costs nothing."""
         self._tally.start(plan, dashboard)
         begun = self._tally.now()
         where = f", dashboard at {with_run_page(dashboard, plan)}" if dashboard else ""
@@ -68,6 +68,8 @@ class RunDisplay:
         self._say(counts + where)
         for line in describe_replaced(plan):
             self._say(f"Replaces {line}")
+        for warning in plan.warnings[:MANY]:
+            self._say(f"warning: {warning}")
         if self._plain:
             return
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=begun.fovs, unit="FOVs", rate="")

@@ -349,7 +349,8 @@ class TestRun:
         changes = {"channels": {"pc": {"channel": 1}, "fl": [{"channel": 0}]}, "params.frames": "0"}
         path = write_config(here / "run.yaml", config(small_czi, here / "out", changes))
         for command, place in (("plan", path), ("run", path), ("status", here / "out")):
-            _, out, _ = call(command, place)
+            _, out, progress = call(command, place)
+            assert ("warning: channels.pc: channel 1" in progress) == (command == "run")  # before any work
             assert re.search(
                 r"warning: channels.pc: channel 1 \('GFP'\) is used as phase .* as fluorescence\. Fix:", out
             )
