@@ -44,8 +44,22 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
     return document
 
 
-def config_of_output(output: Path) -> Config:
+PROCESSING_CONFIG = "processing_config.yaml"
+"""Name of the config in an output."""
+
+
+def is_of_output(path: Path) -> bool:
+    """True for a folder, and for the config in an output: `config_of_output` reads both."""
+    return path.is_dir() or path.name == PROCESSING_CONFIG
+
+
+def config_of_output(path: Path) -> Config:
     """Config of the last run into an output, with updated paths; see `read_processing_config`.
+
+    Parameters
+    ----------
+    path
+        The output, or the config in it.
 
     Raises
     ------
@@ -54,11 +68,11 @@ def config_of_output(output: Path) -> Config:
     ConfigError
         If its config was changed, and is no config any more.
     """
-    path = output / "processing_config.yaml"
-    if not path.exists():
-        raise OutputError(f"{output}: holds no results of pyama_dask (no {path.name}). Fix: pass the output of a run")
-    document = {key: value for key, value in read_processing_config(path).items() if key != "metadata"}
-    return parse_config(document, source=str(path))
+    file = path / PROCESSING_CONFIG if path.is_dir() else path
+    if not file.exists():
+        raise OutputError(f"{path}: holds no results of pyama_dask (no {file.name}). Fix: pass the output of a run")
+    document = {key: value for key, value in read_processing_config(file).items() if key != "metadata"}
+    return parse_config(document, source=str(file))
 
 
 def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:

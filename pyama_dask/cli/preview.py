@@ -76,12 +76,12 @@ def preview(
 
 def _config(path: Path, changes: list[str] | None) -> Config:
     """The config of a file, or of an output, with the overrides of the command line."""
-    if not path.is_dir():
-        return loaded_config(path, changes)
-    from pyama_dask.analysis.pyama_files import config_of_output
+    from pyama_dask.analysis.pyama_files import config_of_output, is_of_output
     from pyama_dask.config.load import with_overrides
     from pyama_dask.plan.resolve import shared_parameters
 
+    if not is_of_output(path):
+        return loaded_config(path, changes)
     return with_overrides(config_of_output(path), parsed(changes), shared_parameters())
 
 

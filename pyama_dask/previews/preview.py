@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.pyama_files import config_of_output
+from pyama_dask.analysis.pyama_files import config_of_output, is_of_output
 from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many
@@ -195,7 +195,7 @@ def preview(
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     """Config as `as_config`, or of an output."""
-    if isinstance(config, str | Path) and Path(config).is_dir():
+    if isinstance(config, str | Path) and is_of_output(Path(config)):
         return config_of_output(Path(config))
     return as_config(config)
 

@@ -43,9 +43,10 @@ def test_an_output_has_the_settings_of_its_run(call, finished, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(preview, "compile_kernels", lambda *_: None)
     given = ("--frames", "4", "--set", "params.segmentation_params.max_object_size=300")
-    status, said, _ = call("preview", str(finished), *given)
-    assert status == 0
-    assert said.splitlines()[1].startswith("frame 4: 0 kept on 0%; 6 too large on ")
+    for path in (finished, finished / "processing_config.yaml"):
+        status, said, _ = call("preview", str(path), *given)
+        assert status == 0
+        assert said.splitlines()[1].startswith("frame 4: 0 kept on 0%; 6 too large on ")
     status, _, error = call("preview", str(tmp_path))
     assert (status, "holds no results of pyama_dask (no processing_config.yaml)" in error) == (2, True)
 
