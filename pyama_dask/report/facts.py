@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 LAST_RUN: Types = {
     "seconds": (int, float), "ended": str, "warnings": list, "stopped": str, "cancelled": bool, "jobs": str,
+    "tasks": int, "attention": str,
 }  # fmt: skip
 """Fields of the document of the last run that a report shows, and their types."""
 
