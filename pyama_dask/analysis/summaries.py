@@ -32,5 +32,7 @@ def read_summary(output: str | Path, fov: int) -> FovSummary | None:
     """
     try:
         return load_summary(Path(output) / WORK / fov_name(fov))
-    except (StoreError, OSError) as error:
+    except StoreError as error:
         raise OutputError(str(error)) from error
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be read: {error.strerror}. Fix: check its permissions") from error

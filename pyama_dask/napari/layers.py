@@ -151,8 +151,7 @@ def _look(fov: Fov, group: str) -> dict[str, Any]:
     """Name, colour and grey levels of a channel from its metadata; outputs of older versions have none."""
     with readable(fov.directory / IMAGES / group):
         ome = read_attributes(fov.directory / IMAGES / group).get("ome", {})
-        found: dict[str, Any] = next(iter(ome.get("omero", {}).get("channels", [])), {})
-        return found
+        return dict(next(iter(ome.get("omero", {}).get("channels", [])), {}))
 
 
 def _limits(place: Path, image: Image, look: dict[str, Any]) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +34,6 @@ from pyama_dask.runs.status import (
 from pyama_dask.store.layout import raw_name, tracked_name
 from pyama_dask.store.ledger import Cost, Ledger
 from pyama_dask.workflow.task import fov_name
-
-log = logging.getLogger(__name__)
 
 LAST_RUN: Types = {
     "seconds": (int, float), "ended": str, "warnings": list, "stopped": str, "cancelled": bool, "jobs": str,
@@ -161,24 +158,27 @@ def read_facts(output: Path) -> RunFacts:
         warnings.append(
             f"{len(ledger.damaged)} lines of {LEDGER} cannot be read. Fix: run again, or 'pyama-dask verify'"
         )
+    problems = list[str]()
+    fovs = tuple(_fov(output, ledger, fov, problems) for fov in plan["fovs"])
     names = {
         number: str(channel["name"] or f"channel {number}")
         for number, channel in enumerate(metadata.get("channels", ()))
     }
     return RunFacts(
         output=output, movie=plan["input"], identity=plan["identity"],
-        fovs=tuple(_fov(output, ledger, fov) for fov in plan["fovs"]),
-        warnings=tuple(dict.fromkeys(warnings)), costs=tuple(ledger.costs), last=last, channels=names,
+        fovs=fovs,
+        warnings=tuple(dict.fromkeys([*warnings, *problems])), costs=tuple(ledger.costs), last=last, channels=names,
         settings=plan["settings"][plan["current"]], metadata=metadata, config=text,
     )  # fmt: skip
 
 
-def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any]) -> FovFacts:
+def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any], problems: list[str]) -> FovFacts:
+    """One FOV; a summary that cannot be read is left out, and added to the problems."""
     number = int(fov["fov"])
     try:
         summary = read_summary(output, number)
     except OutputError as error:
-        log.warning("%s", error)
+        problems.append(str(error))
         summary = None
     traces = recorded_traces(ledger, number)
     return FovFacts(

@@ -18,7 +18,7 @@ from pyama_dask.runs.snapshot import RunState, Snapshot
 from pyama_dask.runs.standing import Planned, Standing
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_plan
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.lock_file import SILENT, Holder, glance
+from pyama_dask.store.lock_file import SILENT, Holder, glance, lock_path
 from pyama_dask.workflow.task import parse_key
 
 
@@ -99,7 +99,11 @@ class LiveRun:
 
     def _holder(self, now: float) -> tuple[Holder | None, bool]:
         """The run that holds the lock, or held it when it died, and whether it is alive as far as can be seen."""
-        seen = glance(self.output)
+        try:
+            seen = glance(self.output)
+        except OSError as error:
+            place = lock_path(self.output)
+            raise OutputError(f"{place}: cannot be read: {error.strerror}. Fix: check its permissions") from error
         if seen is None:
             return None, False
         holder, touched = seen

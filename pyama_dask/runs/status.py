@@ -270,6 +270,8 @@ def read_plan(output: Path, ledger: Ledger | None = None) -> dict[str, Any]:
         raise OutputError(
             f"{output}: holds no run of pyama_dask (no {PLAN}). Fix: give the 'output' directory of a run"
         ) from error
+    except PermissionError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}. Fix: check its permissions") from error
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise OutputError(f"{path}: is damaged. Fix: run again, which writes it again") from error
     if ledger is not None and not is_recorded(ledger, PLAN, content):

@@ -173,7 +173,9 @@ class Ledger:
                 file.seek(start)
                 return file.read().split(b"\n")[:-1]
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise OutputError(
+                f"{self.path}: cannot be read: {error.strerror}. Fix: check its permissions and the disk"
+            ) from error
 
     def __enter__(self) -> Self:
         try:

@@ -38,14 +38,20 @@ def own_record(run: str) -> dict[str, Any]:
     return {**place(), "pid": os.getpid(), "started": started(os.getpid()), "run": run, "stopping": False}
 
 
+LARGEST_PID = 2**31
+"""Numbers of processes are smaller on all systems."""
+
+
 def read_record(file: int) -> dict[str, Any]:
-    """Record of an open lock; empty if it is incomplete."""
+    """Record of an open lock; empty if it is incomplete or damaged."""
     try:
         record = json.loads(os.pread(file, 4096, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    complete = isinstance(record, dict) and record.keys() >= {"host", "pid"}
-    return record if complete else {}
+    if not isinstance(record, dict) or "host" not in record:
+        return {}
+    pid = record.get("pid")
+    return record if isinstance(pid, int) and 0 < pid < LARGEST_PID else {}
 
 
 def write_record(file: int, record: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pyama_dask.runs.snapshot import FovFailure, Rate
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_status
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.lock_file import lock_path
 
 
 @pytest.fixture
@@ -160,6 +161,22 @@ def test_a_damaged_plan_is_refused(made):
     (made.output / PLAN).write_text(json.dumps(document))
     with pytest.raises(OutputError, match=r"plan.json: is damaged. Fix: run again"):
         LiveRun(made.output)
+
+
+def test_a_lock_that_cannot_be_read_is_named(made):
+    lock_path(made.output).mkdir()
+    with pytest.raises(OutputError, match=r"lock: cannot be read: Is a directory\. Fix: check its permissions"):
+        LiveRun(made.output)
+
+
+@pytest.mark.parametrize(
+    "record", [{"started": "x", "alarms": 5}, {"todo": {"ingest": "x"}}, {"jobs": [], "run": None}]
+)
+def test_damaged_fields_of_the_record_are_left_out(made, record):
+    made.done(*made.tasks(0))
+    made.lock()
+    made.record(**record)
+    assert snapshot(made).tasks_done == 8
 
 
 def test_a_run_that_starts_has_no_plan_yet(made):

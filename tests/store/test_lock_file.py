@@ -96,7 +96,9 @@ def test_a_touch_from_the_future_is_of_a_clock_that_was_set_back(path):
     assert holder(path).is_dead
 
 
-@pytest.mark.parametrize("torn", ["", '{"host": "a', "5", "{}"])
+@pytest.mark.parametrize(
+    "torn", ["", '{"host": "a', "5", "{}", "[" * 4096, '{"host": "a", "pid": null}', '{"host": "a", "pid": -1}']
+)
 def test_a_lock_that_cannot_be_read_is_of_a_run_that_begins_or_of_a_crash(path, torn):
     path.write_text(torn)
     assert not holder(path).is_dead
