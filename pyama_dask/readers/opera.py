@@ -53,6 +53,7 @@ def find(path: Path) -> list[Path]:
     -------
     Folders of the measurements, sorted; empty if nothing is found.
     """
+    path = path.absolute()
     if not path.is_dir():
         return [_root_of(path)] if _is_index(path) else []
     if path.name.lower() == IMAGES and _find_index(path.parent) is not None:
@@ -321,9 +322,12 @@ def _times(index: Index, places: npt.NDArray[np.int64], held: npt.NDArray[np.boo
 
 def _notes(index: Index, channels: Sequence[_Described], single: Sequence[int]) -> Iterator[str]:
     """Notes on contradictions in the index."""
-    empty = sorted(set(index.wells) - {(row, column) for row, column, *_ in index.places[:, :2].tolist()})
+    empty = sorted(
+        {well for well in index.wells if min(well) > 0}
+        - {(row, column) for row, column, *_ in index.places[:, :2].tolist()}
+    )
     if empty:
-        names = ", ".join(well_name(row - 1, column - 1) for row, column in empty[:5] if row > 0 < column)
+        names = ", ".join(well_name(row - 1, column - 1) for row, column in empty[:5])
         yield f"{many(len(empty), 'well')} without images: {names}"
     numbers = np.unique(index.places[:, PLACE.index("TimepointID")])
     if gaps := int(numbers[-1] - numbers[0] + 1 - len(numbers)):

@@ -13,7 +13,10 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,10 @@ CHUNK = 2**14
 """Bytes that are parsed at a time. The tree stays small, which is faster: garbage collection walks through it."""
 PLACE = ("Row", "Col", "FieldID", "TimepointID", "ChannelID", "PlaneID")
 """Elements of a record that tell which plane it is."""
+_CHANNEL = PLACE.index("ChannelID")
+_LAST_WELL = (26 * 27, 99)
+"""Row and column of the last well that has a name, ZZ99."""
+_OTHERS = ("State", "URL", "PositionX", "PositionY", "AbsTime", "MeasurementTimeOffset")
 CONSTANTS = (
     "ChannelName", "ChannelType", "ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "MaxIntensity",
 )  # fmt: skip
@@ -77,41 +84,37 @@ def read_index(path: Path) -> Index:
     """
     records = _Records()
     try:
-        for section, element in _elements(path):
-            records.add(section, element)
+        for section, elements in _elements(path):
+            records.add(section, elements)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check the file and the disk") from error
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError) as error:  # LookupError: unknown encoding
         raise SourceError(
             f"{path}: the index is cut off, still being written, or damaged ({error}). "
             "Fix: wait until the measurement is complete, or copy the index again"
         ) from error
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise SourceError(
-            f"{path}: image {len(records.urls) + 1} of the index lacks the number of its well, field, plane, time or "
-            f"channel ({error}). Fix: export the measurement again"
+            f"{path}: image {len(records.urls) + 1} of the index has no valid number for one of {', '.join(PLACE)} "
+            f"({error}). Fix: export the measurement again"
         ) from error
     if not records.urls:
         raise SourceError(f"{path}: the index lists no images. Fix: check whether the measurement was aborted")
-    return records.index()
+    index = records.index()
+    beyond = (index.places[:, :2] < 1) | (index.places[:, :2] > _LAST_WELL)
+    if beyond.any():
+        row, column = index.places[beyond.any(axis=1).argmax(), :2].tolist()
+        raise SourceError(
+            f"{path}: an image is of row {row}, column {column}, which no plate has. Fix: export the measurement again"
+        )
+    return index
 
 
-class _LocalNames(dict[str, str]):
-    """Names of elements without their namespace, which differs between versions."""
-
-    def __missing__(self, tag: str) -> str:
-        name = self[tag] = tag.rpartition("}")[2]
-        return name
-
-
-_NAME = _LocalNames()
-
-
-def _elements(path: Path) -> Iterator[tuple[str, ET.Element]]:
-    """Complete elements on the third level, each with the name of its section, such as ``Images``."""
+def _elements(path: Path) -> Iterator[tuple[str, list[ET.Element]]]:
+    """Complete elements on the third level, each time with the name of their section, such as ``Images``."""
     builder = ET.TreeBuilder()
     # The parser puts the document into an element that is at hand before the document ends. Taking records from it
-    # between two chunks needs half the time of `iterparse`, which reports every element within a record, too.
+    # between two chunks needs less time than `iterparse`, which reports every element within a record, too.
     top = builder.start("top", {})
     parser = ET.XMLParser(target=builder)
     with path.open("rb") as file:
@@ -122,14 +125,14 @@ def _elements(path: Path) -> Iterator[tuple[str, ET.Element]]:
     yield from _taken(top, unfinished=0)
 
 
-def _taken(top: ET.Element, unfinished: int) -> Iterator[tuple[str, ET.Element]]:
+def _taken(top: ET.Element, unfinished: int) -> Iterator[tuple[str, list[ET.Element]]]:
     """Take the elements out of all sections, but for so many at the end of the last one."""
     sections = [section for document in top for section in document]
     for section in sections:
         complete = section[: len(section) - (unfinished if section is sections[-1] else 0)]
-        for element in complete:
-            yield _NAME[section.tag], element
-        del section[: len(complete)]
+        if complete:
+            yield _local(section.tag), complete
+            del section[: len(complete)]
 
 
 @dataclass
@@ -144,27 +147,41 @@ class _Records:
     numbers: array[float] = field(default_factory=lambda: array("d"))
     urls: list[str] = field(default_factory=list)
 
-    def add(self, section: str, element: ET.Element) -> None:
-        """Add an element of a section."""
+    def add(self, section: str, elements: Sequence[ET.Element]) -> None:
+        """Add elements of a section."""
         if section == "Images":
-            self._add_image(_texts(element))
+            self._add_images(elements)
         elif section == "Maps":
-            for entry in element:
+            for entry in chain.from_iterable(elements):
                 if (channel := entry.get("ChannelID")) is not None:
                     self.mapped.setdefault(int(channel), {}).update(_texts(entry))
         elif section == "Wells":
-            well = _texts(element)
-            self.wells.append((int(well.get("Row") or 0), int(well.get("Col") or 0)))
+            pairs = ((well.get("Row", ""), well.get("Col", "")) for well in map(_texts, elements))
+            self.wells += [(int(row), int(column)) for row, column in pairs if row.isdecimal() and column.isdecimal()]
         elif section == "Plates":
-            self.about |= _texts(element)
+            for plate in elements:
+                self.about |= _texts(plate)
 
-    def _add_image(self, record: dict[str, str]) -> None:
-        place = [int(record[name]) for name in PLACE]
+    def _add_images(self, elements: Sequence[ET.Element]) -> None:
+        tag = elements[0].tag
+        tags = [tag[: tag.rfind("}") + 1] + name for name in (*PLACE, *_OTHERS)]
+        pick = itemgetter(*tags)
+        for element in elements:
+            record = {child.tag: child.text for child in element}
+            try:
+                texts = pick(record)
+            except KeyError:
+                texts = tuple(map(record.get, tags))
+            self._add_image(texts, element)
+
+    def _add_image(self, texts: tuple[Any, ...], element: ET.Element) -> None:
+        *numbers, state, url, x, y, time, offset = texts
+        place = [int(number) for number in numbers]
         self.places.extend(place)
-        self.first.setdefault(place[4], record)
-        x, y = _number(record.get("PositionX")), _number(record.get("PositionY"))
-        self.numbers.extend((x, y, _time_of_day(record.get("AbsTime")), _number(record.get("MeasurementTimeOffset"))))
-        self.urls.append(record.get("URL", "").strip() if record.get("State", "Ok") == "Ok" else "")
+        if place[_CHANNEL] not in self.first:
+            self.first[place[_CHANNEL]] = _texts(element)
+        self.numbers.extend((_number(x), _number(y), _time_of_day(time), _number(offset)))
+        self.urls.append(url.strip() if url and (state is None or state.lower() == "ok") else "")
 
     def index(self) -> Index:
         """Everything that was read."""
@@ -187,9 +204,14 @@ class _Records:
             yield channel, {name: texts[name] for name in CONSTANTS if name in texts}
 
 
+def _local(tag: str) -> str:
+    """Name of an element without its namespace, which differs between versions."""
+    return tag.rpartition("}")[2]
+
+
 def _texts(element: ET.Element) -> dict[str, str]:
     """Texts of an element's children by name."""
-    return {_NAME[child.tag]: child.text or "" for child in element}
+    return {_local(child.tag): child.text or "" for child in element}
 
 
 def _number(text: str | None) -> float:

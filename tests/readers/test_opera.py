@@ -6,6 +6,8 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.plates import REAL, generator, needs_generator, needs_real, state_of, truth_of
 
 from pyama_dask.config.well_names import parse_well
@@ -336,7 +338,9 @@ def test_identity_depends_on_places_and_pixel_size(tmp_path):
     ("images", "options", "error", "message"),
     [
         ([], {}, SourceError, "the index lists no images. Fix: check whether the measurement was aborted"),
-        ([image(Row=None)], {}, SourceError, r"image 1 of the index .*'Row'.*Fix: export the measurement again"),
+        ([image(Row=None)], {}, SourceError, r"image 1 of the index .*Row, Col.*Fix: export the measurement again"),
+        ([image(), image("b.tiff", Row=0)], {}, SourceError, "row 0, column 3, which no plate has. Fix: export"),
+        ([image(Col=100)], {}, SourceError, "row 2, column 100, which no plate has"),
         ([image(), image(PlaneID="x")], {}, SourceError, "image 2 of the index .*Fix: export"),
         ([image(), image("b.tiff", FlimID=1)], {}, SourceError, r"a\.tiff and Images/b\.tiff are the same plane. Fix:"),
         ([image(), image("b.tiff", TimepointID=2_000_000_000)], {}, SourceError, "1 FOVs x 2000000001 frames .*Fix:"),
@@ -362,6 +366,26 @@ def test_index_that_is_cut_off_is_refused(tmp_path):
             opera.scan(tmp_path / "plate")
     with pytest.raises(SourceError, match=r"has no index of Harmony. Fix: pass the folder"):
         opera.scan(tmp_path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 1500), st.sampled_from(["", "9", "-1", "x", "1e400", "nan", "<", "\0", "&#0;"])))
+)
+def test_changed_text_gives_other_metadata_or_an_explained_error(tmp_path, changes):
+    path = tmp_path / "plate/Images/Index.xml"
+    write_index(path, [image(), image("b.tiff", TimepointID=1)])
+    text = path.read_text()
+    for at, new in changes:
+        text = text[:at] + new + text[at + 1 :]
+    path.write_text(text)
+    try:
+        info = opera.scan(tmp_path / "plate").metadata
+    except SourceError as error:
+        assert "Fix: " in str(error)  # noqa: PT017  (either is right)
+    else:
+        assert info.n_frames > 0
+        assert all(parse_well(fov.well) for fov in info.fovs)
 
 
 def test_the_same_record_twice_is_one_plane(tmp_path):
