@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.readers import Metadata, read_metadata
+from pyama_dask.readers import Metadata, movie_stem, read_metadata
 
 
 @dataclass
@@ -112,7 +112,7 @@ def as_in_file(given: MicroscopyMetadata) -> Metadata:
 
 def _described(read: Metadata) -> MicroscopyMetadata:
     height, width = read.fovs[0].shape
-    return MicroscopyMetadata(read.path, read.path.stem, len(read.fovs), read.n_frames, height, width)
+    return MicroscopyMetadata(read.path, movie_stem(read.path), len(read.fovs), read.n_frames, height, width)
 
 
 def fov_range(n_fovs: int, fov_start: int | None, fov_end: int | None) -> range:

@@ -27,7 +27,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import ConfigError, SettingsWarning
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.readers import Metadata
+from pyama_dask.readers import Metadata, movie_stem
 from pyama_dask.runs.driver import run
 from pyama_dask.runs.output_dir import read_config
 from pyama_dask.runs.status import LEDGER, RunReport
@@ -117,8 +117,8 @@ def run_complete_workflow(
 
 def _unused(metadata: MicroscopyMetadata, context: ProcessingContext) -> Iterator[str]:
     """Messages about other arguments that have no effect."""
-    if metadata.base_name != metadata.file_path.stem:
-        yield f"base_name {metadata.base_name!r} is not used: files are named by the movie, {metadata.file_path.stem!r}"
+    if metadata.base_name != (name := movie_stem(metadata.file_path)):
+        yield f"base_name {metadata.base_name!r} is not used: files are named by the movie, {name!r}"
     if context.time_units not in MINUTES:
         yield f"time_units {context.time_units!r} is not used: times are in minutes"
 

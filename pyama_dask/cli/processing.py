@@ -61,13 +61,13 @@ def init(
     """Write a config with every default, channels guessed from the movie, and the method that suits its cells."""
     from pyama_dask.errors import ConfigError
     from pyama_dask.files.atomic import longest_name, shortened, write_bytes
-    from pyama_dask.readers import read_metadata
+    from pyama_dask.readers import movie_stem, read_metadata
     from pyama_dask.runs.method_choice import describe as describe_look
     from pyama_dask.runs.template import cluster_keys, config_template, notes_on_channels
 
     metadata = read_metadata(movie)
     folder, ending = to.absolute().parent.resolve(), "_results"
-    output = f"{shortened(movie.stem, longest_name(folder) - len(ending))}{ending}"
+    output = f"{shortened(movie_stem(metadata.path), longest_name(folder) - len(ending))}{ending}"
     if to.exists() and not force:
         raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
     if not os.access(folder, os.W_OK):
@@ -76,7 +76,7 @@ def init(
         )
     cluster_keys(cluster)  # faults are refused before the look, which takes longer
     found = _look(metadata) if look else None
-    text = config_template(metadata, _from(folder, movie.resolve()), Path(output), cluster, found)
+    text = config_template(metadata, _from(folder, metadata.path.resolve()), Path(output), cluster, found)
     try:
         write_bytes(to, text.encode())
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyama_dask.config.models import Config
+from pyama_dask.readers import movie_stem
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Kind, Part, Step
 from pyama_dask.workflow.task import Job, Task, digest
@@ -48,7 +49,7 @@ class Unit:
     @property
     def name(self) -> str:
         """Name of the movie, without its suffix."""
-        return self.job.source.stem
+        return movie_stem(self.job.source)
 
     def digest(self, part: str) -> str:
         """Digest of everything that the result of a part depends on, without the form in which it is stored."""

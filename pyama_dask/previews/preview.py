@@ -34,6 +34,7 @@ from pyama_dask.previews.shown import Shown
 from pyama_dask.readers import read_metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.one_frame import phase_channel, phase_frames
+from pyama_dask.runs.output_dir import recorded_fovs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +164,7 @@ def preview(
         If `cancel` was set.
     """
     config, grid = _as_config(config), grid or {}
-    metadata = read_metadata(config.input)
+    metadata = read_metadata(config.input, known=recorded_fovs(config.output))
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
     every = settings(config, grid, metadata, tracks=tracks)
@@ -178,7 +179,7 @@ def preview(
     true = {} if truth is None else _read_truth(Path(truth), fov, shown, shape)
     cancel = cancel or threading.Event()
     compile_kernels([metadata.channels[channel].dtype], tell, cancel)
-    with phase_frames(metadata.path, channel, every[0].config.params.z) as movie:
+    with phase_frames(metadata, channel, every[0].config.params.z) as movie:
         images = {frame: movie.read(fov, frame) for frame in chosen}
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
     scene = Scene(fov, images, tuple(shown), true, View.fitting(part, size))

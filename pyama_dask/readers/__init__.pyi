@@ -5,10 +5,14 @@ from .base import Reader as Reader
 from .czi import CziReader as CziReader
 from .isolated import read_metadata as read_metadata
 from .nd2 import Nd2Reader as Nd2Reader
+from .registry import is_file_format as is_file_format
+from .registry import movie_stem as movie_stem
 from .registry import open_reader as open_reader
+from .registry import reopen as reopen
 from .shared import SharedMovie as SharedMovie
 from .shared import Snapshot as Snapshot
 from .shared import close_shared_readers as close_shared_readers
+from .shared import look_at as look_at
 from .shared import shared_movie as shared_movie
 from .shared import take_snapshot as take_snapshot
 from .state import State as State

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class FileReader(ABC, Generic[File]):
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, int | None, bool]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.size, self.times)
 
     def __enter__(self) -> Self:

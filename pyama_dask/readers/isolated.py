@@ -10,20 +10,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyama_dask import errors
 from pyama_dask.errors import PyamaError, SourceError
-from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.base import Metadata
 from pyama_dask.readers.file_reader import check_file
-from pyama_dask.readers.registry import check_suffix, open_reader
+from pyama_dask.readers.plain import as_plain, from_plain
+from pyama_dask.readers.registry import is_file_format, open_reader
 
 READING_S = 300.0
 """Time limit in seconds for reading metadata; the largest movies take a few seconds."""
@@ -43,27 +41,29 @@ def isolation(on: bool) -> Iterator[None]:
         _ISOLATED.reset(before)
 
 
-def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S) -> Metadata:
+def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S, *, known: Sequence[str] = ()) -> Metadata:
     """Read the metadata of a movie in a subprocess, so that a damaged file cannot crash this process.
 
-    This process never imports the package for the file's format. `isolation` switches the subprocess off.
+    This process never imports the package for the file's format. `isolation` switches the subprocess off. Folders and
+    patterns of TIFF files are read in this process.
 
     Parameters
     ----------
     path
-        The movie file.
+        The movie, as for `open_reader`.
     timeout_s
         Time limit in seconds.
+    known
+        Names of FOVs of a folder that keep their numbers; see `open_reader`.
 
     Raises
     ------
     SourceError
         If the file is absent, damaged or not a movie, or if reading it crashed or exceeded the time limit.
     """
-    if not _ISOLATED.get():
-        with open_reader(path) as reader:
+    if not _ISOLATED.get() or not is_file_format(Path(path)):  # plates need no vendor's package
+        with open_reader(path, known=known) as reader:
             return reader.metadata
-    check_suffix(path)
     check_file(Path(path))
     command = [sys.executable, "-P", "-m", "pyama_dask.readers.isolated", os.fspath(path), str(timeout_s)]
     # The subprocess imports the same code as this process, wherever that was started.
@@ -116,22 +116,7 @@ def _answered(answer: dict[str, Any]) -> Metadata:
     """Metadata from the subprocess's answer; raises if the answer is an error."""
     if "error" in answer:
         raise getattr(errors, answer["error"])(answer["message"])
-    times = answer["times_min"]
-    read = {
-        "path": Path(answer["path"]),
-        "fovs": tuple(_fov(fov) for fov in answer["fovs"]),
-        "channels": tuple(Channel(**channel) for channel in answer["channels"]),
-        "times_min": None if times is None else np.array(times, np.float64),
-        "time_source": tuple(source) if isinstance(source := answer["time_source"], list) else source,
-        "notes": tuple(answer["notes"]),
-    }
-    return Metadata(**answer | read)
-
-
-def _fov(document: dict[str, Any]) -> FovInfo:
-    lists = {name: tuple(value) for name, value in document.items() if isinstance(value, list)}
-    lists["partial"] = tuple((channel, z, tuple(frames)) for channel, z, frames in document["partial"])
-    return FovInfo(**document | lists)
+    return from_plain(answer)
 
 
 # ------------------------------------------------------------------------------------------ in the subprocess
@@ -144,9 +129,7 @@ def answer_of(path: str) -> dict[str, Any]:
             metadata = reader.metadata
     except PyamaError as error:
         return {"error": type(error).__name__, "message": str(error)}
-    times = metadata.times_min
-    plain = {"path": str(metadata.path), "times_min": None if times is None else times.tolist()}
-    return asdict(metadata) | plain
+    return as_plain(metadata)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,11 @@ class Planes:
     projection: npt.NDArray[np.int32] | None = None
     index: bytes = b""
 
+    def __getitem__(self, fovs: Sequence[int]) -> Planes:
+        """Planes of some FOVs, in the order given."""
+        page, projection = (None if of is None else of[list(fovs)] for of in (self.page, self.projection))
+        return replace(self, file=self.file[list(fovs)], page=page, projection=projection)
+
     def path_of(self, file: int) -> Path:
         """Path of a file."""
         return self.folder / self.files[file]
@@ -63,6 +68,31 @@ class Folder:
 
     def close(self) -> None:
         """Do nothing: files are open only while a plane is read."""
+
+    def in_order(self, known: Sequence[str]) -> Folder:
+        """Number FOVs as they were numbered before.
+
+        Parameters
+        ----------
+        known
+            Names of FOVs in their order; others follow in the order of the scan.
+        """
+        places = {fov.name: k for k, fov in enumerate(self.metadata.fovs)}
+        first = [places[name] for name in known if name in places]
+        order = [*first, *sorted(set(places.values()).difference(first))]
+        return (
+            self if order == list(range(len(order))) else Folder(_reordered(self.metadata, order), self.planes[order])
+        )
+
+
+def _reordered(metadata: Metadata, order: Sequence[int]) -> Metadata:
+    times, source = metadata.times_min, metadata.time_source
+    return replace(
+        metadata,
+        fovs=tuple(metadata.fovs[k] for k in order),
+        times_min=None if times is None else times[list(order)],
+        time_source=tuple(source[k] for k in order) if isinstance(source, tuple) else source,
+    )
 
 
 def stat_files(folder: Path, files: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

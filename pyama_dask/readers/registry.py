@@ -1,67 +1,150 @@
-"""Registry of the readers by file suffix."""
+"""Registry of the readers: by suffix for files, by what is in it for a folder, by its fields for a pattern."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pyama_dask.errors import SourceError
-from pyama_dask.readers.base import Reader
+from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import Places
-from pyama_dask.readers.file_reader import FileReader
+from pyama_dask.readers.file_reader import FileReader, check_file
+from pyama_dask.readers.folder_reader import FolderReader, Scan
+from pyama_dask.readers.planes import Folder
 
 # Names instead of classes, so that a vendor's package is imported only for files of its format.
 READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}
 """Module and class of the reader, by suffix."""
+SUFFIXES = " or ".join(READERS)
+"""Suffixes of movie files, for messages."""
 PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
 """Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
+FOLDERS = ("pyama_dask.readers.imagexpress",)
+"""Modules of formats that are folders: a ``NAME``, and functions ``find`` and ``scan``."""
+PATTERN = "pyama_dask.readers.tiff_folder"
+"""Module for folders of TIFF files whose names follow a pattern."""
 
 
-def open_reader(path: str | os.PathLike[str], size: int | None = None, *, times: bool = True) -> Reader:
-    """Return the reader for a movie file, chosen by its suffix.
+def open_reader(
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    *,
+    times: bool = True,
+    known: Sequence[str] = (),
+) -> Reader:
+    """Return the reader for a movie.
 
-    Checks that the file exists and begins like its format; the rest is read when needed.
+    Checks that a file exists and begins like its format; the rest is read when needed.
 
     Parameters
     ----------
     path
-        The movie file.
+        A file, a folder (or its index file), or a pattern such as ``images/p{fov}_t{frame}_c{channel}.tif``.
     size
         Bytes that belong to the movie, for a file that has grown since; None for all.
     times
         False to skip the times of frames, which some files store with each frame.
+    known
+        Names of FOVs of a folder that keep their numbers, in this order; others follow. A file has its own order.
 
     Raises
     ------
     SourceError
-        If the file is absent or not in a supported format.
+        If the movie is absent or not in a supported format.
     """
-    module, name = check_suffix(path)
-    reader: FileReader[Any] = getattr(importlib.import_module(module), name)(path, size, times)
-    reader.check()
-    return reader
+    place = Path(path).absolute()
+    if is_file_format(place):
+        module, name = READERS[place.suffix.lower()]
+        file_reader: FileReader[Any] = getattr(importlib.import_module(module), name)(place, size, times)
+        file_reader.check()
+        return file_reader
+    return open_folder(place, known, times=times)
 
 
-def check_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Module and class of the reader for a file, by its suffix.
+def open_folder(path: Path, known: Sequence[str] = (), *, times: bool = True) -> FolderReader:
+    """Return the reader for a folder or a pattern; see `open_reader`."""
+    return FolderReader(path, _scan_of(path), times, known)
+
+
+def reopen(metadata: Metadata) -> Reader:
+    """Reader of a movie whose metadata was read: FOVs have the same numbers."""
+    return open_reader(metadata.path, times=False, known=[fov.name for fov in metadata.fovs])
+
+
+def is_file_format(path: Path) -> bool:
+    """True if a path has the suffix of a format that is one file."""
+    return path.suffix.lower() in READERS and not path.is_dir()
+
+
+def movie_stem(path: Path) -> str:
+    """Name that results of a movie begin with: of the file without its suffix, or of the folder."""
+    if path.suffix.lower() in READERS:
+        return path.stem
+    return next(place for place in (path, *path.parents) if "{" not in str(place)).name
+
+
+def is_pattern(path: Path) -> bool:
+    """True if a path is a pattern of file names, with fields such as ``{frame}``."""
+    return "{" in str(path) and not path.exists()
+
+
+def _scan_of(path: Path) -> Scan:
+    """Function that finds the planes of a folder or a pattern."""
+    if is_pattern(path):
+        root = next(parent for parent in path.parents if not is_pattern(parent))
+        return partial(_scan, path, PATTERN, root, path.relative_to(root).as_posix())
+    module, root = _find_format(path)
+    return partial(_scan, root, module, root)
+
+
+def _scan(movie: Path, module: str, *where: Path | str, times: bool) -> Folder:
+    found: Folder = importlib.import_module(module).scan(*where, times=times)
+    return replace(found, metadata=replace(found.metadata, path=movie))
+
+
+def _find_format(path: Path) -> tuple[str, Path]:
+    """Module of the format, and root, of the only movie that a path leads to.
 
     Raises
     ------
     SourceError
-        If the suffix belongs to no supported format.
+        If there is none, or more than one, or if two formats claim it.
     """
-    place = READERS.get(Path(path).suffix.lower())
-    if place is None:
-        supported = " or ".join(READERS)
-        raise SourceError(f"{path}: is not a movie in a supported format. Fix: pass a file that ends in {supported}")
-    return place
+    if not path.is_dir():
+        check_file(path)  # such as the index file of a plate
+    formats = {name: importlib.import_module(name) for name in FOLDERS}
+    found = [(name, root) for name, module in formats.items() for root in module.find(path)]
+    roots = {root for _, root in found}
+    if len(roots) > 1:
+        listed = ", ".join(sorted(str(root) for root in roots))
+        raise SourceError(f"{path}: holds {len(roots)} plates. Fix: name one of them: {listed}")
+    if len(found) > 1:
+        names = " and ".join(formats[name].NAME for name, _ in found)
+        raise SourceError(f"{path}: could be a plate of {names}. Fix: keep the images of one plate in the folder")
+    if not found:
+        raise _unsupported(path)
+    return found[0]
+
+
+def _unsupported(path: Path) -> SourceError:
+    plates = " or ".join(str(importlib.import_module(name).NAME) for name in FOLDERS)
+    if path.is_file():
+        return SourceError(f"{path}: is not a movie in a supported format. Fix: pass a file that ends in {SUFFIXES}")
+    movies = sorted(file.name for file in path.iterdir() if file.suffix.lower() in READERS)
+    if movies:
+        return SourceError(f"{path}: is a directory. Fix: pass the movie in it, such as {movies[0]}")
+    return SourceError(
+        f"{path}: is a directory without a plate of {plates}. Fix: pass the folder of a plate, a file that ends in "
+        f"{SUFFIXES}, or a pattern of TIFF files such as 'img_p{{fov}}_t{{frame}}_c{{channel}}.tif'"
+    )
 
 
 def find_places(path: Path) -> Callable[[BinaryIO], Places]:
     """Function that finds the parts of an open movie file that its identity depends on."""
-    check_suffix(path)
     function: Callable[[BinaryIO], Places] = importlib.import_module(PLACES[path.suffix.lower()]).places
     return function

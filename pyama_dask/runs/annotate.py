@@ -17,7 +17,7 @@ from pyama_dask.files.images import write_tiff
 from pyama_dask.kernels.cell_maps import without_gaps
 from pyama_dask.kernels.windows import choose_windows, most_windows
 from pyama_dask.plan.resolve import resolve
-from pyama_dask.readers import Metadata
+from pyama_dask.readers import Metadata, movie_stem
 from pyama_dask.runs.one_frame import FrameSegmenter, phase_channel, phase_frames
 
 WINDOWS, SIZE = 4, 256
@@ -88,7 +88,7 @@ def annotate(
     fovs, frames = parse_selection(resolved.params.fovs), parse_selection(resolved.params.frames)
     segmenter = FrameSegmenter(resolved)
     cut, noticed = list[Window](), dict[str, list[str]]()
-    with writable(folder), phase_frames(metadata.path, channel, resolved.params.z) as movie:
+    with writable(folder), phase_frames(metadata, channel, resolved.params.z) as movie:
         folder.mkdir(parents=True, exist_ok=True)
         for fov, frame in ((fov, frame) for fov in fovs for frame in frames):
             image = movie.read(fov, frame)
@@ -96,7 +96,7 @@ def annotate(
             labels, warnings = segmenter.find(image, where)
             for warning in warnings:
                 noticed.setdefault(warning, []).append(where)
-            stem = frame_stem(metadata.path.stem, fov, frame)
+            stem = frame_stem(movie_stem(metadata.path), fov, frame)
             cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
     warned = tuple(f"{'; '.join(at)}: {warning}" for warning, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)

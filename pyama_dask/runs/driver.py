@@ -137,7 +137,7 @@ def run(
                     begins(todo, workers.dashboard if workers else None)
                 rest = replace(plan, forced=frozenset())
                 ended = execute(
-                    todo, pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),
+                    for_workers(todo), pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),
                     settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
                     repair=partial(repair, rest, metadata, ledger, steps), progress=tell, cancel=cancel,
                 )  # fmt: skip
@@ -207,6 +207,13 @@ def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dic
     for plugin in plugins(plan.job.config):
         log.info("%s", plugin)
     return write_records(plan, metadata, ledger)
+
+
+def for_workers(plan: Plan) -> Plan:
+    """Plan whose tasks can travel: where the planes of a folder are is written to a file that workers read."""
+    snapshot = plan.job.snapshot
+    kept = snapshot and snapshot.kept_in(plan.job.output / WORK)
+    return replace(plan, job=replace(plan.job, snapshot=kept))
 
 
 def unfinished(plan: Plan, ledger: Ledger) -> Plan:

@@ -13,7 +13,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.files.atomic import read_file
-from pyama_dask.readers import Metadata, Reader, Snapshot, open_reader
+from pyama_dask.readers import Metadata, Reader, Snapshot, reopen
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
@@ -100,7 +100,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
     """
     try:
         before = load_yaml(read_file(output / CONFIG))["metadata"]
-        difference = _difference(before, metadata) or _other_frames(output, ledger, movie, metadata)
+        difference = _difference(before, metadata) or _other_frames(output, ledger, metadata)
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(
             f"{output}: cannot be compared with the movie, because its records are damaged: {error}"
@@ -135,11 +135,11 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
     return None
 
 
-def _other_frames(output: Path, ledger: Ledger, movie: Path, now: Metadata) -> str | None:
+def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
     """Compare a sample of copied frames with those of the movie now."""
     copied = list(_copied_frames(output, ledger))
     chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
-    with open_reader(movie) as reader:
+    with reopen(now) as reader:
         for fov, k, z in chosen:
             images = output / fov_name(fov) / IMAGES
             recorded = read_attributes(images)

@@ -64,7 +64,7 @@ def _look_at_fov(
     numbers = middle_frames(metadata, fov)
     where = place_of(fov, numbers)
     tell(f"{where}: reading")
-    with phase_frames(metadata.path, channel, z) as movie:
+    with phase_frames(metadata, channel, z) as movie:
         frames = [_centre(movie.read(fov, number)) for number in numbers]
     if not frames:
         return None

@@ -56,7 +56,7 @@ def check_frame(config: Config, metadata: Metadata) -> tuple[list[str], int]:
     frame = frames[len(frames) // 2]
     where = f"FOV {fov}, frame {frame}"
     try:
-        with phase_frames(metadata.path, int(pc.channel), params.z) as movie:
+        with phase_frames(metadata, int(pc.channel), params.z) as movie:
             labels, said = FrameSegmenter(config).find(movie.read(fov, frame), where)
     except MissingFrameError:  # the plan names missing frames
         return [], 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from pyama_dask.config.models import Config
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.call import Chosen
-from pyama_dask.readers import Reader, open_reader
+from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.steps.copy_frames import read_planes
 from pyama_dask.steps.segment import segmented
 
@@ -40,9 +39,9 @@ class PhaseFrames:
 
 
 @contextmanager
-def phase_frames(movie: Path, channel: int, z: int | str | None) -> Iterator[PhaseFrames]:
+def phase_frames(movie: Metadata, channel: int, z: int | str | None) -> Iterator[PhaseFrames]:
     """Open a movie for the block."""
-    with open_reader(movie) as reader:
+    with reopen(movie) as reader:
         yield PhaseFrames(reader, channel, z)
 
 

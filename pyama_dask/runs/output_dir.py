@@ -65,6 +65,14 @@ def check_output(output: Path, *, into: bool = False) -> None:
     check_output_is_ours(output, CONFIG, into=into)
 
 
+def recorded_fovs(output: Path) -> list[str]:
+    """Names of the FOVs of an output, by number; empty if nothing is done yet, or its records are damaged."""
+    try:
+        return [str(fov["name"]) for fov in load_yaml(read_file(output / CONFIG))["metadata"]["fovs"]]
+    except (OSError, yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        return []
+
+
 def keep_layout(config: Config) -> Config:
     """Take the value of ``block_frames: auto`` from the last run in the output, so that its blocks can be reused.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from distributed import Client
@@ -20,10 +19,10 @@ from pyama_dask.methods import unet
 from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
-from pyama_dask.readers import Metadata, Snapshot, State, changed, read_metadata, take_snapshot
+from pyama_dask.readers import Metadata, look_at
 from pyama_dask.runs.extend import first_identity
 from pyama_dask.runs.method_trial import try_methods
-from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
+from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout, recorded_fovs
 from pyama_dask.runs.ownership import longest_names
 from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
 from pyama_dask.runs.timings import Calibration, read_calibration
@@ -53,7 +52,7 @@ def plan_run(
     ConfigError, SourceError, OutputError, PlanError
         If the run cannot be done as configured.
     """
-    snapshot, metadata = look_at(config.input)
+    snapshot, metadata = look_at(config.input, recorded_fovs(config.output))
     resolved = resolve(config, metadata)
     memory = memory_per_task(config.cluster, client)
     check_output(config.output, into=into)
@@ -67,21 +66,6 @@ def plan_run(
         check_walltime(plan, measured)
     noticed = [*remarks_on_model(config, plan.job.config, metadata), *try_methods(plan.job.config, metadata)]
     return replace(plan, warnings=(*plan.warnings, *noticed)), metadata
-
-
-def look_at(movie: Path) -> tuple[Snapshot, Metadata]:
-    """Take a snapshot of a movie and read its metadata, both of the same file.
-
-    Raises
-    ------
-    SourceError
-        If the movie cannot be read, or changes at this moment.
-    """
-    before = State.of(movie) if movie.is_file() else None  # reading metadata says what is wrong
-    metadata, snapshot = read_metadata(movie), take_snapshot(movie.absolute())
-    if before and (difference := before.difference(snapshot.state)):
-        raise changed(movie, difference)
-    return snapshot, metadata
 
 
 def remarks_on_model(config: Config, resolved: Config, metadata: Metadata) -> list[str]:

@@ -11,7 +11,8 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, SourceError
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
-from pyama_dask.readers import Reader, State, changed, open_reader, take_snapshot
+from pyama_dask.readers import Reader, changed, open_reader, take_snapshot
+from pyama_dask.runs.output_dir import recorded_fovs
 from pyama_dask.runs.status import copied_blocks, read_plan
 from pyama_dask.steps.copy_frames import digest_of, read_planes
 from pyama_dask.steps.standard import COPY, GRAPH
@@ -44,10 +45,9 @@ def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[s
     if not fovs or snapshot is None:
         return []
     try:
-        now = State.of(snapshot.path)
-        if snapshot.check(snapshot.state.difference(now), now):
-            grown = f"{snapshot.path}: grew from {snapshot.state.size} to {now.size} bytes during the run"
-            return [f"{grown}. The frames that were read are valid; --extend processes those that were added"]
+        if grown := snapshot.growth():
+            grew = f"{snapshot.path}: grew {grown} during the run"
+            return [f"{grew}. The frames that were read are valid; --extend processes those that were added"]
     except SourceError as error:
         ledger.doubt(fovs, str(error))
     return []
@@ -141,22 +141,23 @@ def check_movie(
     unknown = sum(len(block.frames) for block in blocks if not block.digests)
     known = [block for block in blocks if block.digests]
     faults: list[FrameFault] = []
-    with _open(path, movie is None) as reader:
-        before = State.of(path)
+    numbered = recorded_fovs(output)
+    with _open(path, numbered, movie is None) as reader:
+        snapshot = take_snapshot(path, numbered)
         for block in known:
             if cancel is not None and cancel.is_set():
                 raise CancelledError(f"{path}: the comparison with {output} was cancelled")
             faults += _frame_faults(reader, block)
-        if difference := before.difference(State.of(path)):
-            raise changed(path, difference)
+        if grown := snapshot.growth():
+            raise changed(path, f"it grew {grown}")
     recorded = ledger.movie.get("identity", "")
-    is_recorded = not recorded or take_snapshot(path).has_identity(recorded)
+    is_recorded = not recorded or snapshot.has_identity(recorded)
     return MovieCheck(path, sum(len(block.frames) for block in known), tuple(faults), unknown, is_recorded)
 
 
-def _open(path: Path, is_recorded: bool) -> Reader:
+def _open(path: Path, known: Sequence[str], is_recorded: bool) -> Reader:
     try:
-        reader = open_reader(path)
+        reader = open_reader(path, known=known)
         _ = reader.metadata
     except SourceError as error:
         hint = ". Fix: name the movie with --movie if it was moved" if is_recorded and not path.exists() else ""

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import TEMPORARY, longest_name, replacing, shortened
+from pyama_dask.readers import movie_stem
 from pyama_dask.workflow.task import fov_name
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def traces_table(
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:
     """Path of a FOV's CSV; a name too long for the file system is truncated."""
     ending = f"_{fov_name(fov)}{TRACES}"
-    return fov_dir / (shortened(source.stem, longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
+    return fov_dir / (shortened(movie_stem(source), longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 
 
 def write_traces(path: Path, table: pd.DataFrame) -> None:
