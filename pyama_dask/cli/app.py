@@ -40,7 +40,7 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config, as written by 'pyama-dask init'")]
-MovieFile = Annotated[Path, typer.Argument(help="ND2 or CZI file")]
+MovieFile = Annotated[Path, typer.Argument(help="ND2 or CZI file, folder of a plate, or pattern of TIFF files")]
 OutputFolder = Annotated[Path, typer.Argument(help="output folder of a run")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7")]

@@ -48,13 +48,18 @@ def load_config(
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init'")
     document = {key: value for key, value in document.items() if value is not None}
-    for key in ("input", "output"):
-        if isinstance(document.get(key), str) and document[key].strip():
-            document[key] = path.parent / document[key]
+    document |= {key: _beside(document[key], path.parent) for key in ("input", "output") if key in document}
     for part in ("params", "channels"):
         if part in document:
             document[part] = with_files_in(document[part], path.parent)
     return parse_config(_overridden(document, overrides or {}, shared or {}), source=str(path))
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """Resolve a path, or those in a mapping, relative to a folder."""
+    if isinstance(value, dict):
+        return {key: _beside(path, folder) for key, path in value.items()}
+    return folder / value if isinstance(value, str) and value.strip() else value
 
 
 def with_overrides(

@@ -15,6 +15,7 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.movie_path import MoviePath
 from pyama_dask.config.units import AnyPath, Count, Fraction, Minutes, Moment, Selection, Whole, as_switch
 
 
@@ -107,7 +108,9 @@ class Storage(Model):
 class Config(Model):
     """One run: which movie, where to, which channels, and how."""
 
-    input: AnyPath = Field(description="the movie: ND2 or CZI; relative paths start at this file's folder")
+    input: MoviePath = Field(
+        description="the movie: an ND2 or CZI file, the folder of a plate, or a pattern such as img_p{fov}_t{frame}.tif"
+    )
     output: AnyPath = Field(description="directory for the results; created if it does not exist")
     channels: Channels = Field(description="by index or name; 'pyama-dask inspect' lists them")
     params: Params = Field(Params(), description="what is computed, and how")

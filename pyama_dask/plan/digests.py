@@ -32,6 +32,8 @@ class Unit:
     shape: tuple[int, int]
     times_min: Sequence[float]
     frames: Sequence[int]
+    place: Sequence[object] = ()
+    """Well and site, as they stand in the traces; empty outside of wells."""
     previous: Unit | None = None
     """The block before, of which a part in a chain needs its own result."""
     _known: dict[str, str] = field(default_factory=dict)
@@ -96,7 +98,7 @@ def local_digest(part: Part, block: Unit, whole: Unit) -> str:
     if part.scope == "chain":  # it depends on other blocks, too
         return whole.digest(part.name)
     view = LocalUnit(
-        block.job, block.movie, block.fov, block.shape, block.times_min, block.frames,
+        block.job, block.movie, block.fov, block.shape, block.times_min, block.frames, block.place,
         reader=part, block=block, whole=whole,
     )  # fmt: skip
     needs = [GRAPH.parts[need] for need in part.needs]
@@ -121,7 +123,15 @@ class GatheringUnit(Unit):
 def gathering_digest(part: Part, whole: Unit) -> str:
     """Digest of everything that a part on a FOV depends on, but for what the blocks that it needs were made from."""
     view = GatheringUnit(
-        whole.job, whole.movie, whole.fov, whole.shape, whole.times_min, whole.frames, reader=part, whole=whole
+        whole.job,
+        whole.movie,
+        whole.fov,
+        whole.shape,
+        whole.times_min,
+        whole.frames,
+        whole.place,
+        reader=part,
+        whole=whole,
     )
     return digest(part.name, view.own_digest(part))
 
@@ -132,7 +142,7 @@ def _with_form(found: str, part: Part, config: Config) -> str:
 
 
 def step_digests(
-    job: Job, movie: str, fov: int, shape: tuple[int, int], times_min: Sequence[float]
+    job: Job, movie: str, fov: int, shape: tuple[int, int], times_min: Sequence[float], place: Sequence[object] = ()
 ) -> dict[Kind, list[Digests]]:
     """Digests of the parts that a config asks for, by kind of task, for each task of the FOV.
 
@@ -151,12 +161,14 @@ def step_digests(
         (H, W) of its frames in pixels.
     times_min
         (T,) minutes of the frames.
+    place
+        Well and site, as they stand in the traces; empty outside of wells.
     """
-    whole = Unit(job, movie, fov, shape, times_min, job.frames)
+    whole = Unit(job, movie, fov, shape, times_min, job.frames, place)
     blocks: list[Unit] = []
     for start, stop in job.blocks:
         before = blocks[-1] if blocks else None
-        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], before))
+        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], place, before))
     found: dict[Kind, list[Digests]] = {}
     for kind, parts in GRAPH.kinds.items():
         if GRAPH.scope(kind) not in OF_SEVERAL_FOVS:

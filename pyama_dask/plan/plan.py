@@ -18,6 +18,7 @@ from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind
 from pyama_dask.steps.standard import GRAPH, fills_gaps, finds_cells
 from pyama_dask.store.layout import layout
+from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
 from pyama_dask.workflow.task import Job, Task
 
@@ -233,7 +234,8 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
     times = frame_times(job.config, metadata, fov, job.frames)
     if problem := _problem(job, metadata, info):
         return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}")
-    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist())
+    place = tuple(place_of(info.well, info.site).values())
+    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), place)
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:
         if task.memory > worker_memory:

@@ -24,6 +24,8 @@ from pyama_dask.readers.planes import Folder, Planes
 
 SAMPLE = 4096
 """Bytes that are read from each file."""
+_NUMBERS = ("sizes", "written", "file", "page", "projection")
+"""Arrays of `Planes`."""
 
 
 def identity_of(planes: Planes) -> str:
@@ -69,7 +71,7 @@ def _sample(planes: Planes, file: int) -> bytes:
 def save_folder(folder: Folder, path: Path) -> None:
     """Write what a scan has found to a file."""
     planes = folder.planes
-    numbers = {name: getattr(planes, name) for name in ("sizes", "written", "file", "page", "projection")}
+    numbers = {f"planes_{name}": getattr(planes, name) for name in _NUMBERS}
     text = json.dumps({"metadata": as_plain(folder.metadata), "folder": str(planes.folder), "files": planes.files})
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
@@ -93,7 +95,8 @@ def load_folder(path: Path) -> Folder:
             held = {name: arrays[name] for name in arrays.files}
         document = json.loads(held.pop("text").tobytes())
         index = held.pop("index").tobytes()
-        planes = Planes(folder=Path(document["folder"]), files=tuple(document["files"]), index=index, **held)
+        numbers = {name.removeprefix("planes_"): array for name, array in held.items()}
+        planes = Planes(folder=Path(document["folder"]), files=tuple(document["files"]), index=index, **numbers)
         return Folder(from_plain(document["metadata"]), planes)
     except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: the table of the movie's planes is damaged ({error}). Fix: run again") from error

@@ -30,6 +30,7 @@ from pyama_dask.steps.standard import GRAPH, TRACKS, record_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES, layout
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.ngff import documents, group_document
+from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
@@ -350,7 +351,7 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
         "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(job.frames),
         "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
         "pixel_size_um": metadata.pixel_size_um,
-    }  # fmt: skip
+    } | place_of(info.well, info.site)  # fmt: skip
     scale = (fov.times.interval, metadata.pixel_size_um)
     key, step = record_of(TRACKS, fov.fov)
     tracks = ledger.notes.get(key, {}).get(step, {}).get("tracks")

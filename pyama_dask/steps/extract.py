@@ -16,7 +16,14 @@ from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_attributes
 from pyama_dask.store.layout import DOCUMENT, raw_name
-from pyama_dask.store.trace_csv import feature_column, feature_columns, traces_file, traces_table, write_traces
+from pyama_dask.store.trace_csv import (
+    feature_column,
+    feature_columns,
+    place_of,
+    traces_file,
+    traces_table,
+    write_traces,
+)
 from pyama_dask.workflow.graph import Step
 
 
@@ -111,9 +118,10 @@ def measured_columns(
 def write_table(context: TaskContext) -> None:
     """Write the traces of the FOV."""
     rows = [intermediate.load(file) for file in context.block_files("rows")]
-    times = np.array(read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"])
+    known = read_attributes(context.verified(context.images / DOCUMENT).parent)
+    times, place = np.array(known["times_min"]), place_of(known.get("well"), known.get("site"))
     mothers = dict(context.tracks["parents"].tolist()) if "parents" in context.tracks else None
-    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers)
+    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers, place)
     path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
     write_traces(path, table)
     context.wrote(path)

@@ -129,7 +129,7 @@ def _displayed(of: Inputs) -> str:
 
 
 def _table(of: Inputs) -> str:
-    return digest("traces", of.digest("extract.rows"), of.times_min, of.name)
+    return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place)
 
 
 def _summarised(of: Inputs) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ BASE_COLUMNS = (
 TRACK_COLUMNS = ("filled", "parent")
 """Columns after the features, with some trackers: whether a row's mask was moved from another frame, and the cell's
 mother, or 0."""
+PLACE_COLUMNS = ("well", "site")
+"""Columns at the end, for FOVs that are sites of a well."""
 TRACES = "_traces.csv"
 """Ending of the names of tables of traces."""
 
@@ -46,6 +48,7 @@ def traces_table(
     times: np.ndarray,
     features: Sequence[str],
     mothers: Mapping[int, int] | None = None,
+    place: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Join the rows of all blocks to one table.
 
@@ -62,10 +65,13 @@ def traces_table(
         Columns of features, in their order.
     mothers
         Mother of each daughter, by id; None if the tracker finds no divisions.
+    place
+        Values of `PLACE_COLUMNS`, see `place_of`; None for a FOV outside of wells.
 
     Returns
     -------
-    Table with `BASE_COLUMNS`, the features, and `TRACK_COLUMNS` if there are any, sorted by cell and frame.
+    Table with `BASE_COLUMNS`, the features, and `TRACK_COLUMNS` and `PLACE_COLUMNS` if there are any, sorted by
+    cell and frame.
     """
     import pandas as pd  # noqa: PLC0415  (the driver and most tasks never need what takes longest to import)
 
@@ -83,7 +89,13 @@ def traces_table(
     if mothers is not None:
         column["parent"] = np.array([mothers.get(cell, 0) for cell in column["cell"].tolist()], np.int64)
         others.append("parent")
-    return pd.DataFrame(base | {name: column[name] for name in (*features, *others)}, copy=False)
+    columns = base | {name: column[name] for name in (*features, *others)} | dict(place or {})
+    return pd.DataFrame(columns, index=range(len(y0)), copy=False)
+
+
+def place_of(well: str | None, site: int | None) -> dict[str, Any]:
+    """Values of `PLACE_COLUMNS` for a FOV; empty for one outside of wells."""
+    return {} if well is None else {"well": well} | ({} if site is None else {"site": site})
 
 
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:

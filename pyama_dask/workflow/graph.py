@@ -83,6 +83,10 @@ class Inputs(Protocol):
     def times_min(self) -> Sequence[float]:
         """Minutes of the FOV's frames."""
 
+    @property
+    def place(self) -> Sequence[object]:
+        """Well and site, as they stand in the traces; empty outside of wells."""
+
     def digest(self, part: str) -> str:
         """Digest of everything that the result of another part depends on."""
 
