@@ -22,6 +22,7 @@ from pyama_dask.cli.app import (
     MovieFile,
     OutputFolder,
     Set,
+    Wells,
     app,
     check_threads,
     parsed,
@@ -93,8 +94,10 @@ def init(
 @app.command()
 def plan(
     config: ConfigFile,
+    *,
     as_json: AsJson = False,
     fovs: Fovs = None,
+    wells: Wells = None,
     frames: Frames = None,
     extend: Extend = False,
     into: Into = False,
@@ -113,7 +116,7 @@ def plan(
     from pyama_dask.runs.frame_check import looked_at
     from pyama_dask.runs.planning import plan_run, what_is_left
 
-    loaded = loaded_config(config, changes, fovs=fovs, frames=frames, cluster=cluster)
+    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
     made, metadata = plan_run(loaded, extend=extend, into=into)
@@ -132,6 +135,7 @@ def run(
     config: ConfigFile,
     *,
     fovs: Fovs = None,
+    wells: Wells = None,
     frames: Frames = None,
     steps: Annotated[str | None, typer.Option(help="only these steps, such as segment,track")] = None,
     workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
@@ -143,7 +147,7 @@ def run(
     changes: Set = None,
 ) -> None:
     """Process a movie, or resume an interrupted run."""
-    loaded = loaded_config(config, changes, fovs=fovs, frames=frames, workers=workers, cluster=cluster)
+    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster)
     report = _run(
         loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
         retry_failed=retry_failed, extend=extend, into=into,
@@ -247,8 +251,8 @@ def demo(
 
 
 def loaded_config(
-    path: Path, changes: list[str] | None, *, fovs: str | None = None, frames: str | None = None,
-    workers: int | None = None, cluster: str | None = None,
+    path: Path, changes: list[str] | None, *, fovs: str | None = None, wells: str | None = None,
+    frames: str | None = None, workers: int | None = None, cluster: str | None = None,
 ) -> Config:  # fmt: skip
     """Read the config and apply the overrides of the command line."""
     from pyama_dask.config.load import load_config
@@ -260,6 +264,7 @@ def loaded_config(
     overrides = parsed(changes)
     given = {
         "params.fovs": fovs,
+        "params.wells": wells,
         "params.frames": frames,
         "cluster.workers": workers,
         "cluster.kind": cluster,

@@ -15,6 +15,7 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.fov_selection import FovSelection
 from pyama_dask.config.movie_path import MoviePath
 from pyama_dask.config.units import AnyPath, Count, Fraction, Minutes, Moment, Selection, Whole, as_switch
 
@@ -51,7 +52,10 @@ class Channels(Model):
 class Params(Model):
     """Settings of the processing."""
 
-    fovs: Selection = Field("all", description="all, or a selection such as 0-5, 7")
+    fovs: FovSelection = Field("all", description="all, or numbers such as 0-5, 7, or names such as B02 s1")
+    wells: str = Field("all", description="of a plate: all, or wells such as 'B02, C03:D05, row:E, col:1-6'")
+    exclude_wells: str = Field("", description="of a plate: wells to leave out")
+    sites: Selection = Field("all", description="of a plate: all, or numbers of sites in each well such as 1-4")
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
     z: Whole | Literal["max"] | None = Field(
         None, description="plane of a movie with z: an index, or max for the maximum over planes"

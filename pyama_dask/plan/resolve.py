@@ -17,6 +17,7 @@ from pyama_dask.kernels.background import background
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
+from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 from pyama_dask.steps.standard import uses_model
@@ -52,7 +53,10 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     _refuse_equal_columns([*([pc] if pc else []), *fl])
     filled = params.model_copy(
         update={
-            "fovs": _resolve_selection(params.fovs, len(metadata.fovs), "params.fovs", "FOVs", metadata),
+            "fovs": as_ranges(find_fovs(params, metadata)),
+            "wells": "all",
+            "exclude_wells": "",
+            "sites": "all",
             "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
             "z": _resolve_plane(params.z, metadata),
             **_resolve_methods(config, metadata),

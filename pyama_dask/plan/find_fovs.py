@@ -1,0 +1,67 @@
+"""FOVs that a config chooses: by number or name, by well, and by site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyama_dask.config.fov_selection import FovPlace, chosen_fovs
+from pyama_dask.config.models import Params
+from pyama_dask.config.units import parse_selection
+from pyama_dask.config.wells import select_wells
+from pyama_dask.errors import ConfigError
+from pyama_dask.readers import Metadata
+
+
+def find_fovs(params: Params, metadata: Metadata) -> list[int]:
+    """Numbers of the chosen FOVs, ascending.
+
+    Raises
+    ------
+    ConfigError
+        If a FOV, a well or a site does not exist, or none is left; the message names the key.
+    """
+    places = [FovPlace(k, fov.name, fov.well, fov.site) for k, fov in enumerate(metadata.fovs)]
+    with _named("fovs"):
+        fovs = set(chosen_fovs(params.fovs, places, metadata.path.name))
+    wells, sites = _wells(params, metadata), _sites(params, metadata)
+    left = [
+        place.fov
+        for place in places
+        if place.fov in fovs and (wells is None or place.well in wells) and (sites is None or place.site in sites)
+    ]
+    if not left:
+        raise ConfigError("params.fovs: no FOV is left. Fix: check fovs, wells, exclude_wells and sites together")
+    return left
+
+
+def _wells(params: Params, metadata: Metadata) -> set[str] | None:
+    """Chosen wells; None if wells do not matter."""
+    if params.wells == "all" and not params.exclude_wells:
+        return None
+    there = list(dict.fromkeys(fov.well for fov in metadata.fovs if fov.well is not None))
+    if not there:
+        raise ConfigError(f"params.wells: {metadata.path.name} has no wells. Fix: choose with params.fovs")
+    with _named("wells"):
+        chosen = set(select_wells(params.wells, there))
+    with _named("exclude_wells"):
+        return chosen.difference(select_wells(params.exclude_wells, there) if params.exclude_wells else ())
+
+
+def _sites(params: Params, metadata: Metadata) -> set[int] | None:
+    """Chosen sites; None if sites do not matter."""
+    if params.sites == "all":
+        return None
+    sites, there = set(parse_selection(params.sites)), {fov.site for fov in metadata.fovs}
+    if unknown := sites.difference(there):
+        raise ConfigError(f"params.sites: {min(unknown)} is not a site in {metadata.path.name}")
+    return sites
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Name the key in errors about a selection."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"params.{key}: {error}") from error
