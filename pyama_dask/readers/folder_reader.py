@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import tifffile
 
-from pyama_dask.errors import SourceError
+from pyama_dask.errors import PyamaError, SourceError
 from pyama_dask.readers.base import Metadata
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.folder_content import load_folder
@@ -97,10 +97,11 @@ class FolderReader(FileReader[Folder]):
             number = int(planes.file[place])
             planned = State(int(planes.sizes[number]), int(planes.written[number]))
             page = 0 if planes.page is None else int(planes.page[place])
-            pixels[k] = read_page(planes.path_of(number), page, pixels.shape[1:], planned)
+            name = f"{planes.path_of(number)} ({file.metadata.fovs[fov].name}, frame {frame})"
+            pixels[k] = read_page(planes.path_of(number), page, pixels.shape[1:], planned, name)
 
 
-def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State) -> np.ndarray:
+def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State, name: str) -> np.ndarray:
     """Read one page of a TIFF file.
 
     Parameters
@@ -113,6 +114,8 @@ def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State) -
         (height, width) that the page must have.
     planned
         State of the file when the run was planned.
+    name
+        The file, and what is in it, for messages.
 
     Returns
     -------
@@ -130,14 +133,16 @@ def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State) -
                 page = tiff.pages[number].aspage()
                 fault = _fault(page, shape, planned.size)
                 if fault:
-                    raise SourceError(f"{path}: {fault}. Fix: copy it again, or leave out its FOV")
+                    raise SourceError(f"{name}: {fault}. Fix: copy it again, or leave out its FOV")
                 pixels = page.asarray()
             _check_state(path, file, planned)
             return pixels
+    except PyamaError:
+        raise
     except FileNotFoundError as error:
         raise changed(path, "it is no longer there") from error
     except FolderReader.vendor_errors as error:
-        problem = f"{path}: cannot be read ({type(error).__name__}: {error})"
+        problem = f"{name}: cannot be read ({type(error).__name__}: {error})"
         raise SourceError(f"{problem}. Fix: copy it again, or leave out its FOV") from error
 
 

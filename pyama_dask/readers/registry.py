@@ -24,7 +24,7 @@ SUFFIXES = " or ".join(READERS)
 """Suffixes of movie files, for messages."""
 PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
 """Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
-FOLDERS = ("pyama_dask.readers.imagexpress",)
+FOLDERS = ("pyama_dask.readers.imagexpress", "pyama_dask.readers.opera")
 """Modules of formats that are folders: a ``NAME``, and functions ``find`` and ``scan``."""
 PATTERN = "pyama_dask.readers.tiff_folder"
 """Module for folders of TIFF files whose names follow a pattern."""

@@ -1,4 +1,4 @@
-"""Check that a changed movie is the same acquisition with more frames."""
+"""Check that a changed movie is the same acquisition with more frames; a plate may have more FOVs, too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.files.atomic import read_file
-from pyama_dask.readers import Metadata, Reader, Snapshot, reopen
+from pyama_dask.readers import Metadata, Reader, Snapshot, is_file_format, reopen
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
@@ -113,7 +113,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
 
 
 def _difference(before: dict[str, Any], now: Metadata) -> str | None:
-    """Differences between the movie now and before; None if it only has more frames."""
+    """Differences between the movie now and before; None if it only has more frames, or a plate more FOVs."""
     pairs = {
         "format": (before["format"], now.format),
         "number of z planes": (before["z_planes"], now.z_planes),
@@ -124,7 +124,7 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
         ),
         "set of FOVs": (
             [(fov["name"], tuple(fov["shape"])) for fov in before["fovs"]],
-            [(fov.name, fov.shape) for fov in now.fovs],
+            [(fov.name, fov.shape) for fov in now.fovs][: None if is_file_format(now.path) else len(before["fovs"])],
         ),
     }
     for what, (then, today) in pairs.items():

@@ -1,0 +1,65 @@
+"""Selection of FOVs by number, name and well."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fovs
+
+PLATE = [
+    FovPlace(0, "B02 s1", "B02", 1),
+    FovPlace(1, "B02 s2", "B02", 2),
+    FovPlace(2, "D06 s1", "D06", 1),
+    FovPlace(3, "left, upper", None),
+]
+normalised = TypeAdapter(FovSelection).validate_python
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("all", "all"),
+        ("3, 0-1", "0-1, 3"),
+        ([2, 0], "0, 2"),
+        (7, "7"),
+        (" B02 s1 ", "B02 s1"),
+        ("2, B02 s1", "2, B02 s1"),
+        (["D6", 1], "D6, 1"),
+    ],
+)
+def test_the_config_keeps_names(given, kept):
+    assert normalised(given) == kept
+
+
+@pytest.mark.parametrize("given", ["", "1-", "3-1", "1;2", True, -1, [], [True], {}])
+def test_what_is_neither_numbers_nor_names_is_refused(given):
+    with pytest.raises(ValidationError):
+        normalised(given)
+
+
+@pytest.mark.parametrize(
+    ("selection", "fovs"),
+    [
+        ("all", [0, 1, 2, 3]),
+        ("1-2", [1, 2]),
+        ("B02 s2", [1]),
+        ("b2", [0, 1]),
+        ("D6, 0", [0, 2]),
+        ("left, upper", [3]),
+    ],
+)
+def test_names_stand_for_fovs_and_wells(selection, fovs):
+    assert chosen_fovs(selection, PLATE, "plate") == fovs
+
+
+@pytest.mark.parametrize(
+    ("selection", "said"),
+    [
+        ("2-4", "4 is not in plate, whose FOVs are 0-3"),
+        ("B02 s3", r"'B02 s3' is not in plate\. Fix: .*'B02 s[12]'"),
+        ("E07", "'E07' is not in plate"),
+        ("1-", "must be 'all', or numbers and ranges"),
+    ],
+)
+def test_others_are_refused_with_the_nearest(selection, said):
+    with pytest.raises(ValueError, match=said):
+        chosen_fovs(selection, PLATE, "plate")

@@ -1,0 +1,183 @@
+"""Runs on plates: every site is a FOV, and the source stays as it is."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from support.movies import config, differences, products
+from support.plates import generator, needs_generator, state_of, truth_of
+
+import pyama_dask
+from pyama_dask.config.load import parse_config
+from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.runs.planning import plan_run
+from pyama_dask.store.arrays import read_frame
+
+pytestmark = needs_generator
+SCENE = {"tile": (128, 128), "grid": (1, 2), "frames": 3, "cells": 3, "cell_px": 8}
+KEPT = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}}
+
+
+def scene(**options):
+    module = generator()
+    known = {name: value for name, value in SCENE.items() if name in module.Scene.__dataclass_fields__}
+    return module.Scene(**known | options)
+
+
+@pytest.fixture(scope="session")
+def plate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plates") / "Exp2_P3"
+    generator().write_imagexpress(folder, scene(wells=("B02", "C10")))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def opera(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plates") / "screen__2026-01-01T10_00_00-Measurement_1"
+    generator().write_opera(folder, scene(wells=("B02", "C10")))
+    return folder
+
+
+def done(movie, output, changes=None, **options):
+    report = pyama_dask.run(config(movie, output, KEPT | (changes or {})), **options)
+    return report
+
+
+@pytest.fixture(scope="session")
+def processed(plate, tmp_path_factory):
+    """Output of a run on the whole plate; to be read only."""
+    output = tmp_path_factory.mktemp("processed") / "out"
+    before = state_of(plate)
+    assert done(plate, output).exit_status == 0
+    assert state_of(plate) == before
+    return output
+
+
+def traces(output):
+    return pd.concat([pd.read_csv(path) for path in sorted(output.glob("fov_*/*_traces.csv"))])
+
+
+def test_sites_are_fovs_and_traces_name_them(processed, plate):
+    table = traces(processed)
+    assert list(table.columns[-2:]) == ["well", "site"]
+    of = table.groupby("fov")[["well", "site"]].first()
+    assert of.to_numpy().tolist() == [["B02", 1], ["B02", 2], ["C10", 1], ["C10", 2]]
+    assert min(path.name for path in processed.glob("fov_*/*.csv")) == "Exp2_P3_fov_000_traces.csv"
+    planes = {
+        (row["well"], row["site"], row["t"], row["channel"]): row["file"] for row in truth_of(plate, "planes")
+    }
+    for (well, site), fov in zip([("B02", "1"), ("C10", "2")], (0, 3), strict=True):
+        image = tifffile.imread(plate / planes[well, site, "2", "1"])
+        np.testing.assert_array_equal(read_frame(processed / f"fov_{fov:03}/images.zarr", "fl_ch_1/0", 2), image)
+
+
+def test_workers_make_the_same_of_a_folder_without_write_permission(processed, plate, tmp_path):
+    copy = tmp_path / "Exp2_P3"
+    shutil.copytree(plate, copy, copy_function=shutil.copyfile)
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = state_of(copy)
+    cluster = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
+    assert done(copy, tmp_path / "out", {"cluster": cluster}).exit_status == 0
+    assert state_of(copy) == before
+    assert differences(products(processed), products(tmp_path / "out")) == []
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755)
+
+
+def test_an_opera_plate(opera, plate, processed, tmp_path):
+    """The same scene, written by the other vendor."""
+    before = state_of(opera)
+    assert done(opera / "Images", tmp_path / "out").exit_status == 0
+    assert state_of(opera) == before
+    table, other = traces(tmp_path / "out"), traces(processed)
+    pd.testing.assert_frame_equal(table.drop(columns="time"), other.drop(columns="time"))
+    np.testing.assert_allclose(table["time"], other["time"], atol=0.02)
+    assert min(path.name for path in (tmp_path / "out").glob("fov_*/*.csv")).startswith("screen__2026")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fovs"),
+    [
+        ({"params.wells": "c10"}, [2, 3]),
+        ({"params.exclude_wells": "row:B"}, [2, 3]),
+        ({"params.wells": "B02", "params.sites": "2"}, [1]),
+        ({"params.fovs": "C10 s1, 0"}, [0, 2]),
+        ({"params.fovs": "0-2", "params.wells": "C10"}, [2]),
+    ],
+)
+def test_wells_and_sites_are_chosen(plate, tmp_path, changes, fovs):
+    plan, _ = plan_run(parse_config(config(plate, tmp_path / "out", KEPT | changes)))
+    assert [fov.fov for fov in plan.fovs] == fovs
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"params.wells": "C11"}, r"params.wells: .*C11.*C10"),
+        ({"params.exclude_wells": "all"}, "no FOV is left"),
+        ({"params.sites": "3"}, "params.sites: 3 is not a site in Exp2_P3"),
+        ({"params.fovs": "C10 s3"}, r"params.fovs: 'C10 s3' is not in Exp2_P3"),
+        ({"params.fovs": "0", "params.wells": "C10"}, "no FOV is left"),
+    ],
+)
+def test_wells_that_are_not_there_are_refused(plate, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        plan_run(parse_config(config(plate, tmp_path / "out", KEPT | changes)))
+
+
+def test_wells_of_a_movie_without_wells_are_refused(small_nd2, tmp_path):
+    with pytest.raises(ConfigError, match=r"movie\.nd2 has no wells"):
+        plan_run(parse_config(config(small_nd2, tmp_path / "out", {"params.wells": "B02"})))
+
+
+def test_a_damaged_file_fails_its_site_only(plate, processed, tmp_path):
+    copy = shutil.copytree(plate, tmp_path / "Exp2_P3")
+    name = next(row["file"] for row in truth_of(plate, "planes") if (row["well"], row["site"]) == ("B02", "2"))
+    (copy / name).write_bytes((copy / name).read_bytes()[:200])
+    report = done(copy, tmp_path / "out")
+    assert report.exit_status == 3
+    assert [fov.status for fov in report.fovs] == ["done", "failed", "done", "done"]
+    assert "B02 s2" in str(report.fovs[1].reason)
+    assert (copy / name).name in str(report.fovs[1].reason)
+    found = products(tmp_path / "out")
+    assert differences({name: of for name, of in products(processed).items() if "fov_001" not in name}, {
+        name: of for name, of in found.items() if "fov_001" not in name
+    }) == []  # fmt: skip
+
+
+class TestGrowth:
+    """A plate is filled while it is processed."""
+
+    def test_what_arrives_later_is_added_and_keeps_numbers(self, plate, processed, tmp_path):
+        copy, late = tmp_path / "Exp2_P3", tmp_path / "late"
+        shutil.copytree(plate, copy)
+        late.mkdir()
+        planes = truth_of(plate, "planes")
+        rows = [row for row in planes if row["well"] == "B02" and row["site"] == "1"]
+        rows += [row for row in planes if row["well"] == "C10" and row["site"] == "2" and row["t"] == "2"]
+        for row in rows:
+            (late / row["file"]).parent.mkdir(parents=True, exist_ok=True)
+            (copy / row["file"]).rename(late / row["file"])
+        first = done(copy, tmp_path / "out")
+        assert [fov.status for fov in first.fovs] == [
+            "done",
+            "done",
+            "failed",
+        ]  # B02 s2, C10 s1, C10 s2 without a frame
+        kept = products(tmp_path / "out")
+        for row in rows:
+            (late / row["file"]).rename(copy / row["file"])
+        with pytest.raises(OutputError, match="--extend"):
+            done(copy, tmp_path / "out")
+        report = done(copy, tmp_path / "out", extend=True)
+        assert report.exit_status == 0
+        of = traces(tmp_path / "out").groupby("fov")[["well", "site"]].first().to_numpy().tolist()
+        assert of == [["B02", 2], ["C10", 1], ["C10", 2], ["B02", 1]]
+        now = products(tmp_path / "out")
+        assert differences(kept, {name: now[name] for name in kept}) == []
+        assert report.tasks == first.tasks  # of two FOVs each
+        again = done(copy, tmp_path / "out")
+        assert (again.exit_status, again.tasks) == (0, 0)
