@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,33 @@ def recorded_movie(output: Path) -> dict[str, str]:
             f"{output}: its records are damaged and do not name its movie. Fix: choose another 'output'"
         ) from error
     return {"identity": str(plan["identity"]), "first": str(plan["first_identity"])}
+
+
+def keep_zero(metadata: Metadata, output: Path) -> Metadata:
+    """Count the times of a plate from the moment they were counted from when the output was begun.
+
+    A FOV that arrives later may have been taken first.
+    """
+    times = metadata.times_min
+    if times is None or is_file_format(metadata.path):
+        return metadata
+    recorded = {fov: of for fov in range(len(times)) if (of := _recorded_times(output, metadata, fov))}
+    shifts = [minutes[0] - times[fov, frames[0]] for fov, (frames, minutes) in recorded.items()]
+    shift = next((shift for shift in shifts if np.isfinite(shift)), 0.0)
+    times = times + shift
+    for fov, (frames, minutes) in recorded.items():  # the same to the last digit, so that tables stay
+        now = times[fov, list(frames)]
+        times[fov, list(frames)] = np.where(np.isclose(now, minutes, rtol=0, atol=1e-6), minutes, now)
+    return replace(metadata, times_min=times)
+
+
+def _recorded_times(output: Path, metadata: Metadata, fov: int) -> tuple[list[int], list[float]] | None:
+    """Frames of a FOV that were processed, and their minutes; None if they are not the movie's own."""
+    with suppress(OSError, ValueError, LookupError):
+        recorded = read_attributes(output / fov_name(fov) / IMAGES)
+        if recorded["time_source"] == metadata.source_of(fov) and recorded["frames"][-1] < metadata.n_frames:
+            return recorded["frames"], recorded["times_min"]
+    return None
 
 
 def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -> None:

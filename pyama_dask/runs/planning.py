@@ -20,7 +20,7 @@ from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
 from pyama_dask.readers import Metadata, look_at
-from pyama_dask.runs.extend import first_identity
+from pyama_dask.runs.extend import first_identity, keep_zero
 from pyama_dask.runs.method_trial import try_methods
 from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout, recorded_fovs
 from pyama_dask.runs.ownership import longest_names
@@ -53,6 +53,7 @@ def plan_run(
         If the run cannot be done as configured.
     """
     snapshot, metadata = look_at(config.input, recorded_fovs(config.output))
+    metadata = keep_zero(metadata, config.output)
     resolved = resolve(config, metadata)
     memory = memory_per_task(config.cluster, client)
     check_output(config.output, into=into)

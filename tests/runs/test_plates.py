@@ -41,8 +41,7 @@ def opera(tmp_path_factory):
 
 
 def done(movie, output, changes=None, **options):
-    report = pyama_dask.run(config(movie, output, KEPT | (changes or {})), **options)
-    return report
+    return pyama_dask.run(config(movie, output, KEPT | (changes or {})), **options)
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +64,7 @@ def test_sites_are_fovs_and_traces_name_them(processed, plate):
     of = table.groupby("fov")[["well", "site"]].first()
     assert of.to_numpy().tolist() == [["B02", 1], ["B02", 2], ["C10", 1], ["C10", 2]]
     assert min(path.name for path in processed.glob("fov_*/*.csv")) == "Exp2_P3_fov_000_traces.csv"
-    planes = {
-        (row["well"], row["site"], row["t"], row["channel"]): row["file"] for row in truth_of(plate, "planes")
-    }
+    planes = {(row["well"], row["site"], row["t"], row["channel"]): row["file"] for row in truth_of(plate, "planes")}
     for (well, site), fov in zip([("B02", "1"), ("C10", "2")], (0, 3), strict=True):
         image = tifffile.imread(plate / planes[well, site, "2", "1"])
         np.testing.assert_array_equal(read_frame(processed / f"fov_{fov:03}/images.zarr", "fl_ch_1/0", 2), image)
