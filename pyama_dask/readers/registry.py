@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,9 @@ def reopen(metadata: Metadata) -> Reader:
 
 def is_file_format(path: Path) -> bool:
     """True if a path has the suffix of a format that is one file."""
-    return path.suffix.lower() in READERS and not path.is_dir()
+    with suppress(OSError):  # such as a name that is too long
+        return path.suffix.lower() in READERS and not path.is_dir()
+    return True
 
 
 def movie_stem(path: Path) -> str:
@@ -90,7 +93,7 @@ def movie_stem(path: Path) -> str:
 
 def is_pattern(path: Path) -> bool:
     """True if a path is a pattern of file names, with fields such as ``{frame}``."""
-    return "{" in str(path) and not path.exists()
+    return "{" in str(path) and not os.path.lexists(path)
 
 
 def _scan_of(path: Path) -> Scan:

@@ -292,7 +292,8 @@ def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
 def settings_of(config: Config) -> dict[str, Any]:
     """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed."""
     resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
-    del resolved["params"]["fovs"]
+    for key in ("fovs", "wells", "exclude_wells", "sites"):
+        del resolved["params"][key]
     return resolved
 
 

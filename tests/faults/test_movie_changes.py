@@ -15,9 +15,10 @@ from support.movies import as_czi, as_nd2, config, differences, products
 import pyama_dask
 from pyama_dask.errors import CancelledError, OutputError, SourceError
 from pyama_dask.files import atomic
-from pyama_dask.readers import Snapshot, State, content, take_snapshot
+from pyama_dask.readers import State, content, shared, take_snapshot
 from pyama_dask.readers.registry import find_places
-from pyama_dask.runs import driver, planning
+from pyama_dask.readers.shared import FileSnapshot
+from pyama_dask.runs import driver
 from pyama_dask.runs.status import LEDGER, read_status
 from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import copy_frames
@@ -204,14 +205,14 @@ def test_a_changed_movie_is_right_again_when_it_is_put_back(tmp_path, data, movi
 
 
 def test_a_movie_that_changes_while_a_run_is_planned_is_refused(tmp_path, movie, monkeypatch):
-    read_metadata = planning.read_metadata
+    read_metadata = shared.read_metadata
 
     def read(path):
         metadata = read_metadata(path)
         replaced(path)
         return metadata
 
-    monkeypatch.setattr(planning, "read_metadata", read)
+    monkeypatch.setattr(shared, "read_metadata", read)
     with pytest.raises(SourceError, match=r"changed while it was read: it was replaced by another file\. Fix: "):
         copied(movie, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -257,7 +258,7 @@ class TestIdentity:
     def test_an_output_of_an_older_version_is_resumed(self, tmp_path, movie, monkeypatch):
         output, older = tmp_path / "out", atomic.identity(movie)
         with monkeypatch.context() as patch:
-            patch.setattr(Snapshot, "identity", property(lambda self: atomic.identity(self.path)))
+            patch.setattr(FileSnapshot, "identity", property(lambda self: atomic.identity(self.path)))
             copied(movie, output)
         assert Ledger(output / LEDGER).movie == {"identity": older, "first": older}
         assert copied(movie, output).tasks == 0

@@ -97,10 +97,12 @@ def test_fovs_keep_their_numbers(plate, pixels):
 @pytest.mark.parametrize("left", [0, 100, 500])
 def test_a_file_that_is_cut_off_is_named(plate, compressed, left):
     """Its length is that of the scan, so that only its content is wrong."""
-    path = plate / f"0/t{int(compressed)}_c0.tif"
+    frame = int(compressed)
+    path = plate / f"0/t{frame}_c0.tif"
     path.write_bytes(path.read_bytes()[:left])
-    with FolderReader(plate, partial(scan, plate)) as reader, pytest.raises(SourceError, match=rf"{path}: .* Fix: "):
-        reader.read_frame(0, int(compressed))
+    said = rf"{path} \(B02 s1, frame {frame}\): .* Fix: "
+    with FolderReader(plate, partial(scan, plate)) as reader, pytest.raises(SourceError, match=said):
+        reader.read_frame(0, frame)
 
 
 def test_strips_that_are_absent_are_not_zeros(plate):
@@ -118,7 +120,7 @@ def test_an_image_of_another_size_is_refused(plate):
     tifffile.imwrite(plate / "0/t0_c1.tif", np.zeros((10, 12), np.uint16))
     with (
         FolderReader(plate, partial(scan, plate)) as reader,
-        pytest.raises(SourceError, match=r"t0_c1.tif: has 10 x 12 pixels, not 20 x 24"),
+        pytest.raises(SourceError, match=r"t0_c1.tif \(B02 s1, frame 0\): has 10 x 12 pixels, not 20 x 24"),
     ):
         reader.read_frame(0, 0)
 
