@@ -61,7 +61,7 @@ def chosen_fovs(selection: str, fovs: Sequence[FovPlace], movie: str) -> list[in
     Raises
     ------
     ValueError
-        If a part of the selection is none of these; the message suggests the nearest name.
+        If a part of the selection cannot be found; the message suggests the nearest name.
     """
     if selection == "all":
         return [fov.fov for fov in fovs]

@@ -74,7 +74,7 @@ class FolderReader(FileReader[Folder]):
 
     @property
     def folder(self) -> Folder:
-        """Metadata and planes; raises `SourceError` if there are none."""
+        """Metadata and planes; raises `SourceError` if no plane is found."""
         return self._opened()[0]
 
     def check(self) -> None:

@@ -116,7 +116,7 @@ def _find_format(path: Path) -> tuple[str, Path]:
     Raises
     ------
     SourceError
-        If there is none, or more than one, or if two formats claim it.
+        If the path leads to no movie or to several, or if two formats claim it.
     """
     if not path.is_dir():
         check_file(path)  # such as the index file of a plate
