@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 
 Weights = npt.NDArray[np.float32]
 
@@ -73,7 +72,7 @@ def blend(tiles: Iterable[npt.NDArray[Any]], mosaic: Mosaic) -> npt.NDArray[Any]
     for tile, place in zip(tiles, mosaic.places, strict=True):
         canvas[place] += tile * weights * scale[place]
     gaps, nearest = _gaps(mosaic)
-    canvas.flat[gaps] = canvas.flat[nearest]
+    canvas[gaps] = canvas.flat[nearest]
     return np.rint(canvas, out=canvas).astype(tile.dtype)
 
 
@@ -109,9 +108,15 @@ def _inverse_sums(mosaic: Mosaic) -> Weights:
 
 
 @lru_cache(maxsize=2)
-def _gaps(mosaic: Mosaic) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Flat indices of the pixels that no tile covers, and of the covered pixel nearest to each."""
-    uncovered = _inverse_sums(mosaic) == 0
-    rows, columns = distance_transform_edt(uncovered, return_distances=False, return_indices=True)
-    nearest = np.ravel_multi_index((rows[uncovered], columns[uncovered]), mosaic.shape)
-    return np.flatnonzero(uncovered), nearest
+def _gaps(mosaic: Mosaic) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Mask of the pixels that no tile covers, and flat indices of the covered pixel nearest to each."""
+    gaps = _inverse_sums(mosaic) == 0
+    (height, width), (rows, columns) = mosaic.tile_shape, np.nonzero(gaps)
+    nearest, distance = np.zeros(rows.size, np.int64), np.full(rows.size, np.inf, np.float32)
+    for y, x in mosaic.corners:
+        row, column = np.clip(rows, y, y + height - 1), np.clip(columns, x, x + width - 1)
+        here = np.hypot(row - rows, column - columns, dtype=np.float32)
+        nearer = here < distance
+        nearest[nearer] = np.ravel_multi_index((row[nearer], column[nearer]), mosaic.shape)
+        distance[nearer] = here[nearer]
+    return gaps, nearest

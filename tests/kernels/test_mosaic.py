@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, distance_transform_edt
 from support.frames import DTYPES, noise
 from support.tiles import generated
 
@@ -38,7 +38,7 @@ def by_tile(mosaic):
 def test_the_canvas_just_holds_all_tiles_each_within_half_a_pixel(at):
     mosaic = lay_out(at, SHAPE)
     corners = np.array(mosaic.corners)
-    assert np.abs(corners - (at - at.min(0))).max() <= 0.5
+    assert np.abs(corners - (at - at.min(0))).max() <= 0.5 + 1e-9
     assert corners.min(0).tolist() == [0, 0]
     assert mosaic.shape == tuple((corners.max(0) + SHAPE).tolist())
 
@@ -55,7 +55,7 @@ def test_the_canvas_is_the_weighted_mean_of_its_tiles(dtype, at, seed):
     covered = weights.any(0)
     mean = (light * weights).sum(0)[covered] / weights.sum(0)[covered]
     assert canvas.dtype == dtype
-    np.testing.assert_allclose(canvas[covered], mean, atol=0.51)
+    np.testing.assert_allclose(canvas[covered], mean, atol=0.55)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -80,10 +80,19 @@ def test_the_owner_is_the_first_tile_with_the_greatest_weight(at):
     np.testing.assert_array_equal(owners(mosaic), expected)
 
 
-def test_pixels_without_a_tile_repeat_the_nearest_one():
+@given(positions)
+def test_pixels_without_a_tile_repeat_a_nearest_one(at):
+    mosaic = lay_out(at, SHAPE)
+    places = np.arange(np.prod(mosaic.shape), dtype=np.uint16).reshape(mosaic.shape)  # every pixel says where it is
+    canvas, gaps = blend([places[place] for place in mosaic.places], mosaic), owners(mosaic) < 0
+    y, x = np.unravel_index(canvas[gaps], mosaic.shape)
+    rows, columns = np.nonzero(gaps)
+    np.testing.assert_array_equal(canvas[~gaps], places[~gaps])
+    np.testing.assert_allclose(np.hypot(y - rows, x - columns), distance_transform_edt(gaps)[gaps])
+
+
+def test_pixels_without_a_tile_are_marked():
     mosaic = lay_out([[0, 0], [14, 0]], SHAPE)
-    canvas = blend([noise(SHAPE, seed=1), noise(SHAPE, seed=2)], mosaic)
-    np.testing.assert_array_equal(canvas[12:14], canvas[[11, 14]])
     assert (owners(mosaic)[12:14] == -1).all()
 
 
