@@ -125,7 +125,7 @@ def config_text(path: Path) -> str:
         is_file, size = stat.S_ISREG(state.st_mode), state.st_size  # reading a pipe would wait for a writer
         text = path.read_text(encoding="utf-8") if is_file and size <= LARGEST_CONFIG else ""
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}. Fix: check the path") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a YAML config: it is not UTF-8 text: {error}") from error
     except ValueError as error:

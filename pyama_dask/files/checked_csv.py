@@ -265,7 +265,7 @@ def read_text(path: Path) -> str:
     except IsADirectoryError as error:
         raise TableError(f"{path}: is a folder. Fix: give the tables in it") from error
     except OSError as error:
-        raise TableError(f"{path}: cannot be read: {error.strerror}") from error
+        raise TableError(f"{path}: cannot be read: {error.strerror}. Fix: check the path") from error
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise TableError(f"{path}: line {line} is not text in UTF-8. Fix: save it as CSV in UTF-8") from error
