@@ -64,7 +64,7 @@ def find(path: Path) -> list[Path]:
         for folder in folders:
             index = _find_index(folder)
             if index is None:
-                deeper += [Path(entry) for entry in _entries(folder) if entry.is_dir()]
+                deeper += [Path(entry) for entry in _entries(folder) if _is_folder(entry)]
             else:
                 found.append(_root_of(index))
         folders = deeper
@@ -136,7 +136,15 @@ def _named_indexes(folder: Path) -> Sequence[Path]:
 
 def _image_folders(folder: Path) -> list[Path]:
     """Folders of images within a folder; there is one at most on most file systems."""
-    return sorted(Path(entry) for entry in _entries(folder) if entry.name.lower() == IMAGES and entry.is_dir())
+    return sorted(Path(entry) for entry in _entries(folder) if entry.name.lower() == IMAGES and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell a folder, and a link to one that may be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

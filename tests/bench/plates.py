@@ -1,0 +1,87 @@
+"""Looking into a plate: CPU beside that of parsing its index alone, and memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+from bench.table import Row
+
+WELLS, FIELDS, CHANNELS, FRAMES = 384, 9, 4, 10
+V5, V7 = "http://www.perkinelmer.com/PEHH/HarmonyV5", "43B2A954-E3C3-47E1-B392-6635266B0DD3/HarmonyV7"
+CONSTANTS = (
+    "<ChannelName>GFP</ChannelName><ImageType>Signal</ImageType><AcquisitionType>NonConfocal</AcquisitionType>"
+    "<IlluminationType>Epifluorescence</IlluminationType><ChannelType>Fluorescence</ChannelType>"
+    '<ImageResolutionX Unit="m">6.5E-07</ImageResolutionX><ImageResolutionY Unit="m">6.5E-07</ImageResolutionY>'
+    "<ImageSizeX>1080</ImageSizeX><ImageSizeY>1080</ImageSizeY><BinningX>2</BinningX><BinningY>2</BinningY>"
+    "<MaxIntensity>65535</MaxIntensity><CameraType>AndorZylaCam</CameraType>"
+    '<MainExcitationWavelength Unit="nm">475</MainExcitationWavelength>'
+    '<MainEmissionWavelength Unit="nm">525</MainEmissionWavelength>'
+    '<ObjectiveMagnification Unit="">10</ObjectiveMagnification><ObjectiveNA Unit="">0.3</ObjectiveNA>'
+    '<ExposureTime Unit="s">0.006</ExposureTime>'
+)
+CODE = """
+import re, sys, time
+from pathlib import Path
+from xml.etree import ElementTree
+from pyama_dask.readers import opera
+started = time.process_time()
+found = opera.scan(Path(sys.argv[1]))
+scanned = time.process_time() - started
+# The peak of getrusage includes that of the process that started this one.
+most = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+started = time.process_time()
+for _, element in ElementTree.iterparse(Path(sys.argv[1], "Index.xml")):
+    element.clear()
+print(scanned, time.process_time() - started, most, len(found.metadata.fovs))
+"""
+"""Scans a measurement, and then parses its index alone, in one process."""
+
+
+def measure(directory: Path) -> list[Row]:
+    """Rows of the table: figure, what was found, target."""
+    rows = []
+    for version, namespace in ((5, V5), (7, V7)):
+        root = directory / f"plate {version}"
+        root.mkdir()
+        with (root / "Index.xml").open("w") as file:
+            file.writelines(_index(namespace, in_images=version == 5))
+        said = subprocess.run([sys.executable, "-c", CODE, root], check=True, stdout=subprocess.PIPE, text=True).stdout
+        scanned, bare, most, fovs = map(float, said.split())
+        assert fovs == WELLS * FIELDS
+        images = WELLS * FIELDS * CHANNELS * FRAMES
+        found = f"{scanned:.1f} s CPU, {scanned / bare:.2f} x bare iterparse, {most:.0f} MiB"
+        rows.append((f"index of {images} images of Harmony {version}", found, "under 1.5 x, 300 MiB"))
+    return rows
+
+
+def _index(namespace: str, in_images: bool) -> Iterator[str]:
+    """Text of an index; descriptions of channels stand in all images, or in a map."""
+    entries = (f'<Entry ChannelID="{channel}">{CONSTANTS}</Entry>' for channel in range(1, CHANNELS + 1))
+    maps = "" if in_images else f"<Maps><Map>{''.join(entries)}</Map></Maps>"
+    yield f'<?xml version="1.0"?>\n<EvaluationInputData xmlns="{namespace}">{maps}<Images>\n'
+    numbers = product(range(16), range(WELLS // 16), range(FRAMES), range(FIELDS), range(CHANNELS))
+    for row, column, frame, field, channel in numbers:
+        fields = {
+            "State": "Ok",
+            "URL": f"r{row + 1:02}c{column + 1:02}f{field + 1:02}p01-ch{channel + 1}sk{frame + 1}fk1fl1.tiff",
+            "Row": row + 1,
+            "Col": column + 1,
+            "FieldID": field + 1,
+            "PlaneID": 1,
+            "TimepointID": frame,
+            "ChannelID": channel + 1,
+            "FlimID": 1,
+        }
+        plain = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+        yield (
+            f'<Image Version="1">{plain}{CONSTANTS if in_images else ""}'
+            f'<PositionX Unit="m">{field}E-04</PositionX><PositionY Unit="m">{field}E-04</PositionY>'
+            '<PositionZ Unit="m">2E-05</PositionZ><AbsPositionZ Unit="m">0.137510493</AbsPositionZ>'
+            f'<MeasurementTimeOffset Unit="s">{600 * frame}</MeasurementTimeOffset>'
+            f"<AbsTime>2026-01-01T1{frame}:00:0{field}.{channel}00+01:00</AbsTime></Image>\n"
+        )
+    yield "</Images></EvaluationInputData>\n"
