@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,8 @@ from pyama_dask.errors import SourceError
 from pyama_dask.readers.imagexpress_files import PlateImage
 from pyama_dask.readers.in_threads import in_threads
 from pyama_dask.readers.metaseries import Head, read_head
+from pyama_dask.readers.plane_table import LARGEST, fill_table
 from pyama_dask.readers.planes import ABSENT
-
-LARGEST = 2**26
-"""Most planes that a plate may have: numbers that would give more come from damaged files."""
 
 Numbers = npt.NDArray[np.int32]
 
@@ -73,29 +70,13 @@ def build_table(root: Path, images: Sequence[PlateImage], n_frames: int) -> Tabl
     places = np.array(
         [(fov_of[name.well, name.site], frame or 0, channel_of[name.wave], step) for _, name, frame, step in images]
     )
-    table = _filled(root, places, [image.file for image in images])
+    shape = tuple((places.max(axis=0) + 1).tolist())
+    table = fill_table(root, shape, places, np.arange(len(images)), [image.file for image in images])
     further = max(n_frames - table.shape[1], 0)
     if further * table[:, 0].size > LARGEST:
         raise SourceError(f"{root}: the HTD file announces {n_frames} frames. Fix: correct TimePoints in the HTD file")
     table = np.pad(table, ((0, 0), (0, further), (0, 0), (0, 0)), constant_values=ABSENT)
     return Table(tuple(sites), tuple(waves), *_split(table))
-
-
-def _filled(root: Path, places: npt.NDArray[np.int64], files: Sequence[str]) -> Numbers:
-    """Enter files into a table of planes by their places, (files, 4) numbers from 0."""
-    shape = tuple((places.max(axis=0) + 1).tolist())
-    if math.prod(shape) > LARGEST:
-        raise SourceError(
-            f"{root}: the numbers in names range over {' x '.join(map(str, shape))} sites, frames, channels and z "
-            "planes, more than a plate has. Fix: move the files with the largest numbers elsewhere"
-        )
-    at = np.ravel_multi_index(tuple(places.T), shape)
-    table = np.full(shape, ABSENT, np.int32)
-    table.ravel()[at] = np.arange(len(files))
-    for number in np.flatnonzero(table.ravel()[at] != np.arange(len(files)))[:1]:
-        other = files[table[tuple(places[number])]]
-        raise SourceError(f"{root}: {files[number]} and {other} are the same plane. Fix: move one of them elsewhere")
-    return table
 
 
 def _split(table: Numbers) -> tuple[Numbers, Numbers | None, tuple[int, ...]]:

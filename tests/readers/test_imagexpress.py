@@ -449,7 +449,7 @@ class TestRefused:
 
     def test_numbers_that_are_too_large(self, tmp_path):
         write_image(tmp_path / "TimePoint_99999999/P_B02_s1.tif", time=0)
-        with pytest.raises(SourceError, match=r"1 x 99999999 x 1 x 1 sites.* Fix: "):
+        with pytest.raises(SourceError, match=r"1 FOVs x 99999999 frames x 1 channels x 1 z planes.* Fix: "):
             imagexpress.scan(tmp_path)
 
     def test_colours(self, tmp_path):
