@@ -204,6 +204,8 @@ def _read_headers(planes: Planes) -> list[TiffHeader]:
     read = in_threads(lambda numbers: first_header(map(planes.path_of, numbers)), list(alike.values()))
     by_size = dict(zip(alike, read, strict=True))
     headers = [by_size[int(planes.sizes[numbers[0]])] for numbers in firsts]
+    for number in np.argsort(planes.sizes)[-_TRIED:].tolist():  # files with several pages are large
+        first_header([planes.path_of(number)])
     default = next((header for header in headers if header is not None), None) or read_header(planes.path_of(0))
     return [default if header is None else header for header in headers]
 

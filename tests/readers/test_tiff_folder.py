@@ -178,6 +178,13 @@ def test_channels_of_different_sizes_are_refused(tmp_path):
         tiff_folder.scan(tmp_path, PATTERN)
 
 
+def test_a_single_file_with_several_pages_is_refused(tmp_path):
+    movie(tmp_path)
+    write(tmp_path, "img_p001_t001_c2.tif", shape=(3, 6, 8), photometric="minisblack")
+    with pytest.raises(UnsupportedSourceError, match=r"img_p001_t001_c2.tif: has 3 pages"):
+        tiff_folder.scan(tmp_path, PATTERN)
+
+
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match=r"none: no such folder. Fix: check the path"):
         tiff_folder.scan(tmp_path / "none", "t{frame}.tif")
