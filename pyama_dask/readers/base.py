@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,15 @@ class Channel:
     """Guess from the file's flags or the channel name; only a starting point for a config."""
 
 
+class Tile(NamedTuple):
+    """Site of a well, and its place in the image that is stitched from all of them."""
+
+    site: int
+    y: int
+    """Row of the well's image on which the site's first one lies."""
+    x: int
+
+
 @dataclass(frozen=True)
 class FovInfo:
     """One field of view."""
@@ -41,6 +50,8 @@ class FovInfo:
     plate: str | None = None
     well: str | None = None
     site: int | None = None
+    tiles: tuple[Tile, ...] = ()
+    """Sites that a stitched well is blended from; empty for a FOV of the file itself."""
 
     def lacking(self, channels: Iterable[int], planes: Iterable[int]) -> set[int]:
         """Frames that lack at least one plane of these channels and z planes."""

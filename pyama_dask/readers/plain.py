@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyama_dask.readers.base import Channel, FovInfo, Metadata
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, Tile
 
 
 def as_plain(metadata: Metadata) -> dict[str, Any]:
@@ -40,4 +40,5 @@ def from_plain(plain: dict[str, Any]) -> Metadata:
 def _fov(plain: dict[str, Any]) -> FovInfo:
     lists = {name: tuple(value) for name, value in plain.items() if isinstance(value, list | tuple)}
     lists["partial"] = tuple((channel, z, tuple(frames)) for channel, z, frames in plain["partial"])
+    lists["tiles"] = tuple(Tile(*tile) for tile in plain.get("tiles", ()))
     return FovInfo(**plain | lists)

@@ -73,7 +73,11 @@ def open_folder(path: Path, known: Sequence[str] = (), *, times: bool = True) ->
 
 
 def reopen(metadata: Metadata) -> Reader:
-    """Reader of a movie whose metadata was read: FOVs have the same numbers."""
+    """Reader of a movie whose metadata was read: FOVs have the same numbers, and wells are stitched as there."""
+    if any(fov.tiles for fov in metadata.fovs):
+        from pyama_dask.readers.mosaic import MosaicReader  # noqa: PLC0415  (loads parts of SciPy)
+
+        return MosaicReader(open_reader(metadata.path, times=False), {fov.name: fov.tiles for fov in metadata.fovs})
     return open_reader(metadata.path, times=False, known=[fov.name for fov in metadata.fovs])
 
 

@@ -22,7 +22,7 @@ from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file
 from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from
-from pyama_dask.readers import Metadata
+from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.runs.looks import looks
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
@@ -257,11 +257,14 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
         "interval_min": metadata.interval_min,
         "time_source": sources[0] if len(sources) == 1 else sources,
         "channels": [asdict(channel) for channel in metadata.channels],
-        "fovs": [
-            {"fov": k, **json.loads(json.dumps(asdict(info)))}  # plain lists instead of tuples
-            for k, info in enumerate(metadata.fovs)
-        ],
+        "fovs": [{"fov": k, **_plain_fov(info)} for k, info in enumerate(metadata.fovs)],
     }
+
+
+def _plain_fov(info: FovInfo) -> dict[str, Any]:
+    """FOV with plain lists instead of tuples, without the tiles of a FOV that is not stitched."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(info)))
+    return plain if info.tiles else {key: value for key, value in plain.items() if key != "tiles"}
 
 
 def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> list[str]:
