@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @app.command()
 def inspect(movie: MovieFile, as_json: AsJson = False) -> None:
     """Show the FOVs, frames, channels, sizes and times of a movie, and missing frames."""
-    from pyama_dask.cli.text import describe_movie, movie_document
+    from pyama_dask.cli.movie_text import describe_movie, movie_document
     from pyama_dask.readers import read_metadata
 
     metadata = read_metadata(movie)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pyama_dask.analysis.export import ExportReport
 from pyama_dask.analysis.fit_tables import GRADES
@@ -18,9 +15,9 @@ from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
 from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.plan.plan import Plan
-from pyama_dask.readers import Metadata
 from pyama_dask.runs.disk_space import gib
 from pyama_dask.runs.outcome import describe_tracks
+from pyama_dask.runs.plate import status_map
 from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
@@ -37,68 +34,8 @@ MANY = 12
 """Lines of a list that are shown; the rest is counted."""
 
 
-def movie_document(metadata: Metadata) -> dict[str, Any]:
-    """Metadata as plain values, for JSON."""
-    document = asdict(metadata) | {"path": str(metadata.path)}
-    times = metadata.times_min
-    document["times_min"] = None if times is None else [[None if np.isnan(t) else t for t in row] for row in times]
-    return document
-
-
-def describe_movie(metadata: Metadata) -> str:
-    """Summary of a movie, in a few lines."""
-    pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
-    lines = [
-        f"{metadata.path.name}: {metadata.format}, {many(len(metadata.fovs), 'FOV')}, "
-        f"{many(metadata.n_frames, 'frame')}, {many(len(metadata.channels), 'channel')}"
-        + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
-        f"pixel size: {pixel}",
-        f"times: {_times(metadata)}",
-        *(f"note: {note}" for note in metadata.notes),
-        "channels:",
-        *(f"  {k}: {c.name} ({c.kind}, {c.dtype})" for k, c in enumerate(metadata.channels)),
-        "FOVs:",
-    ]
-    fovs = [_fov_line(k, metadata) for k in range(len(metadata.fovs))]
-    return "\n".join(lines + _cut(fovs))
-
-
-def _times(metadata: Metadata) -> str:
-    times = metadata.times_min
-    if times is None:
-        return "none in the file" + (
-            f"; nominal interval {metadata.interval_min:g} min" if metadata.interval_min else ""
-        )
-    steps = np.diff(times, axis=1)
-    known = steps[np.isfinite(steps)]
-    source = metadata.time_source
-    words = [" or ".join(map(str, dict.fromkeys(source))) if isinstance(source, tuple) else str(source)]
-    if known.size:
-        unit, size = ("s", 60.0) if 0 < np.median(known) < 1 else ("min", 1.0)
-        low, middle, high = (size * float(of(known)) for of in (np.min, np.median, np.max))
-        words.append(f"{middle:.4g} {unit} between frames ({low:.4g} to {high:.4g})")
-    if missing := int(np.isnan(times).sum()):
-        words.append(f"{many(missing, 'time stamp')} missing")
-    if (known <= 0).any():
-        words.append("not increasing everywhere")
-    return ", ".join(words)
-
-
-def _fov_line(k: int, metadata: Metadata) -> str:
-    fov = metadata.fovs[k]
-    line = f"  {k}: {fov.name}, {fov.shape[1]} x {fov.shape[0]} px"
-    if fov.position_um is not None:
-        line += f", at ({fov.position_um[0]:.1f}, {fov.position_um[1]:.1f}) um"
-    incomplete = sorted(set().union(*(frames for _, _, frames in fov.partial)))
-    missing = sorted(set(fov.missing).difference(incomplete))
-    if missing:
-        line += f", {many(len(missing), 'frame')} missing: {as_ranges(missing)}"
-    if incomplete:
-        line += f", {many(len(incomplete), 'frame')} without some channels or planes: {as_ranges(incomplete)}"
-    return line
-
-
-def _cut(lines: Sequence[str]) -> list[str]:
+def cut_lines(lines: Sequence[str]) -> list[str]:
+    """First `MANY` lines of a list, and how many more there are."""
     return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
 
 
@@ -125,8 +62,8 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
         *(describe_prediction(predicted) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
-        *(f"warning: {warning}" for warning in _cut(plan.warnings)),
-        *_cut([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
+        *(f"warning: {warning}" for warning in cut_lines(plan.warnings)),
+        *cut_lines([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
         *(["", "script of a job:", script] if script else ()),
     ]
     return "\n".join(lines)
@@ -166,6 +103,7 @@ def describe_status(document: Mapping[str, Any]) -> str:
     fovs = document["fovs"]
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
+    lines += status_map((fov.get("well"), fov["status"]) for fov in fovs)
     alike: dict[str, list[int]] = {}
     for fov in fovs:
         if fov["status"] != "failed":
@@ -178,9 +116,9 @@ def describe_status(document: Mapping[str, Any]) -> str:
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
     lines += [f"  {line}" for line in document["tracks"]]
     failed = [fov for fov in fovs if fov["status"] == "failed"]
-    lines += _cut([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
-    lines += _cut([f"  warning: {warning}" for warning in document["warnings"]])
-    lines += _cut([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
+    lines += cut_lines([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
+    lines += cut_lines([f"  warning: {warning}" for warning in document["warnings"]])
+    lines += cut_lines([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
     lines += [document["attention"]] if document["attention"] else []
     return "\n".join(lines)
 
@@ -196,7 +134,7 @@ def describe_verification(found: Verification) -> str:
     lines = [f"{many(found.unreadable_lines, 'line')} of the ledger cannot be read"] if found.unreadable_lines else []
     if found.faults:
         lines.append(f"{len(found.faults)} of {found.files} files differ from their recorded {how}:")
-        lines += _cut([f"  {fault.path}: {fault.what}" for fault in found.faults])
+        lines += cut_lines([f"  {fault.path}: {fault.what}" for fault in found.faults])
         lines.append(
             "The next run regenerates them" if found.taken_back else "They cannot be repaired: the output is read-only"
         )
@@ -206,7 +144,7 @@ def describe_verification(found: Verification) -> str:
         lines.append(
             "The ledger lacks these results, so it has lost lines. Fix: restore the ledger, or choose another output:"
         )
-        lines += _cut([f"  {path}" for path in found.unrecorded])
+        lines += cut_lines([f"  {path}" for path in found.unrecorded])
     if found.movie:
         lines += describe_movie_check(found.movie, found.taken_back)
     return "\n".join(lines)
@@ -217,7 +155,7 @@ def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
     lines = [f"{found.movie}: {many(found.frames - len(found.faults), 'frame')} unchanged since the run"]
     if found.faults:
         lines.append(f"{many(len(found.faults), 'frame')} changed since the run:")
-        lines += _cut([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
+        lines += cut_lines([f"  FOV {fault.fov}, frame {fault.frame}: {fault.what}" for fault in found.faults])
         if not found.is_recorded:
             lines.append("This is not the movie of this output, so the output stays unchanged")
         elif not taken_back:
@@ -278,7 +216,7 @@ def describe_quality(report: QualityReport) -> str:
     lines += [f"  {flag + ':':<9}{count:>6}   {words[flag]}" for flag, count in report.counts.items()]
     if bad := int((~table["good"]).sum()):
         lines.append(f"  {many(bad, 'cell')} set to not good by hand")
-    lines += _cut([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
+    lines += cut_lines([_flagged_line(row, list(words)) for row in report.flagged.to_dict("records")])
     lines.append(f"Table: {report.path}")
     lines += [_next_with(report.good_file)] if report.good_file else []
     return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
@@ -376,9 +314,9 @@ def describe_report(report: RunReport) -> str:
     ]
     lines += describe_tracks(report.tracks)
     lines += _costs(report)
-    lines += _cut([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
+    lines += cut_lines([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
-    lines += _cut([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
+    lines += cut_lines([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
     if report.stopped or report.cancelled:
         lines.append("Finished work is recorded; run the same command again to resume")
     elif report.failed:

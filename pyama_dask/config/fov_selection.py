@@ -79,6 +79,21 @@ def chosen_fovs(selection: str, fovs: Sequence[FovPlace], movie: str) -> list[in
     return sorted(chosen)
 
 
+def chosen_fov(name: str, fovs: Sequence[FovPlace], movie: str) -> int:
+    """Number of the one FOV that a number, a name, or a well with one site means; see `chosen_fovs`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such FOV, or several.
+    """
+    found = chosen_fovs(name.strip(), fovs, movie)
+    if len(found) > 1:
+        there = ", ".join(fov.name for fov in fovs if fov.fov in found[:3])
+        raise ValueError(f"{quoted(name)} means {len(found)} FOVs of {movie}. Fix: choose one of them, such as {there}")
+    return found[0]
+
+
 def _parts(selection: str, names: Iterable[str]) -> Iterator[str]:
     """Parts between commas, unless the whole is a name with a comma in it."""
     if selection in names:

@@ -38,6 +38,8 @@ class FovPlan:
     """Reason why the FOV cannot be processed; it then has no tasks."""
     waits_for: Mapping[Kind, Mapping[str, Mapping[Step, str]]] = field(default_factory=dict)
     """Digests by task key of what a task of several FOVs needs of the others; the last of them has it in its tasks."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Well and site, see `place_of`; empty outside of wells."""
 
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
@@ -138,7 +140,7 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
         "problem": fov.problem,
         "time_source": fov.times.source,
         "kinds": kinds,
-    }
+    } | dict(fov.place)
 
 
 def make_plan(
@@ -231,11 +233,10 @@ def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
 
 def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int) -> FovPlan:
     info = metadata.fovs[fov]
-    times = frame_times(job.config, metadata, fov, job.frames)
+    times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
     if problem := _problem(job, metadata, info):
-        return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}")
-    place = tuple(place_of(info.well, info.site).values())
-    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), place)
+        return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}", place=place)
+    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()))
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:
         if task.memory > worker_memory:
@@ -244,7 +245,7 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
                 f"{worker_memory / 2**20:.0f} MiB. Fix: give workers more (cluster.memory, or fewer cluster.workers), "
                 f"or lower storage.block_frames, now {job.block_frames}"
             )
-    return FovPlan(fov, info.name, tasks, times)
+    return FovPlan(fov, info.name, tasks, times, place=place)
 
 
 def _groups(scope: Scope, metadata: Metadata, fovs: Iterable[FovPlan]) -> list[list[FovPlan]]:

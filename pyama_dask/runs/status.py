@@ -19,6 +19,7 @@ from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
+from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
 from pyama_dask.workflow.graph import Kind, Step
 from pyama_dask.workflow.task import WORK, parse_key, task_key
@@ -337,11 +338,12 @@ def read_status(output: Path) -> dict[str, Any]:
     reports = [report_fov(ledger, fov) for fov in document["fovs"]]
     for fov, report in zip(document["fovs"], reports, strict=True):
         of = fov["settings"]
+        known = {key: fov[key] for key in ("name", *PLACE_COLUMNS) if key in fov}
         differs: dict[str, Any] = {
             "other_settings": of != now,
             "other_frames": other_frames(settings.get(of), settings.get(now)),
         }
-        fovs.append(asdict(report) | differs)
+        fovs.append(asdict(report) | known | differs)
     warnings = list(document["warnings"])
     if ledger.damaged:
         warnings.append(

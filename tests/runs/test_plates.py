@@ -1,6 +1,7 @@
 """Runs on plates: every site is a FOV, and the source stays as it is."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,13 @@ from support.movies import config, differences, products
 from support.plates import generator, needs_generator, state_of, truth_of
 
 import pyama_dask
+from pyama_dask.cli.movie_text import describe_movie
+from pyama_dask.cli.text import describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.readers import read_metadata
 from pyama_dask.runs.planning import plan_run
+from pyama_dask.runs.status import read_status
 from pyama_dask.store.arrays import read_frame
 
 pytestmark = needs_generator
@@ -178,3 +183,36 @@ class TestGrowth:
         assert report.tasks == first.tasks  # of two FOVs each
         again = done(copy, tmp_path / "out")
         assert (again.exit_status, again.tasks) == (0, 0)
+
+
+class TestMaps:
+    def test_inspect_draws_the_plate(self, plate):
+        text = describe_movie(read_metadata(plate))
+        assert "wells: 2, 2 sites each\n" in text
+        assert " B   .  o  .  .  .  .  .  .  .  .  .  .\n C   .  .  .  .  .  .  .  .  .  o  .  ." in text
+        assert "   o all planes   . no images\n" in text
+        assert "  1: B02 s2, 128 x 128 px" in text
+
+    def test_a_plate_with_many_fovs_lists_the_incomplete_ones(self, plate):
+        found = read_metadata(plate)
+        fovs = tuple(replace(found.fovs[0], name=f"B02 s{k}", site=k, missing=(2,) * (k == 30)) for k in range(1, 40))
+        text = describe_movie(replace(found, fovs=fovs))
+        assert " B   .  !  ." in text
+        assert "\nFOVs: 0 (B02 s1) to 38 (B02 s39), by well and site\n  29: B02 s30," in text
+        assert text.endswith("1 frame missing: 2")
+
+    def test_status_draws_the_states_of_wells(self, processed):
+        found = read_status(processed)
+        assert [(fov["well"], fov["site"], fov["name"]) for fov in found["fovs"][1:3]] == [
+            ("B02", 2, "B02 s2"), ("C10", 1, "C10 s1"),
+        ]  # fmt: skip
+        assert " B   .  o  ." in describe_status(found)
+        for fov, status in zip(found["fovs"], ["done", "failed", "done", "pending"], strict=True):
+            fov |= {"status": status, "cause": "error", "reason": "", "left": []}
+        lines = describe_status(found).splitlines()
+        assert lines[3] == " B   .  x  .  .  .  .  .  .  .  .  .  ."
+        assert lines[4] == " C   .  .  .  .  .  .  .  .  .  ~  .  ."
+        assert lines[10] == "   ~ partial   x failed   . not chosen"
+
+    def test_there_is_no_map_without_wells(self, small_nd2):
+        assert "wells" not in describe_movie(read_metadata(small_nd2))
