@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,11 +35,14 @@ def pytest_configure(config):
     from support.processes import fork_workers, use_default_signals
 
     from pyama_dask.readers.isolated import isolation
+    from pyama_dask.runs.compilation import compile_kernels
     from pyama_dask.runs.final_page import final_pages
 
     use_default_signals()
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # tests run in this process
         fork_workers()
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and not config.option.collectonly:
+        compile_kernels(("uint8", "uint16"), print, threading.Event())  # once, and not in each process
     here = ExitStack()
     here.enter_context(isolation(on=False))
     here.enter_context(final_pages(on=False))
