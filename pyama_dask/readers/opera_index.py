@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -176,12 +176,16 @@ class _Records:
 
     def _add_image(self, texts: tuple[Any, ...], element: ET.Element) -> None:
         *numbers, state, url, x, y, time, offset = texts
-        place = [int(number) for number in numbers]
+        place = list(map(int, numbers))
         self.places.extend(place)
         if place[_CHANNEL] not in self.first:
             self.first[place[_CHANNEL]] = _texts(element)
-        self.numbers.extend((_number(x), _number(y), _time_of_day(time), _number(offset)))
-        self.urls.append(url.strip() if url and (state is None or state.lower() == "ok") else "")
+        try:
+            self.numbers.extend((float(x), float(y), _time_of_day(time), float(offset)))
+        except (TypeError, ValueError):
+            self.numbers.extend((_number(x), _number(y), _number(time, _time_of_day), _number(offset)))
+        is_recorded = url is not None and (state is None or state.lower() == "ok")
+        self.urls.append(url.strip() if is_recorded else "")
 
     def index(self) -> Index:
         """Everything that was read."""
@@ -214,17 +218,15 @@ def _texts(element: ET.Element) -> dict[str, str]:
     return {_local(child.tag): child.text or "" for child in element}
 
 
-def _number(text: str | None) -> float:
+def _number(text: str | None, convert: Callable[[str], float] = float) -> float:
+    """Number in a text; NaN if absent."""
     try:
-        return float(text or "nan")
+        return convert(text or "")
     except ValueError:
         return math.nan
 
 
-def _time_of_day(text: str | None) -> float:
-    """Seconds since 1970; NaN if absent."""
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return math.nan
+def _time_of_day(text: str) -> float:
+    """Seconds since 1970."""
+    time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
