@@ -57,8 +57,8 @@ class Params(Model):
     exclude_wells: str = Field("", description="of a plate: wells to leave out")
     sites: Selection = Field("all", description="of a plate: all, or numbers of sites in each well such as 1-4")
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
-    z: Whole | Literal["max"] | None = Field(
-        None, description="plane of a movie with z: an index, or max for the maximum over planes"
+    z: Whole | Literal["max", "projection"] | None = Field(
+        None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"
     )
     copy_only: bool = Field(default=False, description="true: copy frames and make display levels, nothing else")
     preprocess: tuple[str, ...] = Field(

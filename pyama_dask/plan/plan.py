@@ -15,7 +15,7 @@ from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_
 from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import automatic_block, count_files, longest_block, task_memory, traffic
 from pyama_dask.readers import FovInfo, Metadata
-from pyama_dask.readers.base import ChannelKind
+from pyama_dask.readers.base import ChannelKind, planes_of
 from pyama_dask.steps.standard import GRAPH, fills_gaps, finds_cells
 from pyama_dask.store.layout import layout
 from pyama_dask.store.trace_csv import place_of
@@ -280,7 +280,7 @@ def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> F
 def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
     config = job.config
     channels = [int(choice.channel) for choice in config.channels.all]
-    planes = range(metadata.z_planes) if config.params.z == "max" else [int(config.params.z or 0)]
+    planes = planes_of(config.params.z, metadata.z_planes)
     lacking = info.lacking(channels, planes)
     missing = sorted(lacking.intersection(job.frames))
     if not missing:

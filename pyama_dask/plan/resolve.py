@@ -58,7 +58,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             "exclude_wells": "",
             "sites": "all",
             "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
-            "z": _resolve_plane(params.z, metadata),
+            "z": _resolve_plane(params.z, {int(channel) for channel in chosen}, metadata),
             **_resolve_methods(config, metadata),
         }
     )
@@ -146,14 +146,21 @@ def _resolve_selection(selection: str, count: int, key: str, what: str, metadata
     return selection
 
 
-def _resolve_plane(z: int | str | None, metadata: Metadata) -> int | str:
+def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) -> int | str:
     if z is None:
         if metadata.z_planes > 1:
             raise ConfigError(
                 f"params.z: {metadata.path.name} has {metadata.z_planes} planes. "
                 "Fix: choose one, 'z: INDEX', or 'z: max'"
+                + (", or 'z: projection', the instrument's own" if metadata.projected else "")
             )
         return 0
+    if z == "projection" and (without := sorted(chosen.difference(metadata.projected))):
+        name = metadata.channels[without[0]].name
+        raise ConfigError(
+            f"params.z: {metadata.path.name} has no projections of channel {without[0]} ({name!r}). "
+            "Fix: choose a plane, 'z: INDEX', or 'z: max'"
+        )
     if z == "max" and metadata.z_planes == 1:
         return 0
     if isinstance(z, int) and z >= metadata.z_planes:

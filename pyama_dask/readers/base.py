@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 ChannelKind = Literal["phase", "fluorescence", "other"]
+PROJECTION = -1
+"""Plane that stands for the instrument's own projection over z."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class FovInfo:
     shape: tuple[int, int]
     """(height, width) in pixels."""
     position_um: tuple[float, float] | None = None
-    """Stage position (x, y) of the centre in micrometres."""
+    """Position (x, y) of the centre in micrometres, y down: of the stage, or from the middle of the well."""
     missing: tuple[int, ...] = ()
     """Frames that the file announces but of which at least one plane is absent or has another size; ascending."""
     partial: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
-    """Planes that the file does hold for the frames in `missing`: channel, z and frames."""
+    """Planes that the file does hold for the frames in `missing`: channel, z (or `PROJECTION`) and frames."""
     plate: str | None = None
     well: str | None = None
     site: int | None = None
@@ -78,6 +80,13 @@ def absent_planes(held: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {"missing": tuple(missing.tolist()), "partial": tuple(plane for plane in partial if plane[2])}
 
 
+def planes_of(z: int | str | None, count: int) -> list[int]:
+    """Planes that are read for a plane of the config, of a movie with a number of planes."""
+    if z == "max":
+        return list(range(count))
+    return [PROJECTION if z == "projection" else int(z or 0)]
+
+
 @dataclass(frozen=True, eq=False)
 class Metadata:
     """Content of a movie, in the same form for every file format.
@@ -98,6 +107,8 @@ class Metadata:
     """(FOVs, frames) recorded minutes since the first frame of the movie; NaN where a stamp is missing."""
     time_source: str | tuple[str | None, ...] | None = None
     """Origin of `times_min`, as named in the file: one for all FOVs, or one per FOV. None without times."""
+    projected: tuple[int, ...] = ()
+    """Channels of which there are the instrument's own projections over z."""
     notes: tuple[str, ...] = ()
     """Contradictions in the file, such as more images than it announces."""
 
@@ -138,7 +149,7 @@ class Reader(Protocol):
         channels
             Channels in the order to return them; None for all, in file order.
         z
-            Plane from 0.
+            Plane from 0, or `PROJECTION`.
 
         Returns
         -------

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
-from pyama_dask.readers.base import Metadata
+from pyama_dask.readers.base import PROJECTION, Metadata
 
 
 class OpenFile(Protocol):
@@ -109,15 +109,20 @@ class FileReader(ABC, Generic[File]):
         picked = range(len(info.channels)) if channels is None else channels
         self._check_indices(info, fov, frame, picked, z)
         if frame in info.fovs[fov].missing and frame in info.fovs[fov].lacking(picked, [z]):
-            raise MissingFrameError(
-                f"{self.path}: FOV {fov} ({info.fovs[fov].name}) has no frame {frame} in channels {list(picked)}, "
-                f"plane {z}: it is absent or has another size. Fix: leave out the frame or the FOV"
-            )
+            raise self._missing(fov, frame, picked, z)
         dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
         with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read", MemoryError):
             pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
             self._fill(file, pixels, fov, frame, picked, z)
         return pixels
+
+    def _missing(self, fov: int, frame: int, channels: Sequence[int], z: int) -> MissingFrameError:
+        plane = "the projection" if z == PROJECTION else f"plane {z}"
+        name = self.metadata.fovs[fov].name
+        return MissingFrameError(
+            f"{self.path}: FOV {fov} ({name}) has no frame {frame} in channels {list(channels)}, {plane}: "
+            "it is absent or has another size. Fix: leave out the frame or the FOV"
+        )
 
     def close(self) -> None:
         """Close the file; does nothing if it is already closed."""
@@ -187,7 +192,9 @@ class FileReader(ABC, Generic[File]):
         return self._lock
 
     def _check_indices(self, info: Metadata, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        named = [("FOV", fov, len(info.fovs)), ("frame", frame, info.n_frames), ("plane", z, info.z_planes)]
+        named = [("FOV", fov, len(info.fovs)), ("frame", frame, info.n_frames)]
+        if z != PROJECTION or not set(channels) <= set(info.projected):
+            named.append(("plane", z, info.z_planes))
         named += [("channel", channel, len(info.channels)) for channel in channels]
         for what, value, count in named:
             if not 0 <= value < count:

@@ -15,10 +15,10 @@ import numpy as np
 import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
-from pyama_dask.readers.base import Metadata
+from pyama_dask.readers.base import PROJECTION, Metadata
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.folder_content import load_folder
-from pyama_dask.readers.planes import Folder
+from pyama_dask.readers.planes import ABSENT, Folder
 from pyama_dask.readers.state import COARSE, State, changed
 
 
@@ -93,15 +93,18 @@ class FolderReader(FileReader[Folder]):
     def _fill(self, file: Folder, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         planes = file.planes
         for k, channel in enumerate(channels):
-            place = fov, frame, channel, z
-            number = int(planes.file[place])
+            number = planes.file_of(fov, frame, channel, z)
+            if number == ABSENT:  # of a projection: planes were looked for before
+                raise self._missing(fov, frame, [channel], z)
             planned = State(int(planes.sizes[number]), int(planes.written[number]))
-            page = 0 if planes.page is None else int(planes.page[place])
+            page = None if planes.page is None or z == PROJECTION else int(planes.page[fov, frame, channel, z])
             name = f"{planes.path_of(number)} ({file.metadata.fovs[fov].name}, frame {frame})"
-            pixels[k] = read_page(planes.path_of(number), page, pixels.shape[1:], planned, name)
+            pixels[k] = read_page(planes.path_of(number), page, pixels.shape[1:], pixels.dtype, planned, name)
 
 
-def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State, name: str) -> np.ndarray:
+def read_page(
+    path: Path, number: int | None, shape: tuple[int, ...], dtype: np.dtype[Any], planned: State, name: str
+) -> np.ndarray:
     """Read one page of a TIFF file.
 
     Parameters
@@ -109,9 +112,11 @@ def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State, n
     path
         The file.
     number
-        Page from 0.
+        Page from 0; None for the only one of the file.
     shape
         (height, width) that the page must have.
+    dtype
+        Pixel type that must hold its pixels.
     planned
         State of the file when the run was planned.
     name
@@ -130,8 +135,10 @@ def read_page(path: Path, number: int, shape: tuple[int, ...], planned: State, n
         with path.open("rb") as file:
             _check_state(path, file, planned)
             with tifffile.TiffFile(file) as tiff:
-                page = tiff.pages[number].aspage()
-                fault = _fault(page, shape, planned.size)
+                page = tiff.pages[number or 0].aspage()
+                fault = _fault(page, shape, dtype, planned.size)
+                if number is None and len(tiff.pages) > 1:
+                    fault = f"has {len(tiff.pages)} pages, not 1"
                 if fault:
                     raise SourceError(f"{name}: {fault}. Fix: copy it again, or leave out its FOV")
                 pixels = page.asarray()
@@ -152,13 +159,15 @@ def _check_state(path: Path, file: BinaryIO, planned: State) -> None:
         raise changed(path, difference)
 
 
-def _fault(page: tifffile.TiffPage, shape: tuple[int, ...], size: int) -> str:
+def _fault(page: tifffile.TiffPage, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> str:
     """Say why a page cannot be the plane; '' if it can.
 
     tifffile returns zeros for strips that are absent, so these are looked for first.
     """
     if page.shape != shape:
         return f"has {_times(page.shape)} pixels, not {_times(shape)}"
+    if page.dtype is None or not np.can_cast(page.dtype, dtype, "safe"):
+        return f"has pixels of type {page.dtype}, not {dtype}"
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not strips or min(count for _, count in strips) == 0:
         return "has no pixels in a part of the image"

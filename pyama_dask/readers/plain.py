@@ -32,6 +32,7 @@ def from_plain(plain: dict[str, Any]) -> Metadata:
         "channels": tuple(Channel(**channel) for channel in plain["channels"]),
         "times_min": None if times is None else np.array(times, np.float64),
         "time_source": tuple(source) if isinstance(source, list) else source,
+        "projected": tuple(plain["projected"]),
         "notes": tuple(plain["notes"]),
     }
     return Metadata(**plain | read)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.readers.base import Metadata
+from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata
 
 ABSENT = -1
 """Number that stands for a plane without a file."""
@@ -54,6 +54,18 @@ class Planes:
         page, projection = (None if of is None else of[list(fovs)] for of in (self.page, self.projection))
         return replace(self, file=self.file[list(fovs)], page=page, projection=projection)
 
+    def file_of(self, fov: int, frame: int, channel: int, z: int) -> int:
+        """Number of the file that holds a plane, or `PROJECTION`; `ABSENT` if there is no such file."""
+        if z != PROJECTION:
+            return int(self.file[fov, frame, channel, z])
+        return ABSENT if self.projection is None else int(self.projection[fov, frame, channel])
+
+    @property
+    def projected(self) -> tuple[int, ...]:
+        """Channels with projections."""
+        held = () if self.projection is None else np.flatnonzero((self.projection != ABSENT).any(axis=(0, 1))).tolist()
+        return tuple(held)
+
     def path_of(self, file: int) -> Path:
         """Path of a file."""
         return self.folder / self.files[file]
@@ -93,6 +105,22 @@ def _reordered(metadata: Metadata, order: Sequence[int]) -> Metadata:
         times_min=None if times is None else times[list(order)],
         time_source=tuple(source[k] for k in order) if isinstance(source, tuple) else source,
     )
+
+
+def with_projections(folder: Folder) -> Folder:
+    """Describe the projections of a scan in its metadata."""
+    planes, metadata = folder.planes, folder.metadata
+    fovs = tuple(_with_projections(fov, planes, k) for k, fov in enumerate(metadata.fovs))
+    return Folder(replace(metadata, fovs=fovs, projected=planes.projected), planes)
+
+
+def _with_projections(fov: FovInfo, planes: Planes, k: int) -> FovInfo:
+    """Add projections of missing frames to `FovInfo.partial`."""
+    held = [
+        (channel, PROJECTION, tuple(t for t in fov.missing if planes.file_of(k, t, channel, PROJECTION) != ABSENT))
+        for channel in planes.projected
+    ]
+    return replace(fov, partial=(*fov.partial, *(plane for plane in held if plane[2])))
 
 
 def stat_files(folder: Path, files: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

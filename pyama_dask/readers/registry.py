@@ -16,7 +16,7 @@ from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import Places
 from pyama_dask.readers.file_reader import FileReader, check_file
 from pyama_dask.readers.folder_reader import FolderReader, Scan
-from pyama_dask.readers.planes import Folder
+from pyama_dask.readers.planes import Folder, with_projections
 
 # Names instead of classes, so that a vendor's package is imported only for files of its format.
 READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}
@@ -111,7 +111,7 @@ def _scan_of(path: Path) -> Scan:
 
 def _scan(movie: Path, module: str, *where: Path | str, times: bool) -> Folder:
     found: Folder = importlib.import_module(module).scan(*where, times=times)
-    return replace(found, metadata=replace(found.metadata, path=movie))
+    return with_projections(replace(found, metadata=replace(found.metadata, path=movie)))
 
 
 def _find_format(path: Path) -> tuple[str, Path]:

@@ -8,6 +8,7 @@ import numpy as np
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.kernels.sharpness import level_and_spread, sharpness
 from pyama_dask.readers import Reader
+from pyama_dask.readers.base import planes_of
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.levels import write_levels
 from pyama_dask.steps.part import BlockPart
@@ -68,16 +69,16 @@ def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: in
     channels
         Channels in the order to return them.
     z
-        Plane from 0; None for the first one; ``max`` for the maximum over all planes.
+        Plane from 0; None for the first one; ``max`` for the maximum over all planes; ``projection`` for the
+        instrument's own projection.
 
     Returns
     -------
     (C, H, W) grey levels.
     """
-    if z != "max":
-        return reader.read_frame(fov, frame, channels=channels, z=int(z or 0))
-    highest = reader.read_frame(fov, frame, channels=channels, z=0)
-    for plane in range(1, reader.metadata.z_planes):
+    first, *others = planes_of(z, reader.metadata.z_planes)
+    highest = reader.read_frame(fov, frame, channels=channels, z=first)
+    for plane in others:
         np.maximum(highest, reader.read_frame(fov, frame, channels=channels, z=plane), out=highest)
     return highest
 

@@ -116,6 +116,12 @@ def test_strips_that_are_absent_are_not_zeros(plate):
         reader.read_frame(0, 0)
 
 
+def test_a_file_of_several_pages_is_refused(plate):
+    tifffile.imwrite(plate / "0/t0_c1.tif", np.zeros((2, *SHAPE), np.uint16), photometric="minisblack")
+    with FolderReader(plate, partial(scan, plate)) as reader, pytest.raises(SourceError, match="has 2 pages, not 1"):
+        reader.read_frame(0, 0)
+
+
 def test_an_image_of_another_size_is_refused(plate):
     tifffile.imwrite(plate / "0/t0_c1.tif", np.zeros((10, 12), np.uint16))
     with (

@@ -216,3 +216,22 @@ class TestMaps:
 
     def test_there_is_no_map_without_wells(self, small_nd2):
         assert "wells" not in describe_movie(read_metadata(small_nd2))
+
+
+def test_the_instruments_projection(tmp_path):
+    plate = tmp_path / "plate"
+    generator().write_imagexpress(plate, scene(wells=("B02",), planes=3), projection="parent")
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"'z: max', or 'z: projection'"):
+        done(plate, output)
+    assert done(plate, output, {"params.z": "projection"}).exit_status == 0
+    images = sorted((plate / "TimePoint_2").glob("*_s2_w2.TIF"))
+    assert len(images) == 1
+    np.testing.assert_array_equal(
+        read_frame(output / "fov_001/images.zarr", "fl_ch_1/0", 1), tifffile.imread(images[0])
+    )
+
+
+def test_projections_that_are_not_there_are_refused(plate, tmp_path):
+    with pytest.raises(ConfigError, match=r"params.z: Exp2_P3 has no projections of channel 0 \('Phase'\)"):
+        done(plate, tmp_path / "out", {"params.z": "projection"})
