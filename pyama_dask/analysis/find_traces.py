@@ -6,13 +6,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pyama_dask.analysis.pyama_files import read_processing_config, read_processing_results
 from pyama_dask.analysis.tables import MINUTES
 from pyama_dask.analysis.trace_files import Source, TraceFile
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import quoted
 from pyama_dask.errors import PyamaError, TableError
 from pyama_dask.files.atomic import MISSING, fault, read_file
@@ -45,7 +46,11 @@ def find_sources(output: Path) -> dict[int, Source]:
 
 def _of_run(output: Path) -> list[Source]:
     states, ledger = read_status(output)["fovs"], Ledger(output / LEDGER)
-    return [_of_fov(output, state, ledger) for state in states]
+    return [replace(_of_fov(output, state, ledger), place=_place(state)) for state in states]
+
+
+def _place(state: Mapping[str, Any]) -> FovPlace:
+    return FovPlace(state["fov"], state.get("name", ""), state.get("well"), state.get("site"))
 
 
 def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:

@@ -8,36 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.analysis.fit_tables import is_fitted
+from pyama_dask.analysis.merged_tables import TABLE, MergedSample, write_tables
+from pyama_dask.analysis.plate_map import load_plate_map
 from pyama_dask.analysis.samples import Samples, load_samples, parse_samples, wanted_fovs
-from pyama_dask.analysis.tables import TIDY, analysis_head, analysis_rows
 from pyama_dask.analysis.trace_sources import Sources
-from pyama_dask.analysis.trace_tables import ParquetFile
+from pyama_dask.analysis.well_table import WELLS
 from pyama_dask.config.units import as_ranges, many
-from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable
 from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
-from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 MERGED = "merged"
 """Default folder in the output for merged tables."""
-TABLE = "all_samples.parquet"
-"""Name of the file with all merged traces."""
-
-
-@dataclass(frozen=True)
-class MergedSample:
-    """Counts of one merged sample."""
-
-    name: str
-    fovs: tuple[int, ...]
-    """FOVs whose traces are in the sample's tables."""
-    left_out: tuple[int, ...]
-    """FOVs that are missing; the warnings give the reasons."""
-    cells: int
-    """Cells with good rows."""
-    rows: int
-    """Good rows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +35,8 @@ class MergeReport(InTables):
     warnings: tuple[str, ...]
     cells_set: int = 0
     """Cells whose rows were set good or bad by overrides."""
+    wells: Path | None = None
+    """CSV with one row per well; None without wells."""
 
     @property
     def exit_status(self) -> int:
@@ -67,10 +52,11 @@ class MergeReport(InTables):
 
 def merge_samples(
     output: str | Path,
-    samples: str | Path | Samples | Mapping[str, Any],
+    samples: str | Path | Samples | Mapping[str, Any] | None = None,
     directory: str | Path | None = None,
     good: str | Path | None = None,
     *,
+    plate_map: str | Path | None = None,
     filled: bool = True,
     force: bool = False,
 ) -> MergeReport:
@@ -79,20 +65,25 @@ def merge_samples(
     For every sample, channel and feature, a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` with the columns
     ``time,fov,cell,value`` (time in minutes) is written, with good rows only; and one Parquet file with all traces,
     preceded by a column ``sample``. Comments at the top of a CSV state the units of its times, and the name of its
-    channel in the movie. Where gaps are filled, a last column ``filled`` of the CSVs marks those rows. An inspected
-    copy ``*_traces_inspected.csv`` replaces the trace file beside it, and ``good.yaml`` overrides both. One
-    FOV is in memory at a time; the files are moved into place when all are complete.
+    channel in the movie. Tables of plates have the columns ``well`` and ``site``, and those of the plate map, after
+    ``sample`` or ``value``; and a separate table has one row per well. Where gaps are filled, a last column
+    ``filled`` of the CSVs marks those rows. An inspected copy ``*_traces_inspected.csv`` replaces the trace file beside
+    it, and ``good.yaml`` overrides both. One FOV is in memory at a time; the files are moved into place when all are
+    complete.
 
     Parameters
     ----------
     output
         Output directory of a run or an older program: with a ``processing_results.yaml``, or with trace tables only.
     samples
-        Path of a ``samples.yaml``, or its contents; see `load_samples`.
+        Path of a ``samples.yaml``, or its contents; see `load_samples`. None for one sample for each combination of
+        conditions in the plate map.
     directory
         Folder for the tables; by default ``merged`` in the output.
     good
         YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+    plate_map
+        CSV file with the conditions of wells, which become columns; see `load_plate_map`.
     filled
         False to leave out rows of frames in which the tracker has filled a gap.
     force
@@ -101,25 +92,31 @@ def merge_samples(
     Raises
     ------
     ConfigError
-        If the samples or overrides are invalid, or two samples would have the same file.
+        If the samples, the plate map or overrides are invalid, or two samples would have the same file.
     OutputError
         If `output` is not the output of a run, a sample has no traces at all, or `directory` is not writable or
         contains other files with these names.
     TableError
-        If a table of traces cannot be read.
+        If a table of traces or the plate map cannot be read.
     """
-    chosen = given_samples(samples)
+    chosen = given_samples(samples) if samples is not None else None
+    conditions = load_plate_map(Path(plate_map)) if plate_map is not None else None
+    if chosen is None and conditions is None:
+        raise ConfigError("no samples. Fix: pass a samples.yaml, or a plate map with --plate-map")
     sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
+    if conditions is not None:
+        sources.say(conditions.notes(sources.wells))
+        chosen = chosen or conditions.samples(sources.wells)
     wanted = wanted_fovs(chosen, sources)
     place = Path(directory) if directory is not None else sources.output / MERGED
     files = _files(sources, wanted, place)
     paths = [path for of in files.values() for path in of.values()]
-    names = [TABLE, *(path.name for path in paths)]
+    names = [TABLE, *([WELLS] if sources.wells else []), *(path.name for path in paths)]
     check_names(place, names)
     with writable(place):
         check_free(place, names, force=force)
         with writing_into(place, "merge", force=force) as folder:
-            merged = _write(sources, wanted, files, folder)
+            merged = write_tables(sources, wanted, files, folder, conditions)
     sources.say(_of_before(place, paths))
     return MergeReport(
         tuple(paths),
@@ -127,6 +124,7 @@ def merge_samples(
         tuple(merged),
         tuple(sources.warnings),
         len(sources.cells_set),
+        place / WELLS if sources.wells else None,
     )
 
 
@@ -158,42 +156,3 @@ def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> di
                     f"samples {other!r} and {sample!r} would both have the file {path.name}. Fix: rename one"
                 )
     return found
-
-
-def _write(
-    sources: Sources, wanted: Mapping[str, list[int]], files: Mapping[str, Mapping[str, Path]], folder: Path
-) -> list[MergedSample]:
-    """Write all tables to a folder."""
-    fovs = sorted({fov for of in wanted.values() for fov in of})
-    merged = []
-    columns = ("sample", *BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
-    with ParquetFile.writing(folder / TABLE, columns) as everything:
-        for sample, of in files.items():
-            paths = {column: folder / path.name for column, path in of.items()}
-            merged.append(_merge_one(sources, sample, wanted[sample], paths, everything))
-    return merged
-
-
-def _merge_one(
-    sources: Sources, sample: str, wanted: list[int], paths: Mapping[str, Path], everything: ParquetFile
-) -> MergedSample:
-    """Write the tables of one sample, FOV by FOV."""
-    fovs = sources.usable(wanted)
-    marked = ["filled"] if "filled" in sources.track_columns(fovs) else []
-    for column, path in paths.items():
-        path.write_bytes(analysis_head("min", marked, sources.channel_of(column)))
-    cells = rows = 0
-    for fov in fovs:
-        table = sources.read(fov)
-        good = table[table["good"]]
-        cells, rows = cells + good["cell"].nunique(), rows + len(good)
-        for column in sources.fovs[fov].features:
-            with paths[column].open("ab") as file:
-                values = good.reindex(columns=[*TIDY[:3], column, *marked]).fillna(dict.fromkeys(marked, False))
-                file.write(analysis_rows(values.set_axis([*TIDY, *marked], axis="columns"), marked))
-        everything.add(table.assign(sample=sample))
-    if not rows:
-        raise OutputError(
-            f"{sources.output}: sample {sample!r} has no good rows in FOV {as_ranges(fovs)}. Fix: remove it"
-        )
-    return MergedSample(sample, tuple(fovs), tuple(fov for fov in wanted if fov not in fovs), cells, rows)

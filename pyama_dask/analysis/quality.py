@@ -23,6 +23,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
+from pyama_dask.store.trace_csv import PLACE_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +186,8 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     -------
     Table with one row per cell: ``fov``, ``cell``, ``first_frame``, ``last_frame``, ``frames``, ``missing``,
     ``largest_jump``, ``border_frames``, ``merging_frames``, `FLAGS`, ``flagged``, ``good_frames`` and ``good``; and
-    ``filled_frames`` if the traces mark filled gaps, whose areas count for no jump.
+    ``filled_frames`` if the traces mark filled gaps, whose areas count for no jump; and ``well`` and ``site`` if the
+    traces have them.
     Unknown values are missing and not flagged.
     """
     import pandas as pd  # noqa: PLC0415  (takes long to import)
@@ -218,7 +220,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     quality["good"] = quality["good_frames"] > 0
     if "filled" in table:
         quality["filled_frames"] = np.add.reduceat(table["filled"].to_numpy(np.int64), starts)
-    return quality
+    return quality.assign(**{name: table[name].to_numpy()[starts] for name in PLACE_COLUMNS if name in table})
 
 
 def _next_to_filled(table: pd.DataFrame) -> Mask:

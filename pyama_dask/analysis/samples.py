@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -14,9 +15,11 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.analysis.trace_sources import Sources, grouped
 from pyama_dask.config.base import Model
+from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fovs
 from pyama_dask.config.load import config_text
 from pyama_dask.config.messages import named_keys
-from pyama_dask.config.units import LONGEST_NAME, Selection, parse_selection
+from pyama_dask.config.units import LONGEST_NAME, parse_selection
+from pyama_dask.config.wells import parse_wells, select_wells
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError, OutputError
 
@@ -41,15 +44,58 @@ def _file_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_file_name)]
 
 
+def _wells(text: str) -> str:
+    parse_wells(text)
+    return text
+
+
 class Sample(Model):
-    """A group of FOVs."""
+    """A group of FOVs, named by themselves or by their wells."""
 
     name: Name
-    fovs: Selection
+    fovs: FovSelection | None = None
+    wells: Annotated[str, AfterValidator(_wells)] | None = None
 
-    def numbers(self, known: Iterable[int]) -> list[int]:
-        """Numbers of its FOVs; ``all`` selects all known ones."""
-        return sorted(known) if self.fovs == "all" else parse_selection(self.fovs)
+    @validates_model(mode="after")
+    def _has_one_selection(self) -> Self:
+        if (self.fovs is None) == (self.wells is None):
+            raise ValueError("needs either 'fovs' or 'wells'")
+        return self
+
+    def numbers(self, places: Sequence[FovPlace], output: str) -> list[int]:
+        """Numbers of its FOVs; a number that the output lacks is among them.
+
+        Parameters
+        ----------
+        places
+            FOVs of the output.
+        output
+            Its name, for messages.
+
+        Raises
+        ------
+        ConfigError
+            If a name or a well is not in the output.
+        """
+        try:
+            return sorted(self._chosen(places, output))
+        except ValueError as error:
+            key = "fovs" if self.wells is None else "wells"
+            raise ConfigError(f"sample {self.name!r}: {key}: {error}") from error
+
+    def _chosen(self, places: Sequence[FovPlace], output: str) -> list[int]:
+        if self.wells is not None:
+            wells = select_wells(self.wells, {place.well for place in places if place.well is not None})
+            return [place.fov for place in places if place.well in wells]
+        with suppress(ValueError):
+            return parse_selection(self.fovs)
+        return chosen_fovs(str(self.fovs), places, output)
+
+
+class _ByWells(Model):
+    """Sample in the short form, by its wells."""
+
+    wells: Annotated[str, AfterValidator(_wells)]
 
 
 class Samples(Model):
@@ -69,7 +115,8 @@ def load_samples(path: Path) -> Samples:
     """Read ``samples.yaml``.
 
     It maps names of samples to their FOVs, ``{control: "0-5, 7", treated: [6, 8]}``, or has a list of them,
-    ``samples: [{name: control, fovs: "0-5, 7"}, {name: treated, fovs: [6, 8]}]``.
+    ``samples: [{name: control, fovs: "0-5, 7"}, {name: treated, fovs: [6, 8]}]``. FOVs of a plate may have names,
+    ``{control: "B02, B03 s1"}``, or be given by wells, ``{control: {wells: "B02:B11"}}``.
 
     Raises
     ------
@@ -86,8 +133,14 @@ def parse_samples(document: Mapping[str, Any], source: str = "samples") -> Sampl
     """Validate a mapping in one of the forms of ``samples.yaml``; see `load_samples`."""
     with named_keys(source, model=Samples):
         if "samples" not in document:
-            fovs = TypeAdapter(dict[Name, Selection]).validate_python(document)
-            document = {"samples": [{"name": name, "fovs": fovs[name]} for name in fovs]}
+            by_wells = {name: of for name, of in document.items() if isinstance(of, Mapping)}
+            by_fovs = {name: of for name, of in document.items() if name not in by_wells}
+            wells = TypeAdapter(dict[Name, _ByWells]).validate_python(by_wells)
+            fovs = TypeAdapter(dict[Name, FovSelection]).validate_python(by_fovs)
+            document = {"samples": [
+                {"name": name} | ({"wells": wells[name].wells} if name in wells else {"fovs": fovs[name]})
+                for name in document
+            ]}  # fmt: skip
         return Samples.model_validate(document)
 
 
@@ -98,11 +151,15 @@ def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int
 
     Raises
     ------
+    ConfigError
+        If a sample names a FOV or a well that is not in the output.
     OutputError
         If a sample has no traces at all.
     """
-    known = sources.fovs
-    wanted = {sample.name: sample.numbers(known) for sample in samples.samples} if samples else {"": sorted(known)}
+    if samples:
+        wanted = {sample.name: sample.numbers(sources.places, str(sources.output)) for sample in samples.samples}
+    else:
+        wanted = {"": sorted(sources.fovs)}
     for name, fovs in wanted.items():
         if not sources.usable(fovs):
             has = f"sample {name!r} has" if name else "has"

@@ -19,7 +19,7 @@ from pyama_dask.config.units import quoted
 from pyama_dask.errors import TableError
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.files.checked_csv import LARGEST, CsvText
-from pyama_dask.store.trace_csv import BASE_COLUMNS, TRACK_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,8 @@ CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 """Pattern of the columns of wide tables: FOV, if any, and cell."""
 _PLACES = BASE_COLUMNS[5:]
 """Columns of pixels along an axis."""
+_CONVERTED: Mapping[str, type[np.generic]] = {"filled": np.bool_, "parent": np.int64, "site": np.int64}
+"""Types of columns that only some tables have."""
 OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
 """Current names of renamed columns in older traces."""
 FEATURE = re.compile(r'[^\x00-\x1f\x7f/\\:*?"<>|]+_ch_\d+')
@@ -56,8 +58,10 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.whole(name)
     if name == "good":
         return read.flags(name)
-    if name in TRACK_COLUMNS:
-        return _as_track_column(name, read.plain(name))
+    if name == "well":
+        return read.text(name)
+    if name in _CONVERTED:
+        return _converted(name, read.plain(name))
     is_known = name in BASE_COLUMNS or name in TIDY or FEATURE.fullmatch(name)
     if not is_known:
         return read.plain(name)
@@ -67,10 +71,10 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
     return values
 
 
-def _as_track_column(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Flags and ids of a tracker with their types; a column of that name with other values stays as it is."""
+def _converted(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Flags, ids and sites with their types; a column of that name with other values stays as it is."""
     fits = values.dtype.kind == "f" and bool((np.isfinite(values) & (values == np.floor(values))).all())
-    return values.astype({"filled": np.bool_, "parent": np.int64}[name]) if fits else values
+    return values.astype(_CONVERTED[name]) if fits else values
 
 
 def _fov_of(path: Path) -> int:

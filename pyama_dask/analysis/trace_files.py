@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyama_dask.analysis.tables import FEATURE
 from pyama_dask.analysis.trace_tables import inspected, read_columns, read_traces_csv
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.errors import TableError
 from pyama_dask.store.layout import IMAGES
-from pyama_dask.store.trace_csv import BASE_COLUMNS, TRACK_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,8 @@ class Source:
     """Minutes per unit of the tables' times."""
     remedy: str = "add the column"
     """Fix for missing times, for messages."""
+    place: FovPlace | None = None
+    """Name, well and site of the FOV; None if they are unknown."""
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -76,7 +79,8 @@ class Source:
     @property
     def others(self) -> tuple[str, ...]:
         """Columns that are neither features nor standard trace columns."""
-        return tuple(name for name in self.columns if name not in (*BASE_COLUMNS, *TRACK_COLUMNS, *self.features))
+        known = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *self.features}
+        return tuple(name for name in self.columns if name not in known)
 
     def read(self) -> tuple[pd.DataFrame, list[str]]:
         """Read its traces as one table with times in minutes, and warnings about inspected copies.

@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyama_dask.analysis.find_traces import Frames, _stored_shape, find_sources, known_frames
 from pyama_dask.analysis.overrides import load_overrides
 from pyama_dask.analysis.trace_files import attributes_of
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import as_ranges, quoted
 from pyama_dask.store.layout import IMAGES
-from pyama_dask.store.trace_csv import TRACK_COLUMNS
+from pyama_dask.store.trace_csv import PLACE_COLUMNS, TRACK_COLUMNS, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +77,30 @@ class Sources:
         left = TRACK_COLUMNS if self._filled else TRACK_COLUMNS[1:]
         return [name for name in left if name in there]
 
+    @property
+    def places(self) -> list[FovPlace]:
+        """Name, well and site of every FOV, as far as they are known."""
+        return [source.place or FovPlace(fov, "") for fov, source in self.fovs.items()]
+
+    @property
+    def wells(self) -> list[str]:
+        """Wells of the FOVs, each once."""
+        return list(dict.fromkeys(place.well for place in self.places if place.well is not None))
+
+    def place(self, fov: int) -> dict[str, Any]:
+        """Well and site of a FOV; empty outside of wells."""
+        place = self.fovs[fov].place
+        return place_of(place.well, place.site) if place else {}
+
+    def place_columns(self, fovs: Iterable[int]) -> list[str]:
+        """Columns of `PLACE_COLUMNS` that some FOVs have."""
+        there = {name for fov in self.usable(fovs) for name in (*self.fovs[fov].columns, *self.place(fov))}
+        return [name for name in PLACE_COLUMNS if name in there]
+
     def read(self, fov: int) -> pd.DataFrame:
         """Traces of a FOV, in minutes and with overrides applied; each warning is issued once."""
         table, warnings = self.fovs[fov].read()
+        table = table.assign(**{name: value for name, value in self.place(fov).items() if name not in table})
         if not self._filled:
             table = without_filled(table)
         applied = self.overrides.apply(table, fov)

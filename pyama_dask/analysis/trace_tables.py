@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,7 @@ def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
 class ParquetFile:
     """A Parquet file that grows table by table, one row group each.
 
-    Columns are ``sample`` (text), `BASE_COLUMNS`, and features (float64); missing values are null.
+    Columns are ``sample`` and ``well`` (text), `BASE_COLUMNS`, and features (float64); missing values are null.
 
     Parameters
     ----------
@@ -131,13 +131,24 @@ class ParquetFile:
 
     @classmethod
     @contextmanager
-    def writing(cls, path: Path, columns: Sequence[str]) -> Iterator[ParquetFile]:
-        """Yield a writer whose file is moved into place at the end of the block, if it is complete."""
+    def writing(cls, path: Path, columns: Sequence[str], text: Collection[str] = ()) -> Iterator[ParquetFile]:
+        """Yield a writer whose file is moved into place at the end of the block, if it is complete.
+
+        Parameters
+        ----------
+        path
+            The file.
+        columns
+            All columns.
+        text
+            Further columns of text.
+        """
         import pyarrow as pa  # noqa: PLC0415  (takes long to import)
         from pyarrow import parquet  # noqa: PLC0415  (takes long to import)
 
-        flags, whole = dict.fromkeys(("good", "filled"), pa.bool_()), dict.fromkeys((*_WHOLE, "parent"), pa.int64())
-        types = {"sample": pa.string()} | flags | whole
+        flags = dict.fromkeys(("good", "filled"), pa.bool_())
+        whole = dict.fromkeys((*_WHOLE, "parent", "site"), pa.int64())
+        types = dict.fromkeys(("sample", "well", *text), pa.string()) | flags | whole
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
         with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
             yield cls(writer)

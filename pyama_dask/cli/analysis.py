@@ -57,11 +57,18 @@ def report(
 @app.command()
 def merge(
     output: OutputFolder,
-    samples: Annotated[Path, typer.Argument(metavar="SAMPLES.YAML", help="which FOVs belong to which sample")],
+    samples: Annotated[
+        Path | None, typer.Argument(metavar="[SAMPLES.YAML]", help="which FOVs or wells belong to which sample")
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("-o", "--output", help="folder for the tables", show_default="OUTPUT/merged")
     ] = None,
     good: Good = None,
+    *,
+    plate_map: Annotated[
+        Path | None,
+        typer.Option(metavar="MAP.CSV", help="conditions of wells: columns of the tables, and samples by default"),
+    ] = None,
     no_filled: NoFilled = False,
     force: Force = False,
 ) -> None:
@@ -72,7 +79,7 @@ def merge(
     from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.cli.text import describe_merge
 
-    report = merge_samples(output, samples, to, good, filled=not no_filled, force=force)
+    report = merge_samples(output, samples, to, good, plate_map=plate_map, filled=not no_filled, force=force)
     say(describe_merge(report))
     raise typer.Exit(report.exit_status)
 

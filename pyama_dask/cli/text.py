@@ -178,6 +178,7 @@ def describe_merge(report: MergeReport) -> str:
     ]
     lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
+    lines += [f"Wells: {report.wells}"] if report.wells else []
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,7 +40,7 @@ class CsvText:
     """`pyarrow.Table` of text; null where a value is missing."""
 
     @classmethod
-    def read(cls, path: str | Path, names: Mapping[str, str]) -> CsvText:
+    def read(cls, path: str | Path, names: Mapping[str, str], missing: Sequence[str] | None = None) -> CsvText:
         """Read a whole file.
 
         Parameters
@@ -49,6 +49,8 @@ class CsvText:
             The file.
         names
             New names of columns, by their names in the file.
+        missing
+            Words for a missing value; None for the usual ones, such as ``NA`` and ``None``.
 
         Raises
         ------
@@ -61,7 +63,7 @@ class CsvText:
         columns = [names.get(name, name) for name in split_names(head)]
         _check_names(path, columns)
         _check_quotes(path, len(comments) + 1, head + body)
-        read = cls(path, comments, body, _parse(path, len(comments) + 2, columns, body))
+        read = cls(path, comments, body, _parse(path, len(comments) + 2, columns, body, missing))
         last = (body or head).rpartition("\n")[2]
         if last.strip():
             number = len(comments) + (head + body).count("\n") + 1
@@ -203,7 +205,7 @@ def _check_names(path: Path, columns: list[str]) -> None:
         raise TableError(f"{path}: has the column {quoted(twice[0])} more than once. Fix: keep one")
 
 
-def _parse(path: Path, first: int, columns: list[str], body: str) -> Any:
+def _parse(path: Path, first: int, columns: list[str], body: str, missing: Sequence[str] | None) -> Any:
     """Parse rows, which begin at line `first`, into a table of text."""
     import pyarrow as pa  # noqa: PLC0415  (takes long to import)
     from pyarrow import csv as arrow_csv  # noqa: PLC0415  (takes long to import)
@@ -218,14 +220,15 @@ def _parse(path: Path, first: int, columns: list[str], body: str) -> Any:
         return "skip"
 
     content = body.encode()
-    missing = [*arrow_csv.ConvertOptions().null_values, "None", "<NA>"]
+    if missing is None:
+        missing = [*arrow_csv.ConvertOptions().null_values, "None", "<NA>"]
     table = arrow_csv.read_csv(
         io.BytesIO(content),
         arrow_csv.ReadOptions(
             use_threads=False, column_names=columns, block_size=min(len(content) + 1, _LARGEST_BLOCK)
         ),
         arrow_csv.ParseOptions(invalid_row_handler=note),
-        arrow_csv.ConvertOptions(column_types=types, null_values=missing, strings_can_be_null=True),
+        arrow_csv.ConvertOptions(column_types=types, null_values=list(missing), strings_can_be_null=True),
     )
     if torn:
         line = _line_of(torn[0].number - 1, first, body)

@@ -14,9 +14,9 @@ from pyama_dask.analysis.output import Fov
 from pyama_dask.analysis.overrides import load_overrides
 from pyama_dask.errors import OutputError
 from pyama_dask.files.palette import PALE, cell_colours, rgb
-from pyama_dask.store.trace_csv import TRACK_COLUMNS
+from pyama_dask.store.trace_csv import PLACE_COLUMNS, TRACK_COLUMNS
 
-OTHERS = ("fov", "cell", "frame", "time", "good", "position_x", "position_y", *TRACK_COLUMNS)
+OTHERS = ("fov", "cell", "frame", "time", "good", "position_x", "position_y", *TRACK_COLUMNS, *PLACE_COLUMNS)
 """Columns of traces that are not features, besides those of boxes."""
 
 

@@ -40,7 +40,7 @@ class TestSamplesYaml:
             'samples:\n- {name: control, fovs: "0-5, 7"}\n- {name: b, fovs: [8, 6]}\n'
         )
         read = load_samples(tmp_path / "samples.yaml")
-        assert [(sample.name, sample.numbers(())) for sample in read.samples] == [
+        assert [(sample.name, sample.numbers((), "")) for sample in read.samples] == [
             ("control", [0, 1, 2, 3, 4, 5, 7]), ("b", [6, 8]),
         ]  # fmt: skip
 
@@ -63,7 +63,10 @@ class TestSamplesYaml:
             ({5: 0}, "5: "),
             ({"samples": [{"name": "a", "fovs": 0}], "b": 1}, "b: is not a key here"),
             ({}, "samples: "),
-            ({"samples": [{"name": "a"}]}, "samples.0.fovs: is needed"),
+            ({"samples": [{"name": "a"}]}, "samples.0: needs either 'fovs' or 'wells'"),
+            ({"samples": [{"name": "a", "fovs": 0, "wells": "B02"}]}, "samples.0: needs either 'fovs' or 'wells'"),
+            ({"a": {"wells": "B2-B3"}}, "a.wells: 'B2-B3' is neither a well nor a range of wells"),
+            ({"a": {"well": "B2"}}, "a.well: is not a key here"),
             ({"samples": [{"name": 5, "fovs": 0}]}, "samples.0.name: "),
             (samples(a="5-2"), "samples.0.fovs: range '5-2' runs backwards"),
             (samples(a="0;1"), "samples.0.fovs: must be 'all', or numbers and ranges"),
@@ -76,8 +79,8 @@ class TestSamplesYaml:
             parse_samples(document)
 
     def test_a_list_without_valid_items_is_not_called_short(self):
-        with pytest.raises(ConfigError, match=r"0-x'$"):
-            parse_samples(samples(a="0-x"))
+        with pytest.raises(ConfigError, match=r"0;1'$"):
+            parse_samples(samples(a="0;1"))
 
     @pytest.mark.parametrize(
         "name", ["", " ", "a ", "a/b", "a\\b", "..", ".a", "a\n", "a\0", "a:b", "x" * 250, "ä" * 110]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,20 @@ def write_output(output: Path, fovs: int, cells: int = 3, frames: int = 4, featu
         traces_path(output, fov).parent.mkdir(parents=True)
         write_traces(traces_path(output, fov), table(fov, cells, frames, features))
     write_plan(output, fovs)
+    record_traces(output)
+    return output
+
+
+def write_plate_output(output: Path, wells: Mapping[str, int], cells: int = 3, frames: int = 4) -> Path:
+    """Write an output of which all FOVs are done: sites of wells, whose numbers are by well."""
+    sites = [(well, site) for well, count in wells.items() for site in range(1, count + 1)]
+    places = {
+        f"fov{k}": {"name": f"{well} s{site}", "well": well, "site": site} for k, (well, site) in enumerate(sites)
+    }
+    for fov, (well, site) in enumerate(sites):
+        traces_path(output, fov).parent.mkdir(parents=True)
+        write_traces(traces_path(output, fov), table(fov, cells, frames).assign(well=well, site=site))
+    write_plan(output, len(sites), **places)
     record_traces(output)
     return output
 

@@ -171,10 +171,11 @@ def _other_files(place: Path) -> Iterator[str]:
 
 def _describe(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) -> None:
     """Write the description of an export."""
+    names = {str(fov): place.name for fov in fovs if (place := sources.fovs[fov].place) and place.well is not None}
     document = {
         "format": to, "output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(fovs),
         "time_units": "min", "files": sorted(path.name for path in folder.iterdir()),
-    }  # fmt: skip
+    } | ({"names": names} if names else {})  # fmt: skip
     write_bytes(folder / RECORD, json.dumps(document, indent=1).encode())
 
 
@@ -193,7 +194,7 @@ def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: P
 def _write_parquet(sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
     """Write one table of all FOVs, with a sample column if there are samples."""
     fovs = [fov for of in wanted.values() for fov in of]
-    columns = (*BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
+    columns = (*sources.place_columns(fovs), *BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
     has_samples = list(wanted) != [""]
     with ParquetFile.writing(folder / TABLE, ("sample", *columns) if has_samples else columns) as file:
         for sample, of in wanted.items():

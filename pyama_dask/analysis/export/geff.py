@@ -51,7 +51,8 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
     if "parent" in table:
         props["lineage"] = _lineages(cell, mothers)
     edges = _edges(cell, mothers)
-    _write_graph(folder / f"{fov_name(fov)}.geff", props, edges, "pixel" if pixel is None else "micrometer")
+    metadata = _metadata(props, "pixel" if pixel is None else "micrometer", sources.place(fov))
+    _write_graph(folder / f"{fov_name(fov)}.geff", props, edges, metadata)
     return None
 
 
@@ -95,7 +96,9 @@ def _centres(table: pd.DataFrame) -> npt.NDArray[np.float64] | None:
     return np.stack([y0 + y1, x0 + x1]) / 2
 
 
-def _write_graph(path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.int64], space_unit: str) -> None:
+def _write_graph(
+    path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDArray[np.int64], metadata: GeffMetadata
+) -> None:
     """Write nodes with properties, and directed edges between them by index."""
     group = zarr.create_group(path, zarr_format=2)  # the format that all readers of GEFF support
     count = len(props["t"])
@@ -106,11 +109,11 @@ def _write_graph(path: Path, props: dict[str, npt.NDArray[Any]], edges: npt.NDAr
     ):
         group.create_array(name, data=data, chunks=tuple(max(1, n) for n in data.shape))
     group.require_group("edges/props")
-    group.attrs["geff"] = _metadata(props, space_unit).model_dump(mode="json")
+    group.attrs["geff"] = metadata.model_dump(mode="json")
 
 
-def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetadata:
-    """Metadata of a graph: its axes with units, and its properties."""
+def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str, place: dict[str, Any]) -> GeffMetadata:
+    """Metadata of a graph: its axes with units, its properties, and the well and site of its FOV."""
     units = {"t": "minute", "y": space_unit, "x": space_unit} | dict.fromkeys(_CORNERS, "pixel")
     known = {
         name: PropMetadata(identifier=name, dtype=values.dtype.name, unit=units.get(name))
@@ -123,6 +126,7 @@ def _metadata(props: dict[str, npt.NDArray[Any]], space_unit: str) -> GeffMetada
         edge_props_metadata={},
         track_node_props={"tracklet": "cell", "lineage": "lineage" if "lineage" in props else "cell"},
         display_hints=DisplayHint(display_horizontal="x", display_vertical="y", display_time="t"),
+        extra=place,
     )
 
 
