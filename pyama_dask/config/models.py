@@ -49,6 +49,16 @@ class Channels(Model):
         return (*((self.pc,) if self.pc else ()), *self.fl)
 
 
+class StitchParams(Model):
+    """Settings by which the sites of wells are registered."""
+
+    channel: Annotated[StrictInt, Field(ge=0)] | str | None = Field(
+        None, description="channel to register by; null: phase contrast"
+    )
+    frames: Count = Field(3, description="number of frames whose mean is registered, spread over the movie")
+    max_shift: Count = Field(30, description="largest error of the stage between neighbouring sites, in pixels")
+
+
 class Params(Model):
     """Settings of the processing."""
 
@@ -56,6 +66,10 @@ class Params(Model):
     wells: str = Field("all", description="of a plate: all, or wells such as 'B02, C03:D05, row:E, col:1-6'")
     exclude_wells: str = Field("", description="of a plate: wells to leave out")
     sites: Selection = Field("all", description="of a plate: all, or numbers of sites in each well such as 1-4")
+    stitch: Annotated[Literal["off", "stage", "register"], BeforeValidator(as_switch)] = Field(
+        "off", description="of a plate: off; stage or register: stitch the sites of a well to one FOV"
+    )
+    stitch_params: StitchParams = Field(StitchParams(), description="how sites are registered, once per well")
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
     z: Whole | Literal["max", "projection"] | None = Field(
         None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"

@@ -34,6 +34,8 @@ class Unit:
     frames: Sequence[int]
     place: Sequence[object] = ()
     """Well and site, as they stand in the traces; empty outside of wells."""
+    tiles: Sequence[Sequence[int]] = ()
+    """Site, y and x of all tiles of a stitched well; empty for others."""
     previous: Unit | None = None
     """The block before, of which a part in a chain needs its own result."""
     _known: dict[str, str] = field(default_factory=dict)
@@ -99,7 +101,7 @@ def local_digest(part: Part, block: Unit, whole: Unit) -> str:
         return whole.digest(part.name)
     view = LocalUnit(
         block.job, block.movie, block.fov, block.shape, block.times_min, block.frames, block.place,
-        reader=part, block=block, whole=whole,
+        block.tiles, reader=part, block=block, whole=whole,
     )  # fmt: skip
     needs = [GRAPH.parts[need] for need in part.needs]
     on_block = [need for need in needs if need.scope in ON_BLOCKS and need.active(block.config)]
@@ -130,6 +132,7 @@ def gathering_digest(part: Part, whole: Unit) -> str:
         whole.times_min,
         whole.frames,
         whole.place,
+        whole.tiles,
         reader=part,
         whole=whole,
     )
@@ -142,7 +145,13 @@ def _with_form(found: str, part: Part, config: Config) -> str:
 
 
 def step_digests(
-    job: Job, movie: str, fov: int, shape: tuple[int, int], times_min: Sequence[float], place: Sequence[object] = ()
+    job: Job,
+    movie: str,
+    fov: int,
+    shape: tuple[int, int],
+    times_min: Sequence[float],
+    place: Sequence[object] = (),
+    tiles: Sequence[Sequence[int]] = (),
 ) -> dict[Kind, list[Digests]]:
     """Digests of the parts that a config asks for, by kind of task, for each task of the FOV.
 
@@ -163,12 +172,14 @@ def step_digests(
         (T,) minutes of the frames.
     place
         Well and site, as they stand in the traces; empty outside of wells.
+    tiles
+        Site, y and x of all tiles of a stitched well; empty for others.
     """
-    whole = Unit(job, movie, fov, shape, times_min, job.frames, place)
+    whole = Unit(job, movie, fov, shape, times_min, job.frames, place, tiles)
     blocks: list[Unit] = []
     for start, stop in job.blocks:
         before = blocks[-1] if blocks else None
-        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], place, before))
+        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], place, tiles, before))
     found: dict[Kind, list[Digests]] = {}
     for kind, parts in GRAPH.kinds.items():
         if GRAPH.scope(kind) not in OF_SEVERAL_FOVS:

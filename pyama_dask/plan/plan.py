@@ -85,6 +85,8 @@ class Plan:
     """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
     made_before: Mapping[int, str] = field(default_factory=dict)
     """Origin of these in words, by FOV, where they were not made with other settings."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """Texts of tables that are written to the output when the run begins, by name."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 
@@ -236,7 +238,7 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
     times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
     if problem := _problem(job, metadata, info):
         return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}", place=place)
-    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()))
+    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:
         if task.memory > worker_memory:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.method_parameters import lengths_in_pixels, method_parameters, parameter_model
-from pyama_dask.config.models import ChannelChoice, Config
+from pyama_dask.config.models import ChannelChoice, Config, StitchParams
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
@@ -57,6 +57,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             "wells": "all",
             "exclude_wells": "",
             "sites": "all",
+            "stitch_params": _resolve_stitching(params.stitch_params, metadata),
             "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
             "z": _resolve_plane(params.z, {int(channel) for channel in chosen}, metadata),
             **_resolve_methods(config, metadata),
@@ -127,6 +128,13 @@ def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metad
         except ConfigError as error:
             raise ConfigError(f"{key}.features: {error}") from error
     return choice.model_copy(update={"channel": index})
+
+
+def _resolve_stitching(given: StitchParams, metadata: Metadata) -> StitchParams:
+    if given.channel is None:
+        return given
+    choice = _resolve_channel(ChannelChoice(channel=given.channel), "params.stitch_params", "phase feature", metadata)
+    return given.model_copy(update={"channel": choice.channel})
 
 
 def _listed_twice(chosen: list[int | str], metadata: Metadata) -> str:

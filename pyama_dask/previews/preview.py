@@ -31,10 +31,9 @@ from pyama_dask.previews.panels import Scene, make_panels
 from pyama_dask.previews.selection import checked_part, chosen_frames
 from pyama_dask.previews.sheet import sheet
 from pyama_dask.previews.shown import Shown
-from pyama_dask.readers import read_metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.one_frame import phase_channel, phase_frames
-from pyama_dask.runs.output_dir import recorded_fovs
+from pyama_dask.runs.stitching import metadata_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +163,7 @@ def preview(
         If `cancel` was set.
     """
     config, grid = _as_config(config), grid or {}
-    metadata = read_metadata(config.input, known=recorded_fovs(config.output))
+    metadata = metadata_of(config)
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
     every = settings(config, grid, metadata, tracks=tracks)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
 from pyama_dask.kernels.mosaic import Mosaic, blend, lay_out
-from pyama_dask.readers.base import FovInfo, Metadata, Reader, Tile, absent_planes
+from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata, Reader, Tile, absent_planes
 
 Wells = Mapping[str, Sequence[Tile]]
 """Tiles of each well by its name, in the order of the stitched FOVs."""
@@ -145,13 +145,18 @@ def _stitched_fov(metadata: Metadata, well: str, fovs: Sequence[int], tiles: Seq
             "out the well"
         )
     held = np.logical_and.reduce([_held(metadata, site) for site in sites])
+    absent = absent_planes(held[..., :PROJECTION])
+    projected = (
+        (c, PROJECTION, tuple(t for t in absent["missing"] if held[t, c, PROJECTION])) for c in metadata.projected
+    )
+    absent["partial"] += tuple(plane for plane in projected if plane[2])
     canvas = lay_out([(tile.y, tile.x) for tile in tiles], shape).shape
-    return FovInfo(well, canvas, plate=sites[0].plate, well=well, tiles=tuple(tiles), **absent_planes(held))
+    return FovInfo(well, canvas, plate=sites[0].plate, well=well, tiles=tuple(tiles), **absent)
 
 
 def _held(metadata: Metadata, site: FovInfo) -> npt.NDArray[np.bool_]:
-    """(T, C, Z) mask of the planes that a site has."""
-    held = np.ones((metadata.n_frames, len(metadata.channels), metadata.z_planes), np.bool_)
+    """(T, C, Z + 1) mask of the planes that a site has, the last one of which is `PROJECTION`."""
+    held = np.ones((metadata.n_frames, len(metadata.channels), metadata.z_planes + 1), np.bool_)
     held[list(site.missing)] = False
     for channel, z, frames in site.partial:
         held[list(frames), channel, z] = True

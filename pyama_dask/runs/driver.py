@@ -21,7 +21,7 @@ from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import execute
 from pyama_dask.execute.workers import Workers
-from pyama_dask.files.atomic import writable
+from pyama_dask.files.atomic import writable, write_bytes
 from pyama_dask.launch import (
     check_cluster,
     dask_report,
@@ -202,8 +202,10 @@ def workers_of_run(
 
 
 def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Record the config and plan of a run, once nothing can refuse it any more; see `write_records`."""
+    """Record the config, tables and plan of a run, once nothing can refuse it any more; see `write_records`."""
     ledger.belongs_to(plan.identity, plan.first_identity)
+    for name, text in plan.tables.items():
+        write_bytes(plan.job.output / name, text.encode())
     for plugin in plugins(plan.job.config):
         log.info("%s", plugin)
     return write_records(plan, metadata, ledger)

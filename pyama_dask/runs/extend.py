@@ -143,6 +143,7 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
 
 def _difference(before: dict[str, Any], now: Metadata) -> str | None:
     """Differences between the movie now and before; None if it only has more frames, or a plate more FOVs."""
+    most = None if is_file_format(now.path) else len(before["fovs"])
     pairs = {
         "format": (before["format"], now.format),
         "number of z planes": (before["z_planes"], now.z_planes),
@@ -152,8 +153,8 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
             [(channel.name, channel.dtype) for channel in now.channels],
         ),
         "set of FOVs": (
-            [(fov["name"], tuple(fov["shape"])) for fov in before["fovs"]],
-            [(fov.name, fov.shape) for fov in now.fovs][: None if is_file_format(now.path) else len(before["fovs"])],
+            [(fov["name"], None if fov.get("tiles") else tuple(fov["shape"])) for fov in before["fovs"]],
+            [(fov.name, None if fov.tiles else fov.shape) for fov in now.fovs][:most],
         ),
     }
     for what, (then, today) in pairs.items():
@@ -172,6 +173,8 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
         for fov, k, z in chosen:
             images = output / fov_name(fov) / IMAGES
             recorded = read_attributes(images)
+            if recorded.get("tiles", []) != [list(tile) for tile in now.fovs[fov].tiles]:
+                continue  # its sites were moved, so that the FOV is regenerated
             frame = recorded["frames"][k]
             where = f"FOV {fov}, frame {frame}"
             if _other_time(recorded, k, now, fov, frame):

@@ -355,6 +355,7 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
         "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
         "pixel_size_um": metadata.pixel_size_um,
     } | place_of(info.well, info.site)  # fmt: skip
+    attributes |= {"tiles": [list(tile) for tile in info.tiles]} if info.tiles else {}
     scale = (fov.times.interval, metadata.pixel_size_um)
     key, step = record_of(TRACKS, fov.fov)
     tracks = ledger.notes.get(key, {}).get(step, {}).get("tracks")

@@ -13,6 +13,7 @@ from pathlib import Path
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.runs.positions import PICTURE, POSITIONS
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store import intermediate
@@ -37,7 +38,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     ----------
     output
         The directory; need not exist. What a killed run has left in `WORK` before it recorded anything is no other
-        file.
+        file, nor is the table of positions.
     config
         Name of the config in an output.
     into
@@ -53,7 +54,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     ledger = Ledger(output / LEDGER)
     if ledger.movie or ledger.done:
         return
-    others = sorted(path.name for path in output.iterdir() if path.name != WORK)
+    others = sorted(path.name for path in output.iterdir() if path.name not in (WORK, POSITIONS, PICTURE))
     if any(name == config or re.fullmatch(r"fov_\d{3,}", name) for name in others):
         raise OutputError(
             f"{output}: holds results that are not recorded in {LEDGER}, which is missing or has lost its lines. "

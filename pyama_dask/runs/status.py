@@ -291,9 +291,12 @@ def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed."""
+    """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed.
+
+    Stitched wells depend on the table of positions, and not on how it was made.
+    """
     resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
-    for key in ("fovs", "wells", "exclude_wells", "sites"):
+    for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params"):
         del resolved["params"][key]
     return resolved
 

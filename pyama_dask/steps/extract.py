@@ -8,7 +8,9 @@ import numpy as np
 
 from pyama_dask.config.units import many
 from pyama_dask.kernels import features
+from pyama_dask.kernels.mosaic import owners
 from pyama_dask.methods.call import Chosen
+from pyama_dask.readers.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.filled import FilledFrames, Objects
 from pyama_dask.steps.part import BlockPart
@@ -122,12 +124,36 @@ def write_table(context: TaskContext) -> None:
     times, place = np.array(known["times_min"]), place_of(known.get("well"), known.get("site"))
     mothers = dict(context.tracks["parents"].tolist()) if "parents" in context.tracks else None
     table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers, place)
+    if "tiles" in known:
+        table["tile"] = tile_numbers(known["tiles"], context.task.shape, table[["position_y", "position_x"]].to_numpy())
     path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
     write_traces(path, table)
     context.wrote(path)
     context.note(rows=len(table), cells=int(table["cell"].nunique()))
     if table.empty:
         context.warn(_why_empty(context))
+
+
+def tile_numbers(tiles: Sequence[Sequence[int]], shape: tuple[int, int], positions: np.ndarray) -> np.ndarray:
+    """Find the site of a stitched well that counts most at each position.
+
+    Parameters
+    ----------
+    tiles
+        Site, y and x of the first pixel of all sites.
+    shape
+        (H, W) of the well in pixels.
+    positions
+        (N, 2) y, x in pixels.
+
+    Returns
+    -------
+    (N,) sites; 0 outside of all sites.
+    """
+    owner = owners(mosaic_at([(y, x) for _, y, x in tiles], shape))
+    y, x = np.minimum(positions.astype(int), np.array(shape) - 1).T
+    sites = np.array([*(site for site, _, _ in tiles), 0])  # the last one is that of owner -1
+    return np.asarray(sites[owner[y, x]])
 
 
 def _why_empty(context: TaskContext) -> str:

@@ -16,6 +16,9 @@ METHOD_VERSION = 1
 """Version of the kernels; increased when results change, to regenerate those of older versions."""
 BRIGHT = 30.0
 """Bytes per pixel of a frame that `bright` holds."""
+STITCHED = 28.0
+"""Bytes per pixel of a well that its stitching holds: the sum of its tiles, their weights, and the nearest pixels of
+areas without a tile."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 
@@ -72,7 +75,7 @@ def _copied(of: Inputs) -> str:
         METHOD_VERSION, of.movie, of.fov, of.shape, config.params.z, config.storage.codec, config.channels.pc is None,
         chosen,
     )  # fmt: skip
-    return digest("copy", base, of.block_frames, [of.frames])
+    return digest("copy", base, of.block_frames, [of.frames], *([of.tiles] if of.tiles else []))
 
 
 def _segmenter(config: Config) -> str:
@@ -129,7 +132,7 @@ def _displayed(of: Inputs) -> str:
 
 
 def _table(of: Inputs) -> str:
-    return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place)
+    return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place, *of.tiles)
 
 
 def _summarised(of: Inputs) -> str:
@@ -141,7 +144,8 @@ def _summarised(of: Inputs) -> str:
 
 
 def _held_to_copy(config: Config) -> Held:
-    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25)
+    once = 0 if config.params.stitch == "off" else STITCHED
+    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25, once=once)
 
 
 def _held_to_segment(config: Config) -> Held:

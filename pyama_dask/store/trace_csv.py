@@ -24,8 +24,9 @@ BASE_COLUMNS = (
 TRACK_COLUMNS = ("filled", "parent")
 """Columns after the features, with some trackers: whether a row's mask was moved from another frame, and the cell's
 mother, or 0."""
-PLACE_COLUMNS = ("well", "site")
-"""Columns at the end, for FOVs that are sites of a well."""
+PLACE_COLUMNS = ("well", "site", "tile")
+"""Columns at the end: the well and site of a FOV, or its well and, in each row, the site that shows the cell best; 0 if
+none does."""
 TRACES = "_traces.csv"
 """Ending of the names of tables of traces."""
 
@@ -66,7 +67,7 @@ def traces_table(
     mothers
         Mother of each daughter, by id; None if the tracker finds no divisions.
     place
-        Values of `PLACE_COLUMNS`, see `place_of`; None for a FOV outside of wells.
+        Values of `PLACE_COLUMNS` for all rows, see `place_of`; None for a FOV outside of wells.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def traces_table(
 
 
 def place_of(well: str | None, site: int | None) -> dict[str, Any]:
-    """Values of `PLACE_COLUMNS` for a FOV; empty for one outside of wells."""
+    """Values of `PLACE_COLUMNS` for all rows of a FOV; empty for one outside of wells."""
     return {} if well is None else {"well": well} | ({} if site is None else {"site": site})
 
 

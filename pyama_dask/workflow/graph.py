@@ -87,6 +87,10 @@ class Inputs(Protocol):
     def place(self) -> Sequence[object]:
         """Well and site, as they stand in the traces; empty outside of wells."""
 
+    @property
+    def tiles(self) -> Sequence[Sequence[int]]:
+        """Site, y and x of all tiles of a stitched well; empty for others."""
+
     def digest(self, part: str) -> str:
         """Digest of everything that the result of another part depends on."""
 

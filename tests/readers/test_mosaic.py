@@ -106,6 +106,18 @@ def test_a_well_lacks_what_one_of_its_sites_lacks():
     assert not sites.is_open
 
 
+def test_a_well_has_a_projection_if_all_of_its_sites_have_it():
+    lacks = [
+        (0, {"missing": (1, 2), "partial": ((1, -1, (1, 2)),)}),
+        (2, {"missing": (1,), "partial": ((1, -1, (1,)),)}),
+    ]
+    sites = Sites(lacks)
+    sites.metadata = replace(sites.metadata, projected=(1,))
+    fov = MosaicReader(sites, WELLS).metadata.fovs[1]
+    assert (fov.missing, fov.partial) == ((1, 2), ((1, -1, (1, 2)),))
+    assert (fov.lacking([1], [-1]), fov.lacking([1], [0])) == (set(), {1, 2})
+
+
 def test_it_can_be_sent_to_another_process(reader):
     again = pickle.loads(pickle.dumps(reader))
     np.testing.assert_array_equal(again.read_frame(1, 0), reader.read_frame(1, 0))
