@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.files.html import never_failing
 from pyama_dask.runs.disk_space import gib
+from pyama_dask.runs.plate import fov_named, recorded_places
 from pyama_dask.runs.status import LEDGER, read_plan, read_status, recorded_traces
 from pyama_dask.steps.standard import CROPS, GRAPH, TRACES
 from pyama_dask.store.arrays import missing_frames, read_attributes
@@ -315,8 +317,9 @@ class Output:
         files = [of.values() for steps in ledger.files.values() for of in steps.values()]
         return html.output_html(self, gib(sum(size for of in files for size, _ in of)))
 
-    def __getitem__(self, fov: int) -> Fov:
-        """Open a FOV by its number in the movie."""
+    def __getitem__(self, fov: int | str) -> Fov:
+        """Open a FOV by its number or name in the movie, or by a well with one site."""
+        fov = fov_named(self.directory, fov)
         if fov not in self.fovs:
             raise OutputError(f"{self.directory}: has no FOV {fov}. Fix: choose one of its {len(self.fovs)} FOVs")
         return Fov(self.directory / fov_name(fov))
@@ -340,6 +343,14 @@ class Output:
         return tuple(
             sorted(int(p.name[4:]) for p in self.directory.glob("fov_*") if re.fullmatch(r"fov_\d{3,}", p.name))
         )
+
+    @property
+    def titles(self) -> dict[int, str]:
+        """Titles of the FOVs that have been started, such as ``FOV 3 (B02 s2)``, by number."""
+        known = {}
+        with suppress(OutputError):
+            known = {place.fov: place.title for place in recorded_places(self.directory)}
+        return {fov: known.get(fov, f"FOV {fov}") for fov in self.fovs}
 
     def status(self) -> dict[str, Any]:
         """Progress of every FOV, as in ``pyama-dask status --json``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,14 @@ from pydantic import StrictBool
 
 from pyama_dask.analysis.trace_tables import frame_numbers
 from pyama_dask.config.base import Model
+from pyama_dask.config.fov_selection import FovSelection, chosen_fovs, is_numbers
 from pyama_dask.config.load import config_text
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.units import Selection, as_ranges, parse_selection
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
 from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import writable, write_bytes
+from pyama_dask.runs.plate import recorded_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +32,7 @@ GOOD = "good.yaml"
 class Override(Model):
     """Rows that are set good or bad."""
 
-    fov: Selection
+    fov: FovSelection
     cells: Selection
     frames: Selection = "all"
     good: StrictBool
@@ -108,17 +110,35 @@ def load_overrides(output: Path, path: Path | None = None) -> Overrides:
     """Read overrides from a file, or from the output's `GOOD` if that exists.
 
     Example: ``overrides: [{fov: 3, cells: "12, 15", good: false, note: "two cells"}, {fov: 4, cells: 7, frames:
-    "0-20", good: false}]``.
+    "0-20", good: false}]``. FOVs may be named, ``fov: B02 s1``.
 
     Raises
     ------
     ConfigError
-        If the file is unreadable, or a key or value is invalid; the message names every such key.
+        If the file is unreadable, a key or value is invalid, or a named FOV is not in the output; the message names
+        every such key.
     """
     if path is None:
         path = output / GOOD
         if not path.exists():
             return Overrides()
+    given = _read(path)
+    return replace(given, items=tuple(_numbered(item, path, output) for item in given.items))
+
+
+def _numbered(item: Override, path: Path, output: Path) -> Override:
+    """Override with numbers instead of names of FOVs."""
+    if item.fov == "all" or is_numbers(item.fov):
+        return item
+    try:
+        fovs = chosen_fovs(item.fov, recorded_places(output), output.name)
+    except ValueError as error:
+        raise ConfigError(f"{path}: fov: {error}") from error
+    return item.model_copy(update={"fov": as_ranges(fovs)})
+
+
+def _read(path: Path) -> Overrides:
+    """Overrides as they are in a file."""
     document = parse_yaml(config_text(path), f"{path}: is not YAML")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold 'overrides:', such as 'overrides: [{{fov: 3, cells: 12, good: false}}]'")
@@ -164,7 +184,7 @@ def set_override(path: Path, fov: int, cell: int, good: bool | None) -> None:
     OutputError
         If the file cannot be written.
     """
-    items = load_overrides(path.parent, path).items if path.exists() else ()
+    items = _read(path).items if path.exists() else ()
     kept = [item for item in items if not _is_of(item, fov, cell)]
     note = next((item.note for item in items if item not in kept and item.note), "")
     mark = {"fov": fov, "cells": cell, "good": good} | ({"note": note} if note else {})

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,7 +14,7 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.analysis.trace_sources import Sources, grouped
 from pyama_dask.config.base import Model
-from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fovs
+from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fovs, is_numbers
 from pyama_dask.config.load import config_text
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.units import LONGEST_NAME, parse_selection
@@ -87,9 +86,8 @@ class Sample(Model):
         if self.wells is not None:
             wells = select_wells(self.wells, {place.well for place in places if place.well is not None})
             return [place.fov for place in places if place.well in wells]
-        with suppress(ValueError):
-            return parse_selection(self.fovs)
-        return chosen_fovs(str(self.fovs), places, output)
+        selection = str(self.fovs)
+        return parse_selection(selection) if is_numbers(selection) else chosen_fovs(selection, places, output)
 
 
 class _ByWells(Model):

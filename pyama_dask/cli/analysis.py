@@ -40,7 +40,10 @@ def report(
         Path | None, typer.Option("-o", "--output", help="page to write", show_default="OUTPUT/report.html")
     ] = None,
     fov: Annotated[
-        int | None, typer.Option(help="only this FOV, with frames and traces, to OUTPUT/fov_003.html")
+        str | None,
+        typer.Option(
+            metavar="FOV", help="only this FOV, such as 3 or 'B02 s1', with frames and traces, to OUTPUT/fov_003.html"
+        ),
     ] = None,
     force: Force = False,
 ) -> None:

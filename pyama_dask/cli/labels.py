@@ -120,7 +120,8 @@ def annotate(
         Path | None, typer.Option("-c", "--config", metavar="RUN.YAML", help="config with channels and method")
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(help="channel of the cells", show_default="phase contrast", min=0)
+        str | None,
+        typer.Option(help="channel of the cells, by number or name", show_default="phase contrast"),
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="add windows to a folder, and keep those that it has")] = False,
 ) -> None:
@@ -163,18 +164,19 @@ def _describe_windows(report: AnnotationReport) -> str:
     return "\n".join([first, *(f"warning: {warning}" for warning in report.warnings), *then])
 
 
-def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, params: Mapping[str, Any]) -> Config:
+def _to_annotate(metadata: Metadata, path: Path | None, channel: str | None, params: Mapping[str, Any]) -> Config:
     """Config whose method gives the first guess: from a file, or from the command line and the movie."""
     from pyama_dask.config.load import load_config, parse_config
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
     from pyama_dask.runs.template import guess_channels
 
+    given = None if channel is None else _channel(channel, metadata)
     if path is not None:
         changes = {f"params.{key}": value for key, value in params.items()}
-        changes |= {} if channel is None else {"channels.pc": {"channel": channel}, "channels.fl": []}
+        changes |= {} if given is None else {"channels.pc": {"channel": given}, "channels.fl": []}
         return load_config(path, {"input": metadata.path.absolute()} | changes, shared_parameters())
-    guessed = guess_channels(metadata)["pc"] if channel is None else {"channel": channel}
+    guessed = guess_channels(metadata)["pc"] if given is None else {"channel": given}
     if guessed is None:
         raise ConfigError(
             f"{metadata.path}: no channel looks like phase contrast. Fix: name the channel of the cells with "
@@ -184,6 +186,12 @@ def _to_annotate(metadata: Metadata, path: Path | None, channel: int | None, par
     z = {"z": "max"} if metadata.z_planes > 1 else {}
     document = {"input": metadata.path, "output": f"{metadata.path.stem}_results", "channels": {"pc": pc}}
     return parse_config(document | {"params": z | dict(params)}, source="")
+
+
+def _channel(text: str, metadata: Metadata) -> int | str:
+    """Number of a channel, or its name."""
+    is_name = text in [channel.name for channel in metadata.channels]
+    return int(text) if text.isdecimal() and not (is_name and int(text) >= len(metadata.channels)) else text
 
 
 def _with_method(config: Config, metadata: Metadata) -> Config:

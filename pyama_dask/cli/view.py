@@ -13,7 +13,10 @@ from pyama_dask.cli.app import app
 @app.command()
 def view(
     output: Annotated[Path, typer.Argument(help="output folder of a run, or a FOV or channel in it")],
-    fov: Annotated[int | None, typer.Option(help="FOV to show", show_default="first one with traces", min=0)] = None,
+    fov: Annotated[
+        str | None,
+        typer.Option(metavar="FOV", help="FOV to show, such as 3 or 'B02 s1'", show_default="first one with traces"),
+    ] = None,
 ) -> None:
     """Open an output in napari: channels, labels, tracks, and a panel to mark cells.
 

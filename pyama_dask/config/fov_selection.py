@@ -44,6 +44,11 @@ class FovPlace:
     well: str | None = None
     site: int | None = None
 
+    @property
+    def title(self) -> str:
+        """Number, and name if it is a site of a well: ``FOV 3 (B02 s2)``."""
+        return f"FOV {self.fov}" + (f" ({self.name})" if self.well is not None else "")
+
 
 def chosen_fovs(selection: str, fovs: Sequence[FovPlace], movie: str) -> list[int]:
     """Numbers of the selected FOVs, ascending.
@@ -77,6 +82,14 @@ def chosen_fovs(selection: str, fovs: Sequence[FovPlace], movie: str) -> list[in
             raise ValueError(f"{unknown[0]} is not in {movie}, whose FOVs are {known}")
         chosen.update(found)
     return sorted(chosen)
+
+
+def is_numbers(selection: str) -> bool:
+    """True if a selection has numbers and ranges only, and no names."""
+    try:
+        return bool(parse_selection(selection))
+    except ValueError:
+        return False
 
 
 def chosen_fov(name: str, fovs: Sequence[FovPlace], movie: str) -> int:

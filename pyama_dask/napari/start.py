@@ -19,7 +19,7 @@ MALLOC = {-1: 2**17, -3: 2**17, -8: 1}
 """Options of glibc's `mallopt`: bytes from which memory is trimmed and mapped by itself, and number of arenas."""
 
 
-def layers_to_view(path: Path, fov: int | None, colormap: Colormap = napari_colormap) -> list[LayerData]:
+def layers_to_view(path: Path, fov: int | str | None, colormap: Colormap = napari_colormap) -> list[LayerData]:
     """Layers of an output, a FOV or a channel.
 
     Parameters
@@ -27,7 +27,7 @@ def layers_to_view(path: Path, fov: int | None, colormap: Colormap = napari_colo
     path
         Its folder.
     fov
-        FOV of an output; None for the first one with traces.
+        FOV of an output, by number or name; None for the first one with traces.
     colormap
         As for `layers_at`.
 
@@ -95,7 +95,7 @@ def save_memory() -> None:
             libc.mallopt(option, value)
 
 
-def view(path: Path, fov: int | None = None) -> None:
+def view(path: Path, fov: int | str | None = None) -> None:
     """Show an output in napari, with the widget for its cells; returns when the window is closed.
 
     Parameters
@@ -103,7 +103,7 @@ def view(path: Path, fov: int | None = None) -> None:
     path
         Folder of an output, a FOV or a channel.
     fov
-        FOV of an output; None for the first one with traces.
+        FOV of an output, by number or name; None for the first one with traces.
 
     Raises
     ------

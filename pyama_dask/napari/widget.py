@@ -116,8 +116,8 @@ class CellsWidget(QWidget):
         self.output = open_output(fov.directory.parent)
         self.fov, self.cells, self.cell = fov, cells_of(fov), None
         self.fovs.clear()
-        for number in self.output.fovs:
-            self.fovs.addItem(f"FOV {number}", number)
+        for number, title in self.output.titles.items():
+            self.fovs.addItem(title, number)
         self.fovs.setCurrentIndex(self.output.fovs.index(fov.index))
         chosen = self.feature.currentText()
         self.feature.clear()

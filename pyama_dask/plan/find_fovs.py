@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyama_dask.config.fov_selection import FovPlace, chosen_fovs
+from pyama_dask.config.fov_selection import FovPlace, chosen_fov, chosen_fovs
 from pyama_dask.config.models import Params
 from pyama_dask.config.units import parse_selection
 from pyama_dask.config.wells import select_wells
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
+
+
+def find_fov(fov: int | str, metadata: Metadata) -> int:
+    """Number of a FOV of a movie, by number, name, or well with one site.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such FOV, or several.
+    """
+    try:
+        return chosen_fov(str(fov), places_in(metadata), metadata.path.name)
+    except ValueError as error:
+        raise ConfigError(f"fov: {error}") from error
+
+
+def places_in(metadata: Metadata) -> list[FovPlace]:
+    """Names and wells of a movie's FOVs, by number."""
+    return [FovPlace(k, fov.name, fov.well, fov.site) for k, fov in enumerate(metadata.fovs)]
 
 
 def find_fovs(params: Params, metadata: Metadata) -> list[int]:
@@ -21,7 +40,7 @@ def find_fovs(params: Params, metadata: Metadata) -> list[int]:
     ConfigError
         If a FOV, a well or a site does not exist, or none is left; the message names the key.
     """
-    places = [FovPlace(k, fov.name, fov.well, fov.site) for k, fov in enumerate(metadata.fovs)]
+    places = places_in(metadata)
     with _named("fovs"):
         fovs = set(chosen_fovs(params.fovs, places, metadata.path.name))
     wells, sites = _wells(params, metadata), _sites(params, metadata)

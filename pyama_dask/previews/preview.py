@@ -21,6 +21,7 @@ from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.files.palette import Picture
 from pyama_dask.methods.unet import maps_kept
+from pyama_dask.plan.find_fovs import find_fov, places_in
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.previews.draw import View, small_png
 from pyama_dask.previews.grid import settings
@@ -110,7 +111,7 @@ def preview(
     config: Config | Mapping[str, Any] | str | Path,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
-    fov: int = 0,
+    fov: int | str = 0,
     frames: str | int | Sequence[int] | None = None,
     crop: Sequence[int] | None = None,
     truth: str | Path | None = None,
@@ -130,7 +131,7 @@ def preview(
         Values for one or two keys, such as ``{"morph_iterations": [0, 1, 3]}``; at most 25 combinations. The keys are
         those of ``segmentation_params``, or dotted, such as ``segmentation_method`` or ``tracking_params.min_size``.
     fov
-        Field of view.
+        Field of view, by number, by name, or by a well with one site.
     frames
         Frames, such as ``"0,90,179"`` or ``[0, 90, 179]``; None for the middle one, or with `tracks` for ten frames
         around it.
@@ -164,6 +165,7 @@ def preview(
     """
     config, grid = _as_config(config), grid or {}
     metadata = metadata_of(config)
+    fov = find_fov(fov, metadata)
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
     every = settings(config, grid, metadata, tracks=tracks)
@@ -190,6 +192,7 @@ def preview(
     return Preview(
         metadata.path.name, fov, tuple(chosen), keys, tuple(panels), tuple(notes(ranked, keys, overrides)),
         winner.setting if winner else None, shape, truth is not None, part,
+        places_in(metadata)[fov].title,
     )  # fmt: skip
 
 

@@ -32,10 +32,8 @@ def chosen_frames(frames: str | int | Sequence[int] | None, metadata: Metadata, 
     Raises
     ------
     ConfigError
-        If the FOV or a frame does not exist, or the frames cannot be tracked through.
+        If a frame does not exist, or the frames cannot be tracked through.
     """
-    if not 0 <= fov < len(metadata.fovs):
-        raise ConfigError(f"fov: {fov} is not in {metadata.path.name}, whose FOVs are 0-{len(metadata.fovs) - 1}")
     count = metadata.n_frames
     if frames is None:
         return middle_frames(metadata, fov, TRACKED if tracks else 1) or [0]

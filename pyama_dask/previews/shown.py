@@ -32,6 +32,8 @@ class Shown:
     """True if objects are compared with true ones."""
     crop: tuple[int, int, int, int]
     """Top, left, height and width of the part that is shown, in pixels."""
+    title: str
+    """The FOV in words, such as ``FOV 3 (B02 s2)``."""
 
     @property
     def head(self) -> str:
@@ -39,7 +41,7 @@ class Shown:
         shown = f"frame{'s' if len(self.frames) > 1 else ''} {as_ranges(self.frames)}"
         top, left, height, width = self.crop
         part = "" if self.crop == (0, 0, *self.shape) else f", {height} x {width} px from row {top}, column {left}"
-        return f"{self.movie}, FOV {self.fov}, {shown}{part}"
+        return f"{self.movie}, {self.title}, {shown}{part}"
 
     @property
     def has_several_frames(self) -> bool:

@@ -25,6 +25,7 @@ from pyama_dask.report.fovs import dropped_by_size, numeral
 from pyama_dask.report.overview import Figure, Summaries, feature_name, in_unit, maps, over_time
 from pyama_dask.report.page import REPORT_PAGE, render, write_page, write_report_page
 from pyama_dask.report.thumbnails import frame_shape, picture_of, read_fates
+from pyama_dask.runs.plate import fov_named
 from pyama_dask.store import intermediate
 from pyama_dask.workflow.task import WORK, fov_name
 
@@ -41,7 +42,7 @@ POINTS = 12_000
 """Points of a figure with traces; with more, frames are left out."""
 
 
-def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *, force: bool = False) -> Path:
+def write_fov_page(output: str | Path, fov: int | str, to: str | Path | None = None, *, force: bool = False) -> Path:
     """Write the page of one FOV of a run; the report of the run, if it is in the output, is updated to link to it.
 
     Parameters
@@ -49,7 +50,7 @@ def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *
     output
         Output directory of a run.
     fov
-        Number of the FOV.
+        Number or name of the FOV, or a well with one site.
     to
         File to write; by default ``fov_003.html`` in the output.
     force
@@ -67,8 +68,9 @@ def write_fov_page(output: str | Path, fov: int, to: str | Path | None = None, *
         If `output` is not the output of a run or has no such FOV, or the file cannot be written or would replace
         another one.
     """
-    path = Path(to) if to is not None else Path(output) / f"{fov_name(fov)}.html"
-    write_page(path, lambda: fov_page(read_facts(Path(output)), fov, path), force=force)
+    number_ = fov_named(Path(output), fov)
+    path = Path(to) if to is not None else Path(output) / f"{fov_name(number_)}.html"
+    write_page(path, lambda: fov_page(read_facts(Path(output)), number_, path), force=force)
     if to is None and (Path(output) / REPORT_PAGE).exists():
         with suppress(OutputError):  # a page that a user changed stays
             write_report_page(output)
@@ -82,7 +84,7 @@ def fov_page(run: RunFacts, number_: int, path: Path) -> str:
         raise OutputError(f"{run.output}: has no FOV {number_}. Fix: choose one of its {len(run.fovs)} FOVs")
     alone = Summaries(run, only=number_)
     table, problems = _table(run, fov)
-    name = f"FOV {fov.number}" + (f" {fov.name}" if fov.name and fov.name != f"FOV {fov.number}" else "")
+    name = f"FOV {fov.number}" + (f" ({fov.name})" if fov.name and fov.name != f"FOV {fov.number}" else "")
     return render(
         "fov.html", title=f"{name}: {run.output.absolute().name}", name=name, run=run.output.absolute().name,
         back=os.path.relpath(run.output / REPORT_PAGE, path.parent), state=_state(run, fov),

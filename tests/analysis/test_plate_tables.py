@@ -12,11 +12,13 @@ from support.traces import FEATURES, left, traces_path, write_output, write_plan
 
 import pyama_dask
 from pyama_dask.analysis.merge import merge_samples
+from pyama_dask.analysis.overrides import load_overrides, set_override
 from pyama_dask.analysis.plate_map import load_plate_map
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_tables import read_traces_csv
-from pyama_dask.errors import ConfigError, PyamaError
+from pyama_dask.errors import ConfigError, OutputError, PyamaError
 from pyama_dask.napari.cells import Cells
+from pyama_dask.runs.plate import fov_named
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 WELLS = {"B02": 2, "B03": 1, "C02": 1}
@@ -229,3 +231,29 @@ class TestOneRowPerWell:
             ["B02", 1, 1, 3], ["B03", 0, 1, 0], ["C02", 1, 0, 3],
         ]  # fmt: skip
         assert table["area_ch_0_median"].isna().tolist() == [False, True, False]
+
+
+class TestNames:
+    def test_overrides_may_name_fovs(self, output):
+        rows = "- {fov: B02 s2, cells: 1, good: false}\n- {fov: C02, cells: 2, good: false}\n"
+        (output / "good.yaml").write_text(f"overrides:\n{rows}")
+        merged = pd.read_parquet(merge_samples(output, {"a": "all"}).table)
+        bad = merged.loc[~merged["good"], ["fov", "cell"]].drop_duplicates()
+        assert bad.to_numpy().tolist() == [[1, 1], [3, 2]]
+        set_override(output / "good.yaml", 0, 3, False)
+        assert [item.fov for item in load_overrides(output).items] == ["1", "3", "0"]
+        assert "B02 s2" in (output / "good.yaml").read_text()
+
+    def test_overrides_of_fovs_that_are_not_there(self, output):
+        (output / "good.yaml").write_text("overrides:\n- {fov: B02 s3, cells: 1, good: false}\n")
+        with pytest.raises(ConfigError, match=r"good\.yaml: fov: 'B02 s3' is not in results. Fix: .*'B02 s2'"):
+            merge_samples(output, {"a": "all"})
+
+    def test_a_fov_of_an_output(self, output):
+        assert [fov_named(output, name) for name in (2, "2", "B02 s2", "b3")] == [2, 2, 1, 2]
+        with pytest.raises(OutputError, match="'B02' means 2 FOVs"):
+            fov_named(output, "B02")
+        (output / "processing_config.yaml").touch()
+        opened = pyama_dask.open_output(output)
+        assert opened["C02"].index == 3
+        assert opened.titles[1] == "FOV 1 (B02 s2)"

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fovs
+from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fov, chosen_fovs
 
 PLATE = [
     FovPlace(0, "B02 s1", "B02", 1),
@@ -63,3 +63,26 @@ def test_names_stand_for_fovs_and_wells(selection, fovs):
 def test_others_are_refused_with_the_nearest(selection, said):
     with pytest.raises(ValueError, match=said):
         chosen_fovs(selection, PLATE, "plate")
+
+
+@pytest.mark.parametrize(("name", "fov"), [("2", 2), ("B02 s2", 1), (" D06 s1 ", 2), ("d6", 2), ("left, upper", 3)])
+def test_one_fov(name, fov):
+    assert chosen_fov(name, PLATE, "plate") == fov
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("B02", "'B02' means 2 FOVs of plate. Fix: choose one of them, such as B02 s1, B02 s2"),
+        ("0-2", "'0-2' means 3 FOVs of plate"),
+        ("7", "7 is not in plate, whose FOVs are 0-3"),
+        ("C02", "'C02' is not in plate"),
+    ],
+)
+def test_several_or_none_are_refused(name, said):
+    with pytest.raises(ValueError, match=said):
+        chosen_fov(name, PLATE, "plate")
+
+
+def test_titles_name_sites_of_wells():
+    assert [place.title for place in PLATE[2:]] == ["FOV 2 (D06 s1)", "FOV 3"]

@@ -137,7 +137,8 @@ def test_truth_that_does_not_fit(document, tmp_path, truth, options, said):
     ("options", "said"),
     [
         ({"fov": 2}, "fov: 2 is not in movie.czi, whose FOVs are 0-1"),
-        ({"fov": -1}, "fov: -1 is not in"),
+        ({"fov": -1}, "fov: must be 'all', or numbers"),
+        ({"fov": "all"}, "fov: 'all' means 2 FOVs of movie.czi"),
         ({"frames": "0,10"}, "frames: 10 is not in movie.czi, whose frames are 0-9"),
         ({"frames": "x"}, "frames: must be"),
         ({"frames": "0,2", "tracks": True}, "frames: 0, 2 are not consecutive"),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from support.movies import config, differences, products
+from support.movies import config, differences, products, write_config
 from support.plates import generator, needs_generator, state_of, truth_of
 
 import pyama_dask
@@ -235,3 +235,19 @@ def test_the_instruments_projection(tmp_path):
 def test_projections_that_are_not_there_are_refused(plate, tmp_path):
     with pytest.raises(ConfigError, match=r"params.z: Exp2_P3 has no projections of channel 0 \('Phase'\)"):
         done(plate, tmp_path / "out", {"params.z": "projection"})
+
+
+class TestNames:
+    def test_commands_take_them(self, call, plate, processed, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        run = write_config(tmp_path / "run.yaml", config(plate, tmp_path / "out", KEPT))
+        status, out, error = call("preview", run, "--fov", "C10 s1", "--frames", 1)
+        assert (status, error) == (0, "")
+        assert "FOV 2 (C10 s1), frame 1" in out
+        assert call("report", processed, "--fov", "C10 s2", "-o", tmp_path / "fov.html")[0] == 0
+        assert "<h1>FOV 3 (C10 s2)</h1>" in (tmp_path / "fov.html").read_text()
+        status, _, error = call("report", processed, "--fov", "C10", "-o", tmp_path / "fov.html")
+        assert (status, "'C10' means 2 FOVs" in error) == (2, True)
+        status, _, error = call("annotate", plate, "--fovs", "B02 s2", "--channel", "nothing")
+        assert (status, "--channel: 'nothing' is not in Exp2_P3" in error) == (2, True)
+        assert call("annotate", plate, "--fovs", "B02 s2", "--channel", "Phase")[0] == 0
