@@ -86,7 +86,7 @@ def test_a_well_is_what_its_sites_show(reader, channels, dtype):
     assert frame.dtype == dtype
     assert frame.flags.owndata
     np.testing.assert_array_equal(frame[:, inside], Sites().canvas[2, channels][:, inside])
-    np.testing.assert_array_equal(frame[:, 0, 24:42], frame[:, 1, 24:42])  # above site 2, where no site is
+    np.testing.assert_array_equal(frame[:, 0, 25:42], frame[:, 1, 25:42])  # above site 2, where no site is
 
 
 def test_all_channels_are_the_default(reader):
