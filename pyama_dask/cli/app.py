@@ -18,7 +18,7 @@ from pyama_dask.files.atomic import TAKES_NO_MORE
 from pyama_dask.files.streams import unfailing, write_nowhere
 
 ORDER = (
-    "inspect", "init", "plan", "preview", "run", "status", "top", "view", "report", "verify", "doctor",
+    "inspect", "init", "positions", "plan", "preview", "run", "status", "top", "view", "report", "verify", "doctor",
     "annotate", "train", "score", "inspect-traces", "merge", "fit", "plot", "compare", "export", "plugins", "demo",
 )  # fmt: skip
 """Commands in the order in which they are used, for the help."""

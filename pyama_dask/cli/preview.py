@@ -1,4 +1,4 @@
-"""Command that shows what the settings of a config find in frames."""
+"""Commands that show what a run would do with frames: what it finds, and how it stitches wells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import Set, app, parsed, say
+from pyama_dask.cli.app import ConfigFile, Set, Wells, app, parsed, say
 from pyama_dask.cli.processing import loaded_config
 from pyama_dask.cli.signals import cancelled_by_signals
 
@@ -72,6 +72,27 @@ def preview(
         made.save(to, force=force)
     say(describe(made))
     say(f"{to}: written")
+
+
+@app.command()
+def positions(config: ConfigFile, *, wells: Wells = None, changes: Set = None) -> None:
+    """Find and draw where the sites of stitched wells lie, without running.
+
+    Writes positions.csv, which later runs use and which may be edited, and positions.png to the output.
+    """
+    from rich.console import Console
+
+    from pyama_dask.config.units import many
+    from pyama_dask.previews.positions import MOST_WELLS, place_sites
+
+    loaded = loaded_config(config, changes, wells=wells)
+    with Console(stderr=True).status("Reading the movie") as status:
+        placed = place_sites(loaded, status.update)
+    for warning in placed.warnings:
+        say(f"warning: {warning}")
+    say(f"{placed.table}: has the sites of {many(len(placed.wells), 'chosen well')}")
+    more = f" the first {MOST_WELLS} of them; choose others with --wells" if len(placed.wells) > MOST_WELLS else " them"
+    say(f"{placed.picture}: shows{more}")
 
 
 def _config(path: Path, changes: list[str] | None) -> Config:

@@ -286,6 +286,12 @@ class Registered(NamedTuple):
     refused: int
 
 
+def registered_channel(config: Config) -> int:
+    """Channel of a resolved config by which sites are registered: by default phase contrast, if there is one."""
+    given = config.params.stitch_params.channel
+    return int(config.channels.all[0].channel if given is None else given)
+
+
 class Registration:
     """Registration of the sites of wells: on the mean of a few frames, once per well.
 
@@ -302,9 +308,7 @@ class Registration:
     def __init__(self, config: Config, metadata: Metadata, reader: Reader) -> None:
         self._params, self._metadata, self._reader = config.params, metadata, reader
         self._sites = sites_by_well(metadata)
-        first = config.channels.all[0].channel  # phase contrast, if there is one
-        given = config.params.stitch_params.channel
-        self._channel = int(first if given is None else given)
+        self._channel = registered_channel(config)
 
     def of_well(self, well: str) -> Registered:
         """Register the sites of a well; those that cannot be registered stay where the stage has them."""
