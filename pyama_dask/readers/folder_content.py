@@ -24,7 +24,7 @@ from pyama_dask.readers.planes import Folder, Planes
 
 SAMPLE = 4096
 """Bytes that are read from each file."""
-_NUMBERS = ("sizes", "written", "file", "page", "projection")
+_NUMBERS = ("sizes", "written", "file", "place", "projection")
 """Arrays of `Planes`."""
 
 
@@ -40,7 +40,7 @@ def identity_of(planes: Planes) -> str:
     """
     digest = hashlib.blake2b(planes.index, digest_size=16)
     digest.update("\n".join(planes.files).encode(errors="surrogateescape"))
-    for numbers in (planes.sizes, planes.file, planes.page, planes.projection):
+    for numbers in (planes.sizes, planes.file, planes.place, planes.projection):
         if numbers is not None:
             digest.update(numbers.tobytes())
     for sample in _samples(planes):
@@ -72,7 +72,14 @@ def save_folder(folder: Folder, path: Path) -> None:
     """Write what a scan has found to a file."""
     planes = folder.planes
     numbers = {f"planes_{name}": getattr(planes, name) for name in _NUMBERS}
-    text = json.dumps({"metadata": as_plain(folder.metadata), "folder": str(planes.folder), "files": planes.files})
+    text = json.dumps(
+        {
+            "metadata": as_plain(folder.metadata),
+            "folder": str(planes.folder),
+            "files": planes.files,
+            "form": planes.form,
+        }
+    )
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,
@@ -96,7 +103,7 @@ def load_folder(path: Path) -> Folder:
         document = json.loads(held.pop("text").tobytes())
         index = held.pop("index").tobytes()
         numbers = {name.removeprefix("planes_"): array for name, array in held.items()}
-        planes = Planes(folder=Path(document["folder"]), files=tuple(document["files"]), index=index, **numbers)
-        return Folder(from_plain(document["metadata"]), planes)
+        metadata, folder = from_plain(document.pop("metadata")), Path(document.pop("folder"))
+        return Folder(metadata, Planes(folder, index=index, **document, **numbers))
     except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path}: the table of the movie's planes is damaged ({error}). Fix: run again") from error

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import tifffile
 
-from pyama_dask.errors import PyamaError, SourceError
-from pyama_dask.readers.base import PROJECTION, Metadata
+from pyama_dask.readers.base import Metadata
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.folder_content import load_folder
+from pyama_dask.readers.plane_files import READ_ERRORS, read_plane
 from pyama_dask.readers.planes import ABSENT, Folder
-from pyama_dask.readers.state import COARSE, State, changed
+from pyama_dask.readers.state import COARSE
 
 
 class Scan(Protocol):
@@ -48,16 +45,7 @@ class FolderReader(FileReader[Folder]):
         Names of FOVs whose numbers are known, in this order; others follow.
     """
 
-    vendor_errors = (
-        ArithmeticError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        struct.error,
-        zlib.error,
-    )
+    vendor_errors = READ_ERRORS
 
     def __init__(
         self,
@@ -91,93 +79,11 @@ class FolderReader(FileReader[Folder]):
         return file.metadata
 
     def _fill(self, file: Folder, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        planes = file.planes
+        name = f"{file.metadata.fovs[fov].name}, frame {frame}"
         for k, channel in enumerate(channels):
-            number = planes.file_of(fov, frame, channel, z)
-            if number == ABSENT:  # of a projection: planes were looked for before
+            if file.planes.file_of(fov, frame, channel, z) == ABSENT:  # a projection: planes were looked for before
                 raise self._missing(fov, frame, [channel], z)
-            planned = State(int(planes.sizes[number]), int(planes.written[number]))
-            page = None if planes.page is None or z == PROJECTION else int(planes.page[fov, frame, channel, z])
-            name = f"{planes.path_of(number)} ({file.metadata.fovs[fov].name}, frame {frame})"
-            pixels[k] = read_page(planes.path_of(number), page, pixels.shape[1:], pixels.dtype, planned, name)
-
-
-def read_page(
-    path: Path, number: int | None, shape: tuple[int, ...], dtype: np.dtype[Any], planned: State, name: str
-) -> np.ndarray:
-    """Read one page of a TIFF file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    number
-        Page from 0; None for the only one of the file.
-    shape
-        (height, width) that the page must have.
-    dtype
-        Pixel type that must hold its pixels.
-    planned
-        State of the file when the run was planned.
-    name
-        The file, and what is in it, for messages.
-
-    Returns
-    -------
-    (height, width) array in the file's pixel type.
-
-    Raises
-    ------
-    SourceError
-        If the file is absent, damaged, of another size, or has changed.
-    """
-    try:
-        with path.open("rb") as file:
-            _check_state(path, file, planned)
-            with tifffile.TiffFile(file) as tiff:
-                page = tiff.pages[number or 0].aspage()
-                fault = _fault(page, shape, dtype, planned.size)
-                if number is None and len(tiff.pages) > 1:
-                    fault = f"has {len(tiff.pages)} pages, not 1"
-                if fault:
-                    raise SourceError(f"{name}: {fault}. Fix: copy it again, or leave out its FOV")
-                pixels = page.asarray()
-            _check_state(path, file, planned)
-            return pixels
-    except PyamaError:
-        raise
-    except FileNotFoundError as error:
-        raise changed(path, "it is no longer there") from error
-    except FolderReader.vendor_errors as error:
-        problem = f"{name}: cannot be read ({type(error).__name__}: {error})"
-        raise SourceError(f"{problem}. Fix: copy it again, or leave out its FOV") from error
-
-
-def _check_state(path: Path, file: BinaryIO, planned: State) -> None:
-    stat = os.fstat(file.fileno())
-    if difference := planned.difference_anywhere(State(stat.st_size, stat.st_mtime_ns)):
-        raise changed(path, difference)
-
-
-def _fault(page: tifffile.TiffPage, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> str:
-    """Say why a page cannot be the plane; '' if it can.
-
-    tifffile returns zeros for strips that are absent, so these are looked for first.
-    """
-    if page.shape != shape:
-        return f"has {_times(page.shape)} pixels, not {_times(shape)}"
-    if page.dtype is None or not np.can_cast(page.dtype, dtype, "safe"):
-        return f"has pixels of type {page.dtype}, not {dtype}"
-    strips = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if not strips or min(count for _, count in strips) == 0:
-        return "has no pixels in a part of the image"
-    if max(offset + count for offset, count in strips) > size:
-        return "is cut off"
-    return ""
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
+            pixels[k] = read_plane(file.planes, (fov, frame, channel, z), pixels.shape[1:], pixels.dtype, name)
 
 
 # ------------------------------------------------------------------------------------------ the most recent scan

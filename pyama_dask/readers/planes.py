@@ -13,11 +13,13 @@ from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata
 
 ABSENT = -1
 """Number that stands for a plane without a file."""
+TIFF = "tiff"
+"""Form of planes that are images of TIFF files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Files and pages of the planes of a movie.
+    """Files of the planes of a movie, and places in these files.
 
     Parameters
     ----------
@@ -31,13 +33,16 @@ class Planes:
         (files,) int64, time of the last write to each file, in nanoseconds.
     file
         (FOVs, frames, channels, z) int32, number of the file that holds the plane, or `ABSENT`.
-    page
-        Like `file`: number of the page in the file; None if each file has one page.
+    place
+        Like `file`, int64: where in the file the plane is; None if each file is one image. For `form`, see there.
     projection
         (FOVs, frames, channels) int32, number of the file with the instrument's own projection over z, or `ABSENT`;
         None without projections.
     index
         Text of the instrument's own index, as far as it describes the movie; part of the identity.
+    form
+        `TIFF`: `place` is the offset of the image's directory in the file. Otherwise the NumPy pixel type, such as
+        ``>u2``, of pixels that are stored as they are: `place` is the offset of the first one.
     """
 
     folder: Path
@@ -45,14 +50,17 @@ class Planes:
     sizes: npt.NDArray[np.int64]
     written: npt.NDArray[np.int64]
     file: npt.NDArray[np.int32]
-    page: npt.NDArray[np.int32] | None = None
+    place: npt.NDArray[np.int64] | None = None
     projection: npt.NDArray[np.int32] | None = None
     index: bytes = b""
+    form: str = TIFF
 
     def __getitem__(self, fovs: Sequence[int]) -> Planes:
         """Planes of some FOVs, in the order given."""
-        page, projection = (None if of is None else of[list(fovs)] for of in (self.page, self.projection))
-        return replace(self, file=self.file[list(fovs)], page=page, projection=projection)
+        order = list(fovs)
+        place = None if self.place is None else self.place[order]
+        projection = None if self.projection is None else self.projection[order]
+        return replace(self, file=self.file[order], place=place, projection=projection)
 
     def file_of(self, fov: int, frame: int, channel: int, z: int) -> int:
         """Number of the file that holds a plane, or `PROJECTION`; `ABSENT` if there is no such file."""

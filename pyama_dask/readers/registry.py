@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,8 +26,10 @@ SUFFIXES = " or ".join(READERS)
 """Suffixes of movie files, for messages."""
 PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
 """Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
-FOLDERS = ("pyama_dask.readers.imagexpress", "pyama_dask.readers.opera")
-"""Modules of formats that are folders: a ``NAME``, and functions ``find`` and ``scan``."""
+FOLDERS = ("pyama_dask.readers.imagexpress", "pyama_dask.readers.opera", "pyama_dask.readers.tiff_movie")
+"""Modules of formats that are folders, or may be sets of files: a ``NAME``, and functions ``find`` and ``scan``."""
+_ENDING = re.compile(r"(\.ome|\.companion)?\.(tiff?|tf8|btf|zarr|ome)$", re.IGNORECASE)
+"""Ending of files and folders of these formats."""
 PATTERN = "pyama_dask.readers.tiff_folder"
 """Module for folders of TIFF files whose names follow a pattern."""
 
@@ -92,7 +95,8 @@ def movie_stem(path: Path) -> str:
     """Name that results of a movie begin with: of the file without its suffix, or of the folder."""
     if path.suffix.lower() in READERS:
         return path.stem
-    return next(place for place in (path, *path.parents) if "{" not in str(place)).name
+    place = next(place for place in (path, *path.parents) if "{" not in str(place))
+    return _ENDING.sub("", place.name) or place.name
 
 
 def is_pattern(path: Path) -> bool:
@@ -129,24 +133,26 @@ def _find_format(path: Path) -> tuple[str, Path]:
     roots = {root for _, root in found}
     if len(roots) > 1:
         listed = ", ".join(sorted(str(root) for root in roots))
-        raise SourceError(f"{path}: holds {len(roots)} plates. Fix: name one of them: {listed}")
+        raise SourceError(f"{path}: holds {len(roots)} movies. Fix: name one of them: {listed}")
     if len(found) > 1:
         names = " and ".join(formats[name].NAME for name, _ in found)
-        raise SourceError(f"{path}: could be a plate of {names}. Fix: keep the images of one plate in the folder")
+        raise SourceError(f"{path}: could be a movie of {names}. Fix: keep the images of one movie in the folder")
     if not found:
         raise _unsupported(path)
     return found[0]
 
 
 def _unsupported(path: Path) -> SourceError:
-    plates = " or ".join(str(importlib.import_module(name).NAME) for name in FOLDERS)
     if path.is_file():
-        return SourceError(f"{path}: is not a movie in a supported format. Fix: pass a file that ends in {SUFFIXES}")
+        return SourceError(
+            f"{path}: is not a movie in a supported format. Fix: pass a file that ends in {SUFFIXES}, or a TIFF file"
+        )
     movies = sorted(file.name for file in path.iterdir() if file.suffix.lower() in READERS)
     if movies:
         return SourceError(f"{path}: is a directory. Fix: pass the movie in it, such as {movies[0]}")
+    formats = ", ".join(str(importlib.import_module(name).NAME) for name in FOLDERS)
     return SourceError(
-        f"{path}: is a directory without a plate of {plates}. Fix: pass the folder of a plate, a file that ends in "
+        f"{path}: is a directory without a movie of {formats}. Fix: pass the folder of one, a file that ends in "
         f"{SUFFIXES}, or a pattern of TIFF files such as 'img_p{{fov}}_t{{frame}}_c{{channel}}.tif'"
     )
 
