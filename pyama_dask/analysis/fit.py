@@ -158,6 +158,12 @@ def fit_traces(
     tables = {path: _read(path, config, filled) for path in sources}
     warnings = [*given.warnings, *(f"{path}: holds fits and is left out" for path in files if is_fitted(path))]
     warnings += [f"{path}: has no cells" for path, traces in tables.items() if not len(traces.cells)]
+    warnings += [
+        f"{path}: column {name!r} is left out of the fits, which have another one of that name. Fix: rename it"
+        for path, traces in tables.items()
+        for name in traces.labels
+        if name in fitted_columns(model.names)
+    ]
     written = dict[Path, FittedFile]()
     with _map_for(config.cluster, client, tables, next(iter(sources.values())).parent) as batch_map:
         for path, fits in _fit_tables(batch_map, tables, config, progress, cancel or threading.Event()):
@@ -291,7 +297,8 @@ def fits_table(traces: Traces, fits: Fits, model: Model) -> pd.DataFrame:
         columns |= {name: fits.parameters[:, k], f"{name}{ERROR}": fits.errors[:, k]}
     for name, derived in {"grade": grades, BOUND: named_bounds}.items():
         columns[name] = derived(pd.DataFrame(columns), _parameters(model))
-    return pd.DataFrame({name: columns[name] for name in fitted_columns(model.names)})
+    names = fitted_columns(model.names, [name for name in traces.labels if name not in columns])
+    return pd.DataFrame({name: columns[name] if name in columns else traces.labels[name] for name in names})
 
 
 def _about(source: Path, config: FitConfig, model: Model) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.tables import by_cell
+from pyama_dask.analysis.tables import TIDY, by_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,8 @@ class Traces:
     """(cells or 1, times); NaN after a cell's last sample."""
     values: npt.NDArray[np.float64]
     """(cells, times) values; NaN where there is no sample."""
+    labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """(cells,) values of further columns that are the same in all rows of each cell, such as ``well``."""
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Traces:
@@ -42,4 +45,16 @@ class Traces:
         hours, values = np.full(shape, np.nan), np.full(shape, np.nan)
         hours[row, column], values[row, column] = time, value
         alike = len(hours) > 0 and bool((hours == hours[:1]).all())
-        return cls(fov[first], cell[first], hours[:1] if alike else hours, values)
+        return cls(fov[first], cell[first], hours[:1] if alike else hours, values, _labels(ordered, first, row))
+
+
+def _labels(ordered: pd.DataFrame, first: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Values of the columns that do not change within a cell; `row` is the number of each row's cell."""
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
+
+    found = {}
+    for name in (name for name in ordered if name not in (*TIDY, "filled")):
+        codes = pd.factorize(ordered[name])[0]
+        if (codes == codes[first][row]).all():
+            found[str(name)] = ordered[name].to_numpy()[first]
+    return found

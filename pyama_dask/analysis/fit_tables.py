@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,9 @@ class Fitted:
     """Fits of a table of traces."""
 
     table: pd.DataFrame
-    """One row per cell: ``fov,cell,model,success,message,grade,at_bound,r_squared``, each parameter and its ``_error``,
-    then ``residual_rms,points``. NaN for undefined values; infinite for undetermined errors.
+    """One row per cell: ``fov,cell``, labels of the cells such as ``well``, then
+    ``model,success,message,grade,at_bound,r_squared``, each parameter and its ``_error``, then
+    ``residual_rms,points``. NaN for undefined values; infinite for undetermined errors.
     """
     about: Mapping[str, Any] = field(default_factory=dict)
     """Description of the fit: ``input``, ``model``, ``source``, ``loss``, ``time_units`` and ``parameters``."""
@@ -145,10 +146,12 @@ def read_fitted(path: str | Path) -> Fitted:
     read = CsvText.read(path, {})
     comments = "\n".join(line[2:] for line in read.comments[1:])
     about = parse_yaml(comments, f"{path}: the comments at the top are damaged")
-    if not isinstance(about, dict) or not {"input", "model", "parameters"} <= set(about):
+    is_whole = isinstance(about, dict) and {"input", "model", "parameters"} <= set(about)
+    if not (is_whole and isinstance(about["parameters"], dict)):
         read.refuse("the comments at the top, which describe the fit, are incomplete. Fix: fit the table again")
     read.needs(*(name for name in _FIRST if name not in _DERIVED), *_LAST)
-    table = pd.DataFrame({name: _column(read, name) for name in read.names})
+    numbers = {column for name in about["parameters"] for column in (name, f"{name}{ERROR}")}
+    table = pd.DataFrame({name: _column(read, name, numbers) for name in read.names})
     try:
         for name in [name for name in _DERIVED if name not in table]:
             table.insert(_FIRST.index(name), name, _DERIVED[name](table, about["parameters"]))
@@ -161,14 +164,16 @@ _DERIVED = {"grade": grades, BOUND: named_bounds}
 """Columns that earlier versions did not write."""
 
 
-def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
-    if name in ("fov", "cell", "points"):
+def _column(read: CsvText, name: str, numbers: Collection[str]) -> npt.NDArray[Any]:
+    if name in ("fov", "cell", "points", "site"):
         return read.whole(name)
     if name == "success":
         return read.flags(name)
     if name == BOUND:
         return np.array([given or "" for given in read.text(name)], object)
-    return read.text(name) if name in ("model", "message", "grade") else read.numbers(name, empty=True)
+    if name in ("model", "message", "grade", "well"):
+        return read.text(name)
+    return read.numbers(name, empty=True) if name in (*numbers, *_FIRST, *_LAST) else read.plain(name)
 
 
 def fitted_name(stem: str, model: str) -> str:
@@ -190,6 +195,7 @@ def source_of(path: Path, fitted: Fitted) -> Path:
     return source
 
 
-def fitted_columns(parameters: tuple[str, ...]) -> list[str]:
-    """Columns of a table of fits, in order."""
-    return [*_FIRST, *(column for name in parameters for column in (name, f"{name}{ERROR}")), *_LAST]
+def fitted_columns(parameters: tuple[str, ...], labels: Iterable[str] = ()) -> list[str]:
+    """Columns of a table of fits, in order; `labels` are further columns of the cells, such as ``well``."""
+    of_parameters = (column for name in parameters for column in (name, f"{name}{ERROR}"))
+    return [*_FIRST[:2], *labels, *_FIRST[2:], *of_parameters, *_LAST]

@@ -24,6 +24,7 @@ from pyama_dask.analysis.figures import (
     time_scale,
     with_short_numbers,
 )
+from pyama_dask.analysis.fit_data import Traces
 from pyama_dask.analysis.quantities import value_label
 from pyama_dask.analysis.result_tables import ResultTable
 from pyama_dask.fitting.models import result_of
@@ -91,7 +92,7 @@ def _draw_all(axes: Axes, table: ResultTable) -> None:
     times = np.broadcast_to(traces.hours * factor, traces.values.shape)
     lines = [np.column_stack([times[k], traces.values[k]]) for k in some]
     axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.4, alpha=0.5, rasterized=True))
-    middle, median, low, high = _quartiles(times, traces.values)
+    middle, median, low, high = quartiles(times, traces.values)
     axes.fill_between(middle, low, high, color=INK, alpha=0.25, linewidth=0, label="quartiles")
     axes.plot(middle, median, color=INK, label="median")
     drawn = f"{len(some)} of {count} cells" if len(some) < count else f"{count} cells"
@@ -104,7 +105,7 @@ def _draw_all(axes: Axes, table: ResultTable) -> None:
         legend_above(axes, 3)
 
 
-def _quartiles(times: Array, values: Array) -> tuple[Array, Array, Array, Array]:
+def quartiles(times: Array, values: Array) -> tuple[Array, Array, Array, Array]:
     """Mean time, median and quartiles of the samples in each interval of time."""
     there = np.isfinite(values) & np.isfinite(times)
     at, samples = times[there], values[there]
@@ -127,7 +128,7 @@ def _draw_one(axes: Axes, table: ResultTable, cell: int) -> None:
     factor, _ = time_scale(traces.hours)
     hours = np.broadcast_to(traces.hours, traces.values.shape)[cell]
     axes.plot(hours * factor, traces.values[cell], ".", color=GREY, markersize=2.5)
-    title = f"FOV {traces.fovs[cell]}, cell {traces.cells[cell]}"
+    title = f"{_title(traces, cell)}, cell {traces.cells[cell]}"
     if fitted is not None:
         row = fitted.table.iloc[cell]
         title += f"\n{_result(row)}"
@@ -138,6 +139,12 @@ def _draw_one(axes: Axes, table: ResultTable, cell: int) -> None:
             curve = result_of(where, table.model.curve, (1, fine.size), fine[None], parameters)
             axes.plot(fine * factor, curve[0], color=GRADE_COLOURS[str(row["grade"])], linewidth=1.2)
     axes.set_title(title, fontsize=7, loc="left")
+
+
+def _title(traces: Traces, cell: int) -> str:
+    """FOV of a cell, with its well and site: ``FOV 3 (B02 s2)``."""
+    place = [plain(str(traces.labels[name][cell])) for name in ("well", "site") if name in traces.labels]
+    return f"FOV {traces.fovs[cell]}" + (f" ({' s'.join(place)})" if place else "")
 
 
 def _result(fit: pd.Series) -> str:

@@ -220,7 +220,7 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     quality["good"] = quality["good_frames"] > 0
     if "filled" in table:
         quality["filled_frames"] = np.add.reduceat(table["filled"].to_numpy(np.int64), starts)
-    return quality.assign(**{name: table[name].to_numpy()[starts] for name in PLACE_COLUMNS if name in table})
+    return quality.assign(**{name: table[name].to_numpy()[starts] for name in PLACE_COLUMNS[:2] if name in table})
 
 
 def _next_to_filled(table: pd.DataFrame) -> Mask:

@@ -44,7 +44,7 @@ CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 """Pattern of the columns of wide tables: FOV, if any, and cell."""
 _PLACES = BASE_COLUMNS[5:]
 """Columns of pixels along an axis."""
-_CONVERTED: Mapping[str, type[np.generic]] = {"filled": np.bool_, "parent": np.int64, "site": np.int64}
+_CONVERTED = {"filled": np.bool_} | dict.fromkeys(("parent", "site", "tile"), np.int64)
 """Types of columns that only some tables have."""
 OLDER_NAMES = {"cell_id": "cell", "x_centroid": "position_x", "y_centroid": "position_y"}
 """Current names of renamed columns in older traces."""

@@ -147,7 +147,7 @@ class ParquetFile:
         from pyarrow import parquet  # noqa: PLC0415  (takes long to import)
 
         flags = dict.fromkeys(("good", "filled"), pa.bool_())
-        whole = dict.fromkeys((*_WHOLE, "parent", "site"), pa.int64())
+        whole = dict.fromkeys((*_WHOLE, "parent", "site", "tile"), pa.int64())
         types = dict.fromkeys(("sample", "well", *text), pa.string()) | flags | whole
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
         with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:

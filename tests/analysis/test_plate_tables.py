@@ -11,6 +11,7 @@ import zarr
 from support.traces import FEATURES, left, traces_path, write_output, write_plan, write_plate_output
 
 import pyama_dask
+from pyama_dask.analysis import figures
 from pyama_dask.analysis.merge import merge_samples
 from pyama_dask.analysis.overrides import load_overrides, set_override
 from pyama_dask.analysis.plate_map import load_plate_map
@@ -257,3 +258,46 @@ class TestNames:
         opened = pyama_dask.open_output(output)
         assert opened["C02"].index == 3
         assert opened.titles[1] == "FOV 1 (B02 s2)"
+
+
+class TestFitsAndFigures:
+    @pytest.fixture
+    def merged(self, output, plate_map):
+        return merge_samples(output, {"a": "all"}, plate_map=plate_map).table.parent
+
+    def test_fits_keep_wells_and_conditions(self, merged):
+        (file,) = pyama_dask.fit_traces([merged / "a_area_ch_0.csv"], {"model": "trivial"}).files
+        table = pyama_dask.read_fitted(file.path).table
+        assert list(table.columns[:7]) == ["fov", "cell", "well", "site", "drug", "dose", "model"]
+        of_one = table.loc[table["fov"] == 1, ["well", "site", "drug", "dose"]].drop_duplicates()
+        assert of_one.to_numpy().tolist() == [["B02", 2, "DMSO", 0]]
+
+    def test_a_condition_called_like_a_parameter_is_left_out(self, output, tmp_path):
+        (tmp_path / "map.csv").write_text("well,slope\nB02,1\n")
+        merged = merge_samples(output, plate_map=tmp_path / "map.csv").table.parent
+        report = pyama_dask.fit_traces([merged / "slope1_area_ch_0.csv"], {"model": "trivial"})
+        assert ["column 'slope' is left out of the fits" in warning for warning in report.warnings] == [True]
+
+    def test_figures_by_well_and_titles_with_it(self, merged, monkeypatch):
+        kept = {}
+        monkeypatch.setattr(figures, "save_figure", lambda figure, stem, formats: kept.update({stem.name: figure}))
+        pyama_dask.plot_fits([merged / "a_area_ch_0.csv"])
+        assert sorted(kept) == ["a_area_ch_0_traces", "a_area_ch_0_wells"]
+        titles = [axes.get_title(loc="left") for sub in kept["a_area_ch_0_traces"].subfigs for axes in sub.axes]
+        assert "FOV 1 (B02 s2), cell 1" in titles
+        (axes,) = kept["a_area_ch_0_wells"].axes
+        frames, bands, lines = axes.collections
+        ticks = [label.get_text() for label in (*axes.get_yticklabels(), *axes.get_xticklabels())]
+        assert ticks == ["B", "C", "2", "3"]
+        assert [len(of.get_paths()) for of in (frames, bands, lines)] == [3, 3, 3]
+        assert axes.get_title(loc="left") == "a: 12 cells in 3 wells, median and quartiles"
+        assert axes.get_xlabel().startswith("each panel: time (min) 0 to 30; area (pixels) ")
+        median = read_analysis_csv(merged / "a_area_ch_0.csv").query("well == 'B03'").groupby("time")["value"].median()
+        drawn = -lines.get_segments()[1][:, 1]
+        assert np.corrcoef(drawn, median)[0, 1] == pytest.approx(1)
+
+    def test_a_table_of_one_well_has_no_such_figure(self, output, monkeypatch):
+        kept = {}
+        monkeypatch.setattr(figures, "save_figure", lambda figure, stem, formats: kept.update({stem.name: figure}))
+        pyama_dask.plot_fits([merge_samples(output, {"a": "B02"}).table.parent / "a_area_ch_0.csv"])
+        assert sorted(kept) == ["a_area_ch_0_traces"]

@@ -43,7 +43,7 @@ def write_fov(sources: Sources, fov: int, table: pd.DataFrame, folder: Path) -> 
     pixel = sources.pixel_size(fov)
     y, x = centres * (pixel or 1.0)
     props: dict[str, npt.NDArray[Any]] = {"t": table["time"].to_numpy(float), "y": y, "x": x}
-    known = ("cell", "frame", "good", *_CORNERS, *TRACK_COLUMNS)
+    known = ("cell", "frame", "good", *_CORNERS, *TRACK_COLUMNS, "tile")
     others = [name for name in table if name in known or FEATURE.fullmatch(str(name))]
     props |= {str(name): table[name].to_numpy() for name in others}
     cell = table["cell"].to_numpy(np.int64)
