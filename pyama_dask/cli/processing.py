@@ -224,24 +224,31 @@ def verify(
 
 @app.command()
 def demo(
-    directory: Annotated[Path, typer.Argument(help="folder for the movie and its results")] = Path("demo"),
+    directory: Annotated[
+        Path | None, typer.Argument(help="folder for the movie and its results", show_default="demo, or demo_plate")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="number of local worker processes")] = None,
+    plate: Annotated[bool, typer.Option("--plate", help="a plate of 2 wells x 4 sites, which are stitched")] = False,
 ) -> None:
-    """Make a small movie, process it, and compare its traces with the truth."""
-    from pyama_dask.demo import demo_config, judge, make_movie
+    """Make a small movie or plate, process it, and compare its traces with the truth."""
+    from pyama_dask.demo import MOVIE, PLATE, demo_config, judge, make_movie, make_plate
     from pyama_dask.errors import OutputError
     from pyama_dask.files.atomic import writable
     from pyama_dask.files.manifest import writing_into
 
-    if directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir()):
+    directory = directory or Path("demo_plate" if plate else "demo")
+    source, other = (MOVIE, PLATE)[:: -1 if plate else 1]
+    if (directory / other).exists() or (
+        directory.exists() and not (directory / "truth.csv").exists() and any(directory.iterdir())
+    ):
         raise OutputError(f"{directory}: holds other files. Fix: choose another directory")
-    movie = directory / "movie.czi"
     with unfailing():
-        if not movie.exists():
-            say(f"Making {movie}: 2 FOVs, 40 frames, phase contrast and one fluorescence channel")
+        if not (directory / source).exists():
+            made = "a plate of 2 wells x 4 sites, 12 frames" if plate else "a movie of 2 FOVs, 40 frames"
+            say(f"Making {made}, phase contrast and one fluorescence channel, in {directory}")
             with writable(directory), writing_into(directory, "demo") as folder:
-                make_movie(folder)
-        report = _run(demo_config(directory, workers))
+                (make_plate if plate else make_movie)(folder)
+        report = _run(demo_config(directory, workers, plate=plate))
         if not report.exit_status:
             say(judge(directory))
     raise typer.Exit(report.exit_status)

@@ -17,6 +17,8 @@ from pyama_dask.demo.write_czi import write_czi
 
 Image = npt.NDArray[np.float32]
 
+MOVIE = "movie.czi"
+"""Name of the file."""
 CHANNELS = ("Phase", "GFP", "mCherry", "Cy5", "DAPI")
 PIXEL_SIZE_UM = 0.65
 WINDOW = 76
@@ -197,7 +199,7 @@ def make_movie(
         interval_min=interval_min,
         border_margin=border_margin,
     )
-    path = Path(directory) / "movie.czi"
+    path = Path(directory) / MOVIE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_czi(
         path,

@@ -10,21 +10,24 @@ from pyama_dask.analysis.output import open_output
 from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.demo.compare import compare
+from pyama_dask.demo.movie import MOVIE
+from pyama_dask.demo.plate import PLATE
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 from pyama_dask.runs.status import LEDGER, recorded_traces
 from pyama_dask.store.ledger import Ledger
 
 
-def demo_config(directory: Path, workers: int | None = None) -> Config:
-    """Config that processes ``movie.czi`` of a directory into ``results``, with the default methods."""
+def demo_config(directory: Path, workers: int | None = None, *, plate: bool = False) -> Config:
+    """Config that processes the movie, or the plate, of a directory into ``results``, with the default methods."""
     return parse_config(
         {
-            "input": directory / "movie.czi",
+            "input": directory / (PLATE if plate else MOVIE),
             "output": directory / "results",
             "channels": {
                 "pc": {"channel": "Phase", "features": list(SHAPE_FEATURES)},
                 "fl": [{"channel": "GFP", "features": list(INTENSITY_FEATURES)}],
             },
+            "params": {"stitch": "register"} if plate else {},
             "cluster": {} if workers is None else {"workers": workers},
         }
     )

@@ -251,3 +251,26 @@ class TestNames:
         status, _, error = call("annotate", plate, "--fovs", "B02 s2", "--channel", "nothing")
         assert (status, "--channel: 'nothing' is not in Exp2_P3" in error) == (2, True)
         assert call("annotate", plate, "--fovs", "B02 s2", "--channel", "Phase")[0] == 0
+
+
+@pytest.mark.slow
+def test_cells_inside_a_site_are_found_in_every_frame_with_their_light(tmp_path):
+    """At least 99 % of the cells that stay inside a site, and their totals within 5 % of the truth."""
+    plate, inside = tmp_path / "plate", 26
+    generator().write_imagexpress(plate, generator().Scene(frames=12))
+    assert done(plate, tmp_path / "out", {"params.segmentation_params": {}}).exit_status == 0
+    found = traces(tmp_path / "out")
+    cells, sites = (pd.read_csv(plate.with_name("plate_truth") / f"{name}.csv") for name in ("cells", "tiles"))
+    true = cells.merge(sites, on="well", suffixes=("", "_site"))
+    true["y"], true["x"] = true["y"] - true["y_site"], true["x"] - true["x_site"]
+    true["inside"] = true["y"].between(inside, 256 - inside) & true["x"].between(inside, 256 - inside)
+    key = ["well", "site", "cell"]
+    true = true[true.groupby(key)["inside"].transform("all")]
+    pairs = true.merge(found, on=["well", "site", "frame"], suffixes=("", "_found"))
+    near = np.hypot(pairs["position_y"] - pairs["y"], pairs["position_x"] - pairs["x"]) < 8
+    each = pairs[near].groupby(key).agg(frames=("frame", "nunique"), tracks=("cell_found", "nunique"))
+    expected = len(true.groupby(key))
+    assert expected > 20
+    assert ((each["frames"] == 12) & (each["tracks"] == 1)).sum() >= 0.99 * expected
+    sums = pairs[near].groupby(key)[["intensity_total_ch_1", "total_ch_1"]].sum()
+    np.testing.assert_allclose(sums["intensity_total_ch_1"], sums["total_ch_1"], rtol=0.05)
