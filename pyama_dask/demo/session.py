@@ -27,7 +27,7 @@ def demo_config(directory: Path, workers: int | None = None, *, plate: bool = Fa
                 "pc": {"channel": "Phase", "features": list(SHAPE_FEATURES)},
                 "fl": [{"channel": "GFP", "features": list(INTENSITY_FEATURES)}],
             },
-            "params": {"stitch": "register"} if plate else {},
+            "params": {"stitch": "register", "tracking_params": {"min_frames": 10}} if plate else {},
             "cluster": {} if workers is None else {"workers": workers},
         }
     )

@@ -1,14 +1,33 @@
 """The demo plate: what its files state, and where its truth counts from."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import pyama_dask
+from pyama_dask.demo import demo_config, judge
 from pyama_dask.demo.movie import PIXEL_SIZE_UM, DemoMovie
 from pyama_dask.demo.plate import LARGEST_ERROR, OVERLAP, make_plate, place_sites
 from pyama_dask.readers import open_reader
 
 SIZE = 160
+
+
+def test_stitched_wells_agree_with_the_truth(tmp_path):
+    """As ``pyama-dask demo --plate``, in this process."""
+    make_plate(tmp_path)
+    given = demo_config(tmp_path, plate=True).model_dump(exclude_unset=True) | {"cluster": {"kind": "serial"}}
+    assert pyama_dask.run(given).exit_status == 0
+    said = judge(tmp_path)
+    assert "30 of 30 true cells found (100.0%), each with one trace over all 12 frames" in said
+    assert re.search(r"correlation with the truth 0\.999\d+, median relative error [0-3]\.\d%", said)
+    placed = pd.read_csv(tmp_path / "results" / "positions.csv").groupby("well")[["y", "x"]]
+    rng = np.random.default_rng(0)
+    for _, found in placed:
+        corners = place_sites(rng, (2, 2), 256).corners
+        np.testing.assert_allclose(found, corners - corners.min(axis=0), atol=0.5)
 
 
 @pytest.fixture(scope="module")
