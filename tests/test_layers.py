@@ -37,7 +37,7 @@ PLACES = {
     "qtpy": {"napari"},
     "rich": {"cli"},
     "tensorstore": {"store"},
-    "tifffile": {"analysis", "files", "readers"},
+    "tifffile": {"demo", "analysis", "files", "readers"},
     "torch": {"methods"},
     "typer": {"cli"},
     "zarr": {"analysis", "store"},
