@@ -26,7 +26,12 @@ SUFFIXES = " or ".join(READERS)
 """Suffixes of movie files, for messages."""
 PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
 """Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
-FOLDERS = ("pyama_dask.readers.imagexpress", "pyama_dask.readers.opera", "pyama_dask.readers.tiff_movie")
+FOLDERS = (
+    "pyama_dask.readers.imagexpress",
+    "pyama_dask.readers.opera",
+    "pyama_dask.readers.micro_manager",
+    "pyama_dask.readers.tiff_movie",
+)
 """Modules of formats that are folders, or may be sets of files: a ``NAME``, and functions ``find`` and ``scan``."""
 _ENDING = re.compile(r"(\.ome|\.companion)?\.(tiff?|tf8|btf|zarr|ome)$", re.IGNORECASE)
 """Ending of files and folders of these formats."""

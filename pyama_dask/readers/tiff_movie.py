@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
+from pyama_dask.readers import micro_manager
 from pyama_dask.readers.ome_tiff import files_of, scan_ome
 from pyama_dask.readers.ome_xml import parse_reference
 from pyama_dask.readers.plane_files import READ_ERRORS
@@ -30,15 +31,16 @@ def find(path: Path) -> list[Path]:
     Parameters
     ----------
     path
-        A TIFF file, the metadata of a set of them, or a folder of OME-TIFF files.
+        A TIFF file, the metadata of a set of them, or a folder of OME-TIFF files, but for those of Micro-Manager.
 
     Returns
     -------
     The file, or a file of each set of OME-TIFF files in the folder, sorted.
     """
     if path.is_file():
-        return [path] if path.name.lower().endswith((*ENDINGS, COMPANION)) else []
+        return [path] if path.name.lower().endswith((*ENDINGS, COMPANION)) and not micro_manager.find(path) else []
     names = sorted(entry.name for entry in list_folder(path) if not entry.name.startswith("."))
+    names = [name for name in names if not micro_manager.is_stack(name)]
     companions = [path / name for name in names if name.lower().endswith(COMPANION)]
     return companions or _first_files(path, [name for name in names if name.lower().endswith(_OME)])
 
