@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ import numpy as np
 from pyama_dask.analysis.samples import Samples, parse_samples
 from pyama_dask.analysis.tables import FEATURE, TIDY
 from pyama_dask.config.units import quoted
-from pyama_dask.config.well_names import parse_well, well_name
+from pyama_dask.config.well_names import parse_well
 from pyama_dask.errors import ConfigError
 from pyama_dask.files.checked_csv import CsvText
+from pyama_dask.runs.plate import normal_name
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 
 _TAKEN = {"sample", *BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *TIDY}
@@ -42,7 +42,7 @@ class PlateMap:
 
     def of(self, well: str | None) -> dict[str, Any]:
         """Values of the conditions in a well: numbers, or text; NaN or None where it is missing."""
-        values = self.wells.get(_as_well(well) or "", ("",) * len(self.columns))
+        values = self.wells.get(normal_name(well) or "", ("",) * len(self.columns))
         found: dict[str, Any] = {}
         for k, (name, value) in enumerate(zip(self.columns, values, strict=True)):
             found[name] = (float(value) if value else math.nan) if self._is_number(k) else value or None
@@ -125,7 +125,7 @@ def load_plate_map(path: Path) -> PlateMap:
     for name in columns:
         if not name or name in _TAKEN or FEATURE.fullmatch(name):
             raise ConfigError(f"{path}: a condition cannot be called {quoted(name)}. Fix: rename the column")
-    names = [_as_well(name) for name in read.text("well")]
+    names = [normal_name(name) for name in read.text("well")]
     read.refuse_rows(np.array([name is None for name in names], bool), "well", "is not a well such as 'B02'")
     again = np.array([name in names[:k] for k, name in enumerate(names)], bool)
     read.refuse_rows(again, "well", "has a line already. Fix: keep one")
@@ -133,14 +133,8 @@ def load_plate_map(path: Path) -> PlateMap:
     return PlateMap(path, columns, {str(well): of for well, of in zip(names, values, strict=True) if any(of)})
 
 
-def _as_well(text: str | None) -> str | None:
-    with suppress(ValueError):
-        return well_name(*parse_well(text or ""))
-    return None
-
-
 def _as_wells(names: Iterable[str]) -> set[str]:
-    return {well for name in names if (well := _as_well(name)) is not None}
+    return {well for name in names if (well := normal_name(name)) is not None}
 
 
 def _is_number(text: str) -> bool:

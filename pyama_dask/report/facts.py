@@ -56,6 +56,12 @@ class FovFacts:
     """Path of the traces in the output; None before they are written."""
     page: Path | None = None
     """Page of the FOV in the output; None if it has none, or its results may be newer."""
+    well: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Number, and name if it is a site of a well: ``3 (B02 s2)``."""
+        return f"{self.number}" + (f" ({self.name})" if self.well is not None else "")
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any], problems: list[st
     traces = recorded_traces(ledger, number)
     return FovFacts(
         number, str(fov.get("name") or ""), report_fov(ledger, fov), summary, traces[0] if traces else None,
-        _newer(output / f"{fov_name(number)}.html", output / LEDGER),
+        _newer(output / f"{fov_name(number)}.html", output / LEDGER), fov.get("well"),
     )  # fmt: skip
 
 

@@ -61,8 +61,9 @@ def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
         .sort_values(["flags", "fov", "cell"], ascending=[False, True, True])
         .head(SHOWN)
     )
+    labels = {fov.number: fov.label for fov in fovs}
     listed = tuple(
-        {"fov": row["fov"], "cell": row["cell"], "frames": row["frames"], "why": _why(row)}
+        {"fov": labels[row["fov"]], "cell": row["cell"], "frames": row["frames"], "why": _why(row)}
         for row in worst.to_dict("records")
     )
     counts = {flag: int(flagged[flag].sum()) for flag in FLAGS}

@@ -41,6 +41,8 @@ class Thumbnail:
     weight: int
     link: str
     """Address of its page, or of its row in the table."""
+    label: str
+    """Number, and name of a site of a well."""
 
 
 def thumbnail(run: RunFacts, fov: FovFacts, folder: Path, pixels: int, quality: int) -> Thumbnail:
@@ -57,7 +59,7 @@ def thumbnail(run: RunFacts, fov: FovFacts, folder: Path, pixels: int, quality: 
     weight = 3 if failed else max((finding.weight for finding in mine), default=0)
     url = data_url(to_jpeg(picture, quality), "jpeg") if picture is not None else ""
     link = _address(fov, folder) or f"#fov-{fov.number}"
-    return Thumbnail(fov.number, fov.name, url, "no frame stored", words, weight, link)
+    return Thumbnail(fov.number, fov.name, url, "no frame stored", words, weight, link, fov.label)
 
 
 def _address(fov: FovFacts, folder: Path) -> str:

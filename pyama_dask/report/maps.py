@@ -48,7 +48,9 @@ def heat(values: Values, rows: Sequence[int], frames: Sequence[int], title: str,
         high = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
         at, scale = values / (high or 1.0), ("0", "", f"{high:,.0f}")
         colours = shades(SEQUENTIAL)
-    return _map(at, colours, [str(row) for row in rows], _frames_axis(frames), "frame", title, _scale(colours, scale))
+    return _map(
+        at, colours, [str(row) for row in rows], _frames_axis(frames), "frame", title, colour_scale(colours, scale)
+    )
 
 
 def _frames_axis(frames: Sequence[int]) -> Axis:
@@ -79,7 +81,7 @@ def _map(at: Values, colours: Sequence[str], rows: Sequence[str], x: Axis, x_nam
     return plot.svg(names + key + (picture if url else ""), x_name, title)
 
 
-def _scale(colours: Sequence[str], labels: tuple[str, str, str]) -> str:
+def colour_scale(colours: Sequence[str], labels: tuple[str, str, str]) -> str:
     """Key of colours, at the top right."""
     width, x0, y = 90.0, WIDTH - RIGHT - 130.0, 2
     url = data_url(to_indexed_png(np.arange(len(colours), dtype=np.uint8)[None], colours), "png")

@@ -21,6 +21,7 @@ from pyama_dask.report.facts import RunFacts, read_facts
 from pyama_dask.report.flags import flagged_cells
 from pyama_dask.report.fovs import MOST_SHOWN, QUALITY, SIZES, fov_table, legend, order, thumbnail
 from pyama_dask.report.overview import Summaries, about_bands, maps, over_time, workers
+from pyama_dask.report.wells import plate_figure
 
 REPORT_PAGE = "report.html"
 """Name of the page in the output."""
@@ -108,7 +109,7 @@ def run_page(run: RunFacts, folder: Path) -> str:
         mood=words.mood_of(run), about=words.about(run), findings=run.findings, judged=words.judged(run),
         failures=[words.failure_row(fov) for fov in run.fovs if fov.report.status == "failed"],
         stopped=run.last.get("stopped"), attention=run.last.get("attention"), warnings=words.warnings_of(run),
-        tiles=list(words.tiles(run, all_)),
+        tiles=list(words.tiles(run, all_)), plate=plate_figure(run),
         over_time=list(over_time(all_)), maps=list(maps(all_)), flagged=flagged,
         flagged_text=words.flagged_text(run, flagged), steps=list(words.step_rows(run)),
         cost_text=words.cost_text(run), workers=workers(run), origins=list(words.origins(run)), config=run.config,

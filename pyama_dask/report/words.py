@@ -100,7 +100,7 @@ def failure_row(fov: FovFacts) -> Mapping[str, Any]:
     """Cause, reason and fix of a failed FOV."""
     reason, _, fix = str(fov.report.reason).partition("Fix: ")
     usual = FIXES[fov.report.cause] if fov.report.cause else ""
-    return {"fov": fov.number, "cause": fov.report.cause, "reason": reason.strip(), "fix": fix.strip() or usual}
+    return {"fov": fov.label, "cause": fov.report.cause, "reason": reason.strip(), "fix": fix.strip() or usual}
 
 
 def warnings_of(run: RunFacts) -> list[str]:

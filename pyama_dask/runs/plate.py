@@ -55,9 +55,16 @@ def by_well(fovs: Iterable[tuple[str | None, str]]) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     for well, word in fovs:
-        with suppress(ValueError):
-            found.setdefault(well_name(*parse_well(well or "")), set()).add(word)
+        if (name := normal_name(well)) is not None:
+            found.setdefault(name, set()).add(word)
     return found
+
+
+def normal_name(well: str | None) -> str | None:
+    """Name of a well as ``B02``; None if it is not named by row and column."""
+    with suppress(ValueError):
+        return well_name(*parse_well(well or ""))
+    return None
 
 
 def well_states(fovs: Iterable[tuple[str | None, str]]) -> dict[str, str]:
