@@ -31,6 +31,8 @@ SPARE = 64
 """Bytes of a path that are reserved for temporary file names."""
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """Errors of a file system that is full, over quota or read-only, and of files over the size limit."""
+NO_SECOND_NAMES = {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of file systems on which a file has one name only, or no further one."""
 
 COMPLETE = "2-"
 """Prefix of every `content_digest`; digests of older versions have none."""
@@ -146,6 +148,29 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def give_second_name(file: Path, path: Path) -> bool:
+    """Let `path` be the same file as `file`, so that the content is stored once; copy it where that is impossible.
+
+    The replacement is atomic, as in `replacing`. A file that is replaced under one of its names keeps its old content
+    under the other.
+
+    Returns
+    -------
+    True if the file has two names, False if it was copied, as the file system cannot do that.
+    """
+    if path.exists() and path.samefile(file):  # to rename one name of a file to the other does nothing
+        return True
+    with replacing(path) as temporary:
+        try:
+            os.link(file, temporary)
+        except OSError as error:
+            if error.errno not in NO_SECOND_NAMES:
+                raise
+            shutil.copyfile(file, temporary)
+            return False
+    return True
 
 
 def flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Display levels: half-size 8-bit versions of stacks for viewing."""
+"""Half-size versions of frames for viewing, in 8 bits or in the same grey levels."""
 
 from __future__ import annotations
 
@@ -90,3 +90,38 @@ def _show_labels(stack: Any, shades: Any, out: Any) -> None:
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):
                 out[t, y, x] = shades[min(np.int64(stack[t, 2 * y, 2 * x]), top)]
+
+
+def halve(frame: np.ndarray, out: np.ndarray) -> None:
+    """Write the means of 2 x 2 pixels, rounded to the nearest integer and halves up.
+
+    Parameters
+    ----------
+    frame
+        (H, W) unsigned integers.
+    out
+        (H // 2, W // 2) array of the same type; an odd last row or column of the frame is dropped.
+    """
+    _halve(frame, out)
+
+
+@compiled
+def _halve(frame: Any, out: Any) -> None:
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            upper = np.int64(frame[2 * y, 2 * x]) + frame[2 * y, 2 * x + 1]
+            lower = np.int64(frame[2 * y + 1, 2 * x]) + frame[2 * y + 1, 2 * x + 1]
+            out[y, x] = (upper + lower + 2) // 4
+
+
+def subsample(labels: np.ndarray, out: np.ndarray) -> None:
+    """Write every second pixel in both directions, so that labels stay labels.
+
+    Parameters
+    ----------
+    labels
+        (H, W) labels or ids of tracks.
+    out
+        (H // 2, W // 2) array of the same type.
+    """
+    out[...] = labels[: 2 * out.shape[0] : 2, : 2 * out.shape[1] : 2]

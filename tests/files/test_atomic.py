@@ -62,6 +62,35 @@ def test_what_cannot_be_flushed_does_not_take_the_place(tmp_path, monkeypatch):
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("table", b"old")]
 
 
+def test_a_file_gets_a_second_name_again_and_again(tmp_path):
+    file, second = tmp_path / "file", tmp_path / "folder" / "second"
+    for content in (b"old", b"new"):
+        atomic.write_bytes(file, content)
+        for _ in range(2):
+            assert atomic.give_second_name(file, second)
+            assert second.samefile(file)
+            assert second.read_bytes() == content
+    assert [path.name for path in (*tmp_path.iterdir(), *second.parent.iterdir())].count("second") == 1
+    assert len([*second.parent.iterdir()]) == 1
+
+
+@pytest.mark.parametrize(("error", "is_copied"), [(errno.EPERM, True), (errno.EXDEV, True), (errno.ENOSPC, False)])
+def test_a_file_that_gets_no_second_name_is_copied(tmp_path, monkeypatch, error, is_copied):
+    def refused(*_):
+        raise OSError(error, os.strerror(error))
+
+    file, second = tmp_path / "file", tmp_path / "second"
+    file.write_bytes(b"content")
+    monkeypatch.setattr(os, "link", refused)
+    if is_copied:
+        assert not atomic.give_second_name(file, second)
+        assert second.read_bytes() == b"content"
+    else:
+        with pytest.raises(OSError, match="No space"):
+            atomic.give_second_name(file, second)
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("one_call", [True, False])
 def test_a_store_of_cells_is_flushed_before_it_takes_its_place(tmp_path, events, monkeypatch, one_call):
     path, flushed = tmp_path / "cells.zarr", []

@@ -244,6 +244,16 @@ def test_means_of_saturated_pixels_do_not_overflow(dtype):
     assert display.show_intensities(stack, 0.0, float(top)).tolist() == [[[127, 255], [255, 255]]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_halves_are_rounded_means_or_every_second_pixel(dtype):
+    top = np.iinfo(dtype).max
+    frame = np.array([[0, 1, 1, 1, 9], [0, 1, 0, 0, 9], [top, top, 3, 3, 9], [top, top, 0, 0, 9], [9] * 5], dtype)
+    for shrink, expected in ((display.halve, [[1, 1], [top, 2]]), (display.subsample, [[0, 1], [top, 3]])):
+        out = np.full((2, 2), 7, dtype)
+        shrink(frame, out)
+        assert out.tolist() == expected
+
+
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_nan_is_shown_as_0(place):
     stack = np.full((1, 2, 4), 5, np.float32)
