@@ -33,6 +33,7 @@ from pyama_dask.store.arrays import missing_frames, read_attributes
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import AXES, IMAGES, background_name, channel_of, is_group
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.plate import is_second_name
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name
 
@@ -314,8 +315,10 @@ class Output:
     @never_failing
     def _repr_html_(self) -> str:
         ledger = Ledger(self.directory / LEDGER)
-        files = [of.values() for steps in ledger.files.values() for of in steps.values()]
-        return html.output_html(self, gib(sum(size for of in files for size, _ in of)))
+        files = [of.items() for steps in ledger.files.values() for of in steps.values()]
+        return html.output_html(
+            self, gib(sum(size for of in files for name, (size, _) in of if not is_second_name(name)))
+        )
 
     def __getitem__(self, fov: int | str) -> Fov:
         """Open a FOV by its number or name in the movie, or by a well with one site."""

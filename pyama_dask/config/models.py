@@ -121,6 +121,9 @@ class Storage(Model):
     block_frames: Count | Literal["auto"] = Field(
         "auto", description="frames per task; auto adapts to the memory of the workers"
     )
+    layout: Literal["fovs", "plate"] = Field(
+        "fovs", description="fovs: a folder per FOV; plate: also the images of all wells as one OME-Zarr plate"
+    )
 
 
 class Config(Model):

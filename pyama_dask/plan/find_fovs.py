@@ -1,16 +1,17 @@
-"""FOVs that a config chooses: by number or name, by well, and by site."""
+"""FOVs that a config chooses: by number or name, by well, and by site; and whether they can be written as a plate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pyama_dask.config.fov_selection import FovPlace, chosen_fov, chosen_fovs
-from pyama_dask.config.models import Params
+from pyama_dask.config.models import Config, Params
 from pyama_dask.config.units import parse_selection
 from pyama_dask.config.wells import select_wells
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
+from pyama_dask.store.plate import images_in_plate
 
 
 def find_fov(fov: int | str, metadata: Metadata) -> int:
@@ -52,6 +53,30 @@ def find_fovs(params: Params, metadata: Metadata) -> list[int]:
     if not left:
         raise ConfigError("params.fovs: no FOV is left. Fix: check fovs, wells, exclude_wells and sites together")
     return left
+
+
+def check_plate(config: Config, metadata: Metadata, fovs: Sequence[int]) -> None:
+    """Refuse a plate as the result if FOVs have no place in it.
+
+    Raises
+    ------
+    ConfigError
+        If a FOV is in no well, or they are of several plates.
+    """
+    if config.storage.layout != "plate":
+        return
+    images, name = images_in_plate(metadata.fovs), metadata.path.name
+    if outside := [fov for fov in fovs if fov not in images]:
+        what = "has no wells" if not images else f"has no well for FOV {outside[0]} ({metadata.fovs[outside[0]].name})"
+        raise ConfigError(
+            f"storage.layout: {name} {what}, so that it cannot be written as a plate. "
+            "Fix: set storage.layout to fovs, or choose FOVs in wells"
+        )
+    if len(plates := {metadata.fovs[fov].plate for fov in fovs}) > 1:
+        raise ConfigError(
+            f"storage.layout: {name} has {len(plates)} plates, but an output has one. Fix: run each plate with its own "
+            "params.fovs and 'output'"
+        )
 
 
 def _wells(params: Params, metadata: Metadata) -> set[str] | None:

@@ -13,11 +13,19 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
 from pyama_dask.plan.resolve import Times, frame_times
-from pyama_dask.plan.resources import automatic_block, count_files, longest_block, task_memory, traffic
+from pyama_dask.plan.resources import (
+    automatic_block,
+    count_files,
+    files_in_plate,
+    longest_block,
+    task_memory,
+    traffic,
+)
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind, planes_of
 from pyama_dask.steps.standard import GRAPH, fills_gaps, finds_cells
 from pyama_dask.store.layout import layout
+from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
 from pyama_dask.workflow.task import Job, Task
@@ -184,6 +192,8 @@ def make_plan(
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
     fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
+    images = images_in_plate(metadata.fovs)
+    fovs = tuple(_with_place(fov, images.get(fov.fov, "")) for fov in fovs)
     for kind in (kind for kind in GRAPH.kinds if GRAPH.scope(kind) in OF_SEVERAL_FOVS):
         groups = _groups(GRAPH.scope(kind), metadata, fovs)
         last = {group[-1].fov: _with_group(job, first_identity, kind, group) for group in groups}
@@ -192,6 +202,7 @@ def make_plan(
     of_groups = [f"FOV {k}: is left out of the results of its well and plate. Fix: see its problem" for k in left_out]
     specs = layout(job, largest)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
+    per_fov += files_in_plate(job, largest)
     of_times = [fov.times.warning for fov in fovs if fov.times.warning]
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *of_times, *of_groups]
     steps = GRAPH.active_steps(config)
@@ -248,6 +259,11 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
                 f"or lower storage.block_frames, now {job.block_frames}"
             )
     return FovPlan(fov, info.name, tasks, times, place=place)
+
+
+def _with_place(fov: FovPlan, image: str) -> FovPlan:
+    """Plan whose tasks know the FOV's image in the plate."""
+    return replace(fov, tasks=tuple(replace(task, in_plate=image) for task in fov.tasks))
 
 
 def _groups(scope: Scope, metadata: Metadata, fovs: Iterable[FovPlan]) -> list[list[FovPlan]]:

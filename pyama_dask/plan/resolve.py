@@ -17,7 +17,7 @@ from pyama_dask.kernels.background import background
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
-from pyama_dask.plan.find_fovs import find_fovs
+from pyama_dask.plan.find_fovs import check_plate, find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 from pyama_dask.steps.standard import uses_model
@@ -51,9 +51,11 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"channels: {_listed_twice(chosen, metadata)} is chosen more than once")
     _refuse_equal_columns([*([pc] if pc else []), *fl])
+    fovs = find_fovs(params, metadata)
+    check_plate(config, metadata, fovs)
     filled = params.model_copy(
         update={
-            "fovs": as_ranges(find_fovs(params, metadata)),
+            "fovs": as_ranges(fovs),
             "wells": "all",
             "exclude_wells": "",
             "sites": "all",

@@ -8,6 +8,7 @@ from math import ceil, prod
 from pyama_dask.config.models import Config
 from pyama_dask.steps.standard import GRAPH, finds_cells
 from pyama_dask.store.layout import ArraySpec, layout, products
+from pyama_dask.store.plate import half_arrays
 from pyama_dask.workflow.graph import Kind
 from pyama_dask.workflow.task import Job
 
@@ -40,7 +41,7 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
     shape
         (H, W) of a frame in pixels.
     """
-    config, specs = job.config, layout(job, shape)
+    config, specs = job.config, layout(job, shape) | half_arrays(job, shape)
     parts = [part for part in GRAPH.kinds[kind] if part.active(config)]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
     full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]
@@ -153,6 +154,22 @@ def automatic_block(
     fits = 1 + int(max(room - one, 0) // (two - one))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
     return ceil(n_frames / blocks)
+
+
+def files_in_plate(job: Job, shape: tuple[int, int]) -> int:
+    """Names of files of a FOV's image in the plate; 0 without one.
+
+    Parameters
+    ----------
+    job
+        The run.
+    shape
+        (H, W) of a frame in pixels.
+    """
+    halves = half_arrays(job, shape).values()
+    labels = sum(half.is_labels for half in halves)
+    documents = 3 + (1 + 3 * labels if labels else 0)
+    return documents + 2 * len(halves) * len(job.blocks) if halves else 0
 
 
 def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> tuple[int, int]:

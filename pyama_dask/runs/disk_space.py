@@ -16,6 +16,7 @@ from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.plate import half_arrays, is_second_name
 
 USUAL = {"raw": 0.6, "labels": 0.05, "background": 0.5, "display": 0.3}
 """Compressed fraction of an array's size in typical movies of cells, by role."""
@@ -48,7 +49,7 @@ def room(plan: Plan, ledger: Ledger) -> Room:
         for task in plan.tasks
         for step in task.digests
         for path, (size, _) in ledger.files.get(task.key, {}).get(step, {}).items()
-        if (plan.job.output / path).exists()
+        if not is_second_name(path) and (plan.job.output / path).exists()
     )
     written = _frames_written(plan)
     least, about = (int(sum(n * _stored(spec, part) for spec, n in written.items())) for part in (LEAST, USUAL))
@@ -106,7 +107,7 @@ def _frames_written(plan: Plan) -> Counter[ArraySpec]:
     """Number of frames that the tasks of a plan write, by array; equal arrays of several FOVs count together."""
     job, frames = plan.job, Counter[ArraySpec]()
     shapes = {task.shape for task in plan.tasks}
-    specs = {shape: layout(job, shape) for shape in shapes}
+    specs = {shape: layout(job, shape) | half_arrays(job, shape) for shape in shapes}
     for task in plan.tasks:
         for spec in (
             spec for step in task.digests for spec in products(specs[task.shape], GRAPH.by_kind[task.kind, step])
@@ -119,7 +120,9 @@ def _stored(spec: ArraySpec, part: Mapping[str, float]) -> float:
     """Estimated bytes of a compressed frame."""
     if spec.codec == "none" or spec.level == "tiles":
         return spec.frame_bytes
-    kind = "display" if spec.level else "raw" if spec.is_raw else "labels" if spec.is_labels else "background"
+    kind = (
+        "display" if spec.role == "display" else "raw" if spec.is_raw else "labels" if spec.is_labels else "background"
+    )
     return spec.frame_bytes * part[kind]
 
 

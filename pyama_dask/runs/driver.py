@@ -43,6 +43,7 @@ from pyama_dask.runs.live_page import LivePage
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
+from pyama_dask.runs.plate_output import check_plate_is_ours
 from pyama_dask.runs.run_record import RunRecord
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
@@ -118,6 +119,7 @@ def run(
         plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
         with opened(plan, cancel) as (lock, ledger):
             check_free_names(plan, ledger)
+            check_plate_is_ours(plan, ledger)
             warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
             todo = what_is_left(only_failed(plan, ledger) if retry_failed else plan, steps, ledger=ledger)
             warnings += check_room(todo, ledger)

@@ -24,20 +24,26 @@ def looks(job: Job, metadata: Metadata, ledger: Ledger, fov: int) -> dict[str, L
     Grey levels are those of the display levels, and the ids of cells are read from the tables of the tracks. Groups are
     left out while these are not recorded, or damaged: nothing but pictures depends on them.
     """
-    pc, fl = channel_indices(job.config)
-    names = [channel.name for channel in metadata.channels]
+    pc, _ = channel_indices(job.config)
     windows = _recorded(job, ledger, LEVELS, fov, intermediate.windows_file)
-    found = {raw_name("pc", pc): Look(names[pc])} if pc is not None else {}
-    for rank, channel in enumerate(fl):
-        look = Look(names[channel], LIGHT[rank % len(LIGHT)])
-        found |= {raw_name("fl", channel): look, background_name(channel): Look(f"{look.label} background")}
     shown = {
         group: Look(look.label, look.colour, (low, high))
-        for group, look in found.items()
+        for group, look in channel_looks(job, metadata).items()
         for low, high in [windows.get(group, np.full(2, np.nan)).tolist()]
         if np.isfinite([low, high]).all() and high > low
     }
     return shown | ({} if pc is None else dict(_looks_of_labels(job, ledger, fov, pc)))
+
+
+def channel_looks(job: Job, metadata: Metadata) -> dict[str, Look]:
+    """Names and colours of the groups with grey levels, by name."""
+    pc, fl = channel_indices(job.config)
+    names = [channel.name for channel in metadata.channels]
+    found = {raw_name("pc", pc): Look(names[pc])} if pc is not None else {}
+    for rank, channel in enumerate(fl):
+        look = Look(names[channel], LIGHT[rank % len(LIGHT)])
+        found |= {raw_name("fl", channel): look, background_name(channel): Look(f"{look.label} background")}
+    return found
 
 
 def _looks_of_labels(job: Job, ledger: Ledger, fov: int, pc: int) -> Iterator[tuple[str, Look]]:

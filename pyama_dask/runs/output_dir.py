@@ -18,19 +18,17 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection, printable
 from pyama_dask.config.yaml_text import dump_yaml, load_yaml
 from pyama_dask.errors import OutputError, PyamaError, TakenOverError
-from pyama_dask.files.atomic import MISSING, check_names, checksum_of, read_file, remove_partial, write_bytes
+from pyama_dask.files.atomic import MISSING, check_names, read_file, remove_partial
 from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import FovInfo, Metadata
-from pyama_dask.runs.looks import looks
+from pyama_dask.runs.documents import fov_documents, write_documents
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
+from pyama_dask.runs.plate_output import begin_plate, list_images, remove_image_documents
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
-from pyama_dask.steps.standard import GRAPH, TRACKS, record_of
-from pyama_dask.store.layout import DOCUMENT, IMAGES, layout
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.ngff import documents, group_document
-from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
@@ -206,42 +204,12 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     settings = {name: of for name, of in (before["settings"] | {current: what}).items() if name in used}
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
     warnings = write_documents(output, ledger, {CONFIG: text.encode(), PLAN: json.dumps(document).encode()})
+    warnings += begin_plate(plan, metadata, ledger)
     for planned in plan.fovs:
         outdated = ledger.outdated(planned.fov, planned.tasks)  # `prepare` makes them so, when these are taken back
         if planned.tasks and plan.job.fov_dir(planned.fov).exists() and not outdated:
-            warnings += tidy(plan, metadata, ledger, planned.fov)
-    return mine, warnings
-
-
-def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -> list[str]:
-    """Write the documents of an output that differ from their wanted content, after recording their checksums.
-
-    Parameters
-    ----------
-    wanted
-        Contents by path in the output.
-
-    Returns
-    -------
-    A warning if any of them was neither as wanted nor as recorded.
-    """
-    differing, damaged = dict[str, bytes](), []
-    for path, content in wanted.items():
-        try:
-            there = (output / path).read_bytes()
-        except OSError:
-            there = None
-        if there != content:
-            differing[path] = content
-            if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
-                damaged.append(path)
-    ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
-    for path, content in differing.items():
-        write_bytes(output / path, content)
-    if not damaged:
-        return []
-    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-    return [f"{output / damaged[0]}{more}: was damaged or missing, and has been written again"]
+            warnings += tidy_fov(plan, metadata, ledger, planned.fov)
+    return mine, warnings + list_images(plan, metadata, ledger)
 
 
 def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
@@ -289,10 +257,12 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
         again.setdefault(key, set()).update(steps)  # also of steps that this run leaves out
     ledger.void({key: steps - held.get(key, set()) for key, steps in again.items()})
     ledger.claim(names_of(plan, fov))
+    warnings = list_images(plan, metadata, ledger, fov.fov)  # before files of an image go
     discard(plan, ledger, fov)
     wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
     ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
-    return write_documents(job.output, ledger, wanted)
+    remove_image_documents(plan, ledger, fov, wanted)
+    return warnings + write_documents(job.output, ledger, wanted)
 
 
 def held_steps(
@@ -344,35 +314,12 @@ def void_unsettled(plan: Plan, ledger: Ledger, fovs: Collection[int]) -> None:
             discard(plan, ledger, fov)
 
 
-def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:
-    """Contents of all documents of a FOV's images, by path in the output.
-
-    The array of tracked labels is left out until the tracks are known: they decide how wide its ids are.
-    """
-    job, info = plan.job, metadata.fovs[fov.fov]
-    attributes = {
-        "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(job.frames),
-        "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
-        "pixel_size_um": metadata.pixel_size_um,
-    } | place_of(info.well, info.site)  # fmt: skip
-    attributes |= {"tiles": [list(tile) for tile in info.tiles]} if info.tiles else {}
-    scale = (fov.times.interval, metadata.pixel_size_um)
-    key, step = record_of(TRACKS, fov.fov)
-    tracks = ledger.notes.get(key, {}).get(step, {}).get("tracks")
-    specs = layout(job, info.shape)
-    known = {
-        path: spec.for_tracks(tracks or 0) for path, spec in specs.items() if tracks is not None or not spec.is_tracked
-    }
-    folder = fov_name(fov.fov)
-    shown = looks(job, metadata, ledger, fov.fov)
-    stored = documents(known, scale=scale, attributes=attributes, looks=shown)
-    # napari-ome-zarr looks for the image of labels two folders up, and creates a group there unless there is one
-    return {f"{folder}/{DOCUMENT}": group_document({})} | {
-        f"{folder}/{IMAGES}/{path}": content for path, content in stored.items()
-    }
-
-
 def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
+    """Tidy up a FOV, and list its image in the plate if that is complete; see `tidy_fov`."""
+    return tidy_fov(plan, metadata, ledger, fov) + list_images(plan, metadata, ledger, fov)
+
+
+def tidy_fov(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
     """Remove files that a FOV no longer needs, such as parts of complete crops, and update its documents.
 
     Returns

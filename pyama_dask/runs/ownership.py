@@ -20,12 +20,13 @@ from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.plate import LABELS, NAMES, PLATE
 from pyama_dask.store.summary import summary_file
 from pyama_dask.store.trace_csv import traces_file
 from pyama_dask.workflow.graph import Part
 from pyama_dask.workflow.task import WORK, fov_name
 
-_SHARD = re.compile(r"c\.\d+\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
+_SHARD = re.compile(r"c(\.\d+){0,2}\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
 """Name of a shard, or of one that tensorstore was writing."""
 _CELL = 10**9
 """Number with as many digits as the longest id of a cell."""
@@ -161,7 +162,23 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
         remove_partial(path)
         shards = _shards(path) if path.parent.parent == images else ()  # groups have none
         remove_below(path, ["zarr.json", *(file.name for file in shards)])
+    discard_from_plate(plan, ledger, fov)
     sweep(plan, fov)
+
+
+def discard_from_plate(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
+    """Remove all pixels of a FOV from the plate that are not recorded."""
+    recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
+    for array in _arrays_in_plate(plan, fov) if PLATE in ledger.claimed else ():
+        place = array.relative_to(plan.job.output).as_posix()
+        remove_below(array, [file.name for file in _shards(array) if f"{place}/{file.name}" not in recorded])
+
+
+def _arrays_in_plate(plan: Plan, fov: FovPlan) -> list[Path]:
+    """Folders of all arrays that the image of a FOV may have; none outside of wells."""
+    image = plan.job.output / PLATE / fov.tasks[0].in_plate
+    groups = ("", *(f"{LABELS}/{name}/" for name in NAMES.values()))
+    return [image / f"{group}{level}" for group in groups for level in (0, 1)] if fov.tasks[0].in_plate else []
 
 
 def recorded_shards(fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
@@ -180,10 +197,11 @@ def sweep(plan: Plan, fov: FovPlan) -> None:
     """Remove incomplete files of killed processes from a FOV that no process is working on."""
     job = plan.job
     images, specs = job.fov_dir(fov.fov) / IMAGES, _specs(plan, fov)
-    for folder in (job.fov_dir(fov.fov), job.work_dir(fov.fov), images, *folders(images, specs)):
+    in_plate = {place for array in _arrays_in_plate(plan, fov) for place in (array, array.parent, array.parents[1])}
+    for folder in (job.fov_dir(fov.fov), job.work_dir(fov.fov), images, *folders(images, specs), *in_plate):
         remove_partial(folder)
-    for spec in specs.values():
-        for file in _shards(images / spec.path):
+    for array in (*(images / spec.path for spec in specs.values()), *in_plate):
+        for file in _shards(array):
             if file.name.endswith(".__lock"):
                 file.unlink()
 

@@ -298,6 +298,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
     for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params"):
         del resolved["params"][key]
+    del resolved["storage"]["layout"]  # a separate step writes the plate
     return resolved
 
 

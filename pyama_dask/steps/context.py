@@ -229,8 +229,11 @@ class TaskContext:
             self.written[self.step].append(path)
 
     def spec(self, group: str, level: Level = 0) -> ArraySpec:
-        """Spec of an array; tracked labels have the dtype that holds all ids."""
-        spec = self.specs[f"{group}/{level}"]
+        """Spec of an array; see `fitted`."""
+        return self.fitted(self.specs[f"{group}/{level}"])
+
+    def fitted(self, spec: ArraySpec) -> ArraySpec:
+        """Spec with the dtype that holds all ids, if it is one of tracked labels."""
         return spec.for_tracks(int(self.tracks["count"])) if spec.is_tracked else spec
 
     @cached_property

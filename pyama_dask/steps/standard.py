@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.filling import plan_fills
@@ -57,6 +58,16 @@ def fills_gaps(config: Config) -> bool:
     """Check whether cells get masks in frames in which they are missing."""
     method, given = config.params.tracking_method, config.params.tracking_params
     return finds_cells(config) and bool(given.get("fill_gaps")) and bool(parameters_of(method, given, plan_fills))
+
+
+def makes_plate(config: Config) -> bool:
+    """Check whether the images of all wells are written as one plate."""
+    return config.storage.layout == "plate"
+
+
+def labels_plate(config: Config) -> bool:
+    """Check whether the images of the plate have labels."""
+    return makes_plate(config) and finds_cells(config)
 
 
 def shows(config: Config) -> bool:
@@ -135,6 +146,14 @@ def _table(of: Inputs) -> str:
     return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place, *of.tiles)
 
 
+def _frames_in_plate(of: Inputs) -> str:
+    return digest("plate", of.digest("copy.frames"), *of.place)
+
+
+def _labels_in_plate(of: Inputs) -> str:
+    return digest("labels in the plate", of.digest("track.link"), *of.place)
+
+
 def _summarised(of: Inputs) -> str:
     parts = ("copy.frames", "track.link", "extract.rows") if finds_cells(of.config) else ("copy.frames",)
     return digest("summary", *map(of.digest, parts), of.times_min)
@@ -146,6 +165,11 @@ def _summarised(of: Inputs) -> str:
 def _held_to_copy(config: Config) -> Held:
     once = 0 if config.params.stitch == "off" else STITCHED
     return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25, once=once)
+
+
+def _held_for_plate(config: Config) -> Held:
+    held = _held_to_copy(config)
+    return replace(held, frame=held.frame + 0.5 * len(config.channels.all))
 
 
 def _held_to_segment(config: Config) -> Held:
@@ -255,6 +279,17 @@ PARTS = (
     Part(
         "summary.numbers", "summary", "fov", "pyama_dask.steps.summary:summarise", _summarised,
         needs=("copy.frames", "segment.labels", "track.link", "extract.rows"), from_blocks=True,
+    ),
+    Part(
+        "plate.frames", "plate", "block", "pyama_dask.steps.plate:FramesInPlate", _frames_in_plate,
+        needs=("copy.frames",), writes=("half_raw",), reads=("raw",), memory=_held_for_plate, active=makes_plate,
+        together="copy.frames",
+    ),
+    Part(
+        "plate.labels", "plate", "block", "pyama_dask.steps.plate:LabelsInPlate", _labels_in_plate,
+        needs=("segment.labels", "track.link", "track.relabel"),
+        reads_from={"track.link": "pyama_dask.steps.track:ids_by_block"}, writes=("half_labels", "half_tracks"),
+        reads=("labels",), active=labels_plate, together="track.relabel",
     ),
 )  # fmt: skip
 GRAPH = Graph(PARTS)

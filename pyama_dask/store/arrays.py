@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import read_file, write_bytes
-from pyama_dask.store.layout import AXES, DOCUMENT, ArraySpec
+from pyama_dask.store.layout import DOCUMENT, ArraySpec
 
 # --------------------------------------------------------------------------------------------- creation
 
@@ -46,8 +46,9 @@ def array_document(spec: ArraySpec) -> bytes:
     held: dict[str, Any] = {}
     tiles: Any = {} if spec.tiles is None else {"tile_size": spec.tiles.size, "shape": spec.tiles.shape}
     zarr.create_array(
-        MemoryStore(held), shape=spec.shape, chunks=spec.chunks, shards=spec.shards, dtype=spec.dtype, fill_value=0,
-        compressors=compressors(spec), dimension_names=AXES, attributes=tiles,
+        MemoryStore(held), shape=spec.stored(spec.shape, spec.stack and spec.stack[1]),
+        chunks=spec.stored(spec.chunks, 1), shards=spec.shards and spec.stored(spec.shards, 1), dtype=spec.dtype,
+        fill_value=0, compressors=compressors(spec), dimension_names=spec.axes, attributes=tiles,
         chunk_key_encoding={"name": "default", "separator": "."},  # a file of a shard, not a folder an axis
     )  # fmt: skip
     return bytes(held["zarr.json"].to_bytes())
@@ -84,7 +85,10 @@ def _context() -> tensorstore.Context:
 
 
 def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) -> tensorstore.TensorStore:
-    """Open an array that exists, to read or to write; as its document says where there is no spec."""
+    """Open an array that exists, to read or to write; as its document says where there is no spec.
+
+    Of an array with several channels, it gives the one of the spec: (T, H, W) in any case.
+    """
     # an all-zero shard must be a file too: a missing one means not done
     source = {
         "driver": "zarr3",
@@ -94,12 +98,15 @@ def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) 
     if spec is not None:
         source["metadata"] = json.loads(array_document(spec))
     try:
-        return tensorstore.open(
+        array = tensorstore.open(
             source, context=_context(), open=True, read=mode == "r", write=mode == "w", assume_metadata=spec is not None
         ).result()
     except (ValueError, RuntimeError, OSError) as error:
         state = f"is damaged ({error})" if path.exists() else "is missing"
         raise StoreError(f"{path}: the array {state}. Fix: run again") from error
+    if spec is not None and spec.still:
+        array = array[tensorstore.newaxis]
+    return array if spec is None or spec.stack is None else array[:, spec.stack[0]]
 
 
 def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Arrays of a FOV in ``images.zarr``: names, shapes, pixel types, chunks, shards and files."""
+"""Arrays of a FOV: names, shapes, pixel types, chunks, shards and files; and which there are in ``images.zarr``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,10 +37,10 @@ class Tiles:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of ``images.zarr``: a channel or product at one level."""
+    """A channel or product at one level: an array of ``images.zarr``, or one channel of an array of ``plate.zarr``."""
 
     group: str
-    """Such as ``pc_ch_0``."""
+    """Such as ``pc_ch_0``; empty for the arrays of an image in the plate."""
     role: Role
     level: Level
     shape: tuple[int, int, int]
@@ -48,11 +48,15 @@ class ArraySpec:
     block_frames: int
     codec: str
     tiles: Tiles | None = None
+    stack: tuple[int, int] | None = None
+    """Position among the channels of the array, and their number; None if the array has no axis of channels."""
+    still: bool = False
+    """True if the array has no axis of time, as there is one frame."""
 
     @property
     def path(self) -> str:
         """Path within the store."""
-        return f"{self.group}/{self.level}"
+        return f"{self.group}/{self.level}".lstrip("/")
 
     @property
     def channel(self) -> int:
@@ -67,17 +71,17 @@ class ArraySpec:
     @property
     def is_raw(self) -> bool:
         """True if pixels are those of the movie."""
-        return self.role == "raw"
+        return self.role in ("raw", "half_raw")
 
     @property
     def is_labels(self) -> bool:
         """True if pixels are labels or ids of tracks, not grey levels."""
-        return self.role in ("labels", "tracks")
+        return self.role in ("labels", "tracks", "half_labels", "half_tracks")
 
     @property
     def is_tracked(self) -> bool:
         """True if pixels are ids of tracks."""
-        return self.role == "tracks"
+        return self.role in ("tracks", "half_tracks")
 
     @property
     def chunks(self) -> tuple[int, int, int]:
@@ -100,9 +104,20 @@ class ArraySpec:
         """Spec for a number of tracks: tracked labels are uint16 if the ids fit, else uint32."""
         return replace(self, dtype="uint32") if self.is_tracked and tracks > np.iinfo(np.uint16).max else self
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of the array."""
+        return self.stored(AXES, "c")
+
+    def stored(self, of: tuple[Any, Any, Any], channel: Any) -> tuple[Any, ...]:
+        """Values along the axes of the array, such as the sizes of a chunk, from those along t, y and x."""
+        t, y, x = of
+        return (*(() if self.still else (t,)), *(() if self.stack is None else (channel,)), y, x)
+
     def shard_file(self, images: Path, block: int) -> Path:
         """File of a block."""
-        return images / self.path / f"c.{block}.0.0"
+        place = self.stored((block, 0, 0), self.stack and self.stack[0])
+        return images / self.path / ".".join(map(str, ("c", *place)))
 
 
 def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:

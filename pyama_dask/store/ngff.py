@@ -13,6 +13,8 @@ from pyama_dask.files.palette import cell_colours, rgb
 from pyama_dask.store.arrays import array_document
 from pyama_dask.store.layout import DOCUMENT, ArraySpec
 
+VERSION = "0.5"
+"""Version of OME-NGFF."""
 MOST_COLOURS = 20_000
 """Largest number of labels whose colours are stored: a megabyte."""
 
@@ -110,18 +112,18 @@ def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str, look: Loo
         ],
         "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, size, size]}]}],
     }
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    ome: dict[str, Any] = {"version": VERSION, "multiscales": [multiscale]}
     if spec.is_labels:
-        ome["image-label"] = {"version": "0.5", "source": {"image": f"../{raw}"}}
+        ome["image-label"] = {"version": VERSION, "source": {"image": f"../{raw}"}}
     if look is not None:
-        ome |= _shown_as(spec, look)
+        ome["omero"] = {"channels": [shown_as(spec, look)]}
         if spec.is_labels:
-            ome["image-label"]["colors"] = _colours(look.ids)
+            ome["image-label"]["colors"] = colours(look.ids)
     return {"ome": ome}
 
 
-def _shown_as(spec: ArraySpec, look: Look) -> dict[str, Any]:
-    """Name, colour and grey levels of a group, as OMERO and most viewers read them.
+def shown_as(spec: ArraySpec, look: Look) -> dict[str, Any]:
+    """Name, colour and grey levels of a channel, as OMERO and most viewers read them.
 
     napari-ome-zarr hides labels and leaves them without a name unless they have this, too, and refuses labels that have
     limits of grey levels.
@@ -131,10 +133,10 @@ def _shown_as(spec: ArraySpec, look: Look) -> dict[str, Any]:
     window = {"min": 0, "max": int(np.iinfo(spec.dtype).max)} if integer else {"min": low, "max": high}
     if not spec.is_labels:
         window |= {"start": low, "end": high}
-    channel = {"label": look.label, "color": look.colour.removeprefix("#"), "active": True, "window": window}
-    return {"omero": {"channels": [channel]}}
+    return {"label": look.label, "color": look.colour.removeprefix("#"), "active": True, "window": window}
 
 
-def _colours(ids: Sequence[int]) -> list[dict[str, Any]]:
-    colours = cell_colours(len(ids))
-    return [{"label-value": int(k), "rgba": [*rgb(colour), 255]} for k, colour in zip(ids, colours, strict=True)]
+def colours(ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Colours of labels, as ``image-label`` has them."""
+    found = cell_colours(len(ids))
+    return [{"label-value": int(k), "rgba": [*rgb(colour), 255]} for k, colour in zip(ids, found, strict=True)]

@@ -23,8 +23,8 @@ Scope = Literal["block", "chain", "fov", "well", "plate"]
 """Extent of a part: frames of a FOV, alone or after the block before; a FOV; all FOVs of a well, or of a plate."""
 ON_BLOCKS: Collection[Scope] = ("block", "chain")
 OF_SEVERAL_FOVS: Collection[Scope] = ("well", "plate")
-Role = Literal["raw", "labels", "tracks", "background", "display"]
-"""Content of an array of ``images.zarr``."""
+Role = Literal["raw", "labels", "tracks", "background", "display", "half_raw", "half_labels", "half_tracks"]
+"""Content of an array of ``images.zarr``, or of an image in ``plate.zarr`` at half size."""
 
 NAMES: Mapping[tuple[Scope, int], Kind] = {
     ("block", 0): "ingest", ("fov", 1): "link", ("block", 2): "finish", ("fov", 3): "gather",

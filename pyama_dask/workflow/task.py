@@ -46,6 +46,8 @@ class Task:
     """Predicted peak of the worker in bytes."""
     group: tuple[int, ...] = ()
     """Numbers of all FOVs of a well or plate; empty for a task of one FOV."""
+    in_plate: str = ""
+    """Path of the FOV's image in the plate, such as ``B/02/0``; empty for a FOV outside of wells."""
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import zarr
+from support.graphs import USUAL
 from support.movies import as_czi, as_nd2, differences, pixels, products, times_of_change
 
 import pyama_dask
@@ -32,7 +33,6 @@ from pyama_dask.api import (
 from pyama_dask.api.settings import translate
 from pyama_dask.errors import ConfigError, OutputError, SettingsWarning, SourceError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.steps.standard import GRAPH
 
 FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 300, 320
 
@@ -294,7 +294,7 @@ class TestExamples:
             monkeypatch.setitem(sys.modules, "requests", SimpleNamespace(post=post))
             _, good = serial(movie, tmp_path / "out", 0, 0, progress=names["reporter"].report_progress)
         assert good
-        assert {event["step"] for event in events} == {*GRAPH.steps, "done"}
+        assert {event["step"] for event in events} == {*USUAL, "done"}
         assert events[-1] == {
             "step": "done", "fov": 0, "frame": FRAMES, "total": FRAMES, "message": "FOV 0 is complete"
         }  # fmt: skip

@@ -5,11 +5,11 @@ import socket
 
 import pytest
 from rich.console import Console
+from support.graphs import USUAL
 from support.live_outputs import NOW, MadeRun
 
 from pyama_dask.cli.live_view import View
 from pyama_dask.runs.live import LiveRun
-from pyama_dask.steps.standard import GRAPH
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_bars_end_at_the_right_and_say_how_far_the_run_is(made, width):
     assert lines[1].endswith("  484 of 960 tasks, 50 %")
     assert len(lines[1]) == width
     steps = [line for line in lines if " frames " in line and "MiB" in line]
-    assert len(steps) == len(GRAPH.steps)
+    assert len(steps) == len(USUAL)
     assert {len(line) for line in steps} == {width}
     assert "610 of 1200 frames" in steps[0]
 

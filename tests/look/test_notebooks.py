@@ -12,10 +12,10 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
+from support.graphs import USUAL
 from support.movies import config, differences, products
 
 import pyama_dask
-from pyama_dask.steps.standard import GRAPH
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -106,7 +106,7 @@ def test_every_link_leads_to_a_file():
 
 def test_quick_start_shows_bars_of_all_steps_and_every_kind_of_result(executed):
     bars, report, output, fov, cell, *_ = shown(executed("quick_start"))
-    assert bars.count("20 / 20") == len(GRAPH.steps)
+    assert bars.count("20 / 20") == len(USUAL)
     assert "2 of 2 FOVs" in bars
     assert "segmentation" in report
     assert "FOV 1" in output

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from support.graphs import USUAL
 from support.live_outputs import NOW, RUN, MadeRun
 from support.locks import ELSEWHERE
 from support.movies import listing
@@ -12,7 +13,6 @@ from pyama_dask.errors import OutputError
 from pyama_dask.runs.live import LiveRun
 from pyama_dask.runs.snapshot import FovFailure, Rate
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_status
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock_file import lock_path
 
@@ -39,7 +39,7 @@ def test_the_whole_run_is_counted_by_task_step_and_fov(made):
     assert (seen.state, seen.tasks, seen.tasks_done, seen.run) == ("running", 24, 13, RUN)
     assert states(seen) == ["done", "in work", "to do"]
     assert [(fov.tasks_done, fov.tasks) for fov in seen.fovs] == [(8, 8), (5, 8), (0, 8)]
-    assert [step.step for step in seen.steps] == list(GRAPH.steps)
+    assert [step.step for step in seen.steps] == list(USUAL)
     assert {step.frames for step in seen.steps} == {30}
     done = {step.step: step.frames_done for step in seen.steps}
     assert done == {

@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import yaml
 import zarr
+from support.graphs import USUAL
 from support.movies import (
     INTENSITIES,
     SHAPES,
@@ -41,7 +42,6 @@ from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.kernels import display
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 
 COMPOSITE = Path(__file__).parents[3] / "shared" / "data" / "composite"
@@ -392,6 +392,7 @@ class TestConfigOfTheRun:
         assert params["background_params"] == {"tile_size": 100, "dilation": 10, "min_fraction": 0.05}
         assert document["storage"] == {
             "codec": "lz4", "background": "full", "cells": "directory", "display": "on", "block_frames": 4,
+            "layout": "fovs",
         }  # fmt: skip
         metadata = document["metadata"]
         assert (metadata["file"], metadata["format"], metadata["n_frames"]) == ("movie.czi", "CZI", 10)
@@ -720,7 +721,7 @@ class TestGoingOn:
         assert run(small_czi, tmp_path / "out").tasks == 0
 
     def test_steps_may_be_named_in_any_order(self, finished, small_czi, tmp_path):
-        run(small_czi, tmp_path / "out", steps=GRAPH.steps[::-1])
+        run(small_czi, tmp_path / "out", steps=USUAL[::-1])
         assert differences(products(tmp_path / "out"), products(finished)) == []
 
     @pytest.mark.parametrize("steps", [["segment"], ["copy", "track"], ["fly"]])
@@ -922,7 +923,7 @@ def test_while_a_run_goes_on(small_czi, tmp_path):
     assert [fov["status"] for fov in seen] == ["partial", "pending"] or seen[0]["status"] == "partial"
     assert all(event.keys() == {"step", "fov", "frame", "total", "message"} for event in events)
     last = {(event["step"], event["fov"]): event for event in events}
-    assert last.keys() == {(step, fov) for step in (*GRAPH.steps, "done") for fov in (0, 1)}
+    assert last.keys() == {(step, fov) for step in (*USUAL, "done") for fov in (0, 1)}
     assert all(event["frame"] == event["total"] == 10 for event in last.values())
     assert (list(log.handlers), log.level) == before
     assert "gather-fov001 done" in (tmp_path / "out" / ".pyama_dask" / "log.txt").read_text()

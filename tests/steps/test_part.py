@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.graphs import USUAL
 from support.movies import INTENSITIES, as_czi, config, file_bytes, pixels
 
 import pyama_dask
@@ -21,7 +22,6 @@ from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps import run_task
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.cancel import stop_tasks
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked
@@ -126,7 +126,7 @@ def test_the_runs_compared_have_cells_and_warnings(whole):
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_steps_alone_are_as_all_of_the_whole(movie, changes, whole, tmp_path, at_once):
-    run(movie, tmp_path, changes, at_once, GRAPH.steps)
+    run(movie, tmp_path, changes, at_once, USUAL)
     found, wanted = ({n: c for n, c in made.items() if "-fov" not in n} for made in (made(tmp_path), whole()))
     assert found.keys() == wanted.keys()
     assert [name for name in found if found[name] != wanted[name]] == []

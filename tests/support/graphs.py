@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.graph import Part
 
+USUAL = tuple(step for step in GRAPH.steps if step != "plate")
+"""Steps of a run that writes no plate."""
+
 
 @contextmanager
 def graph_of(*parts: Part) -> Iterator[None]:

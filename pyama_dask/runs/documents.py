@@ -1,0 +1,104 @@
+"""Documents that the driver writes: their records, and those of a FOV's images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyama_dask.files.atomic import checksum_of, write_bytes
+from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.looks import channel_looks, looks
+from pyama_dask.steps.standard import TRACKS, makes_plate, record_of
+from pyama_dask.store.layout import DOCUMENT, IMAGES, ArraySpec, layout
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.ngff import documents, group_document
+from pyama_dask.store.plate import PLATE, image_arrays, image_documents
+from pyama_dask.store.trace_csv import place_of
+from pyama_dask.workflow.task import fov_name
+
+WHOLE = (0.0, 65535.0)
+"""Grey levels that are shown where those of the FOV are not known: all of them."""
+
+
+def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -> list[str]:
+    """Write the documents of an output that differ from their wanted content, after recording their checksums.
+
+    Parameters
+    ----------
+    wanted
+        Contents by path in the output.
+
+    Returns
+    -------
+    A warning if any of them was neither as wanted nor as recorded.
+    """
+    differing, damaged = dict[str, bytes](), []
+    for path, content in wanted.items():
+        try:
+            there = (output / path).read_bytes()
+        except OSError:
+            there = None
+        if there != content:
+            differing[path] = content
+            if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
+                damaged.append(path)
+    ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
+    for path, content in differing.items():
+        write_bytes(output / path, content)
+    if not damaged:
+        return []
+    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return [f"{output / damaged[0]}{more}: was damaged or missing, and has been written again"]
+
+
+def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) -> dict[str, bytes]:
+    """Contents of all documents of a FOV's images, by path in the output; also in the plate, if there is one.
+
+    The arrays of tracked labels are left out until the tracks are known: they decide how wide their ids are.
+    """
+    job, info, folder = plan.job, metadata.fovs[fov.fov], fov_name(fov.fov)
+    scale, attributes = (fov.times.interval, metadata.pixel_size_um), attributes_of(plan, metadata, fov)
+    shown, tracks = looks(job, metadata, ledger, fov.fov), _tracks(ledger, fov)
+    specs = {path: spec for path, known in layout(job, info.shape).items() if (spec := _fitted(known, tracks))}
+    stored = documents(specs, scale=scale, attributes=attributes, looks=shown)
+    # napari-ome-zarr looks for the image of labels two folders up, and creates a group there unless there is one
+    found = {f"{folder}/{DOCUMENT}": group_document({})}
+    found |= {f"{folder}/{IMAGES}/{path}": content for path, content in stored.items()}
+    if not makes_plate(job.config):
+        return found
+    arrays = {
+        group: (full, half)
+        for group, of in image_arrays(job, info.shape).items()
+        for full, half in [[_fitted(spec, tracks) for spec in of]]
+        if full and half
+    }
+    without = {group: replace(look, window=WHOLE) for group, look in channel_looks(job, metadata).items()}
+    stored = image_documents(
+        arrays, scale=scale, centre=info.position_um, attributes=attributes, looks=without | shown
+    )  # fmt: skip
+    return found | {f"{PLATE}/{fov.tasks[0].in_plate}/{path}": content for path, content in stored.items()}
+
+
+def attributes_of(plan: Plan, metadata: Metadata, fov: FovPlan) -> dict[str, Any]:
+    """Attributes of the store of a FOV's images."""
+    info = metadata.fovs[fov.fov]
+    attributes = {
+        "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(plan.job.frames),
+        "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
+        "pixel_size_um": metadata.pixel_size_um,
+    } | place_of(info.well, info.site)  # fmt: skip
+    return attributes | ({"tiles": [list(tile) for tile in info.tiles]} if info.tiles else {})
+
+
+def _tracks(ledger: Ledger, fov: FovPlan) -> int | None:
+    """Number of tracks of a FOV; None while they are not recorded."""
+    key, step = record_of(TRACKS, fov.fov)
+    return ledger.notes.get(key, {}).get(step, {}).get("tracks")
+
+
+def _fitted(spec: ArraySpec, tracks: int | None) -> ArraySpec | None:
+    """Spec with the pixel type for a number of tracks; None for tracked labels if that is not known."""
+    return None if tracks is None and spec.is_tracked else spec.for_tracks(tracks or 0)

@@ -1,0 +1,342 @@
+"""`storage.layout: plate`: the images of all wells as one OME-NGFF plate."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
+from support.movies import as_czi, config, file_bytes, listing, pixels, put_in_wells
+from support.processes import end_of
+
+import pyama_dask
+from pyama_dask.config.load import parse_config
+from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.execute.pool import SerialPool
+from pyama_dask.launch import start
+from pyama_dask.readers import FovInfo
+from pyama_dask.readers.czi import CziReader
+from pyama_dask.runs.planning import plan_run
+from pyama_dask.runs.verify import verify_output
+from pyama_dask.steps import plate as steps_of_plates
+from pyama_dask.steps import run_task
+from pyama_dask.store.plate import images_in_plate, plate_documents
+
+WELLS = ("B02", "B02", "C10", "C10")
+IMAGES = ("B/02/0", "B/02/1", "C/10/0", "C/10/1")
+CHANGES = {
+    "storage.layout": "plate",
+    "storage.block_frames": 4,
+    "params.tracking_params": {"min_frames": 2, "border_margin": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """(FOV, T, C, H, W); sizes that neither 2 nor a block divides."""
+    return pixels(fovs=4, frames=6, shape=(141, 160), cells=2)
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory, data):
+    return put_in_wells(as_czi(tmp_path_factory.mktemp("wells") / "screen.czi", data), WELLS)
+
+
+def run(movie, output, changes=None, **options):
+    return pyama_dask.run(config(movie, output, CHANGES | (changes or {})), **options)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory, movie):
+    """To be read only."""
+    output = tmp_path_factory.mktemp("plates") / "out"
+    report = run(movie, output)
+    assert report.exit_status == 0
+    assert not report.warnings
+    return output
+
+
+@pytest.fixture
+def copied(output, tmp_path):
+    """Copy in which files of one content are no longer the same file."""
+    return shutil.copytree(output, tmp_path / "out")
+
+
+def listed(output):
+    """Paths of the images in a plate that is valid."""
+    plate = output / "plate.zarr"
+    if not (plate / "zarr.json").exists():
+        return ()
+    yaozarrs.validate_zarr_store(str(plate))
+    described = attributes(plate)["plate"]
+    for well in described["wells"]:  # of these, yaozarrs refuses what is outside of the plate only
+        at = described["rows"][well["rowIndex"]]["name"], described["columns"][well["columnIndex"]]["name"]
+        if well["path"] != "/".join(at):
+            raise ValueError(f"1 validation error: {well['path']} is said to be at {at}")
+    wells = [well["path"] for well in described["wells"]]
+    return tuple(f"{w}/{of['path']}" for w in wells for of in attributes(plate / w)["well"]["images"])
+
+
+def attributes(group):
+    return json.loads((group / "zarr.json").read_text())["attributes"]["ome"]
+
+
+def image_of(output, fov, group):
+    return zarr.open_array(output / f"fov_{fov:03}/images.zarr/{group}/0", mode="r")[:]
+
+
+class TestContent:
+    def test_the_plate_is_valid_and_lists_all_images(self, output):
+        assert listed(output) == IMAGES
+        plate = attributes(output / "plate.zarr")["plate"]
+        assert [row["name"] for row in plate["rows"]] == list("ABCDEFGH")
+        assert [column["name"] for column in plate["columns"]] == [f"{k:02}" for k in range(1, 13)]
+        assert plate["wells"][1] == {"path": "C/10", "rowIndex": 2, "columnIndex": 9}
+        assert (plate["name"], plate["field_count"]) == ("screen", 2)
+
+    def test_pixels_are_those_of_the_movie_and_halves_their_rounded_means(self, output, data):
+        for image, frames in zip(IMAGES, data, strict=True):
+            full, half = (zarr.open_array(output / "plate.zarr" / image / str(k), mode="r") for k in (0, 1))
+            assert (full.shards, full.chunks) == ((4, 1, 141, 160), (1, 1, 141, 160))
+            assert full.metadata.dimension_names == ("t", "c", "y", "x")
+            np.testing.assert_array_equal(full[:], frames)
+            squares = frames[..., :140, :].reshape(6, 2, 70, 2, 80, 2).sum(axis=(3, 5), dtype=np.int64)
+            np.testing.assert_array_equal(half[:], (squares + 2) // 4)
+
+    def test_labels_are_where_viewers_look(self, output):
+        for fov, image in enumerate(IMAGES):
+            labels = output / "plate.zarr" / image / "labels"
+            assert attributes(labels)["labels"] == ["segmentation", "tracks"]
+            for name, group in (("segmentation", "seg_labeled_ch_0"), ("tracks", "seg_tracked_ch_0")):
+                full, half = (zarr.open_array(labels / name / str(k), mode="r")[:] for k in (0, 1))
+                np.testing.assert_array_equal(full, image_of(output, fov, group))
+                assert full.any()
+                np.testing.assert_array_equal(half, full[:, :140:2, ::2])
+                assert attributes(labels / name)["image-label"]["source"] == {"image": "../../"}
+
+    def test_channels_have_names_colours_and_limits_and_axes_have_units(self, output):
+        ome = attributes(output / "plate.zarr/B/02/0")
+        shown = [(of["label"], of["color"]) for of in ome["omero"]["channels"]]
+        assert shown == [("Phase", "FFFFFF"), ("GFP", "00FF00")]
+        assert all(of["window"]["start"] < of["window"]["end"] for of in ome["omero"]["channels"])
+        (image,) = ome["multiscales"]
+        scales = [of["coordinateTransformations"][0]["scale"] for of in image["datasets"]]
+        assert scales == [[10, 1, 0.65, 0.65], [10, 1, 1.3, 1.3]]
+        assert [axis.get("unit") for axis in image["axes"]] == ["minute", None, "micrometer", "micrometer"]
+
+    def test_pixels_are_stored_once(self, output):
+        shards = sorted((output / "plate.zarr").rglob("c.*"))
+        second = [file for file in shards if file.parent.name == "0"]
+        assert len(second) == 4 * 2 * (2 + 2)  # FOVs, blocks, channels and labels
+        assert all(file.stat().st_nlink == 2 for file in second)
+        first = {file.stat().st_ino for file in output.glob("fov_*/images.zarr/*/0/c.*")}
+        assert {file.stat().st_ino for file in second} <= first
+
+    def test_folders_of_fovs_are_as_without_a_plate(self, output, movie, tmp_path):
+        run(movie, tmp_path / "out", {"storage.layout": "fovs"})
+        assert "plate.zarr" not in listing(tmp_path / "out")
+        assert file_bytes(tmp_path / "out") == {
+            name: content for name, content in file_bytes(output).items() if not name.startswith("plate.zarr")
+        }
+
+    def test_programs_that_read_outputs_see_the_same(self, output, data):
+        opened = pyama_dask.open_output(output)
+        np.testing.assert_array_equal(opened[2].image("pc_ch_0").data.compute(), data[2, :, 0])
+        assert set(opened.traces()["well"]) == {"B02", "C10"}
+        assert verify_output(output, deep=True).is_good
+
+    def test_one_frame_has_no_axis_of_time(self, movie, tmp_path, data):
+        run(movie, tmp_path / "out", {"params.frames": "3", "params.fovs": "2", "params.tracking_params.min_frames": 1})
+        assert listed(tmp_path / "out") == ("C/10/0",)
+        image = tmp_path / "out/plate.zarr/C/10/0"
+        array = zarr.open_array(image / "0", mode="r")
+        assert array.metadata.dimension_names == ("c", "y", "x")
+        np.testing.assert_array_equal(array[:], data[2, 3])
+        labels = zarr.open_array(image / "labels/tracks/0", mode="r")[:]
+        np.testing.assert_array_equal(labels, image_of(tmp_path / "out", 2, "seg_tracked_ch_0")[0])
+
+    def test_channels_without_cells(self, movie, tmp_path, data):
+        changes = {"params.copy_only": True, "storage.display": "off", "params.wells": "C10"}
+        run(movie, tmp_path / "out", changes)
+        assert listed(tmp_path / "out") == ("C/10/0", "C/10/1")
+        image = tmp_path / "out/plate.zarr/C/10/1"
+        assert not (image / "labels").exists()
+        np.testing.assert_array_equal(zarr.open_array(image / "0", mode="r")[:], data[3])
+        (phase, _) = attributes(image)["omero"]["channels"]
+        assert (phase["label"], phase["window"]["end"]) == ("Phase", 65535)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda plate: plate.update(rows=plate["columns"], columns=plate["rows"]),
+        lambda plate: plate["wells"][0].update(columnIndex=2),
+        lambda plate: plate["wells"].append({"path": "D/04", "rowIndex": 3, "columnIndex": 3}),
+    ],
+    ids=["rows and columns switched", "wrong column", "well that is not there"],
+)
+def test_mistakes_in_a_plate_would_be_found(copied, mistake):
+    _change(copied / "plate.zarr/zarr.json", lambda ome: mistake(ome["plate"]))
+    with pytest.raises(ValueError, match="validation error"):
+        listed(copied)
+
+
+def test_an_image_that_is_not_there_would_be_found(copied):
+    more = {"path": "2", "acquisition": 0}
+    _change(copied / "plate.zarr/B/02/zarr.json", lambda ome: ome["well"]["images"].append(more))
+    with pytest.raises(ValueError, match="validation error"):
+        listed(copied)
+
+
+def _change(file, change):
+    document = json.loads(file.read_text())
+    change(document["attributes"]["ome"])
+    file.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("size", [(2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48)])
+def test_indices_fit_rows_and_columns_in_every_format(size):
+    last = f"{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[size[0] - 1]}" if size[0] <= 26 else "AF"
+    names = ["B02", f"{last}{size[1]}", "b3", None, "well 7"]
+    images = images_in_plate([FovInfo("", (8, 8), well=name) for name in names])
+    assert images == {0: "B/02/0", 1: f"{last}/{size[1]:02}/0", 2: "B/03/0"} or size == (2, 3)
+    documents = plate_documents(images.values(), images.values(), "plate")
+    assert list(documents)[-1] == "zarr.json"
+    plate = json.loads(documents["zarr.json"])["attributes"]["ome"]["plate"]
+    assert (len(plate["rows"]), len(plate["columns"])) == size
+    for well in plate["wells"]:
+        row, column = plate["rows"][well["rowIndex"]], plate["columns"][well["columnIndex"]]
+        assert well["path"] == f"{row['name']}/{column['name']}"
+        assert f"{well['path']}/zarr.json" in documents
+
+
+class TestRuns:
+    def test_a_movie_without_wells_is_refused(self, small_nd2, tmp_path):
+        with pytest.raises(ConfigError, match=r"storage.layout: movie\.nd2 has no wells.*Fix: set storage.layout"):
+            plan_run(parse_config(config(small_nd2, tmp_path / "out", CHANGES)))
+
+    def test_a_plate_that_no_run_has_written_is_refused(self, movie, tmp_path):
+        (tmp_path / "out/plate.zarr").mkdir(parents=True)
+        with pytest.raises(OutputError, match=r"plate\.zarr: was not written by a run"):
+            run(movie, tmp_path / "out", into=True)
+        assert listing(tmp_path / "out/plate.zarr") == set()
+
+    def test_a_plate_is_added_to_an_output_and_taken_out_again(self, output, movie, tmp_path):
+        steps = []
+
+        def seen(plan, _):
+            steps.append({step for task in plan.tasks for step in task.digests})
+
+        run(movie, tmp_path / "out", {"storage.layout": "fovs"})
+        before = file_bytes(tmp_path / "out")
+        run(movie, tmp_path / "out", on_start=seen)
+        assert file_bytes(tmp_path / "out") == file_bytes(output)
+        (tmp_path / "out/plate.zarr/notes.txt").write_text("mine")
+        run(movie, tmp_path / "out", {"storage.layout": "fovs"})
+        assert file_bytes(tmp_path / "out") == before | {"plate.zarr/notes.txt": b"mine"}
+        assert verify_output(tmp_path / "out", deep=True).is_good
+        assert steps == [{"plate"}]
+
+    def test_fovs_of_an_earlier_run_stay_listed(self, output, movie, tmp_path):
+        run(movie, tmp_path / "out", {"params.fovs": "3", "params.frames": "0-3"})
+        assert listed(tmp_path / "out") == IMAGES[3:]
+        run(movie, tmp_path / "out", {"params.wells": "B02"})
+        assert listed(tmp_path / "out") == (*IMAGES[:2], IMAGES[3])
+        assert len(shown_by_napari(tmp_path / "out/plate.zarr")) == 1
+        run(movie, tmp_path / "out")
+        assert file_bytes(tmp_path / "out") == file_bytes(output)
+
+    def test_a_changed_setting_renews_labels_only(self, copied, movie):
+        frames = times(copied, "plate.zarr/*/*/*/[01]/c.*")
+        report = run(movie, copied, {"params.segmentation_params": {"min_object_size": 60}})
+        assert report.exit_status == 0
+        assert times(copied, "plate.zarr/*/*/*/[01]/c.*") == frames
+        assert listed(copied) == IMAGES
+        shards = [*copied.glob("plate.zarr/*/*/*/labels/*/0/c.*")]
+        assert {file.stat().st_nlink for file in shards} == {2}
+
+    def test_what_is_damaged_in_the_plate_is_made_again(self, copied, movie, output):
+        (half,) = copied.glob("plate.zarr/C/10/1/1/c.1.0.0.0")
+        half.write_bytes(b"wrong")
+        shutil.rmtree(copied / "plate.zarr/B/02/1")
+        found = verify_output(copied, deep=True)
+        assert "plate.zarr/C/10/1/1/c.1.0.0.0" in [fault.path for fault in found.faults]
+        report = run(movie, copied)
+        assert report.exit_status == 0
+        assert file_bytes(copied) == file_bytes(output)
+
+    def test_batches_of_frames_make_the_same(self, output, movie, tmp_path, monkeypatch):
+        pool = SerialPool(lambda task, job: run_task(replace(task, at_once=3), job))
+        monkeypatch.setattr(start, "SerialPool", lambda: pool)
+        run(movie, tmp_path / "out")
+        assert file_bytes(tmp_path / "out") == file_bytes(output)
+
+    def test_a_fov_that_fails_is_not_listed_and_breaks_nothing(self, movie, tmp_path, monkeypatch):
+        read_frame = CziReader.read_frame
+
+        def failing(self, fov, frame, **options):
+            if fov == 2:
+                raise OSError("unreadable")
+            return read_frame(self, fov, frame, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CziReader, "read_frame", failing)
+            assert run(movie, tmp_path / "out", {"cluster.retries": 0}).exit_status == 3
+        assert listed(tmp_path / "out") == (IMAGES[0], IMAGES[1], IMAGES[3])
+        (shown,) = shown_by_napari(tmp_path / "out/plate.zarr")
+        assert shown[0].shape == (6, 2, 8 * 141, 12 * 160)
+        assert shown[0][0, 0, 141:282, 160:320].compute().any()
+        run(movie, tmp_path / "out")
+        assert listed(tmp_path / "out") == IMAGES
+
+    def test_without_hard_links_the_plate_is_a_copy(self, output, movie, tmp_path, monkeypatch):
+        def refused(*_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refused)
+        report = run(movie, tmp_path / "out")
+        assert any("stored twice" in warning for warning in report.warnings)
+        assert file_bytes(tmp_path / "out") == file_bytes(output)
+
+
+def times(output, pattern):
+    return {file: file.stat().st_mtime_ns for file in output.glob(pattern)}
+
+
+def shown_by_napari(path):
+    """Levels of the images that napari-ome-zarr shows."""
+    return [node.data for node in Reader(parse_url(path))() if node.data]
+
+
+def killed(document, links):
+    """Run, and die when a number of shards have their second name, but the task is not recorded."""
+    left = [links]
+
+    def link(*paths):
+        give_second_name(*paths)
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    give_second_name = steps_of_plates.give_second_name
+    steps_of_plates.give_second_name = link
+    pyama_dask.run(document)
+
+
+def test_a_killed_run_leaves_a_plate_that_opens_and_is_completed(output, movie, tmp_path):
+    document = config(movie, tmp_path / "out", CHANGES | {"cluster.batch_size": 1})
+    process = get_context("spawn").Process(target=killed, args=(document, 20))
+    process.start()
+    assert end_of(process, 60) == -signal.SIGKILL
+    assert listed(tmp_path / "out") == IMAGES[:2]
+    assert len(shown_by_napari(tmp_path / "out/plate.zarr")) == 1
+    run(movie, tmp_path / "out")
+    assert file_bytes(tmp_path / "out") == file_bytes(output)
