@@ -15,7 +15,7 @@ from pyama_dask.analysis.compare_medians import medians_of
 from pyama_dask.analysis.compare_parameters import UNITS, tests_of
 from pyama_dask.analysis.compared_samples import FitsOf, Settings, TracesOf
 from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
-from pyama_dask.analysis.given_tables import results_in
+from pyama_dask.analysis.given_tables import Paths, results_in
 from pyama_dask.analysis.plot_comparison import effects_figure, medians_figure
 from pyama_dask.analysis.quantities import value_label
 from pyama_dask.analysis.result_tables import ResultTable, fits_by_model, read_results
@@ -49,7 +49,7 @@ class Comparison(InTables):
 
 
 def compare_samples(
-    files: Sequence[str | Path],
+    files: Paths,
     directory: str | Path | None = None,
     *,
     feature: str | None = None,

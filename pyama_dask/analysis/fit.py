@@ -31,7 +31,7 @@ from pyama_dask.analysis.fit_tables import (
     named_bounds,
     write_fitted,
 )  # fmt: skip
-from pyama_dask.analysis.given_tables import tables_to_fit
+from pyama_dask.analysis.given_tables import Paths, tables_to_fit
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_sources import without_filled
 from pyama_dask.config.cluster import Cluster
@@ -92,7 +92,7 @@ class FitReport(InTables):
 
 
 def fit_traces(
-    files: Sequence[str | Path],
+    files: Paths,
     config: FitConfig | Mapping[str, Any] | str | Path | None = None,
     directory: str | Path | None = None,
     *,

@@ -16,6 +16,8 @@ from pyama_dask.workflow.task import WORK
 
 ALL_FOVS = "all_fovs"
 """Sample of all FOVs of an output that was not merged, and the folder in the output for its tables."""
+Paths = str | Path | Sequence[str | Path]
+"""One path or several."""
 FEATURE, EVERY = "intensity_total", "all"
 """Feature whose tables are taken from a folder by default, and the word for all features."""
 
@@ -28,14 +30,14 @@ class Given:
     warnings: tuple[str, ...] = ()
 
 
-def tables_to_fit(paths: Sequence[str | Path], feature: str | None = None, *, force: bool = False) -> Given:
+def tables_to_fit(paths: Paths, feature: str | None = None, *, force: bool = False) -> Given:
     """Find tables of traces.
 
     Parameters
     ----------
     paths
-        Files, which are returned as they are; folders of tables; and outputs of runs. Of an output, the merged tables
-        are taken; without any, all FOVs are merged as one sample into its folder `ALL_FOVS`.
+        One path, or several: files, which are returned as they are; folders of tables; and outputs of runs. Of an
+        output, the merged tables are taken; without any, all FOVs are merged as one sample into its folder `ALL_FOVS`.
     feature
         Feature whose tables are taken from folders, or ``all``; None for `FEATURE`. Tables without a feature in their
         names are always taken.
@@ -52,9 +54,7 @@ def tables_to_fit(paths: Sequence[str | Path], feature: str | None = None, *, fo
     return _found(paths, lambda folder: _of_feature(folder, _traces_in(folder), feature or FEATURE), force=force)
 
 
-def results_in(
-    paths: Sequence[str | Path], feature: str | None = None, *, merge: bool = True, force: bool = False
-) -> Given:
+def results_in(paths: Paths, feature: str | None = None, *, merge: bool = True, force: bool = False) -> Given:
     """Find fits and tables of traces, to draw or compare them.
 
     Parameters
@@ -82,12 +82,10 @@ def results_in(
     return _found(paths, chosen, merge=merge, force=force)
 
 
-def _found(
-    paths: Sequence[str | Path], chosen: Callable[[Path], list[Path]], *, merge: bool = True, force: bool
-) -> Given:
+def _found(paths: Paths, chosen: Callable[[Path], list[Path]], *, merge: bool = True, force: bool) -> Given:
     """Files, and the chosen files of folders; each once."""
     files, warnings = list[Path](), list[str]()
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
         if not path.is_dir():
             files.append(path)
             continue

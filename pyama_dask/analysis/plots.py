@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
-from pyama_dask.analysis.given_tables import results_in
+from pyama_dask.analysis.given_tables import Paths, results_in
 from pyama_dask.analysis.plot_parameters import parameters_figure, quality_figure
 from pyama_dask.analysis.plot_traces import traces_figure
 from pyama_dask.analysis.plot_wells import wells_figure, wells_of
@@ -37,7 +37,7 @@ class Drawn(InTables):
 
 
 def plot_fits(
-    files: Sequence[str | Path],
+    files: Paths,
     directory: str | Path | None = None,
     *,
     cells: int = 12,

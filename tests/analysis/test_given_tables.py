@@ -35,6 +35,11 @@ def test_files_are_taken_as_they_are_and_once(tmp_path):
     assert (names(given), given.warnings) == (["b.csv", "a.csv"], ())
 
 
+def test_one_path_needs_no_list(tmp_path, merged):
+    assert names(tables_to_fit(str(tmp_path / "b.csv"))) == ["b.csv"]
+    assert names(results_in(merged)) == names(results_in([merged]))
+
+
 @pytest.mark.parametrize("of_the_run", [True, False])
 def test_a_folder_gives_its_tables_of_total_intensity_and_an_output_those_that_were_merged(merged, of_the_run):
     given = tables_to_fit([merged.parent if of_the_run else merged])
