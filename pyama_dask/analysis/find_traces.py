@@ -46,11 +46,7 @@ def find_sources(output: Path) -> dict[int, Source]:
 
 def _of_run(output: Path) -> list[Source]:
     states, ledger = read_status(output)["fovs"], Ledger(output / LEDGER)
-    return [replace(_of_fov(output, state, ledger), place=_place(state)) for state in states]
-
-
-def _place(state: Mapping[str, Any]) -> FovPlace:
-    return FovPlace(state["fov"], state.get("name", ""), state.get("well"), state.get("site"))
+    return [replace(_of_fov(output, state, ledger), place=FovPlace.of(state)) for state in states]
 
 
 def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:

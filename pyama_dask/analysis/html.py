@@ -13,6 +13,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import many
 from pyama_dask.errors import PyamaError, ResultsWarning
 from pyama_dask.files.html import LARGEST, cut, picture, table, text
@@ -81,18 +82,18 @@ def output_html(output: Any, size: str) -> str:
     """
     states = sorted(output.status()["fovs"], key=lambda fov: ORDER.index(fov["status"]))
     cells = many(sum(fov["cells"] or 0 for fov in states), "cell")
-    rows = [(f"FOV {fov['fov']}", fov["status"], fov["cells"] or 0, fov["reason"] or "") for fov in states]
+    rows = [(FovPlace.of(fov).title, fov["status"], fov["cells"] or 0, fov["reason"] or "") for fov in states]
     header = (
         ("FOV", "status", "cells", "reason") if any(fov["reason"] for fov in states) else ("FOV", "status", "cells")
     )
-    shown = [_small(output[number]) for number in output.fovs[:MOST_FOVS]]
+    shown = [_small(output[number], title) for number, title in [*output.titles.items()][:MOST_FOVS]]
     title = f"<div><b>{text(output.directory)}</b>: {many(len(states), 'FOV')}, {cells}, {text(size)}</div>"
     return f"{title}<div>{' '.join(shown)}</div>{table(cut([row[: len(header)] for row in rows]), header, left=2)}"
 
 
-def _small(fov: Any) -> str:
+def _small(fov: Any, name: str) -> str:
     """Element with a FOV among others; its name where it cannot be drawn, as while a run is at work."""
-    thumbnail, name = None, f"FOV {fov.index}"
+    thumbnail = None
     with suppress(Exception), _no_warnings():
         thumbnail = fov_thumbnail(fov, SMALL)
     return text(name) if thumbnail is None else _element(thumbnail, name, (LARGEST - 8000) // MOST_FOVS)

@@ -237,7 +237,9 @@ def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
         "merging": many(cell["merging_frames"], "frame"),
     }  # fmt: skip
     found = ", ".join(f"{flag} ({words_of[flag]})" for flag in flags if cell[flag])
-    return f"FOV {cell['fov']}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
+    place = " s".join(str(cell[name]) for name in ("well", "site") if name in cell)
+    fov = f"FOV {cell['fov']}" + (f" ({place})" if place else "")
+    return f"{fov}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
 
 
 def describe_fits(report: FitReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -43,6 +43,11 @@ class FovPlace:
     name: str
     well: str | None = None
     site: int | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> FovPlace:
+        """FOV of a record that has ``fov``, and some of ``name``, ``well`` and ``site``."""
+        return cls(record["fov"], str(record.get("name") or ""), record.get("well"), record.get("site"))
 
     @property
     def title(self) -> str:

@@ -24,8 +24,7 @@ def recorded_places(output: Path) -> list[FovPlace]:
     OutputError
         If it is not the output of a run.
     """
-    fovs = read_plan(output)["fovs"]
-    return [FovPlace(fov["fov"], fov.get("name", ""), fov.get("well"), fov.get("site")) for fov in fovs]
+    return [FovPlace.of(fov) for fov in read_plan(output)["fovs"]]
 
 
 def fov_named(output: Path, fov: int | str) -> int:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from support.traces import FEATURES, left, traces_path, write_output, write_plan, write_plate_output
+from support.traces import FEATURES, left, record_traces, traces_path, write_output, write_plan, write_plate_output
 
 import pyama_dask
 from pyama_dask.analysis import figures
@@ -17,10 +17,11 @@ from pyama_dask.analysis.overrides import load_overrides, set_override
 from pyama_dask.analysis.plate_map import load_plate_map
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_tables import read_traces_csv
+from pyama_dask.cli.text import describe_quality
 from pyama_dask.errors import ConfigError, OutputError, PyamaError
 from pyama_dask.napari.cells import Cells
 from pyama_dask.runs.plate import fov_named
-from pyama_dask.store.trace_csv import BASE_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS, write_traces
 
 WELLS = {"B02": 2, "B03": 1, "C02": 1}
 MAP = "well,drug,dose\nb2,DMSO,0\nB03,A/1,2.5\nC02,A/1,2.5\nD11,,\n"
@@ -73,6 +74,23 @@ class TestWellAndSite:
         read_traces_csv(path).drop(columns=["well", "site"]).to_csv(copy, index=False)
         merged = pd.read_parquet(merge_samples(output, {"a": "all"}).table)
         assert merged.loc[merged["fov"] == 1, ["well", "site"]].drop_duplicates().to_numpy().tolist() == [["B02", 2]]
+
+    def test_stitched_wells_have_the_tile_of_each_row(self, output):
+        path = traces_path(output, 2)
+        tiled = read_traces_csv(path).drop(columns="site").assign(tile=lambda table: table["frame"] % 2 + 1)
+        write_traces(path, tiled)
+        write_plan(output, 4, fov2={"name": "B03", "well": "B03"})
+        record_traces(output)
+        assert read_traces_csv(path)["tile"].dtype == np.int64
+        report = merge_samples(output, {"a": "B03"})
+        tidy = read_analysis_csv(csv(report, "a_area_ch_0.csv"))
+        assert list(tidy.columns[3:]) == ["value", "well", "tile"]
+        assert tidy["tile"].tolist() == [1, 2] * 6
+        assert pd.read_csv(report.wells)["cells"].tolist() == [3]
+
+    def test_flagged_cells_are_named(self, output):
+        text = describe_quality(pyama_dask.inspect_traces(output, max_jump=0.01))
+        assert "\nFOV 1 (B02 s2), cell 1: " in text
 
     def test_tables_without_wells_stay_as_they_were(self, tmp_path):
         report = merge_samples(write_output(tmp_path / "results", 2), {"a": "all"})
