@@ -40,7 +40,7 @@ PLACES = {
     "tifffile": {"demo", "analysis", "files", "readers"},
     "torch": {"methods"},
     "typer": {"cli"},
-    "zarr": {"analysis", "store"},
+    "zarr": {"analysis", "readers", "store"},
 }
 """Packages that only some layers may import."""
 KERNELS_MAY = {"numpy", "scipy", "numba", "pydantic"}

@@ -39,7 +39,8 @@ def identity_of(planes: Planes) -> str:
         If a file cannot be read.
     """
     digest = hashlib.blake2b(planes.index, digest_size=16)
-    digest.update("\n".join(planes.files).encode(errors="surrogateescape"))
+    if len(planes.files) > 1:  # a single file may be renamed
+        digest.update("\n".join(planes.files).encode(errors="surrogateescape"))
     for numbers in (planes.sizes, planes.file, planes.place, planes.projection):
         if numbers is not None:
             digest.update(numbers.tobytes())

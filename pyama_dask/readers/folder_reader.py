@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyama_dask.readers.base import Metadata
+from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.folder_content import load_folder
-from pyama_dask.readers.plane_files import READ_ERRORS, read_plane
+from pyama_dask.readers.plane_files import read_plane
 from pyama_dask.readers.planes import ABSENT, Folder
 from pyama_dask.readers.state import COARSE
 

@@ -17,8 +17,8 @@ import tifffile
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.channel_kinds import default_channel_name
+from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.micro_manager_images import Acquisition, Image
-from pyama_dask.readers.plane_files import READ_ERRORS
 from pyama_dask.readers.plane_table import list_folder
 from pyama_dask.readers.planes import TIFF
 from pyama_dask.readers.tiff_directories import find_directories

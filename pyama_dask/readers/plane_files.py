@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,20 +12,9 @@ import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
 from pyama_dask.readers.base import PROJECTION
-from pyama_dask.readers.planes import TIFF, Planes
+from pyama_dask.readers.damage import READ_ERRORS
+from pyama_dask.readers.planes import TIFF, ZARR, Planes
 from pyama_dask.readers.state import State, changed
-
-READ_ERRORS = (
-    ArithmeticError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""Exceptions of tifffile and of codecs on damaged files."""
 
 
 def read_plane(
@@ -63,14 +50,12 @@ def read_plane(
     place = None if planes.place is None or at[-1] == PROJECTION else int(planes.place[at])
     name = f"{path} ({name})"
     try:
-        with path.open("rb") as file:
-            check_state(path, file, planned)
-            pixels = (
-                _read_image(file, place, shape, planned.size, name)
-                if planes.form == TIFF
-                else _read_stored(file, place or 0, shape, np.dtype(planes.form), name)
-            )
-            check_state(path, file, planned)
+        if planes.form == ZARR:
+            from pyama_dask.readers.zarr_arrays import read_array  # noqa: PLC0415  (zarr is slow to import)
+
+            pixels = read_array(planes, number, place or 0, shape, name)
+        else:
+            pixels = _read_file(path, place, shape, planned, planes.form, name)
     except PyamaError:
         raise
     except FileNotFoundError as error:
@@ -82,8 +67,21 @@ def read_plane(
     return pixels
 
 
-def check_state(path: Path, file: BinaryIO, planned: State) -> None:
-    """Compare an open file with its state when the run was planned; raises `SourceError` if they differ."""
+def _read_file(
+    path: Path, place: int | None, shape: tuple[int, ...], planned: State, form: str, name: str
+) -> np.ndarray:
+    """Read a plane of a TIFF file, which is compared with its planned state before and after."""
+    with path.open("rb") as file:
+        _check_state(path, file, planned)
+        if form == TIFF:
+            pixels = _read_image(file, place, shape, planned.size, name)
+        else:
+            pixels = _read_stored(file, place or 0, shape, np.dtype(form), name)
+        _check_state(path, file, planned)
+        return pixels
+
+
+def _check_state(path: Path, file: BinaryIO, planned: State) -> None:
     stat = os.fstat(file.fileno())
     if difference := planned.difference_anywhere(State(stat.st_size, stat.st_mtime_ns)):
         raise changed(path, difference)

@@ -6,12 +6,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.planes import ABSENT
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 LARGEST = 2**26
 """Most planes that a folder may announce: numbers that would give more are taken for damaged ones."""
@@ -62,6 +65,21 @@ def fill_table(
                 f"{root}: {files[one]} and {files[other]} are the same plane. Fix: move one of them elsewhere"
             )
     return table
+
+
+def as_tcz(values: npt.NDArray[Scalar], axes: str) -> npt.NDArray[Scalar]:
+    """Values by frame, channel and z, from an array that has some of these axes in any order.
+
+    Parameters
+    ----------
+    values
+        One value per plane.
+    axes
+        Its axes, each one of ``TCZ``.
+    """
+    missing = [axis for axis in "TCZ" if axis not in axes]
+    order = [*missing, *axes]
+    return values[(None,) * len(missing)].transpose([order.index(axis) for axis in "TCZ"])
 
 
 def find_files(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ ABSENT = -1
 """Number that stands for a plane without a file."""
 TIFF = "tiff"
 """Form of planes that are images of TIFF files."""
+ZARR = "zarr"
+"""Form of planes in Zarr arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +44,9 @@ class Planes:
     index
         Text of the instrument's own index, as far as it describes the movie; part of the identity.
     form
-        `TIFF`: `place` is the offset of the image's directory in the file. Otherwise the NumPy pixel type, such as
-        ``>u2``, of pixels that are stored as they are: `place` is the offset of the first one.
+        `TIFF`: `place` is the offset of the image's directory in the file. `ZARR`: `file` is the document of the
+        array, and `place` the number of the plane in it; `files` has all chunks, too. Otherwise the NumPy pixel type,
+        such as ``>u2``, of pixels that are stored as they are: `place` is the offset of the first one.
     """
 
     folder: Path
@@ -67,6 +71,11 @@ class Planes:
         if z != PROJECTION:
             return int(self.file[fov, frame, channel, z])
         return ABSENT if self.projection is None else int(self.projection[fov, frame, channel])
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number of each file by its name."""
+        return {name: number for number, name in enumerate(self.files)}
 
     @property
     def projected(self) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,7 @@ import tifffile
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.files.images import pixel_size_of
-
-_DAMAGES = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
-"""Exceptions of tifffile on damaged files."""
+from pyama_dask.readers.damage import READ_ERRORS
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def read_header(path: Path) -> TiffHeader:
         with tifffile.TiffFile(path) as file:
             page, pages = file.pages.first, len(file.pages)
             shape, dtype, size = page.shape, page.dtype, pixel_size_of(file)
-    except _DAMAGES as error:
+    except READ_ERRORS as error:
         raise SourceError(f"{path}: cannot be read ({type(error).__name__}: {error}). Fix: copy it again") from error
     if pages > 1:
         raise UnsupportedSourceError(

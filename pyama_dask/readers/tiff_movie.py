@@ -9,9 +9,9 @@ import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
 from pyama_dask.readers import micro_manager
+from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.ome_tiff import files_of, scan_ome
 from pyama_dask.readers.ome_xml import parse_reference
-from pyama_dask.readers.plane_files import READ_ERRORS
 from pyama_dask.readers.plane_table import list_folder
 from pyama_dask.readers.planes import Folder
 from pyama_dask.readers.tiff_directories import ENDINGS, find_directories

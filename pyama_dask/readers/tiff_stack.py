@@ -15,6 +15,7 @@ from pyama_dask.files.images import pixel_size_of
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.ome_xml import SECONDS
+from pyama_dask.readers.plane_table import as_tcz
 from pyama_dask.readers.planes import ABSENT, TIFF, Folder, Planes, stat_files
 from pyama_dask.readers.times import choose_times
 
@@ -101,17 +102,9 @@ def _places(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, axes: str)
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
         size = dtype.itemsize * int(np.prod(series.shape[-2:]))
         offsets = series.dataoffset + size * np.arange(count, dtype=np.int64)
-        return _Stack(_ordered(offsets, axes, sizes), dtype.str)
+        return _Stack(as_tcz(offsets.reshape(list(sizes.values())), axes), dtype.str)
     pages = [ABSENT if page is None else page.offset for page in series.pages]
-    return _Stack(_ordered(np.array(pages, np.int64), axes, sizes), TIFF)
-
-
-def _ordered(places: npt.NDArray[np.int64], axes: str, sizes: dict[str, int]) -> npt.NDArray[np.int64]:
-    """(T, C, Z) places from those in the order of the file."""
-    table = places.reshape([sizes[axis] for axis in axes])
-    missing = [axis for axis in "TCZ" if axis not in axes]
-    present = [*missing, *axes]
-    return table[(None,) * len(missing)].transpose([present.index(axis) for axis in "TCZ"])
+    return _Stack(as_tcz(np.array(pages, np.int64).reshape(list(sizes.values())), axes), TIFF)
 
 
 def _notes(path: Path, held: npt.NDArray[np.bool_]) -> tuple[str, ...]:

@@ -189,7 +189,7 @@ def test_several_movies_in_a_folder_are_listed(movie):
 
 def test_the_identity_is_that_of_the_content(movie, tmp_path):
     (tmp_path / "copy").mkdir()
-    copy = tmp_path / "copy" / movie.name
+    copy = tmp_path / "copy" / "renamed.ome.tif"
     shutil.copyfile(movie, copy)
     assert take_snapshot(copy).identity == take_snapshot(movie).identity
     write_ome(copy, PIXELS[::-1])

@@ -6,12 +6,18 @@ from support.micro_manager import write_ndtiff, write_stacks
 from support.movies import config
 from support.plates import state_of
 from support.stacks import random_pixels, write_ome
+from support.zarrs import write_zarr_plate
 
 import pyama_dask
 from pyama_dask.store.arrays import read_frame
 
 PIXELS = random_pixels(frames=2, shape=(48, 40))
-WRITERS = {"movie.ome.tif": write_ome, "movie_stacks": write_stacks, "movie_ndtiff": write_ndtiff}
+WRITERS = {
+    "movie.ome.tif": write_ome,
+    "movie_stacks": write_stacks,
+    "movie_ndtiff": write_ndtiff,
+    "movie_plate.zarr": write_zarr_plate,
+}
 
 
 @pytest.mark.parametrize("name", WRITERS)

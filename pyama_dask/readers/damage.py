@@ -1,0 +1,17 @@
+"""Exceptions of tifffile, zarr and codecs on damaged files."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+READ_ERRORS = (
+    ArithmeticError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)

@@ -1,0 +1,192 @@
+"""OME-Zarr: plates, collections and images; planes without chunks are missing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+from support.plates import state_of
+from support.stacks import CHANNELS, PIXEL_UM, check_pixels, random_pixels
+from support.zarrs import without_plane, write_group, write_image, write_zarr_plate
+
+from pyama_dask.errors import MissingFrameError, SourceError, UnsupportedSourceError
+from pyama_dask.readers import read_metadata
+from pyama_dask.readers.registry import movie_stem, open_reader
+from pyama_dask.readers.shared import shared_movie, take_snapshot
+
+PIXELS = random_pixels(fovs=4, planes=2)
+VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
+
+
+@pytest.fixture
+def image(tmp_path):
+    return write_image(tmp_path / "movie.ome.zarr", PIXELS[0], chunks=(1, 1, 1, 10, 24))
+
+
+@VERSIONS
+def test_a_plate(tmp_path, version):
+    plate = write_zarr_plate(tmp_path / "plate.zarr", PIXELS, ("B/03", "A/11"), version)
+    before = state_of(plate)
+    info = check_pixels(plate, PIXELS[[2, 3, 0, 1]])  # wells by row and column
+    assert state_of(plate) == before
+    assert [(fov.name, fov.plate, fov.well, fov.site) for fov in info.fovs] == [
+        ("A11 s1", "Screen 4", "A11", 1),
+        ("A11 s2", "Screen 4", "A11", 2),
+        ("B03 s1", "Screen 4", "B03", 1),
+        ("B03 s2", "Screen 4", "B03", 2),
+    ]
+    assert info.fovs[0].position_um == pytest.approx((400 + 11.5 * PIXEL_UM, -30 + 9.5 * PIXEL_UM))
+    assert [(one.name, one.dtype, one.kind) for one in info.channels] == [
+        (CHANNELS[0], "uint16", "phase"),
+        (CHANNELS[1], "uint16", "fluorescence"),
+    ]
+    assert (info.format, info.pixel_size_um, info.interval_min, info.notes) == ("OME-Zarr", PIXEL_UM, 2, ())
+    assert info.times_min.tolist() == [[0, 2, 4]] * 4
+
+
+@VERSIONS
+@pytest.mark.parametrize("axes", ["yx", "tyx", "cyx", "tzyx", "tcyx", "czyx", "ctzyx", "tczyx"])
+def test_an_image_with_any_axes(tmp_path, axes, version):
+    pixels = PIXELS[:1, : 3 if "t" in axes else 1, : 2 if "c" in axes else 1, : 2 if "z" in axes else 1]
+    path = write_image(tmp_path / "my movie.ome.zarr", pixels[0], axes=axes, version=version)
+    info = check_pixels(path, pixels)
+    assert (info.fovs[0].name, movie_stem(path)) == ("my movie", "my movie")
+    assert info.interval_min == (2 if "t" in axes else None)
+
+
+LAYOUTS = {
+    "part of a plane": {"chunks": (1, 1, 1, 7, 9)},
+    "several planes": {"chunks": (2, 1, 2, 20, 24)},
+    "shards": {"chunks": (1, 1, 1, 10, 24), "shards": (2, 2, 1, 20, 24)},
+    "big-endian": {},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_chunks_and_shards(tmp_path, layout):
+    pixels = PIXELS[0].astype(">u2") if layout == "big-endian" else PIXELS[0]
+    path = write_image(tmp_path / "movie.zarr", pixels, **LAYOUTS[layout])
+    info = check_pixels(path, PIXELS[:1])
+    assert info.channels[0].dtype == "uint16"
+    said = "chunks hold several planes in 1 array, such as 0: planes of a chunk that were never written cannot be told"
+    assert [note.startswith(f"movie.zarr: {said}") for note in info.notes] == [True] * (layout == "several planes")
+
+
+def test_planes_without_chunks_are_missing(image):
+    without_plane(image, (2, 1, 0))
+    check_pixels(image, PIXELS[:1], [(0, 2, 1, 0)])
+
+
+def test_planes_without_chunks_in_their_shard_are_missing(tmp_path):
+    pixels = PIXELS[:1].copy()
+    pixels[0, 1, 1, 0] = 0  # the fill value, which zarr does not store
+    path = write_image(tmp_path / "a.zarr", pixels[0], **LAYOUTS["shards"])
+    check_pixels(path, pixels, [(0, 1, 1, 0)])
+
+
+def test_a_plane_that_lacks_a_part_is_mentioned(image):
+    (image / "0/c/0/0/0/1/0").unlink()
+    pixels = PIXELS[:1].copy()
+    pixels[0, 0, 0, 0, 10:] = 0
+    assert [note.partition(",")[0] for note in check_pixels(image, pixels).notes] == [
+        "movie.ome.zarr: parts are not stored in 1 plane"
+    ]
+
+
+def test_wells_and_images_that_are_not_there(tmp_path):
+    plate = write_zarr_plate(tmp_path / "plate.zarr", PIXELS, ("B/03", "A/11"))
+    shutil.rmtree(plate / "A/11/1")
+    shutil.rmtree(plate / "B/03")
+    info = check_pixels(plate, PIXELS[2:3])
+    assert [note.removeprefix("plate.zarr: ") for note in info.notes] == [
+        "well B03 is on the plate, but has no images",
+        "A/11/1 is on the plate, but not there",
+    ]
+
+
+@VERSIONS
+def test_a_collection_of_bio_formats(tmp_path, version):
+    path = tmp_path / "collection.zarr"
+    write_group(path, {"bioformats2raw.layout": 3}, version)
+    for fov in range(3):
+        write_image(path / str(fov), PIXELS[fov], fov=fov, version=version)
+    info = check_pixels(path, PIXELS[:3])
+    assert [fov.name for fov in info.fovs] == ["image 0", "image 1", "image 2"]
+
+
+def test_the_folder_above_and_the_document_lead_to_the_image(image, tmp_path):
+    for path in (tmp_path, image / "zarr.json"):
+        check_pixels(path, PIXELS[:1])
+
+
+def test_units(image):
+    def change(**axes):
+        document = json.loads((image / "zarr.json").read_text())
+        for axis in document["attributes"]["ome"]["multiscales"][0]["axes"]:
+            axis["unit"] = axes.get(axis["name"], axis.get("unit"))
+        (image / "zarr.json").write_text(json.dumps(document))
+        return read_metadata(image)
+
+    info = change(x="nanometer", y="nanometer", t="second")
+    assert (info.pixel_size_um, info.interval_min) == (pytest.approx(PIXEL_UM / 1000), pytest.approx(2 / 60))
+    info = change(x=None, y=None, t=None)
+    assert (info.pixel_size_um, info.interval_min, info.times_min) == (PIXEL_UM, None, None)
+    assert info.notes == (
+        "movie.ome.zarr: no unit of length is stated; pixel sizes and positions are taken for micrometres",
+    )
+
+
+@pytest.mark.parametrize("change", ["rewritten", "removed", "added"])
+def test_chunks_that_change_during_a_run_are_refused(image, change):
+    chunk = image / "0/c/1/0/0/1/0"
+    content = chunk.read_bytes()
+    if change == "added":
+        chunk.unlink()
+    movie = shared_movie(take_snapshot(image)).reader
+    if change == "removed":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(content + b"0")
+    with pytest.raises(SourceError, match=r"c/1/0/0/1/0: changed while it was read"):
+        movie.read_frame(0, 1)
+    assert movie.read_frame(0, 2).any()
+
+
+def test_the_identity_is_that_of_the_content(image, tmp_path):
+    shutil.copytree(image, tmp_path / "copy.zarr", copy_function=shutil.copyfile)
+    identity = take_snapshot(tmp_path / "copy.zarr").identity
+    assert take_snapshot(image).identity == identity
+    zarr.open_array(image / "0", mode="r+")[1, 1, 1] = 7
+    assert take_snapshot(image).identity != identity
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0/zarr.json", "0/c/0/0/0/0/0", "other axes", "no levels", "no array"])
+def test_damage(image, name):
+    if name.endswith(("json", "0")):
+        (image / name).write_bytes((image / name).read_bytes()[:-20])
+    elif name == "no array":
+        shutil.rmtree(image / "0")
+    else:
+        text = (image / "zarr.json").read_text()
+        document = json.loads(text)
+        document["attributes"]["ome"]["multiscales"][0]["axes" if name == "other axes" else "datasets"] = []
+        (image / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(SourceError, match=r"movie.ome.zarr.*Fix: ") as caught, open_reader(image) as reader:
+        reader.read_frame(0, 0)
+    assert str(caught.value).count("Fix: ") == 1
+
+
+def test_axes_that_movies_have_not_are_refused(tmp_path):
+    path = write_image(tmp_path / "a.zarr", PIXELS[0])
+    text = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(text.replace('"name": "z"', '"name": "angle"'))
+    with pytest.raises(UnsupportedSourceError, match=r"has the axes t, c, angle, y, x. Fix: "):
+        read_metadata(path)
+
+
+def test_a_plane_that_is_missing_is_refused_by_number(image):
+    without_plane(image, (0, 0, 0))
+    with open_reader(image) as reader, pytest.raises(MissingFrameError, match="has no frame 0"):
+        reader.read_frame(0, 0)
+    assert np.any(open_reader(image).read_frame(0, 0, channels=[1]))
