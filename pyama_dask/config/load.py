@@ -144,12 +144,12 @@ def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
 
 
 def with_files_in(value: Any, folder: Path) -> Any:
-    """Resolve methods in files, ``file.py:function``, and models, ``file.onnx``, relative to a folder."""
+    """Resolve methods in files, ``file.py:function``, and other files, such as ``file.onnx``, relative to a folder."""
     if isinstance(value, dict):
         return {key: with_files_in(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [with_files_in(inner, folder) for inner in value]
-    if isinstance(value, str) and re.fullmatch(r".+\.py:\w+|[^~].*\.onnx", value):
+    if isinstance(value, str) and re.fullmatch(r".+\.py:\w+|[^~].*\.(?:onnx|tiff?)", value):
         return str(folder.absolute() / value)
     return value
 

@@ -25,6 +25,9 @@ class ChannelChoice(Model):
 
     channel: Annotated[StrictInt, Field(ge=0)] | str = Field(description="index or name")
     features: tuple[str, ...] = Field((), description="names of the features to measure")
+    flat_field: Annotated[str, Field(min_length=1), BeforeValidator(as_switch)] = Field(
+        "off", description="shading to remove: off, estimate, or a TIFF file with the light of each pixel"
+    )
 
 
 class Channels(Model):
@@ -73,6 +76,9 @@ class Params(Model):
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
     z: Whole | Literal["max", "projection"] | None = Field(
         None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"
+    )
+    dark_level: Annotated[float, Field(ge=0, le=65535)] = Field(
+        0.0, description="grey level of the camera without light, which has no shading"
     )
     copy_only: bool = Field(default=False, description="true: copy frames and make display levels, nothing else")
     preprocess: tuple[str, ...] = Field(

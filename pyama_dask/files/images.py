@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from pathlib import Path
@@ -148,6 +149,13 @@ def write_tiff(path: Path, image: npt.NDArray[Any], pixel_size_um: float | None 
         options = {"resolution": (1 / pixel_size_um,) * 2, "metadata": {"axes": "YX", "unit": "um"}}
     with replacing(path) as beside:
         tifffile.imwrite(beside, image, imagej=True, **options)
+
+
+def to_tiff(image: npt.NDArray[Any]) -> bytes:
+    """TIFF file of an image (H, W) of any type; equal images give equal bytes."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, image, metadata=None, software="")
+    return file.getvalue()
 
 
 def read_pixel_size(path: Path) -> float | None:

@@ -28,7 +28,7 @@ from pyama_dask.store.layout import layout
 from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
-from pyama_dask.workflow.task import Job, Task
+from pyama_dask.workflow.task import Job, Task, digest
 
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
 """Uses of the kinds of channels; channels of other kinds may have any use."""
@@ -93,8 +93,8 @@ class Plan:
     """Steps by FOV whose results in the output were made with other settings, and are regenerated."""
     made_before: Mapping[int, str] = field(default_factory=dict)
     """Origin of these in words, by FOV, where they were not made with other settings."""
-    tables: Mapping[str, str] = field(default_factory=dict)
-    """Texts of tables that are written to the output when the run begins, by name."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Contents of files that are written to the output when the run begins, by name."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 
@@ -191,7 +191,8 @@ def make_plan(
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
-    fovs = tuple(_plan_fov(job, metadata, first_identity, k, worker_memory) for k in chosen)
+    seen = digest(first_identity, metadata.flat_field.digest) if metadata.flat_field else first_identity
+    fovs = tuple(_plan_fov(job, metadata, seen, k, worker_memory) for k in chosen)
     images = images_in_plate(metadata.fovs)
     fovs = tuple(_with_place(fov, images.get(fov.fov, "")) for fov in fovs)
     for kind in (kind for kind in GRAPH.kinds if GRAPH.scope(kind) in OF_SEVERAL_FOVS):

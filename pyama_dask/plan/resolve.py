@@ -107,6 +107,15 @@ def _refuse_equal_columns(choices: list[ChannelChoice]) -> None:
             raise ConfigError(f"channels: feature {twice[0]!r} is chosen twice for channel {choice.channel}")
 
 
+def resolved_channels(config: Config, metadata: Metadata) -> list[ChannelChoice]:
+    """Channels that a config chooses, by index; raises as `resolve`."""
+    pc, fl = config.channels.pc, config.channels.fl
+    return [
+        *([_resolve_channel(pc, "channels.pc", "phase feature", metadata)] if pc else []),
+        *(_resolve_channel(of, f"channels.fl.{k}", "fluorescence feature", metadata) for k, of in enumerate(fl)),
+    ]
+
+
 def _resolve_channel(choice: ChannelChoice, key: str, kind: str, metadata: Metadata) -> ChannelChoice:
     names = [channel.name for channel in metadata.channels]
     index = choice.channel

@@ -20,9 +20,10 @@ from pyama_dask.previews.draw import View, small_png
 from pyama_dask.previews.text import Line, write
 from pyama_dask.readers import FovInfo, Metadata, reopen
 from pyama_dask.readers.mosaic import mosaic_of
+from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output
 from pyama_dask.runs.positions import PICTURE, POSITIONS
-from pyama_dask.runs.stitching import look_at_movie, registered_channel
+from pyama_dask.runs.stitching import registered_channel
 from pyama_dask.steps.copy_frames import read_planes
 
 MOST_WELLS = 24
@@ -64,8 +65,8 @@ def place_sites(config: Config, progress: Callable[[str], None] = lambda _: None
     movie = look_at_movie(config)
     with writable(config.output):
         config.output.mkdir(parents=True, exist_ok=True)
-        for name, text in movie.tables.items():
-            write_bytes(config.output / name, text.encode())
+        for name, content in movie.files.items():
+            write_bytes(config.output / name, content)
     resolved = resolve(config, movie.metadata)
     chosen = [movie.metadata.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
     progress("Drawing the wells")

@@ -33,8 +33,8 @@ from pyama_dask.previews.selection import checked_part, chosen_frames
 from pyama_dask.previews.sheet import sheet
 from pyama_dask.previews.shown import Shown
 from pyama_dask.runs.compilation import compile_kernels
+from pyama_dask.runs.movie import metadata_of
 from pyama_dask.runs.one_frame import phase_channel, phase_frames
-from pyama_dask.runs.stitching import metadata_of
 
 if TYPE_CHECKING:
     import pandas as pd

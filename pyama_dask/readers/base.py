@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
@@ -88,6 +90,24 @@ def planes_of(z: int | str | None, count: int) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
+class FlatField:
+    """Shading that is removed from frames as they are read."""
+
+    profiles: Mapping[int, npt.NDArray[np.float32]]
+    """(H, W) share of the light that each pixel gets, relative to the mean, by channel."""
+    dark: float = 0.0
+    """Grey level of the camera without light, which has no shading."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the profiles and the dark level."""
+        found = hashlib.blake2b(repr((float(self.dark), sorted(self.profiles))).encode(), digest_size=12)
+        for channel in sorted(self.profiles):
+            found.update(np.ascontiguousarray(self.profiles[channel]).tobytes())
+        return found.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
 class Metadata:
     """Content of a movie, in the same form for every file format.
 
@@ -111,6 +131,8 @@ class Metadata:
     """Channels of which there are the instrument's own projections over z."""
     notes: tuple[str, ...] = ()
     """Contradictions in the file, such as more images than it announces."""
+    flat_field: FlatField | None = field(default=None, repr=False)
+    """Shading that is removed from the frames; None for frames as they are in the file."""
 
     def source_of(self, fov: int) -> str | None:
         """Origin of one FOV's times; None without times."""

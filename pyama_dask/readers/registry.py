@@ -82,12 +82,13 @@ def open_folder(path: Path, known: Sequence[str] = (), *, times: bool = True) ->
 
 
 def reopen(metadata: Metadata) -> Reader:
-    """Reader of a movie whose metadata was read: FOVs have the same numbers, and wells are stitched as there."""
-    if any(fov.tiles for fov in metadata.fovs):
-        from pyama_dask.readers.mosaic import MosaicReader  # noqa: PLC0415  (loads parts of SciPy)
+    """Reader of a movie whose metadata was read: FOVs have the same numbers, and are seen in the same way."""
+    movie = open_reader(metadata.path, times=False, known=[fov.name for fov in metadata.fovs])
+    if metadata.flat_field is None and not any(fov.tiles for fov in metadata.fovs):
+        return movie
+    from pyama_dask.readers.view import View  # noqa: PLC0415  (loads SciPy)
 
-        return MosaicReader(open_reader(metadata.path, times=False), {fov.name: fov.tiles for fov in metadata.fovs})
-    return open_reader(metadata.path, times=False, known=[fov.name for fov in metadata.fovs])
+    return View.of(metadata).on(movie)
 
 
 def is_file_format(path: Path) -> bool:

@@ -90,7 +90,8 @@ def attributes_of(plan: Plan, metadata: Metadata, fov: FovPlan) -> dict[str, Any
         "times_min": fov.times.minutes.tolist(), "time_source": fov.times.source,
         "pixel_size_um": metadata.pixel_size_um,
     } | place_of(info.well, info.site)  # fmt: skip
-    return attributes | ({"tiles": [list(tile) for tile in info.tiles]} if info.tiles else {})
+    attributes |= {"tiles": [list(tile) for tile in info.tiles]} if info.tiles else {}
+    return attributes | ({"flat_field": metadata.flat_field.digest} if metadata.flat_field else {})
 
 
 def _tracks(ledger: Ledger, fov: FovPlan) -> int | None:

@@ -204,10 +204,10 @@ def workers_of_run(
 
 
 def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Record the config, tables and plan of a run, once nothing can refuse it any more; see `write_records`."""
+    """Record the config, files and plan of a run, once nothing can refuse it any more; see `write_records`."""
     ledger.belongs_to(plan.identity, plan.first_identity)
-    for name, text in plan.tables.items():
-        write_bytes(plan.job.output / name, text.encode())
+    for name, content in plan.files.items():
+        write_bytes(plan.job.output / name, content)
     for plugin in plugins(plan.job.config):
         log.info("%s", plugin)
     return write_records(plan, metadata, ledger)

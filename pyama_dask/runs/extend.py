@@ -173,8 +173,8 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
         for fov, k, z in chosen:
             images = output / fov_name(fov) / IMAGES
             recorded = read_attributes(images)
-            if recorded.get("tiles", []) != [list(tile) for tile in now.fovs[fov].tiles]:
-                continue  # its sites were moved, so that the FOV is regenerated
+            if _seen_otherwise(recorded, now, fov):
+                continue
             frame = recorded["frames"][k]
             where = f"FOV {fov}, frame {frame}"
             if _other_time(recorded, k, now, fov, frame):
@@ -182,6 +182,13 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
             if _other_pixels(reader, images, fov, frame, k, z):
                 return f"{where} has other pixels"
     return None
+
+
+def _seen_otherwise(recorded: dict[str, Any], now: Metadata, fov: int) -> bool:
+    """True if a FOV is regenerated because its sites were moved, or the shading is another one."""
+    shading = now.flat_field.digest if now.flat_field else None
+    tiles = [list(tile) for tile in now.fovs[fov].tiles]
+    return bool(recorded.get("tiles", []) != tiles or recorded.get("flat_field") != shading)
 
 
 def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
-from pyama_dask.runs.positions import PICTURE, POSITIONS
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store import intermediate
@@ -28,6 +27,8 @@ from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c(\.\d+){0,2}\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
 """Name of a shard, or of one that tensorstore was writing."""
+_FOUND_BEFORE = re.compile(rf"{re.escape(WORK)}|positions\.(csv|png)|flat_field_ch_\d+\.tif")
+"""Files in an output before its first run."""
 _CELL = 10**9
 """Number with as many digits as the longest id of a cell."""
 
@@ -39,7 +40,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     ----------
     output
         The directory; need not exist. What a killed run has left in `WORK` before it recorded anything is no other
-        file, nor is the table of positions.
+        file, nor is what 'positions' has written.
     config
         Name of the config in an output.
     into
@@ -55,7 +56,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     ledger = Ledger(output / LEDGER)
     if ledger.movie or ledger.done:
         return
-    others = sorted(path.name for path in output.iterdir() if path.name not in (WORK, POSITIONS, PICTURE))
+    others = sorted(path.name for path in output.iterdir() if not _FOUND_BEFORE.fullmatch(path.name))
     if any(name == config or re.fullmatch(r"fov_\d{3,}", name) for name in others):
         raise OutputError(
             f"{output}: holds results that are not recorded in {LEDGER}, which is missing or has lost its lines. "

@@ -22,10 +22,10 @@ from pyama_dask.plan.resume import remaining
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.extend import first_identity, keep_zero
 from pyama_dask.runs.method_trial import try_methods
+from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
 from pyama_dask.runs.ownership import longest_names
 from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
-from pyama_dask.runs.stitching import look_at_movie
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.steps.standard import uses_model
 from pyama_dask.store.ledger import Ledger
@@ -67,7 +67,7 @@ def plan_run(
     if measured:
         check_walltime(plan, measured)
     noticed = [*remarks_on_model(config, plan.job.config, metadata), *try_methods(plan.job.config, metadata)]
-    return replace(plan, warnings=(*plan.warnings, *movie.warnings, *noticed), tables=movie.tables), metadata
+    return replace(plan, warnings=(*plan.warnings, *movie.warnings, *noticed), files=movie.files), metadata
 
 
 def remarks_on_model(config: Config, resolved: Config, metadata: Metadata) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -97,12 +98,12 @@ def _coordinates(table: CsvText, name: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def positions_text(positions: Iterable[Position]) -> str:
+def positions_text(positions: Mapping[str, Iterable[Position]]) -> str:
     """Text of the table, one row per site."""
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(COLUMNS)
-    for at in positions:
+    for at in chain.from_iterable(positions.values()):
         ncc = "" if at.ncc is None else f"{at.ncc:.2f}"
         rows.writerow((at.well, at.site, f"{at.y:.2f}", f"{at.x:.2f}", at.source, ncc))
     return file.getvalue()

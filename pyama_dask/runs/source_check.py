@@ -12,10 +12,9 @@ from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, So
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, changed, open_reader, take_snapshot
-from pyama_dask.readers.mosaic import MosaicReader, Wells
+from pyama_dask.runs.movie import recorded_view
 from pyama_dask.runs.output_dir import recorded_fovs
 from pyama_dask.runs.status import copied_blocks, read_plan
-from pyama_dask.runs.stitching import recorded_wells
 from pyama_dask.steps.copy_frames import digest_of, read_planes
 from pyama_dask.steps.standard import COPY, GRAPH
 from pyama_dask.store.ledger import Cost, Ledger
@@ -143,8 +142,9 @@ def check_movie(
     unknown = sum(len(block.frames) for block in blocks if not block.digests)
     known = [block for block in blocks if block.digests]
     faults: list[FrameFault] = []
-    numbered, wells = recorded_fovs(output), recorded_wells(output)
-    with _open(path, numbered, wells, movie is None) as reader:
+    numbered = recorded_fovs(output)
+    with _open(path, numbered, movie is None) as opened:
+        reader = recorded_view(output, opened.metadata).on(opened)
         snapshot = take_snapshot(path, numbered)
         for block in known:
             if cancel is not None and cancel.is_set():
@@ -157,10 +157,9 @@ def check_movie(
     return MovieCheck(path, sum(len(block.frames) for block in known), tuple(faults), unknown, is_recorded)
 
 
-def _open(path: Path, known: Sequence[str], wells: Wells, is_recorded: bool) -> Reader:
+def _open(path: Path, known: Sequence[str], is_recorded: bool) -> Reader:
     try:
-        sites = open_reader(path, known=known)
-        reader = MosaicReader(sites, wells) if wells else sites
+        reader = open_reader(path, known=known)
         _ = reader.metadata
     except SourceError as error:
         hint = ". Fix: name the movie with --movie if it was moved" if is_recorded and not path.exists() else ""

@@ -299,7 +299,17 @@ def settings_of(config: Config) -> dict[str, Any]:
     for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params"):
         del resolved["params"][key]
     del resolved["storage"]["layout"]  # a separate step writes the plate
+    _without_shading(resolved, config)
     return resolved
+
+
+def _without_shading(resolved: dict[str, Any], config: Config) -> None:
+    """Leave out settings of shading that is not removed, as in plans of older versions."""
+    if all(choice.flat_field == "off" for choice in config.channels.all):
+        del resolved["params"]["dark_level"]
+        for choice in (resolved["channels"]["pc"], *resolved["channels"]["fl"]):
+            if choice:
+                del choice["flat_field"]
 
 
 def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:

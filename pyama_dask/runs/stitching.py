@@ -2,119 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many, parse_selection
-from pyama_dask.config.yaml_text import load_yaml
-from pyama_dask.errors import ConfigError, OutputError
-from pyama_dask.files.atomic import read_file
+from pyama_dask.errors import ConfigError, MissingFrameError, SourceError
 from pyama_dask.kernels.mosaic import lay_out
 from pyama_dask.kernels.placement import place
 from pyama_dask.kernels.registration import Offset, pair_offsets
 from pyama_dask.plan.resolve import resolve
-from pyama_dask.readers import Metadata, Reader, Snapshot, look_at, read_metadata, reopen
+from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.readers.base import Tile, planes_of
 from pyama_dask.readers.mosaic import Wells, sites_by_well, stitched
-from pyama_dask.readers.shared_mosaic import StitchedSnapshot
-from pyama_dask.runs.output_dir import CONFIG, read_config, recorded_fovs
-from pyama_dask.runs.positions import POSITIONS, Position, positions_text, read_positions
+from pyama_dask.runs.positions import POSITIONS, Position, read_positions
+from pyama_dask.runs.shading import spread
 from pyama_dask.steps.copy_frames import read_planes
-from pyama_dask.store.arrays import read_attributes
-from pyama_dask.store.layout import IMAGES
-from pyama_dask.workflow.task import fov_name
 
 Positions = Mapping[str, Sequence[Position]]
 """Positions of the sites of each well."""
 _REMEDY = "check 'pyama-dask positions', and edit the table if need be"
-
-
-@dataclass(frozen=True)
-class Movie:
-    """The movie of a run as its config wants it: with sites as FOVs, or with stitched wells."""
-
-    snapshot: Snapshot
-    metadata: Metadata
-    tables: Mapping[str, str]
-    """Texts of tables that the run writes to the output, by name."""
-    warnings: tuple[str, ...] = ()
-
-
-def look_at_movie(config: Config) -> Movie:
-    """Take a snapshot of the movie of a config and read its metadata; stitch its wells if the config wants that.
-
-    Nothing is written. FOVs have the numbers that they have in the output.
-
-    Parameters
-    ----------
-    config
-        Config, not yet resolved.
-
-    Raises
-    ------
-    SourceError
-        If the movie cannot be read, or changes at this moment.
-    ConfigError, TableError, OutputError
-        If its wells cannot be stitched as configured.
-    """
-    check_same_fovs(config)
-    known = recorded_fovs(config.output)
-    snapshot, metadata = look_at(config.input, known)
-    if config.params.stitch == "off":
-        return Movie(snapshot, metadata, {})
-    found = find_positions(config, metadata)
-    whole = stitched(metadata, tiles_of(metadata, found.all, known))
-    tables = {POSITIONS: positions_text(at for of in found.kept.values() for at in of)} if found.is_new else {}
-    return Movie(StitchedSnapshot.of(snapshot, whole), whole, tables, tuple(found.warnings(config)))
-
-
-def metadata_of(config: Config) -> Metadata:
-    """Metadata of the movie of a config; wells that have no positions yet are stitched by the stage.
-
-    Raises
-    ------
-    SourceError, ConfigError, TableError
-        As for `look_at_movie`.
-    """
-    known = recorded_fovs(config.output)
-    metadata = read_metadata(config.input, known=known)
-    if config.params.stitch == "off":
-        return metadata
-    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata)[1], known))
-
-
-def check_same_fovs(config: Config) -> None:
-    """Refuse an output whose FOVs are sites if those of the config are stitched wells, and the other way round."""
-    before = read_config(config.output)
-    if before is not None and (before.params.stitch == "off") != (config.params.stitch == "off"):
-        raise OutputError(
-            f"{config.output}: was made with 'stitch: {before.params.stitch}', so that its FOVs are others. "
-            "Fix: choose another 'output'"
-        )
-
-
-def recorded_wells(output: Path) -> dict[str, tuple[Tile, ...]]:
-    """Tiles of the stitched wells of an output as they were copied, by name; empty if its FOVs are not stitched."""
-    found: dict[str, tuple[Tile, ...]] = {}
-    with suppress(OSError, yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
-        for fov in load_yaml(read_file(output / CONFIG))["metadata"]["fovs"]:
-            tiles = fov.get("tiles", [])
-            with suppress(OSError, ValueError):  # a FOV that was not processed yet
-                tiles = read_attributes(output / fov_name(fov["fov"]) / IMAGES).get("tiles", tiles)
-            if tiles:
-                found[str(fov["name"])] = tuple(Tile(*tile) for tile in tiles)
-    return found
-
-
-# ------------------------------------------------------------------------------------------------- positions
 
 
 @dataclass(frozen=True)
@@ -129,20 +39,20 @@ class Found:
     """True if wells were added to the table."""
     left_out: Mapping[str, Sequence[int]]
     """Sites of the movie that are not in the table, by well."""
-    refused: Mapping[str, int]
-    """Number of pairs of neighbours that do not count, in wells that were registered now by other pairs."""
+    notes: Sequence[str]
+    """Warnings about wells that were registered now."""
 
-    def warnings(self, config: Config) -> Iterator[str]:
-        """Yield warnings about positions."""
+    def warnings(self, config: Config) -> list[str]:
+        """Warnings about positions."""
+        found = list(self.notes)
         if config.params.stitch == "register":
-            if self.kept and all(at.ncc is None for of in self.kept.values() for at in of):
-                yield f"{config.output / POSITIONS}: has positions of the stage. Fix: delete it to register the sites"
-            yield from filter(None, (_doubt(well, of) for well, of in self.kept.items()))
-        for well, count in self.refused.items():
-            yield f"{well}: {many(count, 'pair')} of neighbouring sites did not count. Fix: {_REMEDY}"
+            if self.kept and all(at.source == "stage" and at.ncc is None for of in self.kept.values() for at in of):
+                found.append(f"{POSITIONS}: has positions of the stage. Fix: delete it to register the sites")
+            found += filter(None, (_doubt(well, of) for well, of in self.kept.items()))
         for well, sites in self.left_out.items():
-            listed = ", ".join(map(str, sites))
-            yield f"{well}: left out site {listed}, which {POSITIONS} does not have. Fix: delete the rows of the well"
+            lost = ", ".join(map(str, sites))
+            found.append(f"{well}: left out site {lost}, which {POSITIONS} does not have. Fix: delete the well's rows")
+        return found
 
 
 def _doubt(well: str, positions: Sequence[Position]) -> str | None:
@@ -186,19 +96,12 @@ def find_positions(config: Config, metadata: Metadata) -> Found:
     draft = stitched(metadata, tiles_of(metadata, every, ()))
     resolved = resolve(config, draft)
     chosen = [draft.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
-    new = {well: every[well] for well in chosen if well not in kept}
-    refused: dict[str, int] = {}
+    new, notes = {well: every[well] for well in chosen if well not in kept}, list[str]()
     if new and config.params.stitch == "register":
-        with reopen(metadata) as reader:
-            registration = Registration(resolved, metadata, reader)
-            for well in new:
-                new[well], refused[well] = registration.of_well(well)
+        new, notes = registered(resolved, metadata, new)
     both = {**kept, **new}
     ordered = {well: both[well] for well in held if well in both}
-    some = {
-        well: count for well, count in refused.items() if count and any(at.source == "register" for at in new[well])
-    }
-    return Found(ordered, {**every, **ordered}, bool(new), left_out, some)
+    return Found(ordered, {**every, **ordered}, bool(new), left_out, notes)
 
 
 def known_positions(config: Config, metadata: Metadata) -> tuple[dict[str, list[Position]], dict[str, list[Position]]]:
@@ -279,11 +182,34 @@ def tiles_of(metadata: Metadata, positions: Positions, known: Sequence[str]) -> 
 # ---------------------------------------------------------------------------------------------- registration
 
 
-class Registered(NamedTuple):
-    """Positions of the sites of a well, and the number of pairs that do not count if others do."""
+def registered(config: Config, metadata: Metadata, wells: Iterable[str]) -> tuple[dict[str, list[Position]], list[str]]:
+    """Register the sites of wells.
 
-    positions: list[Position]
-    refused: int
+    Parameters
+    ----------
+    config
+        Resolved config.
+    metadata
+        Of the movie with sites as FOVs.
+    wells
+        Names of the wells.
+
+    Returns
+    -------
+    Positions by well, without wells that cannot be read now, and warnings.
+    """
+    found, notes = dict[str, list[Position]](), list[str]()
+    with reopen(metadata) as reader:
+        registration = Registration(config, metadata, reader)
+        for well in wells:
+            try:
+                found[well], refused = registration.of_well(well)
+            except (SourceError, MissingFrameError) as error:
+                notes.append(f"{well}: was not registered: {error}")
+                continue
+            if refused and any(at.source == "register" for at in found[well]):
+                notes.append(f"{well}: {many(refused, 'pair')} of neighbouring sites did not count. Fix: {_REMEDY}")
+    return found, notes
 
 
 def registered_channel(config: Config) -> int:
@@ -310,14 +236,24 @@ class Registration:
         self._sites = sites_by_well(metadata)
         self._channel = registered_channel(config)
 
-    def of_well(self, well: str) -> Registered:
-        """Register the sites of a well; those that cannot be registered stay where the stage has them."""
+    def of_well(self, well: str) -> tuple[list[Position], int]:
+        """Register the sites of a well; those that cannot be registered stay where the stage has them.
+
+        Returns
+        -------
+        Positions, and the number of pairs of neighbours that do not count.
+
+        Raises
+        ------
+        SourceError, MissingFrameError
+            If a site cannot be read, or no frame has all sites.
+        """
         sites = self._sites[well]
         stage = stage_positions(self._metadata, well, sites)
         at = np.array([(one.y, one.x) for one in stage])
         frames = self._frames(list(sites.values()))
-        if not frames or len(sites) < 2:
-            return Registered([replace(one, ncc=0.0) for one in stage], 0)
+        if len(sites) < 2:
+            return [replace(one, ncc=0.0) for one in stage], 0
         images = [self._mean(fov, frames) for fov in sites.values()]
         offsets = pair_offsets(images, at, self._params.stitch_params.max_shift)
         placement = place(at, offsets)
@@ -328,15 +264,16 @@ class Registration:
                 zip(as_positions(well, sites, placement.positions), placement.groups, strict=True)
             )
         ]
-        return Registered(positions, len(placement.refused) if placement.used else 0)
+        return positions, len(placement.refused)
 
     def _frames(self, fovs: Sequence[int]) -> list[int]:
         """Frames that all sites have, spread over the movie."""
         planes = planes_of(self._params.z, self._metadata.z_planes)
         lacking = set[int]().union(*(self._metadata.fovs[fov].lacking([self._channel], planes) for fov in fovs))
         whole = [frame for frame in parse_selection(self._params.frames) if frame not in lacking]
-        wanted = min(self._params.stitch_params.frames, len(whole))
-        return [whole[k] for k in np.linspace(0, len(whole) - 1, wanted).astype(int)] if wanted else []
+        if not whole:
+            raise MissingFrameError("there is no frame that all of its sites have")
+        return spread(whole, self._params.stitch_params.frames)
 
     def _mean(self, fov: int, frames: Sequence[int]) -> npt.NDArray[np.float32]:
         """(H, W) mean of frames of a site."""

@@ -17,6 +17,8 @@ METHOD_VERSION = 1
 """Version of the kernels; increased when results change, to regenerate those of older versions."""
 BRIGHT = 30.0
 """Bytes per pixel of a frame that `bright` holds."""
+SHADED = 12.0
+"""Bytes per pixel of a frame that the removal of shading holds."""
 STITCHED = 28.0
 """Bytes per pixel of a well that its stitching holds: the sum of its tiles, their weights, and the nearest pixels of
 areas without a tile."""
@@ -164,6 +166,7 @@ def _summarised(of: Inputs) -> str:
 
 def _held_to_copy(config: Config) -> Held:
     once = 0 if config.params.stitch == "off" else STITCHED
+    once += 0 if all(choice.flat_field == "off" for choice in config.channels.all) else SHADED
     return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25, once=once)
 
 

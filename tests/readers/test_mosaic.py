@@ -2,56 +2,14 @@
 
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.sites import CANVAS, CHANNELS, CORNERS, FRAMES, SHAPE, TILES, WELLS, Sites
 
 from pyama_dask.errors import MissingFrameError, SourceError
-from pyama_dask.readers.base import Channel, FovInfo, Metadata, Reader, Tile
+from pyama_dask.readers.base import Reader, Tile
 from pyama_dask.readers.mosaic import MosaicReader, sites_by_well, stitched
-
-SHAPE, FRAMES = (20, 24), 3
-CORNERS = [(0, 0), (1, 18), (15, 2), (16, 20)]
-CANVAS = (36, 44)
-TILES = tuple(Tile(site, *corner) for site, corner in enumerate(CORNERS, 1))
-CHANNELS = (Channel("Phase", "uint16", "phase"), Channel("GFP", "uint8", "fluorescence"))
-SITES = [("B02", 2), ("B02", 1), ("B02", 3), ("B02", 4), ("C03", 1)]
-"""Well and site of the FOVs, which are not in order."""
-
-
-class Sites:
-    """Movie in memory, whose sites are windows of one canvas per frame and channel."""
-
-    suffixes = ()
-    path = Path("/plate")
-
-    def __init__(self, missing=()):
-        rng = np.random.default_rng(0)
-        self.canvas = rng.integers(0, 256, (FRAMES, 2, *CANVAS))
-        fovs = [FovInfo(f"{well} s{site}", SHAPE, plate="P", well=well, site=site) for well, site in SITES]
-        for fov, values in missing:
-            fovs[fov] = replace(fovs[fov], **values)
-        times = np.arange(len(SITES) * FRAMES, dtype=float).reshape(len(SITES), FRAMES)
-        source = tuple(f"{well} {site}" for well, site in SITES)
-        self.metadata = Metadata(self.path, "made up", tuple(fovs), FRAMES, CHANNELS, 1, 0.5, None, times, source)
-        self.is_open = True
-
-    def read_frame(self, fov, frame, *, channels=None, z=0):
-        info = self.metadata.fovs[fov]
-        if frame in info.lacking(channels, [z]):
-            raise MissingFrameError(info.name)
-        if not 0 <= frame < FRAMES or z:
-            raise IndexError("frame or z")
-        y, x = CORNERS[SITES[fov][1] - 1]
-        window = self.canvas[frame, channels, y : y + SHAPE[0], x : x + SHAPE[1]]
-        return window.astype(np.result_type(*(CHANNELS[channel].dtype for channel in channels)))
-
-    def close(self):
-        self.is_open = False
-
-
-WELLS = {"C03": (Tile(1, 0, 0),), "B02": TILES}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ def written(tmp_path, text):
 
 
 def test_what_is_written_is_read(tmp_path):
-    path = written(tmp_path, positions_text([*reversed(ROWS), Position("C03", 1, 0, 0, "stage")]))
+    path = written(tmp_path, positions_text({"B02": ROWS[::-1], "C03": [Position("C03", 1, 0, 0, "stage")]}))
     assert read_positions(path, SITES) == {"B02": ROWS, "C03": [Position("C03", 1, 0, 0, "stage")]}
     assert read_positions(tmp_path / "none.csv", SITES) == {}
 

@@ -235,7 +235,7 @@ class TestRealPlates:
     def test_a_well_without_content_keeps_the_stage(self, tmp_path):
         changes = {"channels": {"pc": {"channel": 0}, "fl": [{"channel": 1}]}, "params.z": 0, "params.frames": "0"}
         plan, _ = planned(REAL / "imagexpress/9987_Plate_3434", tmp_path / "out", changes)
-        table = pd.DataFrame([line.split(",") for line in plan.tables["positions.csv"].splitlines()[1:]])
+        table = pd.DataFrame([line.split(",") for line in plan.files["positions.csv"].decode().splitlines()[1:]])
         assert table[[0, 4]].value_counts().to_dict() == {("B02", "stage"): 2, ("B03", "register"): 2}
         [said] = [warning for warning in plan.warnings if "registered" in warning]
         assert said.startswith("B02: no site could be registered (largest NCC 0.")

@@ -1,0 +1,56 @@
+"""Reader that removes the shading of the optics from frames as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from pyama_dask.kernels.flat_field import correct
+from pyama_dask.readers.base import FlatField, Metadata, Reader
+
+
+class FlatFieldReader:
+    """Reader of a movie without shading.
+
+    Parameters
+    ----------
+    movie
+        Reader of the movie as it is; `close` closes it.
+    flat_field
+        Shading of some channels; others stay as they are.
+    """
+
+    suffixes: Sequence[str] = ()
+
+    def __init__(self, movie: Reader, flat_field: FlatField) -> None:
+        self.path = movie.path
+        self._movie, self._flat_field = movie, flat_field
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Content of the movie; raises `SourceError` as its reader does."""
+        return replace(self._movie.metadata, flat_field=self._flat_field)
+
+    def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
+        """Read one frame; see `Reader.read_frame`. Corrected levels are rounded, and stay in the file's pixel type."""
+        pixels, info = self._movie.read_frame(fov, frame, channels=channels, z=z), self._movie.metadata
+        profiles, dark = self._flat_field.profiles, self._flat_field.dark
+        for k, channel in enumerate(range(len(info.channels)) if channels is None else channels):
+            if channel in profiles:
+                plane = pixels[k].astype(info.channels[channel].dtype, copy=False)
+                pixels[k] = correct(plane, profiles[channel], dark=dark)
+        return pixels
+
+    def close(self) -> None:
+        """Close the reader of the movie."""
+        self._movie.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,129 @@
+"""The movie of a run as its config wants it: as it is, without shading, or with stitched wells instead of sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from pyama_dask.config.models import Config
+from pyama_dask.config.yaml_text import load_yaml
+from pyama_dask.errors import OutputError
+from pyama_dask.files.atomic import read_file
+from pyama_dask.readers import Metadata, Snapshot, look_at, read_metadata
+from pyama_dask.readers.base import Tile
+from pyama_dask.readers.mosaic import stitched
+from pyama_dask.readers.shared_view import ViewedSnapshot
+from pyama_dask.readers.view import View
+from pyama_dask.runs.output_dir import CONFIG, read_config, recorded_fovs
+from pyama_dask.runs.positions import POSITIONS, positions_text
+from pyama_dask.runs.shading import find_shading
+from pyama_dask.runs.stitching import find_positions, known_positions, tiles_of
+from pyama_dask.store.arrays import read_attributes
+from pyama_dask.store.layout import IMAGES
+from pyama_dask.workflow.task import fov_name
+
+
+@dataclass(frozen=True)
+class Movie:
+    """The movie of a run, and what was found out about it."""
+
+    snapshot: Snapshot
+    metadata: Metadata
+    files: Mapping[str, bytes]
+    """Contents of files that the run writes to the output, by name: positions and shading that were found now."""
+    warnings: tuple[str, ...] = ()
+
+
+def look_at_movie(config: Config) -> Movie:
+    """Take a snapshot of the movie of a config and read its metadata; find shading and positions of sites if need be.
+
+    Nothing is written. FOVs have the numbers that they have in the output.
+
+    Parameters
+    ----------
+    config
+        Config, not yet resolved.
+
+    Raises
+    ------
+    SourceError
+        If the movie cannot be read, or changes at this moment.
+    ConfigError, TableError, ImageError, OutputError
+        If its shading cannot be removed or its wells cannot be stitched as configured.
+    """
+    check_same_fovs(config)
+    known = recorded_fovs(config.output)
+    snapshot, metadata = look_at(config.input, known)
+    shading = find_shading(config, metadata)
+    metadata, files, warnings = replace(metadata, flat_field=shading.flat_field), shading.files, shading.warnings
+    if config.params.stitch != "off":
+        found = find_positions(config, metadata)
+        metadata = stitched(metadata, tiles_of(metadata, found.all, known))
+        files |= {POSITIONS: positions_text(found.kept).encode()} if found.is_new else {}
+        warnings += found.warnings(config)
+    is_plain = config.params.stitch == "off" and shading.flat_field is None
+    seen = snapshot if is_plain else ViewedSnapshot.of(snapshot, metadata)
+    return Movie(seen, metadata, files, tuple(warnings))
+
+
+def metadata_of(config: Config) -> Metadata:
+    """Metadata of the movie of a config; wells that have no positions yet are stitched by the stage.
+
+    Raises
+    ------
+    SourceError, ConfigError, TableError, ImageError
+        As for `look_at_movie`.
+    """
+    known = recorded_fovs(config.output)
+    metadata = read_metadata(config.input, known=known)
+    metadata = replace(metadata, flat_field=find_shading(config, metadata).flat_field)
+    if config.params.stitch == "off":
+        return metadata
+    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata)[1], known))
+
+
+def check_same_fovs(config: Config) -> None:
+    """Refuse an output whose FOVs are sites if those of the config are stitched wells, and the other way round."""
+    before = read_config(config.output)
+    if before is not None and (before.params.stitch == "off") != (config.params.stitch == "off"):
+        raise OutputError(
+            f"{config.output}: was made with 'stitch: {before.params.stitch}', so that its FOVs are others. "
+            "Fix: choose another 'output'"
+        )
+
+
+def recorded_view(output: Path, metadata: Metadata) -> View:
+    """View with which the frames of an output were copied.
+
+    Parameters
+    ----------
+    output
+        Output of a run.
+    metadata
+        Of its movie with FOVs as they are in the file.
+
+    Raises
+    ------
+    ConfigError, ImageError
+        If a profile of the shading cannot be read.
+    """
+    config = read_config(output)
+    shading = find_shading(config.model_copy(update={"output": output}), metadata).flat_field if config else None
+    return View(recorded_wells(output), shading)
+
+
+def recorded_wells(output: Path) -> dict[str, tuple[Tile, ...]]:
+    """Tiles of the stitched wells of an output as they were copied, by name; empty if its FOVs are not stitched."""
+    found: dict[str, tuple[Tile, ...]] = {}
+    with suppress(OSError, yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
+        for fov in load_yaml(read_file(output / CONFIG))["metadata"]["fovs"]:
+            tiles = fov.get("tiles", [])
+            with suppress(OSError, ValueError):  # a FOV that was not processed yet
+                tiles = read_attributes(output / fov_name(fov["fov"]) / IMAGES).get("tiles", tiles)
+            if tiles:
+                found[str(fov["name"])] = tuple(Tile(*tile) for tile in tiles)
+    return found
