@@ -151,7 +151,16 @@ def _stitched_fov(metadata: Metadata, well: str, fovs: Sequence[int], tiles: Seq
     )
     absent["partial"] += tuple(plane for plane in projected if plane[2])
     canvas = lay_out([(tile.y, tile.x) for tile in tiles], shape).shape
-    return FovInfo(well, canvas, plate=sites[0].plate, well=well, tiles=tuple(tiles), **absent)
+    centre = _centre(sites[0], tiles[0], canvas, metadata.pixel_size_um)
+    return FovInfo(well, canvas, centre, plate=sites[0].plate, well=well, tiles=tuple(tiles), **absent)
+
+
+def _centre(site: FovInfo, tile: Tile, canvas: tuple[int, int], pixel_um: float | None) -> tuple[float, float] | None:
+    """Stage position (x, y) of the centre of a well's image, from that of one site."""
+    if site.position_um is None or pixel_um is None:
+        return None
+    (x, y), (height, width) = site.position_um, site.shape
+    return (x + ((canvas[1] - width) / 2 - tile.x) * pixel_um, y + ((canvas[0] - height) / 2 - tile.y) * pixel_um)
 
 
 def _held(metadata: Metadata, site: FovInfo) -> npt.NDArray[np.bool_]:

@@ -38,6 +38,13 @@ def test_wells_are_the_fovs(reader):
     assert (info.channels, info.n_frames, info.pixel_size_um) == (CHANNELS, FRAMES, 0.5)
 
 
+def test_the_position_of_a_well_is_that_of_its_middle():
+    sites = Sites([(1, {"position_um": (100.0, -50.0)})])  # site 1 of B02, which begins at 0, 0
+    info = MosaicReader(sites, WELLS).metadata
+    assert info.fovs[0].position_um is None
+    assert info.fovs[1].position_um == (100 + 0.5 * (44 - 24) / 2, -50 + 0.5 * (36 - 20) / 2)
+
+
 @pytest.mark.parametrize(("channels", "dtype"), [([0], np.uint16), ([1], np.uint8), ([1, 0], np.uint16)])
 def test_a_well_is_what_its_sites_show(reader, channels, dtype):
     frame, inside = reader.read_frame(1, 2, channels=channels), covered()

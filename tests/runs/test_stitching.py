@@ -1,11 +1,13 @@
 """Stitched runs: a well is one FOV, at positions of the stage, registered ones, or those of a table."""
 
+import os
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from support.movies import config, differences, products
 from support.plates import REAL, generator, needs_generator, needs_real, state_of, truth_of
 
@@ -136,6 +138,32 @@ class TestRegistered:
         cluster = {"kind": "local", "workers": 2, "dashboard": "127.0.0.1:0"}
         assert done(plate, tmp_path / "out", {"cluster": cluster}).exit_status == 0
         assert differences(products(processed), products(tmp_path / "out")) == []
+
+
+@needs_generator
+def test_a_damaged_file_fails_its_well_only_and_its_sites_are_registered_when_it_is_whole(plate, processed, tmp_path):
+    copy, output = shutil.copytree(plate, tmp_path / "Exp2_P3"), tmp_path / "out"
+    name = next(row["file"] for row in truth_of(plate, "planes") if (row["well"], row["site"]) == ("B02", "2"))
+    whole, times = (copy / name).read_bytes(), (copy / name).stat()
+    (copy / name).write_bytes(whole[:5000])
+    report = done(copy, output)
+    assert (report.exit_status, [fov.status for fov in report.fovs]) == (3, ["failed", "done"])
+    assert any(warning.startswith("B02: was not registered") for warning in report.warnings)
+    assert set(pd.read_csv(output / "positions.csv")["well"]) == {"C10"}
+    (copy / name).write_bytes(whole)
+    os.utime(copy / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert done(copy, output, extend=True).exit_status == 0
+    assert (output / "positions.csv").read_text() == (processed / "positions.csv").read_text()
+    assert differences(products(processed), products(output)) == []
+
+
+@needs_generator
+def test_stitched_wells_are_images_of_the_plate(plate, processed, tmp_path):
+    assert done(plate, tmp_path / "out", {"storage.layout": "plate"}).exit_status == 0
+    stitched = read_frame(processed / "fov_001/images.zarr", "fl_ch_1/0", 1)
+    image = zarr.open(tmp_path / "out/plate.zarr/C/10/0/0", mode="r")
+    np.testing.assert_array_equal(image[1, 1], stitched)
+    assert not (tmp_path / "out/plate.zarr/C/10/1").exists()
 
 
 @needs_generator
