@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.well_names import parse_well, well_name
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.readers import run_output
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.fov_names import distinct_names
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "OME-Zarr"
 ENDING = ".zarr"
-OWN = ".pyama_dask"
-"""Folder that outputs of this program have; `run_output` reads them."""
 _SERIES = "bioformats2raw.layout"
 _MICROMETRES = {"meter": 1e6, "centimeter": 1e4, "millimeter": 1e3, "micrometer": 1.0, "nanometer": 1e-3}
 _MINUTES = {"day": 1440.0, "hour": 60.0, "minute": 1.0, "second": 1 / 60, "millisecond": 1 / 60_000}
@@ -47,7 +46,7 @@ def find(path: Path) -> list[Path]:
     """
     if path.is_file():
         return find(path.parent) if path.name in DOCUMENTS else []
-    if (path / OWN).is_dir():
+    if run_output.find(path):  # which may have a plate beside its other images
         return []
     if {"plate", "multiscales", _SERIES} & ome_attributes(path).keys():
         return [path]

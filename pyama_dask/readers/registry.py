@@ -32,6 +32,7 @@ FOLDERS = (
     "pyama_dask.readers.micro_manager",
     "pyama_dask.readers.tiff_movie",
     "pyama_dask.readers.ome_zarr",
+    "pyama_dask.readers.run_output",
 )
 """Modules of formats that are folders, or may be sets of files: a ``NAME``, and functions ``find`` and ``scan``."""
 _ENDING = re.compile(r"(\.ome|\.companion)?\.(tiff?|tf8|btf|zarr|ome)$", re.IGNORECASE)
