@@ -114,10 +114,12 @@ class MergedTables:
                     file.write(analysis_rows(values.set_axis([*TIDY, *others], axis="columns"), others))
             self.everything.add(table.assign(sample=sample))
             self._note_cells(sample, fov, table)
-        if not rows:
+        if not rows and not sources.wells:
             raise OutputError(
                 f"{sources.output}: sample {sample!r} has no good rows in FOV {as_ranges(fovs)}. Fix: remove it"
             )
+        if not rows:  # a result: cells of a well may all have died
+            sources.say([f"sample {sample!r}: has no good rows"])
         return MergedSample(sample, tuple(fovs), tuple(fov for fov in wanted if fov not in fovs), cells, rows)
 
     def _read(self, fov: int) -> pd.DataFrame:

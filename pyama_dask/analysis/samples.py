@@ -145,21 +145,23 @@ def parse_samples(document: Mapping[str, Any], source: str = "samples") -> Sampl
 def wanted_fovs(samples: Samples | None, sources: Sources) -> dict[str, list[int]]:
     """FOVs of every sample; without samples, all FOVs as one unnamed sample.
 
-    Unexpected properties of the FOVs are added to the warnings of the sources.
+    Unexpected properties of the FOVs are added to the warnings of the sources. On a plate, a sample may have no
+    traces, as the table of wells shows that.
 
     Raises
     ------
     ConfigError
         If a sample names a FOV or a well that is not in the output.
     OutputError
-        If a sample has no traces at all.
+        If a sample has no traces at all, or on a plate none has.
     """
     if samples:
         wanted = {sample.name: sample.numbers(sources.places, str(sources.output)) for sample in samples.samples}
     else:
         wanted = {"": sorted(sources.fovs)}
+    some = any(sources.usable(fovs) for fovs in wanted.values())
     for name, fovs in wanted.items():
-        if not sources.usable(fovs):
+        if not sources.usable(fovs) and not (some and sources.wells):
             has = f"sample {name!r} has" if name else "has"
             raise OutputError(f"{sources.output}: {has} no traces at all: {'; '.join(sources.reasons(fovs))}")
     for name, fovs in wanted.items():

@@ -236,6 +236,30 @@ class TestOneRowPerWell:
             table.loc[0, ["area_ch_0_median", "area_ch_0_sd", "area_ch_0_last"]].tolist(), expected
         )
 
+    def test_wells_whose_cells_died_are_results(self, output, plate_map):
+        for fov in (0, 1):
+            path = traces_path(output, fov)
+            read_traces_csv(path).head(0).to_csv(path.with_name(f"{path.stem}_inspected.csv"), index=False)
+        report = merge_samples(output, plate_map=plate_map)
+        assert "sample 'DMSO_dose0': has no good rows" in report.warnings
+        table = pd.read_csv(report.wells)
+        assert table[["well", "sites", "cells"]].to_numpy().tolist() == [["B02", 2, 0], ["B03", 1, 3], ["C02", 1, 3]]
+
+    def test_samples_without_traces_have_rows(self, output, plate_map):
+        sites = [("B02", 1), ("B02", 2), ("B03", 1), ("C02", 1)]
+        places = {f"fov{k}": {"well": well, "site": site} for k, (well, site) in enumerate(sites)}
+        lost = {fov: of | {"problem": "lost"} for fov, of in places.items()}
+        write_plan(output, 4, **places | {fov: lost[fov] for fov in ("fov0", "fov1")})
+        report = merge_samples(output, plate_map=plate_map)
+        assert report.exit_status == 3
+        assert [(of.name, of.fovs, of.cells) for of in report.samples] == [
+            ("DMSO_dose0", (), 0), ("A-1_dose2.5", (2, 3), 6),
+        ]  # fmt: skip
+        assert pd.read_csv(report.wells)["cells"].tolist() == [0, 3, 3]
+        write_plan(output, 4, **lost)
+        with pytest.raises(OutputError, match="has no traces at all"):
+            merge_samples(output, plate_map=plate_map)
+
     def test_wells_without_traces_have_a_row(self, tmp_path):
         output = write_plate_output(tmp_path / "results", WELLS)
         sites = {"fov0": ("B02", 1), "fov1": ("B02", 2), "fov2": ("B03", 1), "fov3": ("C02", 1)}
