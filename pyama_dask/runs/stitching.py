@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import many, parse_selection
 from pyama_dask.errors import ConfigError, MissingFrameError, SourceError
 from pyama_dask.kernels.mosaic import lay_out
-from pyama_dask.kernels.placement import place
+from pyama_dask.kernels.placement import Placement, place
 from pyama_dask.kernels.registration import Offset, pair_offsets
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata, Reader, reopen
@@ -24,6 +25,8 @@ from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
 """Positions of the sites of each well."""
+AT_ONCE = 4
+"""Number of wells that are registered together, whose sites are in memory."""
 _REMEDY = "check 'pyama-dask positions', and edit the table if need be"
 
 
@@ -198,18 +201,11 @@ def registered(config: Config, metadata: Metadata, wells: Iterable[str]) -> tupl
     -------
     Positions by well, without wells that cannot be read now, and warnings.
     """
-    found, notes = dict[str, list[Position]](), list[str]()
-    with reopen(metadata) as reader:
-        registration = Registration(config, metadata, reader)
-        for well in wells:
-            try:
-                found[well], refused = registration.of_well(well)
-            except (SourceError, MissingFrameError) as error:
-                notes.append(f"{well}: was not registered: {error}")
-                continue
-            if refused and any(at.source == "register" for at in found[well]):
-                notes.append(f"{well}: {many(refused, 'pair')} of neighbouring sites did not count. Fix: {_REMEDY}")
-    return found, notes
+    names = list(wells)
+    with reopen(metadata) as reader, ThreadPoolExecutor(AT_ONCE) as threads:
+        every = list(threads.map(Registration(config, metadata, reader).of_well, names))
+    found = {well: positions for well, (positions, _) in zip(names, every, strict=True) if positions}
+    return found, [note for _, notes in every for note in notes]
 
 
 def registered_channel(config: Config) -> int:
@@ -236,35 +232,33 @@ class Registration:
         self._sites = sites_by_well(metadata)
         self._channel = registered_channel(config)
 
-    def of_well(self, well: str) -> tuple[list[Position], int]:
+    def of_well(self, well: str) -> tuple[list[Position], list[str]]:
         """Register the sites of a well; those that cannot be registered stay where the stage has them.
 
         Returns
         -------
-        Positions, and the number of pairs of neighbours that do not count.
-
-        Raises
-        ------
-        SourceError, MissingFrameError
-            If a site cannot be read, or no frame has all sites.
+        Positions, none if the well cannot be read now; and warnings.
         """
+        try:
+            return self._registered(well)
+        except (SourceError, MissingFrameError) as error:
+            return [], [f"{well}: was not registered: {error}"]
+
+    def _registered(self, well: str) -> tuple[list[Position], list[str]]:
         sites = self._sites[well]
         stage = stage_positions(self._metadata, well, sites)
-        at = np.array([(one.y, one.x) for one in stage])
-        frames = self._frames(list(sites.values()))
         if len(sites) < 2:
-            return [replace(one, ncc=0.0) for one in stage], 0
+            return [replace(one, ncc=0.0) for one in stage], []
+        at, frames = np.array([(one.y, one.x) for one in stage]), self._frames(list(sites.values()))
         images = [self._mean(fov, frames) for fov in sites.values()]
         offsets = pair_offsets(images, at, self._params.stitch_params.max_shift)
         placement = place(at, offsets)
-        largest = np.bincount(placement.groups).argmax()
+        together = (placement.groups == np.bincount(placement.groups).argmax()) & bool(placement.used)
         positions = [
-            replace(one, source="register" if group == largest and placement.used else "stage", ncc=_best(k, offsets))
-            for k, (one, group) in enumerate(
-                zip(as_positions(well, sites, placement.positions), placement.groups, strict=True)
-            )
+            replace(one, source="register" if of else "stage", ncc=_best(k, offsets))
+            for k, (one, of) in enumerate(zip(as_positions(well, sites, placement.positions), together, strict=True))
         ]
-        return positions, len(placement.refused)
+        return positions, list(_notes(well, list(sites), placement))
 
     def _frames(self, fovs: Sequence[int]) -> list[int]:
         """Frames that all sites have, spread over the movie."""
@@ -282,6 +276,14 @@ class Registration:
         for plane in planes:
             total += plane
         return total / np.float32(len(frames))
+
+
+def _notes(well: str, sites: Sequence[int], placement: Placement) -> Iterator[str]:
+    """Yield a warning about pairs of neighbours that do not count, if others do."""
+    if placement.used and placement.refused:
+        pairs = [f"{sites[i]} and {sites[j]} {reason}" for (i, j), reason in placement.refused.items()]
+        listed = "; ".join([*pairs[:3], *(["..."] if len(pairs) > 3 else [])])
+        yield f"{well}: {many(len(pairs), 'pair')} of sites did not count ({listed}). Fix: {_REMEDY}"
 
 
 def _best(site: int, offsets: Mapping[tuple[int, int], Offset]) -> float:

@@ -15,6 +15,8 @@ import pyama_dask
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.kernels.mosaic import blend, lay_out
+from pyama_dask.kernels.registration import Offset
+from pyama_dask.runs import stitching
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.source_check import check_movie
 from pyama_dask.runs.status import LEDGER
@@ -158,11 +160,26 @@ def test_a_damaged_file_fails_its_well_only_and_its_sites_are_registered_when_it
 
 
 @needs_generator
+def test_sites_that_are_registered_apart_from_the_others_are_named(plate, tmp_path, monkeypatch):
+    def two_groups(images, stage, max_shift):
+        steps = {(0, 1): (0.9, False), (2, 3): (0.8, False), (0, 2): (0.3, False), (1, 3): (0.9, True)}
+        return {(i, j): Offset(*(stage[j] - stage[i]), *known) for (i, j), known in steps.items()}
+
+    monkeypatch.setattr(stitching, "pair_offsets", two_groups)
+    plan, _ = planned(plate, tmp_path / "out", {"params.fovs": "C10"})
+    rows = [line.split(",")[4:] for line in plan.files["positions.csv"].decode().splitlines()[1:]]
+    assert rows == [["register", "0.90"], ["register", "0.90"], ["stage", "0.80"], ["stage", "0.90"]]
+    said = [warning for warning in plan.warnings if warning.startswith("C10")]
+    assert "2 pairs of sites did not count (1 and 3 weak; 2 and 4 at the limit)" in said[0]
+    assert "2 sites (3, 4) could not be registered with the others" in said[1]
+
+
+@needs_generator
 def test_stitched_wells_are_images_of_the_plate(plate, processed, tmp_path):
     assert done(plate, tmp_path / "out", {"storage.layout": "plate"}).exit_status == 0
-    stitched = read_frame(processed / "fov_001/images.zarr", "fl_ch_1/0", 1)
+    one_fov = read_frame(processed / "fov_001/images.zarr", "fl_ch_1/0", 1)
     image = zarr.open(tmp_path / "out/plate.zarr/C/10/0/0", mode="r")
-    np.testing.assert_array_equal(image[1, 1], stitched)
+    np.testing.assert_array_equal(image[1, 1], one_fov)
     assert not (tmp_path / "out/plate.zarr/C/10/1").exists()
 
 
