@@ -136,7 +136,7 @@ class Config(Model):
     """One run: which movie, where to, which channels, and how."""
 
     input: MoviePath = Field(
-        description="the movie: an ND2 or CZI file, the folder of a plate, or a pattern such as img_p{fov}_t{frame}.tif"
+        description="the movie: a file, a folder such as that of a plate, or a pattern such as img_p{fov}_t{frame}.tif"
     )
     output: AnyPath = Field(description="directory for the results; created if it does not exist")
     channels: Channels = Field(description="by index or name; 'pyama-dask inspect' lists them")

@@ -113,7 +113,8 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         notes=tuple(f"{root.name}: {note}" for note in (*found.notes, *_notes(found, single))),
         **(_times(found, about, file != ABSENT) if times else {}),
     )
-    return Folder(metadata, Planes(root, files, *stat_files(root, files), file, place, index=identity, form=found.form))
+    states = stat_files(root, files)
+    return Folder(metadata, Planes(root, files, *states, file, place, index=identity, form=found.form)).by_wells()
 
 
 About = Mapping[tuple[int, int], Mapping[str, Any]]

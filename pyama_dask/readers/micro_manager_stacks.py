@@ -73,7 +73,6 @@ def read_stacks(folder: Path) -> Acquisition:
 def _read_file(folder: Path, name: str, found: _Found) -> None:
     with (folder / name).open("rb") as file:
         about = tifffile.read_micromanager_metadata(file, {"Summary", "IndexMap"})
-        size = file.seek(0, 2)
         found.summaries.append(about.get("Summary") or {})
         if "IndexMap" in about:
             rows = [tuple(map(int, row)) for row in about["IndexMap"]]
@@ -81,9 +80,10 @@ def _read_file(folder: Path, name: str, found: _Found) -> None:
         else:
             found.notes.append(f"{name} has no map of its images, because its recording was not completed")
             images = list(_images_of(folder / name, name, file))
-    there = [image for image in images if 0 < image.place < size]
+    directories = set(find_directories(folder / name)[0])  # the map of an aborted recording may be longer
+    there = [image for image in images if image.place in directories]
     if lost := len(images) - len(there):
-        found.notes.append(f"{name} is cut off: {lost} of its {len(images)} images are missing")
+        found.notes.append(f"{name}: {lost} of the {len(images)} images in its map are not there; they are missing")
     found.images += there
 
 

@@ -70,7 +70,7 @@ def scan_ome(path: Path, text: str, *, times: bool) -> Folder:
         **(_times(images, held) if times else {}),
     )
     states = stat_files(path.parent, found.files)
-    return Folder(metadata, Planes(path.parent, found.files, *states, file, place, index=index))
+    return Folder(metadata, Planes(path.parent, found.files, *states, file, place, index=index)).by_wells()
 
 
 def files_of(path: Path, text: str) -> set[str]:

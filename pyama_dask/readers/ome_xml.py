@@ -119,7 +119,7 @@ def _image(element: ET.Element, sample: Mapping[str, str]) -> OmeImage | None:
     sizes["C"] //= samples
     stated = channels[: sizes["C"]] + [ET.Element("Channel")] * (sizes["C"] - len(channels))
     planes = pixels.findall("{*}Plane")
-    kind = pixels.attrib["Type"]
+    kind = pixels.get("Type") or pixels.attrib["PixelType"]  # its name until 2008
     return OmeImage(
         name=element.get("Name", ""),
         dtype=_TYPES.get(kind, kind),

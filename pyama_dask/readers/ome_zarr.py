@@ -126,7 +126,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         notes=tuple(f"{root.name}: {note}" for note in (*notes, *found.notes, *_notes(images, scales))),
         **(choose_times([], np.asarray(held.any(axis=(2, 3))), scales[0].minutes) if times else {}),
     )
-    return Folder(metadata, found.planes)
+    return Folder(metadata, found.planes).by_wells()
 
 
 def _fov(image: _Image, scale: _Scale, array: StoredArray, held: npt.NDArray[np.bool_]) -> FovInfo:
@@ -139,7 +139,7 @@ def _fov(image: _Image, scale: _Scale, array: StoredArray, held: npt.NDArray[np.
 
 
 def _images(root: Path, notes: list[str]) -> list[_Image]:
-    """Images of a plate by well and site, of a collection, or the only one."""
+    """Images of a plate or of a collection, or the only one."""
     about = ome_attributes(root)
     try:
         if "plate" in about:
@@ -164,13 +164,12 @@ def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> lis
         for site, field in zip(_sites(fields), fields, strict=True):
             about = ome_attributes(root / path / field)
             if "multiscales" in about:
-                image = _Image(f"{path}/{field}", f"{name} s{site}", about, plate.get("name"), name, site)
-                found.append((parse_well(name), site, image))
+                found.append(_Image(f"{path}/{field}", f"{name} s{site}", about, plate.get("name"), name, site))
             else:
                 notes.append(f"{path}/{field} is on the plate, but not there")
         if not fields:
             notes.append(f"well {name} is on the plate, but has no images")
-    return [image for _, _, image in sorted(found, key=lambda item: item[:2])]
+    return found
 
 
 def _sites(fields: Sequence[str]) -> list[int]:

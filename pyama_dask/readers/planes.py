@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.well_names import parse_well
 from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata
 
 ABSENT = -1
@@ -112,6 +113,14 @@ class Folder:
         return (
             self if order == list(range(len(order))) else Folder(_reordered(self.metadata, order), self.planes[order])
         )
+
+    def by_wells(self) -> Folder:
+        """Number FOVs by row, column and site, if all of them have a well."""
+        fovs = self.metadata.fovs
+        if not all(fov.well for fov in fovs):
+            return self
+        places = [(*parse_well(fov.well or ""), fov.site or 0, k) for k, fov in enumerate(fovs)]
+        return self.in_order([fovs[k].name for *_, k in sorted(places)])
 
 
 def _reordered(metadata: Metadata, order: Sequence[int]) -> Metadata:

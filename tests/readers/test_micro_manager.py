@@ -108,6 +108,17 @@ def test_files_that_are_cut_off(tmp_path, write, left):
     assert str(caught.value).count("Fix: ") == 1
 
 
+def test_a_map_that_is_longer_than_the_file(tmp_path):
+    """An aborted recording leaves entries of images that were never written."""
+    folder = write_stacks(tmp_path / "acq_1", PIXELS, images_per_file=12)
+    path = min(folder.iterdir())
+    content = path.read_bytes()
+    start = int.from_bytes(content[12:16], "little") + 8 + 11 * 20 + 16  # the place of the last image in the map
+    path.write_bytes(content[:start] + (5000).to_bytes(4, "little") + content[start + 4 :])
+    info = check_pixels(folder, PIXELS, [(0, 2, 1, 1)])
+    assert info.notes == (f"acq_1: {path.name}: 1 of the 12 images in its map are not there; they are missing",)
+
+
 def test_datasets_in_one_folder_are_refused(tmp_path):
     folder = write_stacks(tmp_path / "acq_1", PIXELS)
     first = min(folder.iterdir())

@@ -124,10 +124,10 @@ def test_wells(movie):
     )
     plate = f'<Plate ID="Plate:0" Name="Screen 4">{wells}</Plate>'
     with_xml(movie, lambda text: text.replace("<Image ", f"{plate}<Image ", 1))
-    fovs = check_pixels(movie, PIXELS).fovs
+    fovs = check_pixels(movie, PIXELS[::-1]).fovs
     assert [(fov.name, fov.plate, fov.well, fov.site) for fov in fovs] == [
-        ("C02 s1", "Screen 4", "C02", 1),
         ("B02 s1", "Screen 4", "B02", 1),
+        ("C02 s1", "Screen 4", "C02", 1),
     ]
 
 
