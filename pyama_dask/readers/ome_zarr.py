@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,8 +159,7 @@ def _images(root: Path, notes: list[str]) -> list[_Image]:
 
 def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> list[_Image]:
     found = []
-    for path in (str(well["path"]) for well in plate["wells"]):
-        name = well_name(*parse_well(path.replace("/", "")))
+    for path, name in ((str(well["path"]), _well(well)) for well in plate["wells"]):
         fields = [str(image["path"]) for image in ome_attributes(root / path).get("well", {}).get("images", ())]
         for site, field in zip(_sites(fields), fields, strict=True):
             about = ome_attributes(root / path / field)
@@ -170,6 +170,13 @@ def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> lis
         if not fields:
             notes.append(f"well {name} is on the plate, but has no images")
     return found
+
+
+def _well(well: Mapping[str, Any]) -> str:
+    """Name of a well from its path, or from its numbers if its row and column have unusual names."""
+    with suppress(ValueError):
+        return well_name(*parse_well(str(well["path"]).replace("/", "")))
+    return well_name(int(well["rowIndex"]), int(well["columnIndex"]))
 
 
 def _sites(fields: Sequence[str]) -> list[int]:

@@ -11,7 +11,7 @@ import yaml
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.yaml_text import load_yaml
-from pyama_dask.errors import OutputError
+from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Snapshot, look_at, read_metadata
 from pyama_dask.readers.base import Tile
@@ -58,6 +58,7 @@ def look_at_movie(config: Config) -> Movie:
     check_same_fovs(config)
     known = recorded_fovs(config.output)
     snapshot, metadata = look_at(config.input, known)
+    check_outside(config.output, metadata.path)
     shading = find_shading(config, metadata)
     metadata, files, warnings = replace(metadata, flat_field=shading.flat_field), shading.files, shading.warnings
     if config.params.stitch != "off":
@@ -84,6 +85,12 @@ def metadata_of(config: Config) -> Metadata:
     if config.params.stitch == "off":
         return metadata
     return stitched(metadata, tiles_of(metadata, known_positions(config, metadata)[1], known))
+
+
+def check_outside(output: Path, movie: Path) -> None:
+    """Refuse an output within the folder of the movie, into which nothing is ever written; raises `ConfigError`."""
+    if movie.is_dir() and output.resolve().is_relative_to(movie.resolve()):
+        raise ConfigError(f"output: {output} is within the movie {movie}. Fix: choose an 'output' outside of it")
 
 
 def check_same_fovs(config: Config) -> None:

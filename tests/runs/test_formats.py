@@ -9,6 +9,7 @@ from support.stacks import random_pixels, write_ome
 from support.zarrs import write_zarr_plate
 
 import pyama_dask
+from pyama_dask.errors import ConfigError
 from pyama_dask.store.arrays import read_frame
 
 PIXELS = random_pixels(frames=2, shape=(48, 40))
@@ -31,3 +32,11 @@ def test_raw_frames_are_those_of_the_source(tmp_path, name):
         found = read_frame(output / f"fov_{fov:03}/images.zarr", array, frame)
         np.testing.assert_array_equal(found, PIXELS[fov, frame, channel, 0])
     assert [path.name.startswith("movie") for path in output.glob("fov_001/*_fov_001_traces.csv")] == [True]
+
+
+def test_an_output_within_the_movie_is_refused(tmp_path):
+    source = write_zarr_plate(tmp_path / "movie.zarr", PIXELS)
+    before = state_of(source)
+    with pytest.raises(ConfigError, match=r"is within the movie .*movie.zarr. Fix: "):
+        pyama_dask.run(config(source, source / "A/out"))
+    assert state_of(source) == before
