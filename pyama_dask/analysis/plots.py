@@ -14,7 +14,7 @@ from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
 from pyama_dask.analysis.given_tables import Paths, results_in
 from pyama_dask.analysis.plot_parameters import parameters_figure, quality_figure
 from pyama_dask.analysis.plot_traces import traces_figure
-from pyama_dask.analysis.plot_wells import wells_figure, wells_of
+from pyama_dask.analysis.plot_wells import tables_of_plates, wells_figure
 from pyama_dask.analysis.result_tables import fits_by_model, read_results
 from pyama_dask.config.units import many
 from pyama_dask.errors import ConfigError
@@ -48,7 +48,7 @@ def plot_fits(
     """Draw traces with their fits, the parameters by sample, and the quality of the fits.
 
     Each file yields a figure ``{stem}_traces``: all traces, and a selection of cells with their fits, evenly spaced
-    from best to worst and on the same scale. A file with several wells also yields ``{stem}_wells``, the median and
+    from best to worst and on the same scale. The tables of a plate also yield ``{feature}_wells``, the median and
     quartiles of each well, arranged as on the plate. The fits of one feature and model yield
     ``{feature}_{model}_parameters``, the distributions of the fitted parameters by sample, where parameters at a bound
     are marked, and ``{feature}_{model}_quality``, the shares of good, fair and poor fits and of those with a parameter
@@ -92,7 +92,8 @@ def plot_fits(
     figures: dict[str, Callable[[], Figure]] = {
         f"{table.path.stem}_traces": partial(traces_figure, table, cells) for table in tables
     }
-    figures |= {f"{table.path.stem}_wells": partial(wells_figure, table) for table in tables if wells_of(table)}
+    plates = tables_of_plates(tables)
+    figures |= {"_".join(filter(None, (name, "wells"))): partial(wells_figure, of) for name, of in plates.items()}
     for name, of in fits_by_model(tables).items():
         figures[f"{name}_parameters"] = partial(parameters_figure, of)
         figures[f"{name}_quality"] = partial(quality_figure, of)

@@ -320,26 +320,37 @@ class TestFitsAndFigures:
         report = pyama_dask.fit_traces([merged / "slope1_area_ch_0.csv"], {"model": "trivial"})
         assert ["column 'slope' is left out of the fits" in warning for warning in report.warnings] == [True]
 
-    def test_figures_by_well_and_titles_with_it(self, merged, monkeypatch):
+    @pytest.fixture
+    def drawn(self, monkeypatch):
         kept = {}
         monkeypatch.setattr(figures, "save_figure", lambda figure, stem, formats: kept.update({stem.name: figure}))
+        return kept
+
+    def test_a_panel_per_well_and_titles_with_it(self, merged, drawn):
         pyama_dask.plot_fits([merged / "a_area_ch_0.csv"])
-        assert sorted(kept) == ["a_area_ch_0_traces", "a_area_ch_0_wells"]
-        titles = [axes.get_title(loc="left") for sub in kept["a_area_ch_0_traces"].subfigs for axes in sub.axes]
+        assert sorted(drawn) == ["a_area_ch_0_traces", "area_ch_0_wells"]
+        titles = [axes.get_title(loc="left") for sub in drawn["a_area_ch_0_traces"].subfigs for axes in sub.axes]
         assert "FOV 1 (B02 s2), cell 1" in titles
-        (axes,) = kept["a_area_ch_0_wells"].axes
+        (axes,) = drawn["area_ch_0_wells"].axes
         frames, bands, lines = axes.collections
         ticks = [label.get_text() for label in (*axes.get_yticklabels(), *axes.get_xticklabels())]
         assert ticks == ["B", "C", "2", "3"]
         assert [len(of.get_paths()) for of in (frames, bands, lines)] == [3, 3, 3]
         assert axes.get_title(loc="left") == "a: 12 cells in 3 wells, median and quartiles"
-        assert axes.get_xlabel().startswith("each panel: time (min) 0 to 30; area (pixels) ")
+        assert axes.get_xlabel().startswith("each panel: time (min) 0 to 30,\narea (pixels) ")
         median = read_analysis_csv(merged / "a_area_ch_0.csv").query("well == 'B03'").groupby("time")["value"].median()
-        drawn = -lines.get_segments()[1][:, 1]
-        assert np.corrcoef(drawn, median)[0, 1] == pytest.approx(1)
+        found = -lines.get_segments()[1][:, 1]
+        assert np.corrcoef(found, median)[0, 1] == pytest.approx(1)
 
-    def test_a_table_of_one_well_has_no_such_figure(self, output, monkeypatch):
-        kept = {}
-        monkeypatch.setattr(figures, "save_figure", lambda figure, stem, formats: kept.update({stem.name: figure}))
+    def test_samples_share_the_plate_and_have_colours(self, output, plate_map, drawn):
+        folder = merge_samples(output, plate_map=plate_map).table.parent
+        pyama_dask.plot_fits([folder], feature="area")
+        assert [name for name in drawn if name.endswith("wells")] == ["area_ch_0_wells"]
+        (legend,) = drawn["area_ch_0_wells"].legends
+        assert [text.get_text() for text in legend.get_texts()] == ["A-1_dose2.5", "DMSO_dose0"]
+        lines = drawn["area_ch_0_wells"].axes[0].collections[2]
+        assert len({*map(tuple, lines.get_colors())}) == 2
+
+    def test_a_single_well_has_no_such_figure(self, output, drawn):
         pyama_dask.plot_fits([merge_samples(output, {"a": "B02"}).table.parent / "a_area_ch_0.csv"])
-        assert sorted(kept) == ["a_area_ch_0_traces"]
+        assert sorted(drawn) == ["a_area_ch_0_traces"]
