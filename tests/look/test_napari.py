@@ -14,7 +14,7 @@ import pytest
 from napari.layers import Image, Labels, Tracks
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
-from support.movies import config
+from support.movies import as_czi, config, pixels, put_in_wells
 
 import pyama_dask
 from pyama_dask.analysis.output import Fov
@@ -327,3 +327,39 @@ class TestOmeZarr:
         assert {cell for cell in shown if layer.get_color(int(cell))[3] == 1} == shown
         canvas = picture(viewer, screenshots, f"napari_ome_zarr_{group}")
         assert np.ptp(canvas, axis=-1).max() > 80
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    """A plate of four FOVs in two wells, of which one site is not done; to be read only."""
+    folder = tmp_path_factory.mktemp("screen")
+    movie = as_czi(folder / "screen.czi", pixels(fovs=4, frames=3, shape=(141, 160), cells=2))
+    put_in_wells(movie, ("B02", "B02", "C10", "C10"))
+    changes = {"storage.layout": "plate", "params.fovs": "0, 1, 3", "params.tracking_params.min_frames": 2}
+    assert pyama_dask.run(config(movie, folder / "results", changes)).exit_status == 0
+    return folder / "results" / "plate.zarr"
+
+
+class TestOmeZarrPlate:
+    @pytest.mark.filterwarnings("ignore:color_dict did not provide a default color")
+    def test_the_whole_plate_is_shown(self, plate, viewer, screenshots):
+        layers = viewer.open(str(plate), plugin="napari-ome-zarr")
+        assert [type(layer) for layer in layers] == [Image, Image, Labels, Labels]
+        assert [layer.name for layer in layers[:2]] == ["P1: Phase", "P1: GFP"]
+        for layer in layers:
+            assert [level.shape for level in layer.data] == [(3, 8 * 141, 12 * 160), (3, 8 * 70, 12 * 80)]
+        shown = np.asarray(layers[0].data[0][1])
+        assert shown[141:282, 160:320].all()  # B02
+        assert not shown[:141].any()
+        canvas = picture(viewer, screenshots, "napari_ome_zarr_plate")
+        assert np.ptp(canvas) > 80
+
+    @pytest.mark.filterwarnings("ignore:color_dict did not provide a default color")
+    def test_an_image_is_shown_with_its_labels(self, plate, viewer, screenshots):
+        layers = viewer.open(str(plate / "B/02/1"), plugin="napari-ome-zarr")
+        assert [type(layer) for layer in layers] == [Image, Image, Labels, Labels]
+        assert [layer.name.rpartition("/")[2] for layer in layers] == ["P2: Phase", "P2: GFP", "segmentation", "tracks"]
+        for layer in layers:
+            assert tuple(layer.scale) == pytest.approx(SCALE)
+            layer.visible = True
+        assert np.ptp(picture(viewer, screenshots, "napari_ome_zarr_image"), axis=-1).max() > 80

@@ -19,6 +19,7 @@ from support.processes import end_of
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
+from pyama_dask.demo.plate import make_plate
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
@@ -172,6 +173,34 @@ class TestContent:
         np.testing.assert_array_equal(zarr.open_array(image / "0", mode="r")[:], data[3])
         (phase, _) = attributes(image)["omero"]["channels"]
         assert (phase["label"], phase["window"]["end"]) == ("Phase", 65535)
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    return make_plate(tmp_path_factory.mktemp("demo"), wells=("B02", "C11"), grid=(1, 2), size=160, frames=2)
+
+
+class TestVendorPlate:
+    """A plate of ImageXpress, whose files state where the sites are."""
+
+    def test_sites_are_placed_by_the_stage(self, plate, tmp_path):
+        run(plate, tmp_path / "out")
+        assert listed(tmp_path / "out") == ("B/02/0", "B/02/1", "C/11/0", "C/11/1")
+        assert attributes(tmp_path / "out/plate.zarr")["plate"]["name"] == "DemoPlate"
+        with pyama_dask.open_reader(plate) as reader:
+            sites = reader.metadata.fovs[:2]
+        for info, image in zip(sites, ("B/02/0", "B/02/1"), strict=True):
+            datasets = attributes(tmp_path / "out/plate.zarr" / image)["multiscales"][0]["datasets"]
+            for dataset, edge in zip(datasets, (79.5, 79.0), strict=True):  # from the centre to a pixel's centre
+                *_, y, x = dataset["coordinateTransformations"][1]["translation"]
+                np.testing.assert_allclose([x, y], np.array(info.position_um) - edge * 0.65)
+
+    def test_a_stitched_well_is_one_image(self, plate, tmp_path):
+        run(plate, tmp_path / "out", {"params.stitch": "stage"})
+        assert listed(tmp_path / "out") == ("B/02/0", "C/11/0")
+        image = zarr.open_array(tmp_path / "out/plate.zarr/C/11/0/0", mode="r")
+        np.testing.assert_array_equal(image[:, 0], image_of(tmp_path / "out", 1, "pc_ch_0"))
+        assert image.shape[3] > 250
 
 
 @pytest.mark.parametrize(
