@@ -22,10 +22,11 @@ from pyama_dask.runs.status import LEDGER, read_plan
 from pyama_dask.steps.standard import GRAPH, makes_plate
 from pyama_dask.store.layout import DOCUMENT
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.plate import PLATE, images_in_plate, plate_documents
-from pyama_dask.workflow.task import WORK, task_key
+from pyama_dask.store.plate import LABELS, NAMES, PLATE, images_in_plate, plate_documents
+from pyama_dask.workflow.task import WORK, parse_key, task_key
 
 STEP = GRAPH.parts["plate.frames"].step
+WITH_TRACKS = GRAPH.kind_of["plate.labels"]
 _LIST = re.compile(rf"{re.escape(PLATE)}/([A-Z]+/(\d+/)?)?{re.escape(DOCUMENT)}")
 """Paths of the documents of rows, wells and the plate."""
 
@@ -121,14 +122,24 @@ def _above(image: str) -> tuple[str, str, str]:
 
 
 def _complete(plan: Plan, ledger: Ledger, images: Mapping[int, str]) -> list[int]:
-    """FOVs whose images are recorded in all blocks, ascending; also those that are not in the plan."""
+    """FOVs whose images are recorded in all blocks, with all documents; ascending, also those not in the plan."""
     keys = {fov.fov: [task.key for task in fov.tasks if STEP in task.digests] for fov in plan.fovs if fov.tasks}
     recorded = {fov for fov in images if any(STEP in ledger.done.get(key, ()) for key in ledger.keys_of(fov))}
     if recorded - keys.keys():
         keys = _planned_before(plan.job.output, ledger) | keys
     return sorted(
-        fov for fov in recorded if keys.get(fov) and all(STEP in ledger.done.get(key, ()) for key in keys[fov])
+        fov
+        for fov in recorded
+        if keys.get(fov)
+        and all(STEP in ledger.done.get(key, ()) for key in keys[fov])
+        and _has_documents(ledger, images[fov], keys[fov])
     )
+
+
+def _has_documents(ledger: Ledger, image: str, keys: Iterable[str]) -> bool:
+    """Check whether the documents of an image are there, of which those of the tracks come last."""
+    last = f"{PLATE}/{image}/{LABELS}/{NAMES['tracks']}/{DOCUMENT}"
+    return last in ledger.documents or all(parse_key(key).kind != WITH_TRACKS for key in keys)
 
 
 def _planned_before(output: Path, ledger: Ledger) -> dict[int, list[str]]:

@@ -119,8 +119,9 @@ def image_documents(
         names = [full.group.removeprefix(f"{LABELS}/") for full, _ in labels.values()]
         found[f"{LABELS}/{DOCUMENT}"] = group_document({"ome": {"version": VERSION, "labels": names}})
     for group, of in labels.items():  # without ``omero``, which has to have limits, that viewers refuse for labels
-        ids = looks[group].ids if group in looks else ()
-        about = {"version": VERSION, "source": {"image": "../../"}, "colors": colours(ids)}
+        about: dict[str, Any] = {"version": VERSION, "source": {"image": "../../"}}
+        if group in looks:
+            about["colors"] = colours(looks[group].ids)
         ome = _multiscale(of[0].group.removeprefix(f"{LABELS}/"), of, scale, centre) | {"image-label": about}
         found[f"{of[0].group}/{DOCUMENT}"] = group_document({"ome": ome})
     for spec in (spec for of in (first, *labels.values()) for spec in of):
@@ -192,6 +193,7 @@ def _plate(of_well: Mapping[str, Sequence[str]], size: tuple[int, int], name: st
     most = max(map(len, of_well.values()))
     places = {well: _order(well) for well in of_well}
     return {
+        "version": VERSION,
         "name": name,
         "rows": [{"name": row_name(row)} for row in range(size[0])],
         "columns": [{"name": f"{column + 1:02}"} for column in range(size[1])],

@@ -25,6 +25,7 @@ from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
 from pyama_dask.readers import FovInfo
 from pyama_dask.readers.czi import CziReader
+from pyama_dask.runs import documents, ownership, plate_output
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import plate as steps_of_plates
@@ -163,6 +164,11 @@ class TestContent:
         np.testing.assert_array_equal(array[:], data[2, 3])
         labels = zarr.open_array(image / "labels/tracks/0", mode="r")[:]
         np.testing.assert_array_equal(labels, image_of(tmp_path / "out", 2, "seg_tracked_ch_0")[0])
+
+    def test_images_without_any_cell_are_valid(self, movie, tmp_path):
+        run(movie, tmp_path / "out", {"params.segmentation_params": {"min_object_size": 9000}, "params.fovs": "1"})
+        assert listed(tmp_path / "out") == ("B/02/1",)
+        assert not zarr.open_array(tmp_path / "out/plate.zarr/B/02/1/labels/tracks/0", mode="r")[:].any()
 
     def test_channels_without_cells(self, movie, tmp_path, data):
         changes = {"params.copy_only": True, "storage.display": "off", "params.wells": "C10"}
@@ -334,6 +340,29 @@ class TestRuns:
         report = run(movie, tmp_path / "out")
         assert any("stored twice" in warning for warning in report.warnings)
         assert file_bytes(tmp_path / "out") == file_bytes(output)
+
+
+def test_whenever_a_run_ends_its_plate_is_valid(movie, tmp_path, monkeypatch):
+    """As the driver writes and removes one document after the other, there is no moment with a broken list."""
+    moments = []
+
+    def watched(module, name):
+        do = getattr(module, name)
+
+        def doing(*of):
+            do(*of)
+            if any("plate.zarr" in str(part) for part in of):
+                moments.append(listed(tmp_path / "out"))
+
+        monkeypatch.setattr(module, name, doing)
+
+    watched(documents, "write_bytes")
+    watched(plate_output, "remove_below")
+    watched(ownership, "remove_below")
+    run(movie, tmp_path / "out")
+    run(movie, tmp_path / "out", {"params.segmentation_params": {"min_object_size": 60}})
+    assert set(map(len, moments)) == {0, 1, 2, 3, 4}
+    assert moments[-1] == IMAGES
 
 
 def times(output, pattern):
