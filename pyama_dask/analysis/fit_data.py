@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+OF_ROWS = ("filled", "tile")
+"""Columns that may change within a cell, even if they do not in a table."""
+
+
 @dataclass(frozen=True)
 class Traces:
     """Traces of a table, one row per cell."""
@@ -53,7 +57,7 @@ def _labels(ordered: pd.DataFrame, first: npt.NDArray[np.int64], row: npt.NDArra
     import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     found = {}
-    for name in (name for name in ordered if name not in (*TIDY, "filled")):
+    for name in (name for name in ordered if name not in (*TIDY, *OF_ROWS)):
         codes = pd.factorize(ordered[name])[0]
         if (codes == codes[first][row]).all():
             found[str(name)] = ordered[name].to_numpy()[first]

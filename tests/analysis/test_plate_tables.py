@@ -12,6 +12,7 @@ from support.traces import FEATURES, left, record_traces, traces_path, write_out
 
 import pyama_dask
 from pyama_dask.analysis import figures
+from pyama_dask.analysis.fit_data import Traces
 from pyama_dask.analysis.merge import merge_samples
 from pyama_dask.analysis.overrides import load_overrides, set_override
 from pyama_dask.analysis.plate_map import load_plate_map
@@ -313,6 +314,11 @@ class TestFitsAndFigures:
         assert list(table.columns[:7]) == ["fov", "cell", "well", "site", "drug", "dose", "model"]
         of_one = table.loc[table["fov"] == 1, ["well", "site", "drug", "dose"]].drop_duplicates()
         assert of_one.to_numpy().tolist() == [["B02", 2, "DMSO", 0]]
+
+    def test_fits_have_no_tiles(self):
+        table = pd.DataFrame({"time": [0.0, 1], "fov": 0, "cell": 1, "value": 1.0, "well": "B02", "tile": 2})
+        assert Traces.of(table).labels.keys() == {"well"}
+        assert Traces.of(table.assign(well=["B02", "B03"])).labels == {}
 
     def test_a_condition_called_like_a_parameter_is_left_out(self, output, tmp_path):
         (tmp_path / "map.csv").write_text("well,slope\nB02,1\n")
