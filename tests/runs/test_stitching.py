@@ -1,5 +1,6 @@
 """Stitched runs: a well is one FOV, at positions of the stage, registered ones, or those of a table."""
 
+import io
 import os
 import shutil
 
@@ -172,6 +173,20 @@ def test_sites_that_are_registered_apart_from_the_others_are_named(plate, tmp_pa
     said = [warning for warning in plan.warnings if warning.startswith("C10")]
     assert "2 pairs of sites did not count (1 and 3 weak; 2 and 4 at the limit)" in said[0]
     assert "2 sites (3, 4) could not be registered with the others" in said[1]
+
+
+@needs_generator
+def test_sites_of_an_opera_plate_are_registered_too(tmp_path):
+    module, folder = generator(), tmp_path / "screen__2026-01-01T10_00_00-Measurement_1"
+    scene = module.Scene(
+        wells=("B02",), grid=(2, 2), tile=(TILE, TILE), overlap=0.3, stage_error_px=3, order="centre", seed=2
+    )
+    module.write_opera(folder, scene)
+    plan, _ = planned(folder, tmp_path / "out", {"params.tracking_params.min_frames": 1})
+    table = pd.read_csv(io.BytesIO(plan.files["positions.csv"]))
+    error = corners(table, "B02") - corners(truth(folder, "tiles"), "B02")
+    assert np.abs(error - error.mean(0)).max() < 0.5
+    assert not [warning for warning in plan.warnings if "B02" in warning]
 
 
 @needs_generator
