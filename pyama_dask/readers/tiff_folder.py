@@ -21,18 +21,21 @@ from pyama_dask.readers.file_pattern import ENDINGS, FilePattern, compile_patter
 from pyama_dask.readers.in_threads import in_threads
 from pyama_dask.readers.plane_table import fill_table, list_folder
 from pyama_dask.readers.planes import ABSENT, Folder, Planes
+from pyama_dask.readers.stack_folder import join_stacks
 from pyama_dask.readers.tiff_header import TiffHeader, first_header, read_header
+from pyama_dask.readers.tiff_stack import has_several
 
 NAME = "TIFF folder"
 _TRIED = 4
 """Files of a FOV or channel that are tried for its size or pixel type."""
 
 
-def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:  # noqa: ARG001  (these files have no times)
+def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:
     """Find the files that match a pattern.
 
     The lowest number of a frame is the first frame, whether it is 0 or 1; numbers between the lowest and the highest
-    one that have no file are missing frames. FOVs, channels and z planes are those that are found, in order.
+    one that have no file are missing frames. FOVs, channels and z planes are those that are found, in order. Files of a
+    pattern with FOVs only may be stacks.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:  # noqa: 
     pattern
         Pattern of file names; see `compile_pattern`.
     times
-        For the interface of scans: single TIFF files state no times.
+        False to skip the times of frames, which only stacks state.
 
     Raises
     ------
@@ -60,6 +63,12 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:  # noqa: 
     axes = _number(found, compiled)
     names = [file.name for file in found]
     table = fill_table(folder, axes.shape, axes.places, np.arange(len(found)), names)
+    if not {"frame", "channel", "z"} & {*compiled.fields} and any(
+        has_several(folder / name) for name in names[:_TRIED]
+    ):
+        ordered = [names[number] for number in table.ravel().tolist()]
+        fovs = [FovInfo(fov.name, (0, 0), well=fov.well, site=fov.site) for fov in axes.fovs]
+        return join_stacks(folder, ordered, fovs, index=f"pattern {pattern}".encode(), times=times)
     states = np.array([(file.size, file.written) for file in found], np.int64)
     planes = Planes(folder, names, states[:, 0], states[:, 1], table, index=f"pattern {pattern}".encode())
     headers = _read_headers(planes)
@@ -74,6 +83,12 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:  # noqa: 
         notes=tuple(f"{folder.name}: {note}" for note in _notes(axes, others, headers)),
     )
     return Folder(metadata, planes)
+
+
+def _are_stacks(folder: Path, names: Sequence[str], pattern: FilePattern) -> bool:
+    """True if files have several images, and the pattern leaves open what these are."""
+    is_open = not {"frame", "channel", "z"}.intersection(pattern.fields)
+    return is_open and any(has_several(folder / name) for name in names[:_TRIED])
 
 
 # ------------------------------------------------------------------------------------------ files

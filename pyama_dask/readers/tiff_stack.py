@@ -14,6 +14,7 @@ from pyama_dask.errors import UnsupportedSourceError
 from pyama_dask.files.images import pixel_size_of
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
+from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.ome_xml import SECONDS
 from pyama_dask.readers.plane_table import as_tcz
 from pyama_dask.readers.planes import ABSENT, TIFF, Folder, Planes, stat_files
@@ -74,6 +75,15 @@ def scan_stack(path: Path, file: tifffile.TiffFile, *, times: bool) -> Folder:
         metadata,
         Planes(path.parent, [path.name], *states, numbers[None], stack.place[None], form=stack.form),
     )
+
+
+def has_several(path: Path) -> bool:
+    """True if a TIFF file has several images; False if it cannot be read, too."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return len(file.pages) > 1 or int((file.imagej_metadata or {}).get("images", 1)) > 1
+    except READ_ERRORS:
+        return False
 
 
 def _check(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
