@@ -10,6 +10,7 @@ READ_ERRORS = (
     LookupError,
     OSError,
     RuntimeError,
+    SystemError,  # of numcodecs for a damaged size
     TypeError,
     ValueError,
     struct.error,

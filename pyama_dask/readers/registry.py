@@ -35,6 +35,8 @@ FOLDERS = (
     "pyama_dask.readers.run_output",
 )
 """Modules of formats that are folders, or may be sets of files: a ``NAME``, and functions ``find`` and ``scan``."""
+_NAMED = 5
+"""Most movies that a message names."""
 _ENDING = re.compile(r"(\.ome|\.companion)?\.(tiff?|tf8|btf|zarr|ome)$", re.IGNORECASE)
 """Ending of files and folders of these formats."""
 PATTERN = "pyama_dask.readers.tiff_folder"
@@ -138,10 +140,11 @@ def _find_format(path: Path) -> tuple[str, Path]:
         check_file(path)  # such as the index file of a plate
     formats = {name: importlib.import_module(name) for name in FOLDERS}
     found = [(name, root) for name, module in formats.items() for root in module.find(path)]
-    roots = {root for _, root in found}
+    found = [(name, root) for name, root in found if root == path] or found  # rather than files that lie in it, too
+    roots = sorted({str(root) for _, root in found})
     if len(roots) > 1:
-        listed = ", ".join(sorted(str(root) for root in roots))
-        raise SourceError(f"{path}: holds {len(roots)} movies. Fix: name one of them: {listed}")
+        named = ", ".join(roots[:_NAMED]) + (", ..." if len(roots) > _NAMED else "")
+        raise SourceError(f"{path}: holds several movies. Fix: name one of them: {named}")
     if len(found) > 1:
         names = " and ".join(formats[name].NAME for name, _ in found)
         raise SourceError(f"{path}: could be a movie of {names}. Fix: keep the images of one movie in the folder")

@@ -20,6 +20,7 @@ from pyama_dask.readers.tiff_stack import scan_stack
 NAME = "OME-TIFF"
 COMPANION = ".companion.ome"
 """Ending of files with the metadata of a set of TIFF files."""
+_MOST_SETS = 10
 _START = 4096
 """Characters of the metadata in which a reference to another file is."""
 _OME = tuple(f".ome{ending}" for ending in ENDINGS)
@@ -35,7 +36,7 @@ def find(path: Path) -> list[Path]:
 
     Returns
     -------
-    The file, or a file of each set of OME-TIFF files in the folder, sorted.
+    The file, or a file of each set of OME-TIFF files in the folder, up to ten of them, sorted.
     """
     if path.is_file():
         return [path] if path.name.lower().endswith((*ENDINGS, COMPANION)) and not micro_manager.find(path) else []
@@ -46,10 +47,10 @@ def find(path: Path) -> list[Path]:
 
 
 def _first_files(folder: Path, names: list[str]) -> list[Path]:
-    """First file of each set."""
+    """First file of each set; there is no need to open all of them if there are many."""
     found, taken = list[Path](), set[str]()
     for name in names:
-        if name not in taken:
+        if name not in taken and len(found) < _MOST_SETS:
             found.append(folder / name)
             taken |= files_of(*read_ome(folder / name)) if len(names) > 1 else set()
     return found
