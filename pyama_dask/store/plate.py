@@ -146,11 +146,11 @@ def _multiscale(
     size, datasets = pixel or 1.0, []
     for spec in of:
         factor = 2 ** int(spec.level)
-        steps = {"type": "scale", "scale": [*spec.stored((minutes, size * factor, size * factor), 1.0)]}
-        shift = [0.0, 0.0] if pixel is None or centre is None else _corner(full.shape[1:], pixel, centre)
-        y, x = (of_axis + size * (factor - 1) / 2 for of_axis in shift)
-        moved = {"type": "translation", "translation": [*spec.stored((0.0, y, x), 0.0)]}
-        datasets.append({"path": str(spec.level), "coordinateTransformations": [steps, moved]})
+        steps = [{"type": "scale", "scale": [*spec.stored((minutes, size * factor, size * factor), 1.0)]}]
+        if pixel is not None and centre is not None:
+            y, x = (edge + pixel * (factor - 1) / 2 for edge in _corner(full.shape[1:], pixel, centre))
+            steps.append({"type": "translation", "translation": [*spec.stored((0.0, y, x), 0.0)]})
+        datasets.append({"path": str(spec.level), "coordinateTransformations": steps})
     axes = [{"name": axis} | kinds[axis] for axis in full.axes]
     return {"version": VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
 

@@ -201,6 +201,15 @@ class TestVendorPlate:
                 *_, y, x = dataset["coordinateTransformations"][1]["translation"]
                 np.testing.assert_allclose([x, y], np.array(info.position_um) - edge * 0.65)
 
+    def test_the_plate_is_an_input_again(self, plate, tmp_path):
+        run(plate, tmp_path / "out", {"params.wells": "C11"})
+        with pyama_dask.open_reader(plate) as first, pyama_dask.open_reader(tmp_path / "out/plate.zarr") as again:
+            before, now = first.metadata, again.metadata
+            assert [fov.name for fov in now.fovs] == ["C11 s1", "C11 s2"]
+            for k, (old, new) in enumerate(zip(before.fovs[2:], now.fovs, strict=True)):
+                np.testing.assert_allclose(new.position_um, old.position_um)
+                np.testing.assert_array_equal(again.read_frame(k, 1), first.read_frame(k + 2, 1))
+
     def test_a_stitched_well_is_one_image(self, plate, tmp_path):
         run(plate, tmp_path / "out", {"params.stitch": "stage"})
         assert listed(tmp_path / "out") == ("B/02/0", "C/11/0")
