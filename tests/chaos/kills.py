@@ -20,6 +20,7 @@ from chaos.compare import compare, left_to_do, what_a_reader_meets, wrong_record
 from chaos.processes import LEAVING, Blow, Start
 from chaos.table import Table
 from pyama_dask.config.load import load_config
+from pyama_dask.runs.status import LEDGER
 
 COLUMNS = ("movie, settings", "kills", "restarts", "arrays", "tables", "records", "differences")
 GRACEFUL = {"term": signal.SIGTERM, "interrupt": signal.SIGINT}
@@ -167,6 +168,7 @@ class Chain:
             killed = hit and (kill.blow.action == "group" or status != 0)
             self._ended(start, status, {-signal.SIGKILL} if killed else {0})
             return hit, status
+        done = self._tasks_done()
         moment = self.rng.uniform(0.8 * self.began, self.duration) * sooner
         if (status := start.wait(moment)) is not None:
             self._ended(start, status, {0})
@@ -174,7 +176,9 @@ class Chain:
             return False, status
         sockets = start.sockets()
         if kill.kind == "worker":
-            hit = start.kill_worker(self.rng)
+            while (status := start.wait(0.02)) is None and self._tasks_done() == done:
+                pass  # a run whose workers die before they work is refused
+            hit = status is None and start.kill_worker(self.rng)
             status = start.wait()
             self._ended(start, status, {0})
         elif kill.kind in DEADLY:
@@ -192,6 +196,11 @@ class Chain:
                 status = start.wait(LEAVING)
             self._ended(start, status, ENDS | {-signal.SIGKILL}, sockets)
         return hit, status
+
+    def _tasks_done(self) -> int:
+        """Number of tasks that are recorded in the output."""
+        ledger = self.output / LEDGER
+        return ledger.read_bytes().count(b'"done":') if ledger.exists() else 0
 
     def _ended(
         self, start: Start, status: int | None, wanted: set[int], sockets: set[str] = frozenset(), at_once: bool = False
