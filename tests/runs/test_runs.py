@@ -384,7 +384,7 @@ class TestConfigOfTheRun:
     def test_it_has_every_default_and_the_metadata(self, finished, small_czi):
         document = yaml.safe_load((finished / "processing_config.yaml").read_text())
         params = document["params"]
-        assert document["channels"]["pc"] == {"channel": 0, "features": SHAPES}
+        assert document["channels"]["pc"] == {"channel": 0, "features": SHAPES, "flat_field": "off"}
         assert (params["fovs"], params["frames"], params["z"]) == ("0-1", "0-9", 0)
         assert params["segmentation_params"]["threshold"] == "valley"
         assert params["segmentation_params"]["morph_iterations"] == 1
