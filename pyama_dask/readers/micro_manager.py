@@ -110,7 +110,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         z_planes=z_planes,
         pixel_size_um=_pixel_size(found, about),
         interval_min=_interval(found),
-        notes=tuple(f"{root.name}: {note}" for note in (*found.notes, *_notes(found, single))),
+        notes=tuple(f"{root.name}: {note}" for note in (*found.notes, *_notes(found, fovs, single))),
         **(_times(found, about, file != ABSENT) if times else {}),
     )
     states = stat_files(root, files)
@@ -218,6 +218,14 @@ def _times(found: Acquisition, about: About, held: npt.NDArray[np.bool_]) -> dic
     return choose_times([Stamps("ElapsedTime-ms of images", seconds)], shown, _interval(found))
 
 
-def _notes(found: Acquisition, single: Sequence[int]) -> Iterator[str]:
+def _notes(found: Acquisition, fovs: Sequence[FovInfo], single: Sequence[int]) -> Iterator[str]:
     if single:
         yield f"one z plane only, which stands for all: {', '.join(found.channels[channel] for channel in single)}"
+    of_file: dict[str, set[int]] = {}
+    for image in found.images:
+        of_file.setdefault(image.file, set()).add(image.at[0])
+    for file, held in sorted(of_file.items()):
+        names, label = [fovs[fov].name for fov in held], file.partition(f"{STACK}_")[2]
+        if len(of_file) > 1 and len(names) == 1 and label and not label.startswith(names[0]):
+            yield f"{file} has the position {names[0]}, which its name does not say; check which well it is"
+            break

@@ -119,6 +119,14 @@ def test_a_map_that_is_longer_than_the_file(tmp_path):
     assert info.notes == (f"acq_1: {path.name}: 1 of the 12 images in its map are not there; they are missing",)
 
 
+def test_positions_that_files_name_otherwise_are_mentioned(tmp_path):
+    folder = write_stacks(tmp_path / "acq_1", PIXELS)
+    for path in folder.glob("*B02*"):
+        path.rename(folder / path.name.replace("B02", "B03"))
+    (note,) = check_pixels(folder, PIXELS).notes
+    assert "B03-Site_1.ome.tif has the position B02-Site_1," in note
+
+
 def test_datasets_in_one_folder_are_refused(tmp_path):
     folder = write_stacks(tmp_path / "acq_1", PIXELS)
     first = min(folder.iterdir())
