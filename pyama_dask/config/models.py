@@ -77,6 +77,9 @@ class Params(Model):
     z: Whole | Literal["max", "projection"] | None = Field(
         None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"
     )
+    pixel_size: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        None, description="micrometres per pixel, if the movie does not state it, or states it wrongly"
+    )
     dark_level: Annotated[float, Field(ge=0, le=65535)] = Field(
         0.0, description="grey level of the camera without light, which has no shading"
     )

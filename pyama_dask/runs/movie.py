@@ -58,6 +58,7 @@ def look_at_movie(config: Config) -> Movie:
     check_same_fovs(config)
     known = recorded_fovs(config.output)
     snapshot, metadata = look_at(config.input, known)
+    metadata = _with_pixel_size(metadata, config)
     check_outside(config.output, metadata.path)
     shading = find_shading(config, metadata)
     metadata, files, warnings = replace(metadata, flat_field=shading.flat_field), shading.files, shading.warnings
@@ -80,11 +81,17 @@ def metadata_of(config: Config) -> Metadata:
         As for `look_at_movie`.
     """
     known = recorded_fovs(config.output)
-    metadata = read_metadata(config.input, known=known)
+    metadata = _with_pixel_size(read_metadata(config.input, known=known), config)
     metadata = replace(metadata, flat_field=find_shading(config, metadata).flat_field)
     if config.params.stitch == "off":
         return metadata
     return stitched(metadata, tiles_of(metadata, known_positions(config, metadata)[1], known))
+
+
+def _with_pixel_size(metadata: Metadata, config: Config) -> Metadata:
+    """Metadata with the pixel size of the config, if it has one."""
+    size = config.params.pixel_size
+    return metadata if size is None else replace(metadata, pixel_size_um=size)
 
 
 def check_outside(output: Path, movie: Path) -> None:

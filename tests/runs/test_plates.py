@@ -274,3 +274,15 @@ def test_cells_inside_a_site_are_found_in_every_frame_with_their_light(tmp_path)
     assert ((each["frames"] == 12) & (each["tracks"] == 1)).sum() >= 0.99 * expected
     sums = pairs[near].groupby(key)[["intensity_total_ch_1", "total_ch_1"]].sum()
     np.testing.assert_allclose(sums["intensity_total_ch_1"], sums["total_ch_1"], rtol=0.05)
+
+
+def test_the_config_may_state_the_pixel_size(processed, plate, tmp_path):
+    """It is that of lengths and of the images; results in pixels stay as they are."""
+    changes = {"params.pixel_size": 1.3, "params.segmentation_method": "bright"}
+    length = {"params.segmentation_params": {"diameter": "26 um"}}
+    made, _ = plan_run(parse_config(config(plate, tmp_path / "out", KEPT | changes | length)))
+    assert made.job.config.params.segmentation_params["diameter"] == 20
+    copy = shutil.copytree(processed, tmp_path / "copy")
+    report = done(plate, copy, {"params.pixel_size": 1.3})
+    assert (report.exit_status, report.tasks) == (0, 0)
+    assert pyama_dask.open_output(copy)[0].attributes["pixel_size_um"] == 1.3
