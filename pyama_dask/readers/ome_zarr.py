@@ -107,6 +107,8 @@ def scan(root: Path, *, times: bool = True) -> Folder:
     notes = list[str]()
     images = _images(root, notes)
     scales = [_scale(root, image) for image in images]
+    if all(scale.corner_um in (None, (0, 0)) for scale in scales):  # as programs write that know no positions
+        scales = [replace(scale, corner_um=None) for scale in scales]
     pieces = [
         Piece(f"{image.path}/{scale.array}".strip("/"), fov, scale.axes)
         for fov, (image, scale) in enumerate(zip(images, scales, strict=True))
@@ -250,7 +252,7 @@ def _described(
     minutes = _MINUTES.get(units.get("t", ""))
     between = sizes.get("t", 0) * minutes if minutes and "scale" in kinds else 0.0
     corner = None
-    if "translation" in kinds and um["x"] and um["y"]:
+    if "translation" in kinds and is_scaled and um["x"] and um["y"]:
         corner = shift[-1] * um["x"], shift[-2] * um["y"]
     return _Scale(
         array=array,

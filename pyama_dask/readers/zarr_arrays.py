@@ -5,6 +5,7 @@ Zarr returns its fill value for chunks that are not there. Here, a plane without
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from pyama_dask.readers.state import State, changed
 
 DOCUMENTS = ".zarray", "zarr.json"
 """Documents of arrays, of Zarr 2 and 3."""
+MOST_KEPT = 2**27
+"""Bytes of pixels that are kept because their chunks hold planes of further frames."""
 _ABSENT = 2**64 - 1
 """Offset and size in the index of a shard of a chunk that is not there."""
 _PLAIN_INDEX = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
@@ -168,10 +171,30 @@ def read_array(planes: Planes, number: int, place: int, shape: tuple[int, ...], 
     paths = [document.parent / key for key in _keys(array, lead)]
     for path in paths:
         _check(planes, path)
-    pixels = np.asarray(array[lead or ...])
+    pixels = _plane(array, lead, (str(document), *(_planned(planes, path) for path in paths)))
     for path in (document, *paths):
         _check(planes, path)
     return pixels
+
+
+def _plane(array: zarr.Array[Any], lead: tuple[int, ...], key: tuple[object, ...]) -> npt.NDArray[Any]:
+    """Read a plane; of chunks with several planes, all of them, which are kept for the next ones."""
+    sizes = array.chunks[:-2]
+    planes = math.prod(min(size, count) for size, count in zip(sizes, array.shape, strict=False))
+    if planes == 1 or planes * math.prod(array.shape[-2:]) * array.dtype.itemsize > MOST_KEPT:
+        return np.asarray(array[lead or ...])
+    first = tuple(k // size * size for k, size in zip(lead, sizes, strict=True))
+    slab = _kept.get((key, first))
+    if slab is None:
+        slab = np.asarray(array[tuple(slice(k, k + size) for k, size in zip(first, sizes, strict=True))])
+        _kept[key, first] = slab
+        while sum(other.nbytes for other in list(_kept.values())) > MOST_KEPT:
+            _kept.pop(next(iter(list(_kept))), None)
+    return np.asarray(slab[tuple(k - start for k, start in zip(lead, first, strict=True))])
+
+
+_kept: dict[tuple[object, ...], npt.NDArray[Any]] = {}
+"""Chunks with several planes that were read last, by the state of their files."""
 
 
 def _keys(array: zarr.Array[Any], lead: tuple[int, ...]) -> list[str]:
@@ -184,8 +207,7 @@ def _keys(array: zarr.Array[Any], lead: tuple[int, ...]) -> list[str]:
 
 def _check(planes: Planes, path: Path) -> None:
     """Compare a file with its state when the run was planned, in which it may have been absent."""
-    number = planes.numbers.get(path.relative_to(planes.folder).as_posix())
-    planned = None if number is None else State(int(planes.sizes[number]), int(planes.written[number]))
+    planned = _planned(planes, path)
     try:
         stat = path.stat()
     except FileNotFoundError as error:
@@ -196,3 +218,9 @@ def _check(planes: Planes, path: Path) -> None:
         raise changed(path, "it was written since")
     if difference := planned.difference_anywhere(State(stat.st_size, stat.st_mtime_ns)):
         raise changed(path, difference)
+
+
+def _planned(planes: Planes, path: Path) -> State | None:
+    """State of a file when the run was planned; None if it was absent."""
+    number = planes.numbers.get(path.relative_to(planes.folder).as_posix())
+    return None if number is None else State(int(planes.sizes[number]), int(planes.written[number]))

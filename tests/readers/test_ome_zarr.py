@@ -11,7 +11,7 @@ from support.stacks import CHANNELS, PIXEL_UM, check_pixels, random_pixels
 from support.zarrs import without_plane, write_group, write_image, write_zarr_plate
 
 from pyama_dask.errors import MissingFrameError, SourceError, UnsupportedSourceError
-from pyama_dask.readers import read_metadata
+from pyama_dask.readers import read_metadata, zarr_arrays
 from pyama_dask.readers.registry import movie_stem, open_reader
 from pyama_dask.readers.shared import shared_movie, take_snapshot
 
@@ -71,6 +71,40 @@ def test_chunks_and_shards(tmp_path, layout):
     assert info.channels[0].dtype == "uint16"
     said = "chunks hold several planes in 1 array, such as 0: planes of a chunk that were never written cannot be told"
     assert [note.startswith(f"movie.zarr: {said}") for note in info.notes] == [True] * (layout == "several planes")
+
+
+@pytest.mark.parametrize("most", [0, 5000, 2**27])
+def test_chunks_of_several_frames_are_read_once(tmp_path, monkeypatch, most):
+    path = write_image(tmp_path / "movie.zarr", PIXELS[0], chunks=(2, 1, 1, 20, 24))
+    monkeypatch.setattr(zarr_arrays, "MOST_KEPT", most)
+    read = []
+    monkeypatch.setattr(
+        zarr.Array, "__getitem__", lambda self, at, get=zarr.Array.__getitem__: read.append(at) or get(self, at)
+    )
+    check_pixels(path, PIXELS[:1])
+    assert len(read) == {0: 12, 5000: 12, 2**27: 8}[most]
+    chunk = path / "0/c/0/0/0/0/0"
+    with open_reader(path) as reader:
+        reader.read_frame(0, 0)
+        chunk.write_bytes(chunk.read_bytes()[:-1])
+        with pytest.raises(SourceError, match="changed while it was read"):
+            reader.read_frame(0, 1)
+
+
+def test_a_shift_of_zero_or_in_pixels_is_no_position(image):
+    text = (image / "zarr.json").read_text()
+    document = json.loads(text)
+    (multiscale,) = document["attributes"]["ome"]["multiscales"]
+    transforms = multiscale["datasets"][0]["coordinateTransformations"]
+    transforms[1]["translation"] = [0] * 5
+    (image / "zarr.json").write_text(json.dumps(document))
+    assert read_metadata(image).fovs[0].position_um is None
+    transforms[1]["translation"], transforms[0]["scale"] = [0, 0, 0, 7, 7], [1] * 5
+    for axis in multiscale["axes"]:
+        axis.pop("unit", None)
+    (image / "zarr.json").write_text(json.dumps(document))
+    info = read_metadata(image)
+    assert (info.fovs[0].position_um, info.pixel_size_um, info.notes) == (None, None, ())
 
 
 def test_planes_without_chunks_are_missing(image):
