@@ -147,7 +147,7 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
 
 
 def _undone(
-    plan: Plan, fov: FovPlan, ledger: Ledger, fault_of: FaultOf, faults: Collection[str],
+    plan: Plan, fov: FovPlan, ledger: Ledger, fault_of: FaultOf, faults: Mapping[str, str],
     invalid: Mapping[str, Collection[Step]],
 ) -> FovPlan:  # fmt: skip
     """Leave what is not recorded, not there, or made from damaged files.
@@ -163,16 +163,17 @@ def _undone(
     fault_of
         Looks at the files that are recorded of a task.
     faults
-        Keys of tasks whose files are not as recorded.
+        Tasks whose files are not as recorded, by key, and what is wrong: a missing file cannot have been read.
     invalid
         Recorded steps, by task key, that are made from damaged files.
     """
     contents = Contents(plan.job, ledger)
 
     def left(task: Task) -> Mapping[Step, str]:
-        if task.key in faults:
+        if faults.get(task.key, MISSING) != MISSING:
             return task.digests
-        again = {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced}
+        again = _with_missing(task, fault_of) if task.key in faults else set[Step]()
+        again |= {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced}
         again |= set(invalid.get(task.key, ()))
         return {s: d for s, d in task.digests.items() if s in again or not contents.is_done(task, s)}
 
@@ -181,6 +182,12 @@ def _undone(
         if part.temporary:
             undone = _with_temporary(part, fov, undone, fault_of)
     return undone
+
+
+def _with_missing(task: Task, fault_of: FaultOf) -> set[Step]:
+    """Steps of a task of which files are missing."""
+    alone = (replace(task, digests={step: digest}) for step, digest in task.digests.items())
+    return {step for one in alone for step in one.digests if fault_of(one, False)}
 
 
 def _with_temporary(part: Part, fov: FovPlan, undone: FovPlan, fault_of: FaultOf) -> FovPlan:

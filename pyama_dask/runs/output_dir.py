@@ -96,7 +96,7 @@ def read_config(output: Path) -> Config | None:
 
 
 def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
-    """Check that the recorded files of a task exist with their recorded sizes; see `plan.FaultOf`.
+    """Check that the recorded files of a task's steps exist with their recorded sizes; see `plan.FaultOf`.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
     """
     missing = None
     for step, of in ledger.files.get(task.key, {}).items():
-        if GRAPH.is_temporary(task.kind, step) and not with_parts:
+        if step not in task.digests or (GRAPH.is_temporary(task.kind, step) and not with_parts):
             continue
         for path, (size, _) in of.items():
             try:

@@ -37,7 +37,8 @@ IMAGES = ("B/02/0", "B/02/1", "C/10/0", "C/10/1")
 CHANGES = {
     "storage.layout": "plate",
     "storage.block_frames": 4,
-    "params.tracking_params": {"min_frames": 2, "border_margin": 0},
+    "params.tracking_params.min_frames": 2,
+    "params.tracking_params.border_margin": 0,
 }
 
 
@@ -315,6 +316,13 @@ class TestRuns:
         assert "plate.zarr/C/10/1/1/c.1.0.0.0" in [fault.path for fault in found.faults]
         report = run(movie, copied)
         assert report.exit_status == 0
+        assert file_bytes(copied) == file_bytes(output)
+
+    def test_a_plate_that_was_moved_away_is_made_again_without_other_steps(self, copied, movie, output):
+        steps = set()
+        shutil.move(copied / "plate.zarr", copied.parent / "elsewhere.zarr")
+        run(movie, copied, on_start=lambda plan, _: steps.update(*(task.digests for task in plan.tasks)))
+        assert steps == {"plate"}
         assert file_bytes(copied) == file_bytes(output)
 
     def test_batches_of_frames_make_the_same(self, output, movie, tmp_path, monkeypatch):
