@@ -52,7 +52,8 @@ def _wells(metadata: Metadata) -> list[str]:
     sites = sorted(set(Counter(fov.well for fov in metadata.fovs if fov.well is not None).values()))
     each = f"{sites[0]} to {sites[-1]} sites" if len(sites) > 1 else many(sites[0], "site")
     marks = {well: min(states) for well, states in found.items()}  # "!" comes before "o"
-    return [f"wells: {len(found)}, {each} each", *draw_plate(marks, legend=LEGEND).splitlines()]
+    drawn = draw_plate(marks, stated=metadata.plate_shape, legend=LEGEND)
+    return [f"wells: {len(found)}, {each} each", *drawn.splitlines()]
 
 
 def _fovs(metadata: Metadata) -> list[str]:

@@ -103,7 +103,7 @@ def describe_status(document: Mapping[str, Any]) -> str:
     fovs = document["fovs"]
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
-    lines += status_map((fov.get("well"), fov["status"]) for fov in fovs)
+    lines += status_map(((fov.get("well"), fov["status"]) for fov in fovs), document["plate_shape"])
     alike: dict[str, list[int]] = {}
     for fov in fovs:
         if fov["status"] != "failed":

@@ -6,6 +6,8 @@ import re
 
 from pyama_dask.config.units import quoted
 
+LAST = 26 * 27, 99
+"""Rows and columns of the largest plate whose wells have names, up to ``ZZ99``."""
 _NAME = re.compile(r"([A-Za-z]{1,2})0*([1-9]\d?)", re.ASCII)
 
 
@@ -44,3 +46,11 @@ def row_name(row: int) -> str:
     """Letters of a row from 0: ``A`` to ``Z``, then ``AA`` to ``ZZ``."""
     first, last = divmod(row, 26)
     return (chr(ord("A") + first - 1) if first else "") + chr(ord("A") + last)
+
+
+def plate_shape(rows: str, columns: str) -> tuple[int, int] | None:
+    """Rows and columns of a plate from their texts in a file; None if these are no numbers of a plate."""
+    if not all(text.isascii() and text.isdigit() for text in (rows, columns)):
+        return None
+    shape = int(rows), int(columns)
+    return shape if 0 < shape[0] <= LAST[0] and 0 < shape[1] <= LAST[1] else None

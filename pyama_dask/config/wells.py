@@ -82,16 +82,29 @@ def parse_wells(text: str) -> list[Block]:
     return [_block("".join(part.split())) for part in text.split(",")]
 
 
-def plate_format(wells: Iterable[str]) -> tuple[int, int]:
-    """Rows and columns of the smallest usual plate that has all the wells, given by name."""
+def plate_format(wells: Iterable[str], stated: Sequence[int] | None = None) -> tuple[int, int]:
+    """Rows and columns of a plate.
+
+    Parameters
+    ----------
+    wells
+        Names of wells that it must have.
+    stated
+        Rows and columns as the movie states them; None if it does not.
+
+    Returns
+    -------
+    What is stated if that has all the wells, else the smallest usual plate that has them.
+    """
     rows, columns = (max(ends) + 1 for ends in zip((0, 0), *map(parse_well, wells), strict=True))
-    return next((size for size in FORMATS if rows <= size[0] and columns <= size[1]), (rows, columns))
+    sizes = ((stated[0], stated[1]), *FORMATS) if stated else FORMATS
+    return next((size for size in sizes if rows <= size[0] and columns <= size[1]), (rows, columns))
 
 
 def draw_plate(
     marks: Mapping[str, str],
     *,
-    shape: tuple[int, int] | None = None,
+    stated: Sequence[int] | None = None,
     legend: Mapping[str, str] | None = None,
     empty: str = ".",
 ) -> str:
@@ -101,8 +114,8 @@ def draw_plate(
     ----------
     marks
         One character per well, by name.
-    shape
-        Rows and columns of the plate; those of `plate_format` if None.
+    stated
+        Rows and columns of the plate as the movie states them; see `plate_format`.
     legend
         Meaning of the marks; a last line has those that occur.
     empty
@@ -113,7 +126,7 @@ def draw_plate(
     Lines without a line break at the end. Plates with more than 24 columns have one character per column, below its
     number in two lines.
     """
-    rows, columns = shape or plate_format(marks)
+    rows, columns = plate_format(marks, stated)
     by_place = {parse_well(name): mark for name, mark in marks.items()}
     grid = [[by_place.get((row, column), empty) for column in range(columns)] for row in range(rows)]
     heads: list[Sequence[object]] = [range(1, columns + 1)] if columns <= WIDEST else _digits(columns)

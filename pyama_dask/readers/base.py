@@ -131,6 +131,8 @@ class Metadata:
     """Channels of which there are the instrument's own projections over z."""
     notes: tuple[str, ...] = ()
     """Contradictions in the file, such as more images than it announces."""
+    plate_shape: tuple[int, int] | None = None
+    """Rows and columns of the plate that the wells are on; None if the file does not state them."""
     flat_field: FlatField | None = field(default=None, repr=False)
     """Shading that is removed from the frames; None for frames as they are in the file."""
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pyama_dask.config.well_names import well_name
+from pyama_dask.config.well_names import plate_shape, well_name
 
 _LINE = re.compile(r'\s*"([^"]+)"\s*,(.*)')
 _VALUE = re.compile(r'"([^"]*)"|([^\s",][^,]*)')
@@ -20,8 +20,10 @@ class PlateDescription:
 
     frames: int = 1
     z_planes: int = 1
+    plate_shape: tuple[int, int] | None = None
+    """Rows and columns of the plate; None if they are not given."""
     wells: tuple[str, ...] = ()
-    """Wells by row, then column."""
+    """Chosen wells by row, then column."""
     sites: int = 1
     """Number of sites in each well."""
     channels: int = 0
@@ -48,6 +50,7 @@ def parse_description(text: bytes) -> PlateDescription:
     return PlateDescription(
         frames=max(_number(values, "TimePoints", 1), 1),
         z_planes=max(_number(values, "ZSteps", 1), 1) if _is_true(values, "ZSeries") else 1,
+        plate_shape=plate_shape(values.get("YWells", [""])[0], values.get("XWells", [""])[0]),
         wells=tuple(well_name(row, column) for row, column in sorted(_chosen(values, "WellsSelection"))),
         sites=_sites(values) if _is_true(values, "Sites") else 1,
         channels=channels,

@@ -196,6 +196,7 @@ def _describe(plate: _Plate, copies: Copies, heads: Sequence[Head | None], sites
         z_planes=table.file.shape[3],
         pixel_size_um=sites.pixel_size_um(),
         notes=tuple(f"{plate.root.name}: {note}" for note in notes),
+        plate_shape=plate.description.plate_shape,
         **choose_times([Stamps(_STAMP, sites.seconds)], held, None),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.well_names import parse_well, well_name
+from pyama_dask.config.wells import FORMATS
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers import run_output
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
@@ -126,6 +127,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         z_planes=held.shape[3],
         pixel_size_um=scales[0].pixel_um,
         interval_min=scales[0].minutes,
+        plate_shape=_plate_shape(ome_attributes(root).get("plate")),
         notes=tuple(f"{root.name}: {note}" for note in (*notes, *found.notes, *_notes(images, scales))),
         **(choose_times([], np.asarray(held.any(axis=(2, 3))), scales[0].minutes) if times else {}),
     )
@@ -172,6 +174,14 @@ def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> lis
         if not fields:
             notes.append(f"well {name} is on the plate, but has no images")
     return found
+
+
+def _plate_shape(plate: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    """Rows and columns of a plate; None if they are not those of a usual plate, as some list those with images only."""
+    if plate is None:
+        return None
+    shape = len(plate.get("rows", ())), len(plate.get("columns", ()))
+    return shape if shape in FORMATS and str(plate["rows"][0].get("name")).upper() == "A" else None
 
 
 def _well(well: Mapping[str, Any]) -> str:

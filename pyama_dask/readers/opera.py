@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.units import many
-from pyama_dask.config.well_names import well_name
+from pyama_dask.config.well_names import plate_shape, well_name
 from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
@@ -112,6 +112,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         z_planes=z_planes,
         pixel_size_um=channels[0].pixel_size_um,
         notes=tuple(f"{root.name}: {note}" for note in (*found.notes, *_notes(index, channels, single))),
+        plate_shape=plate_shape(index.about.get("PlateRows", ""), index.about.get("PlateColumns", "")),
         **(_times(index, places, held) if times else {}),
     )
     return Folder(metadata, planes)

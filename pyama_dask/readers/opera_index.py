@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.well_names import LAST
 from pyama_dask.errors import SourceError
 
 CHUNK = 2**14
@@ -28,8 +29,6 @@ CHUNK = 2**14
 PLACE = ("Row", "Col", "FieldID", "TimepointID", "ChannelID", "PlaneID")
 """Elements of a record that tell which plane it is."""
 _CHANNEL = PLACE.index("ChannelID")
-_LAST_WELL = (26 * 27, 99)
-"""Row and column of the last well that has a name, ZZ99."""
 _OTHERS = ("State", "URL", "PositionX", "PositionY", "AbsTime", "MeasurementTimeOffset")
 CONSTANTS = (
     "ChannelName", "ChannelType", "ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "MaxIntensity",
@@ -101,7 +100,7 @@ def read_index(path: Path) -> Index:
     if not records.urls:
         raise SourceError(f"{path}: the index lists no images. Fix: check whether the measurement was aborted")
     index = records.index()
-    beyond = (index.places[:, :2] < 1) | (index.places[:, :2] > _LAST_WELL)
+    beyond = (index.places[:, :2] < 1) | (index.places[:, :2] > LAST)
     if beyond.any():
         row, column = index.places[beyond.any(axis=1).argmax(), :2].tolist()
         raise SourceError(

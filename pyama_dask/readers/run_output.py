@@ -96,6 +96,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
             n_frames=held.shape[1],
             channels=tuple(_channel(recorded, number, dtypes[k]) for k, number in enumerate(numbers)),
             pixel_size_um=fovs[0].about["pixel_size_um"],
+            plate_shape=tuple(shape) if (shape := recorded.get("plate_shape")) else None,
             **(_times(fovs, held.shape[1]) if times else {}),
         )
     except (OSError, LookupError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:

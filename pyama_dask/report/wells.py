@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -58,11 +58,16 @@ def plate_figure(run: RunFacts) -> Figure | None:
     what = "Kept cells of each well." if run.finds_cells else "Wells of the run."
     marked = " Coloured rims mark wells that are not done." if rims else ""
     key = {} if run.finds_cells else {"done": BLUE}
-    return Figure(f"Plate: {many(len(wells), 'well')}", what + marked, _svg(wells), tuple((key | rims).items()))
+    return Figure(
+        f"Plate: {many(len(wells), 'well')}",
+        what + marked,
+        _svg(wells, run.metadata.get("plate_shape")),
+        tuple((key | rims).items()),
+    )
 
 
-def _svg(wells: list[Well]) -> Markup:
-    rows, columns = plate_format(well.name for well in wells)
+def _svg(wells: list[Well], stated: Sequence[int] | None) -> Markup:
+    rows, columns = plate_format((well.name for well in wells), stated)
     side = (WIDTH - LEFT - 4) / columns
     counts = [well.cells for well in wells if well.cells is not None]
     most = max([*counts, 1])

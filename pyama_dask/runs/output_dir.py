@@ -203,6 +203,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     used = {fov["settings"] for fov in fovs.values()}
     settings = {name: of for name, of in (before["settings"] | {current: what}).items() if name in used}
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
+    document |= _shape_of_plate(metadata)
     warnings = write_documents(output, ledger, {CONFIG: text.encode(), PLAN: json.dumps(document).encode()})
     warnings += begin_plate(plan, metadata, ledger)
     for planned in plan.fovs:
@@ -226,7 +227,12 @@ def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
         "time_source": sources[0] if len(sources) == 1 else sources,
         "channels": [asdict(channel) for channel in metadata.channels],
         "fovs": [{"fov": k, **_plain_fov(info)} for k, info in enumerate(metadata.fovs)],
-    }
+    } | _shape_of_plate(metadata)
+
+
+def _shape_of_plate(metadata: Metadata) -> dict[str, list[int]]:
+    """Rows and columns of the plate, if the movie states them."""
+    return {} if metadata.plate_shape is None else {"plate_shape": list(metadata.plate_shape)}
 
 
 def _plain_fov(info: FovInfo) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,8 +80,16 @@ def well_states(fovs: Iterable[tuple[str | None, str]]) -> dict[str, str]:
     }
 
 
-def status_map(fovs: Iterable[tuple[str | None, str]]) -> list[str]:
-    """Map of the states of wells as lines of text, with a legend; empty without wells."""
+def status_map(fovs: Iterable[tuple[str | None, str]], stated: Sequence[int] | None = None) -> list[str]:
+    """Map of the states of wells as lines of text, with a legend; empty without wells.
+
+    Parameters
+    ----------
+    fovs
+        Well and state of every FOV.
+    stated
+        Rows and columns of the plate, if the movie states them.
+    """
     marks = {well: MARKS[state] for well, state in well_states(fovs).items()}
     legend = {mark: {"pending": "to do"}.get(state, state) for state, mark in MARKS.items()} | {".": "not chosen"}
-    return draw_plate(marks, legend=legend).splitlines() if marks else []
+    return draw_plate(marks, stated=stated, legend=legend).splitlines() if marks else []

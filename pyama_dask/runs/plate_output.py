@@ -105,7 +105,8 @@ def list_images(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int | None 
         return []
     name = next((info.plate for info in metadata.fovs if info.plate), None) or movie_stem(plan.job.source)
     done = [images[k] for k in _complete(plan, ledger, images)]
-    wanted = {f"{PLATE}/{path}": content for path, content in plate_documents(done, images.values(), name).items()}
+    listed = plate_documents(done, images.values(), name, metadata.plate_shape)
+    wanted = {f"{PLATE}/{path}": content for path, content in listed.items()}
     gone = [path for path in ledger.documents if _LIST.fullmatch(path) and path not in wanted]
     concerned = None if fov is None else {f"{PLATE}/{above}{DOCUMENT}" for above in _above(images[fov])}
     warnings = write_documents(

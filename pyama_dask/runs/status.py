@@ -266,7 +266,7 @@ def read_plan(output: Path, ledger: Ledger | None = None) -> dict[str, Any]:
     try:
         content = read_file(path)
         document: dict[str, Any] = json.loads(content)
-        plan = {name: document[name] for name in PLAN_KEYS}
+        plan = {name: document[name] for name in PLAN_KEYS} | {"plate_shape": document.get("plate_shape")}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise OutputError(
             f"{output}: holds no run of pyama_dask (no {PLAN}). Fix: give the 'output' directory of a run"
@@ -367,6 +367,7 @@ def read_status(output: Path) -> dict[str, Any]:
     tracks = [report.tracks for report in reports if report.tracks is not None]
     done = [report.tracks for report in reports if report.tracks is not None and report.status == "done"]
     return {
-        "output": str(output), "input": document["input"], "warnings": warnings, "fovs": fovs,
+        "output": str(output), "input": document["input"], "plate_shape": document["plate_shape"],
+        "warnings": warnings, "fovs": fovs,
         "tracks": describe_tracks(tracks), "attention": attention(done),
     }  # fmt: skip

@@ -160,7 +160,9 @@ def _corner(shape: tuple[int, ...], pixel: float, centre: tuple[float, float]) -
     return [middle - (n - 1) / 2 * pixel for middle, n in zip(reversed(centre), shape, strict=True)]
 
 
-def plate_documents(listed: Collection[str], images: Collection[str], name: str) -> dict[str, bytes]:
+def plate_documents(
+    listed: Collection[str], images: Collection[str], name: str, stated: tuple[int, int] | None = None
+) -> dict[str, bytes]:
     """Contents of the ``zarr.json`` files of rows, wells and the plate, which comes last, by path in the plate.
 
     Parameters
@@ -172,6 +174,8 @@ def plate_documents(listed: Collection[str], images: Collection[str], name: str)
         Paths of all images that the plate may get, for its size.
     name
         Name of the plate.
+    stated
+        Rows and columns of the plate as the movie states them; see `plate_format`.
     """
     of_well: dict[str, list[str]] = {}
     for image in sorted(listed, key=_order):
@@ -183,7 +187,7 @@ def plate_documents(listed: Collection[str], images: Collection[str], name: str)
         of = {"images": [{"path": number, "acquisition": 0} for number in numbers]}
         found[f"{well}/{DOCUMENT}"] = group_document({"ome": {"version": VERSION, "well": of}})
     if of_well:
-        size = plate_format(well_name(*_order(image)[:2]) for image in images)
+        size = plate_format((well_name(*_order(image)[:2]) for image in images), stated)
         ome = {"version": VERSION, "plate": _plate(of_well, size, name)}
         found[DOCUMENT] = group_document({"ome": ome})
     return found

@@ -95,6 +95,13 @@ def test_the_format_is_the_smallest_that_holds_all_wells(plate):
     assert (rows, columns) == holding[0]
 
 
+def test_the_plate_that_a_movie_states_is_taken_if_it_has_all_wells():
+    assert plate_format(["B02"], (8, 12)) == (8, 12)
+    assert plate_format(["B02"], [5, 5]) == (5, 5)
+    assert plate_format(["J02"], (8, 12)) == (16, 24)
+    assert len(draw_plate({"B02": "o"}, stated=(8, 12)).splitlines()) == 9
+
+
 def test_wells_beyond_all_formats_make_a_larger_plate():
     assert plate_format(["A01", "AH50"]) == (34, 50)
 
@@ -113,7 +120,7 @@ def test_a_plate_is_drawn_with_its_legend():
 
 @given(st.dictionaries(places, st.sampled_from("ox+"), min_size=1), st.sampled_from([None, (32, 48)]))
 def test_every_well_is_drawn_at_its_place_in_80_columns(marks, shape):
-    drawing = draw_plate({well_name(*place): mark for place, mark in marks.items()}, shape=shape).splitlines()
+    drawing = draw_plate({well_name(*place): mark for place, mark in marks.items()}, stated=shape).splitlines()
     rows, columns = shape or plate_format(well_name(*place) for place in marks)
     body = drawing[-rows:]
     assert max(map(len, drawing)) <= 80

@@ -28,6 +28,7 @@ TEXT = """\
 KNOWN = PlateDescription(
     frames=6,
     z_planes=3,
+    plate_shape=(2, 3),
     wells=("A02", "A03", "B01"),
     sites=3,
     channels=3,

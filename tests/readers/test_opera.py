@@ -108,6 +108,7 @@ def check_description(plate, scene, found, sites, held):
     assert [channel.kind for channel in info.channels] == [kinds.get(name, "fluorescence") for name in scene.channels]
     assert {fov.shape for fov in info.fovs} == {scene.tile}
     assert info.pixel_size_um == scene.pixel_um
+    assert info.plate_shape in {(8, 12), (16, 24), (32, 48)}
     places = {(row["well"], int(row["site"])): row for row in truth_of(plate, "tiles")}
     for fov, of in zip(info.fovs, sites, strict=True):
         stated = [float(places[of][f"stage_{axis}_um"]) for axis in "xy"]
@@ -424,6 +425,7 @@ def test_real_plate_of_an_operetta():
     found = opera.scan(root)
     assert state_of(root) == before
     info = found.metadata
+    assert info.plate_shape == (16, 24)
     assert [(fov.name, fov.position_um) for fov in info.fovs] == [
         ("C03 s1", (-645.814, -645.814)), ("C03 s2", (645.814, -645.814)),
     ]  # fmt: skip

@@ -247,6 +247,12 @@ def _change(file, change):
     file.write_text(json.dumps(document))
 
 
+def test_the_plate_has_the_rows_and_columns_that_the_movie_states():
+    document = json.loads(plate_documents(["B/02/0"], ["B/02/0"], "plate", (16, 24))["zarr.json"])
+    plate = document["attributes"]["ome"]["plate"]
+    assert (len(plate["rows"]), len(plate["columns"])) == (16, 24)
+
+
 @pytest.mark.parametrize("size", [(2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48)])
 def test_indices_fit_rows_and_columns_in_every_format(size):
     last = f"{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[size[0] - 1]}" if size[0] <= 26 else "AF"

@@ -201,6 +201,13 @@ class TestMaps:
         assert "\nFOVs: 0 (B02 s1) to 38 (B02 s39), by well and site\n  29: B02 s30," in text
         assert text.endswith("1 frame missing: 2")
 
+    def test_the_plate_has_the_rows_and_columns_that_the_movie_states(self, plate, processed):
+        assert read_metadata(plate).plate_shape == read_metadata(processed).plate_shape == (8, 12)
+        found = read_status(processed)
+        assert found["plate_shape"] == [8, 12]
+        assert describe_status(found | {"plate_shape": [16, 24]}).count("\n P   .") == 1
+        assert describe_movie(replace(read_metadata(plate), plate_shape=(16, 24))).count("\n P   .") == 1
+
     def test_status_draws_the_states_of_wells(self, processed):
         found = read_status(processed)
         assert [(fov["well"], fov["site"], fov["name"]) for fov in found["fovs"][1:3]] == [
