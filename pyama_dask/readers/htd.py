@@ -12,6 +12,10 @@ from pyama_dask.config.well_names import plate_shape, well_name
 _LINE = re.compile(r'\s*"([^"]+)"\s*,(.*)')
 _VALUE = re.compile(r'"([^"]*)"|([^\s",][^,]*)')
 _MARK = b"HTSInfoFile"
+_MOST = 1000
+"""Most channels, and rows or columns of sites: larger numbers are damage, and lists of them would fill the memory."""
+_DIGITS = 15
+"""Most digits of any number."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def parse_description(text: bytes) -> PlateDescription:
         Content of the file, in UTF-8, UTF-16 or a Windows code page.
     """
     values = _values(_decoded(text))
-    channels = _number(values, "NWavelengths", 0)
+    channels = _number(values, "NWavelengths", 0, _MOST)
     named = {n: values.get(f"WaveName{n}", [""])[0] for n in range(1, channels + 1)}
     return PlateDescription(
         frames=max(_number(values, "TimePoints", 1), 1),
@@ -82,13 +86,15 @@ def _values(text: str) -> dict[str, list[str]]:
 
 def _sites(values: Mapping[str, list[str]]) -> int:
     """Number of the chosen sites; all of the grid if the description does not choose."""
-    grid = _number(values, "XSites", 1) * _number(values, "YSites", 1)
+    grid = _number(values, "XSites", 1, _MOST) * _number(values, "YSites", 1, _MOST)
     return max(len(_chosen(values, "SiteSelection")) or grid, 1)
 
 
-def _number(values: Mapping[str, list[str]], key: str, default: int) -> int:
+def _number(values: Mapping[str, list[str]], key: str, default: int, most: int = 10**_DIGITS) -> int:
+    """Number of a key; the default if it is absent, no number, or too large."""
     text = values.get(key, [""])[0]
-    return int(text) if text.isascii() and text.isdigit() else default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else default
+    return number if number <= most else default
 
 
 def _is_true(values: Mapping[str, list[str]], key: str) -> bool:

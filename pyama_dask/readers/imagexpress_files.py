@@ -16,6 +16,7 @@ from pyama_dask.readers.htd import is_description
 from pyama_dask.readers.imagexpress_names import ImageName, parse_folder_name, parse_image_name
 from pyama_dask.readers.in_threads import in_threads
 from pyama_dask.readers.metaseries import read_head
+from pyama_dask.readers.plane_table import is_folder
 
 HTD = ".htd"
 _DEPTH = 2
@@ -117,7 +118,8 @@ def list_plate(root: Path) -> Listing:
     while places:
         listed = in_threads(lambda place: _listed(root / place.folder), places)
         for place, (files, _) in zip(places, listed, strict=True):
-            descriptions += [place.folder + name for name in files if name.lower().endswith(HTD)]
+            texts = (place.folder + name for name in files if name.lower().endswith(HTD))
+            descriptions += [name for name in texts if (root / name).is_file()]
             named = ((name, parse_image_name(name)) for name in files)
             images += [
                 PlateImage(place.folder + file, name, place.frame, place.step or 0)
@@ -182,8 +184,10 @@ def _plate_of(folder: Path) -> Path:
 
 
 def _start(path: Path) -> bytes:
-    """First bytes of a file; empty if it cannot be read."""
+    """First bytes of a file; empty if it cannot be read, or is a pipe."""
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as file:
             return file.read(_START)
     except OSError:
@@ -213,5 +217,5 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                (folders if entry.is_dir() else files).append(entry.name)
+                (folders if is_folder(entry) else files).append(entry.name)
     return sorted(files), sorted(folders)

@@ -9,11 +9,11 @@ _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 # The plate's name takes as much as it can, since it may look like a well itself; a GUID always has 36 characters, since
 # its first digits may follow those of the site or the wave at once.
 _IMAGE = re.compile(
-    r"(?:(?P<plate>.*)_)?(?P<well>[A-Z]{1,2}(?!00)\d\d)(?:_s(?P<site>\d+))?(?:_w(?P<wave>\d+))?(?P<thumb>_thumb)?"
+    r"(?:(?P<plate>.*)_)?(?P<well>[A-Z]{1,2}(?!00)\d\d)(?:_s(?P<site>\d{1,9}))?(?:_w(?P<wave>\d{1,9}))?(?P<thumb>_thumb)?"
     rf"(?:{_GUID}|_\[{_GUID}\])?\.[Tt][Ii][Ff]{{1,2}}",
     re.ASCII,
 )
-_FOLDER = re.compile(r"(?P<kind>TimePoint|ZStep)_?0*(?P<number>\d+)", re.ASCII | re.IGNORECASE)
+_FOLDER = re.compile(r"(?P<kind>TimePoint|ZStep)_?0*(?P<number>\d{1,9})", re.ASCII | re.IGNORECASE)
 
 
 class ImageName(NamedTuple):

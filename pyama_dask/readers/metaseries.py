@@ -123,6 +123,8 @@ def _read(opened: int) -> Head | None:
     text = block[text_at - start : text_at - start + length] if text_at >= start else b""
     if len(text) < length:
         text = os.pread(opened, min(length, _LONGEST), text_at)
+    if len(text) < min(length, _LONGEST):
+        raise ValueError("the file is cut off within its properties")
     samples, kind = (tags.get(tag, (1, 1))[0] for tag in (_SAMPLES, _FORMAT))
     if samples > 1:  # these values do not fit their tags
         return None

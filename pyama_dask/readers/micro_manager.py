@@ -23,7 +23,7 @@ from pyama_dask.readers.in_threads import in_threads
 from pyama_dask.readers.micro_manager_images import Acquisition, Image
 from pyama_dask.readers.micro_manager_stacks import STACK, read_stacks
 from pyama_dask.readers.ndtiff import INDEX, read_ndtiff
-from pyama_dask.readers.plane_table import fill_table, list_folder
+from pyama_dask.readers.plane_table import fill_table, is_file, is_folder, list_folder
 from pyama_dask.readers.planes import ABSENT, Folder, Planes, stat_files
 from pyama_dask.readers.times import Stamps, choose_times
 
@@ -52,13 +52,13 @@ def find(path: Path) -> list[Path]:
         return [path / FULL]
     if _has_images(path):
         return [path]
-    inner = sorted(Path(entry) for entry in list_folder(path) if not entry.name.startswith(".") and entry.is_dir())
+    inner = sorted(Path(entry) for entry in list_folder(path) if not entry.name.startswith(".") and is_folder(entry))
     places = (folder / FULL if (folder / FULL / INDEX).is_file() else folder for folder in inner)
     return [folder for folder in places if _has_images(folder)]
 
 
 def _has_images(folder: Path) -> bool:
-    return any(entry.name == INDEX or is_stack(entry.name) for entry in list_folder(folder))
+    return any((entry.name == INDEX or is_stack(entry.name)) and is_file(entry) for entry in list_folder(folder))
 
 
 def is_stack(name: str) -> bool:

@@ -19,7 +19,7 @@ from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.channel_kinds import default_channel_name
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.micro_manager_images import Acquisition, Image
-from pyama_dask.readers.plane_table import list_folder
+from pyama_dask.readers.plane_table import is_file, list_folder
 from pyama_dask.readers.planes import TIFF
 from pyama_dask.readers.tiff_directories import find_directories
 
@@ -55,7 +55,8 @@ def read_stacks(folder: Path) -> Acquisition:
     UnsupportedSourceError
         If images have colours.
     """
-    names = sorted(entry.name for entry in list_folder(folder) if STACK in entry.name and entry.name.endswith(".tif"))
+    stacks = (entry for entry in list_folder(folder) if STACK in entry.name and entry.name.endswith(".tif"))
+    names = sorted(entry.name for entry in stacks if is_file(entry))
     starts = sorted({name.partition(STACK)[0].strip("_") for name in names})
     if len(starts) > 1:
         raise SourceError(f"{folder}: holds {len(starts)} datasets: {', '.join(starts)}. Fix: give each its own folder")

@@ -19,7 +19,7 @@ from pyama_dask.readers import run_output
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.fov_names import distinct_names
-from pyama_dask.readers.plane_table import list_folder
+from pyama_dask.readers.plane_table import is_folder, list_folder
 from pyama_dask.readers.planes import ABSENT, Folder
 from pyama_dask.readers.times import choose_times
 from pyama_dask.readers.zarr_documents import DOCUMENTS, ome_attributes
@@ -52,7 +52,7 @@ def find(path: Path) -> list[Path]:
         return []
     if {"plate", "multiscales", _SERIES} & ome_attributes(path).keys():
         return [path]
-    inner = sorted(entry.name for entry in list_folder(path) if entry.name.endswith(ENDING) and entry.is_dir())
+    inner = sorted(entry.name for entry in list_folder(path) if entry.name.endswith(ENDING) and is_folder(entry))
     return [path / name for name in inner if {"plate", "multiscales", _SERIES} & ome_attributes(path / name).keys()]
 
 

@@ -23,7 +23,7 @@ from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.opera_index import PLACE, Index, Texts, read_index
-from pyama_dask.readers.plane_table import fill_table, find_files
+from pyama_dask.readers.plane_table import fill_table, find_files, is_folder
 from pyama_dask.readers.planes import ABSENT, Folder, Planes
 from pyama_dask.readers.tiff_header import TiffHeader, first_header
 from pyama_dask.readers.times import Stamps, choose_times
@@ -37,6 +37,8 @@ LEVELS_ABOVE = 2
 """Levels of folders above a measurement that lead to it."""
 _MARK = b"EvaluationInputData"
 _START = 4096
+_FARTHEST = 1e9
+"""Largest distance in micrometres of a position from the centre of its well; no stage goes as far."""
 _TRIED = 4
 """Files of a channel that are tried for its pixel type."""
 
@@ -64,7 +66,7 @@ def find(path: Path) -> list[Path]:
         for folder in folders:
             index = _find_index(folder)
             if index is None:
-                deeper += [Path(entry) for entry in _entries(folder) if _is_folder(entry)]
+                deeper += [Path(entry) for entry in _entries(folder) if is_folder(entry)]
             else:
                 found.append(_root_of(index))
         folders = deeper
@@ -97,6 +99,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
     _, n_frames, _, z_planes = (places.max(axis=0) + 1).tolist()
     shape = len(sites), n_frames, len(index.channels), z_planes
     table = fill_table(root, shape, places, found.numbers, found.files)
+    _check_once(path, table, found)
     single = _fill_single(table, places) if z_planes > 1 else []
     held = table != ABSENT
     positions = _positions(index, places[:, 0], len(sites))
@@ -137,15 +140,7 @@ def _named_indexes(folder: Path) -> Sequence[Path]:
 
 def _image_folders(folder: Path) -> list[Path]:
     """Folders of images within a folder; there is one at most on most file systems."""
-    return sorted(Path(entry) for entry in _entries(folder) if entry.name.lower() == IMAGES and _is_folder(entry))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell a folder, and a link to one that may be followed."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    return sorted(Path(entry) for entry in _entries(folder) if entry.name.lower() == IMAGES and is_folder(entry))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -208,6 +203,18 @@ def _find_images(root: Path, path: Path, index: Index) -> _Images:
     held = sizes >= 0
     numbers = np.where(held, np.cumsum(held) - 1, ABSENT)
     return _Images(list(compress(names, held)), sizes[held], written[held], numbers, _missing(index, held))
+
+
+def _check_once(path: Path, table: npt.NDArray[np.int32], found: _Images) -> None:
+    """Refuse an index in which one file is the image of several planes."""
+    places = {name: number for number, name in enumerate(found.files)}
+    numbers = np.array([places[name] for name in found.files], np.int64)[table[table != ABSENT]]
+    images, counts = np.unique(numbers, return_counts=True)
+    if (counts > 1).any():
+        name = found.files[int(images[counts.argmax()])]
+        raise SourceError(
+            f"{path}: {name} is the image of {counts.max()} different planes. Fix: export the measurement again"
+        )
 
 
 def _relative(urls: Sequence[str]) -> list[str]:
@@ -293,7 +300,7 @@ def _positive(text: str | None) -> float:
 
 def _positions(index: Index, fovs: npt.NDArray[np.int64], count: int) -> list[tuple[float, float] | None]:
     """Position (x, y) of each FOV in micrometres, of its first image with one."""
-    known = np.flatnonzero(np.isfinite(index.position_um).all(axis=1))
+    known = np.flatnonzero((np.abs(index.position_um) < _FARTHEST).all(axis=1))  # NaN is not less
     stated, first = np.unique(fovs[known], return_index=True)
     positions: list[tuple[float, float] | None] = [None] * count
     for fov, (x, y) in zip(stated.tolist(), index.position_um[known[first]].round(6).tolist(), strict=True):

@@ -100,6 +100,12 @@ def read_index(path: Path) -> Index:
     if not records.urls:
         raise SourceError(f"{path}: the index lists no images. Fix: check whether the measurement was aborted")
     index = records.index()
+    if (negative := (index.places < 0).any(axis=1)).any():
+        numbers = ", ".join(map(str, index.places[negative.argmax()].tolist()))
+        raise SourceError(
+            f"{path}: an image has a negative number among {', '.join(PLACE)} ({numbers}). "
+            "Fix: export the measurement again"
+        )
     beyond = (index.places[:, :2] < 1) | (index.places[:, :2] > LAST)
     if beyond.any():
         row, column = index.places[beyond.any(axis=1).argmax(), :2].tolist()

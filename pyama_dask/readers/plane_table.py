@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def find_files(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.int64
     for start in {name[: name.rfind("/") + 1] for name in numbers}:
         for entry in list_folder(folder / start):
             number = numbers.get(start + entry.name)
-            if number is not None and entry.is_file():
+            if number is not None and is_file(entry):
                 stat = entry.stat()
                 sizes[number], written[number] = stat.st_size, stat.st_mtime_ns
     for number, name in enumerate(names if len(numbers) < len(names) else ()):
@@ -124,6 +125,24 @@ def list_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return
         raise SourceError(
             f"{folder}: cannot be read ({error.strerror}). Fix: check the path and its permissions"
         ) from error
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Tell a file with content, and a link to one; a pipe would block whoever opens it."""
+    try:
+        return entry.is_file()
+    except OSError:  # such as a link to itself
+        return False
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell a folder, and a link to one that may be followed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

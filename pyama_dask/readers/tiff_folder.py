@@ -19,7 +19,7 @@ from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind
 from pyama_dask.readers.file_pattern import ENDINGS, FilePattern, compile_pattern
 from pyama_dask.readers.in_threads import in_threads
-from pyama_dask.readers.plane_table import fill_table, list_folder
+from pyama_dask.readers.plane_table import fill_table, is_file, is_folder, list_folder
 from pyama_dask.readers.planes import ABSENT, Folder, Planes
 from pyama_dask.readers.stack_folder import join_stacks
 from pyama_dask.readers.tiff_header import TiffHeader, first_header, read_header
@@ -112,7 +112,7 @@ def _find_files(folder: Path, pattern: FilePattern) -> tuple[list[_File], list[s
     found, others = list[_File](), list[str]()
     for start in _walk(folder, "", pattern.folders):
         for entry in list_folder(folder / start):
-            if entry.name.startswith(".") or not entry.name.lower().endswith(ENDINGS) or not entry.is_file():
+            if entry.name.startswith(".") or not entry.name.lower().endswith(ENDINGS) or not is_file(entry):
                 continue
             name = start + entry.name
             if match := pattern.whole.fullmatch(name):
@@ -129,7 +129,7 @@ def _walk(folder: Path, start: str, names: Sequence[re.Pattern[str]]) -> Iterato
         yield start
         return
     for entry in list_folder(folder / start):
-        if names[0].fullmatch(entry.name) and not entry.name.startswith(".") and entry.is_dir():
+        if names[0].fullmatch(entry.name) and not entry.name.startswith(".") and is_folder(entry):
             yield from _walk(folder, f"{start}{entry.name}/", names[1:])
 
 

@@ -12,7 +12,7 @@ from pyama_dask.readers import micro_manager
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.ome_tiff import files_of, scan_ome
 from pyama_dask.readers.ome_xml import parse_reference
-from pyama_dask.readers.plane_table import list_folder
+from pyama_dask.readers.plane_table import is_file, list_folder
 from pyama_dask.readers.planes import Folder
 from pyama_dask.readers.tiff_directories import ENDINGS, find_directories
 from pyama_dask.readers.tiff_stack import scan_stack
@@ -40,7 +40,8 @@ def find(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path] if path.name.lower().endswith((*ENDINGS, COMPANION)) and not micro_manager.find(path) else []
-    names = sorted(entry.name for entry in list_folder(path) if not entry.name.startswith("."))
+    entries = (entry for entry in list_folder(path) if entry.name.lower().endswith((*_OME, COMPANION)))
+    names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_file(entry))
     names = [name for name in names if not micro_manager.is_stack(name)]
     companions = [path / name for name in names if name.lower().endswith(COMPANION)]
     return companions or _first_files(path, [name for name in names if name.lower().endswith(_OME)])

@@ -55,3 +55,10 @@ def test_absent_and_odd_values_have_defaults():
     )
     assert parse_description(odd.encode()) == PlateDescription(sites=6)
     assert not is_description(b"<html>")
+
+
+@pytest.mark.parametrize("number", ["999999999999", "9" * 5000])
+def test_absurd_numbers_have_defaults(number):
+    """Lists of so many channels or sites would fill the memory."""
+    text = f'"NWavelengths", {number}\n"Sites", TRUE\n"XSites", {number}\n"YSites", 2\n'
+    assert parse_description(text.encode()) == PlateDescription(sites=2)

@@ -392,6 +392,32 @@ def test_files_that_are_empty_or_damaged(tmp_path):
     ]
 
 
+def test_site_whose_first_image_is_cut_off_has_the_position_of_the_next_one(tmp_path):
+    for frame in (1, 2):
+        write_image(tmp_path / f"TimePoint_{frame}/P_B02_s1.tif", time=frame)
+        write_image(tmp_path / f"TimePoint_{frame}/P_B02_s2.tif", time=frame)
+    first = tmp_path / "TimePoint_1/P_B02_s1.tif"
+    first.write_bytes(first.read_bytes()[:400])
+    found = imagexpress.scan(tmp_path)
+    assert [fov.position_um for fov in found.metadata.fovs] == [(5380, 2240.5)] * 2
+    assert notes_of(found) == ["images that cannot be read: TimePoint_1/P_B02_s1.tif"]
+
+
+def test_pipes_and_links_to_themselves_are_no_images(tmp_path):
+    """A pipe would block whoever opens it, and a link to itself must not hide the other images."""
+    for frame in (1, 2, 3):
+        write_image(tmp_path / f"TimePoint_{frame}/P_B02_s1.tif", time=frame)
+        write_image(tmp_path / f"TimePoint_{frame}/P_B02_s2.tif", time=frame)
+    pipe, loop = tmp_path / "TimePoint_1/P_B02_s2.tif", tmp_path / "TimePoint_2/P_B02_s2.tif"
+    for path in (pipe, loop):
+        path.unlink()
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    os.mkfifo(tmp_path / "P.HTD")
+    assert imagexpress.find(tmp_path) == [tmp_path]
+    assert [fov.missing for fov in imagexpress.scan(tmp_path).metadata.fovs] == [(), (0, 1)]
+
+
 def test_stage_label_of_another_well(tmp_path):
     write_image(tmp_path / "P_B02_s1.tif", time=0, stage_label="B02 : Site 1")
     write_image(tmp_path / "P_B03_s1.tif", time=1, stage_label="B02 : Site 2")

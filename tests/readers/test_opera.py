@@ -1,5 +1,6 @@
 """Plates of Opera Phenix and Operetta: synthetic ones agree with their truth, real ones with what is known of them."""
 
+import os
 import tracemalloc
 
 import imagecodecs
@@ -347,6 +348,8 @@ def test_identity_depends_on_places_and_pixel_size(tmp_path):
         ([image(), image("b.tiff", TimepointID=2_000_000_000)], {}, SourceError, "1 FOVs x 2000000001 frames .*Fix:"),
         ([image(), image("c.tiff", ChannelID=2)], {"maps": [channel(), channel(2, ChannelName="Phase")]},
          UnsupportedSourceError, "different sizes .GFP 8 x 6 pixels, Phase 4 x 6.*Fix: measure with one binning"),
+        ([image(), image(FieldID=2), image(FieldID=3)], {}, SourceError, r"a\.tiff is the image of 3 different planes"),
+        ([image(FieldID=-5)], {}, SourceError, r"negative number among Row, .*\(2, 3, -5, 0, 1, 1\)\. Fix:"),
         ([image("x.tiff")], {"maps": [channel(ImageSizeX="")]}, SourceError, "has the size of the images. Fix: copy"),
     ],
 )  # fmt: skip
@@ -393,6 +396,21 @@ def test_the_same_record_twice_is_one_plane(tmp_path):
     found = scanned(tmp_path, [image(), image()])
     assert found.planes.path_of(found.planes.file[0, 0, 0, 0]).is_file()
     assert found.metadata.fovs[0].missing == ()
+
+
+def test_names_that_no_file_can_have_are_missing(tmp_path):
+    """Names that are too long, links to themselves, and pipes, which must not be opened."""
+    loop, pipe = tmp_path / "plate/Images/loop.tiff", tmp_path / "plate/Images/pipe.tiff"
+    loop.parent.mkdir(parents=True)
+    loop.symlink_to(loop)
+    os.mkfifo(pipe)
+    names = ["a.tiff", "x" * 5000 + "/b.tiff", "y" * 300 + ".tiff", "loop.tiff", "pipe.tiff"]
+    found = scanned(tmp_path, [image(name, TimepointID=frame) for frame, name in enumerate(names)])
+    assert found.metadata.fovs[0].missing == (1, 2, 3, 4)
+
+
+def test_positions_that_no_stage_has_are_unknown(tmp_path):
+    assert scanned(tmp_path, [image(PositionX="1e300")]).metadata.fovs[0].position_um is None
 
 
 def test_other_files_and_folders_are_not_measurements(tmp_path):

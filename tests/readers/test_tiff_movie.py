@@ -1,5 +1,6 @@
 """OME-TIFF, and stacks of ImageJ and tifffile: planes are where the metadata say, or missing."""
 
+import os
 import re
 import shutil
 
@@ -201,3 +202,11 @@ def test_a_dataset_with_other_files_in_its_folder_is_read(tmp_path):
     folder = write_ndtiff(tmp_path / "acq_1", PIXELS)
     write_ome(folder / "notes.ome.tif", PIXELS[:1])
     assert check_pixels(folder, PIXELS).format == "Micro-Manager"
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "b.companion.ome", "x_MMStack_Pos0.ome.tif", "NDTiff.index", "P.HTD"])
+def test_pipes_are_no_movies(tmp_path, name):
+    """They would block whoever opens them."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match="is a directory without a movie"):
+        open_reader(tmp_path)
