@@ -2,9 +2,9 @@ from .base import Channel as Channel
 from .base import FovInfo as FovInfo
 from .base import Metadata as Metadata
 from .base import Reader as Reader
-from .czi import CziReader as CziReader
+from .czi.reader import CziReader as CziReader
 from .isolated import read_metadata as read_metadata
-from .nd2 import Nd2Reader as Nd2Reader
+from .nd2.reader import Nd2Reader as Nd2Reader
 from .registry import is_file_format as is_file_format
 from .registry import movie_stem as movie_stem
 from .registry import open_reader as open_reader

@@ -16,30 +16,33 @@ from pyama_dask.errors import SourceError
 from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import Places
 from pyama_dask.readers.file_reader import FileReader, check_file
-from pyama_dask.readers.folder_reader import FolderReader, Scan
-from pyama_dask.readers.planes import Folder, with_projections
+from pyama_dask.readers.folders.planes import Folder, with_projections
+from pyama_dask.readers.folders.reader import FolderReader, Scan
 
 # Names instead of classes, so that a vendor's package is imported only for files of its format.
-READERS = {".nd2": ("pyama_dask.readers.nd2", "Nd2Reader"), ".czi": ("pyama_dask.readers.czi", "CziReader")}
+READERS = {
+    ".nd2": ("pyama_dask.readers.nd2.reader", "Nd2Reader"),
+    ".czi": ("pyama_dask.readers.czi.reader", "CziReader"),
+}
 """Module and class of the reader, by suffix."""
 SUFFIXES = " or ".join(READERS)
 """Suffixes of movie files, for messages."""
-PLACES = {".nd2": "pyama_dask.readers.nd2_map", ".czi": "pyama_dask.readers.czi_directory"}
+PLACES = {".nd2": "pyama_dask.readers.nd2.map", ".czi": "pyama_dask.readers.czi.directory"}
 """Module with a function ``places`` for the file's identity, by suffix; none imports a vendor's package."""
 FOLDERS = (
-    "pyama_dask.readers.imagexpress",
-    "pyama_dask.readers.opera",
-    "pyama_dask.readers.micro_manager",
-    "pyama_dask.readers.tiff_movie",
-    "pyama_dask.readers.ome_zarr",
-    "pyama_dask.readers.run_output",
+    "pyama_dask.readers.imagexpress.plate",
+    "pyama_dask.readers.opera.plate",
+    "pyama_dask.readers.micro_manager.dataset",
+    "pyama_dask.readers.tiff.movie",
+    "pyama_dask.readers.zarr_images.ome_zarr",
+    "pyama_dask.readers.zarr_images.run_output",
 )
 """Modules of formats that are folders, or may be sets of files: a ``NAME``, and functions ``find`` and ``scan``."""
 _NAMED = 5
 """Most movies that a message names."""
 _ENDING = re.compile(r"(\.ome|\.companion)?\.(tiff?|tf8|btf|zarr|ome)$", re.IGNORECASE)
 """Ending of files and folders of these formats."""
-PATTERN = "pyama_dask.readers.tiff_folder"
+PATTERN = "pyama_dask.readers.tiff.folder"
 """Module for folders of TIFF files whose names follow a pattern."""
 
 
@@ -89,7 +92,7 @@ def reopen(metadata: Metadata) -> Reader:
     movie = open_reader(metadata.path, times=False, known=[fov.name for fov in metadata.fovs])
     if metadata.flat_field is None and not any(fov.tiles for fov in metadata.fovs):
         return movie
-    from pyama_dask.readers.view import View  # noqa: PLC0415  (loads SciPy)
+    from pyama_dask.readers.views.view import View  # noqa: PLC0415  (loads SciPy)
 
     return View.of(metadata).on(movie)
 

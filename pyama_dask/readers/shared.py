@@ -17,10 +17,10 @@ from pyama_dask.errors import SourceError
 from pyama_dask.files import atomic
 from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import FORM, Content
-from pyama_dask.readers.folder_content import identity_of, save_folder
-from pyama_dask.readers.folder_reader import FolderReader
+from pyama_dask.readers.folders.content import identity_of, save_folder
+from pyama_dask.readers.folders.planes import Folder
+from pyama_dask.readers.folders.reader import FolderReader
 from pyama_dask.readers.isolated import read_metadata
-from pyama_dask.readers.planes import Folder
 from pyama_dask.readers.registry import find_places, is_file_format, open_folder, open_reader
 from pyama_dask.readers.state import State, changed, wait_for_clock
 

@@ -15,9 +15,9 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Snapshot, look_at, read_metadata
 from pyama_dask.readers.base import Tile
-from pyama_dask.readers.mosaic import stitched
-from pyama_dask.readers.shared_view import ViewedSnapshot
-from pyama_dask.readers.view import View
+from pyama_dask.readers.views.mosaic import stitched
+from pyama_dask.readers.views.shared_view import ViewedSnapshot
+from pyama_dask.readers.views.view import View
 from pyama_dask.runs.output_dir import CONFIG, read_config, recorded_fovs
 from pyama_dask.runs.positions import POSITIONS, positions_text
 from pyama_dask.runs.shading import find_shading

@@ -10,7 +10,7 @@ from pyama_dask.config.units import many
 from pyama_dask.kernels import features
 from pyama_dask.kernels.mosaic import owners
 from pyama_dask.methods.call import Chosen
-from pyama_dask.readers.mosaic import mosaic_at
+from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.filled import FilledFrames, Objects
 from pyama_dask.steps.part import BlockPart

@@ -35,7 +35,7 @@ CODE = """
 import re, sys, time
 from pathlib import Path
 from xml.etree import ElementTree
-from pyama_dask.readers import opera
+from pyama_dask.readers.opera import plate as opera
 started = time.process_time()
 found = opera.scan(Path(sys.argv[1]))
 scanned = time.process_time() - started

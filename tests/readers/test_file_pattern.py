@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.readers.file_pattern import compile_pattern
+from pyama_dask.readers.tiff.pattern import compile_pattern
 
 
 @pytest.mark.parametrize(

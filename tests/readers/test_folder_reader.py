@@ -12,9 +12,9 @@ import tifffile
 
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
-from pyama_dask.readers.folder_content import identity_of, load_folder, save_folder
-from pyama_dask.readers.folder_reader import FolderReader
-from pyama_dask.readers.planes import ABSENT, Folder, Planes, stat_files
+from pyama_dask.readers.folders.content import identity_of, load_folder, save_folder
+from pyama_dask.readers.folders.planes import ABSENT, Folder, Planes, stat_files
+from pyama_dask.readers.folders.reader import FolderReader
 from pyama_dask.readers.shared import FolderSnapshot, shared_movie
 
 FOVS, FRAMES, CHANNELS, SHAPE = 2, 3, 2, (20, 24)

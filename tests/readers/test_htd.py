@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyama_dask.readers.htd import PlateDescription, is_description, parse_description
+from pyama_dask.readers.imagexpress.htd import PlateDescription, is_description, parse_description
 
 TEXT = """\
 "HTSInfoFile", Version 1.0

@@ -9,9 +9,9 @@ from support.plates import REAL, generator, needs_generator, needs_real, state_o
 
 from pyama_dask.config.well_names import parse_well
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.readers import imagexpress
-from pyama_dask.readers.imagexpress_names import parse_image_name
-from pyama_dask.readers.planes import ABSENT
+from pyama_dask.readers.folders.planes import ABSENT
+from pyama_dask.readers.imagexpress import plate as imagexpress
+from pyama_dask.readers.imagexpress.names import parse_image_name
 
 COPIED = "the images there are copies of earlier ones, with the same time; these planes are missing"
 GUID = "19DACB95-CB7D-4899-9AB4-D4E10B44145D"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyama_dask.readers.imagexpress_names import ImageName, parse_folder_name, parse_image_name
+from pyama_dask.readers.imagexpress.names import ImageName, parse_folder_name, parse_image_name
 
 GUID = "19DACB95-CB7D-4899-9AB4-D4E10B44145D"
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from support.plates import metaseries, write_image
 
-from pyama_dask.readers.metaseries import read_head
+from pyama_dask.readers.imagexpress.metaseries import read_head
 
 TEXT = metaseries(time=75.25, z_position="9000")
 

@@ -9,7 +9,7 @@ from support.sites import CANVAS, CHANNELS, CORNERS, FRAMES, SHAPE, TILES, WELLS
 
 from pyama_dask.errors import MissingFrameError, SourceError
 from pyama_dask.readers.base import Reader, Tile
-from pyama_dask.readers.mosaic import MosaicReader, sites_by_well, stitched
+from pyama_dask.readers.views.mosaic import MosaicReader, sites_by_well, stitched
 
 
 @pytest.fixture

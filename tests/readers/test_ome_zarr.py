@@ -11,9 +11,10 @@ from support.stacks import CHANNELS, PIXEL_UM, check_pixels, random_pixels
 from support.zarrs import without_plane, write_group, write_image, write_zarr_plate
 
 from pyama_dask.errors import MissingFrameError, SourceError, UnsupportedSourceError
-from pyama_dask.readers import read_metadata, zarr_arrays
+from pyama_dask.readers import read_metadata
 from pyama_dask.readers.registry import movie_stem, open_reader
 from pyama_dask.readers.shared import shared_movie, take_snapshot
+from pyama_dask.readers.zarr_images import arrays as zarr_arrays
 
 PIXELS = random_pixels(fovs=4, planes=2)
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -13,9 +13,9 @@ from support.plates import REAL, generator, needs_generator, needs_real, state_o
 
 from pyama_dask.config.well_names import parse_well
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.readers import opera
-from pyama_dask.readers.opera_index import read_index
-from pyama_dask.readers.planes import ABSENT
+from pyama_dask.readers.folders.planes import ABSENT
+from pyama_dask.readers.opera import plate as opera
+from pyama_dask.readers.opera.index import read_index
 
 # Of each layout: the scene, the options of the writer, and planes that are missing (well, site, channel, frame, z), or
 # the number of planes at the end that an aborted run lacks.

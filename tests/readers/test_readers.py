@@ -25,7 +25,7 @@ from pyama_dask.demo.write_czi import write_czi
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError, UnsupportedSourceError
 from pyama_dask.readers import CziReader, Metadata, Nd2Reader, Reader, open_reader, read_metadata
 from pyama_dask.readers.channel_kinds import channel_kind
-from pyama_dask.readers.czi_stamps import read_stamps
+from pyama_dask.readers.czi.stamps import read_stamps
 
 FORMATS = ["nd2", "czi"]
 FORKS = pytest.mark.filterwarnings(  # the child only reads, and ends

@@ -8,8 +8,8 @@ import tifffile
 from support.plates import state_of
 
 from pyama_dask.errors import ConfigError, SourceError, UnsupportedSourceError
-from pyama_dask.readers import tiff_folder
-from pyama_dask.readers.planes import ABSENT
+from pyama_dask.readers.folders.planes import ABSENT
+from pyama_dask.readers.tiff import folder as tiff_folder
 
 PATTERN = "img_p{fov:03}_t{frame:03}_c{channel}.tif"
 

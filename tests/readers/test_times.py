@@ -13,7 +13,7 @@ from support.write_nd2 import write_nd2
 
 import pyama_dask
 from pyama_dask.readers import open_reader, read_metadata
-from pyama_dask.readers.czi_stamps import read_plane_times, stamps_of_frames
+from pyama_dask.readers.czi.stamps import read_plane_times, stamps_of_frames
 from pyama_dask.readers.times import NOMINAL, Stamps, choose_times, usable
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.template import config_template
@@ -161,14 +161,16 @@ class TestCzi:
         path = as_czi(tmp_path / "a.czi", noise(2, 40, 2, 20, 24))
         blocks = np.arange(160).reshape(2, 40, 2)[..., 0]
         reads = []
-        monkeypatch.setattr("pyama_dask.readers.czi_stamps._recorded_at", lambda *place: reads.append(place) or NAN)
+        monkeypatch.setattr("pyama_dask.readers.czi.stamps._recorded_at", lambda *place: reads.append(place) or NAN)
         assert read_plane_times(path, blocks) is None
         assert len(reads) <= 32
         put_plane_times(path, lambda at: 60.0 * at["T"])
         monkeypatch.undo()
         with pytest.raises(TimeoutError):
             read_plane_times(path, blocks, longest_s=-1)
-        monkeypatch.setattr("pyama_dask.readers.czi.read_plane_times", lambda *_: read_plane_times(path, blocks, -1))
+        monkeypatch.setattr(
+            "pyama_dask.readers.czi.reader.read_plane_times", lambda *_: read_plane_times(path, blocks, -1)
+        )
         with open_reader(path) as reader:
             assert reader.metadata.time_source == NOMINAL
             assert "took too long" in reader.metadata.notes[0]

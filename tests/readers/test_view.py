@@ -7,9 +7,9 @@ from support.sites import SHAPE, WELLS, Sites
 from pyama_dask.errors import SourceError
 from pyama_dask.kernels.flat_field import correct
 from pyama_dask.readers.base import FlatField, Reader
-from pyama_dask.readers.flat_field import FlatFieldReader
-from pyama_dask.readers.mosaic import MosaicReader
-from pyama_dask.readers.view import View
+from pyama_dask.readers.views.flat_field import FlatFieldReader
+from pyama_dask.readers.views.mosaic import MosaicReader
+from pyama_dask.readers.views.view import View
 
 PROFILE = np.linspace(0.5, 1.5, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
 SHADING = FlatField({1: PROFILE}, dark=10)

@@ -24,7 +24,7 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
 from pyama_dask.readers import FovInfo
-from pyama_dask.readers.czi import CziReader
+from pyama_dask.readers.czi.reader import CziReader
 from pyama_dask.runs import documents, ownership, plate_output
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.verify import verify_output

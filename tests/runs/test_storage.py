@@ -9,7 +9,7 @@ from support.movies import config, differences, listing, products
 
 import pyama_dask
 from pyama_dask.errors import OutputError
-from pyama_dask.readers.czi import CziReader
+from pyama_dask.readers.czi.reader import CziReader
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.steps import context
 from pyama_dask.store.layout import layout

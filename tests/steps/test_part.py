@@ -17,7 +17,7 @@ from pyama_dask.errors import CancelledError
 from pyama_dask.execute.pool import SerialPool
 from pyama_dask.kernels import display
 from pyama_dask.launch import start
-from pyama_dask.readers.czi import CziReader
+from pyama_dask.readers.czi.reader import CziReader
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps import run_task

@@ -11,7 +11,7 @@ import psutil
 
 PRELOADED = (
     "distributed.nanny", "distributed.worker", "nd2", "numba.core.inline_closurecall", "numba.np.linalg",
-    "numba.np.polynomial", "numba.typed", "pandas", "pyama_dask.readers.czi", "pyama_dask.steps.standard",
+    "numba.np.polynomial", "numba.typed", "pandas", "pyama_dask.readers.czi.reader", "pyama_dask.steps.standard",
     "scipy.interpolate", "tensorstore", "zarr",
 )  # fmt: skip
 """Modules of a worker, which take two seconds to import."""

@@ -1,0 +1,110 @@
+"""Identity of a movie in a folder by its content, and the table of its planes in a file.
+
+The table is written when a run is planned. Workers read it instead of the folder, so that tasks carry no lists of
+files, and files that arrive meanwhile do not renumber anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import replacing
+from pyama_dask.readers.content import AT_ONCE, FORM, GOLDEN, MOST_FRAMES
+from pyama_dask.readers.folders.planes import Folder, Planes
+from pyama_dask.readers.plain import as_plain, from_plain
+
+SAMPLE = 4096
+"""Bytes that are read from each file."""
+_NUMBERS = ("sizes", "written", "file", "place", "projection")
+"""Arrays of `Planes`."""
+
+
+def identity_of(planes: Planes) -> str:
+    """Digest of the index, the names and sizes of all files, and a sample of each of up to 20,000 files.
+
+    It is equal for a copy of the folder. Names start at the folder, so it may be renamed and moved.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read.
+    """
+    digest = hashlib.blake2b(planes.index, digest_size=16)
+    if len(planes.files) > 1:  # a single file may be renamed
+        digest.update("\n".join(planes.files).encode(errors="surrogateescape"))
+    for numbers in (planes.sizes, planes.file, planes.place, planes.projection):
+        if numbers is not None:
+            digest.update(numbers.tobytes())
+    for sample in _samples(planes):
+        digest.update(sample)
+    return FORM + digest.hexdigest()
+
+
+def _samples(planes: Planes) -> Iterable[bytes]:
+    count = len(planes.files)
+    chosen = range(count) if count <= MOST_FRAMES else np.linspace(0, count - 1, MOST_FRAMES).astype(int).tolist()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        yield from threads.map(lambda file: _sample(planes, file), chosen)
+
+
+def _sample(planes: Planes, file: int) -> bytes:
+    """Bytes at a place that differs from file to file."""
+    path, room = planes.path_of(file), max(int(planes.sizes[file]) - SAMPLE, 0)
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            return os.pread(opened, SAMPLE, ((file * GOLDEN % 2**64) * room) >> 64)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check the disk") from error
+
+
+def save_folder(folder: Folder, path: Path) -> None:
+    """Write what a scan has found to a file."""
+    planes = folder.planes
+    numbers = {f"planes_{name}": getattr(planes, name) for name in _NUMBERS}
+    text = json.dumps(
+        {
+            "metadata": as_plain(folder.metadata),
+            "folder": str(planes.folder),
+            "files": planes.files,
+            "form": planes.form,
+        }
+    )
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(
+            file,
+            text=np.frombuffer(text.encode(), np.uint8),
+            index=np.frombuffer(planes.index, np.uint8),
+            **{name: array for name, array in numbers.items() if array is not None},
+        )
+
+
+def load_folder(path: Path) -> Folder:
+    """Read what `save_folder` wrote.
+
+    Raises
+    ------
+    SourceError
+        If the file is absent or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held = {name: arrays[name] for name in arrays.files}
+        document = json.loads(held.pop("text").tobytes())
+        index = held.pop("index").tobytes()
+        numbers = {name.removeprefix("planes_"): array for name, array in held.items()}
+        metadata, folder = from_plain(document.pop("metadata")), Path(document.pop("folder"))
+        return Folder(metadata, Planes(folder, index=index, **document, **numbers))
+    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path}: the table of the movie's planes is damaged ({error}). Fix: run again") from error

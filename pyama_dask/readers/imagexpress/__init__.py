@@ -1,0 +1,1 @@
+"""Plates of ImageXpress microscopes."""

@@ -1,0 +1,247 @@
+"""Plates of ImageXpress microscopes, as MetaXpress stores or exports them: folders with one TIFF file per plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
+from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
+from pyama_dask.readers.folders.in_threads import in_threads
+from pyama_dask.readers.folders.planes import ABSENT, Folder, Planes
+from pyama_dask.readers.imagexpress.files import choose_description, choose_plate, find_plates, images_of, list_plate
+from pyama_dask.readers.imagexpress.htd import PlateDescription, parse_description
+from pyama_dask.readers.imagexpress.metaseries import Head, read_head
+from pyama_dask.readers.imagexpress.notes import (
+    announced_notes,
+    channel_titles,
+    copy_notes,
+    file_notes,
+    label_notes,
+    single_notes,
+)
+from pyama_dask.readers.imagexpress.sites import Sites, read_sites
+from pyama_dask.readers.imagexpress.table import (
+    Copies,
+    Table,
+    build_table,
+    find_copies,
+    first_complete,
+    read_series,
+    without_copies,
+)
+from pyama_dask.readers.times import Stamps, choose_times
+
+NAME = "ImageXpress"
+_STAMP = "acquisition-time-local"
+_TRIES = 5
+"""Images of a channel that are tried, until one can be read."""
+
+
+def find(path: Path) -> list[Path]:
+    """Find the plates that a path leads to.
+
+    Parameters
+    ----------
+    path
+        Folder of a plate or within one, the HTD file that describes it, or a folder up to two levels above plates.
+
+    Returns
+    -------
+    Folders of the plates, sorted; an empty list for other paths. A plate has an HTD file, or images that MetaMorph has
+    written and whose names have a well.
+    """
+    return find_plates(path)
+
+
+def scan(root: Path, *, times: bool = True) -> Folder:
+    """Find the planes of a plate, and read what describes them.
+
+    Frames that the plate's HTD file announces and that are not there are missing; other dimensions end with what is
+    there. Images of wells and sites stand for what exists, so a well without images is only mentioned in a note.
+
+    Parameters
+    ----------
+    root
+        Folder of the plate, from `find`.
+    times
+        False to skip the times of frames, for which one file per FOV and frame is read.
+
+    Raises
+    ------
+    SourceError
+        If there are no images, images of several plates, two files for one plane, or no image that can be read.
+    UnsupportedSourceError
+        If the images are in colour, or channels differ in size.
+    """
+    plate = _collect(root)
+    paths = [root / file for file in plate.files]
+    fov = first_complete(plate.table.file)
+    heads = read_series(paths, plate.table.file, fov)
+    copies = find_copies(plate.table.file, heads, fov)
+    plate = replace(plate, table=without_copies(plate.table, copies))
+    of_channels = _heads_of_channels(paths, plate.table, heads)
+    metadata = _describe(plate, copies, of_channels, read_sites(paths, plate.table.file, times=times))
+    planes = Planes(
+        folder=root,
+        files=plate.files,
+        sizes=plate.sizes,
+        written=plate.written,
+        file=plate.table.file,
+        projection=plate.table.projection,
+        index=plate.index,
+    )
+    return Folder(metadata, planes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plate:
+    """Files of a plate, before their heads are read."""
+
+    root: Path
+    name: str
+    index: bytes
+    """Text of the HTD file; empty without one."""
+    description: PlateDescription
+    files: tuple[str, ...]
+    sizes: npt.NDArray[np.int64]
+    written: npt.NDArray[np.int64]
+    table: Table
+    notes: tuple[str, ...]
+
+
+def _collect(root: Path) -> _Plate:
+    listing = list_plate(root)
+    name = choose_plate(root, listing)
+    index = _read_index(root, choose_description(listing, name))
+    description = parse_description(index)
+    images, notes = images_of(listing, name)
+    stats = in_threads(lambda image: _size_and_time(root / image.file), images)
+    empty = [image.file for image, (size, _) in zip(images, stats, strict=True) if not size]
+    held = [(image, stat) for image, stat in zip(images, stats, strict=True) if stat[0]]
+    if not held:
+        raise SourceError(f"{root}: has no images of a plate. Fix: pass the folder with the images, or copy it again")
+    images = [image for image, _ in held]
+    sizes, written = np.array([stat for _, stat in held], np.int64).T
+    return _Plate(
+        root=root,
+        name=name or root.name,
+        index=index,
+        description=description,
+        files=tuple(image.file for image in images),
+        sizes=sizes,
+        written=written,
+        table=build_table(root, images, description.frames),
+        notes=(*notes, *file_notes("empty images, whose planes are missing", empty)),
+    )
+
+
+def _read_index(root: Path, file: str | None) -> bytes:
+    if file is None:
+        return b""
+    try:
+        return (root / file).read_bytes()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise SourceError(f"{root / file}: {problem}. Fix: check its permissions, or copy it again") from error
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes of a file, 0 if it has gone, and the time of the last write to it in nanoseconds."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _heads_of_channels(paths: Sequence[Path], table: Table, heads: Mapping[int, Head]) -> list[Head | None]:
+    """Head of one image of each channel; None if the first ones cannot be read."""
+    found = list[Head | None]()
+    for channel in range(len(table.waves)):
+        numbers = np.unique(table.file[:, :, channel])
+        numbers = numbers[numbers != ABSENT].tolist()
+        known = (heads[number] for number in numbers if number in heads)
+        more = (read_head(paths[number]) for number in numbers[:_TRIES])
+        found.append(next((head for head in chain(known, more) if head is not None), None))
+    return found
+
+
+def _describe(plate: _Plate, copies: Copies, heads: Sequence[Head | None], sites: Sites) -> Metadata:
+    """Content of a plate from its files, and the heads of channels and FOVs."""
+    table = plate.table
+    channels = _channels(plate, heads)
+    titles = channel_titles(table, [channel.name for channel in channels])
+    notes = (
+        *plate.notes,
+        *(announced_notes(plate.description, table) if plate.index else ()),
+        *copy_notes(copies, titles),
+        *single_notes(table, heads, titles),
+        *label_notes(table, sites.sites),
+        *file_notes("images that cannot be read", [plate.files[number] for number in sites.unreadable]),
+    )
+    held = np.asarray((table.file != ABSENT).any(axis=(2, 3)))
+    return Metadata(
+        path=plate.root,
+        format=NAME,
+        fovs=_fovs(plate, sites, next(head.shape for head in heads if head is not None)),
+        n_frames=table.file.shape[1],
+        channels=channels,
+        z_planes=table.file.shape[3],
+        pixel_size_um=sites.pixel_size_um(),
+        notes=tuple(f"{plate.root.name}: {note}" for note in notes),
+        plate_shape=plate.description.plate_shape,
+        **choose_times([Stamps(_STAMP, sites.seconds)], held, None),
+    )
+
+
+def _channels(plate: _Plate, heads: Sequence[Head | None]) -> tuple[Channel, ...]:
+    readable = [head for head in heads if head is not None]
+    if not readable:
+        raise SourceError(f"{plate.root}: no image can be read, such as {plate.files[0]}. Fix: copy the plate again")
+    if any(head.samples > 1 for head in readable):
+        raise UnsupportedSourceError(f"{plate.root}: has images in colour. Fix: export grey images in MetaXpress")
+    shapes = sorted({head.shape for head in readable})
+    if len(shapes) > 1:
+        raise UnsupportedSourceError(
+            f"{plate.root}: channels have images of different sizes: {shapes[0]} and {shapes[-1]} pixels. "
+            "Fix: move the images of one size to another folder"
+        )
+    return tuple(
+        _channel(wave, head or readable[0], plate.description.names.get(wave) or _name(head))
+        for wave, head in zip(plate.table.waves, heads, strict=True)
+    )
+
+
+def _channel(wave: int, head: Head, name: str | None) -> Channel:
+    # Transmitted light has the wavelength 0.
+    modalities = ["fluorescence"] if head.number("wavelength") else []
+    name = name or default_channel_name(wave - 1)
+    return Channel(name, head.dtype, channel_kind(name, modalities))
+
+
+def _name(head: Head | None) -> str | None:
+    return None if head is None else head.value("_IllumSetting_") or head.value("image-name")
+
+
+def _fovs(plate: _Plate, sites: Sites, shape: tuple[int, int]) -> tuple[FovInfo, ...]:
+    """FOVs of a plate; `shape` is for those of which no image can be read."""
+    places = zip(plate.table.sites, plate.table.file, sites.sites, sites.positions_um(), strict=True)
+    return tuple(
+        FovInfo(
+            name=f"{well} s{number}",
+            shape=site.shape if site else shape,
+            position_um=position,
+            **absent_planes(file != ABSENT),
+            plate=plate.name,
+            well=well,
+            site=number,
+        )
+        for (well, number), file, site, position in places
+    )

@@ -1,0 +1,1 @@
+"""Plates of Opera Phenix and Operetta microscopes."""

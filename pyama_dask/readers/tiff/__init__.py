@@ -1,0 +1,1 @@
+"""TIFF files: stacks, OME-TIFF, and folders of single images."""

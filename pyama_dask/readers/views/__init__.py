@@ -1,0 +1,1 @@
+"""Views of a movie: stitched wells, and frames without shading."""

@@ -1,0 +1,1 @@
+"""Images in Zarr: OME-Zarr, and outputs of runs."""
