@@ -204,7 +204,7 @@ class _Loop:
             if fov not in self.failed:
                 self._warn(*self.tidy(fov))
                 if run.complete:
-                    self._event("done", fov, self.plan.job.n_frames, f"FOV {fov} is complete")
+                    self._event("done", fov, self.plan.job.n_frames, f"{run.plan.title} is complete")
             self._leave(fov)
 
     def _leave(self, fov: int) -> None:
@@ -332,6 +332,7 @@ class _Loop:
     # --------------------------------------------------------------------------------------- messages
 
     def _fail(self, task: Task, failure: Failure) -> None:
+        failure = failure.with_title(task.fov, next(fov.title for fov in self.plan.fovs if fov.fov == task.fov))
         self.ledger.fail(task, failure)
         if task.fov not in self.failed:
             self.failed[task.fov] = failure

@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
@@ -48,6 +49,11 @@ class FovPlan:
     """Digests by task key of what a task of several FOVs needs of the others; the last of them has it in its tasks."""
     place: Mapping[str, Any] = field(default_factory=dict)
     """Well and site, see `place_of`; empty outside of wells."""
+
+    @property
+    def title(self) -> str:
+        """Number, and name if it is in a well: ``FOV 3 (B02 s2)``."""
+        return FovPlace.of({"fov": self.fov, "name": self.name, **self.place}).title
 
     @property
     def stages(self) -> tuple[tuple[Task, ...], ...]:
@@ -249,7 +255,8 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
     info = metadata.fovs[fov]
     times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
     if problem := _problem(job, metadata, info):
-        return FovPlan(fov, info.name, (), times, f"FOV {fov}: {problem}", place=place)
+        failed = FovPlan(fov, info.name, (), times, place=place)
+        return replace(failed, problem=f"{failed.title}: {problem}")
     digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
     tasks = tuple(_tasks(job, fov, info.shape, digests))
     for task in tasks:

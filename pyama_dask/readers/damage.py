@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it prints each damaged tag, without the file
 READ_ERRORS = (
     ArithmeticError,
     LookupError,

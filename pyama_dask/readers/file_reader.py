@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from pyama_dask.config.movie_path import HOW
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
 from pyama_dask.readers.base import PROJECTION, Metadata
 
@@ -251,7 +252,8 @@ def check_file(path: Path) -> bytes:
     except PyamaError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(f"{path}: no such file. Fix: check the path") from error
+        fix = HOW if "*" in path.name else "Fix: check the path"
+        raise SourceError(f"{path}: no such file. {fix}") from error
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be opened ({error.strerror}). Fix: check the path and its permissions"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pyama_dask.config.units import exception_text
@@ -33,6 +34,10 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.reason}"
+
+    def with_title(self, fov: int, title: str) -> Failure:
+        """The same, with the title of its FOV, such as ``FOV 3 (B02 s2)``, in place of the number."""
+        return replace(self, reason=re.sub(rf"\bFOV {fov}\b(?! \()", lambda _: title, self.reason, count=1))
 
     @classmethod
     def of(cls, task: Task, error: BaseException) -> Failure:

@@ -59,6 +59,10 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=rf"  {key}: is needed"):
             parse_config({name: value for name, value in PLAIN.items() if name != key})
 
+    def test_a_list_of_movies_is_refused(self):
+        with pytest.raises(ConfigError, match=r"  input: is a list, but a run has one movie. Fix: .*\{fov\}"):
+            parse_config(PLAIN | {"input": ["a.nd2", "b.nd2"]})
+
     def test_all_wrong_keys_are_named_at_once(self):
         wrong = changed(params__crop_padding=-1, cluster__kind="cloud", storage__zip=1)
         with pytest.raises(ConfigError) as refused:

@@ -8,6 +8,7 @@ import tifffile
 from support.plates import state_of
 
 from pyama_dask.errors import ConfigError, SourceError, UnsupportedSourceError
+from pyama_dask.readers import open_reader
 from pyama_dask.readers.folders.planes import ABSENT
 from pyama_dask.readers.tiff import folder as tiff_folder
 
@@ -188,6 +189,11 @@ def test_a_single_file_with_several_pages_is_refused(tmp_path):
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match=r"none: no such folder. Fix: check the path"):
         tiff_folder.scan(tmp_path / "none", "t{frame}.tif")
+
+
+def test_stars_alone_are_no_pattern(tmp_path):
+    with pytest.raises(SourceError, match=r"no such file. Fix: for single TIFF files, write a pattern of their names"):
+        open_reader(tmp_path / "*.tif")
 
 
 def test_identity_depends_on_the_pattern(tmp_path):

@@ -1,5 +1,6 @@
 """Runs on plates: every site is a FOV, and the source stays as it is."""
 
+import logging
 import shutil
 from dataclasses import replace
 
@@ -135,14 +136,18 @@ def test_wells_of_a_movie_without_wells_are_refused(small_nd2, tmp_path):
         plan_run(parse_config(config(small_nd2, tmp_path / "out", {"params.wells": "B02"})))
 
 
-def test_a_damaged_file_fails_its_site_only(plate, processed, tmp_path):
+def test_a_damaged_file_fails_its_site_only(plate, processed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # without those of the tests, as on the command line
     copy = shutil.copytree(plate, tmp_path / "Exp2_P3")
     name = next(row["file"] for row in truth_of(plate, "planes") if (row["well"], row["site"]) == ("B02", "2"))
     (copy / name).write_bytes((copy / name).read_bytes()[:200])
-    report = done(copy, tmp_path / "out")
+    said = []
+    report = done(copy, tmp_path / "out", progress=said.append)
+    assert "TiffTag" not in capsys.readouterr().err
+    assert "FOV 0 (B02 s1) is complete" in {event["message"] for event in said}
     assert report.exit_status == 3
     assert [fov.status for fov in report.fovs] == ["done", "failed", "done", "done"]
-    assert "B02 s2" in str(report.fovs[1].reason)
+    assert str(report.fovs[1].reason).startswith("FOV 1 (B02 s2), frames 0-")
     assert (copy / name).name in str(report.fovs[1].reason)
     found = products(tmp_path / "out")
     assert differences({name: of for name, of in products(processed).items() if "fov_001" not in name}, {
