@@ -147,4 +147,5 @@ def _same_well(well: str, name: str) -> bool:
 def _nearest(part: str, fovs: Iterable[FovPlace]) -> str:
     known = dict.fromkeys(name for fov in fovs for name in (fov.name, fov.well) if name)
     close = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
-    return f". Fix: choose among the FOVs that 'pyama-dask inspect' lists, such as {close[0]!r}" if close else ""
+    example = f", such as {close[0]!r}" if close else ""
+    return f". Fix: choose among the FOVs that 'pyama-dask inspect' lists{example}"

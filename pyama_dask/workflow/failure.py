@@ -36,7 +36,7 @@ class Failure:
         return f"{self.cause}: {self.reason}"
 
     def with_title(self, fov: int, title: str) -> Failure:
-        """The same, with the title of its FOV, such as ``FOV 3 (B02 s2)``, in place of the number."""
+        """The same, with the title of its FOV, such as ``FOV 3 (B02 s2)``, instead of its number."""
         return replace(self, reason=re.sub(rf"\bFOV {fov}\b(?! \()", lambda _: title, self.reason, count=1))
 
     @classmethod
