@@ -82,7 +82,7 @@ def config(movie: Path, output: Path, changes: Mapping[str, Any] | None = None) 
         inner = document
         for parent in parents:
             inner = inner.setdefault(parent, {})
-        inner[last] = value
+        inner[last] = copy.deepcopy(value)  # else a later change would reach the given one
     return document
 
 
