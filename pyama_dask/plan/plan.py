@@ -10,7 +10,7 @@ from typing import Any
 
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import parse_selection
+from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
 from pyama_dask.plan.resolve import Times, frame_times
@@ -210,10 +210,19 @@ def make_plan(
     specs = layout(job, largest)
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     per_fov += files_in_plate(job, largest)
-    of_times = [fov.times.warning for fov in fovs if fov.times.warning]
-    warnings = [*metadata.notes, *_general_warnings(config, metadata), *of_times, *of_groups]
+    warnings = [*metadata.notes, *_general_warnings(config, metadata), *_time_warnings(fovs), *of_groups]
     steps = GRAPH.active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
+
+
+def _time_warnings(fovs: Iterable[FovPlan]) -> Iterator[str]:
+    """Warnings about times; the same one of several FOVs once, with their numbers."""
+    alike: dict[str, list[int]] = {}
+    for fov in fovs:
+        alike.setdefault((fov.times.warning or "").removeprefix(f"FOV {fov.fov}: "), []).append(fov.fov)
+    for warning, of in alike.items():
+        if warning:
+            yield f"{'FOVs' if len(of) > 1 else 'FOV'} {as_ranges(of)}: {warning}"
 
 
 def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:

@@ -309,7 +309,7 @@ class TestPlan:
         path = write_config(here / "run.yaml", config(movie, here / "out"))
         _, out, _ = call("plan", path)
         assert "cannot be done: FOV 1: 4 of its frames are missing" in out
-        assert "warning: FOV 0: the file has no time stamps" in out
+        assert "warning: FOVs 0-1: the file has no time stamps" in out
 
 
 class TestRun:

@@ -276,6 +276,15 @@ class TestSteps:
             wrong = {"channels.pc": kinds[0] == "fluorescence", "channels.fl.0": kinds[1] == "phase"}
             assert keys == [key for key, is_wrong in wrong.items() if is_wrong]
 
+    def test_the_same_warning_of_several_fovs_is_there_once(self):
+        assert [w for w in plan_of(movie(fovs=9, times_min=None)).warnings if "time stamps" in w] == [
+            "FOVs 0-8: the file has no time stamps; times count from frame_interval (default), 10 min"
+        ]
+        stamps = np.tile(np.arange(10) * 10.0, (3, 1))
+        stamps[1, 4] = np.nan
+        (warning,) = plan_of(movie(fovs=3, times_min=stamps)).warnings[-1:]
+        assert warning.startswith("FOV 1: 1 time stamps are missing (frame 4)")
+
 
 class TestMissingFrames:
     def test_a_fov_without_some_frames_has_a_problem_and_no_tasks(self):
