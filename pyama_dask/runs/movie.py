@@ -85,7 +85,7 @@ def metadata_of(config: Config) -> Metadata:
     metadata = replace(metadata, flat_field=find_shading(config, metadata).flat_field)
     if config.params.stitch == "off":
         return metadata
-    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata)[1], known))
+    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata).every, known))
 
 
 def _with_pixel_size(metadata: Metadata, config: Config) -> Metadata:

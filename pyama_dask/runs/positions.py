@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.files.checked_csv import CsvText
+from pyama_dask.runs.plate import normal_name
 
 POSITIONS = "positions.csv"
 """Name of the table in the output."""
@@ -64,7 +65,8 @@ def read_positions(path: Path, sites: Mapping[str, Mapping[int, int]]) -> dict[s
         return {}
     table = CsvText.read(path, {})
     table.needs(*COLUMNS[:4])
-    wells, numbers = table.text("well"), table.whole("site")
+    wells = np.array([normal_name(well) or well for well in table.text("well")], object)
+    numbers = table.whole("site")
     _check_sites(table, wells, numbers, sites)
     y, x = (_coordinates(table, name) for name in ("y", "x"))
     source = table.text("source") if "source" in table.names else np.full(len(table), "stage", object)

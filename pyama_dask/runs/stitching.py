@@ -25,6 +25,10 @@ from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
 """Positions of the sites of each well."""
+LARGEST_IMAGE = 2**26
+"""Pixels of a well's image that are accepted even if most of them are empty."""
+SPARSEST = 20
+"""Pixels of a larger image for each pixel of a site, at most."""
 AT_ONCE = 4
 """Number of wells that are registered together, whose sites are in memory."""
 _REMEDY = "check 'pyama-dask positions', and edit the table if need be"
@@ -53,8 +57,8 @@ class Found:
                 found.append(f"{POSITIONS}: has positions of the stage. Fix: delete it to register the sites")
             found += filter(None, (_doubt(well, of) for well, of in self.kept.items()))
         for well, sites in self.left_out.items():
-            lost = ", ".join(map(str, sites))
-            found.append(f"{well}: left out site {lost}, which {POSITIONS} does not have. Fix: delete the well's rows")
+            lost = f"site{'s' * (len(sites) > 1)} {', '.join(map(str, sites))}"
+            found.append(f"{well}: left out {lost}, which {POSITIONS} does not have. Fix: delete the well's rows")
         return found
 
 
@@ -89,26 +93,41 @@ def find_positions(config: Config, metadata: Metadata) -> Found:
     Raises
     ------
     ConfigError
-        If the movie has no wells, or lacks positions of the stage.
+        If the movie has no wells, or a chosen well cannot be stitched: positions of the stage are absent or absurd, or
+        its sites differ in size.
     TableError
         If the table is wrong.
     """
     held = sites_by_well(metadata)
-    kept, every = known_positions(config, metadata)
+    known = known_positions(config, metadata)
+    kept = known.kept
     left_out = {well: lost for well, of in kept.items() if (lost := sorted({*held[well]} - {at.site for at in of}))}
-    draft = stitched(metadata, tiles_of(metadata, every, ()))
-    resolved = resolve(config, draft)
-    chosen = [draft.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
-    new, notes = {well: every[well] for well in chosen if well not in kept}, list[str]()
+    new, notes = {well: known.every[well] for well in known.chosen if well not in kept}, list[str]()
     if new and config.params.stitch == "register":
-        new, notes = registered(resolved, metadata, new)
+        new, notes = registered(known.resolved, metadata, new)
     both = {**kept, **new}
     ordered = {well: both[well] for well in held if well in both}
-    return Found(ordered, {**every, **ordered}, bool(new), left_out, notes)
+    return Found(ordered, {**known.every, **ordered}, bool(new), left_out, notes)
 
 
-def known_positions(config: Config, metadata: Metadata) -> tuple[dict[str, list[Position]], dict[str, list[Position]]]:
-    """Positions in the table of the output, and these with those of all other wells as the stage has them.
+@dataclass(frozen=True)
+class Known:
+    """Positions before any well is registered."""
+
+    kept: Positions
+    """Those in the table of the output."""
+    every: Positions
+    """The same, and those of all other wells as the stage has them."""
+    resolved: Config
+    """Config for the stitched movie."""
+    chosen: Sequence[str]
+    """Wells that it chooses."""
+
+
+def known_positions(config: Config, metadata: Metadata) -> Known:
+    """Find positions without registering wells.
+
+    A well that cannot be stitched is no fault unless it is chosen; its first site then stands for it.
 
     Raises
     ------
@@ -120,8 +139,40 @@ def known_positions(config: Config, metadata: Metadata) -> tuple[dict[str, list[
         raise ConfigError(f"params.stitch: {metadata.path.name} has no wells. Fix: set it to off")
     if config.params.sites != "all":
         raise ConfigError(f"params.sites: cannot choose sites to stitch. Fix: leave it out, or edit {POSITIONS}")
-    kept = read_positions(config.output / POSITIONS, held)
-    return kept, {well: kept.get(well) or stage_positions(metadata, well, of) for well, of in held.items()}
+    kept, faults = read_positions(config.output / POSITIONS, held), dict[str, ConfigError]()
+    every: dict[str, list[Position]] = {}
+    for well, sites in held.items():
+        try:
+            every[well] = kept.get(well) or stage_positions(metadata, well, sites)
+            _check_image(metadata, every[well], sites)
+        except ConfigError as error:
+            faults[well] = error
+            every[well] = [Position(well, min(sites), 0, 0, "stage")]
+    draft = stitched(metadata, tiles_of(metadata, every, ()))
+    resolved = resolve(config, draft)
+    chosen = [draft.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
+    if wrong := next((well for well in chosen if well in faults), None):
+        raise faults[wrong]
+    return Known(kept, every, resolved, chosen)
+
+
+def _check_image(metadata: Metadata, positions: Sequence[Position], sites: Mapping[int, int]) -> None:
+    """Refuse sites that differ in size, or lie so far apart that the image of the well would be empty and huge."""
+    of = [metadata.fovs[sites[at.site]] for at in positions]
+    well, shape = positions[0].well, of[0].shape
+    if other := next((fov for fov in of if fov.shape != shape), None):
+        raise ConfigError(
+            f"params.stitch: {metadata.path.name}: {other.name} has another size than {of[0].name}. Fix: set it to "
+            f"off, leave out {well} with 'exclude_wells', or leave out the site in {POSITIONS}"
+        )
+    at = np.array([(one.y, one.x) for one in positions])
+    height, width = np.ceil(np.ptp(at, axis=0) + shape).tolist()
+    if height * width > max(LARGEST_IMAGE, SPARSEST * len(of) * shape[0] * shape[1]):
+        raise ConfigError(
+            f"params.stitch: the image of {well} would have {width:.3g} x {height:.3g} pixels, most of them empty. Fix: "
+            f"check its positions and the size of the pixels, leave out {well} with 'exclude_wells', or write the "
+            f"positions to {POSITIONS} in the output"
+        )
 
 
 def stage_positions(metadata: Metadata, well: str, sites: Mapping[int, int]) -> list[Position]:
@@ -146,10 +197,12 @@ def stage_positions(metadata: Metadata, well: str, sites: Mapping[int, int]) -> 
     if len(sites) == 1:
         return as_positions(well, sites, np.zeros((1, 2)))
     if metadata.pixel_size_um is None or len(known) < len(at):
-        lacks = "no size of its pixels" if metadata.pixel_size_um is None else f"no stage position of a site of {well}"
+        is_scaled, name = metadata.pixel_size_um is not None, metadata.path.name
+        lacks = f"no stage position of a site of {well}" if is_scaled else "no size of its pixels"
+        other = f"leave out {well} with 'exclude_wells'" if is_scaled else "set 'params.pixel_size'"
         raise ConfigError(
-            f"params.stitch: {metadata.path.name} states {lacks}. Fix: write the positions of all sites to {POSITIONS} "
-            "in the output, with the columns well, site, y, x in pixels"
+            f"params.stitch: {name} states {lacks}. Fix: write the positions of all sites to {POSITIONS} in the "
+            f"output, with the columns well, site, y, x in pixels, or {other}"
         )
     return as_positions(well, sites, np.array(known)[:, ::-1] / metadata.pixel_size_um)
 

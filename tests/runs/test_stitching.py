@@ -1,6 +1,7 @@
 """Stitched runs: a well is one FOV, at positions of the stage, registered ones, or those of a table."""
 
 import io
+import itertools
 import os
 import shutil
 
@@ -10,17 +11,19 @@ import pytest
 import tifffile
 import zarr
 from support.movies import config, differences, products
-from support.plates import REAL, generator, needs_generator, needs_real, state_of, truth_of
+from support.plates import REAL, generator, needs_generator, needs_real, state_of, truth_of, write_image
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.kernels.mosaic import blend, lay_out
 from pyama_dask.kernels.registration import Offset
+from pyama_dask.readers import read_metadata
 from pyama_dask.runs import stitching
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.source_check import check_movie
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.runs.stitching import known_positions
 from pyama_dask.store.arrays import read_frame
 from pyama_dask.store.ledger import Ledger
 
@@ -187,6 +190,27 @@ def test_sites_of_an_opera_plate_are_registered_too(tmp_path):
     error = corners(table, "B02") - corners(truth(folder, "tiles"), "B02")
     assert np.abs(error - error.mean(0)).max() < 0.5
     assert not [warning for warning in plan.warnings if "B02" in warning]
+
+
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        ({"shape": (8, 8)}, "B03 s2 has another size than B03 s1. Fix: .* leave out B03 with 'exclude_wells'"),
+        ({"description": "no position"}, "no stage position of a site of B03. Fix: .* leave out B03"),
+        ({"stage_position_x": 1e9}, "image of B03 would have .* pixels, most of them empty. Fix: check its positions"),
+    ],
+)
+def test_a_well_that_cannot_be_stitched_is_refused_only_if_it_is_chosen(tmp_path, site, said):
+    for well, number, wave in itertools.product(("B02", "B03"), (1, 2), (1, 2)):
+        odd = site if (well, number) == ("B03", 2) else {}
+        write_image(tmp_path / f"P/P_{well}_s{number}_w{wave}.tif", time=wave, **{"stage_position_x": 4} | odd)
+    metadata = read_metadata(tmp_path / "P")
+    changes = {"params.stitch": "stage"}
+    with pytest.raises(ConfigError, match=said):
+        known_positions(parse_config(settings(tmp_path / "P", tmp_path / "out", changes)), metadata)
+    changes["params.exclude_wells"] = "B03"
+    known = known_positions(parse_config(settings(tmp_path / "P", tmp_path / "out", changes)), metadata)
+    assert known.chosen == ["B02"]
 
 
 @needs_generator
