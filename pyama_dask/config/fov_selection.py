@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from pyama_dask.config.units import as_ranges, parse_selection, quoted
 from pyama_dask.config.well_names import parse_well, well_name
+from pyama_dask.config.wells import HOW
 
 
 def _fov_selection(value: Any) -> Any:
@@ -33,6 +34,18 @@ def _is_name(part: str) -> bool:
 
 FovSelection = Annotated[str, BeforeValidator(_fov_selection)]
 """``all``, numbers and ranges, or names of FOVs or wells."""
+
+
+def _well_selection(value: Any) -> str:
+    """Join a list; the text is parsed when the wells of the movie are known."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"names wells by {quoted(value)}. {HOW}")
+    return ", ".join(parts)
+
+
+WellSelection = Annotated[str, BeforeValidator(_well_selection)]
+"""``all``, wells and ranges of wells."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.config.fov_selection import FovSelection
+from pyama_dask.config.fov_selection import FovSelection, WellSelection
 from pyama_dask.config.movie_path import MoviePath
 from pyama_dask.config.units import AnyPath, Count, Fraction, Minutes, Moment, Selection, Whole, as_switch
 
@@ -66,8 +66,8 @@ class Params(Model):
     """Settings of the processing."""
 
     fovs: FovSelection = Field("all", description="all, or numbers such as 0-5, 7, or names such as B02 s1")
-    wells: str = Field("all", description="of a plate: all, or wells such as 'B02, C03:D05, row:E, col:1-6'")
-    exclude_wells: str = Field("", description="of a plate: wells to leave out")
+    wells: WellSelection = Field("all", description="of a plate: all, or wells such as 'B02, C03:D05, row:E, col:1-6'")
+    exclude_wells: WellSelection = Field("", description="of a plate: wells to leave out")
     sites: Selection = Field("all", description="of a plate: all, or numbers of sites in each well such as 1-4")
     stitch: Annotated[Literal["off", "stage", "register"], BeforeValidator(as_switch)] = Field(
         "off", description="of a plate: off; stage or register: stitch the sites of a well to one FOV"

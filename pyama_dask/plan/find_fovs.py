@@ -98,7 +98,8 @@ def _sites(params: Params, metadata: Metadata) -> set[int] | None:
         return None
     sites, there = set(parse_selection(params.sites)), {fov.site for fov in metadata.fovs}
     if unknown := sites.difference(there):
-        raise ConfigError(f"params.sites: {min(unknown)} is not a site in {metadata.path.name}. Fix: choose sites that are there")
+        where = metadata.path.name
+        raise ConfigError(f"params.sites: {min(unknown)} is not a site in {where}. Fix: choose sites that are there")
     return sites
 
 

@@ -142,7 +142,11 @@ def _find_format(path: Path) -> tuple[str, Path]:
     if not path.is_dir():
         check_file(path)  # such as the index file of a plate
     formats = {name: importlib.import_module(name) for name in FOLDERS}
-    found = [(name, root) for name, module in formats.items() for root in module.find(path)]
+    try:
+        found = [(name, root) for name, module in formats.items() for root in module.find(path)]
+    except OSError as error:  # such as a folder in it that only its owner may read
+        place = error.filename or path
+        raise SourceError(f"{place}: cannot be read ({error.strerror}). Fix: check its permissions") from error
     found = [(name, root) for name, root in found if root == path] or found  # rather than files that lie in it, too
     roots = sorted({str(root) for _, root in found})
     if len(roots) > 1:

@@ -141,7 +141,7 @@ class FileSnapshot:
         except SourceError:
             raise
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check the disk") from error
+            raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check permissions and disk") from error
         if difference := before.difference(State.of(path)):
             raise changed(path, difference)
         return cls(path, before, content)

@@ -169,8 +169,8 @@ def _check_image(metadata: Metadata, positions: Sequence[Position], sites: Mappi
     height, width = np.ceil(np.ptp(at, axis=0) + shape).tolist()
     if height * width > max(LARGEST_IMAGE, SPARSEST * len(of) * shape[0] * shape[1]):
         raise ConfigError(
-            f"params.stitch: the image of {well} would have {width:.3g} x {height:.3g} pixels, most of them empty. Fix: "
-            f"check its positions and the size of the pixels, leave out {well} with 'exclude_wells', or write the "
+            f"params.stitch: the image of {well} would have {width:.3g} x {height:.3g} pixels, most of them empty. "
+            f"Fix: check its positions and the size of the pixels, leave out {well} with 'exclude_wells', or write the "
             f"positions to {POSITIONS} in the output"
         )
 

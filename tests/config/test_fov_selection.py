@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pyama_dask.config.fov_selection import FovPlace, FovSelection, chosen_fov, chosen_fovs
+from pyama_dask.config.fov_selection import FovPlace, FovSelection, WellSelection, chosen_fov, chosen_fovs
 
 PLATE = [
     FovPlace(0, "B02 s1", "B02", 1),
@@ -86,3 +86,11 @@ def test_several_or_none_are_refused(name, said):
 
 def test_titles_name_sites_of_wells():
     assert [place.title for place in PLATE[2:]] == ["FOV 2 (D06 s1)", "FOV 3"]
+
+
+def test_wells_may_be_a_list():
+    selection = TypeAdapter(WellSelection)
+    assert selection.validate_python(["B02", "C03:D05"]) == "B02, C03:D05"
+    for value in (1e3, None, ["B02", 3], {"a": 1}):
+        with pytest.raises(ValidationError, match=r"names wells by .* Fix: write 'all', or wells and ranges"):
+            selection.validate_python(value)

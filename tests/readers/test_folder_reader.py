@@ -1,5 +1,7 @@
 """Movies in folders of TIFF files: planes are read as they are in the files, or there is an error."""
 
+import errno
+import importlib
 import os
 import pickle
 import shutil
@@ -15,6 +17,7 @@ from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.folders.content import identity_of, load_folder, save_folder
 from pyama_dask.readers.folders.planes import ABSENT, Folder, Planes, stat_files
 from pyama_dask.readers.folders.reader import FolderReader
+from pyama_dask.readers.registry import FOLDERS, open_reader
 from pyama_dask.readers.shared import FolderSnapshot, shared_movie
 
 FOVS, FRAMES, CHANNELS, SHAPE = 2, 3, 2, (20, 24)
@@ -190,3 +193,12 @@ def test_workers_read_the_planes_of_the_plan(plate, pixels, tmp_path):
     movie.check()
     assert movie.reader.metadata.fovs[1].missing == (2,)
     np.testing.assert_array_equal(movie.reader.read_frame(0, 1), pixels[0, 1])
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path / "TimePoint_2"))
+
+    monkeypatch.setattr(importlib.import_module(FOLDERS[0]), "find", refused)
+    with pytest.raises(SourceError, match=r"TimePoint_2: cannot be read \(Permission denied\)\. Fix: check its perm"):
+        open_reader(tmp_path)

@@ -66,7 +66,7 @@ def _sample(planes: Planes, file: int) -> bytes:
         finally:
             os.close(opened)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check the disk") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check permissions and disk") from error
 
 
 def save_folder(folder: Folder, path: Path) -> None:

@@ -150,7 +150,9 @@ def _read_about(root: Path, found: Acquisition, images: Sequence[Image]) -> Abou
     try:
         return dict(about for abouts in in_threads(read, list(by_file)) for about in abouts)
     except OSError as error:
-        raise SourceError(f"{root}: an image cannot be read ({error.strerror}). Fix: check the disk") from error
+        raise SourceError(
+            f"{root}: an image cannot be read ({error.strerror}). Fix: check permissions and disk"
+        ) from error
 
 
 def _parsed(text: bytes) -> Mapping[str, Any]:
