@@ -24,6 +24,7 @@ COLUMNS = ("well", "site", "y", "x", "source", "ncc")
 FARTHEST = 1e6
 """Largest coordinate in pixels."""
 Source = Literal["stage", "register"]
+_BACK = "Fix: put its images back if they were moved, correct it, or delete its rows"
 _REMEDY = "Fix: correct it, or delete the table, which is then written again"
 
 
@@ -85,7 +86,7 @@ def _check_sites(
     numbers: npt.NDArray[np.int64],
     sites: Mapping[str, Mapping[int, int]],
 ) -> None:
-    table.refuse_rows(np.array([well not in sites for well in wells], bool), "well", f"is not in the movie. {_REMEDY}")
+    table.refuse_rows(np.array([well not in sites for well in wells], bool), "well", f"is not in the movie. {_BACK}")
     pairs = [*zip(wells.tolist(), numbers.tolist(), strict=True)]
     unknown = np.array([site not in sites[well] for well, site in pairs], bool)
     table.refuse_rows(unknown, "site", f"is not a site of the well. {_REMEDY}")

@@ -102,10 +102,10 @@ def find_positions(config: Config, metadata: Metadata) -> Found:
     known = known_positions(config, metadata)
     kept = known.kept
     left_out = {well: lost for well, of in kept.items() if (lost := sorted({*held[well]} - {at.site for at in of}))}
-    new, notes = {well: known.every[well] for well in known.chosen if well not in kept}, list[str]()
+    new, notes = {well: list(known.every[well]) for well in known.chosen if well not in kept}, list[str]()
     if new and config.params.stitch == "register":
         new, notes = registered(known.resolved, metadata, new)
-    both = {**kept, **new}
+    both: dict[str, Sequence[Position]] = {**kept, **new}
     ordered = {well: both[well] for well in held if well in both}
     return Found(ordered, {**known.every, **ordered}, bool(new), left_out, notes)
 
