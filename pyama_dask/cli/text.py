@@ -48,7 +48,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
     lines = [
         f"input:   {job.source}",
         f"output:  {job.output}",
-        f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs})",
+        f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs}){_in_wells(plan)}",
         f"times:   {_sources(plan)}",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {blocks}",
         f"steps:   {', '.join(plan.steps)}",
@@ -86,6 +86,11 @@ def describe_prediction(predicted: Prediction) -> list[str]:
         f"  memory:  {predicted.memory / 2**20:.0f} MiB per worker",
         f"  disk:    {gib(predicted.size)}, in {predicted.files} files",
     ]
+
+
+def _in_wells(plan: Plan) -> str:
+    wells = {fov.place["well"] for fov in plan.fovs if fov.place}
+    return f", in {many(len(wells), 'well')}" if wells else ""
 
 
 def describe_replaced(plan: Plan) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pyama_dask.config.fov_selection import FovPlace, chosen_fov, chosen_fovs
 from pyama_dask.config.models import Config, Params
-from pyama_dask.config.units import parse_selection
+from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.config.wells import select_wells
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
@@ -96,10 +96,11 @@ def _sites(params: Params, metadata: Metadata) -> set[int] | None:
     """Chosen sites; None if sites do not matter."""
     if params.sites == "all":
         return None
-    sites, there = set(parse_selection(params.sites)), {fov.site for fov in metadata.fovs}
+    sites = set(parse_selection(params.sites))
+    there = sorted({fov.site for fov in metadata.fovs if fov.site is not None})
     if unknown := sites.difference(there):
-        where = metadata.path.name
-        raise ConfigError(f"params.sites: {min(unknown)} is not a site in {where}. Fix: choose sites that are there")
+        known = f"whose sites are {as_ranges(there)}" if there else "which has no sites. Fix: choose with params.fovs"
+        raise ConfigError(f"params.sites: {min(unknown)} is not a site in {metadata.path.name}, {known}")
     return sites
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import as_ranges, parse_selection
+from pyama_dask.config.units import as_ranges, many, parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
 from pyama_dask.plan.resolve import Times, frame_times
@@ -234,8 +234,8 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
     fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
     if finds_cells(config) and fewest > frames:
         yield (
-            f"params.tracking_params.min_frames: is {fewest}, but only {frames} frames are processed, so that no cell "
-            "will be kept. Fix: lower it"
+            f"params.tracking_params.min_frames: is {fewest}, but the run has only {many(frames, 'frame')}, so that no "
+            "cell will be kept. Fix: lower it"
         )
     block, gap = int(config.storage.block_frames), config.params.tracking_params.get("gap", 0)
     if fills_gaps(config) and block < min(gap, frames):

@@ -121,7 +121,7 @@ def test_wells_and_sites_are_chosen(plate, tmp_path, changes, fovs):
     [
         ({"params.wells": "C11"}, r"params.wells: .*C11.*C10"),
         ({"params.exclude_wells": "all"}, "no FOV is left"),
-        ({"params.sites": "3"}, "params.sites: 3 is not a site in Exp2_P3"),
+        ({"params.sites": "3"}, "params.sites: 3 is not a site in Exp2_P3, whose sites are 1-2"),
         ({"params.fovs": "C10 s3"}, r"params.fovs: 'C10 s3' is not in Exp2_P3"),
         ({"params.fovs": "0", "params.wells": "C10"}, "no FOV is left"),
     ],

@@ -131,7 +131,7 @@ def test_what_a_method_notices_reaches_the_report(small_czi, tmp_path):
 
 def test_more_frames_than_there_are_cannot_keep_a_cell(small_czi, tmp_path):
     report = run(small_czi, tmp_path / "out", {"params.tracking_params": {"min_frames": 11}})
-    assert any("min_frames: is 11, but only 10 frames are processed" in warning for warning in report.warnings)
+    assert any("min_frames: is 11, but the run has only 10 frames" in warning for warning in report.warnings)
     assert np.array_equal([fov.cells for fov in report.fovs], [0, 0])
 
 

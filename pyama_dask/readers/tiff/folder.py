@@ -63,9 +63,7 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:
     axes = _number(found, compiled)
     names = [file.name for file in found]
     table = fill_table(folder, axes.shape, axes.places, np.arange(len(found)), names)
-    if not {"frame", "channel", "z"} & {*compiled.fields} and any(
-        has_several(folder / name) for name in names[:_TRIED]
-    ):
+    if _are_stacks(folder, names, compiled):
         ordered = [names[number] for number in table.ravel().tolist()]
         fovs = [FovInfo(fov.name, (0, 0), well=fov.well, site=fov.site) for fov in axes.fovs]
         return join_stacks(folder, ordered, fovs, index=f"pattern {pattern}".encode(), times=times)
