@@ -144,6 +144,8 @@ def _find_format(path: Path) -> tuple[str, Path]:
     formats = {name: importlib.import_module(name) for name in FOLDERS}
     try:
         found = [(name, root) for name, module in formats.items() for root in module.find(path)]
+    except SourceError:
+        raise
     except OSError as error:  # such as a folder in it that only its owner may read
         place = error.filename or path
         raise SourceError(f"{place}: cannot be read ({error.strerror}). Fix: check its permissions") from error

@@ -202,3 +202,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module(FOLDERS[0]), "find", refused)
     with pytest.raises(SourceError, match=r"TimePoint_2: cannot be read \(Permission denied\)\. Fix: check its perm"):
         open_reader(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[" * 100_000])
+def test_a_damaged_document_is_not_blamed_on_permissions(tmp_path, text):
+    (tmp_path / "zarr.json").write_text(text)
+    with pytest.raises(SourceError, match=r"zarr\.json: is damaged"):
+        open_reader(tmp_path)

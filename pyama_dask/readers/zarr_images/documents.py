@@ -39,7 +39,7 @@ def read_attributes(group: Path) -> dict[str, Any]:
         attributes = document.get("attributes", {}) if path.name == DOCUMENTS[0] else document
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check its permissions") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise SourceError(f"{path}: is damaged ({error}). Fix: copy it again") from error
     if not isinstance(attributes, dict):
         raise SourceError(f"{path}: is damaged (its attributes are {type(attributes).__name__}). Fix: copy it again")
