@@ -1,6 +1,7 @@
 """OME-Zarr: plates, collections and images; planes without chunks are missing."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_a_plane_that_lacks_a_part_is_mentioned(image):
     assert [note.partition(",")[0] for note in check_pixels(image, pixels).notes] == [
         "movie.ome.zarr: parts are not stored in 1 plane"
     ]
+
+
+@pytest.mark.parametrize("place", ["../../../other.zarr", "../../B/03/0", "/etc"])
+def test_paths_that_lead_out_of_a_well_are_not_followed(tmp_path, place):
+    plate = write_zarr_plate(tmp_path / "plate.zarr", PIXELS, ("B/03", "A/11"))
+    shutil.copytree(plate / "A/11/0", tmp_path / "other.zarr")
+    document = next(path for name in ("zarr.json", ".zattrs") if (path := plate / "A/11" / name).is_file())
+    document.write_text(re.sub(r'"path":\s*"0"', f'"path": "{place}"', document.read_text()))
+    assert f"plate.zarr: A/11/{place} is on the plate, but not there" in read_metadata(plate).notes
 
 
 def test_wells_and_images_that_are_not_there(tmp_path):

@@ -166,7 +166,8 @@ def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> lis
     for path, name in ((str(well["path"]), _well(well)) for well in plate["wells"]):
         fields = [str(image["path"]) for image in ome_attributes(root / path).get("well", {}).get("images", ())]
         for site, field in zip(_sites(fields), fields, strict=True):
-            about = ome_attributes(root / path / field)
+            is_inside = not {"..", ""}.intersection(f"{path}/{field}".split("/"))
+            about = ome_attributes(root / path / field) if is_inside else {}
             if "multiscales" in about:
                 found.append(_Image(f"{path}/{field}", f"{name} s{site}", about, plate.get("name"), name, site))
             else:
