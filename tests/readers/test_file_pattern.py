@@ -77,3 +77,8 @@ def test_letters_before_fields_are_kept():
 def test_faults_are_explained(pattern, message):
     with pytest.raises(ConfigError, match=message):
         compile_pattern(pattern)
+
+
+def test_many_stars_are_refused():
+    with pytest.raises(ConfigError, match=r"has more than 4 '\*' in a name\. Fix: let one of them stand for more"):
+        compile_pattern("p{fov}_" + "*x" * 20 + ".tif")

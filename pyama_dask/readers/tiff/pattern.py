@@ -14,6 +14,8 @@ NUMBERS = ("fov", "site", "frame", "z")
 FIELDS = ("fov", "well", "site", "frame", "channel", "z")
 """All fields."""
 ENDINGS = (".tif", ".tiff")
+_STARS = 4
+"""Most ``*`` in a name: with more, a name that does not match may take hours to refuse."""
 _DIGITS = 9
 """Largest number of digits of a number."""
 _TEXTS = {"well": r"[A-Za-z]{1,2}0*[1-9][0-9]?", "channel": "[^/]+?"}
@@ -67,6 +69,8 @@ def compile_pattern(pattern: str) -> FilePattern:
     names = pattern.split("/")
     if not all(names) or ".." in names or "**" in pattern:
         raise _fault(pattern, "is not a path below the folder", "start at the folder, and write '*' once per folder")
+    if max(name.count("*") for name in names) > _STARS:
+        raise _fault(pattern, f"has more than {_STARS} '*' in a name", "let one of them stand for more text")
     if not pattern.lower().endswith(ENDINGS):
         raise _fault(pattern, "does not end in .tif or .tiff", "add the ending of the files")
     parts = [part for name in names for part in (*_PARTS.split(name), "/")][:-1]
