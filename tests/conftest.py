@@ -35,18 +35,29 @@ def pytest_configure(config):
     from support.processes import fork_workers, use_default_signals
 
     from pyama_dask.readers.isolated import isolation
-    from pyama_dask.runs.compilation import compile_kernels
     from pyama_dask.runs.final_page import final_pages
 
     use_default_signals()
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # tests run in this process
         fork_workers()
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and not config.option.collectonly:
-        compile_kernels(("uint8", "uint16"), print, threading.Event())  # once, and not in each process
+        threading.Thread(target=_compile, daemon=True).start()  # while the processes collect the tests
     here = ExitStack()
     here.enter_context(isolation(on=False))
     here.enter_context(final_pages(on=False))
     config.add_cleanup(here.close)
+
+
+def pytest_collection_finish(session):
+    """Let one process compile the kernels, and the others wait for it, instead of each compiling for itself."""
+    if hasattr(session.config, "workerinput"):
+        _compile()
+
+
+def _compile():
+    from pyama_dask.runs.compilation import compile_kernels
+
+    compile_kernels(("uint8", "uint16"), lambda _: None, threading.Event())
 
 
 def pytest_collection_modifyitems(items):
