@@ -15,8 +15,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 UV := .venv-uv/bin/uv
-# four on two cores, as some tests wait
-PARALLEL := --numprocesses 4 --dist worksteal
+# three on two cores, as some tests wait
+PARALLEL := --numprocesses 3 --dist worksteal
 # pip reads these: exact versions of all packages, and of those that build this one
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt

@@ -74,6 +74,7 @@ class TestProgram:
         assert status == 0
         assert "2 FOVs done" in told
 
+    @pytest.mark.slow
     def test_run_on_local_workers_whatever_the_environment_says(self, here, run_yaml, finished):
         (here / "dask").mkdir()
         (here / "dask" / "mine.yaml").write_text("distributed: {worker: {preload: [no_such_module]}}\n")

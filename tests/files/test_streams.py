@@ -56,6 +56,7 @@ def test_a_full_disk_behind_the_output_is_one_message(small_czi, command):
     assert ended.stderr == "pyama-dask: standard output: cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "streams"),
     [("serial", "0<&- 1>&- 2>&-"), ("serial", ">/dev/full 2>/dev/full"), ("local", "2>&1 | head -c 1")],

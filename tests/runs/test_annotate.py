@@ -92,6 +92,7 @@ def test_windows_fit_into_small_frames(here, call, small_nd2):
     assert said.startswith("training: 1 window of 200 x 200 px")
 
 
+@pytest.mark.slow
 def test_frames_of_8_bits_are_written_with_16(here, call, small_pixels):
     movie = as_nd2(here / "movie.nd2", (small_pixels[:1, :1] >> 8).astype(np.uint8))
     annotated(call, movie, "--windows", 1)

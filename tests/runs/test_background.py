@@ -98,6 +98,7 @@ def test_errors_of_the_run_are_raised_where_its_result_is_asked_for(tmp_path):
     assert "absent.czi" in run._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_run_is_cancelled_when_its_program_ends(tmp_path, small_czi, finished):
     wanted = config(small_czi, tmp_path / "results")
     (tmp_path / "program.py").write_text(ENDS)

@@ -130,6 +130,7 @@ def test_a_queue_takes_blocks_of_a_minute_and_refuses_those_that_no_job_lasts_fo
         plan_run(longer)
 
 
+@pytest.mark.slow
 def test_size_files_and_memory_are_as_predicted(tmp_path):
     """Seconds are compared in `bench.calibration`."""
     movie = as_czi(tmp_path / "movie.czi", pixels(fovs=4, frames=16, shape=(256, 256), cells=10))

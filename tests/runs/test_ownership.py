@@ -42,6 +42,7 @@ def fill(folder, names=LIKE_OURS):
     return theirs
 
 
+@pytest.mark.slow
 def test_no_command_touches_files_of_a_user(movie, tmp_path, call, small_pixels):
     output, samples = tmp_path / "lab", tmp_path / "samples.yaml"
     document = config(movie, output, {"params.fovs": "0-1"})

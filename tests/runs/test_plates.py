@@ -76,6 +76,7 @@ def test_sites_are_fovs_and_traces_name_them(processed, plate):
         np.testing.assert_array_equal(read_frame(processed / f"fov_{fov:03}/images.zarr", "fl_ch_1/0", 2), image)
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_of_a_folder_without_write_permission(processed, plate, tmp_path):
     copy = tmp_path / "Exp2_P3"
     shutil.copytree(plate, copy, copy_function=shutil.copyfile)
