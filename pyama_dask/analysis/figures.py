@@ -123,7 +123,7 @@ def write_results(
     """
     names = [*texts, *(f"{name}.{kind}" for name in figures for kind in formats)]
     check_names(place, names)
-    with mpl.rc_context(STYLE), writable(place):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE), writable(place):  # type: ignore[arg-type]  # keys of STYLE are those of matplotlib
         check_free(place, names, force=force)
         with writing_into(place, by, force=force) as folder:
             for name, text in texts.items():

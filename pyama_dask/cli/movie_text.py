@@ -1,4 +1,4 @@
-"""Movies in words and as JSON."""
+"""Descriptions of movies, as text and as JSON."""
 
 from __future__ import annotations
 

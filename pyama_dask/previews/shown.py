@@ -33,7 +33,7 @@ class Shown:
     crop: tuple[int, int, int, int]
     """Top, left, height and width of the part that is shown, in pixels."""
     title: str
-    """The FOV in words, such as ``FOV 3 (B02 s2)``."""
+    """Name of the FOV in messages, such as ``FOV 3 (B02 s2)``."""
 
     @property
     def head(self) -> str:

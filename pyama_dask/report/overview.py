@@ -271,7 +271,7 @@ def workers(run: RunFacts) -> Figure | None:
 
 
 def _contents(run: RunFacts, kinds: Sequence[str]) -> str:
-    """Steps that each kind of task has a part in, in words."""
+    """Names of the steps in each kind of task."""
     done = {step.step for step in run.steps}
     steps = {kind: dict.fromkeys(part.step for part in GRAPH.kinds[kind] if part.step in done) for kind in kinds}
     return "; ".join(f"{kind} is {', '.join(GRAPH.labels[step] for step in held)}" for kind, held in steps.items())

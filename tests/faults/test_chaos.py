@@ -27,7 +27,7 @@ def under(case, folder, of):
 
 
 def test_two_workers_killed_at_random_moments(tmp_path):
-    under("czi", tmp_path, [kills.Kill("driver", at_once=True), kills.Kill("worker")])
+    under("czi", tmp_path, [kills.Kill("driver", at_once=True), kills.Kill("worker"), kills.Kill("group")])
 
 
 def test_a_serial_run_killed_while_it_ends_itself(tmp_path):

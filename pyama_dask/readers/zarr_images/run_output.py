@@ -22,7 +22,7 @@ from pyama_dask.readers.zarr_images.documents import read_attributes
 
 NAME = "an earlier run"
 RECORDS = ".pyama_dask"
-"""Folder of the run's records, by which an output is told from other folders."""
+"""Folder of the run's records, which only an output has."""
 CONFIG = "processing_config.yaml"
 IMAGES = "images.zarr"
 _FOV = re.compile(r"fov_(\d{3,})")
