@@ -1,0 +1,129 @@
+"""Pipelines of the config: steps by name, before, between and after the seven.
+
+pipelines:
+  - name: prepare
+    steps:
+      - {do: flat_field, channels: all, profile: estimate}
+      - {do: "dask_image.ndfilters:gaussian_filter", sigma: [0, 1, 1], channels: [GFP]}
+  - name: cells
+    input: prepare
+    steps: seven
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StrictInt
+from pydantic import model_validator as validates_model
+
+from pyama_dask.config.base import Model
+from pyama_dask.config.fov_selection import WellSelection
+from pyama_dask.config.units import Selection, Whole
+
+SEVEN = ("copy", "segment", "track", "background", "crop", "extract", "cache")
+"""The steps that turn frames into traces, in their order."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+"""Name of a pipeline, a step, an image or a table; it becomes part of the names of files."""
+ChannelName = Annotated[StrictInt, Field(ge=0)] | str
+"""A channel by index or name, or an image that a step before has made."""
+
+
+def _as_list(value: Any) -> Any:
+    """Take one value for a list of one."""
+    return (value,) if isinstance(value, str | int) and value != "all" else value
+
+
+ChannelNames = Annotated[Literal["all"] | tuple[ChannelName, ...], BeforeValidator(_as_list)]
+
+
+class Step(Model):
+    """One step of a pipeline: a function, what it is applied to, and what its result becomes.
+
+    All keys that are not listed here are parameters of the function.
+    """
+
+    do: str = Field(description="a built-in step, module:function, or file.py:function")
+    name: Name | None = Field(None, description="name in files and reports; the function's name if it is left out")
+    channels: ChannelNames = Field("all", description="images that the function is applied to, one by one")
+    of: Annotated[tuple[ChannelName, ...], BeforeValidator(_as_list)] = Field(
+        (), description="images that the function gets together, as a dict by name"
+    )
+    to: Name | None = Field(
+        None, description="name of the new image or table; 'traces' for new columns; left out, images are replaced"
+    )
+    takes: Literal["frame", "stack", "planes", "tables"] | None = Field(
+        None, description="what the function gets; left out, its signature says it"
+    )
+    over: Literal["z"] | None = Field(None, description="z: the function gets all planes of a frame, and gives one")
+    halo: Whole | None = Field(None, description="frames before and after a block that the function looks into")
+    source: Literal["previous", "start"] = Field(
+        "previous", description="previous: images as the step before left them; start: as the pipeline got them"
+    )
+    wells: WellSelection = Field("all", description="of a plate: wells that the step is done for")
+    sites: Selection = Field("all", description="of a plate: sites that the step is done for")
+    checkpoint: bool = Field(default=False, description="true: the images that the step gives are written")
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the function")
+
+    @validates_model(mode="before")
+    @classmethod
+    def _gather_parameters(cls, given: Any) -> Any:
+        """Put keys that are not a step's own into `params`."""
+        if isinstance(given, str):  # a step of the seven, or a function without parameters
+            return {"do": given}
+        if not isinstance(given, dict):
+            return given
+        own = {key: value for key, value in given.items() if key in cls.model_fields}
+        further = {key: value for key, value in given.items() if key not in own}
+        return own | ({"params": {**own.get("params", {}), **further}} if further else {})
+
+    @validates_model(mode="after")
+    def _one_way_to_name_images(self) -> Self:
+        if self.of and self.channels != "all":
+            raise ValueError(
+                f"{self.do}: has both 'channels' and 'of'. Fix: use 'channels' for images that it gets one by one, "
+                "and 'of' for images that it gets together"
+            )
+        return self
+
+    @property
+    def is_standard(self) -> bool:
+        """True for one of the seven."""
+        return self.do in SEVEN
+
+    @property
+    def title(self) -> str:
+        """Name of the step: the given one, else that of the function."""
+        return self.name or re.sub(r"\W", "_", self.do.rpartition(":")[2])
+
+
+def _seven(value: Any) -> Any:
+    return tuple(SEVEN) if value == "seven" else value
+
+
+class Pipeline(Model):
+    """Steps in sequence, on the images of the movie or of another pipeline."""
+
+    name: Name = Field(description="name in files and reports")
+    input: Name | None = Field(None, description="pipeline whose images this one gets; left out, those of the movie")
+    steps: Annotated[tuple[Step, ...], BeforeValidator(_seven)] = Field(
+        description="seven, or a list of steps, which may have the seven by name among them"
+    )
+
+    @validates_model(mode="after")
+    def _has_steps(self) -> Self:
+        if not self.steps:
+            raise ValueError(f"pipeline {self.name!r} has no step. Fix: name at least one, or 'steps: seven'")
+        standard = [step.do for step in self.steps if step.is_standard]
+        if standard and tuple(standard) != SEVEN:
+            raise ValueError(
+                f"pipeline {self.name!r} has {', '.join(standard)} of the seven steps. Fix: name all seven in this "
+                f"order, or none: {', '.join(SEVEN)}"
+            )
+        return self
+
+    @property
+    def finds_cells(self) -> bool:
+        """True if it has the seven steps."""
+        return any(step.is_standard for step in self.steps)
