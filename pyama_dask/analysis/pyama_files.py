@@ -12,6 +12,7 @@ from typing import Any
 from pyama_dask.analysis.trace_tables import inspected
 from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
+from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
 from pyama_dask.errors import OutputError, TableError
@@ -36,12 +37,27 @@ def read_processing_config(path: str | Path) -> dict[str, Any]:
     if isinstance(before, str):
         document["output"] = str(path.parent)
         given = document.get("input")
-        if isinstance(given, str) and _pure(given).is_absolute() == _pure(before).is_absolute():
-            stayed = _pure(given).is_absolute() and Path(given).exists()
-            way = os.path.relpath(_pure(given).as_posix(), _pure(before).as_posix())
-            beside = Path(os.path.normpath(path.parent / way))
-            document["input"] = given if stayed or not beside.exists() else str(beside)
+        if isinstance(given, dict):
+            moved = {key: _found(given[key], before, path.parent) for key in KINDS if key in given}
+            document["input"] = given | moved
+        elif given is not None:
+            document["input"] = _found(given, before, path.parent)
     return document
+
+
+def _found(given: Any, before: str, output: Path) -> Any:
+    """Path of a movie, searched at the same place relative to an output that was moved; other values stay."""
+    if not isinstance(given, str) or _pure(given).is_absolute() != _pure(before).is_absolute():
+        return given
+    way = os.path.relpath(_pure(given).as_posix(), _pure(before).as_posix())
+    beside = Path(os.path.normpath(output / way))
+    stayed = _pure(given).is_absolute() and _is_there(Path(given))
+    return given if stayed or not _is_there(beside) else str(beside)
+
+
+def _is_there(movie: Path) -> bool:
+    """True if a file or folder exists, or the folder in which the names of a pattern begin."""
+    return next(place for place in (movie, *movie.parents) if "{" not in str(place)).exists()
 
 
 PROCESSING_CONFIG = "processing_config.yaml"

@@ -135,11 +135,13 @@ def annotate(
     from pyama_dask.readers import read_metadata
     from pyama_dask.runs.annotate import annotate as cut
     from pyama_dask.runs.annotate import check_windows
+    from pyama_dask.runs.stated import as_stated
 
     metadata = read_metadata(movie)
     options = {"fovs": fovs, "frames": frames, "segmentation_method": method, "segmentation_params": _keys_of(params)}
     with _naming_options(), Console(stderr=True).status("Finding cells for a first guess"):
         chosen = _to_annotate(metadata, config, channel, {key: of for key, of in options.items() if of is not None})
+        metadata = as_stated(metadata, chosen)
         check_windows(resolve(chosen, metadata), metadata, to, windows, size, add=add)
         if config is None and method is None and params is None:
             chosen = _with_method(resolve(chosen, metadata), metadata)
@@ -175,7 +177,8 @@ def _to_annotate(metadata: Metadata, path: Path | None, channel: str | None, par
     if path is not None:
         changes = {f"params.{key}": value for key, value in params.items()}
         changes |= {} if given is None else {"channels.pc": {"channel": given}, "channels.fl": []}
-        return load_config(path, {"input": metadata.path.absolute()} | changes, shared_parameters())
+        loaded = load_config(path, changes, shared_parameters())
+        return loaded.model_copy(update={"input": loaded.input.at(metadata.path.absolute())})
     guessed = guess_channels(metadata)["pc"] if given is None else {"channel": given}
     if guessed is None:
         raise ConfigError(

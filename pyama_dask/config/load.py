@@ -10,6 +10,7 @@ from typing import Any
 
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.models import Config, Params
+from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
@@ -56,9 +57,9 @@ def load_config(
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    """Resolve a path, or those in a mapping, relative to a folder."""
+    """Resolve a path, or that in a mapping, relative to a folder."""
     if isinstance(value, dict):
-        return {key: _beside(path, folder) for key, path in value.items()}
+        return {key: _beside(of, folder) if key in KINDS else of for key, of in value.items()}
     return folder / value if isinstance(value, str) and value.strip() else value
 
 
@@ -98,6 +99,8 @@ def _overridden(
     for kind, kept in shared.items():
         _drop_former(document.get("params"), kind, overrides, set(kept))
     for dotted, value in overrides.items():
+        if dotted.startswith("input.") and isinstance(document.get("input"), str | Path):
+            document["input"] = {KINDS[0]: document["input"]}
         set_key(document, dotted, value)
     return document
 

@@ -16,8 +16,18 @@ from pydantic import model_validator as validates_model
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.fov_selection import FovSelection, WellSelection
-from pyama_dask.config.movie_path import MoviePath
-from pyama_dask.config.units import AnyPath, Count, Fraction, Minutes, Moment, Selection, Whole, as_switch
+from pyama_dask.config.movie_input import Input
+from pyama_dask.config.units import (
+    AnyPath,
+    Count,
+    Fraction,
+    Minutes,
+    Moment,
+    PixelSize,
+    Selection,
+    Whole,
+    as_switch,
+)
 
 
 class ChannelChoice(Model):
@@ -77,7 +87,7 @@ class Params(Model):
     z: Whole | Literal["max", "projection"] | None = Field(
         None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"
     )
-    pixel_size: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+    pixel_size: PixelSize | None = Field(
         None, description="micrometres per pixel, if the movie does not state it, or states it wrongly"
     )
     dark_level: Annotated[float, Field(ge=0, le=65535)] = Field(
@@ -138,7 +148,7 @@ class Storage(Model):
 class Config(Model):
     """One run: which movie, where to, which channels, and how."""
 
-    input: MoviePath = Field(
+    input: Input = Field(
         description="the movie: a file, a folder such as that of a plate, or a pattern such as img_p{fov}_t{frame}.tif"
     )
     output: AnyPath = Field(description="directory for the results; created if it does not exist")
@@ -149,6 +159,16 @@ class Config(Model):
 
     @validates_model(mode="after")
     def _paths_differ(self) -> Self:
-        if os.path.realpath(self.input) == os.path.realpath(self.output):
+        if os.path.realpath(self.input.path) == os.path.realpath(self.output):
             raise ValueError("'input' and 'output' are the same path. Fix: choose another 'output'")
+        return self
+
+    @validates_model(mode="after")
+    def _stated_once(self) -> Self:
+        for key, unset in (("pixel_size", None), ("frame_interval", "auto")):
+            stated, processed = getattr(self.input, key), getattr(self.params, key)
+            if stated is not None and processed not in (unset, stated):
+                raise ValueError(
+                    f"'input.{key}' is {stated:g}, and 'params.{key}' is {processed:g}. Fix: leave out 'params.{key}'"
+                )
         return self

@@ -57,6 +57,13 @@ def _path(value: Any) -> Any:
     return value
 
 
+def as_path(value: Any) -> Any:
+    """Check that a value may be a path; raises `ValueError` if it cannot be one."""
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path")  # noqa: TRY004  (pydantic takes no TypeError)
+    return _path(value)
+
+
 def as_switch(value: Any) -> Any:
     """Convert booleans to ``on`` and ``off``, which YAML reads as true and false."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
@@ -95,6 +102,8 @@ Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 """A number from 0 to 1."""
 Minutes = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False), BeforeValidator(_number)]
 """Minutes between frames."""
+PixelSize = Annotated[float, Field(gt=0, le=1000), BeforeValidator(_number)]
+"""Micrometres per pixel."""
 Moment = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False), BeforeValidator(_number)]
 """Minutes since a reference time."""
 IS_LENGTH = BeforeValidator(_length)

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from pyama_dask.config.movie_path import HOW
+from pyama_dask.config.movie_input import HOW
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
 from pyama_dask.readers.base import PROJECTION, Metadata
 

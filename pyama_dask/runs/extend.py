@@ -51,13 +51,13 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
         return recorded["first"]
     if not extend:
         raise OutputError(
-            f"{config.output}: holds the results of another movie, or of {config.input.name} before it changed. "
+            f"{config.output}: holds the results of another movie, or of {config.input.path.name} before it changed. "
             "Fix: choose another 'output', or use --extend if the same acquisition has more frames now"
         )
     ledger = Ledger(config.output / LEDGER)
     if not ledger.done:  # nothing was made from the movie as it was
         return movie.identity
-    check_grown(config.output, ledger, config.input, metadata)
+    check_grown(config.output, ledger, config.input.path, metadata)
     return recorded["first"]
 
 

@@ -21,6 +21,7 @@ from pyama_dask.readers.views.view import View
 from pyama_dask.runs.output_dir import CONFIG, read_config, recorded_fovs
 from pyama_dask.runs.positions import POSITIONS, positions_text
 from pyama_dask.runs.shading import find_shading
+from pyama_dask.runs.stated import as_stated, contradicted
 from pyama_dask.runs.stitching import find_positions, known_positions, tiles_of
 from pyama_dask.store.arrays import read_attributes
 from pyama_dask.store.layout import IMAGES
@@ -57,11 +58,12 @@ def look_at_movie(config: Config) -> Movie:
     """
     check_same_fovs(config)
     known = recorded_fovs(config.output)
-    snapshot, metadata = look_at(config.input, known)
-    metadata = _with_pixel_size(metadata, config)
+    snapshot, in_file = look_at(config.input.path, known)
+    metadata, warnings = as_stated(in_file, config), [*contradicted(in_file, config)]
     check_outside(config.output, metadata.path)
     shading = find_shading(config, metadata)
-    metadata, files, warnings = replace(metadata, flat_field=shading.flat_field), shading.files, shading.warnings
+    metadata, files = replace(metadata, flat_field=shading.flat_field), shading.files
+    warnings += shading.warnings
     if config.params.stitch != "off":
         found = find_positions(config, metadata)
         metadata = stitched(metadata, tiles_of(metadata, found.all, known))
@@ -81,17 +83,11 @@ def metadata_of(config: Config) -> Metadata:
         As for `look_at_movie`.
     """
     known = recorded_fovs(config.output)
-    metadata = _with_pixel_size(read_metadata(config.input, known=known), config)
+    metadata = as_stated(read_metadata(config.input.path, known=known), config)
     metadata = replace(metadata, flat_field=find_shading(config, metadata).flat_field)
     if config.params.stitch == "off":
         return metadata
     return stitched(metadata, tiles_of(metadata, known_positions(config, metadata).every, known))
-
-
-def _with_pixel_size(metadata: Metadata, config: Config) -> Metadata:
-    """Metadata with the pixel size of the config, if it has one."""
-    size = config.params.pixel_size
-    return metadata if size is None else replace(metadata, pixel_size_um=size)
 
 
 def check_outside(output: Path, movie: Path) -> None:

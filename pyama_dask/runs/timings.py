@@ -74,7 +74,7 @@ def settings_digest(config: Config) -> str:
     params = config.params.model_dump(mode="json", exclude={"fovs", "frames", "time_mapping"})
     storage = config.storage.model_dump(mode="json", exclude={"block_frames"})
     return digest(
-        VERSION, str(config.input), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind
+        VERSION, str(config.input.path), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind
     )
 
 

@@ -14,12 +14,12 @@ from pyama_dask.plan.resolve import shared_parameters
 class TestFiles:
     def test_paths_count_from_the_folder_of_the_file(self, tmp_path):
         found = load_config(write_config(tmp_path / "run.yaml", config("data/a.nd2", "../out")))
-        assert found.input == tmp_path / "data" / "a.nd2"
+        assert found.input.path == tmp_path / "data" / "a.nd2"
         assert found.output == tmp_path / ".." / "out"
 
     def test_absolute_paths_stay(self, tmp_path):
         found = load_config(write_config(tmp_path / "run.yaml", config("/data/a.nd2", "/out")))
-        assert (str(found.input), str(found.output)) == ("/data/a.nd2", "/out")
+        assert (str(found.input.path), str(found.output)) == ("/data/a.nd2", "/out")
 
     def test_overrides_take_the_place_of_values_and_of_missing_parts(self, tmp_path):
         path = write_config(tmp_path / "run.yaml", {k: PLAIN[k] for k in ("input", "output", "channels")})

@@ -12,6 +12,7 @@ from support.movies import config, differences, products, write_config
 from support.plates import generator, needs_generator, state_of, truth_of
 
 import pyama_dask
+from pyama_dask.analysis.pyama_files import config_of_output
 from pyama_dask.cli.movie_text import describe_movie
 from pyama_dask.cli.text import describe_status
 from pyama_dask.config.load import parse_config
@@ -290,12 +291,17 @@ def test_cells_inside_a_site_are_found_in_every_frame_with_their_light(tmp_path)
 
 
 def test_the_config_may_state_the_pixel_size(processed, plate, tmp_path):
-    """It is that of lengths and of the images; results in pixels stay as they are."""
+    """It is that of lengths and of the images; results in pixels stay as they are. The plate's format is recorded."""
     changes = {"params.pixel_size": 1.3, "params.segmentation_method": "bright"}
     length = {"params.segmentation_params": {"diameter": "26 um"}}
     made, _ = plan_run(parse_config(config(plate, tmp_path / "out", KEPT | changes | length)))
     assert made.job.config.params.segmentation_params["diameter"] == 20
     copy = shutil.copytree(processed, tmp_path / "copy")
-    report = done(plate, copy, {"params.pixel_size": 1.3})
+    facts = {"pixel_size": 1.3, "plate": 384}
+    report = done(plate, copy, {"input": {"folder": plate} | facts})
     assert (report.exit_status, report.tasks) == (0, 0)
+    said = [warning.split(";")[0] for warning in report.warnings]
+    assert said == ["input.pixel_size is 1.3 um", "input.plate is 384"]
     assert pyama_dask.open_output(copy)[0].attributes["pixel_size_um"] == 1.3
+    assert read_status(copy)["plate_shape"] == [16, 24]
+    assert config_of_output(copy).input == parse_config(config(plate, copy, {"input": {"folder": plate} | facts})).input
