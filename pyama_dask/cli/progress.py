@@ -23,7 +23,7 @@ from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.progress import RunProgress, Tally
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import label_of
 
 SELDOM = 30.0
 """Seconds between lines about queued jobs when there are no bars."""
@@ -74,7 +74,7 @@ class RunDisplay:
             return
         self._tasks["fovs"] = self._bars.add_task("FOVs", total=begun.fovs, unit="FOVs", rate="")
         for step, (_, frames) in begun.steps.items():
-            self._tasks[step] = self._bars.add_task(GRAPH.labels[step], total=frames, unit="frames", rate="")
+            self._tasks[step] = self._bars.add_task(label_of(step), total=frames, unit="frames", rate="")
         self._bars.start()
 
     def _say(self, text: str) -> None:

@@ -22,7 +22,7 @@ from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
 from pyama_dask.runs.verify import Verification
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import label_of
 
 if TYPE_CHECKING:
     from pyama_dask.analysis.fit import FitReport, FittedFile  # imports the libraries of fits
@@ -290,7 +290,7 @@ def _costs(report: RunReport) -> list[str]:
     lines.append(f"{'Step':<14}{'worker time':>14}{'share':>8}{'memory':>12}")
     for step in report.steps:
         time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
-        label, share, memory = GRAPH.labels[step.step], step.seconds / total, step.memory / 2**20
+        label, share, memory = label_of(step.step), step.seconds / total, step.memory / 2**20
         lines.append(f"{label:<14}{time:>14}{share:>8.0%}{memory:>8.0f} MiB")
     return lines
 

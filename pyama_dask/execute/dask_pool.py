@@ -22,8 +22,9 @@ from pyama_dask.execute.worker_loss import MEMORY
 from pyama_dask.execute.workers import FETCHING, Workers
 from pyama_dask.methods.current_call import open_note
 from pyama_dask.steps import run_task
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.cancel import stop_tasks
+from pyama_dask.workflow.graph import Graph
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,10 @@ class DaskPool:
         self._run = job.run
         keys = [self._dask_key(task) for task in tasks]
         call = partial(_call, self._function, pickle.dumps(job))
-        resources = dict(GRAPH.resources(tasks[0].kind)) or None
+        graph = graph_of(job.config)
+        resources = dict(graph.resources(tasks[0].kind)) or None
         futures = self._workers.client.map(
-            call, tasks, key=keys, pure=False, priority=_priority(tasks[0]), resources=resources
+            call, tasks, key=keys, pure=False, priority=_priority(tasks[0], graph), resources=resources
         )
         for task, future in zip(tasks, futures, strict=True):
             self._workers.running[task.key] = future
@@ -173,5 +175,5 @@ def _job(pickled: bytes) -> Job:
     return job
 
 
-def _priority(task: Task) -> int:
-    return -3 * task.fov + GRAPH.priority(task.kind)
+def _priority(task: Task, graph: Graph) -> int:
+    return -3 * task.fov + graph.priority(task.kind)

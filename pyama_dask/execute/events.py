@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from pyama_dask.steps.standard import GRAPH
-
 Progress = Callable[[dict[str, Any]], None]
 
+NEWS = ("compile", "jobs", "done", "failed", "alarm")
+"""What events are about that do not count the frames of a step."""
 PATIENCE, SHARE = 2.0, 0.01
 """Time that a run may wait for the callback altogether: seconds, and a share of its duration."""
 INTERVAL = 0.1
@@ -76,7 +76,7 @@ class Events:
         with self._changed:
             self._raise()
             self._given += 1
-            of_step = event["step"] in GRAPH.steps
+            of_step = event["step"] not in NEWS
             key = (event["step"], event["fov"]) if of_step else (self._given,)
             self._pending.pop(key, None)  # the later one comes at the end
             self._pending[key] = event

@@ -38,7 +38,6 @@ from pyama_dask.execute.watch import Watch
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import with_inputs
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
 from pyama_dask.workflow.graph import Kind, Step
@@ -273,7 +272,7 @@ class _Loop:
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         if tasks:
-            limited = (with_inputs(self._with_frames_limit(task), self.ledger) for task in tasks)
+            limited = (with_inputs(self._with_frames_limit(task), self.ledger, self.plan.graph) for task in tasks)
             self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in limited], self.plan.job)
             self.in_flight += len(tasks)
 
@@ -352,7 +351,7 @@ class _Loop:
     def _count(self, task: Task, steps: Collection[Step]) -> None:
         """Report the progress of steps that are done in a task."""
         for step in steps:
-            if GRAPH.completes[step] == task.kind:
+            if self.plan.graph.completes[step] == task.kind:
                 self.frames_done[task.fov, step] += task.stop - task.start
                 self._event(step, task.fov, self.frames_done[task.fov, step], task.key)
 

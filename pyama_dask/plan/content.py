@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pyama_dask.plan.plan import Plan
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import ON_BLOCKS, Part, Step
 from pyama_dask.workflow.task import Job, Task, digest, task_key
@@ -61,7 +61,7 @@ def _removed(
     found = set()
     for step in {step for task in tasks for step in task.digests}:
         mine = [task for task in tasks if step in task.digests]
-        if GRAPH.by_kind[mine[0].kind, step].temporary:
+        if plan.graph.by_kind[mine[0].kind, step].temporary:
             all_same = all(step in unchanged[task.key] for task in mine)
             if not all_same or not all(contents.is_same(*made) for made in _made_from(plan, mine[0], step)):
                 found.add(step)
@@ -71,11 +71,12 @@ def _removed(
 def _made_from(plan: Plan, task: Task, step: Step) -> list[tuple[Task, Step]]:
     """Planned tasks of the same FOV that are made from a step of a task directly, each with its step."""
     (planned,) = (fov for fov in plan.fovs if fov.fov == task.fov)
-    made = [GRAPH.parts[name] for name in GRAPH.made_from(GRAPH.by_kind[task.kind, step].name)]
+    graph = plan.graph
+    made = [graph.parts[name] for name in graph.made_from(graph.by_kind[task.kind, step].name)]
     return [
         (other, part.step)
         for part in made
-        for other in planned.stage(GRAPH.kind_of[part.name])
+        for other in planned.stage(graph.kind_of[part.name])
         if part.step in other.digests
     ]
 
@@ -101,7 +102,8 @@ class Contents:
 
     def __init__(self, job: Job, ledger: Ledger) -> None:
         self._ledger, self._blocks = ledger, range(len(job.blocks))
-        self._active = {part.name for part in GRAPH.active(job.config)}
+        self._graph = graph_of(job.config)
+        self._active = {part.name for part in self._graph.active(job.config)}
 
     def is_done(self, task: Task, step: Step) -> bool:
         """Check whether a step is recorded for these settings, and for what other parts have made since.
@@ -125,14 +127,14 @@ class Contents:
         """Digest of what a step with a digest in `Task.local` reads from other parts; None if it is not recorded."""
         if step not in task.local:
             return None
-        part = GRAPH.by_kind[task.kind, step]
+        part = self._graph.by_kind[task.kind, step]
         return self._of_blocks(part, task.fov) if task.block is None else self._of_wider(part, task.fov, task.block)
 
     def _of_wider(self, part: Part, fov: int, block: int) -> str | None:
         """Digest of what a part on a block reads from wider parts."""
         found = []
-        for reader, wider in GRAPH.wide_reads(part.name, self._active):
-            of_fov = self._ledger.provides.get(task_key(GRAPH.kind_of[wider.name], fov, None), {})
+        for reader, wider in self._graph.wide_reads(part.name, self._active):
+            of_fov = self._ledger.provides.get(task_key(self._graph.kind_of[wider.name], fov, None), {})
             blocks = of_fov.get(wider.step, {}).get(reader.name, ())
             if block >= len(blocks):
                 return None
@@ -142,7 +144,7 @@ class Contents:
     def _of_blocks(self, part: Part, fov: int) -> str | None:
         """Digest of what the blocks were made from that a part on a FOV is made from."""
         found = []
-        for need in map(GRAPH.parts.__getitem__, part.needs):
+        for need in map(self._graph.parts.__getitem__, part.needs):
             if need.name in self._active and need.scope in ON_BLOCKS:
                 for block in self._blocks:
                     if (made_from := self._recorded(need, fov, block)) is None:
@@ -152,7 +154,7 @@ class Contents:
 
     def _recorded(self, part: Part, fov: int, block: int) -> Iterable[str] | None:
         """Digests that the content of a block's recorded result follows from."""
-        key = task_key(GRAPH.kind_of[part.name], fov, block)
+        key = task_key(self._graph.kind_of[part.name], fov, block)
         local, wide, done = (
             of.get(key, {}).get(part.step) for of in (self._ledger.local, self._ledger.wide, self._ledger.done)
         )

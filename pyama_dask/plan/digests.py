@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from pyama_dask.config.models import Config
 from pyama_dask.readers import movie_stem
-from pyama_dask.steps.standard import GRAPH
-from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Kind, Part, Step
+from pyama_dask.steps.graphs import graph_of
+from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Graph, Kind, Part, Step, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
 
@@ -46,6 +46,11 @@ class Unit:
         return self.job.config
 
     @property
+    def graph(self) -> Graph:
+        """Graph of the steps that the config asks for."""
+        return graph_of(self.job.config)
+
+    @property
     def block_frames(self) -> int:
         """Frames of a block."""
         return self.job.block_frames
@@ -58,8 +63,8 @@ class Unit:
     def digest(self, part: str) -> str:
         """Digest of everything that the result of a part depends on, without the form in which it is stored."""
         if part not in self._known:
-            found = self.own_digest(GRAPH.parts[part])
-            if GRAPH.parts[part].scope == "chain" and self.previous is not None:
+            found = self.own_digest(self.graph.parts[part])
+            if self.graph.parts[part].scope == "chain" and self.previous is not None:
                 found = digest(found, self.previous.digest(part))
             self._known[part] = found
         return self._known[part]
@@ -68,7 +73,7 @@ class Unit:
         """Digest of a part as it is declared, without that of the block before in a chain."""
         if part.digest is not None:
             return part.digest(self)
-        needs = [need for need in part.needs if GRAPH.parts[need].active(self.config)]
+        needs = [need for need in part.needs if self.graph.parts[need].active(self.config)]
         return digest(part.name, part.values(self.config), [self.digest(need) for need in needs])
 
     def recorded(self, part: Part) -> str:
@@ -88,14 +93,15 @@ class LocalUnit(Unit):
 
     def digest(self, part: str) -> str:
         """Digest of a part as the reader depends on it: empty for a wider part of which it declares what it reads."""
-        if GRAPH.parts[part].scope in ON_BLOCKS:
-            return local_digest(GRAPH.parts[part], self.block, self.whole)
+        if self.graph.parts[part].scope in ON_BLOCKS:
+            return local_digest(self.graph.parts[part], self.block, self.whole)
         return "" if part in self.reader.reads_from else self.whole.digest(part)
 
 
 def local_digest(part: Part, block: Unit, whole: Unit) -> str:
     """Digest of everything that a part on a block depends on, but for what it reads from wider parts."""
-    if GRAPH.kind_of[part.name] in GRAPH.narrow:
+    graph = block.graph
+    if graph.kind_of[part.name] in graph.narrow:
         return block.digest(part.name)
     if part.scope == "chain":  # it depends on other blocks, too
         return whole.digest(part.name)
@@ -103,7 +109,7 @@ def local_digest(part: Part, block: Unit, whole: Unit) -> str:
         block.job, block.movie, block.fov, block.shape, block.times_min, block.frames, block.place,
         block.tiles, reader=part, block=block, whole=whole,
     )  # fmt: skip
-    needs = [GRAPH.parts[need] for need in part.needs]
+    needs = [graph.parts[need] for need in part.needs]
     on_block = [need for need in needs if need.scope in ON_BLOCKS and need.active(block.config)]
     return digest(view.own_digest(part), [local_digest(need, block, whole) for need in on_block])
 
@@ -118,7 +124,7 @@ class GatheringUnit(Unit):
 
     def digest(self, part: str) -> str:
         """Digest of a part as the reader depends on it: empty for a part on blocks that it needs."""
-        by_content = part in self.reader.needs and GRAPH.parts[part].scope in ON_BLOCKS
+        by_content = part in self.reader.needs and self.graph.parts[part].scope in ON_BLOCKS
         return "" if by_content else self.whole.digest(part)
 
 
@@ -175,17 +181,18 @@ def step_digests(
     tiles
         Site, y and x of all tiles of a stitched well; empty for others.
     """
+    graph = graph_of(job.config)
     whole = Unit(job, movie, fov, shape, times_min, job.frames, place, tiles)
     blocks: list[Unit] = []
     for start, stop in job.blocks:
         before = blocks[-1] if blocks else None
         blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], place, tiles, before))
     found: dict[Kind, list[Digests]] = {}
-    for kind, parts in GRAPH.kinds.items():
-        if GRAPH.scope(kind) not in OF_SEVERAL_FOVS:
+    for kind, parts in graph.kinds.items():
+        if scope_of(kind) not in OF_SEVERAL_FOVS:
             chosen = [part for part in parts if part.active(job.config)]
-            units = blocks if GRAPH.on_blocks(kind) else [whole]
-            found[kind] = [_of_task(chosen, unit if kind in GRAPH.narrow else whole, unit, whole) for unit in units]
+            units = blocks if on_blocks(kind) else [whole]
+            found[kind] = [_of_task(chosen, unit if kind in graph.narrow else whole, unit, whole) for unit in units]
     return found
 
 
@@ -207,14 +214,14 @@ class GroupUnit(Unit):
 
     def digest(self, part: str) -> str:
         """Digest of a part of the group itself, or of one that is there once for each of its FOVs or wells."""
-        declared = GRAPH.parts[part]
-        made_before = [of.digests[declared.step] for of in tasks_of(self.tasks, declared)]
+        declared = self.graph.parts[part]
+        made_before = [of.digests[declared.step] for of in tasks_of(self.tasks, declared, self.graph)]
         return digest(made_before) if made_before else super().digest(part)
 
 
-def tasks_of(tasks: Iterable[Task], part: Part) -> list[Task]:
+def tasks_of(tasks: Iterable[Task], part: Part, graph: Graph) -> list[Task]:
     """Tasks that do a part."""
-    return [task for task in tasks if task.kind == GRAPH.kind_of[part.name] and part.step in task.digests]
+    return [task for task in tasks if task.kind == graph.kind_of[part.name] and part.step in task.digests]
 
 
 def group_digests(job: Job, movie: str, kind: Kind, last: Task, tasks: Sequence[Task]) -> dict[Step, str]:
@@ -234,4 +241,4 @@ def group_digests(job: Job, movie: str, kind: Kind, last: Task, tasks: Sequence[
         All tasks of these FOVs.
     """
     unit = GroupUnit(job, movie, last.fov, last.shape, (), job.frames, tasks=tasks)
-    return {part.step: unit.recorded(part) for part in GRAPH.kinds[kind] if part.active(job.config)}
+    return {part.step: unit.recorded(part) for part in unit.graph.kinds[kind] if part.active(job.config)}

@@ -24,11 +24,12 @@ from pyama_dask.plan.resources import (
 )
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.readers.base import ChannelKind, planes_of
-from pyama_dask.steps.standard import GRAPH, fills_gaps, finds_cells
+from pyama_dask.steps.graphs import graph_of
+from pyama_dask.steps.standard import fills_gaps, finds_cells
 from pyama_dask.store.layout import layout
 from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
-from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Kind, Scope, Step
+from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Kind, Scope, Step, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
@@ -59,10 +60,10 @@ class FovPlan:
     def stages(self) -> tuple[tuple[Task, ...], ...]:
         """Tasks by kind, or of a chain one by one: a stage needs all stages before it, and its tasks need no other."""
         stages: list[tuple[Task, ...]] = []
-        for kind in GRAPH.kinds:
+        for kind in dict.fromkeys(task.kind for task in self.tasks):
             tasks = self.stage(kind)
-            stages += [(task,) for task in tasks] if GRAPH.scope(kind) == "chain" else [tasks]
-        return tuple(stage for stage in stages if stage)
+            stages += [(task,) for task in tasks] if scope_of(kind) == "chain" else [tasks]
+        return tuple(stages)
 
     def stage(self, kind: Kind) -> tuple[Task, ...]:
         """Tasks of one kind."""
@@ -103,6 +104,11 @@ class Plan:
     """Contents of files that are written to the output when the run begins, by name."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
+
+    @property
+    def graph(self) -> Graph:
+        """Graph of the steps that the config asks for."""
+        return graph_of(self.job.config)
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -147,7 +153,7 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
             "bytes_written": sum(task.bytes_written for task in stage),
             "memory": max(task.memory for task in stage),
         }
-        for kind in GRAPH.kinds
+        for kind in dict.fromkeys(task.kind for task in fov.tasks)
         if (stage := fov.stage(kind))
     }
     return {
@@ -201,8 +207,8 @@ def make_plan(
     fovs = tuple(_plan_fov(job, metadata, seen, k, worker_memory) for k in chosen)
     images = images_in_plate(metadata.fovs)
     fovs = tuple(_with_place(fov, images.get(fov.fov, "")) for fov in fovs)
-    for kind in (kind for kind in GRAPH.kinds if GRAPH.scope(kind) in OF_SEVERAL_FOVS):
-        groups = _groups(GRAPH.scope(kind), metadata, fovs)
+    for kind in (kind for kind in graph_of(config).kinds if scope_of(kind) in OF_SEVERAL_FOVS):
+        groups = _groups(scope_of(kind), metadata, fovs)
         last = {group[-1].fov: _with_group(job, first_identity, kind, group) for group in groups}
         fovs = tuple(last.get(fov.fov, fov) for fov in fovs)
     left_out = [fov.fov for fov in fovs if fov.problem] if any(fov.waits_for for fov in fovs) else []
@@ -211,7 +217,7 @@ def make_plan(
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     per_fov += files_in_plate(job, largest)
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *_time_warnings(fovs), *of_groups]
-    steps = GRAPH.active_steps(config)
+    steps = graph_of(config).active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 
 
@@ -304,10 +310,11 @@ def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> F
         bytes_written=0, memory=task_memory(job.config, kind, last.tasks[-1].shape, job.n_frames),
         group=tuple(fov.fov for fov in group),
     )  # fmt: skip
-    needs = [GRAPH.parts[need] for part in GRAPH.kinds[kind] if part.step in digests for need in part.needs]
+    graph = graph_of(job.config)
+    needs = [graph.parts[need] for part in graph.kinds[kind] if part.step in digests for need in part.needs]
     needed: dict[str, dict[Step, str]] = {}
     for part in needs:
-        for of in tasks_of(tasks, part):
+        for of in tasks_of(tasks, part, graph):
             needed.setdefault(of.key, {})[part.step] = of.digests[part.step]
     return replace(last, tasks=(*last.tasks, task), waits_for={**last.waits_for, kind: needed})
 
@@ -329,7 +336,7 @@ def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
 
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
     for kind, of in digests.items():
-        blocked = GRAPH.on_blocks(kind)
+        blocked = on_blocks(kind)
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
         frames = job.blocks if blocked else [(0, job.n_frames)]
         memory = {n: task_memory(job.config, kind, shape, n) for n in {stop - start for start, stop in frames}}

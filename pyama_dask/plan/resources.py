@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from math import ceil, prod
 
 from pyama_dask.config.models import Config
-from pyama_dask.steps.standard import GRAPH, finds_cells
+from pyama_dask.steps.graphs import graph_of
+from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
-from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.graph import Kind, on_blocks
 from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20
@@ -42,7 +43,7 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
         (H, W) of a frame in pixels.
     """
     config, specs = job.config, layout(job, shape) | half_arrays(job, shape)
-    parts = [part for part in GRAPH.kinds[kind] if part.active(config)]
+    parts = [part for part in graph_of(config).kinds[kind] if part.active(config)]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
     full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]
     read = {
@@ -70,9 +71,9 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int,
     at_once
         Frames that it handles together; None for all.
     """
-    if not GRAPH.on_blocks(kind):
+    if not on_blocks(kind):
         return WORKER_BASE + GATHERING
-    parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
+    parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
     in_work = min(at_once or frames, frames)
     frame = max((held.frame for held in parts), default=0)
     block = sum(held.block for held in parts)
@@ -94,7 +95,7 @@ def table_memory(objects: int) -> int:
 
 def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:
     """Bytes that methods hold in a task, independent of the number of frames."""
-    parts = [part.memory(config) for part in GRAPH.kinds[kind] if part.active(config)]
+    parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
     return sum(held.fixed + int(held.once * prod(shape)) for held in parts)
 
 
@@ -116,11 +117,9 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
     """
     if not config.cluster.of_queue:
         return LONGEST_BLOCK
-    on_blocks = [kind for kind in GRAPH.kinds if GRAPH.on_blocks(kind)]
+    kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
-    a_minute = TASK_SECONDS / max(
-        (pace[kind] for kind in on_blocks if kind in pace) if pace else [guess], default=guess
-    )
+    a_minute = TASK_SECONDS / max((pace[kind] for kind in kinds if kind in pace) if pace else [guess], default=guess)
     a_share = frames / (BLOCKS_A_WORKER * config.cluster.most_jobs * config.cluster.worker_processes)
     return max(1, int(min(a_minute, max(a_share, LONGEST_BLOCK))))
 
@@ -143,7 +142,7 @@ def automatic_block(
     longest
         Largest number of frames, as from `longest_block`.
     """
-    kinds = [kind for kind in GRAPH.kinds if GRAPH.on_blocks(kind)]
+    kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     fixed = max(fixed_memory(config, shape, kind) for kind in kinds)
     room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too

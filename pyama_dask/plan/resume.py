@@ -9,27 +9,26 @@ from pyama_dask.errors import PlanError
 from pyama_dask.files.atomic import MISSING
 from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
-from pyama_dask.workflow.graph import Part, Step
+from pyama_dask.workflow.graph import Graph, Part, Step, scope_of
 from pyama_dask.workflow.task import Task, fov_name, parse_key, task_key
 
 
-def with_inputs(task: Task, ledger: Ledger) -> Task:
+def with_inputs(task: Task, ledger: Ledger, graph: Graph) -> Task:
     """Task with the recorded checksums of the files that it may read.
 
     A task of a whole FOV, or of several, gets those of tables only, unless one of its parts declares that it reads
     images.
     """
-    parts = [GRAPH.by_kind[task.kind, step] for step in task.digests]
-    needed = {name for part in parts for name in part.needs} if task.group else GRAPH.upstream(p.name for p in parts)
+    parts = [graph.by_kind[task.kind, step] for step in task.digests]
+    needed = {name for part in parts for name in part.needs} if task.group else graph.upstream(p.name for p in parts)
     files = dict[str, Checksum]()
     for key in _related(task.key, ledger, task.group):
         for step, written in ledger.files.get(key, {}).items():
-            if needed.issuperset(_parts(key, [step])):
+            if needed.issuperset(_parts(graph, key, [step])):
                 files |= written
-    if GRAPH.scope(task.kind) == "chain" and task.block:
+    if scope_of(task.kind) == "chain" and task.block:
         before = ledger.files.get(task_key(task.kind, task.fov, task.block - 1), {})
         files |= {path: recorded for step in task.digests for path, recorded in before.get(step, {}).items()}
     if task.block is None and not any(part.reads for part in parts):
@@ -39,7 +38,7 @@ def with_inputs(task: Task, ledger: Ledger) -> Task:
     return replace(task, inputs=files)
 
 
-def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[str, set[Step]]:
+def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger, graph: Graph) -> dict[str, set[Step]]:
     """Recorded steps, by task key, that are made from any of the given ones, directly or not, and those themselves."""
     found: dict[str, set[Step]] = {}
     further = [(key, step) for key, of in steps.items() for step in of]
@@ -49,12 +48,12 @@ def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger) -> dict[st
             found[key].add(step)
             if (later := _next_in_chain(key)) and step in ledger.done.get(later, {}):
                 further.append((later, step))
-            made_from = {name for part in _parts(key, [step]) for name in GRAPH.made_from(part)}
+            made_from = {name for part in _parts(graph, key, [step]) for name in graph.made_from(part)}
             further += [
                 (other, made)
                 for other in _related(key, ledger)
                 for made in ledger.done.get(other, {})
-                if not made_from.isdisjoint(_parts(other, [made]))
+                if not made_from.isdisjoint(_parts(graph, other, [made]))
             ]
     return found
 
@@ -69,15 +68,15 @@ def _related(key: str, ledger: Ledger, group: Collection[int] = ()) -> list[str]
 def _next_in_chain(key: str) -> str | None:
     """Key of the task of the next block, if it needs the result of this one."""
     kind, fov, block = parse_key(key)
-    if block is None or kind not in GRAPH.kinds or GRAPH.scope(kind) != "chain":
+    if block is None or not kind.startswith("chain"):
         return None
     return task_key(kind, fov, block + 1)
 
 
-def _parts(key: str, steps: Iterable[Step]) -> list[str]:
+def _parts(graph: Graph, key: str, steps: Iterable[Step]) -> list[str]:
     """Names of the parts of some steps in a recorded task; those of steps that are no longer there are left out."""
     kind = parse_key(key).kind
-    return [part.name for step in steps if (part := GRAPH.by_kind.get((kind, step)))]
+    return [part.name for step in steps if (part := graph.by_kind.get((kind, step)))]
 
 
 FaultOf = Callable[[Task, bool], str | None]
@@ -108,22 +107,24 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
     """
     wanted = known_steps(plan, plan.steps if steps is None else steps)
     faults = {task.key: found for task in plan.tasks if (found := fault_of(task, False))}
-    invalid = derived_from({key: ledger.done[key] for key, found in faults.items() if found != MISSING}, ledger)
+    invalid = derived_from(
+        {key: ledger.done[key] for key, found in faults.items() if found != MISSING}, ledger, plan.graph
+    )
     undone = [_undone(plan, fov, ledger, fault_of, faults, invalid) for fov in plan.fovs]
     for fov in undone:
-        _check_needs(fov, wanted)
+        _check_needs(plan.graph, fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)
     replaces = {
         fov.fov: of
         for fov, left in zip(plan.fovs, undone, strict=True)
-        if left.tasks and (of := _replaced(fov, ledger))
+        if left.tasks and (of := _replaced(plan.graph, fov, ledger))
     }
     return replace(plan, fovs=tuple(fovs), replaces=replaces)
 
 
-def _replaced(fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
+def _replaced(graph: Graph, fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
     found = set().union(*ledger.outdated(fov.fov, fov.tasks).values()) if fov.tasks else set()
-    return tuple(step for step in GRAPH.steps if step in found)
+    return tuple(step for step in graph.steps if step in found)
 
 
 def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
@@ -142,8 +143,8 @@ def forced(plan: Plan, steps: Iterable[Step]) -> Plan:
         If a step is not one of the run's.
     """
     chosen = known_steps(plan, steps)
-    of_steps = (part.name for part in GRAPH.parts.values() if part.step in chosen)
-    return replace(plan, forced=frozenset(GRAPH.downstream(of_steps)))
+    of_steps = (part.name for part in plan.graph.parts.values() if part.step in chosen)
+    return replace(plan, forced=frozenset(plan.graph.downstream(of_steps)))
 
 
 def _undone(
@@ -173,14 +174,14 @@ def _undone(
         if faults.get(task.key, MISSING) != MISSING:
             return task.digests
         again = _with_missing(task, fault_of) if task.key in faults else set[Step]()
-        again |= {step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced}
+        again |= {step for step in task.digests if plan.graph.by_kind[task.kind, step].name in plan.forced}
         again |= set(invalid.get(task.key, ()))
         return {s: d for s, d in task.digests.items() if s in again or not contents.is_done(task, s)}
 
     undone = fov.only(left)
-    for part in GRAPH.parts.values():
+    for part in plan.graph.parts.values():
         if part.temporary:
-            undone = _with_temporary(part, fov, undone, fault_of)
+            undone = _with_temporary(plan.graph, part, fov, undone, fault_of)
     return undone
 
 
@@ -190,13 +191,13 @@ def _with_missing(task: Task, fault_of: FaultOf) -> set[Step]:
     return {step for one in alone for step in one.digests if fault_of(one, False)}
 
 
-def _with_temporary(part: Part, fov: FovPlan, undone: FovPlan, fault_of: FaultOf) -> FovPlan:
+def _with_temporary(graph: Graph, part: Part, fov: FovPlan, undone: FovPlan, fault_of: FaultOf) -> FovPlan:
     """Add the tasks that regenerate a part's removed files, if something that is made from them is to be done."""
-    kind, open_steps = GRAPH.kind_of[part.name], {task.key: task.digests for task in undone.tasks}
+    kind, open_steps = graph.kind_of[part.name], {task.key: task.digests for task in undone.tasks}
     if not any(
-        GRAPH.parts[name].step in task.digests
-        for name in GRAPH.made_from(part.name)
-        for task in undone.stage(GRAPH.kind_of[name])
+        graph.parts[name].step in task.digests
+        for name in graph.made_from(part.name)
+        for task in undone.stage(graph.kind_of[name])
     ):
         return undone
 
@@ -207,13 +208,13 @@ def _with_temporary(part: Part, fov: FovPlan, undone: FovPlan, fault_of: FaultOf
     return fov.only(left)
 
 
-def _check_needs(fov: FovPlan, wanted: set[Step]) -> None:
+def _check_needs(graph: Graph, fov: FovPlan, wanted: set[Step]) -> None:
     """Refuse to do a step whose input is neither there nor about to be made."""
     undone = {(task.kind, step) for task in fov.tasks for step in task.digests}
     for kind, step in sorted(undone):
         if step in wanted:
-            for needed in map(GRAPH.parts.__getitem__, GRAPH.by_kind[kind, step].needs):
-                if (GRAPH.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
+            for needed in map(graph.parts.__getitem__, graph.by_kind[kind, step].needs):
+                if (graph.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
                     raise PlanError(
                         f"step '{step}' of FOV {fov.fov} needs '{needed.step}', "
                         "which is not done for these settings. Fix: add it to --steps"

@@ -16,7 +16,7 @@ from pyama_dask.report.axes import Axis
 from pyama_dask.report.facts import RunFacts
 from pyama_dask.report.figures import Line, Values, band, bars
 from pyama_dask.report.maps import heat, timeline
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import GRAPH, in_order, label_of
 from pyama_dask.store.layout import channel_of
 from pyama_dask.workflow.task import parse_key
 
@@ -254,7 +254,7 @@ def workers(run: RunFacts) -> Figure | None:
     costs = [cost for cost in run.costs if cost.begun >= since > 0]
     if not costs:
         return None
-    kinds = list(GRAPH.kinds)
+    kinds = list(dict.fromkeys([*GRAPH.kinds, *(parse_key(cost.key).kind for cost in costs)]))
     start = min(cost.begun for cost in costs)
     spans = [
         (cost.worker, cost.begun - start, cost.begun - start + cost.seconds, kinds.index(parse_key(cost.key).kind))
@@ -272,9 +272,9 @@ def workers(run: RunFacts) -> Figure | None:
 
 def _contents(run: RunFacts, kinds: Sequence[str]) -> str:
     """Names of the steps in each kind of task."""
-    done = {step.step for step in run.steps}
-    steps = {kind: dict.fromkeys(part.step for part in GRAPH.kinds[kind] if part.step in done) for kind in kinds}
-    return "; ".join(f"{kind} is {', '.join(GRAPH.labels[step] for step in held)}" for kind, held in steps.items())
+    spent = [(parse_key(cost.key).kind, step) for cost in run.costs for step in cost.spent]
+    steps = {kind: in_order(step for of, step in spent if of == kind) for kind in kinds}
+    return "; ".join(f"{kind} is {', '.join(map(label_of, held))}" for kind, held in steps.items())
 
 
 GAP = 600.0

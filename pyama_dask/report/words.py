@@ -16,7 +16,7 @@ from pyama_dask.report.axes import UNKNOWN, number
 from pyama_dask.report.facts import FovFacts, RunFacts
 from pyama_dask.report.flags import Flagged
 from pyama_dask.report.overview import Summaries
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import label_of
 from pyama_dask.workflow.failure import Cause
 
 FIXES: dict[Cause, str] = {
@@ -127,7 +127,7 @@ def step_rows(run: RunFacts) -> Iterator[Mapping[str, str]]:
     longest = max((step.seconds for step in run.steps), default=1.0) or 1.0
     for step in run.steps:
         yield {
-            "name": GRAPH.labels[step.step], "time": duration(step.seconds) if total > 300 else f"{step.seconds:.1f} s",
+            "name": label_of(step.step), "time": duration(step.seconds) if total > 300 else f"{step.seconds:.1f} s",
             "share": f"{step.seconds / total:.0%}", "width": f"{100 * step.seconds / longest:.1f}",
             "memory": f"{step.memory / 2**20:,.0f} MiB",
         }  # fmt: skip

@@ -15,7 +15,7 @@ from pyama_dask.files.html import text
 from pyama_dask.files.palette import SERIES
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.progress import RunProgress, Tally
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import label_of
 
 OnStart = Callable[[Plan, str | None], None]
 
@@ -117,7 +117,7 @@ def bars_html(progress: RunProgress) -> str:
     if not progress.steps:
         return f"<div>{text(progress.message or 'Planning')}</div>"
     rows = [("FOVs", progress.fovs_done + progress.fovs_failed, progress.fovs)]
-    rows += [(GRAPH.labels[step], *frames) for step, frames in progress.steps.items()]
+    rows += [(label_of(step), *frames) for step, frames in progress.steps.items()]
     bars = "".join(_row(label, done, total) for label, done, total in rows)
     notes = [f'<div style="color:{FAILED}">{text(alarm)}</div>' for alarm in progress.alarms[-1:]]
     notes += [f'<div style="opacity:0.75">{text(progress.message)}</div>'] if progress.message else []

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pyama_dask.errors import DiskError, OutputError
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import Plan
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.plate import half_arrays, is_second_name
@@ -110,7 +109,7 @@ def _frames_written(plan: Plan) -> Counter[ArraySpec]:
     specs = {shape: layout(job, shape) | half_arrays(job, shape) for shape in shapes}
     for task in plan.tasks:
         for spec in (
-            spec for step in task.digests for spec in products(specs[task.shape], GRAPH.by_kind[task.kind, step])
+            spec for step in task.digests for spec in products(specs[task.shape], plan.graph.by_kind[task.kind, step])
         ):
             frames[spec] += task.stop - task.start
     return frames

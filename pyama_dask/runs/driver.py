@@ -250,7 +250,7 @@ def repair(
     StoreError
         If the files belong to a step that this run is not to do.
     """
-    ledger.void(derived_from(ledger.authors(damaged), ledger))
+    ledger.void(derived_from(ledger.authors(damaged), ledger, plan.graph))
     try:
         (todo,) = what_is_left(plan, steps, {fov}, ledger).fovs
     except PlanError as error:

@@ -27,9 +27,10 @@ from pyama_dask.runs.documents import fov_documents, write_documents
 from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
 from pyama_dask.runs.plate_output import begin_plate, list_images, remove_image_documents
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
+from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.graph import Graph, Step
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
 log = logging.getLogger("pyama_dask")
@@ -95,6 +96,12 @@ def read_config(output: Path) -> Config | None:
         return None  # it is written again, and has nothing that the ledger's digests do not
 
 
+def graph_of_output(output: Path) -> Graph:
+    """Graph of the steps of the last run that wrote to an output; the standard one if its config is unreadable."""
+    config = read_config(output)
+    return GRAPH if config is None else graph_of(config)
+
+
 def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | None:
     """Check that the recorded files of a task's steps exist with their recorded sizes; see `plan.FaultOf`.
 
@@ -112,7 +119,7 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
     """
     missing = None
     for step, of in ledger.files.get(task.key, {}).items():
-        if step not in task.digests or (GRAPH.is_temporary(task.kind, step) and not with_parts):
+        if step not in task.digests or (graph_of(job.config).is_temporary(task.kind, step) and not with_parts):
             continue
         for path, (size, _) in of.items():
             try:
@@ -250,12 +257,12 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     """
     job = plan.job
     fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
-    damaged = derived_from(damaged_steps(job, ledger, fov), ledger)
+    damaged = derived_from(damaged_steps(job, ledger, fov), ledger, plan.graph)
     held = held_steps(plan, ledger, todo, damaged)
     again = ledger.outdated(fov.fov, fov.tasks)
     for task in fov.tasks:
         again.setdefault(task.key, set()).update(
-            step for step in task.digests if GRAPH.by_kind[task.kind, step].name in plan.forced
+            step for step in task.digests if plan.graph.by_kind[task.kind, step].name in plan.forced
         )
     for task in todo.tasks:
         again.setdefault(task.key, set()).update(task.digests)
@@ -280,7 +287,7 @@ def held_steps(
             step
             for step in task.digests
             if is_held(task, step, ledger)
-            and GRAPH.by_kind[task.kind, step].name not in plan.forced
+            and plan.graph.by_kind[task.kind, step].name not in plan.forced
             and step not in damaged.get(task.key, ())
         }
         for task in todo.tasks

@@ -14,7 +14,6 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.runs.status import LEDGER
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
@@ -22,7 +21,7 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.plate import LABELS, NAMES, PLATE
 from pyama_dask.store.summary import summary_file
 from pyama_dask.store.trace_csv import traces_file
-from pyama_dask.workflow.graph import Part
+from pyama_dask.workflow.graph import Graph, Part
 from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c(\.\d+){0,2}\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
@@ -154,7 +153,7 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     summary = summary_file(plan.job.work_dir(fov.fov))  # of all files between tasks, the one that others read
     if summary.relative_to(plan.job.output).as_posix() not in recorded:
         summary.unlink(missing_ok=True)
-    kept = {spec.shard_file(images, block) for spec, block in recorded_shards(fov, ledger, specs)}
+    kept = {spec.shard_file(images, block) for spec, block in recorded_shards(plan.graph, fov, ledger, specs)}
     for spec in specs.values():
         remove_below(images / spec.path, [file.name for file in _shards(images / spec.path) if file not in kept])
     wanted = folders(images, specs)
@@ -182,12 +181,14 @@ def _arrays_in_plate(plan: Plan, fov: FovPlan) -> list[Path]:
     return [image / f"{group}{level}" for group in groups for level in (0, 1)] if fov.tasks[0].in_plate else []
 
 
-def recorded_shards(fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]) -> Iterator[tuple[ArraySpec, int]]:
+def recorded_shards(
+    graph: Graph, fov: FovPlan, ledger: Ledger, specs: dict[str, ArraySpec]
+) -> Iterator[tuple[ArraySpec, int]]:
     """Yield array and block of all shards of a plan that are recorded."""
     for task in fov.tasks:
         for step in ledger.done.get(task.key, ()):
             if task.block is not None:
-                yield from ((spec, task.block) for spec in products(specs, GRAPH.by_kind[task.kind, step]))
+                yield from ((spec, task.block) for spec in products(specs, graph.by_kind[task.kind, step]))
 
 
 def _shards(array: Path) -> Iterator[Path]:
@@ -211,16 +212,17 @@ def remove_temporary(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove temporary files of a FOV, such as the parts of crops, if all that is made from them is done."""
     work = plan.job.work_dir(fov.fov)
     removed, wanted = set(intermediate.part_files(work)), set[Path]()  # also of earlier settings
-    for part in (part for part in GRAPH.parts.values() if part.temporary):
-        recorded = (ledger.files.get(task.key, {}).get(part.step, ()) for task in fov.stage(GRAPH.kind_of[part.name]))
-        is_made = all(_is_recorded(GRAPH.parts[made], ledger, fov) for made in GRAPH.made_from(part.name))
+    graph = plan.graph
+    for part in (part for part in graph.parts.values() if part.temporary):
+        recorded = (ledger.files.get(task.key, {}).get(part.step, ()) for task in fov.stage(graph.kind_of[part.name]))
+        is_made = all(_is_recorded(graph, graph.parts[made], ledger, fov) for made in graph.made_from(part.name))
         (removed if is_made else wanted).update(plan.job.output / path for paths in recorded for path in paths)
     for file in work.iterdir() if work.is_dir() else ():
         if file in removed and file not in wanted:
             file.unlink()
 
 
-def _is_recorded(part: Part, ledger: Ledger, fov: FovPlan) -> bool:
+def _is_recorded(graph: Graph, part: Part, ledger: Ledger, fov: FovPlan) -> bool:
     """Check whether a part is recorded in all tasks of a FOV that do it."""
-    tasks = [task for task in fov.stage(GRAPH.kind_of[part.name]) if part.step in task.digests]
+    tasks = [task for task in fov.stage(graph.kind_of[part.name]) if part.step in task.digests]
     return all(ledger.has(task.key, part.step, task.digests[part.step]) for task in tasks)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyama_dask.plan.plan import Plan
-from pyama_dask.steps.standard import GRAPH
-from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.graph import Graph, Step
 from pyama_dask.workflow.task import Task
 
 
@@ -87,7 +86,7 @@ class Tally:
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Take the plan of what is left, as `pyama_dask.run` gives it to `on_start`."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
-        totals = {step: {fov.fov: frames_of(fov.tasks, step) for fov in fovs} for step in GRAPH.steps}
+        totals = {step: {fov.fov: frames_of(fov.tasks, step, plan.graph) for fov in fovs} for step in plan.steps}
         with self._lock:
             self._begun, self._fovs, self._dashboard, self._message = self._clock(), len(fovs), dashboard, ""
             self._totals = {step: of for step, of in totals.items() if any(of.values())}
@@ -132,7 +131,7 @@ class Tally:
             )
 
 
-def frames_of(tasks: Iterable[Task], step: Step) -> int:
+def frames_of(tasks: Iterable[Task], step: Step, graph: Graph) -> int:
     """Number of frames that a step processes in some tasks."""
-    last = (task for task in tasks if task.kind == GRAPH.completes[step] and step in task.digests)
+    last = (task for task in tasks if task.kind == graph.completes[step] and step in task.digests)
     return sum(task.stop - task.start for task in last)

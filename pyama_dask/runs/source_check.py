@@ -18,6 +18,7 @@ from pyama_dask.runs.status import copied_blocks, read_plan
 from pyama_dask.steps.copy_frames import digest_of, read_planes
 from pyama_dask.steps.standard import COPY, GRAPH
 from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.workflow.graph import Graph
 from pyama_dask.workflow.task import parse_key
 
 
@@ -39,7 +40,8 @@ def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[s
     -------
     A warning, if the movie grew.
     """
-    of_movie = {(GRAPH.kind_of[part.name], part.step) for part in GRAPH.parts.values() if part.from_movie}
+    graph = plan.graph
+    of_movie = {(graph.kind_of[part.name], part.step) for part in graph.parts.values() if part.from_movie}
     read = {cost.key for cost in costs for step in cost.spent if (parse_key(cost.key).kind, step) in of_movie}
     fovs = sorted({task.fov for task in plan.tasks if task.key in read})
     snapshot = plan.job.snapshot
@@ -196,6 +198,6 @@ def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
                 yield FrameFault(block.fov, frame, "has other pixels than were read", block.key)
 
 
-def read_again(ledger: Ledger, faults: Iterable[FrameFault]) -> None:
+def read_again(ledger: Ledger, faults: Iterable[FrameFault], graph: Graph) -> None:
     """Void blocks with differing frames, and everything derived from them."""
-    ledger.void(derived_from({fault.key: [GRAPH.parts[COPY].step] for fault in faults}, ledger))
+    ledger.void(derived_from({fault.key: [GRAPH.parts[COPY].step] for fault in faults}, ledger, graph))

@@ -9,9 +9,9 @@ from typing import Any
 from pyama_dask.config.units import parse_selection
 from pyama_dask.runs.snapshot import FovFailure, FovProgress, FovState, StepProgress
 from pyama_dask.runs.status import costs_by_step, report_fov, task_digests
-from pyama_dask.steps.standard import GRAPH
+from pyama_dask.steps.standard import in_order, label_of
 from pyama_dask.store.ledger import Cost, Ledger
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Kind, Step, on_blocks
 from pyama_dask.workflow.task import parse_key
 
 
@@ -34,8 +34,8 @@ class Planned:
                 for number, (key, digests) in enumerate(task_digests(fov["fov"], kind, stage)):
                     mine.append((key, kind, digests))
                     start = number * size
-                    self.frames[key] = min(size, max(0, frames - start)) if GRAPH.on_blocks(kind) else frames
-        kinds = {kind for fov in self.fovs for kind in fov["kinds"] if GRAPH.on_blocks(kind)}
+                    self.frames[key] = min(size, max(0, frames - start)) if on_blocks(kind) else frames
+        kinds = {kind for fov in self.fovs for kind in fov["kinds"] if on_blocks(kind)}
         self._passes = max(1, len(kinds))
 
     def frames_of(self, key: str) -> float:
@@ -59,6 +59,7 @@ class Standing:
         """Tasks by FOV, those of them that are done, and those that are left by kind, but for failed FOVs."""
         self._frames, self._frames_done = Counter[Step](), Counter[Step]()
         failed = {fov for key in ledger.failed for fov in ledger.groups.get(key, (parse_key(key).fov,))}
+        self._completes = {step: kind for of in plan.tasks.values() for _, kind, digests in of for step in digests}
         fovs, failures = [], []
         for fov in plan.fovs:
             number, left = fov["fov"], Counter[Kind]()
@@ -84,7 +85,7 @@ class Standing:
         for step, digest in digests.items():
             done = recorded.get(step) == digest
             left |= not done
-            if GRAPH.completes.get(step) == kind:
+            if self._completes.get(step) == kind:
                 self._frames[step] += frames
                 self._frames_done[step] += frames if done else 0
         return left
@@ -94,10 +95,10 @@ class Standing:
         spent = {cost.step: cost for cost in costs_by_step(costs)}
         return tuple(
             StepProgress(
-                step, GRAPH.labels[step], self._frames[step], self._frames_done[step],
+                step, label_of(step), self._frames[step], self._frames_done[step],
                 spent[step].seconds if step in spent else 0.0, spent[step].memory if step in spent else 0,
             )
-            for step in GRAPH.steps
+            for step in in_order(self._frames)
             if self._frames[step]
         )  # fmt: skip
 

@@ -17,11 +17,11 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import checksum_of, read_file, write_bytes
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
-from pyama_dask.steps.standard import COPY, GRAPH, TRACES, record_of
+from pyama_dask.steps.standard import COPY, GRAPH, TRACES, in_order, label_of, record_of
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Kind, Step, on_blocks
 from pyama_dask.workflow.task import WORK, parse_key, task_key
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def costs_by_step(costs: Iterable[Cost]) -> tuple[StepCost, ...]:
         for step, spent in cost.spent.items():
             seconds[step] += spent  # type: ignore[assignment]  # a Counter may count fractions
             memory[step] = max(memory.get(step, 0), cost.memory)
-    return tuple(StepCost(step, seconds[step], memory[step]) for step in GRAPH.steps if step in memory)
+    return tuple(StepCost(step, seconds[step], memory[step]) for step in in_order(memory))
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +144,7 @@ class RunReport:
     def _repr_html_(self) -> str:
         total = sum(step.seconds for step in self.steps) or 1.0
         costs = [
-            (GRAPH.labels[step.step], f"{step.seconds:.1f} s", f"{step.seconds / total:.0%}",
+            (label_of(step.step), f"{step.seconds:.1f} s", f"{step.seconds / total:.0%}",
              f"{step.memory / 2**20:.0f} MiB") for step in self.steps
         ]  # fmt: skip
         failed = [(f"FOV {fov.fov}", fov.cause, fov.reason) for fov in self.failed]
@@ -182,7 +182,7 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
         return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in task_digests(number, kind, stage)}
     done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
-    left = tuple(step for step in GRAPH.steps if (step, False) in done)
+    left = in_order(step for step, is_done in done if not is_done)
     notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
     warnings = tuple(warning for key in steps for of in ledger.warnings.get(key, {}).values() for warning in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
@@ -215,7 +215,7 @@ def task_digests(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tup
     """
     for number in range(stage["tasks"]):
         digests = {step: of[number] for step, of in stage["steps"].items()}
-        yield task_key(kind, fov, number if GRAPH.on_blocks(kind) else None), digests
+        yield task_key(kind, fov, number if on_blocks(kind) else None), digests
 
 
 def copied_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -14,9 +14,8 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.plan.plan import Plan
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Cost
-from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.graph import Kind, on_blocks
 from pyama_dask.workflow.task import WORK, Job, Task, digest, parse_key
 
 CALIBRATION = f"{WORK}/calibration.json"
@@ -96,12 +95,12 @@ def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size:
     size, cells
         Bytes on disk per FOV and frame, and cells per FOV.
     """
-    took: dict[Kind, list[float]] = {kind: [] for kind in GRAPH.kinds}
+    took: dict[Kind, list[float]] = {}
     for cost in costs:
-        took[parse_key(cost.key).kind].append(cost.seconds)
-    usual = {kind: median(of[len(of) // 2 :]) for kind, of in took.items() if of}
+        took.setdefault(parse_key(cost.key).kind, []).append(cost.seconds)
+    usual = {kind: median(of[len(of) // 2 :]) for kind, of in took.items()}
     first = sum(max(0.0, took[kind][0] - of) for kind, of in usual.items())
-    length = {kind: min(frames, job.block_frames) if GRAPH.on_blocks(kind) else frames for kind in usual}
+    length = {kind: min(frames, job.block_frames) if on_blocks(kind) else frames for kind in usual}
     seconds = {kind: of / length[kind] for kind, of in usual.items()}
     return Calibration(
         settings_digest(job.config), seconds, first, around, max(cost.memory for cost in costs), size, cells

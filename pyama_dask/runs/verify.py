@@ -11,13 +11,13 @@ from pathlib import Path
 from pyama_dask.errors import CancelledError
 from pyama_dask.files.atomic import MISSING, fault, writable
 from pyama_dask.plan.resume import derived_from
+from pyama_dask.runs.output_dir import graph_of_output
 from pyama_dask.runs.ownership import unrecorded_images
 from pyama_dask.runs.source_check import MovieCheck, check_movie, read_again
 from pyama_dask.runs.status import LEDGER, read_plan
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import locked
-from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.graph import Graph, Step
 from pyama_dask.workflow.task import WORK, parse_key
 
 
@@ -59,14 +59,14 @@ def find_faults(
     CancelledError
         If it was ended early.
     """
-    faults = []
+    faults, graph = [], graph_of_output(output)
     for key in list(ledger.done) if keys is None else keys:
         if cancel is not None and cancel.is_set():
             raise CancelledError(f"{output}: the comparison was cancelled. Fix: run again, it starts over")
         for step in ledger.done.get(key, {}):
             for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
                 what = fault(output / path, recorded, deep=deep)
-                if what is not None and not (what == MISSING and GRAPH.is_temporary(parse_key(key).kind, step)):
+                if what is not None and not (what == MISSING and graph.is_temporary(parse_key(key).kind, step)):
                     faults.append(Fault(path, what, key, step))
     return faults
 
@@ -81,7 +81,7 @@ def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
     return faults
 
 
-def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
+def take_back(ledger: Ledger, faults: Iterable[Fault], graph: Graph) -> None:
     """Void steps with faulty files, so that the next run repeats them.
 
     Results derived from a damaged file may be wrong and are voided, too; a missing file cannot have been read.
@@ -90,7 +90,7 @@ def take_back(ledger: Ledger, faults: Iterable[Fault]) -> None:
     for found in faults:
         if found.key is not None and found.step is not None:
             (missing if found.what == MISSING else damaged).setdefault(found.key, set()).add(found.step)
-    invalid = derived_from(damaged, ledger)
+    invalid = derived_from(damaged, ledger, graph)
     ledger.void({key: missing.get(key, set()) | invalid.get(key, set()) for key in {**missing, **invalid}})
 
 
@@ -113,7 +113,7 @@ def check_damage(output: Path, ledger: Ledger, cancel: threading.Event) -> list[
     if not ledger.damaged:
         return []
     faults = find_faults(output, ledger, deep=True, cancel=cancel)
-    take_back(ledger, faults)
+    take_back(ledger, faults, graph_of_output(output))
     warning = (
         f"{ledger.path}: {len(ledger.damaged)} of its lines could not be read, the first is line {ledger.damaged[0]}. "
         f"All files were compared with their checksums; {len(faults)} differ and are regenerated"
@@ -168,7 +168,7 @@ def verify(
     deep = deep or lines > 0
     faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep, cancel=cancel))
     if take:
-        take_back(ledger, faults)
+        take_back(ledger, faults, graph_of_output(output))
     if take and lines:
         ledger.remove_damaged_lines()
     return Verification(files, faults, deep, lines, take)
@@ -209,7 +209,7 @@ def verify_output(
         compared = check_movie(output, ledger, movie, cancel=cancel) if source else None
         found = verify(output, ledger, deep=deep, take=take, cancel=cancel)
         if take and compared:
-            read_again(ledger, compared.to_read_again)
+            read_again(ledger, compared.to_read_again, graph_of_output(output))
         return replace(found, movie=compared, unrecorded=tuple(unrecorded_images(output, ledger)))
 
     if not os.access(output / WORK, os.W_OK):

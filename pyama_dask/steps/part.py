@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.workflow.graph import Graph, Part, Step
+from pyama_dask.workflow.graph import Graph, Part, Step, on_blocks
 
 
 class BlockPart:
@@ -49,7 +49,7 @@ class BlockPart:
 def run_parts(context: TaskContext, graph: Graph) -> None:
     """Do all parts of a task."""
     rounds = graph.rounds(context.task.kind, context.task.digests)
-    if graph.on_blocks(context.task.kind):
+    if on_blocks(context.task.kind):
         go_through(context, passes_of(context, rounds))
         return
     for part in chain.from_iterable(rounds):

@@ -20,8 +20,8 @@ from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
 from pyama_dask.kernels.compiled import instruction_set
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.part import run_parts
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Receipt, Task
 
@@ -52,7 +52,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
     forget_peak()
     context = TaskContext(task, job)
     context.check()
-    run_parts(context, GRAPH)
+    run_parts(context, graph_of(job.config))
     context.begin(context.step)  # counts the time of the last one
     return Receipt(
         key=task.key,
@@ -82,7 +82,9 @@ def _receipt(task: Task, job: Job) -> Receipt:
 
 def processors(task: Task, job: Job) -> dict[Step, str]:
     """Kind of this machine's processor, for each step of a task whose results depend on it."""
-    parts = [part for part in GRAPH.kinds[task.kind] if part.step in task.digests and part.active(job.config)]
+    parts = [
+        part for part in graph_of(job.config).kinds[task.kind] if part.step in task.digests and part.active(job.config)
+    ]
     return {part.step: instruction_set() for part in parts if part.by_processor(job.config)}
 
 

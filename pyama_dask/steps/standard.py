@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from pyama_dask.config.models import Config
@@ -300,6 +300,17 @@ GRAPH = Graph(PARTS)
 COPY, TRACKS, CROPS, TRACES, LEVELS = "copy.frames", "track.link", "crop.store", "extract.table", "display.levels"
 """Parts whose results other modules look for: raw frames, tracks, the store of crops, the table of traces, and the grey
 levels between which display levels are scaled."""
+
+
+def label_of(step: Step) -> str:
+    """Name of a step in progress bars and reports; steps of a user's own pipelines have their name."""
+    return GRAPH.labels.get(step, step)
+
+
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Each of some steps once: the standard ones in their order, then all others as they come."""
+    given = dict.fromkeys(steps)
+    return (*(step for step in GRAPH.steps if step in given), *(step for step in given if step not in GRAPH.steps))
 
 
 def record_of(part: str, fov: int, block: int | None = None) -> tuple[str, Step]:

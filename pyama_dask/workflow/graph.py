@@ -30,6 +30,31 @@ NAMES: Mapping[tuple[Scope, int], Kind] = {
     ("block", 0): "ingest", ("fov", 1): "link", ("block", 2): "finish", ("fov", 3): "gather",
 }  # fmt: skip
 """Names of kinds of tasks by scope and level; others are named after both, such as ``fov5``."""
+ANCHORS: Mapping[str, Kind] = {
+    "copy.frames": "ingest", "track.link": "link", "track.relabel": "finish", "extract.table": "gather",
+}  # fmt: skip
+"""Parts that give the kind of task that they are in its name, on whatever level they are."""
+
+
+def scope_of(kind: Kind) -> Scope:
+    """Extent of the tasks of a kind, by its name.
+
+    Raises
+    ------
+    ValueError
+        If it is not the name of a kind.
+    """
+    name = kind.partition("_")[0]
+    scopes: dict[str, Scope] = {usual: scope for (scope, _), usual in NAMES.items()}
+    scopes |= {scope: scope for scope in get_args(Scope)}
+    if (found := scopes.get(name.rstrip("0123456789"))) is None:
+        raise ValueError(f"{kind}: is not the name of a kind of task")
+    return found
+
+
+def on_blocks(kind: Kind) -> bool:
+    """Check whether each task of a kind works on one block."""
+    return scope_of(kind) in ON_BLOCKS
 
 
 @dataclass(frozen=True)
@@ -259,20 +284,23 @@ class Graph:
         """
         found: dict[Kind, list[Part]] = {}
         for place in sorted(set(self._places.values()), key=lambda place: (place[1] in OF_SEVERAL_FOVS, place)):
-            level, scope, resources = place
-            name = NAMES.get((scope, level), f"{scope}{level}") + "".join(f"_{of.lower()}" for of, _ in resources)
             inside = [part for part in self.parts.values() if self._places[part.name] == place]
-            found[name] = sorted(inside, key=lambda part: self.steps.index(part.step))
+            found[self._name(place)] = sorted(inside, key=lambda part: self.steps.index(part.step))
         return {name: tuple(inside) for name, inside in found.items()}
+
+    def _name(self, place: tuple[int, Scope, tuple[Any, ...]]) -> Kind:
+        """Name of the kind of task at a level, such as ``ingest`` or ``fov5``."""
+        level, scope, resources = place
+        held = {ANCHORS[part]: self._places[part] for part in ANCHORS if part in self.parts}
+        given = {where: kind for kind, where in held.items()}.get(place)
+        usual = NAMES.get((scope, level))
+        plain = f"{scope}{level}" if usual is None or usual in held else usual
+        return (given or plain) + "".join(f"_{of.lower()}" for of, _ in resources)
 
     @cached_property
     def kind_of(self) -> Mapping[str, Kind]:
         """Kind of task that each part is in."""
         return {part.name: kind for kind, inside in self.kinds.items() for part in inside}
-
-    def scope(self, kind: Kind) -> Scope:
-        """Extent of the tasks of a kind."""
-        return self.kinds[kind][0].scope
 
     @cached_property
     def labels(self) -> Mapping[Step, str]:
@@ -293,10 +321,6 @@ class Graph:
         """Kind of task that ends each step."""
         return {part.step: kind for kind, inside in self.kinds.items() for part in inside}
 
-    def on_blocks(self, kind: Kind) -> bool:
-        """Check whether each task of a kind works on one block."""
-        return self.scope(kind) in ON_BLOCKS
-
     @cached_property
     def narrow(self) -> frozenset[Kind]:
         """Kinds of tasks on blocks that nothing of a wider scope is read for."""
@@ -304,13 +328,13 @@ class Graph:
         return frozenset(
             kind
             for kind, needed in upstream.items()
-            if self.on_blocks(kind) and all(self.parts[name].scope in ON_BLOCKS for name in needed)
+            if on_blocks(kind) and all(self.parts[name].scope in ON_BLOCKS for name in needed)
         )
 
     def priority(self, kind: Kind) -> int:
         """Rank among the tasks of a FOV that are ready: those of whole FOVs first, as more waits for them."""
         kinds = list(self.kinds)
-        return sorted(kinds, key=lambda one: (not self.on_blocks(one), kinds.index(one))).index(kind)
+        return sorted(kinds, key=lambda one: (not on_blocks(one), kinds.index(one))).index(kind)
 
     def active(self, config: Config) -> tuple[Part, ...]:
         """Parts that a config asks for."""

@@ -19,6 +19,7 @@ from pyama_dask.store.layout import IMAGES, ArraySpec
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.ngff import documents
 from pyama_dask.store.summary import save_summary
+from pyama_dask.workflow.graph import on_blocks
 from pyama_dask.workflow.task import WORK, Receipt, fov_name, task_key
 from support.summaries import made_summary
 
@@ -65,7 +66,7 @@ def _write_documents(output: Path, fovs: int, frames: int, side: int) -> None:
     kinds = {
         kind: {"tasks": n, "steps": {part.step: ["d"] * n for part in parts}}
         for kind, parts in GRAPH.kinds.items()
-        for n in [_blocks(frames) if GRAPH.on_blocks(kind) else 1]
+        for n in [_blocks(frames) if on_blocks(kind) else 1]
     }
     plan = {
         "input": "movie.nd2", "identity": "2-abc", "first_identity": "2-abc", "warnings": [], "current": "now",
@@ -87,7 +88,7 @@ def _receipts(fovs: int, cells: int, frames: int, workers: int) -> Iterator[Rece
     number = 0
     for fov in range(fovs):
         for kind, parts in GRAPH.kinds.items():
-            for block in range(_blocks(frames)) if GRAPH.on_blocks(kind) else (None,):
+            for block in range(_blocks(frames)) if on_blocks(kind) else (None,):
                 steps = dict.fromkeys([part.step for part in parts], "d")
                 is_last = GRAPH.kind_of[TRACES] == kind
                 notes: dict[Any, Any] = {"extract": {"cells": cells, "rows": cells * frames}} if is_last else {}
