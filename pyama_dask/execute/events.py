@@ -15,7 +15,7 @@ from typing import Any, Self
 Progress = Callable[[dict[str, Any]], None]
 
 NEWS = ("compile", "jobs", "done", "failed", "alarm")
-"""What events are about that do not count the frames of a step."""
+"""Subjects of events that do not count the frames of a step."""
 PATIENCE, SHARE = 2.0, 0.01
 """Time that a run may wait for the callback altogether: seconds, and a share of its duration."""
 INTERVAL = 0.1
