@@ -35,6 +35,8 @@ from .analysis.trace_tables import read_traces_csv as read_traces_csv
 from .analysis.trace_tables import write_traces_csv as write_traces_csv
 from .config.load import load_config as load_config
 from .config.models import Config as Config
+from .config.pipelines import Pipeline as Pipeline
+from .config.pipelines import Step as Step
 from .errors import PyamaError as PyamaError
 from .previews.preview import Preview as Preview
 from .previews.preview import preview as preview

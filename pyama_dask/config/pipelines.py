@@ -13,6 +13,7 @@ pipelines:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt
@@ -20,6 +21,7 @@ from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.fov_selection import WellSelection
+from pyama_dask.config.function_names import named
 from pyama_dask.config.units import Selection, Whole
 
 SEVEN = ("copy", "segment", "track", "background", "crop", "extract", "cache")
@@ -41,7 +43,8 @@ ChannelNames = Annotated[Literal["all"] | tuple[ChannelName, ...], BeforeValidat
 class Step(Model):
     """One step of a pipeline: a function, what it is applied to, and what its result becomes.
 
-    All keys that are not listed here are parameters of the function.
+    All keys that are not listed here are parameters of the function. In Python, the function may be given itself:
+    ``Step(my_function, channels=["GFP"], sigma=2)`` equals ``Step(do="my_module:my_function", ...)``.
     """
 
     do: str = Field(description="a built-in step, module:function, or file.py:function")
@@ -53,7 +56,7 @@ class Step(Model):
     to: Name | None = Field(
         None, description="name of the new image or table; 'traces' for new columns; left out, images are replaced"
     )
-    takes: Literal["frame", "stack", "planes", "tables"] | None = Field(
+    takes: Literal["frame", "stack", "planes", "traces", "tables"] | None = Field(
         None, description="what the function gets; left out, its signature says it"
     )
     over: Literal["z"] | None = Field(None, description="z: the function gets all planes of a frame, and gives one")
@@ -65,6 +68,10 @@ class Step(Model):
     sites: Selection = Field("all", description="of a plate: sites that the step is done for")
     checkpoint: bool = Field(default=False, description="true: the images that the step gives are written")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the function")
+
+    def __init__(self, do: str | Callable[..., Any] | None = None, /, **keys: Any) -> None:
+        given = {} if do is None else {"do": named(do)}
+        super().__init__(**given, **keys)
 
     @validates_model(mode="before")
     @classmethod
@@ -110,6 +117,10 @@ class Pipeline(Model):
     steps: Annotated[tuple[Step, ...], BeforeValidator(_seven)] = Field(
         description="seven, or a list of steps, which may have the seven by name among them"
     )
+
+    def __init__(self, name: str | None = None, steps: str | Sequence[Any] | None = None, /, **keys: Any) -> None:
+        given = {key: value for key, value in (("name", name), ("steps", steps)) if value is not None}
+        super().__init__(**given, **keys)
 
     @validates_model(mode="after")
     def _has_steps(self) -> Self:

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -68,7 +69,8 @@ def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
     except Exception as error:  # a module may define `__getattr__`
-        raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}") from error
+        like = _nearest(attribute, vars(_module(module)))
+        raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}{like}") from error
     return loaded
 
 
@@ -105,12 +107,21 @@ def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[st
     module, colon, attribute = name.rpartition(":")
     if not colon:
         choices = ", ".join(places(group, known)) or "none built in"
-        like = difflib.get_close_matches(name, places(group, known), n=1)
-        meant = f"; did you mean {like[0]}?" if like else ""
         raise ConfigError(
-            f"{name!r} is not a {kind}; known are: {choices}. Fix: use one, or 'file.py:name' or 'module:name'{meant}"
+            f"{name!r} is not a {kind}; known are: {choices}. Fix: use one, or 'file.py:name' or 'module:name'"
+            f"{_nearest(name, places(group, known))}"
         )
     return module, attribute
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """Suggest the known names that resemble an unknown one; '' if none does."""
+    like = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(like)}?" if like else ""
+
+
+_LOADING = threading.RLock()
+"""Held while a file is loaded, as other threads find its module before it is complete."""
 
 
 def _content(path: Path) -> str:
@@ -125,12 +136,18 @@ def _module(module: str) -> Any:
         raise ImportError(f"{path} is not a file")
     place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
     name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # so a long-lived worker reloads a changed file
-    if name in sys.modules:
-        return sys.modules[name]
+    with _LOADING:
+        return sys.modules.get(name) or _load_file(name, path)
+
+
+def _load_file(name: str, path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    sys.modules[name] = loaded
+    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses of the file look it up
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return loaded

@@ -22,6 +22,7 @@ BUILT_IN: Mapping[str, Mapping[str, Method]] = {
     "segmenter": {"logstd": segment, "bright": segment_bright, "unet": segment_unet},
     "tracker": {"iou": link, "lap": lap.link},
     "preprocessor": {},
+    "step": {},
     "phase feature": SHAPE_FEATURES,
     "fluorescence feature": INTENSITY_FEATURES,
 }
@@ -30,6 +31,7 @@ GROUPS: Mapping[str, str] = {
     "segmenter": "pyama_dask.segmenters",
     "tracker": "pyama_dask.trackers",
     "preprocessor": "pyama_dask.preprocessors",
+    "step": "pyama_dask.steps",
     "phase feature": "pyama_dask.phase_features",
     "fluorescence feature": "pyama_dask.fluorescence_features",
 }
