@@ -49,6 +49,8 @@ class Thresholds(Model):
     """Largest number of frames without the cell between its first and last one."""
     max_jump: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """Largest relative change of area between consecutive frames, relative to the smaller area."""
+    max_border: Whole = 0
+    """Largest number of frames in which the cell's box touches the border of the image, which may cut the cell."""
     max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Overlap of two boxes, as a fraction of the smaller one, above which their cells may be merging."""
 
@@ -109,7 +111,8 @@ def inspect_traces(
     force
         True to overwrite a file that `inspect_traces` has not written, or that was changed since.
     **thresholds
-        Fields of `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_overlap``.
+        Fields of `Thresholds`: ``min_frames``, ``max_missing``, ``max_jump``, ``max_border``,
+        ``max_overlap``.
 
     Raises
     ------
@@ -213,8 +216,8 @@ def cell_quality(table: pd.DataFrame, shape: tuple[int, int] | None, limits: Thr
     quality["short"] = quality["frames"] < enough
     quality["gap"] = quality["missing"] > limits.max_missing
     quality["jump"] = quality["largest_jump"] > limits.max_jump
-    for flag in ("border", "merging"):
-        quality[flag] = (quality[f"{flag}_frames"] > 0).fillna(False).astype(bool)
+    for flag, most in (("border", limits.max_border), ("merging", 0)):
+        quality[flag] = (quality[f"{flag}_frames"] > most).fillna(False).astype(bool)
     quality["flagged"] = quality[list(FLAGS)].any(axis="columns")
     quality["good_frames"] = np.add.reduceat(table["good"].to_numpy(np.int64), starts)
     quality["good"] = quality["good_frames"] > 0

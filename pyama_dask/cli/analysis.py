@@ -98,6 +98,7 @@ def inspect_traces(
     ] = None,
     max_missing: Annotated[int, typer.Option(help="longest gap allowed in a trace, in frames")] = 0,
     max_jump: Annotated[float, typer.Option(help="largest relative change of area between frames")] = 0.5,
+    max_border: Annotated[int, typer.Option(help="most frames in which a cell touches the border of the image")] = 0,
     max_overlap: Annotated[float, typer.Option(help="fraction of a box that may overlap another one")] = 0.5,
     *,
     good: Good = None,
@@ -113,7 +114,8 @@ def inspect_traces(
     from pyama_dask.analysis.quality import inspect_traces as inspect_all
     from pyama_dask.cli.text import describe_quality, quality_document
 
-    given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump, "max_overlap": max_overlap}
+    given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump}
+    given |= {"max_border": max_border, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
     report = inspect_all(output, to, good=good, write_good=write_good, filled=not no_filled, force=force, **thresholds)
     say(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))

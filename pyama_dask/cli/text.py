@@ -215,7 +215,8 @@ def describe_quality(report: QualityReport) -> str:
         if limits.max_missing
         else "a frame is missing in between",
         "jump": f"area changes by more than {limits.max_jump:.0%} between frames",
-        "border": "box touches the border of the image",
+        "border": "box touches the border of the image"
+        + (f" in more than {many(limits.max_border, 'frame')}" if limits.max_border else ""),
         "merging": f"box overlaps that of another cell by {limits.max_overlap:.0%} or more",
     }
     lines = [f"{many(len(table), 'cell')} of {many(table['fov'].nunique(), 'FOV')}, {len(report.flagged)} flagged"]

@@ -36,7 +36,14 @@ def layers_to_view(path: Path, fov: int | str | None, colormap: Colormap = napar
     OutputError
         If the folder is something else, or the output has no such FOV.
     """
+    return layers_at(place_to_view(path, fov), colormap)
+
+
+def place_to_view(path: Path, fov: int | str | None) -> Place:
+    """Find the output, FOV or channel to show; parameters and errors as for `layers_to_view`."""
     place = place_of(path)
+    if place is None and not path.exists():
+        raise OutputError(f"{path}: no such folder. Fix: check the path")
     if place is None:
         raise OutputError(
             f"{path}: is not an output of pyama_dask, nor a FOV or channel of one. Fix: pass the output of a run"
@@ -45,7 +52,7 @@ def layers_to_view(path: Path, fov: int | str | None, colormap: Colormap = napar
         if place.fov is not None:
             raise OutputError(f"{path}: is not a whole output. Fix: leave out --fov, or pass the output of a run")
         place = Place(place.output, open_output(place.output)[fov].directory)
-    return layers_at(place, colormap)
+    return place
 
 
 def check_napari() -> None:
@@ -112,9 +119,10 @@ def view(path: Path, fov: int | str | None = None) -> None:
     OutputError
         If there is nothing to show.
     """
+    place = place_to_view(path, fov)
     check_napari()
     save_memory()
-    layers = layers_to_view(path, fov)
+    layers = layers_at(place)
     import napari  # noqa: PLC0415  (it need not be there)
     from napari.layers import Layer  # noqa: PLC0415
 

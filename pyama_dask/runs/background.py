@@ -16,7 +16,7 @@ from pyama_dask.errors import BusyError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import never_failing, text
 from pyama_dask.plan.plan import Plan
-from pyama_dask.runs.bars import Bars, OnStart, bars_html, in_notebook
+from pyama_dask.runs.bars import Bars, OnStart, bars_html, check_progress, in_notebook
 from pyama_dask.runs.driver import run
 from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.runs.status import RunReport
@@ -201,10 +201,11 @@ def start(
     Raises
     ------
     ConfigError
-        If the config is invalid. Later errors are raised by ``wait()`` and ``result``.
+        If the config or `progress` is invalid. Later errors are raised by ``wait()`` and ``result``.
     BusyError
         If another run in a thread is at work in this process.
     """
+    check_progress(progress)
     options = {"client": client, "steps": steps, "force": force, "retry_failed": retry_failed, "extend": extend}
     begun = BackgroundRun(as_config(config), progress, options | {"into": into, "on_start": on_start})
     begun._begin()

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
 from pyama_dask.config.units import duration, many
+from pyama_dask.errors import ConfigError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import text
 from pyama_dask.files.palette import SERIES
@@ -31,6 +32,15 @@ def in_notebook() -> bool:
     return any(of.__name__ == "ZMQInteractiveShell" for of in type(shell).__mro__)
 
 
+def check_progress(progress: object) -> None:
+    """Refuse a value for `progress` that could not show events; raises `ConfigError`."""
+    if progress is not None and progress is not False and not callable(progress):
+        raise ConfigError(
+            f"progress: must be a function that takes an event, False for no display, or None, not {progress!r}. "
+            "Fix: pass a function, or leave it out"
+        )
+
+
 @contextmanager
 def shown_in_notebook(
     progress: Progress | Literal[False] | None, on_start: OnStart | None
@@ -47,7 +57,13 @@ def shown_in_notebook(
     Yields
     ------
     Progress and on_start to give to the run.
+
+    Raises
+    ------
+    ConfigError
+        If `progress` is none of these.
     """
+    check_progress(progress)
     if progress is not None or not in_notebook():
         yield progress or None, on_start
         return

@@ -25,6 +25,8 @@ SEGMENTER, TRACKER = (str(Params.model_fields[f"{kind}_method"].default) for kin
 """Default methods."""
 TRACKER_OF_DENSE_CELLS = "lap"
 """Tracker that goes with segmenters of cells that touch."""
+WIDEST_MARGIN = 0.05
+"""Widest border that cells are kept off, as a fraction of the shorter side: the default one in frames of 1000 px."""
 _ALWAYS = {"kind", "memory", "batch_size", "retries", "lost_workers", "alarm"}
 _ALLOCATED = {"dashboard", "interface", "local_directory", "tls"}
 _QUEUED = {
@@ -173,8 +175,12 @@ def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]
 def fitting_params(metadata: Metadata) -> dict[str, Any]:
     """Values for parameters whose defaults do not work with this movie, by dotted key."""
     fitting: dict[str, Any] = {"z": "max"} if metadata.z_planes > 1 else {}
-    if default_params()["tracking_params"]["min_frames"] > metadata.n_frames:
+    tracking = default_params()["tracking_params"]
+    if tracking["min_frames"] > metadata.n_frames:
         fitting["tracking_params.min_frames"] = max(1, metadata.n_frames // 2)
+    widest = int(min(min(fov.shape) for fov in metadata.fovs) * WIDEST_MARGIN)
+    if tracking["border_margin"] > widest:
+        fitting["tracking_params.border_margin"] = widest
     return fitting
 
 

@@ -82,6 +82,8 @@ class TestOfACell:
         found = quality(still(100, 100), still(50, 50) | {3: box, 4: box}, max_jump=9)
         assert found["border_frames"].tolist() == [0, 2]
         assert flags(found) == {1: [], 2: ["border"]}
+        allowed = [flags(quality(still(50, 50) | {3: box, 4: box}, max_jump=9, max_border=most)) for most in (1, 2)]
+        assert allowed == [{1: ["border"]}, {1: []}]
 
     def test_good_frames(self):
         traces = cells(still(10, 10), still(50, 10), still(90, 10))

@@ -21,6 +21,12 @@ def test_what_is_not_there_is_refused(finished, path, fov, message):
         start.layers_to_view(finished / path, fov)
 
 
+def test_a_folder_that_is_not_there_is_said_before_what_napari_lacks(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "find_spec", lambda name: None)
+    status, _, err = call("view", tmp_path / "nothere")
+    assert (status, err) == (2, f"pyama-dask: {tmp_path}/nothere: no such folder. Fix: check the path\n")
+
+
 def test_without_napari_there_is_one_message_with_the_command(call, finished, monkeypatch):
     monkeypatch.setattr(start, "find_spec", lambda name: None)
     status, out, err = call("view", finished)

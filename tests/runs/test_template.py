@@ -21,9 +21,11 @@ from pyama_dask.runs.template import config_template, descriptions
 
 
 class TestTemplate:
+    MOVIE = movie(channels=3, frames=40, shape=(1000, 1200))
+
     @pytest.fixture
     def text(self, tmp_path):
-        return config_template(movie(channels=3, frames=40), tmp_path / "movie.nd2", tmp_path / "out")
+        return config_template(self.MOVIE, tmp_path / "movie.nd2", tmp_path / "out")
 
     def test_it_resolves_to_the_defaults(self, text, tmp_path):
         bare = {
@@ -31,8 +33,14 @@ class TestTemplate:
             "output": tmp_path / "out",
             "channels": yaml.safe_load(text)["channels"],
         }
-        metadata = movie(channels=3, frames=40)
-        assert resolve(parse_config(yaml.safe_load(text)), metadata) == resolve(parse_config(bare), metadata)
+        assert resolve(parse_config(yaml.safe_load(text)), self.MOVIE) == resolve(parse_config(bare), self.MOVIE)
+
+    @pytest.mark.parametrize(
+        ("shape", "margin"), [((256, 256), 12), ((512, 2048), 25), ((999, 1500), 49), ((1000, 1000), 50), ((9, 9), 0)]
+    )
+    def test_a_small_frame_has_a_narrow_border(self, tmp_path, shape, margin):
+        document = yaml.safe_load(config_template(movie(shape=shape), tmp_path / "a.nd2", tmp_path / "out"))
+        assert document["params"]["tracking_params"]["border_margin"] == margin
 
     def test_it_has_every_key(self, text):
         document = yaml.safe_load(text)
