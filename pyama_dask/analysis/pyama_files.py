@@ -15,9 +15,10 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
-from pyama_dask.errors import OutputError, TableError
+from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.files.checked_csv import read_text
+from pyama_dask.workflow.task import WORK
 
 
 def read_processing_config(path: str | Path) -> dict[str, Any]:
@@ -89,6 +90,39 @@ def config_of_output(path: Path) -> Config:
         raise OutputError(f"{path}: holds no results of pyama_dask (no {file.name}). Fix: pass the output of a run")
     document = {key: value for key, value in read_processing_config(file).items() if key != "metadata"}
     return parse_config(document, source=str(file))
+
+
+def recorded_config(path: Path, *, extend: bool = False) -> Config:
+    """Config of the last run into an output, to run it again there.
+
+    Parameters
+    ----------
+    path
+        The output, or the config in it.
+    extend
+        True if the movie may have grown: then the recorded frames and FOVs would leave out what is new.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not the output of a run of this program, such as one to which the config was copied.
+    ConfigError
+        If the config was changed, and is no config any more, or cannot be used to extend the output.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not (folder / PROCESSING_CONFIG).exists():
+        raise OutputError(f"{path}: is neither a config nor the output of a run. Fix: pass one of them")
+    if not (folder / WORK).is_dir():
+        raise OutputError(
+            f"{folder}: is not the output that its {PROCESSING_CONFIG} belongs to. Fix: to use a copy as a config, "
+            "rename it, delete its key 'metadata', and set 'input' and 'output'"
+        )
+    if extend:
+        raise ConfigError(
+            f"{path}: has the frames and FOVs of the last run, without those that are new. Fix: pass the config that "
+            "the run was started with, such as run.yaml"
+        )
+    return config_of_output(path)
 
 
 def write_processing_config(path: str | Path, document: Mapping[str, Any]) -> None:

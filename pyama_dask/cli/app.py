@@ -39,7 +39,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="config, as written by 'pyama-dask init'")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN.YAML|OUTPUT", help="config, as written by 'pyama-dask init', or output whose last run is repeated"
+    ),
+]
 MovieFile = Annotated[Path, typer.Argument(help="ND2 or CZI file, folder of a plate, or pattern of TIFF files")]
 OutputFolder = Annotated[Path, typer.Argument(help="output folder of a run")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]

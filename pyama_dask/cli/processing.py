@@ -116,7 +116,7 @@ def plan(
     from pyama_dask.runs.frame_check import looked_at
     from pyama_dask.runs.planning import plan_run, what_is_left
 
-    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster)
+    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
     made, metadata = plan_run(loaded, extend=extend, into=into)
@@ -147,7 +147,9 @@ def run(
     changes: Set = None,
 ) -> None:
     """Process a movie, or resume an interrupted run."""
-    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster)
+    loaded = loaded_config(
+        config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
+    )
     report = _run(
         loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
         retry_failed=retry_failed, extend=extend, into=into,
@@ -259,10 +261,11 @@ def demo(
 
 def loaded_config(
     path: Path, changes: list[str] | None, *, fovs: str | None = None, wells: str | None = None,
-    frames: str | None = None, workers: int | None = None, cluster: str | None = None,
+    frames: str | None = None, workers: int | None = None, cluster: str | None = None, extend: bool = False,
 ) -> Config:  # fmt: skip
-    """Read the config and apply the overrides of the command line."""
-    from pyama_dask.config.load import load_config
+    """Read a config, or that of an output, and apply the overrides of the command line."""
+    from pyama_dask.analysis.pyama_files import is_of_output, recorded_config
+    from pyama_dask.config.load import load_config, with_overrides
     from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
@@ -278,6 +281,9 @@ def loaded_config(
     }
     try:
         given = {key: value for key, value in given.items() if value is not None}
+        if is_of_output(path):
+            recorded = recorded_config(path, extend=extend)
+            return with_overrides(recorded, overrides | given, shared_parameters(), source=str(path))
         return load_config(path, overrides | given, shared_parameters())
     except ConfigError as error:
         known = known_keys()

@@ -48,6 +48,11 @@ def load_config(
         raise ConfigError(f"{error}. Fix: run 'pyama-dask init' to write a config for a movie") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init'")
+    if "metadata" in document:
+        raise ConfigError(
+            f"{path}: has a key 'metadata', as the config that a run writes to its output. Fix: to repeat it, pass "
+            "its output to 'pyama-dask run'; to use a copy as a config, delete that key, and set 'input' and 'output'"
+        )
     document = {key: value for key, value in document.items() if value is not None}
     document |= {key: _beside(document[key], path.parent) for key in ("input", "output") if key in document}
     for part in ("params", "channels"):

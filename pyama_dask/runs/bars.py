@@ -61,7 +61,7 @@ def shown_in_notebook(
     Raises
     ------
     ConfigError
-        If `progress` is none of these.
+        If `progress` is anything else.
     """
     check_progress(progress)
     if progress is not None or not in_notebook():

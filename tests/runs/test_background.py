@@ -41,7 +41,7 @@ def test_a_run_in_a_thread_makes_what_a_run_makes(tmp_path, small_czi, finished)
 @pytest.mark.parametrize("begin", [pyama_dask.run, pyama_dask.start])
 @pytest.mark.parametrize("progress", [5, True, "bars"])
 def test_a_progress_that_cannot_show_anything_is_refused(tmp_path, small_czi, begin, progress):
-    with pytest.raises(ConfigError, match="progress: must be a function .* Fix: pass a function"):
+    with pytest.raises(ConfigError, match=r"progress: must be a function .* Fix: pass a function"):
         begin(config(small_czi, tmp_path / "results"), progress=progress)
     assert not (tmp_path / "results").exists()
 
