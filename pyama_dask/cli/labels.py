@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyama_dask.cli.app import AsJson, Fovs, Frames, MovieFile, app, say
+from pyama_dask.cli.app import AsJson, Frames, MovieFile, app, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,7 +100,10 @@ def annotate(
     movie: MovieFile,
     *,
     to: Annotated[Path, typer.Option("-o", "--output", help="folder for the windows")] = Path("training"),
-    fovs: Fovs = "0",
+    fovs: Annotated[
+        str | None,
+        typer.Option(help="only these FOVs, such as 0-5,7 or 'B02 s1'", show_default="the first one of the config"),
+    ] = None,
     frames: Frames = "0",
     windows: Annotated[
         int | None,
@@ -127,25 +130,27 @@ def annotate(
 ) -> None:
     """Cut windows out of a movie, with a first guess of labels to correct.
 
+    With a config, frames are seen as by its run: without shading, and with stitched wells if it stitches.
     Writes NAME.tif and NAME_labels.tif, which napari, Fiji and Cellpose open. 'pyama-dask train' takes the folder.
     """
     from rich.console import Console
 
     from pyama_dask.plan.resolve import resolve
-    from pyama_dask.readers import read_metadata
     from pyama_dask.runs.annotate import annotate as cut
     from pyama_dask.runs.annotate import check_windows
-    from pyama_dask.runs.stated import as_stated
 
-    metadata = read_metadata(movie)
     options = {"fovs": fovs, "frames": frames, "segmentation_method": method, "segmentation_params": _keys_of(params)}
     with _naming_options(), Console(stderr=True).status("Finding cells for a first guess"):
-        chosen = _to_annotate(metadata, config, channel, {key: of for key, of in options.items() if of is not None})
-        metadata = as_stated(metadata, chosen)
+        given = {key: of for key, of in options.items() if of is not None}
+        chosen, metadata, said = (
+            (*_guessed(movie, channel, given), ()) if config is None else _as_seen(movie, config, channel, given)
+        )
         check_windows(resolve(chosen, metadata), metadata, to, windows, size, add=add)
         if config is None and method is None and params is None:
             chosen = _with_method(resolve(chosen, metadata), metadata)
         report = cut(chosen, metadata, to, windows=windows, size=size, add=add)
+    for warning in said:
+        say(f"warning: {warning}")
     say(_describe_windows(report))
 
 
@@ -166,20 +171,45 @@ def _describe_windows(report: AnnotationReport) -> str:
     return "\n".join([first, *(f"warning: {warning}" for warning in report.warnings), *then])
 
 
-def _to_annotate(metadata: Metadata, path: Path | None, channel: str | None, params: Mapping[str, Any]) -> Config:
-    """Config whose method gives the first guess: from a file, or from the command line and the movie."""
-    from pyama_dask.config.load import load_config, parse_config
-    from pyama_dask.errors import ConfigError
+def _as_seen(
+    movie: Path, path: Path, channel: str | None, params: Mapping[str, Any]
+) -> tuple[Config, Metadata, tuple[str, ...]]:
+    """Config of a file with what is annotated, and the movie as its run sees these FOVs, with warnings."""
+    from pyama_dask.config.load import load_config
+    from pyama_dask.config.units import as_ranges
+    from pyama_dask.plan.find_fovs import find_fovs
     from pyama_dask.plan.resolve import shared_parameters
+    from pyama_dask.runs.movie import choosing, seen_movie
+
+    changes: dict[str, Any] = {f"params.{key}": value for key, value in params.items()}
+    config, of_run = (_on(movie, load_config(path, these, shared_parameters())) for these in (changes, {}))
+    if "fovs" in params:
+        of_run = choosing(of_run, config.params.fovs)
+
+    def choose(metadata: Metadata) -> list[int]:
+        return find_fovs(of_run.params, metadata)[: None if "fovs" in params else 1]
+
+    metadata, said = seen_movie(of_run, choose)
+    if channel is not None:
+        changes |= {"channels.pc": {"channel": _channel(channel, metadata)}, "channels.fl": []}
+        config = _on(movie, load_config(path, changes, shared_parameters()))
+    return choosing(config, as_ranges(choose(metadata))), metadata, said
+
+
+def _on(movie: Path, config: Config) -> Config:
+    """Config for another movie, about which it states the same."""
+    return config.model_copy(update={"input": config.input.at(movie.absolute())})
+
+
+def _guessed(movie: Path, channel: str | None, params: Mapping[str, Any]) -> tuple[Config, Metadata]:
+    """Config from the command line and the movie, and the movie as it is."""
+    from pyama_dask.config.load import parse_config
+    from pyama_dask.errors import ConfigError
+    from pyama_dask.readers import read_metadata
     from pyama_dask.runs.template import guess_channels
 
-    given = None if channel is None else _channel(channel, metadata)
-    if path is not None:
-        changes = {f"params.{key}": value for key, value in params.items()}
-        changes |= {} if given is None else {"channels.pc": {"channel": given}, "channels.fl": []}
-        loaded = load_config(path, changes, shared_parameters())
-        return loaded.model_copy(update={"input": loaded.input.at(metadata.path.absolute())})
-    guessed = guess_channels(metadata)["pc"] if given is None else {"channel": given}
+    metadata = read_metadata(movie)
+    guessed = guess_channels(metadata)["pc"] if channel is None else {"channel": _channel(channel, metadata)}
     if guessed is None:
         raise ConfigError(
             f"{metadata.path}: no channel looks like phase contrast. Fix: name the channel of the cells with "
@@ -188,7 +218,7 @@ def _to_annotate(metadata: Metadata, path: Path | None, channel: str | None, par
     pc = {"channel": guessed["channel"]}
     z = {"z": "max"} if metadata.z_planes > 1 else {}
     document = {"input": metadata.path, "output": f"{metadata.path.stem}_results", "channels": {"pc": pc}}
-    return parse_config(document | {"params": z | dict(params)}, source="")
+    return parse_config(document | {"params": {"fovs": "0"} | z | dict(params)}, source=""), metadata
 
 
 def _channel(text: str, metadata: Metadata) -> int | str:

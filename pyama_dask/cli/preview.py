@@ -31,7 +31,12 @@ def preview(
     to: Annotated[Path, typer.Option("-o", "--output", help="picture (.png) or page (.html) to write")] = Path(
         "preview.png"
     ),
-    fov: Annotated[str, typer.Option(metavar="FOV", help="field of view, such as 3 or 'B02 s1'")] = "0",
+    fov: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOV", help="field of view, such as 3 or 'B02 s1'", show_default="first one that the config chooses"
+        ),
+    ] = None,
     frames: Annotated[str | None, typer.Option(help="frames, such as 0,90,179", show_default="the middle one")] = None,
     grid: Annotated[
         list[str] | None,

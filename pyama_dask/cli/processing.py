@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,8 @@ from pyama_dask.cli.signals import cancelled_by_signals
 from pyama_dask.files.streams import unfailing
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from pyama_dask.config.models import Config
     from pyama_dask.readers import Metadata
     from pyama_dask.runs.method_choice import FirstLook
@@ -119,8 +122,9 @@ def plan(
     loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
     check_network(loaded.cluster)
     predicted = _calibrate(loaded, jobs, into) if calibrate else None
-    made, metadata = plan_run(loaded, extend=extend, into=into)
-    with Console(stderr=True).status("Looking at a frame"):
+    with Console(stderr=True).status("Reading the movie") as status:
+        made, metadata = plan_run(loaded, extend=extend, into=into, tell=partial(_show_registered, status))
+        status.update("Looking at a frame")
         made = looked_at(made, metadata)
     left, script = what_is_left(made), script_of(made.job.config.cluster)
     if as_json:
@@ -319,6 +323,10 @@ def _look(metadata: Metadata) -> FirstLook | None:
     if found is None:
         say("No method finds cells in the middle of the movie; the config has the default one")
     return found
+
+
+def _show_registered(status: Status, done: int, wells: int) -> None:
+    status.update(f"Registering the sites of wells: {done} of {wells}")
 
 
 def _calibrate(config: Config, jobs: int | None, into: bool) -> Prediction:

@@ -88,6 +88,9 @@ class RunDisplay:
         if step == "alarm":
             self._say(f"ALARM: {event['message']}")
             return
+        if step == "register":
+            self._show_registered(event)
+            return
         if step == "compile":
             self._console.print(event["message"], markup=False, soft_wrap=True)
             return
@@ -104,6 +107,17 @@ class RunDisplay:
         elif step in self._tasks:
             self._bars.update(self._tasks[step], completed=now.steps[step][0])
             self._bars.update(self._tasks["fovs"], rate=f"{now.rate:.1f} frames/s")
+
+    def _show_registered(self, event: Mapping[str, Any]) -> None:
+        """Show how many wells are registered, before the plan is made; without bars, that it begins."""
+        if self._plain:
+            if not event["frame"]:
+                self._say(event["message"])
+            return
+        if "register" not in self._tasks:
+            self._tasks["register"] = self._bars.add_task("registration", total=event["total"], unit="wells", rate="")
+            self._bars.start()
+        self._bars.update(self._tasks["register"], completed=event["frame"])
 
     def _show_jobs(self, status: str) -> None:
         """Show the state of the queued jobs; in a log at most every `SELDOM` seconds, unless there is trouble."""

@@ -12,7 +12,7 @@ from pyama_dask.cli.app import app
 
 @app.command()
 def view(
-    output: Annotated[Path, typer.Argument(help="output folder of a run, or a FOV or channel in it")],
+    output: Annotated[Path, typer.Argument(help="output folder of a run, or a FOV, a channel or the plate in it")],
     fov: Annotated[
         str | None,
         typer.Option(metavar="FOV", help="FOV to show, such as 3 or 'B02 s1'", show_default="first one with traces"),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.analysis.output import Fov, open_output
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import writable
 from pyama_dask.runs.annotate import LABELS_END, frame_stem, write_annotated
@@ -49,7 +50,7 @@ def phase_channel(fov: Fov) -> int:
 def annotation_name(fov: Fov, frame: int) -> str:
     """Name of the files of a whole frame, as `annotate` would name a window of that size at the corner."""
     movie = Path(open_output(fov.directory.parent).metadata["file"]).stem
-    return f"{frame_stem(movie, fov.index, fov.attributes['frames'][frame])}_y0000_x0000"
+    return f"{frame_stem(movie, FovPlace.of(fov.attributes), fov.attributes['frames'][frame])}_y0000_x0000"
 
 
 def save_corrected(

@@ -138,13 +138,18 @@ def _tracks_layer(fov: Fov, cells: Cells, colormap: Colormap) -> LayerData:
 def _common(fov: Fov, image: Image, group: str, label: str) -> dict[str, Any]:
     """Arguments of every layer. Without a cache, memory does not grow from frame to frame."""
     return {
-        "name": f"{group}: {label}" if label else group,
+        "name": _place_in_plate(fov) + (f"{group}: {label}" if label else group),
         "scale": tuple(image.scale[axis] for axis in image.axes),
         "units": tuple(image.units.get(axis) or "pixel" for axis in image.axes),
         "axis_labels": image.axes,
         "metadata": {OURS: {"fov": str(fov.directory), "group": group}},
         "cache": False,
     }
+
+
+def _place_in_plate(fov: Fov) -> str:
+    """Well and site, in front of the names of layers; empty for FOVs outside of wells."""
+    return f"{fov.attributes['name']} " if fov.attributes.get("well") else ""
 
 
 def _look(fov: Fov, group: str) -> dict[str, Any]:

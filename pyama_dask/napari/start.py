@@ -46,7 +46,8 @@ def place_to_view(path: Path, fov: int | str | None) -> Place:
         raise OutputError(f"{path}: no such folder. Fix: check the path")
     if place is None:
         raise OutputError(
-            f"{path}: is not an output of pyama_dask, nor a FOV or channel of one. Fix: pass the output of a run"
+            f"{path}: is not an output of pyama_dask, nor a FOV, a channel or a plate in one. Fix: pass the output of "
+            "a run"
         )
     if fov is not None:
         if place.fov is not None:

@@ -271,7 +271,8 @@ class CellsWidget(QWidget):
             return
         with _told():
             frame, like = self.frame, self._layer("")
-            name = f"labels to correct: FOV {self.fov.index}, frame {frame}"
+            title = "" if self.output is None else self.output.titles[self.fov.index]
+            name = f"labels to correct: {title}, frame {frame}"
             if name in self.viewer.layers:
                 self.viewer.layers.selection.active = self.viewer.layers[name]
                 return

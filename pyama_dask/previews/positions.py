@@ -62,7 +62,7 @@ def place_sites(config: Config, progress: Callable[[str], None] = lambda _: None
         raise ConfigError("params.stitch: is off. Fix: set it to stage or register (--set params.stitch=register)")
     check_output(config.output)
     progress("Placing the sites of each well")
-    movie = look_at_movie(config)
+    movie = look_at_movie(config, lambda done, wells: progress(f"Registering the sites of wells: {done} of {wells}"))
     with writable(config.output):
         config.output.mkdir(parents=True, exist_ok=True)
         for name, content in movie.files.items():

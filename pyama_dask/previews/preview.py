@@ -21,7 +21,7 @@ from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.files.palette import Picture
 from pyama_dask.methods.unet import maps_kept
-from pyama_dask.plan.find_fovs import find_fov, places_in
+from pyama_dask.plan.find_fovs import find_fov, find_fovs, places_in
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.previews.draw import View, small_png
 from pyama_dask.previews.grid import settings
@@ -32,8 +32,9 @@ from pyama_dask.previews.panels import Scene, make_panels
 from pyama_dask.previews.selection import checked_part, chosen_frames
 from pyama_dask.previews.sheet import sheet
 from pyama_dask.previews.shown import Shown
+from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
-from pyama_dask.runs.movie import metadata_of
+from pyama_dask.runs.movie import seen_movie
 from pyama_dask.runs.one_frame import phase_channel, phase_frames
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def preview(
     config: Config | Mapping[str, Any] | str | Path,
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
-    fov: int | str = 0,
+    fov: int | str | None = None,
     frames: str | int | Sequence[int] | None = None,
     crop: Sequence[int] | None = None,
     truth: str | Path | None = None,
@@ -131,7 +132,7 @@ def preview(
         Values for one or two keys, such as ``{"morph_iterations": [0, 1, 3]}``; at most 25 combinations. The keys are
         those of ``segmentation_params``, or dotted, such as ``segmentation_method`` or ``tracking_params.min_size``.
     fov
-        Field of view, by number, by name, or by a well with one site.
+        Field of view, by number, by name, or by a well with one site; None for the first one that the config chooses.
     frames
         Frames, such as ``"0,90,179"`` or ``[0, 90, 179]``; None for the middle one, or with `tracks` for ten frames
         around it.
@@ -164,8 +165,8 @@ def preview(
         If `cancel` was set.
     """
     config, grid = _as_config(config), grid or {}
-    metadata = metadata_of(config)
-    fov = find_fov(fov, metadata)
+    metadata, said = seen_movie(config, lambda metadata: [_chosen(fov, config, metadata)])
+    fov = _chosen(fov, config, metadata)
     channel = phase_channel(resolve(config, metadata))
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
     every = settings(config, grid, metadata, tracks=tracks)
@@ -190,10 +191,15 @@ def preview(
     keys = tuple(every[0].values)
     winner = best(ranked)
     return Preview(
-        metadata.path.name, fov, tuple(chosen), keys, tuple(panels), tuple(notes(ranked, keys, overrides)),
+        metadata.path.name, fov, tuple(chosen), keys, tuple(panels),
+        (*notes(ranked, keys, overrides), *(f"warning: {warning}" for warning in said)),
         winner.setting if winner else None, shape, truth is not None, part,
         places_in(metadata)[fov].title,
     )  # fmt: skip
+
+
+def _chosen(fov: int | str | None, config: Config, metadata: Metadata) -> int:
+    return find_fovs(config.params, metadata)[0] if fov is None else find_fov(fov, metadata)
 
 
 def _as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:

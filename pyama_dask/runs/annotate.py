@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import ConfigError, OutputError
@@ -16,6 +18,7 @@ from pyama_dask.files.atomic import writable
 from pyama_dask.files.images import write_tiff
 from pyama_dask.kernels.cell_maps import without_gaps
 from pyama_dask.kernels.windows import choose_windows, most_windows
+from pyama_dask.plan.find_fovs import places_in
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata, movie_stem
 from pyama_dask.runs.one_frame import FrameSegmenter, phase_channel, phase_frames
@@ -65,7 +68,7 @@ def annotate(
     config
         Not yet resolved; its FOVs, frames, phase channel and segmentation are used.
     metadata
-        Of the movie.
+        Of the movie; see `seen_movie` for the view of a run.
     folder
         Folder for ``NAME.tif`` and ``NAME_labels.tif``, both uint16; created if it does not exist.
     windows
@@ -86,17 +89,17 @@ def annotate(
     channel = phase_channel(resolved)
     windows, size = check_windows(resolved, metadata, folder, windows, size, add=add)
     fovs, frames = parse_selection(resolved.params.fovs), parse_selection(resolved.params.frames)
-    segmenter = FrameSegmenter(resolved)
+    segmenter, places = FrameSegmenter(resolved), places_in(metadata)
     cut, noticed = list[Window](), dict[str, list[str]]()
     with writable(folder), phase_frames(metadata, channel, resolved.params.z) as movie:
         folder.mkdir(parents=True, exist_ok=True)
         for fov, frame in ((fov, frame) for fov in fovs for frame in frames):
             image = movie.read(fov, frame)
-            where = f"FOV {fov}, frame {frame}"
+            where = f"{places[fov].title}, frame {frame}"
             labels, warnings = segmenter.find(image, where)
             for warning in warnings:
                 noticed.setdefault(warning, []).append(where)
-            stem = frame_stem(movie_stem(metadata.path), fov, frame)
+            stem = frame_stem(movie_stem(metadata.path), places[fov], frame)
             cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
     warned = tuple(f"{'; '.join(at)}: {warning}" for warning, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
@@ -143,9 +146,13 @@ def _cut(
         yield Window(name, cells, is_new=True)
 
 
-def frame_stem(movie: str, fov: int, frame: int) -> str:
-    """Beginning of the names of a frame's files: movie without ending, FOV, and number of the frame in the movie."""
-    return f"{movie}_fov{fov:03d}_t{frame:04d}"
+def frame_stem(movie: str, place: FovPlace, frame: int) -> str:
+    """Beginning of the names of a frame's files: movie without ending, FOV, and number of the frame in the movie.
+
+    FOVs in wells have their names, too, as stitched wells and their sites have the same numbers.
+    """
+    name = "" if place.well is None else re.sub(r"[^\w-]+", "-", f"_{place.name}")
+    return f"{movie}_fov{place.fov:03d}{name}_t{frame:04d}"
 
 
 def write_annotated(

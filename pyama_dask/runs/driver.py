@@ -17,6 +17,7 @@ from distributed import Client
 
 from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import many
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import execute
@@ -82,7 +83,8 @@ def run(
     progress
         Called with a dict ``step, fov, frame, total, message`` after each finished step. ``step`` is a step of the
         FOV, or ``done`` or ``failed`` at the end of a FOV. Without a FOV (-1), it is ``jobs`` when the status of the
-        jobs of a queue changes, ``alarm`` when no task ends for long, and ``compile`` when the kernels are compiled.
+        jobs of a queue changes, ``alarm`` when no task ends for long, ``compile`` when the kernels are compiled, and
+        before the plan is made ``register``, whose ``frame`` and ``total`` count wells that are registered.
         It is called in a thread, one event after the other. While it is quick, the run waits for it; a slow one does
         not delay the run, and gets only the latest event of each step and FOV. An exception in it ends the run.
         None shows bars in a Jupyter notebook, False shows nothing.
@@ -115,7 +117,7 @@ def run(
         started = time.monotonic()
         if existing is None:
             check_cluster(config.cluster, work)
-        plan, metadata = plan_run(config, existing, extend=extend, into=into)
+        plan, metadata = plan_run(config, existing, extend=extend, into=into, tell=partial(tell_registered, events))
         plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
         with opened(plan, cancel) as (lock, ledger):
             check_free_names(plan, ledger)
@@ -266,6 +268,13 @@ def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Even
         progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
 
     compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
+
+
+def tell_registered(progress: Progress | None, done: int, wells: int) -> None:
+    """Report as an event how many of the wells that a run has to register are registered."""
+    if progress:
+        message = f"Registering the sites of {many(wells, 'well')}"
+        progress({"step": "register", "fov": -1, "frame": done, "total": wells, "message": message})
 
 
 def ignore(event: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import as_ranges
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import read_file
@@ -22,7 +23,7 @@ from pyama_dask.runs.output_dir import CONFIG, read_config, recorded_fovs
 from pyama_dask.runs.positions import POSITIONS, positions_text
 from pyama_dask.runs.shading import find_shading
 from pyama_dask.runs.stated import as_stated, contradicted
-from pyama_dask.runs.stitching import find_positions, known_positions, tiles_of
+from pyama_dask.runs.stitching import Registering, find_positions, known_positions, tiles_of
 from pyama_dask.store.arrays import read_attributes
 from pyama_dask.store.layout import IMAGES
 from pyama_dask.workflow.task import fov_name
@@ -39,7 +40,7 @@ class Movie:
     warnings: tuple[str, ...] = ()
 
 
-def look_at_movie(config: Config) -> Movie:
+def look_at_movie(config: Config, tell: Registering = lambda _done, _wells: None) -> Movie:
     """Take a snapshot of the movie of a config and read its metadata; find shading and positions of sites if need be.
 
     Nothing is written. FOVs have the numbers that they have in the output.
@@ -48,6 +49,8 @@ def look_at_movie(config: Config) -> Movie:
     ----------
     config
         Config, not yet resolved.
+    tell
+        Called as wells are registered; see `find_positions`.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def look_at_movie(config: Config) -> Movie:
     metadata, files = replace(metadata, flat_field=shading.flat_field), shading.files
     warnings += shading.warnings
     if config.params.stitch != "off":
-        found = find_positions(config, metadata)
+        found = find_positions(config, metadata, known, tell)
         metadata = stitched(metadata, tiles_of(metadata, found.all, known))
         files |= {POSITIONS: positions_text(found.kept).encode()} if found.is_new else {}
         warnings += found.warnings(config)
@@ -74,8 +77,20 @@ def look_at_movie(config: Config) -> Movie:
     return Movie(seen, metadata, files, tuple(warnings))
 
 
-def metadata_of(config: Config) -> Metadata:
-    """Metadata of the movie of a config; wells that have no positions yet are stitched by the stage.
+def seen_movie(config: Config, choose: Callable[[Metadata], Sequence[int]]) -> tuple[Metadata, tuple[str, ...]]:
+    """Metadata of the movie of a config, with some FOVs seen as a run would see them; nothing is written.
+
+    Parameters
+    ----------
+    config
+        Config, not yet resolved.
+    choose
+        Returns the numbers of those FOVs. It is called with the metadata, in which wells that have no positions yet
+        are stitched by the stage; the chosen ones are then registered, if the config says so.
+
+    Returns
+    -------
+    The metadata, and warnings about the chosen FOVs.
 
     Raises
     ------
@@ -84,10 +99,21 @@ def metadata_of(config: Config) -> Metadata:
     """
     known = recorded_fovs(config.output)
     metadata = as_stated(read_metadata(config.input.path, known=known), config)
-    metadata = replace(metadata, flat_field=find_shading(config, metadata).flat_field)
+    shading = find_shading(config, metadata)
+    metadata = replace(metadata, flat_field=shading.flat_field)
     if config.params.stitch == "off":
-        return metadata
-    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata).every, known))
+        return metadata, tuple(shading.warnings)
+    draft = stitched(metadata, tiles_of(metadata, known_positions(config, metadata, known).every, known))
+    chosen = choose(draft)
+    found = find_positions(choosing(config, as_ranges(chosen)), metadata, known)
+    said = found.warnings(config, [draft.fovs[fov].name for fov in chosen])
+    return stitched(metadata, tiles_of(metadata, found.all, known)), (*shading.warnings, *said)
+
+
+def choosing(config: Config, fovs: str) -> Config:
+    """Config that chooses some FOVs, whatever wells and sites it chose before."""
+    others = {"wells": "all", "exclude_wells": ""} | ({"sites": "all"} if config.params.stitch == "off" else {})
+    return config.model_copy(update={"params": config.params.model_copy(update={"fovs": fovs} | others)})
 
 
 def check_outside(output: Path, movie: Path) -> None:

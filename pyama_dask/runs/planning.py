@@ -26,6 +26,7 @@ from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
 from pyama_dask.runs.ownership import longest_names
 from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
+from pyama_dask.runs.stitching import Registering
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.steps.standard import uses_model
 from pyama_dask.store.ledger import Ledger
@@ -33,7 +34,12 @@ from pyama_dask.workflow.graph import Step
 
 
 def plan_run(
-    config: Config, client: Client | None = None, *, extend: bool = False, into: bool = False
+    config: Config,
+    client: Client | None = None,
+    *,
+    extend: bool = False,
+    into: bool = False,
+    tell: Registering = lambda _done, _wells: None,
 ) -> tuple[Plan, Metadata]:
     """Open the movie and plan a run of it; writes nothing.
 
@@ -47,13 +53,15 @@ def plan_run(
         True to accept a movie that has more frames than when the output was begun.
     into
         True to write beside other files in the output.
+    tell
+        Called as wells are registered; see `find_positions`.
 
     Raises
     ------
     ConfigError, SourceError, OutputError, PlanError, TableError
         If the run cannot be done as configured.
     """
-    movie = look_at_movie(config)
+    movie = look_at_movie(config, tell)
     snapshot, metadata = movie.snapshot, keep_zero(movie.metadata, config.output)
     resolved = resolve(config, metadata)
     memory = memory_per_task(config.cluster, client)

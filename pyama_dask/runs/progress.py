@@ -31,7 +31,7 @@ class RunProgress:
     dashboard: str | None = None
     """Address of the Dask dashboard."""
     message: str = ""
-    """Latest message: compilation of the kernels, status of queued jobs, or the end of a FOV."""
+    """Latest message: registration of wells, compilation of the kernels, status of queued jobs, or the end of a FOV."""
     alarms: tuple[str, ...] = ()
     """Messages of times without a finished task."""
 
@@ -97,7 +97,7 @@ class Tally:
         with self._lock:
             if step == "alarm":
                 self._alarms.append(event["message"])
-            elif step in ("compile", "jobs", "done", "failed"):
+            elif step in ("register", "compile", "jobs", "done", "failed"):
                 self._message = event["message"]
                 self._finished[step] += 1
                 self._failed |= {event["fov"]} if step == "failed" else set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,8 @@ from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
 """Positions of the sites of each well."""
+Registering = Callable[[int, int], None]
+"""Called with the number of wells that are registered, and of those to register."""
 LARGEST_IMAGE = 2**26
 """Pixels of a well's image that are accepted even if most of them are empty."""
 SPARSEST = 20
@@ -49,14 +51,15 @@ class Found:
     notes: Sequence[str]
     """Warnings about wells that were registered now."""
 
-    def warnings(self, config: Config) -> list[str]:
-        """Warnings about positions."""
+    def warnings(self, config: Config, wells: Collection[str] | None = None) -> list[str]:
+        """Warnings about positions: of all wells, or of some."""
         found = list(self.notes)
+        kept = {well: of for well, of in self.kept.items() if wells is None or well in wells}
         if config.params.stitch == "register":
-            if self.kept and all(at.source == "stage" and at.ncc is None for of in self.kept.values() for at in of):
+            if kept and all(at.source == "stage" and at.ncc is None for of in kept.values() for at in of):
                 found.append(f"{POSITIONS}: has positions of the stage. Fix: delete it to register the sites")
-            found += filter(None, (_doubt(well, of) for well, of in self.kept.items()))
-        for well, sites in self.left_out.items():
+            found += filter(None, (_doubt(well, of) for well, of in kept.items()))
+        for well, sites in ((well, of) for well, of in self.left_out.items() if well in kept):
             lost = f"site{'s' * (len(sites) > 1)} {', '.join(map(str, sites))}"
             found.append(f"{well}: left out {lost}, which {POSITIONS} does not have. Fix: delete the well's rows")
         return found
@@ -77,7 +80,9 @@ def _doubt(well: str, positions: Sequence[Position]) -> str | None:
     return f"{well}: {what}, so that the stage's positions are used. Fix: {_REMEDY}"
 
 
-def find_positions(config: Config, metadata: Metadata) -> Found:
+def find_positions(
+    config: Config, metadata: Metadata, names: Sequence[str] = (), tell: Registering = lambda _done, _wells: None
+) -> Found:
     """Find the positions of the sites of all wells.
 
     Those in the table of the output stay. Others are found for the wells that the config chooses; for wells that are
@@ -89,6 +94,10 @@ def find_positions(config: Config, metadata: Metadata) -> Found:
         Config, not yet resolved.
     metadata
         Of the movie with sites as FOVs.
+    names
+        Wells whose numbers are known, in this order; others follow.
+    tell
+        Called before the first well is registered, and after each one.
 
     Raises
     ------
@@ -99,12 +108,12 @@ def find_positions(config: Config, metadata: Metadata) -> Found:
         If the table is wrong.
     """
     held = sites_by_well(metadata)
-    known = known_positions(config, metadata)
+    known = known_positions(config, metadata, names)
     kept = known.kept
     left_out = {well: lost for well, of in kept.items() if (lost := sorted({*held[well]} - {at.site for at in of}))}
     new, notes = {well: list(known.every[well]) for well in known.chosen if well not in kept}, list[str]()
     if new and config.params.stitch == "register":
-        new, notes = registered(known.resolved, metadata, new)
+        new, notes = registered(known.resolved, metadata, new, tell)
     both: dict[str, Sequence[Position]] = {**kept, **new}
     ordered = {well: both[well] for well in held if well in both}
     return Found(ordered, {**known.every, **ordered}, bool(new), left_out, notes)
@@ -124,10 +133,15 @@ class Known:
     """Wells that it chooses."""
 
 
-def known_positions(config: Config, metadata: Metadata) -> Known:
+def known_positions(config: Config, metadata: Metadata, names: Sequence[str] = ()) -> Known:
     """Find positions without registering wells.
 
     A well that cannot be stitched is no fault unless it is chosen; its first site then stands for it.
+
+    Parameters
+    ----------
+    config, metadata, names
+        As for `find_positions`.
 
     Raises
     ------
@@ -148,7 +162,7 @@ def known_positions(config: Config, metadata: Metadata) -> Known:
         except ConfigError as error:
             faults[well] = error
             every[well] = [Position(well, min(sites), 0, 0, "stage")]
-    draft = stitched(metadata, tiles_of(metadata, every, ()))
+    draft = stitched(metadata, tiles_of(metadata, every, names))
     resolved = resolve(config, draft)
     chosen = [draft.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
     if wrong := next((well for well in chosen if well in faults), None):
@@ -238,7 +252,9 @@ def tiles_of(metadata: Metadata, positions: Positions, known: Sequence[str]) -> 
 # ---------------------------------------------------------------------------------------------- registration
 
 
-def registered(config: Config, metadata: Metadata, wells: Iterable[str]) -> tuple[dict[str, list[Position]], list[str]]:
+def registered(
+    config: Config, metadata: Metadata, wells: Iterable[str], tell: Registering
+) -> tuple[dict[str, list[Position]], list[str]]:
     """Register the sites of wells.
 
     Parameters
@@ -249,14 +265,19 @@ def registered(config: Config, metadata: Metadata, wells: Iterable[str]) -> tupl
         Of the movie with sites as FOVs.
     wells
         Names of the wells.
+    tell
+        Called before the first well is registered, and after each one.
 
     Returns
     -------
     Positions by well, without wells that cannot be read now, and warnings.
     """
-    names = list(wells)
+    names, every = list(wells), list[tuple[list[Position], list[str]]]()
+    tell(0, len(names))
     with reopen(metadata) as reader, ThreadPoolExecutor(AT_ONCE) as threads:
-        every = list(threads.map(Registration(config, metadata, reader).of_well, names))
+        for of in threads.map(Registration(config, metadata, reader).of_well, names):
+            every.append(of)
+            tell(len(every), len(names))
     found = {well: positions for well, (positions, _) in zip(names, every, strict=True) if positions}
     return found, [note for _, notes in every for note in notes]
 

@@ -363,3 +363,24 @@ class TestOmeZarrPlate:
             assert tuple(layer.scale) == pytest.approx(SCALE)
             layer.visible = True
         assert np.ptp(picture(viewer, screenshots, "napari_ome_zarr_image"), axis=-1).max() > 80
+
+
+class TestPlateInOurs:
+    def test_the_plate_of_an_output_opens_its_fovs_by_name(self, plate, viewer, registered, screenshots):
+        assert "pyama-dask" in {reader.plugin_name for reader in registered.iter_compatible_readers(str(plate))}
+        viewer.open(str(plate), plugin="pyama-dask")
+        widget = CellsWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Cells")
+        assert [widget.fovs.itemText(k) for k in range(widget.fovs.count())] == [
+            "FOV 0 (P1)", "FOV 1 (P2)", "FOV 3 (P4)"
+        ]  # fmt: skip
+        assert {layer.name.split(" ")[0] for layer in viewer.layers} == {"P1"}
+        widget.next_fov()
+        assert {layer.name.split(" ")[0] for layer in viewer.layers} == {"P2"}
+        widget.correct()
+        assert viewer.layers[-1].name == "labels to correct: FOV 1 (P2), frame 1"
+        assert np.ptp(picture(viewer, screenshots, "napari_plate_of_output")) > 80
+
+    def test_an_image_of_the_plate_is_its_fov(self, plate, viewer):
+        viewer.open(str(plate / "C/10/1"), plugin="pyama-dask")
+        assert {Path(layer.metadata["pyama_dask"]["fov"]).name for layer in viewer.layers} == {"fov_003"}

@@ -300,6 +300,8 @@ def test_a_well_that_arrives_later_gets_positions_and_the_others_keep_theirs(pla
         (late / name).rename(copy / name)
     with pytest.raises(OutputError, match="--extend"):
         done(copy, output)
+    plan, _ = plan_run(parse_config(settings(copy, output, {"params.fovs": "1"})), extend=True)
+    assert plan.files["positions.csv"] == (processed / "positions.csv").read_bytes()
     assert done(copy, output, extend=True).exit_status == 0
     now = products(output)
     assert differences(kept, {name: now[name] for name in kept}) == []
