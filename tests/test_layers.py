@@ -40,7 +40,7 @@ PLACES = {
     "tifffile": {"demo", "analysis", "files", "readers"},
     "torch": {"methods"},
     "typer": {"cli"},
-    "zarr": {"analysis", "readers", "store"},
+    "zarr": {"analysis", "files", "readers", "store"},
 }
 """Packages that only some layers may import."""
 KERNELS_MAY = {"numpy", "scipy", "numba", "pydantic"}
@@ -117,6 +117,13 @@ def test_third_party_packages_stay_in_their_place():
         users = {part_of(path) for path in FILES if package in {name.split(".")[0] for name in imports(path)}}
         assert users <= places, package
         assert users, f"the table is out of date: {package}"
+
+
+def test_what_uses_zarr_ends_its_thread():
+    for path in FILES:
+        found = imports(path)
+        if any(name.split(".")[0] == "zarr" for name in found) and path.stem != "zarr_thread":
+            assert "pyama_dask.files.zarr_thread" in found, path
 
 
 @pytest.mark.parametrize("folder", ["kernels", "fitting"])

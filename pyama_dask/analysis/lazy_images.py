@@ -13,6 +13,7 @@ import numpy.typing as npt
 import zarr
 
 from pyama_dask.errors import OutputError, PyamaError
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.kernels import background
 from pyama_dask.store.arrays import read_attributes
 

@@ -23,6 +23,7 @@ from pyama_dask.analysis.lazy_images import lazy, readable, rebuilt, subtracted
 from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.files.html import never_failing
 from pyama_dask.runs.disk_space import gib

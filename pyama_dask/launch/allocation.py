@@ -87,7 +87,7 @@ def serve_allocation(cluster: Cluster, work: Path) -> None:
         except PyamaError:
             raise
         except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
-            raise ConfigError(not_started(cluster, error)) from error
+            raise not_started(cluster, error) from error
 
 
 @contextmanager

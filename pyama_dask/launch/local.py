@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
 from pyama_dask.launch.dashboard import with_run_page
+from pyama_dask.launch.local_nanny import LocalNanny
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
 
@@ -26,12 +27,19 @@ LOST_FOR = 360.0
 
 @contextmanager
 def local_cluster(cluster: Cluster) -> Iterator[Client]:
-    """Workers with one thread each on this machine; the dashboard is accessible from this machine only."""
+    """Workers with one thread each on this machine; the dashboard is accessible from this machine only.
+
+    Raises
+    ------
+    RuntimeError, OSError
+        Of Dask or the system; see `network.not_started`.
+    """
     with own_settings():
         with ctrl_c_blocked():
             processes = scheduler_here(
                 cluster,
                 n_workers=worker_count(cluster),
+                worker_class=LocalNanny,
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=worker_memory(cluster),

@@ -8,7 +8,7 @@ import socket
 import psutil
 
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ClusterError, ConfigError, PyamaError
 
 
 def check_network(cluster: Cluster) -> None:
@@ -28,13 +28,27 @@ def check_network(cluster: Cluster) -> None:
         free_address(cluster.dashboard)
 
 
-def not_started(cluster: Cluster, error: Exception) -> str:
-    """Message for an exception of Dask, dask-jobqueue or the system while the scheduler or workers are started."""
-    why = " ".join(str(error).removeprefix("Cluster failed to start: ").split()) or type(error).__name__
-    return (
+def not_started(cluster: Cluster, error: Exception) -> PyamaError:
+    """Error for an exception of Dask, dask-jobqueue or the system while the scheduler or workers are started.
+
+    Returns
+    -------
+    ClusterError if a worker has said why it was not started, else ConfigError.
+    """
+    chain = _causes(error)
+    if told := next((cause for cause in chain if isinstance(cause, ClusterError)), None):
+        return ClusterError(f"cluster.kind: {cluster.kind}: {told}")
+    texts = [" ".join(str(cause).removeprefix("Cluster failed to start: ").split()) for cause in chain]
+    why = next(filter(None, reversed(texts)), type(error).__name__)  # the first one is often 'Nanny failed to start'
+    return ConfigError(
         f"cluster.kind: {cluster.kind}: the scheduler or its workers could not be started: {why[:500]}. "
         "Fix: correct 'cluster' in the config; 'pyama-dask doctor' checks it"
     )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Exception, its cause, the cause of that one, and so on."""
+    return [error, *(_causes(error.__cause__) if error.__cause__ else [])]
 
 
 def interfaces() -> dict[str, str]:

@@ -11,7 +11,7 @@ from distributed import Client, performance_report
 from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.errors import ConfigError, PyamaError
+from pyama_dask.errors import PyamaError
 from pyama_dask.execute.batch_map import BatchMap, SerialMap
 from pyama_dask.execute.dask_map import DaskMap
 from pyama_dask.execute.dask_pool import DaskPool
@@ -134,6 +134,8 @@ def workers_for(
     ------
     ConfigError
         If the scheduler, the workers or the first job cannot be started.
+    ClusterError
+        If the processes of workers on this machine end while they start.
     """
     if client is not None and tasks:
         runner = cluster.kind == "runner"
@@ -146,7 +148,7 @@ def workers_for(
             except PyamaError:
                 raise
             except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
-                raise disk_error(error, work) or ConfigError(not_started(cluster, error)) from error
+                raise disk_error(error, work) or not_started(cluster, error) from error
             yield started
     else:
         yield None

@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from pyama_dask.errors import StoreError
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.store.layout import DOCUMENT, ArraySpec
 

@@ -25,6 +25,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from pyama_dask.config.models import Config
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import beside, files_below, flush_below
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.layout import AXES, DOCUMENT

@@ -20,12 +20,12 @@ from chaos.compare import compare, left_to_do, what_a_reader_meets, wrong_record
 from chaos.processes import LEAVING, Blow, Start
 from chaos.table import Table
 from pyama_dask.config.load import load_config
-from pyama_dask.runs.status import LEDGER
 
 COLUMNS = ("movie, settings", "kills", "restarts", "arrays", "tables", "records", "differences")
 GRACEFUL = {"term": signal.SIGTERM, "interrupt": signal.SIGINT}
 DEADLY = {"driver": signal.SIGKILL, "group": signal.SIGKILL, "hup": signal.SIGHUP}
-RANDOM = ("driver", "worker", "group", "interrupt", "interrupt then kill", "term", "hup")
+WORKER = ("worker", "starting worker")
+RANDOM = ("driver", *WORKER, "group", "interrupt", "interrupt then kill", "term", "hup")
 """Kinds of kill that come from without, at random moments."""
 ENDS = {0, 130, *(-number for number in GRACEFUL.values()), 1}
 """Exit statuses after a signal that asks; negative ones and 1 where it came before the run had begun."""
@@ -168,17 +168,16 @@ class Chain:
             killed = hit and (kill.blow.action == "group" or status != 0)
             self._ended(start, status, {-signal.SIGKILL} if killed else {0})
             return hit, status
-        done = self._tasks_done()
         moment = self.rng.uniform(0.8 * self.began, self.duration) * sooner
+        if kill.kind == "starting worker":
+            moment = 0.0
         if (status := start.wait(moment)) is not None:
             self._ended(start, status, {0})
             self.duration = min(self.duration, time.monotonic() - start.began)
             return False, status
         sockets = start.sockets()
-        if kill.kind == "worker":
-            while (status := start.wait(0.02)) is None and self._tasks_done() == done:
-                pass  # a run whose workers die before they work is refused
-            hit = status is None and start.kill_worker(self.rng)
+        if kill.kind in WORKER:
+            hit = self._kill_worker(start, self.rng.uniform(0, 1) if kill.kind == "starting worker" else 0.0)
             status = start.wait()
             self._ended(start, status, {0})
         elif kill.kind in DEADLY:
@@ -197,10 +196,12 @@ class Chain:
             self._ended(start, status, ENDS | {-signal.SIGKILL}, sockets)
         return hit, status
 
-    def _tasks_done(self) -> int:
-        """Number of tasks that are recorded in the output."""
-        ledger = self.output / LEDGER
-        return ledger.read_bytes().count(b'"done":') if ledger.exists() else 0
+    def _kill_worker(self, start: Start, later: float) -> bool:
+        """Kill a worker as soon as there is one, or some seconds later; gives whether there was one."""
+        while not start.workers():
+            if start.wait(0.02) is not None:
+                return False
+        return start.wait(later) is None and start.kill_worker(self.rng)
 
     def _ended(
         self, start: Start, status: int | None, wanted: set[int], sockets: set[str] = frozenset(), at_once: bool = False
@@ -249,7 +250,7 @@ SERIAL_MOMENTS = [
 
 def kinds(rng: random.Random, case: Case, number: int) -> list[Kill]:
     """Kills from without, of every kind in turn, in another order for every case."""
-    of = [kind for kind in RANDOM if case.local or kind != "worker"]
+    of = [kind for kind in RANDOM if case.local or kind not in WORKER]
     rng.shuffle(of)
     return [Kill(kind, at_once=k % 2 == 0) for k, kind in enumerate((of * number)[:number])]
 

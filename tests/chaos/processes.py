@@ -112,10 +112,13 @@ class Start:
                 continue
         return found
 
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes that are alive, also those that are starting."""
+        return [process for process in self.family() if "spawn_main" in " ".join(_words(process))]
+
     def kill_worker(self, rng: random.Random) -> bool:
         """Kill one worker process, if there is one."""
-        workers = [process for process in self.family() if "spawn_main" in " ".join(_words(process))]
-        if workers:
+        if workers := self.workers():
             rng.choice(workers).kill()
         return bool(workers)
 

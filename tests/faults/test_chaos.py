@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
 ]
-CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[14]}
+CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[13]}
 
 
 def under(case, folder, of):
@@ -27,7 +27,7 @@ def under(case, folder, of):
 
 
 def test_two_workers_killed_at_random_moments(tmp_path):
-    under("czi", tmp_path, [kills.Kill("driver", at_once=True), kills.Kill("worker"), kills.Kill("group")])
+    under("czi", tmp_path, [kills.Kill("driver", at_once=True), kills.Kill("starting worker"), kills.Kill("worker")])
 
 
 def test_a_serial_run_killed_while_it_ends_itself(tmp_path):

@@ -14,6 +14,7 @@ from geff_spec import Axis, DisplayHint, GeffMetadata, PropMetadata
 from pyama_dask.analysis.tables import FEATURE
 from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.analysis.trace_tables import frame_numbers, mothers_of
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.store.trace_csv import TRACK_COLUMNS
 from pyama_dask.workflow.task import fov_name
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import zarr
 
 from pyama_dask.errors import PyamaError, SourceError
+from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.folders.in_threads import in_threads
 from pyama_dask.readers.folders.plane_table import list_folder
