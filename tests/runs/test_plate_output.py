@@ -219,6 +219,46 @@ class TestVendorPlate:
         assert image.shape[3] > 250
 
 
+def test_a_plate_that_gains_frames_and_wells_is_extended(tmp_path):
+    """The new well comes before the old one, whose FOVs keep their numbers, and its sites their places."""
+    movie, late = make_plate(tmp_path, wells=("B02", "C11"), grid=(1, 2), size=160, frames=5), tmp_path / "late"
+    (movie / "DemoPlate.HTD").unlink()  # it would announce them
+    (late / "B02").mkdir(parents=True)
+    for folder in movie.glob("TimePoint_5"):
+        folder.rename(late / folder.name)
+    for file in movie.glob("TimePoint_*/*_B02_*"):
+        file.rename(late / "B02" / f"{file.parent.name} {file.name}")
+    run(movie, tmp_path / "out", {"storage.block_frames": 2})
+    assert listed(tmp_path / "out") == ("C/11/0", "C/11/1")
+    before, moments = file_bytes(tmp_path / "out/plate.zarr"), times(tmp_path / "out", "plate.zarr/*/*/*/[01]/c.*")
+    (late / "TimePoint_5").rename(movie / "TimePoint_5")
+    for file in (late / "B02").iterdir():
+        file.rename(movie.joinpath(*file.name.split(" ")))
+    report = run(movie, tmp_path / "out", {"storage.block_frames": 2}, extend=True)
+    assert (report.exit_status, len(report.fovs)) == (0, 4)
+    assert listed(tmp_path / "out") == ("B/02/0", "B/02/1", "C/11/0", "C/11/1")
+    assert verify_output(tmp_path / "out", deep=True).is_good
+    now, after = times(tmp_path / "out", "plate.zarr/*/*/*/[01]/c.*"), file_bytes(tmp_path / "out/plate.zarr")
+    assert len(moments) == 2 * 2 * 2 * 2  # FOVs, levels, channels and blocks
+    assert {file: now[file] for file in moments} == moments
+    shards = {name: content for name, content in before.items() if "/c." in name and "/tracks/" not in name}
+    assert len(shards) == 16 + 2 * 2 * 2  # and segmentation
+    assert {name: after[name] for name in shards} == shards
+    (shown,) = shown_by_napari(tmp_path / "out/plate.zarr")
+    assert shown[0].shape[0] == 5
+    with pyama_dask.open_reader(movie) as reader:
+        for k, name in enumerate(("B/02/0", "B/02/1", "C/11/0", "C/11/1")):
+            image = tmp_path / "out/plate.zarr" / name
+            full, half = (zarr.open_array(image / level, mode="r")[:] for level in ("0", "1"))
+            np.testing.assert_array_equal(full, [reader.read_frame(k, frame) for frame in range(5)])
+            assert half.shape == (5, 2, 80, 80)
+            fov = json.loads((image / "zarr.json").read_text())["attributes"]["fov"]
+            assert fov == (k + 2) % 4
+            tracks = zarr.open_array(image / "labels/tracks/0", mode="r")[:]
+            np.testing.assert_array_equal(tracks, image_of(tmp_path / "out", fov, "seg_tracked_ch_0"))
+            assert tracks.shape[0] == 5
+
+
 @pytest.mark.parametrize(
     "mistake",
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from support.movies import config, write_config
+from support.plates import REAL, needs_real
 
 import pyama_dask
 from pyama_dask.demo.plate import make_plate
@@ -132,6 +133,24 @@ class TestNapari:
     def test_corrected_labels_are_named_as_windows(self, output):
         fov = pyama_dask.open_output(output)["C11"]
         assert corrections.annotation_name(fov, 1) == "DemoPlate_fov001_C11_t0001_y0000_x0000"
+
+
+@needs_real
+def test_a_scene_of_a_czi_is_chosen_by_its_name(call, tmp_path):
+    movie = REAL.parent / "real_czi/WellD6-7_S2.czi"
+    document = config(movie, tmp_path / "out", {"params.copy_only": True, "storage.display": "off"})
+    file = write_config(tmp_path / "run.yaml", document | {"channels": {"fl": [{"channel": "AF488"}]}})
+    status, _, error = call("run", file, "--fovs", "d7")
+    assert (status, "[1/1] FOV 1 (D7) is complete" in error) == (0, True)
+    assert not (tmp_path / "out/fov_000").exists()
+    assert call("run", file, "--fovs", "D6")[0] == 0
+    output = pyama_dask.open_output(tmp_path / "out")
+    with pyama_dask.open_reader(movie) as reader:
+        for fov, name in enumerate(("D6", "D7")):
+            assert output[name].attributes["name"] == name
+            np.testing.assert_array_equal(output[name].image("fl_ch_0").data[0], reader.read_frame(fov, 0)[0])
+    status, _, error = call("run", file, "--fovs", "D8")
+    assert (status, "'D8' is not in WellD6-7_S2.czi. Fix: choose" in error) == (2, True)
 
 
 def test_registration_is_told_well_by_well(plate, tmp_path, call):
