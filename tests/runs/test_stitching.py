@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from support.movies import config, differences, products
 from support.plates import REAL, generator, needs_generator, needs_real, state_of, truth_of, write_image
+from support.tiles import Tiles
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
@@ -190,6 +191,35 @@ def test_sites_of_an_opera_plate_are_registered_too(tmp_path):
     error = corners(table, "B02") - corners(truth(folder, "tiles"), "B02")
     assert np.abs(error - error.mean(0)).max() < 0.5
     assert not [warning for warning in plan.warnings if "B02" in warning]
+
+
+def test_sites_at_fractions_of_pixels_are_placed_and_their_cells_come_once(tmp_path):
+    """3 x 3 sites with 10 % overlap; cells lie on the seams and between them."""
+    cells = np.stack(np.meshgrid(np.arange(57.3, 650, 58), np.arange(63.8, 650, 58), indexing="ij"), -1).reshape(-1, 2)
+    tiles = Tiles((3, 3), (256, 256), 0.1, stage_error=7, cells=cells)
+    for site, (phase, light, at) in enumerate(zip(tiles.images, tiles.spots(), tiles.stage * 0.65, strict=True), 1):
+        where = {"stage_position_y": at[0], "stage_position_x": at[1]}
+        write_image(tmp_path / f"P/P_B02_s{site}_w1.tif", image=phase, image_name="Phase", **where)
+        write_image(tmp_path / f"P/P_B02_s{site}_w2.tif", image=light, **where)
+    changes = {
+        "channels": {"pc": {"channel": 1, "features": ["area"]}},
+        "params.segmentation_method": "bright",
+        "params.segmentation_params": {},
+        "params.stitch_params.channel": 0,
+        "params.tracking_params": {"min_frames": 1, "border_margin": 0},
+    }
+    assert done(tmp_path / "P", tmp_path / "out", changes).exit_status == 0
+    table, origin = pd.read_csv(tmp_path / "out/positions.csv"), tiles.truth.min(0)
+    error = corners(table, "B02") - (tiles.truth - origin)
+    assert np.hypot(*(error - error.mean(0)).T).max() < 0.5
+    off = tiles.stage - tiles.truth
+    assert np.hypot(*(off - off.mean(0)).T).max() > 3
+    found = traces(tmp_path / "out")[["position_y", "position_x"]].to_numpy()
+    expected = cells - origin
+    inside = ((expected > 25) & (expected < tiles.truth.max(0) - origin + 256 - 25)).all(1)
+    away = np.hypot(*(expected[inside, None] - found).transpose(2, 0, 1))
+    assert inside.sum() == len(found) == 121
+    assert ((away < 2).sum(1) == 1).all()
 
 
 @pytest.mark.parametrize(

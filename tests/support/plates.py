@@ -68,9 +68,10 @@ def metaseries(**properties):
     return f"<MetaData>\r\n<PlaneInfo>\r\n{lines}\r\n</PlaneInfo>\r\n</MetaData>"
 
 
-def write_image(path, *, shape=(6, 8), dtype=np.uint16, description=None, options=None, **properties):
-    """Write one image file of a plate."""
+def write_image(path, *, shape=(6, 8), dtype=np.uint16, image=None, description=None, options=None, **properties):
+    """Write one image file of a plate; it is black unless an image is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = metaseries(**properties) if description is None else description
-    tifffile.imwrite(path, np.zeros(shape, dtype), description=text, metadata=None, **(options or {}))
+    pixels = np.zeros(shape, dtype) if image is None else image
+    tifffile.imwrite(path, pixels, description=text, metadata=None, **(options or {}))
     return path

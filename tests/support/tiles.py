@@ -28,7 +28,17 @@ class Tiles:
     """
 
     def __init__(
-        self, grid=(3, 3), shape=(96, 128), overlap=0.25, *, stage_error=4.0, shading=0.3, noise=90.0, seed=0, at=None
+        self,
+        grid=(3, 3),
+        shape=(96, 128),
+        overlap=0.25,
+        *,
+        stage_error=4.0,
+        shading=0.3,
+        noise=90.0,
+        seed=0,
+        at=None,
+        cells=None,
     ):
         rng = np.random.default_rng(seed)
         self.shape = shape
@@ -39,10 +49,23 @@ class Tiles:
         self.stage = self.truth + error
         self._waves = rng.uniform(-0.7, 0.7, (2, 200)), rng.uniform(0, 2 * np.pi, 200)
         size = self.truth.max(0) + shape
-        self.cells = rng.uniform(0, size, (int(size.prod() // 11000) + 1, 2))
+        self.cells = rng.uniform(0, size, (int(size.prod() // 11000) + 1, 2)) if cells is None else np.asarray(cells)
         light = 1 - shading * sum(np.meshgrid(*(np.linspace(-1, 1, n) ** 2 for n in shape), indexing="ij")) / 2
         seen = [self._draw(corner) * light + rng.normal(0, noise, shape) for corner in self.truth]
         self.images = [np.rint(image).astype(np.uint16) for image in seen]
+
+    def spots(self):
+        """Tiles in fluorescence: cells as bright spots on a dark ground."""
+        rng, found = np.random.default_rng(7), []
+        for corner in self.truth:
+            along_y, along_x = self._cells(corner, 7.0)
+            found.append(np.rint(300 + 3000 * along_y @ along_x.T + rng.normal(0, 9, self.shape)).astype(np.uint16))
+        return found
+
+    def _cells(self, corner, width):
+        """Gaussian profiles of all cells along y (H, N) and x (W, N) of a tile."""
+        axes = (at + np.arange(n) for at, n in zip(corner, self.shape, strict=True))
+        return [np.exp(-(((v[:, None] - self.cells[:, k]) / width) ** 2)) for k, v in enumerate(axes)]
 
     def _draw(self, corner):
         y, x = (at + np.arange(n) for at, n in zip(corner, self.shape, strict=True))
@@ -50,8 +73,8 @@ class Tiles:
         down, across = np.exp(1j * (np.outer(y, ky) + phase)), np.exp(1j * np.outer(kx, x))
         image = 12000 + 200 * np.sqrt(2 / len(phase)) * (down @ across).real
         for width, height in ((11.0, 3200), (9.0, -4500)):  # a dark body in a bright halo
-            spots = [np.exp(-(((v[:, None] - self.cells[:, k]) / width) ** 2)) for k, v in enumerate((y, x))]
-            image += height * spots[0] @ spots[1].T
+            along_y, along_x = self._cells(corner, width)
+            image += height * along_y @ along_x.T
         return image
 
 
