@@ -30,6 +30,7 @@ PLACES = {
     "nd2": {"demo", "readers"},
     "numba": {"kernels"},
     "onnx": {"training"},
+    "multiview_stitcher": {"methods"},
     "onnxruntime": {"methods"},
     "optax": {"training"},
     "pyarrow": {"analysis", "files"},

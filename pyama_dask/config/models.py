@@ -65,6 +65,9 @@ class Channels(Model):
 class StitchParams(Model):
     """Settings by which the sites of wells are registered."""
 
+    method: Literal["ncc", "multiview-stitcher"] = Field(
+        "ncc", description="ncc: normalised cross-correlation; multiview-stitcher: that package"
+    )
     channel: Annotated[StrictInt, Field(ge=0)] | str | None = Field(
         None, description="channel to register by; null: phase contrast"
     )

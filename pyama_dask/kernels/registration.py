@@ -71,6 +71,41 @@ def pair_offsets(
     return {(i, j): _pair_offset(levelled[i], levelled[j], at[j] - at[i], max_shift) for i, j in pairs}
 
 
+def offsets_at(
+    tiles: Sequence[npt.NDArray[Any]], stage: npt.ArrayLike, positions: npt.ArrayLike, max_shift: float
+) -> dict[tuple[int, int], Offset]:
+    """Describe the offsets of tiles at positions that another method has found.
+
+    Parameters
+    ----------
+    tiles
+        N arrays of (H, W) grey levels.
+    stage
+        (N, 2) y, x of their corners in pixels, as the stage states them.
+    positions
+        (N, 2) y, x of their corners in pixels, as they were found.
+    max_shift
+        Largest error of the stage between two neighbours along each axis, in pixels.
+
+    Returns
+    -------
+    Offset of the second tile from the first, by indices of both, for all `neighbours`, with the correlation on whole
+    pixels there. Those farther from the stage than `max_shift` are at the limit.
+    """
+    at, found = np.asarray(stage, np.float64), np.asarray(positions, np.float64)
+    levelled, offsets = [_Tile(tile) for tile in tiles], dict[tuple[int, int], Offset]()
+    for i, j in neighbours(at, tiles[0].shape) if levelled else []:
+        y, x = found[j] - found[i]
+        far = bool((np.abs((y, x) - (at[j] - at[i])) > max_shift).any())
+        offsets[i, j] = Offset(float(y), float(x), _ncc_at(levelled[i], levelled[j], np.array([y, x])), far)
+    return offsets
+
+
+def levelled(tile: npt.NDArray[Any]) -> Image:
+    """(H, W) tile as it is compared here: without shading, pattern of the camera, noise and slow changes."""
+    return _Tile(tile).facing(np.zeros(2, np.int64), 0)[0]
+
+
 def neighbours(stage: npt.ArrayLike, shape: Sequence[int]) -> list[tuple[int, int]]:
     """Find the pairs of tiles that overlap along a side.
 
@@ -120,6 +155,16 @@ def _pair_offset(first: _Tile, second: _Tile, expected: npt.NDArray[np.float64],
     lines = padded[row : row + 3, column + 1], padded[row + 1, column : column + 3]
     y, x = nearest - reach + (row, column) + [_summit(line) for line in lines]
     return Offset(float(y), float(x), float(ncc[row, column]), bool(np.isinf(lines).any()))
+
+
+def _ncc_at(first: _Tile, second: _Tile, offset: npt.NDArray[np.float64]) -> float:
+    """Correlation of two tiles at one offset; 0 if there is nothing to compare."""
+    nearest = np.rint(offset).astype(np.int64)
+    (a, corner_a), (b, corner_b) = first.facing(nearest, NARROWEST), second.facing(-nearest, NARROWEST)
+    if not (a.size and b.size):
+        return 0.0
+    ncc = _ncc(a, b, *(nearest + corner_b - corner_a)[:, None])[0, 0]
+    return float(ncc) if np.isfinite(ncc) else 0.0
 
 
 def _ncc(a: Image, b: Image, rows: Whole, columns: Whole) -> Image:

@@ -91,3 +91,5 @@ READY: Mapping[str, Mapping[str, Ready]] = {
     "tracker": {"btrack": Ready("pyama_dask.methods.adapters.btrack", "link", "btrack")},
 }
 """Ready plugins by kind and name."""
+MULTIVIEW_STITCHER = Ready("pyama_dask.methods.adapters.multiview_stitcher", "register", "multiview-stitcher")
+"""Registration of the sites of wells."""

@@ -14,13 +14,14 @@ from pyama_dask.config.units import many, parse_selection
 from pyama_dask.errors import ConfigError, MissingFrameError, SourceError
 from pyama_dask.kernels.mosaic import lay_out
 from pyama_dask.kernels.placement import Placement, place
-from pyama_dask.kernels.registration import Offset, pair_offsets
+from pyama_dask.kernels.registration import Offset
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.readers.base import Tile, planes_of
 from pyama_dask.readers.views.mosaic import Wells, sites_by_well, stitched
 from pyama_dask.runs.positions import POSITIONS, Position, read_positions
 from pyama_dask.runs.shading import spread
+from pyama_dask.runs.site_offsets import check_method, site_offsets
 from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
@@ -271,7 +272,13 @@ def registered(
     Returns
     -------
     Positions by well, without wells that cannot be read now, and warnings.
+
+    Raises
+    ------
+    ConfigError
+        If the method needs a package that is not installed, or that fails.
     """
+    check_method(config.params.stitch_params)
     names, every = list(wells), list[tuple[list[Position], list[str]]]()
     tell(0, len(names))
     with reopen(metadata) as reader, ThreadPoolExecutor(AT_ONCE) as threads:
@@ -325,14 +332,14 @@ class Registration:
             return [replace(one, ncc=0.0) for one in stage], []
         at, frames = np.array([(one.y, one.x) for one in stage]), self._frames(list(sites.values()))
         images = [self._mean(fov, frames) for fov in sites.values()]
-        offsets = pair_offsets(images, at, self._params.stitch_params.max_shift)
+        offsets, notes = site_offsets(well, list(sites), images, at, self._params.stitch_params)
         placement = place(at, offsets)
         together = (placement.groups == np.bincount(placement.groups).argmax()) & bool(placement.used)
         positions = [
             replace(one, source="register" if of else "stage", ncc=_best(k, offsets))
             for k, (one, of) in enumerate(zip(as_positions(well, sites, placement.positions), together, strict=True))
         ]
-        return positions, list(_notes(well, list(sites), placement))
+        return positions, [*notes, *_notes(well, list(sites), placement)]
 
     def _frames(self, fovs: Sequence[int]) -> list[int]:
         """Frames that all sites have, spread over the movie."""

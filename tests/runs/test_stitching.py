@@ -19,8 +19,9 @@ from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.kernels.mosaic import blend, lay_out
 from pyama_dask.kernels.registration import Offset
+from pyama_dask.methods import optional
 from pyama_dask.readers import read_metadata
-from pyama_dask.runs import stitching
+from pyama_dask.runs import site_offsets
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.source_check import check_movie
 from pyama_dask.runs.status import LEDGER
@@ -170,7 +171,7 @@ def test_sites_that_are_registered_apart_from_the_others_are_named(plate, tmp_pa
         steps = {(0, 1): (0.9, False), (2, 3): (0.8, False), (0, 2): (0.3, False), (1, 3): (0.9, True)}
         return {(i, j): Offset(*(stage[j] - stage[i]), *known) for (i, j), known in steps.items()}
 
-    monkeypatch.setattr(stitching, "pair_offsets", two_groups)
+    monkeypatch.setattr(site_offsets, "pair_offsets", two_groups)
     plan, _ = planned(plate, tmp_path / "out", {"params.fovs": "C10"})
     rows = [line.split(",")[4:] for line in plan.files["positions.csv"].decode().splitlines()[1:]]
     assert rows == [["register", "0.90"], ["register", "0.90"], ["stage", "0.80"], ["stage", "0.90"]]
@@ -287,6 +288,14 @@ class TestTable:
         assert [len(fov.tiles) for fov in metadata.fovs] == [4, 3]
         assert any("C10: left out site 4" in warning for warning in plan.warnings)
 
+    def test_a_method_without_its_package_is_refused_unless_all_positions_are_known(self, plate, output, monkeypatch):
+        monkeypatch.setattr(optional, "installed_version", lambda _: "")
+        other = {"params.stitch_params.method": "multiview-stitcher"}
+        assert planned(plate, output, other)[0].tasks
+        (output / "positions.csv").unlink()
+        with pytest.raises(ConfigError, match=r"pip install 'pyama-dask\[multiview-stitcher\]'"):
+            planned(plate, output, other)
+
     def test_a_wrong_table_stops_the_run(self, plate, output):
         (output / "positions.csv").write_text("well,site,y,x\nB02,9,0,0\n")
         with pytest.raises(TableError, match=r"positions\.csv: line 2.*not a site"):
@@ -309,6 +318,7 @@ class TestTable:
             ({"params.stitch": "off"}, OutputError, "was made with 'stitch: register'"),
             ({"params.sites": "1-2"}, ConfigError, "params.sites: cannot choose sites"),
             ({"params.stitch_params.channel": "Red"}, ConfigError, "params.stitch_params.channel: 'Red' is not in"),
+            ({"params.stitch_params.method": "ashlar"}, ConfigError, r"params\.stitch_params\.method: "),
         ],
     )
     def test_what_does_not_fit_is_refused(self, plate, output, changes, error, said):
