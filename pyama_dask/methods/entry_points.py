@@ -15,9 +15,10 @@ import importlib.util
 import inspect
 import sys
 import threading
+import traceback
 from collections.abc import Collection
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, files, metadata, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def load(kind: str, group: str, name: str, known: Collection[str]) -> Any:
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
     except Exception as error:  # a module may define `__getattr__`
-        like = _nearest(attribute, vars(_module(module)))
+        like = nearest(attribute, vars(_module(module)))
         raise ConfigError(f"{kind} {name!r} cannot be loaded: {module} has no {attribute!r}{like}") from error
     return loaded
 
@@ -94,10 +95,45 @@ def identity(kind: str, group: str, name: str, known: Collection[str]) -> str:
     return f"{name}@{_content(file)}"
 
 
+def distribution(kind: str, group: str, name: str, known: Collection[str]) -> str:
+    """Name and version of the installed package that an object belongs to; '' for this package and users' files.
+
+    Packages that are installed in editable form count as users' files.
+
+    Parameters
+    ----------
+    kind, group, name, known
+        As for `load`.
+    """
+    if name in known:
+        return ""
+    module, _ = _place(kind, group, name, known)
+    file = "" if module.endswith(".py") else getattr(_module(module), "__file__", None)
+    return _owner(module.partition(".")[0], Path(file)) if file else ""
+
+
+@cache
+def _owner(package: str, file: Path) -> str:
+    for name in packages_distributions().get(package, ()):
+        mine = (entry for entry in files(name) or () if entry.name == file.name)
+        if any(Path(str(entry.locate())).resolve() == file.resolve() for entry in mine):
+            return f"{metadata(name)['Name']} {version(name)}"
+    return ""
+
+
 def defined_at(function: Any) -> str:
     """File and line of a function, as `` (FILE, line N)``; '' for compiled functions."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+
+
+def line_of(error: BaseException | None, function: Any) -> str:
+    """Line of a function's file in which an exception was raised, as ``, in line N``; '' if it was elsewhere."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    file = getattr(code, "co_filename", None)
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f", in line {lines[-1]}" if lines else ""
 
 
 def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[str, str]:
@@ -109,12 +145,12 @@ def _place(kind: str, group: str, name: str, known: Collection[str]) -> tuple[st
         choices = ", ".join(places(group, known)) or "none built in"
         raise ConfigError(
             f"{name!r} is not a {kind}; known are: {choices}. Fix: use one, or 'file.py:name' or 'module:name'"
-            f"{_nearest(name, places(group, known))}"
+            f"{nearest(name, places(group, known))}"
         )
     return module, attribute
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
     """Suggest the known names that resemble an unknown one; '' if none does."""
     like = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(like)}?" if like else ""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +17,9 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import exception_text
 from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
 from pyama_dask.kernels.features import Intensities, Shapes
+from pyama_dask.methods.bounded_call import exit_raises
 from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.entry_points import line_of
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import own_parameters
 from pyama_dask.readers import Metadata
@@ -161,27 +159,10 @@ class Trial:
         except MemoryError as error:
             problem = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
         except AlgorithmError as error:
-            problem = str(error).removeprefix(f"{where}: ") + _line_of(error.__cause__, method.function)
+            problem = str(error).removeprefix(f"{where}: ") + line_of(error.__cause__, method.function)
             if _fails_always(error.__cause__):
                 raise ConfigError(f"{where}: {problem}") from error
         return f"{self.key}: could not be tried on made data: {problem}; if it fails on the movie, too, FOVs fail", made
-
-
-@contextmanager
-def exit_raises() -> Iterator[None]:
-    """Make ``os._exit`` raise `SystemExit` inside the block, as it would end this process without a message."""
-    here, leave = os.getpid(), os._exit
-
-    def raising(status: int) -> NoReturn:
-        if os.getpid() != here:  # a process that the method has forked
-            leave(status)
-        raise SystemExit(f"os._exit({status})")
-
-    os._exit = raising
-    try:
-        yield
-    finally:
-        os._exit = leave
 
 
 _TRIED: Known = {}
@@ -249,12 +230,3 @@ def _fails_always(error: BaseException | None) -> bool:
     if isinstance(error, TypeError):
         return bool(_ARGUMENTS.search(str(error)))
     return isinstance(error, NameError | ImportError | SyntaxError) and not isinstance(error, UnboundLocalError)
-
-
-def _line_of(error: BaseException | None, function: Any) -> str:
-    """Line of a method's file in which an exception was raised, for messages."""
-    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    file = getattr(code, "co_filename", None)
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    return f", in line {lines[-1]}" if lines else ""

@@ -53,3 +53,12 @@ class TestInstalledMethods:
     def test_the_log_says_that_they_are_run(self):
         (said,) = plugins(resolved(params__preprocess=["dim"]))
         assert said.startswith("preprocessor dim is run from")
+
+
+def test_a_file_may_have_dataclasses(tmp_path):
+    path = tmp_path / "classes.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Size:\n    n: int = 3\n\ndef area(shapes):\n    return shapes.area * Size().n\n"
+    )
+    assert callable(find_method("phase feature", f"{path}:area"))

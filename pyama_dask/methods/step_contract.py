@@ -1,0 +1,235 @@
+"""Contract of a step: what its function takes and gives, found by its signature and by a trial on made data.
+
+>>> contract = tried(step, "pipeline 'prepare', step 'sharpen'", {"GFP": ImageType((2048, 2048), "uint16")})
+>>> contract.takes, contract.gives, contract.halo
+('frame', 'image', 0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pyama_dask.config.pipelines import Step
+from pyama_dask.errors import ConfigError
+from pyama_dask.methods.array_types import ArrayType
+from pyama_dask.methods.bounded_call import Allowance
+from pyama_dask.methods.made_images import SMALL, ImageType
+from pyama_dask.methods.step_functions import StepFunction, Takes, read_step
+from pyama_dask.methods.step_results import UnfitError
+from pyama_dask.methods.step_trial import Found, try_images, try_tables
+
+Per = Literal["frame", "stack", "fov", "well"]
+Gives = Literal["image", "labels", "images", "table"]
+SECONDS = 120.0
+"""Time that the trial of a step may take."""
+PER: Mapping[Takes, Per] = {"frame": "frame", "planes": "frame", "stack": "stack", "traces": "fov", "tables": "well"}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Contract of a step, for images of one type.
+
+    Parameters
+    ----------
+    function
+        Function and checked parameters, for calls.
+    takes
+        ``frame`` (H, W), ``stack`` (T, H, W), ``planes`` (Z, H, W), ``traces`` of a FOV, or ``tables`` of a well by
+        FOV.
+    together
+        Names of the images that it gets together, in order; () if it gets one image or tables. They are all frames,
+        or all stacks or planes, as `takes` says.
+    per
+        What it is called for: each ``frame``, ``stack`` of a block, ``fov`` or ``well``.
+    gives
+        ``image``, ``labels``, ``images`` by name, or ``table``. A table per stack has a column ``frame``, the index in
+        the stack; one per frame has none.
+    halo
+        Frames before and after a block that the stack must have; results of these frames are dropped.
+    images
+        Types of the images that it gives, by name; '' for a single one.
+    columns
+        Types of the columns of the table that it gives, by name, as found on made data.
+    """
+
+    function: StepFunction
+    takes: Takes
+    together: tuple[str, ...]
+    per: Per
+    gives: Gives
+    halo: int
+    images: Mapping[str, ImageType]
+    columns: Mapping[str, str]
+
+    @property
+    def array(self) -> ArrayType:
+        """Type of array that the function works on."""
+        return self.function.array
+
+    @property
+    def over(self) -> str | None:
+        """``z`` for functions of planes."""
+        return "z" if self.takes == "planes" else None
+
+
+def tried(
+    step: Step,
+    where: str,
+    images: Mapping[str, ImageType] | None = None,
+    *,
+    features: Sequence[str] = ("area_ch_0", "intensity_total_ch_1"),
+    halo: int | None = None,
+    seconds: float = SECONDS,
+) -> Contract:
+    """Find the contract of a step, and refuse a function that does not fit.
+
+    Parameters
+    ----------
+    step
+        Not one of the seven.
+    where
+        Pipeline and step, for messages.
+    images
+        Types of the images of the step's ``of`` by name, or of the one image that it is applied to; None for tables.
+    features
+        Columns of features of the traces.
+    halo
+        Registered halo of the function; the step's own comes first. None if it has none.
+    seconds
+        Time that the trial may take.
+
+    Returns
+    -------
+    The contract. Equal calls in one process are tried once.
+
+    Raises
+    ------
+    ConfigError
+        If the function is not found, does not take the data, or does not keep to what a step must do; the message
+        names pipeline, step, function, file and line, the data and the result, and says how to fix it.
+    """
+    function, images = read_step(step, where), images or {}
+    key = repr((step, function.identity, sorted(images.items()), tuple(features), halo))
+    if key not in _KNOWN:
+        try:
+            _KNOWN[key] = _found(step, function, images, features, halo, seconds)
+        except UnfitError as error:
+            raise ConfigError(f"{where}: {function.title} {error.problem}. Fix: {error.fix}") from error
+        except ConfigError as error:  # a package is missing
+            raise ConfigError(f"{where}: {function.title}: {error}") from error
+    return _KNOWN[key]
+
+
+_KNOWN: dict[str, Contract] = {}
+"""Contracts that this process has found."""
+
+
+def _found(
+    step: Step,
+    function: StepFunction,
+    images: Mapping[str, ImageType],
+    features: Sequence[str],
+    registered: int | None,
+    seconds: float,
+) -> Contract:
+    choices, allowance = _choices(step, function), Allowance(seconds)
+    if choices[0] in ("traces", "tables"):
+        found = try_tables(function, choices[0], features, allowance)
+        _check_target(step, found)
+        return _contract(function, choices[0], (), 0, found)
+    halo = step.halo if step.halo is not None else registered
+    if halo and "stack" in choices:
+        choices = ["stack"]
+    takes, found = _first_that_fits(function, choices, images, halo, allowance)
+    if halo and takes != "stack":
+        raise UnfitError(f"gets single {takes}s, but has a halo of {halo}", "let it take a stack, or leave out 'halo'")
+    _check_target(step, found)
+    return _contract(function, takes, tuple(images) if step.of else (), (halo or 0), found)
+
+
+def _contract(function: StepFunction, takes: Takes, together: tuple[str, ...], halo: int, found: Found) -> Contract:
+    gives: Gives = "table" if found.columns is not None else "image" if "" in found.images else "images"
+    if gives == "image" and found.images[""].is_labels:
+        gives = "labels"
+    return Contract(function, takes, together, PER[takes], gives, halo, found.images, found.columns or {})
+
+
+def _choices(step: Step, function: StepFunction) -> list[Takes]:
+    """Data that the function may take, the first of which is tried first."""
+    annotated, key = function.takes, step.takes
+    if annotated and key and annotated != key:
+        raise UnfitError(f"takes {annotated}, as annotated, but the step says takes: {key}", "correct one of them")
+    says = annotated or key
+    if says == "planes" and step.over != "z":
+        raise UnfitError("takes all planes of a frame", "add  over: z  to the step")
+    if step.over == "z" and says not in ("planes", None):
+        raise UnfitError(
+            f"takes {says}, but the step says over: z", "let it take planes (Z, H, W), or leave out 'over'"
+        )
+    if step.over == "z":
+        return ["planes"]
+    return [says] if says else ["frame", "stack"]
+
+
+def _first_that_fits(
+    function: StepFunction,
+    choices: Sequence[Takes],
+    images: Mapping[str, ImageType],
+    halo: int | None,
+    allowance: Allowance,
+) -> tuple[Takes, Found]:
+    """First choice that fits, on small made images, else on those of the movie's shape.
+
+    Crops, for example, may need more pixels than small images have.
+    """
+    errors = list[UnfitError]()
+    small = _small(images)
+    for made in [small, images] if small != images else [small]:
+        for takes in choices:
+            try:
+                return takes, try_images(function, takes, made, images, halo or 0, allowance)
+            except UnfitError as error:
+                if not error.failed and takes == choices[0]:
+                    raise
+                errors.append(error)
+    certain = [error for error in errors if not error.failed]
+    first, *others = certain or errors
+    further = dict.fromkeys(error.problem for error in others[: len(choices) - 1] if error.problem != first.problem)
+    raise UnfitError("; ".join([first.problem, *further]), first.fix) from first
+
+
+def _small(images: Mapping[str, ImageType]) -> dict[str, ImageType]:
+    """Types of small images whose shapes are in the same proportion."""
+    height, width = (max((image.shape[axis] for image in images.values()), default=1) for axis in (0, 1))
+
+    def small(shape: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = (math.ceil(s * n / m) for s, n, m in zip(SMALL, shape, (height, width), strict=True))
+        return min(rows, shape[0]), min(columns, shape[1])
+
+    return {name: replace(image, shape=small(image.shape)) for name, image in images.items()}
+
+
+def _check_target(step: Step, found: Found) -> None:
+    """Check that the step names the table or image that its function gives."""
+    if found.columns is None:
+        if step.to and "" not in found.images:
+            names = ", ".join(found.images)
+            raise UnfitError(
+                f"gives several images by name ({names}), but the step says to: {step.to}", "leave out 'to'"
+            )
+        if step.to == "traces":
+            raise UnfitError("gives images, but the step says to: traces", "choose another name")
+        if step.of and not step.to and "" in found.images:
+            fix = "add  to: NAME  to the step"
+            raise UnfitError(f"makes one image of {', '.join(map(str, step.of))}, but the image has no name", fix)
+        return
+    if not step.to:
+        raise UnfitError("gives a table, but the table has no name", "add  to: NAME  to the step, or  to: traces")
+    if step.to == "traces" and found.rows_differ:
+        raise UnfitError(found.rows_differ, "return one row for each row that it got, in the same order")
+    if step.to == "traces" and not found.of_traces and "cell" not in found.columns:
+        fix = "add the ids of the cells as a column 'cell', or choose another name in 'to'"
+        raise UnfitError("gives a table without a column 'cell', which cannot be joined to the traces", fix)

@@ -1,0 +1,299 @@
+"""Trial of a step's function on made data: it must keep its input, give the same twice, and say how far it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyama_dask.config.units import exception_text, quoted
+from pyama_dask.errors import ConfigError
+from pyama_dask.methods.bounded_call import Allowance, CallFailedError, TooSlowError
+from pyama_dask.methods.entry_points import line_of
+from pyama_dask.methods.made_images import FRAMES, PLANES, ImageType, made_stack, made_traces
+from pyama_dask.methods.step_functions import StepFunction, Takes
+from pyama_dask.methods.step_results import (
+    Data,
+    Result,
+    UnfitError,
+    apply_step,
+    as_result,
+    check_images,
+    check_table,
+    described,
+    in_array_type,
+    smallest_halo,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST_HALO = 16
+"""Largest number of frames that is looked for and suggested as a halo."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Results of a trial.
+
+    Parameters
+    ----------
+    images
+        Types of the images given, for images of the movie's shape.
+    columns
+        Types of the columns given; None for images.
+    of_traces
+        True if the function took a table.
+    rows_differ
+        Problem if a table has not the rows of the table that the function took; '' if it has.
+    """
+
+    images: Mapping[str, ImageType] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
+    of_traces: bool = False
+    rows_differ: str = ""
+
+
+def try_images(
+    function: StepFunction,
+    takes: Takes,
+    made: Mapping[str, ImageType],
+    real: Mapping[str, ImageType],
+    halo: int,
+    allowance: Allowance,
+) -> Found:
+    """Try a function of images.
+
+    Parameters
+    ----------
+    function
+    takes
+        ``frame``, ``stack`` or ``planes``.
+    made
+        Types of the made images of the trial, by name.
+    real
+        Types of the movie's images, by name; the shape of the result is found by one call for these.
+    halo
+        Frames before and after that the function says to look into.
+    allowance
+        Time for all calls.
+
+    Raises
+    ------
+    UnfitError
+        If the function does not fit.
+    """
+    trial = _Trial(function, takes, allowance)
+    data = _frames(function, takes, made, FRAMES)
+    if takes == "stack":
+        first = [trial.run(data)]
+        trial.compare(first, [data])
+        _check_reach(trial, _frames(function, takes, made, _reach_frames(halo)), halo)
+    else:
+        single = [_cut(data, t, None) for t in range(FRAMES)]
+        first = [trial.run(one) for one in single]
+        trial.compare(first, single)
+        _check_alike(first, trial.given)
+    if first[0].table is not None:
+        return Found(columns=_column_types(first[0].table))
+    is_labels = _gives_labels(function, first, made)
+    result = first[0] if made == real else trial.run(_some(function, takes, real, halo))
+    return Found({name: _type_of(image, is_labels) for name, image in result.images.items()})
+
+
+def try_tables(function: StepFunction, takes: Takes, features: Sequence[str], allowance: Allowance) -> Found:
+    """Try a function of a FOV's table, or of a well's tables by FOV.
+
+    Raises
+    ------
+    UnfitError
+        If the function does not fit.
+    """
+    traces = made_traces(features)
+    data: Data = traces if takes == "traces" else {f"fov_00{fov}": made_traces(features, fov) for fov in range(2)}
+    trial = _Trial(function, takes, allowance)
+    first = trial.run(data)
+    if first.table is None:
+        raise UnfitError(f"{trial.given}, returned images", "return a table (DataFrame), or take images")
+    trial.compare([first], [data])
+    differ = "" if takes == "traces" and len(first.table) == len(traces) else f"returned {len(first.table)} rows"
+    differ = f"{trial.given}, {differ}, which cannot become columns of the traces" if differ else ""
+    return Found(columns=_column_types(first.table), of_traces=True, rows_differ=differ)
+
+
+class _Trial:
+    """Calls of one function.
+
+    Parameters
+    ----------
+    function
+    takes
+    allowance
+        Time for all calls.
+    """
+
+    def __init__(self, function: StepFunction, takes: Takes, allowance: Allowance) -> None:
+        self._function, self._takes, self._allowance = function, takes, allowance
+        self.given = ""
+        """Data of the last call, for messages."""
+
+    def run(self, data: Data) -> Result:
+        """Result of one call, checked; the data stay as they are."""
+        self.given = f"given {described(data)}"
+        try:
+            return self._checked(data)
+        except UnfitError as error:
+            if error.problem.startswith("given "):
+                raise
+            raise UnfitError(f"{self.given}, {error.problem}", error.fix, failed=error.failed) from error
+
+    def _checked(self, data: Data) -> Result:
+        mine = _copied(data)
+        result = self._call(mine)
+        if not _unchanged(data, mine):
+            fix = "work on a copy, such as frame.copy(): other steps get the same data"
+            raise UnfitError("changed the data that it got", fix)
+        if self._allowance.printed.strip():
+            fix = "delete its prints, or use logging: it is called for every frame"
+            raise UnfitError(f"printed {quoted(self._allowance.printed.strip(), 60)}", fix)
+        if result.table is not None:
+            check_table(result.table, self._takes, _length(data))
+        else:
+            check_images(result, self._takes, _length(data), self._function.gives.is_labels)
+        return result
+
+    def _call(self, data: Data) -> Result:
+        try:
+            made: Result = self._allowance.call(
+                lambda: as_result(apply_step(self._function, in_array_type(self._function, data)))
+            )
+        except TooSlowError as error:
+            fix = "make it quicker; if it loads a model, let it load once and keep it"
+            raise UnfitError(str(error), fix) from error
+        except CallFailedError as failed:
+            cause = failed.__cause__ or failed
+            if isinstance(cause, UnfitError | ConfigError):  # a result of no known form, or a package that is missing
+                raise cause from None
+            line = line_of(cause, self._function.function)
+            fix = "correct the function or its parameters; 'takes' says what it gets: frame or stack"
+            raise UnfitError(f"failed: {exception_text(cause)}{line}", fix, failed=True) from cause
+        return made
+
+    def compare(self, first: Sequence[Result], data: Sequence[Data]) -> None:
+        """Call the function again in reverse order, and refuse other results."""
+        for result, one in reversed(list(zip(first, data, strict=True))):
+            if not self.run(one).equals(result):
+                fix = (
+                    "seed its random numbers inside the function, such as rng = np.random.default_rng(0), and keep "
+                    "nothing between calls: a run that resumes must give the same bytes"
+                )
+                raise UnfitError(f"{self.given} twice, returned different results", fix)
+
+
+def _reach_frames(halo: int) -> int:
+    """Frames by which the reach is found: more than any distance that is tried can see."""
+    return 2 * max(halo, LARGEST_HALO) + 8
+
+
+def _check_reach(trial: _Trial, data: Data, halo: int) -> None:
+    """Refuse a function of stacks that looks further along time than its halo."""
+    n = _length(data)
+    result = trial.run(data)
+    whole = [result.at(t) for t in range(n)]
+
+    def at(frame: int, distance: int) -> Result:
+        first, last = max(frame - distance, 0), min(frame + distance + 1, n)
+        return trial.run(_cut(data, first, last)).at(frame - first)
+
+    if smallest_halo(whole, at, halo, halo) is not None:
+        return
+    reach = smallest_halo(whole, at, LARGEST_HALO, halo + 1)
+    given = f"looks further along time than its halo of {halo}" if halo else "looks into neighbouring frames"
+    if reach is None:
+        fix = f"let it look into at most {LARGEST_HALO} frames before and after, or say  halo: N  if it looks further"
+        raise UnfitError(f"{given}: its result for a frame depends on frames more than {LARGEST_HALO} away", fix)
+    raise UnfitError(f"{given}: it looks {reach} frames along time", f"say  halo: {reach}  in the step")
+
+
+def _check_alike(results: Sequence[Result], given: str) -> None:
+    """Refuse results of frames that differ in names, shapes, types or columns."""
+    forms = {repr([(name, image.shape, image.dtype) for name, image in one.images.items()]) for one in results}
+    forms |= {repr(list(one.table.columns)) for one in results if one.table is not None}
+    if len(forms) > 1 + any(one.table is not None for one in results):
+        fix = "return the same names, shapes and types for every frame, also for one without cells"
+        raise UnfitError(f"{given}, returned other shapes, types or columns for other frames of this type", fix)
+
+
+def _gives_labels(function: StepFunction, results: Sequence[Result], made: Mapping[str, ImageType]) -> bool:
+    """True if results are labels: as annotated, returned with a count, made of labels, or all numbers from 0 to N."""
+    if function.gives.takes:
+        return function.gives.is_labels
+    if any(one.counted for one in results):
+        return True
+    images = [image for one in results for image in one.images.values()]
+    if any(image.dtype.kind not in "iu" for image in images):
+        return False
+    if len(made) == 1 and next(iter(made.values())).is_labels:
+        return True
+    if any(str(image.dtype) in {of.dtype for of in made.values()} for image in images):
+        return False
+    found = [np.unique(image) for image in images]
+    return max(map(len, found)) > 1 and all(np.array_equal(ids, np.arange(len(ids))) for ids in found)
+
+
+def _column_types(table: pd.DataFrame) -> dict[str, str]:
+    return {str(name): str(dtype) for name, dtype in table.dtypes.items()}
+
+
+def _type_of(image: np.ndarray, is_labels: bool) -> ImageType:
+    return ImageType((image.shape[-2], image.shape[-1]), str(image.dtype), is_labels)
+
+
+# ------------------------------------------------------------------------------------------------- made data
+
+
+def _frames(function: StepFunction, takes: Takes, types: Mapping[str, ImageType], n: int) -> Data:
+    """Stacks of n frames, by name if the function gets several; (T, Z, H, W) for planes."""
+    made = {}
+    for k, (name, kind) in enumerate(types.items()):
+        stack = made_stack(kind, n * PLANES if takes == "planes" else n, k)
+        made[name] = stack.reshape(n, PLANES, *stack.shape[1:]) if takes == "planes" else stack
+    return made if function.together else next(iter(made.values()))
+
+
+def _some(function: StepFunction, takes: Takes, types: Mapping[str, ImageType], halo: int) -> Data:
+    """Few images of these types: a frame, the planes of one, or the shortest stack with its halo."""
+    if takes == "stack":
+        return _frames(function, takes, types, 2 * halo + 2)
+    return _cut(_frames(function, takes, types, 1), 0, None)
+
+
+def _cut(data: Data, first: int, last: int | None) -> Data:
+    """One frame, or the frames of a range, of all stacks."""
+    if isinstance(data, Mapping):
+        return {name: _cut(stack, first, last) for name, stack in data.items()}
+    return data[first] if last is None else data[first:last]
+
+
+def _arrays(data: Data) -> Iterator[Any]:
+    return iter(data.values() if isinstance(data, Mapping) else [data])
+
+
+def _length(data: Data) -> int:
+    return len(next(_arrays(data)))
+
+
+def _copied(data: Data) -> Data:
+    return {name: one.copy() for name, one in data.items()} if isinstance(data, Mapping) else data.copy()
+
+
+def _unchanged(data: Data, mine: Data) -> bool:
+    """True if no array and no table differs, and none was added or removed."""
+    if isinstance(data, Mapping) and list(data) != list(mine):
+        return False
+    return all(
+        bool(one.equals(other)) if hasattr(one, "equals") else one.tobytes() == other.tobytes()
+        for one, other in zip(_arrays(data), _arrays(mine), strict=True)
+    )
