@@ -140,6 +140,7 @@ def _found(
         found = try_tables(function, choices[0], features, allowance)
         _check_target(step, found)
         return _contract(function, choices[0], (), 0, found)
+    _check_labels(function, images)
     halo = step.halo if step.halo is not None else registered
     if halo and "stack" in choices:
         choices = ["stack"]
@@ -148,6 +149,15 @@ def _found(
         raise UnfitError(f"gets single {takes}s, but has a halo of {halo}", "let it take a stack, or leave out 'halo'")
     _check_target(step, found)
     return _contract(function, takes, tuple(images) if step.of else (), (halo or 0), found)
+
+
+def _check_labels(function: StepFunction, images: Mapping[str, ImageType]) -> None:
+    """Refuse an image for a parameter that is annotated as labels."""
+    hints = function.given if function.by_position else function.given[:1] * len(images)
+    for hint, (name, image) in zip(hints, images.items(), strict=False):
+        if hint.is_labels and not image.is_labels:
+            fix = "name labels in 'channels' or 'of', in the order of the function's arguments"
+            raise UnfitError(f"takes labels, but gets the image {name}", fix)
 
 
 def _contract(function: StepFunction, takes: Takes, together: tuple[str, ...], halo: int, found: Found) -> Contract:

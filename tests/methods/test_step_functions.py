@@ -233,6 +233,8 @@ def test_a_call_gives_right_values(contract):
         ("two", {"of": ["GFP", "RFP", "BFP"], "to": "r"}, r"takes 2 images by position .* but 'of' names 3"),
         ("two", {"of": ["GFP", "RFP"]}, "makes one image of GFP, RFP, but the image has no name"),
         ("both", {"of": ["GFP", "RFP"], "to": "r"}, r"several images by name \(low, high\).*Fix: leave out 'to'"),
+        ("grown", {}, "takes labels, but gets the image GFP. Fix: name labels"),
+        ("count_spots", {"of": ["GFP", "RFP"], "to": "t"}, "takes labels, but gets the image RFP"),
         ("of_stack", {"takes": "frame"}, "takes stack, as annotated, but the step says takes: frame"),
         ("highest", {}, "takes all planes of a frame. Fix: add  over: z"),
         ("plain", {"halo": 1, "takes": "frame"}, "gets single frames, but has a halo of 1"),
