@@ -61,8 +61,11 @@ def _compile():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the slow tests, so that the last ones to run are short."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Let each process begin with slow tests, so that the last ones to run are short."""
+    from support.order import spread
+
+    blocks = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = spread(items, blocks, lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture
