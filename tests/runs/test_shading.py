@@ -13,7 +13,7 @@ import pyama_dask
 from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.errors import ConfigError, ImageError
 from pyama_dask.kernels.flat_field import correct
-from pyama_dask.runs.movie import metadata_of
+from pyama_dask.runs.movie import seen_movie
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.source_check import check_movie
 from pyama_dask.runs.status import LEDGER
@@ -101,7 +101,7 @@ def test_a_profile_may_be_a_file_beside_the_config(plate, tmp_path):
     tifffile.imwrite(tmp_path / "gfp.tif", (1000 * true_shading()).astype(np.uint16))
     channels = {"pc": {"channel": 0}, "fl": [{"channel": 1, "flat_field": "gfp.tif"}]}
     file = write_config(tmp_path / "run.yaml", config(plate, tmp_path / "out", SETTINGS | {"channels": channels}))
-    found = metadata_of(load_config(file)).flat_field
+    found = seen_movie(load_config(file), lambda _: [0])[0].flat_field
     assert [*found.profiles] == [1]
     np.testing.assert_allclose(found.profiles[1], true_shading(), atol=1e-3)
     assert not (tmp_path / "out").exists()
