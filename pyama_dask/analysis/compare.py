@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from pyama_dask.analysis.compare_medians import medians_of
-from pyama_dask.analysis.compare_parameters import UNITS, tests_of
-from pyama_dask.analysis.compared_samples import FitsOf, Settings, TracesOf
+from pyama_dask.analysis.compare_parameters import tests_of
+from pyama_dask.analysis.compared_samples import UNITS, FitsOf, Settings, TracesOf, unit_of
 from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
 from pyama_dask.analysis.given_tables import Paths, results_in
 from pyama_dask.analysis.plot_comparison import effects_figure, medians_figure
@@ -63,9 +63,9 @@ def compare_samples(
 ) -> Comparison:
     """Compare samples: medians over time with 95 % confidence bands, and a rank test of each fitted parameter.
 
-    Tables of the same sample in different folders, such as replicates, are one sample; their FOVs stay apart. Intervals
-    come from a bootstrap of FOVs and of the cells in each, with a fixed seed, so that the same tables give the same
-    results.
+    Tables of the same sample in different folders, such as replicates, are one sample; their FOVs and wells stay apart.
+    Intervals come from a bootstrap of FOVs, or wells, and of the cells in each, with a fixed seed, so that the same
+    tables give the same results.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ def compare_samples(
     parameters
         Parameters to test; by default all that were fitted. Each further test raises the adjusted p of the others.
     unit
-        ``fov`` to test medians of FOVs, ``cell`` to test cells as if they were independent; ``auto`` for ``fov`` if
-        every sample has at least `compare_parameters.FEWEST_FOVS` FOVs.
+        ``well`` to resample wells and test their medians, ``fov`` for FOVs, ``cell`` to resample FOVs and test cells as
+        if they were independent; ``auto`` for the first of them of which every sample has at least
+        `compared_samples.FEWEST_UNITS`.
     draws
         Number of resamples.
     seed
@@ -117,10 +118,11 @@ def compare_samples(
     for name, table in medians.items():
         label = value_label(name, next((of.channel for of in traces[name] if of.channel), ""))
         figures[_joined(name, "medians")] = partial(medians_figure, table, label)
-        texts[_joined(name, "medians.csv")] = f"# Time units: h\n# {settings.about}\n" + _as_csv(table)
+        about = settings.about(unit_of(traces[name], settings))
+        texts[_joined(name, "medians.csv")] = f"# Time units: h\n# {about}\n" + _as_csv(table)
     for name, table in tests.items():
         figures[f"{name}_effects"] = partial(effects_figure, table)
-        texts[f"{name}_tests.csv"] = f"# {settings.about}\n" + _as_csv(table)
+        texts[f"{name}_tests.csv"] = f"# {settings.about(unit_of(fits[name], settings))}\n" + _as_csv(table)
     written = write_results(place, texts, figures, formats, "compare", force=force)
     return Comparison(written, medians, tests, tuple(dict.fromkeys(warnings)))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyama_dask.analysis.compared_samples import Settings, TracesOf
+from pyama_dask.analysis.compared_samples import Settings, TracesOf, count, groups_of, noun, unit_of
 from pyama_dask.analysis.resampling import FEWEST, Array, interval, resampled_medians
 
 if TYPE_CHECKING:
@@ -30,34 +30,42 @@ def medians_of(samples: Sequence[TracesOf], settings: Settings, warnings: list[s
     samples
         Traces of one feature.
     settings
-        Number of draws, and seed.
+        Unit of the bootstrap, number of draws, and seed.
     warnings
         New warnings are added: few cells or FOVs, different times.
 
     Returns
     -------
     Table ``sample,time,cells,fovs,median,low,high``: time in hours, cells with a value, FOVs of the sample; low and
-    high are NaN where fewer than `FEWEST` cells have a value.
+    high are NaN where fewer than `FEWEST` cells have a value. Where all cells have wells, ``wells`` follows ``fovs``.
+
+    Raises
+    ------
+    ConfigError
+        If wells are the unit, and a cell has none.
     """
     import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     start, step = _steps(samples, warnings)
-    rows = []
+    unit, rows = unit_of(samples, settings), []
     for sample in samples:
         times, values = _in_steps(sample, start, step)
-        fovs = len(np.unique(sample.clusters))
-        counts = settings.resample(sample.name, sample.clusters)
+        sizes, name = (count(sample, "fov"), count(sample, "well")), noun(unit)
+        counts = settings.resample(sample.name, groups_of(sample, unit))
         for time, column in zip(times, values.T, strict=True):
             if cells := int(np.isfinite(column).sum()):
                 band = interval(resampled_medians(column, counts)) if cells >= FEWEST else (np.nan, np.nan)
-                rows.append((sample.name, time, cells, fovs, float(np.nanmedian(column)), *band))
+                rows.append((sample.name, time, cells, *sizes, float(np.nanmedian(column)), *band))
         if not values.size:
             warnings.append(f"sample {sample.name}: has no values")
-        elif len(sample.clusters) < FEWEST:
+        elif len(sample.fovs) < FEWEST:
             warnings.append(f"sample {sample.name}: has fewer than {FEWEST} cells, so its median has no band")
-        elif fovs == 1:
-            warnings.append(f"sample {sample.name}: has one FOV, so its intervals lack the variation between FOVs")
-    return pd.DataFrame(rows, columns=["sample", "time", "cells", "fovs", "median", "low", "high"])
+        elif count(sample, unit) == 1:
+            warnings.append(
+                f"sample {sample.name}: has one {name}, so its intervals lack the variation between {name}s"
+            )
+    table = pd.DataFrame(rows, columns=["sample", "time", "cells", "fovs", "wells", "median", "low", "high"])
+    return table if all(of.wells is not None for of in samples) else table.drop(columns="wells")
 
 
 def _steps(samples: Sequence[TracesOf], warnings: list[str]) -> tuple[float, float]:

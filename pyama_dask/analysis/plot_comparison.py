@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pyama_dask.analysis.compare_parameters import SIGNIFICANT
 from pyama_dask.analysis.figures import plain, sample_style, time_scale, with_short_numbers
+from pyama_dask.config.units import many
 from pyama_dask.files.palette import DARK, SERIES
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def medians_figure(medians: pd.DataFrame, label: str) -> Figure:
         times = of["time"] * factor
         axes.fill_between(times, of["low"], of["high"], color=style["color"], alpha=alpha, linewidth=0)
         cells, fovs = int(of["cells"].max()), int(of["fovs"].max())
-        counts = f"{cells} cell{'s' * (cells != 1)}, {fovs} FOV{'s' * (fovs != 1)}"
+        counts = f"{many(cells, 'cell')}, {many(fovs, 'FOV')}"
+        counts += f", {many(int(of['wells'].max()), 'well')}" if "wells" in of else ""
         axes.plot(times, of["median"], linewidth=1.5, label=f"{plain(str(sample))}\n{counts}", **style)
     axes.set(xlabel=time, ylabel=plain(label))
     axes.set_title("median of the cells, with 95 % confidence band", loc="left")

@@ -225,7 +225,10 @@ def compare(
         list[str] | None, typer.Option(help="parameter to test; repeat for more", show_default="all")
     ] = None,
     unit: Annotated[
-        str, typer.Option(help="test medians of FOVs (fov) or cells (cell); auto: fov if every sample has 4 FOVs")
+        str,
+        typer.Option(
+            help="test medians of wells (well) or FOVs (fov), or cells (cell); auto: wells, FOVs, if each sample has 4"
+        ),
     ] = "auto",
     draws: Annotated[int, typer.Option(help="resamples for confidence intervals", min=100, max=100_000)] = 1000,
     seed: Annotated[int, typer.Option(help="seed of the resamples", min=0, max=2**32 - 1)] = 0,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 import pyama_dask
 from pyama_dask.analysis import figures as files
@@ -127,6 +128,78 @@ def test_tables_of_one_sample_in_several_folders_are_one_sample_with_their_own_f
     assert set(table["fovs"]) == {4}
 
 
+def write_plate(folder, sites, *samples):
+    """Write lines whose slope varies from well to well, in wells of a number of FOVs, and fit them."""
+    rng, fov = np.random.default_rng(3), 0
+    folder.mkdir()
+    for sample, wells, slope in samples:
+        rows = []
+        for well in wells:
+            shift = rng.normal() / 5
+            for _ in range(sites):
+                for cell in range(4):
+                    values = 10 + (slope + shift + rng.normal() / 50) * MINUTES / 60 + rng.normal(size=12) / 50
+                    rows += [f"{t},{fov},{cell},{value},{well}" for t, value in zip(MINUTES, values, strict=True)]
+                fov += 1
+        head = "# Time units: min\ntime,fov,cell,value,well\n"
+        (folder / f"{sample}_intensity_total_ch_1.csv").write_text(head + "\n".join(rows) + "\n")
+    fit_traces([folder], LINE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    """Fits of four and five wells of three FOVs each."""
+    samples = ("control", ("B02", "B03", "B04", "B05"), 1.0), ("drug", ("C02", "C03", "C04", "C05", "C06"), 1.1)
+    return write_plate(tmp_path_factory.mktemp("plate") / "merged", 3, *samples)
+
+
+class TestWells:
+    """Sites of one well are alike, so that wells are drawn and tested where there are enough of them."""
+
+    def test_four_wells_in_each_sample_are_the_unit(self, plate, tmp_path, figures):
+        report = compare(plate, directory=tmp_path / "out")
+        (medians,), (tests,) = report.medians.values(), report.tests.values()
+        assert list(medians.columns) == ["sample", "time", "cells", "fovs", "wells", "median", "low", "high"]
+        assert medians.groupby("sample")[["fovs", "wells"]].first().to_numpy().tolist() == [[12, 4], [15, 5]]
+        row = tests.iloc[1]  # the slope
+        assert row[["fovs_a", "fovs_b", "wells_a", "wells_b", "tested"]].tolist() == [12, 15, 4, 5, "well"]
+        fits = [pd.read_csv(file, comment="#") for file in sorted(plate.glob("*_fitted_trivial.csv"))]
+        slopes = [of.groupby("well")[row["parameter"]].median() for of in fits]
+        assert row["p"] == scipy.stats.mannwhitneyu(*slopes).pvalue
+        for file in (tmp_path / "out").glob("*.csv"):
+            assert "bootstrap of wells and of the cells in each, 100 draws, seed 0\n" in file.read_text()
+
+    def test_intervals_of_wells_are_wider_than_those_of_their_sites(self, plate, tmp_path, figures):
+        widths = {}
+        for unit in ("well", "fov"):
+            report = compare(plate, directory=tmp_path / unit, unit=unit, draws=400)
+            (medians,), (tests,) = report.medians.values(), report.tests.values()
+            slope, last = tests.iloc[1], medians.iloc[-1]
+            widths[unit] = np.array([slope["difference_high"] - slope["difference_low"], last["high"] - last["low"]])
+            assert set(tests["tested"]) == {unit}
+            warned = [warning for warning in report.warnings if "p treats FOVs as independent" in warning]
+            assert len(warned) == (unit == "fov")
+        assert (widths["well"] > 1.2 * widths["fov"]).all()
+
+    def test_few_wells_are_tested_by_fov_and_it_is_said(self, tmp_path, figures):
+        folder = write_plate(tmp_path / "merged", 2, ("control", ("B02", "B03"), 1.0), ("drug", ("C02", "C03"), 2.0))
+        report = compare(folder)
+        (tests,) = report.tests.values()
+        assert set(tests["tested"]) == {"fov"}
+        assert any("those of one well are alike. Fix: compare at least 4 wells" in of for of in report.warnings)
+        (tests,) = compare(folder, unit="well", force=True).tests.values()
+        assert tests["p"].isna().all()
+        assert tests["note"].str.contains("fewer than 3 wells in a sample: not tested").all()
+
+    def test_the_same_well_in_two_plates_is_two_wells(self, tmp_path, figures):
+        samples = ("control", ("B02", "B03"), 1.0), ("drug", ("C02", "C03"), 2.0)
+        folders = [write_plate(tmp_path / f"day_{day}", 1, *samples) for day in (1, 2)]
+        (tests,) = compare(*folders).tests.values()
+        assert set(tests["wells_a"]) == set(tests["wells_b"]) == {4}
+        assert set(tests["tested"]) == {"well"}
+
+
 def test_few_fovs_are_tested_by_cell_and_it_is_said(tmp_path, figures):
     write_table(tmp_path, "control", fovs=1)
     write_table(tmp_path, "drug", fovs=2, fov=5)
@@ -224,7 +297,8 @@ class TestRefused:
         ("options", "said"),
         [
             ({"reference": "none"}, "reference: 'none' is not a sample. Fix: choose one of control, drug"),
-            ({"unit": "well"}, "unit: must be one of auto, fov, cell, not 'well'"),
+            ({"unit": "plate"}, "unit: must be one of auto, well, fov, cell, not 'plate'"),
+            ({"unit": "well"}, "unit: sample control has cells without a well. Fix: use fov"),
             ({"draws": 5}, "draws: must be from 100 to 100000, not 5"),
             ({"seed": -1}, "seed: must be from 0 to"),
             ({"parameters": ["km"]}, "parameters: no fits of 'km'. Fix: choose from "),
