@@ -11,13 +11,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISDIR
 from typing import BinaryIO
 from uuid import uuid4
 
 import google_crc32c
 
 from pyama_dask.errors import DiskError, OutputError, PyamaError
+from pyama_dask.files.regular import open_descriptor
 
 PART = 2**18
 """Bytes read in one call: few enough to stay in a core's cache."""
@@ -202,13 +203,9 @@ def open_file(path: str | Path) -> BinaryIO:
     Raises
     ------
     OSError
-        If it cannot be opened, or is a pipe or a device, which would block the reader.
+        If it cannot be opened, or is a folder, a pipe or a device; see `open_descriptor`.
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
-    if not S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "Is a pipe or a device, not a file", str(path))
-    return file
+    return open(path, "rb", opener=lambda name, _: open_descriptor(name))
 
 
 def read_file(path: str | Path) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from shlex import quote
 from typing import Any
 
 from pyama_dask.config.fov_selection import FovPlace
@@ -13,7 +14,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges, many, parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
-from pyama_dask.plan.resolve import Times, frame_times
+from pyama_dask.plan.resolve import Times, frame_times, held_until
 from pyama_dask.plan.resources import (
     automatic_block,
     count_files,
@@ -22,7 +23,7 @@ from pyama_dask.plan.resources import (
     task_memory,
     traffic,
 )
-from pyama_dask.readers import FovInfo, Metadata
+from pyama_dask.readers import Metadata, is_file_format
 from pyama_dask.readers.base import ChannelKind, planes_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import fills_gaps, finds_cells
@@ -32,6 +33,8 @@ from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Kind, Scope, Step, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
+_LONGEST = 60
+"""Characters of the longest list of frames that a message shows."""
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
 """Uses of the kinds of channels; channels of other kinds may have any use."""
 
@@ -167,7 +170,7 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
 
 def make_plan(
     config: Config, metadata: Metadata, identity: str, worker_memory: int, first_identity: str | None = None,
-    pace: Mapping[Kind, float] | None = None,
+    pace: Mapping[Kind, float] | None = None, problems: Mapping[str, str] | None = None,
 ) -> Plan:  # fmt: skip
     """Plan a whole run.
 
@@ -185,6 +188,8 @@ def make_plan(
         Identity that the movie had when the output was begun, if it has grown since.
     pace
         Seconds of tasks by kind for each frame, where they were measured.
+    problems
+        Reasons why FOVs cannot be processed, by name.
 
     Raises
     ------
@@ -204,7 +209,8 @@ def make_plan(
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
     seen = digest(first_identity, metadata.flat_field.digest) if metadata.flat_field else first_identity
-    fovs = tuple(_plan_fov(job, metadata, seen, k, worker_memory) for k in chosen)
+    known = problems or {}
+    fovs = tuple(_plan_fov(job, metadata, seen, k, worker_memory, known.get(metadata.fovs[k].name)) for k in chosen)
     images = images_in_plate(metadata.fovs)
     fovs = tuple(_with_place(fov, images.get(fov.fov, "")) for fov in fovs)
     for kind in (kind for kind in graph_of(config).kinds if scope_of(kind) in OF_SEVERAL_FOVS):
@@ -249,6 +255,13 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
             f"storage.block_frames: is {block}, so that only gaps of up to {block} frames are filled, while cells may "
             f"be missing in {gap} (params.tracking_params.gap). Fix: raise it, or lower the gap"
         )
+    channels, fovs = [int(choice.channel) for choice in config.channels.all], parse_selection(config.params.fovs)
+    held, chosen = held_until(metadata, fovs, channels, config.params.z), parse_selection(config.params.frames)
+    if held < metadata.n_frames and chosen[-1] == held - 1:
+        yield (
+            f"{metadata.path.name} announces {metadata.n_frames} frames, but no chosen FOV has any after frame "
+            f"{held - 1}; these are left out. Fix: use --extend if they arrive later"
+        )
     yield from _channel_warnings(config, metadata)
 
 
@@ -266,10 +279,10 @@ def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
             )
 
 
-def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int) -> FovPlan:
+def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int, problem: str | None) -> FovPlan:
     info = metadata.fovs[fov]
     times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
-    if problem := _problem(job, metadata, info):
+    if problem := problem or _problem(job, metadata, fov):
         failed = FovPlan(fov, info.name, (), times, place=place)
         return replace(failed, problem=f"{failed.title}: {problem}")
     digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
@@ -319,19 +332,32 @@ def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> F
     return replace(last, tasks=(*last.tasks, task), waits_for={**last.waits_for, kind: needed})
 
 
-def _problem(job: Job, metadata: Metadata, info: FovInfo) -> str | None:
-    config = job.config
+def _problem(job: Job, metadata: Metadata, fov: int) -> str | None:
+    config, info = job.config, metadata.fovs[fov]
     channels = [int(choice.channel) for choice in config.channels.all]
     planes = planes_of(config.params.z, metadata.z_planes)
     lacking = info.lacking(channels, planes)
     missing = sorted(lacking.intersection(job.frames))
     if not missing:
         return None
-    whole = min(lacking)
-    remedy = f"take the frames that are whole with --frames 0-{whole - 1}" if whole else "leave it out with --fovs"
-    if info.partial:
-        remedy += "; 'pyama-dask inspect' lists the frames that lack only some channels or planes"
-    return f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}. Fix: {remedy}"
+    where = f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}"
+    return f"{where}; {_rest(job, metadata, fov, missing)}"
+
+
+def _rest(job: Job, metadata: Metadata, fov: int, missing: Sequence[int]) -> str:
+    """Frames that a FOV has, and how to process them."""
+    info, whole = metadata.fovs[fov], sorted(set(job.frames).difference(missing))
+    listed = as_ranges(whole)
+    if len(listed) > _LONGEST:  # too many gaps to list: those before the first one
+        whole = [frame for frame in whole if frame < missing[0]]
+        listed = as_ranges(whole)
+    remedies = [] if is_file_format(metadata.path) else ["copy the missing images and use --extend"]
+    if whole:
+        take, only = f"--frames {listed.replace(' ', '')}", quote(info.name) if info.well else fov
+        remedies += [f"take {take} for all FOVs", f"--fovs {only} {take} for this one"]
+    remedies += [] if whole else ["leave it out with --fovs"]
+    more = "; 'pyama-dask inspect' lists the frames that lack only some channels or planes" if info.partial else ""
+    return f"{f'it has {listed}' if whole else 'it has none'}. Fix: {', or '.join(remedies)}{more}"
 
 
 def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_me
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
 from pyama_dask.plan.find_fovs import check_plate, find_fovs
 from pyama_dask.readers import Metadata
+from pyama_dask.readers.base import planes_of
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 from pyama_dask.steps.standard import uses_model
 
@@ -51,7 +52,8 @@ def resolve(config: Config, metadata: Metadata) -> Config:
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"channels: {_listed_twice(chosen, metadata)} is chosen more than once")
     _refuse_equal_columns([*([pc] if pc else []), *fl])
-    fovs = find_fovs(params, metadata)
+    fovs, numbers = find_fovs(params, metadata), [int(channel) for channel in chosen]
+    z = _resolve_plane(params.z, set(numbers), metadata)
     check_plate(config, metadata, fovs)
     filled = params.model_copy(
         update={
@@ -60,8 +62,8 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             "exclude_wells": "",
             "sites": "all",
             "stitch_params": _resolve_stitching(params.stitch_params, metadata),
-            "frames": _resolve_selection(params.frames, metadata.n_frames, "params.frames", "frames", metadata),
-            "z": _resolve_plane(params.z, {int(channel) for channel in chosen}, metadata),
+            "frames": _resolve_frames(params.frames, metadata, held_until(metadata, fovs, numbers, z)),
+            "z": z,
             **_resolve_methods(config, metadata),
         }
     )
@@ -157,12 +159,32 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f"{k}: {name!r}" for k, name in enumerate(names))
 
 
-def _resolve_selection(selection: str, count: int, key: str, what: str, metadata: Metadata) -> str:
+def _resolve_frames(selection: str, metadata: Metadata, held: int) -> str:
+    """Numbers of frames; `all` means those until the last one that is there."""
     if selection == "all":
-        return as_ranges(range(count))
-    if (last := parse_selection(selection)[-1]) >= count:
-        raise ConfigError(f"{key}: {last} is not in {metadata.path.name}, whose {what} are 0-{count - 1}")
+        return as_ranges(range(held))
+    if (last := parse_selection(selection)[-1]) >= (count := metadata.n_frames):
+        raise ConfigError(f"params.frames: {last} is not in {metadata.path.name}, whose frames are 0-{count - 1}")
     return selection
+
+
+def held_until(metadata: Metadata, fovs: Sequence[int], channels: Sequence[int], z: int | str | None) -> int:
+    """Number of frames until the last one that any FOV has: an aborted recording announces more.
+
+    Parameters
+    ----------
+    metadata
+        Of the movie.
+    fovs, channels, z
+        FOVs, channels and plane that are chosen.
+
+    Returns
+    -------
+    Number of frames; all that are announced if the FOVs have none.
+    """
+    planes, count = planes_of(z, metadata.z_planes), metadata.n_frames
+    lacking = set(range(count)).intersection(*(metadata.fovs[fov].lacking(channels, planes) for fov in fovs))
+    return max(set(range(count)) - lacking, default=count - 1) + 1
 
 
 def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) -> int | str:

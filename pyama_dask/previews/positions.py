@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
-from pyama_dask.errors import ConfigError, MissingFrameError
+from pyama_dask.errors import ConfigError, MissingFrameError, SourceError
 from pyama_dask.files.atomic import writable, write_bytes
 from pyama_dask.files.palette import SERIES, Picture, grey_range
 from pyama_dask.plan.resolve import resolve
@@ -98,7 +98,7 @@ def drawn_wells(config: Config, metadata: Metadata) -> list[tuple[str, Picture]]
                 try:
                     frame = read_planes(reader, fov, number, [registered_channel(config)], config.params.z)[0]
                     break
-                except MissingFrameError:  # an empty well with outlines if there is no frame at all
+                except (MissingFrameError, SourceError):  # an empty well with outlines if there is no frame at all
                     continue
             drawn.append((metadata.fovs[fov].name, outlined(metadata.fovs[fov], frame)))
     return drawn

@@ -18,6 +18,7 @@ import numpy as np
 
 from pyama_dask.config.movie_input import HOW
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.base import PROJECTION, Metadata
 
 
@@ -247,7 +248,7 @@ def check_file(path: Path) -> bytes:
             raise SourceError(f"{path}: is a directory. Fix: pass the movie file in it")
         if not stat.S_ISREG(kind):  # opening a pipe would wait for a writer
             raise SourceError(f"{path}: is a pipe or a device. Fix: pass a movie file")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_START)
     except PyamaError:
         raise

@@ -117,10 +117,15 @@ def is_pattern(path: Path) -> bool:
     return "{" in str(path) and not os.path.lexists(path)
 
 
+def fixed_part(pattern: Path) -> Path:
+    """Folder that a pattern of file names starts at."""
+    return next(parent for parent in pattern.parents if os.path.lexists(parent) or not {"{", "*"} & {*str(parent)})
+
+
 def _scan_of(path: Path) -> Scan:
     """Function that finds the planes of a folder or a pattern."""
     if is_pattern(path):
-        root = next(parent for parent in path.parents if not is_pattern(parent))
+        root = fixed_part(path)
         return partial(_scan, path, PATTERN, root, path.relative_to(root).as_posix())
     module, root = _find_format(path)
     return partial(_scan, root, module, root)

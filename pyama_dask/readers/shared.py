@@ -8,8 +8,9 @@ when it is read.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,11 +20,13 @@ from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import FORM, Content
 from pyama_dask.readers.folders.content import identity_of, save_folder
 from pyama_dask.readers.folders.planes import Folder
-from pyama_dask.readers.folders.reader import FolderReader
+from pyama_dask.readers.folders.reader import FolderReader, forget_scan
 from pyama_dask.readers.isolated import read_metadata
 from pyama_dask.readers.registry import find_places, is_file_format, open_folder, open_reader
 from pyama_dask.readers.state import State, changed, wait_for_clock
 
+_NAMED = 3
+"""Files that a note names."""
 PLANES = "planes.npz"
 """File with the planes of a folder, for other processes."""
 
@@ -136,7 +139,7 @@ class FileSnapshot:
         wait_for_clock(State.of(path))
         before = State.of(path)
         try:
-            with path.open("rb") as file:
+            with atomic.open_file(path) as file:
                 content = Content.of(file, find_places(path)(file))
         except SourceError:
             raise
@@ -184,7 +187,7 @@ class FileSnapshot:
         if not difference:
             return False
         if now.size > self.state.size:
-            with self.path.open("rb") as file:
+            with atomic.open_file(self.path) as file:
                 if self.content.is_start_of(file):
                     return True
             difference = "its earlier bytes were overwritten, and it grew"
@@ -260,8 +263,11 @@ class FolderSnapshot:
     @classmethod
     def of(cls, path: Path, known: Sequence[str] = ()) -> tuple[FolderSnapshot, Metadata]:
         """Take the snapshot, and read the metadata of the same files; see `look_at`."""
+        forget_scan()
         with open_folder(path, known) as reader:
-            return cls(path, identity_of(reader.folder.planes), reader.folder), reader.metadata
+            identity, metadata = identity_of(reader.folder.planes), reader.metadata
+            notes = (*metadata.notes, *_notes(path, identity.unread))
+            return cls(path, identity.digest, reader.folder), replace(metadata, notes=notes)
 
     def has_identity(self, identity: str) -> bool:
         """True if an identity is that of this movie."""
@@ -285,6 +291,14 @@ class FolderSnapshot:
             return now
         close_shared_readers()
         return SharedFolder(self)
+
+
+def _notes(path: Path, unread: Mapping[str, str]) -> Iterator[str]:
+    """Notes on files that cannot be read."""
+    if unread:
+        listed = ", ".join(f"{name} ({problem})" for name, problem in islice(unread.items(), _NAMED))
+        more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+        yield f"{path.name}: files that cannot be read: {listed}{more}. Fix: check permissions and disk"
 
 
 class SharedFolder:

@@ -52,7 +52,8 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
     if not extend:
         raise OutputError(
             f"{config.output}: holds the results of another movie, or of {config.input.path.name} before it changed. "
-            "Fix: choose another 'output', or use --extend if the same acquisition has more frames now"
+            "Fix: choose another 'output', or use --extend if the same acquisition has more frames now, or files of it "
+            "were replaced that could not be read"
         )
     ledger = Ledger(config.output / LEDGER)
     if not ledger.done:  # nothing was made from the movie as it was

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Snapshot, look_at, read_metadata
 from pyama_dask.readers.base import Tile
+from pyama_dask.readers.registry import fixed_part, is_pattern
 from pyama_dask.readers.views.mosaic import stitched
 from pyama_dask.readers.views.shared_view import ViewedSnapshot
 from pyama_dask.readers.views.view import View
@@ -38,6 +39,8 @@ class Movie:
     files: Mapping[str, bytes]
     """Contents of files that the run writes to the output, by name: positions and shading that were found now."""
     warnings: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why FOVs cannot be processed, by name."""
 
 
 def look_at_movie(config: Config, tell: Registering = lambda _done, _wells: None) -> Movie:
@@ -67,14 +70,16 @@ def look_at_movie(config: Config, tell: Registering = lambda _done, _wells: None
     shading = find_shading(config, metadata)
     metadata, files = replace(metadata, flat_field=shading.flat_field), shading.files
     warnings += shading.warnings
+    problems: Mapping[str, str] = {}
     if config.params.stitch != "off":
         found = find_positions(config, metadata, known, tell)
         metadata = stitched(metadata, tiles_of(metadata, found.all, known))
         files |= {POSITIONS: positions_text(found.kept).encode()} if found.is_new else {}
         warnings += found.warnings(config)
+        problems = found.problems
     is_plain = config.params.stitch == "off" and shading.flat_field is None
     seen = snapshot if is_plain else ViewedSnapshot.of(snapshot, metadata)
-    return Movie(seen, metadata, files, tuple(warnings))
+    return Movie(seen, metadata, files, tuple(warnings), problems)
 
 
 def seen_movie(config: Config, choose: Callable[[Metadata], Sequence[int]]) -> tuple[Metadata, tuple[str, ...]]:
@@ -118,7 +123,8 @@ def choosing(config: Config, fovs: str) -> Config:
 
 def check_outside(output: Path, movie: Path) -> None:
     """Refuse an output within the folder of the movie, into which nothing is ever written; raises `ConfigError`."""
-    if movie.is_dir() and output.resolve().is_relative_to(movie.resolve()):
+    folder = fixed_part(movie) if is_pattern(movie) else movie
+    if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"output: {output} is within the movie {movie}. Fix: choose an 'output' outside of it")
 
 

@@ -69,7 +69,7 @@ def plan_run(
     first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
     pace = measured.seconds if measured else None
-    plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace)
+    plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace, movie.problems)
     plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
     check_names(plan.job.output, longest_names(plan))
     if measured:

@@ -22,6 +22,7 @@ from pyama_dask.readers.views.mosaic import Wells, sites_by_well, stitched
 from pyama_dask.runs.positions import POSITIONS, Position, read_positions
 from pyama_dask.runs.shading import spread
 from pyama_dask.runs.site_offsets import check_method, site_offsets
+from pyama_dask.runs.unplaced_sites import why_unplaced
 from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
@@ -51,6 +52,8 @@ class Found:
     """Sites of the movie that are not in the table, by well."""
     notes: Sequence[str]
     """Warnings about wells that were registered now."""
+    problems: Mapping[str, str]
+    """Reasons why chosen wells cannot be stitched, while others can."""
 
     def warnings(self, config: Config, wells: Collection[str] | None = None) -> list[str]:
         """Warnings about positions: of all wells, or of some."""
@@ -103,7 +106,7 @@ def find_positions(
     Raises
     ------
     ConfigError
-        If the movie has no wells, or a chosen well cannot be stitched: positions of the stage are absent or absurd, or
+        If the movie has no wells, or no chosen well can be stitched: positions of the stage are absent or absurd, or
         its sites differ in size.
     TableError
         If the table is wrong.
@@ -112,12 +115,19 @@ def find_positions(
     known = known_positions(config, metadata, names)
     kept = known.kept
     left_out = {well: lost for well, of in kept.items() if (lost := sorted({*held[well]} - {at.site for at in of}))}
-    new, notes = {well: list(known.every[well]) for well in known.chosen if well not in kept}, list[str]()
+    to_find = [well for well in known.chosen if well not in kept and well not in known.faults]
+    new, notes = {well: list(known.every[well]) for well in to_find}, list[str]()
     if new and config.params.stitch == "register":
         new, notes = registered(known.resolved, metadata, new, tell)
     both: dict[str, Sequence[Position]] = {**kept, **new}
     ordered = {well: both[well] for well in held if well in both}
-    return Found(ordered, {**known.every, **ordered}, bool(new), left_out, notes)
+    used = {well: of for well, of in ordered.items() if well not in known.faults}
+    problems = {
+        well: why_unplaced(known.resolved, metadata, well, registered_channel(known.resolved)) or known.faults[well]
+        for well in known.chosen
+        if well in known.faults
+    }
+    return Found(ordered, {**known.every, **used}, bool(new), left_out, notes, problems)
 
 
 @dataclass(frozen=True)
@@ -132,12 +142,14 @@ class Known:
     """Config for the stitched movie."""
     chosen: Sequence[str]
     """Wells that it chooses."""
+    faults: Mapping[str, str]
+    """Reasons why wells cannot be stitched; their first sites stand for them in `every`."""
 
 
 def known_positions(config: Config, metadata: Metadata, names: Sequence[str] = ()) -> Known:
     """Find positions without registering wells.
 
-    A well that cannot be stitched is no fault unless it is chosen; its first site then stands for it.
+    The first site of a well that cannot be stitched stands for it.
 
     Parameters
     ----------
@@ -166,9 +178,9 @@ def known_positions(config: Config, metadata: Metadata, names: Sequence[str] = (
     draft = stitched(metadata, tiles_of(metadata, every, names))
     resolved = resolve(config, draft)
     chosen = [draft.fovs[fov].name for fov in parse_selection(resolved.params.fovs)]
-    if wrong := next((well for well in chosen if well in faults), None):
-        raise faults[wrong]
-    return Known(kept, every, resolved, chosen)
+    if all(well in faults for well in chosen):
+        raise faults[chosen[0]]
+    return Known(kept, every, resolved, chosen, {well: str(fault) for well, fault in faults.items()})
 
 
 def _check_image(metadata: Metadata, positions: Sequence[Position], sites: Mapping[int, int]) -> None:
@@ -323,7 +335,7 @@ class Registration:
         try:
             return self._registered(well)
         except (SourceError, MissingFrameError) as error:
-            return [], [f"{well}: was not registered: {error}"]
+            return [], [f"{well}: was not registered, so that the stage's positions are used: {error}"]
 
     def _registered(self, well: str) -> tuple[list[Position], list[str]]:
         sites = self._sites[well]

@@ -292,8 +292,31 @@ class TestMissingFrames:
         assert plan.fovs[0].problem is None
         assert plan.fovs[0].tasks
         assert plan.fovs[1].tasks == ()
-        assert plan.fovs[1].problem.startswith("FOV 1: 2 of its frames are missing in movie.nd2, the first is 6. Fix: ")
-        assert "--frames 0-5" in plan.fovs[1].problem
+        assert plan.fovs[1].problem == (
+            "FOV 1: 2 of its frames are missing in movie.nd2, the first is 6; it has 0-5, 8-9. Fix: "
+            "take --frames 0-5,8-9 for all FOVs, or --fovs 1 --frames 0-5,8-9 for this one"
+        )
+
+    def test_frames_with_many_gaps_are_taken_until_the_first(self):
+        problem = plan_of(movie(frames=100, missing={1: range(2, 100, 2)})).fovs[1].problem
+        assert (
+            "49 of its frames are missing in movie.nd2, the first is 2; it has 0-1. Fix: take --frames 0-1 " in problem
+        )
+
+    def test_frames_that_no_chosen_fov_has_are_left_out_at_the_end(self):
+        metadata = movie(missing={0: (8, 9), 1: (3, 7, 8, 9)})
+        plan = plan_of(metadata)
+        assert plan.job.frames == tuple(range(8))
+        assert [bool(fov.problem) for fov in plan.fovs] == [False, True]
+        (warning,) = [warning for warning in plan.warnings if "announces" in warning]
+        assert warning.startswith("movie.nd2 announces 10 frames, but no chosen FOV has any after frame 7; these are")
+        assert plan_of(metadata, {"fovs": "1"}).job.frames == tuple(range(7))
+        assert plan_of(metadata, {"frames": "0-9"}).job.frames == tuple(range(10))
+
+    def test_a_problem_of_a_fov_by_its_name(self):
+        problems = {"Pos1": "B03 cannot be stitched"}
+        plan = plan_of(movie(), problems=problems)
+        assert [fov.problem for fov in plan.fovs] == [None, "FOV 1: B03 cannot be stitched"]
 
     def test_frames_that_are_not_chosen_may_be_missing(self):
         plan = plan_of(movie(missing={1: (6, 7)}), {"frames": "0-5"})
@@ -313,11 +336,12 @@ class TestMissingFrames:
             assert (
                 problem is None
                 if whole
-                else "1 of its frames are missing in movie.nd2, the first is 3. Fix: " in problem
+                else "1 of its frames are missing in movie.nd2, the first is 3; it has 0-2, 4-9. Fix: " in problem
             )
 
-    def test_with_the_first_frame_missing_the_fov_must_be_left_out(self):
-        assert "leave it out with --fovs" in plan_of(movie(missing={1: (0,)})).fovs[1].problem
+    def test_a_fov_without_any_frame_must_be_left_out(self):
+        problem = plan_of(movie(missing={1: range(10)})).fovs[1].problem
+        assert problem.endswith("the first is 0; it has none. Fix: leave it out with --fovs")
 
 
 def receipt(task, steps=None):

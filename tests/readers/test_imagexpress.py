@@ -387,7 +387,7 @@ def test_files_that_are_empty_or_damaged(tmp_path):
     assert [fov.position_um for fov in found.metadata.fovs] == [(5380, 2240.5)] * 2
     assert np.isnan(found.metadata.times_min).tolist() == [[False, True, False], [True, False, False]]
     assert notes_of(found) == [
-        "empty images, whose planes are missing: TimePoint_2/P_B02_s1.tif",
+        "empty files, folders or pipes instead of images, whose planes are missing: TimePoint_2/P_B02_s1.tif",
         "images that cannot be read: TimePoint_1/P_B02_s2.tif",
     ]
 
@@ -413,9 +413,28 @@ def test_pipes_and_links_to_themselves_are_no_images(tmp_path):
         path.unlink()
     loop.symlink_to(loop)
     os.mkfifo(pipe)
-    os.mkfifo(tmp_path / "P.HTD")
     assert imagexpress.find(tmp_path) == [tmp_path]
     assert [fov.missing for fov in imagexpress.scan(tmp_path).metadata.fovs] == [(), (0, 1)]
+    os.mkfifo(tmp_path / "P.HTD")
+    assert imagexpress.find(tmp_path) == [tmp_path]
+    with pytest.raises(SourceError, match=r"P\.HTD: cannot be read \(Is a pipe or a device, not a file\)"):
+        imagexpress.scan(tmp_path)
+
+
+def test_a_site_without_any_file_that_can_be_read_is_there_without_frames(tmp_path):
+    """Else it would be left out, and its well stitched without it."""
+    for frame, site in np.ndindex(2, 3):
+        write_image(tmp_path / f"TimePoint_{frame + 1}/P_B02_s{site + 1}.tif", time=frame)
+    for folder in (tmp_path / "TimePoint_1", tmp_path / "TimePoint_2"):
+        (folder / "P_B02_s2.tif").write_bytes(b"")
+        (folder / "P_B02_s3.tif").unlink()
+        (folder / "P_B02_s3.tif").mkdir()
+    found = imagexpress.scan(tmp_path)
+    assert [(fov.name, fov.missing) for fov in found.metadata.fovs] == [
+        ("B02 s1", ()), ("B02 s2", (0, 1)), ("B02 s3", (0, 1)),
+    ]  # fmt: skip
+    assert found.planes.files == ("TimePoint_1/P_B02_s1.tif", "TimePoint_2/P_B02_s1.tif")
+    assert "TimePoint_1/P_B02_s2.tif" in notes_of(found)[0]
 
 
 def test_stage_label_of_another_well(tmp_path):

@@ -1,6 +1,7 @@
 """OME-Zarr: plates, collections and images; planes without chunks are missing."""
 
 import json
+import os
 import re
 import shutil
 
@@ -235,3 +236,69 @@ def test_a_plane_that_is_missing_is_refused_by_number(image):
     with open_reader(image) as reader, pytest.raises(MissingFrameError, match="has no frame 0"):
         reader.read_frame(0, 0)
     assert np.any(open_reader(image).read_frame(0, 0, channels=[1]))
+
+
+def document_of(group):
+    return next(path for name in ("zarr.json", ".zattrs") if (path := group / name).exists())
+
+
+class TestFaultsOfOneWell:
+    """A fault in a plate harms one well, which is then there without frames, and a note names the file."""
+
+    @pytest.fixture
+    def plate(self, tmp_path):
+        return write_zarr_plate(tmp_path / "plate.zarr", PIXELS[:2], ("B/03", "A/11"))
+
+    @pytest.mark.parametrize("place", ["A/11", "A/11/0", "A/11/0/0"])
+    @pytest.mark.parametrize("fault", ["pipe", "folder", "damaged", "link to itself"])
+    def test_a_document_that_cannot_be_read(self, plate, place, fault):
+        path = plate / place / "zarr.json"
+        path.unlink()
+        {
+            "pipe": lambda: os.mkfifo(path),
+            "folder": path.mkdir,
+            "damaged": lambda: path.write_text('{"zarr_format": 3, "att'),
+            "link to itself": lambda: path.symlink_to(path),
+        }[fault]()
+        info = read_metadata(plate)
+        assert [(fov.name, fov.missing) for fov in info.fovs] == [("A11 s1", (0, 1, 2)), ("B03 s1", ())]
+        assert [channel.name for channel in info.channels] == list(CHANNELS)
+        assert (info.fovs[0].position_um is None) == (place != "A/11/0/0")
+        assert any(str(path.parent) in note for note in info.notes)
+        with open_reader(plate) as reader:
+            np.testing.assert_array_equal(reader.read_frame(1, 2, z=1), PIXELS[0, 2, :, 1])
+
+    def test_pixels_outside_of_the_image_are_not_followed(self, plate):
+        shutil.copytree(plate / "A/11/0/0", plate.parent / "other")
+        path = document_of(plate / "A/11/0")
+        path.write_text(re.sub(r'"path":\s*"0"', '"path": "../../../../other"', path.read_text()))
+        info = read_metadata(plate)
+        assert [fov.missing for fov in info.fovs] == [(0, 1, 2), ()]
+        assert any("the path of its pixels, ../../../../other, leads out of it" in note for note in info.notes)
+
+    @pytest.mark.parametrize("shape", [[10**9, 2, 2, 20, 24], [3, 2, 2, 10**7, 10**7], [3, 2, 2, 20, 10**12]])
+    def test_an_absurd_shape(self, plate, shape):
+        path = plate / "A/11/0/0/zarr.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": shape}))
+        info = read_metadata(plate)
+        assert [(fov.shape, fov.missing) for fov in info.fovs] == [((20, 24), (0, 1, 2)), ((20, 24), ())]
+        assert any("which no movie has. Fix: copy it again" in note for note in info.notes)
+
+    def test_a_pipe_in_place_of_a_chunk_is_a_missing_plane(self, plate):
+        chunk = plate / "A/11/0/0/c/1/0/0/0/0"
+        chunk.unlink()
+        os.mkfifo(chunk)
+        assert [fov.missing for fov in read_metadata(plate).fovs] == [(1,), ()]
+
+    def test_all_images_damaged(self, plate):
+        for well in ("A/11", "B/03"):
+            (plate / well / "0/0/zarr.json").write_text("{")
+        with pytest.raises(SourceError, match=r"A/11/0/0|B/03/0/0"):
+            read_metadata(plate)
+
+    @pytest.mark.parametrize("path", ["B/03", "B/3"])
+    def test_a_well_that_is_listed_twice_is_refused(self, plate, path):
+        document = document_of(plate)
+        document.write_text(document.read_text().replace('"A/11"', f'"{path}"'))
+        with pytest.raises(SourceError, match=r"lists the well B03 more than once\. Fix: correct the paths"):
+            read_metadata(plate)

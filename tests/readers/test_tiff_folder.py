@@ -1,5 +1,6 @@
 """Folders of single TIFF files become movies by the pattern of their names."""
 
+import os
 from itertools import product
 
 import numpy as np
@@ -106,10 +107,21 @@ def test_other_files_are_not_used_but_named(tmp_path):
     root = movie(tmp_path / "a b", fovs=(0,))
     write(root, "img_p000_t000.tif", "._img_p000_t000_c1.tif", "thumbs/img_p000_t000_c1.tif")
     (root / "notes.txt").write_text("img_p000_t000_c1.tif")
-    (root / "img_p000_t003_c1.tif").mkdir()
     found = tiff_folder.scan(root, PATTERN)
     assert found.planes.file.shape == (1, 3, 2, 1)
     assert notes(found) == ["not used, because the name does not match: 1 TIFF file, such as img_p000_t000.tif"]
+
+
+def test_folders_pipes_and_broken_links_in_place_of_images_are_missing_planes(tmp_path):
+    root = movie(tmp_path, fovs=(0,))
+    (root / "img_p000_t003_c1.tif").mkdir()
+    os.mkfifo(root / "img_p001_t000_c1.tif")
+    (root / "img_p001_t000_c2.tif").symlink_to("nowhere.tif")
+    found = tiff_folder.scan(root, PATTERN)
+    assert found.planes.file.shape == (2, 4, 2, 1)
+    assert [fov.missing for fov in found.metadata.fovs] == [(3,), (0, 1, 2, 3)]
+    assert len({fov.shape for fov in found.metadata.fovs}) == 1
+    assert notes(found) == ["folders or pipes instead of 3 images, such as img_p000_t003_c1.tif; they are missing"]
 
 
 def test_any_text_stands_for_parts_of_names(tmp_path):

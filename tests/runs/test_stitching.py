@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import re
 import shutil
 
 import numpy as np
@@ -21,11 +22,12 @@ from pyama_dask.kernels.mosaic import blend, lay_out
 from pyama_dask.kernels.registration import Offset
 from pyama_dask.methods import optional
 from pyama_dask.readers import read_metadata
+from pyama_dask.readers.views.mosaic import stitched
 from pyama_dask.runs import site_offsets
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.source_check import check_movie
 from pyama_dask.runs.status import LEDGER
-from pyama_dask.runs.stitching import known_positions
+from pyama_dask.runs.stitching import find_positions, known_positions, tiles_of
 from pyama_dask.store.arrays import read_frame
 from pyama_dask.store.ledger import Ledger
 
@@ -231,17 +233,19 @@ def test_sites_at_fractions_of_pixels_are_placed_and_their_cells_come_once(tmp_p
         ({"stage_position_x": 1e9}, "image of B03 would have .* pixels, most of them empty. Fix: check its positions"),
     ],
 )
-def test_a_well_that_cannot_be_stitched_is_refused_only_if_it_is_chosen(tmp_path, site, said):
+def test_a_well_that_cannot_be_stitched_stops_a_run_only_if_all_are_such(tmp_path, site, said):
     for well, number, wave in itertools.product(("B02", "B03"), (1, 2), (1, 2)):
         odd = site if (well, number) == ("B03", 2) else {}
         write_image(tmp_path / f"P/P_{well}_s{number}_w{wave}.tif", time=wave, **{"stage_position_x": 4} | odd)
     metadata = read_metadata(tmp_path / "P")
-    changes = {"params.stitch": "stage"}
+    changes = {"params.stitch": "stage", "params.wells": "B03"}
     with pytest.raises(ConfigError, match=said):
         known_positions(parse_config(settings(tmp_path / "P", tmp_path / "out", changes)), metadata)
-    changes["params.exclude_wells"] = "B03"
-    known = known_positions(parse_config(settings(tmp_path / "P", tmp_path / "out", changes)), metadata)
-    assert known.chosen == ["B02"]
+    changes["params.wells"] = "all"
+    found = find_positions(parse_config(settings(tmp_path / "P", tmp_path / "out", changes)), metadata)
+    assert (list(found.kept), list(found.problems)) == (["B02"], ["B03"])
+    assert re.search(said, found.problems["B03"])
+    assert len(stitched(metadata, tiles_of(metadata, found.all, ())).fovs) == 2
 
 
 @needs_generator

@@ -43,8 +43,9 @@ def movie(
 
 
 def plan_of(
-    metadata: Metadata, params: Any = None, *, channels: Any = None, memory: int = 2**34, identity="id", **more: Any
-) -> Plan:
+    metadata: Metadata, params: Any = None, *, channels: Any = None, memory: int = 2**34, identity="id",
+    problems: Any = None, **more: Any,
+) -> Plan:  # fmt: skip
     """Plan of a run: every channel with its features, unless `channels` says otherwise."""
     n = len(metadata.channels)
     every = {
@@ -57,7 +58,8 @@ def plan_of(
         "channels": channels or every,
         "params": {"tracking_params": {"min_frames": 5}} | (params or {}),
     }
-    return make_plan(resolve(parse_config(document | more), metadata), metadata, identity, memory)
+    config = resolve(parse_config(document | more), metadata)
+    return make_plan(config, metadata, identity, memory, problems=problems)
 
 
 CHANNELS = {

@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pyama_dask.errors import SourceError
 from pyama_dask.files.atomic import replacing
+from pyama_dask.files.regular import open_descriptor
 from pyama_dask.readers.content import AT_ONCE, FORM, GOLDEN, MOST_FRAMES
 from pyama_dask.readers.folders.planes import Folder, Planes
 from pyama_dask.readers.plain import as_plain, from_plain
@@ -28,15 +30,24 @@ _NUMBERS = ("sizes", "written", "file", "place", "projection")
 """Arrays of `Planes`."""
 
 
-def identity_of(planes: Planes) -> str:
+class Identity(NamedTuple):
+    """Identity of a movie in a folder."""
+
+    digest: str
+    unread: dict[str, str]
+    """Files that could not be read, by name, and why."""
+
+
+def identity_of(planes: Planes) -> Identity:
     """Digest of the index, the names and sizes of all files, and a sample of each of up to 20,000 files.
 
-    It is equal for a copy of the folder. Names start at the folder, so it may be renamed and moved.
+    It is equal for a copy of the folder. Names start at the folder, so it may be renamed and moved. A file that cannot
+    be read counts without its sample: the tasks that read it fail, and no others.
 
     Raises
     ------
     SourceError
-        If a file cannot be read.
+        If no file can be read.
     """
     digest = hashlib.blake2b(planes.index, digest_size=16)
     if len(planes.files) > 1:  # a single file may be renamed
@@ -44,29 +55,38 @@ def identity_of(planes: Planes) -> str:
     for numbers in (planes.sizes, planes.file, planes.place, planes.projection):
         if numbers is not None:
             digest.update(numbers.tobytes())
-    for sample in _samples(planes):
-        digest.update(sample)
-    return FORM + digest.hexdigest()
+    unread, count = dict[str, str](), 0
+    for count, (file, sample) in enumerate(_samples(planes), 1):  # noqa: B007
+        if isinstance(sample, bytes):
+            digest.update(sample)
+        else:
+            digest.update(b"unread")
+            unread[planes.files[file]] = sample.strerror or str(sample)
+    if len(unread) == count > 0:
+        path, problem = planes.folder / next(iter(unread)), next(iter(unread.values()))
+        raise SourceError(f"{path}: cannot be read ({problem}). Fix: check permissions and disk")
+    return Identity(FORM + digest.hexdigest(), unread)
 
 
-def _samples(planes: Planes) -> Iterable[bytes]:
+def _samples(planes: Planes) -> Iterator[tuple[int, bytes | OSError]]:
+    """Number of each file that is sampled, and its sample, or why it cannot be read."""
     count = len(planes.files)
     chosen = range(count) if count <= MOST_FRAMES else np.linspace(0, count - 1, MOST_FRAMES).astype(int).tolist()
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        yield from threads.map(lambda file: _sample(planes, file), chosen)
+        yield from zip(chosen, threads.map(lambda file: _sample(planes, file), chosen), strict=True)
 
 
-def _sample(planes: Planes, file: int) -> bytes:
+def _sample(planes: Planes, file: int) -> bytes | OSError:
     """Bytes at a place that differs from file to file."""
     path, room = planes.path_of(file), max(int(planes.sizes[file]) - SAMPLE, 0)
     try:
-        opened = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        opened = open_descriptor(path)
         try:
             return os.pread(opened, SAMPLE, ((file * GOLDEN % 2**64) * room) >> 64)
         finally:
             os.close(opened)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: check permissions and disk") from error
+        return error
 
 
 def save_folder(folder: Folder, path: Path) -> None:

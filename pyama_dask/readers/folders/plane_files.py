@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.base import PROJECTION
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.folders.planes import TIFF, ZARR, Planes
@@ -60,6 +61,9 @@ def read_plane(
         raise
     except FileNotFoundError as error:
         raise changed(path, "it is no longer there") from error
+    except PermissionError as error:
+        fix = "Fix: check its permissions and use --extend, or leave out its FOV"
+        raise SourceError(f"{name}: cannot be read ({error.strerror}). {fix}") from error
     except READ_ERRORS as error:
         raise _unreadable(name, f"cannot be read ({type(error).__name__}: {error})") from error
     if not np.can_cast(pixels.dtype, dtype, "safe"):
@@ -71,8 +75,10 @@ def _read_file(
     path: Path, place: int | None, shape: tuple[int, ...], planned: State, form: str, name: str
 ) -> np.ndarray:
     """Read a plane of a TIFF file, which is compared with its planned state before and after."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         _check_state(path, file, planned)
+        if not planned.size:
+            raise _unreadable(name, "is empty")
         if form == TIFF:
             pixels = _read_image(file, place, shape, planned.size, name)
         else:
@@ -88,7 +94,7 @@ def _check_state(path: Path, file: BinaryIO, planned: State) -> None:
 
 
 def _unreadable(name: str, fault: str) -> SourceError:
-    return SourceError(f"{name}: {fault}. Fix: copy it again, or leave out its FOV")
+    return SourceError(f"{name}: {fault}. Fix: copy it again and use --extend, or leave out its FOV")
 
 
 def _read_image(file: BinaryIO, place: int | None, shape: tuple[int, ...], size: int, name: str) -> np.ndarray:

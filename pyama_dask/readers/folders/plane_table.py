@@ -6,6 +6,7 @@ import errno
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,11 +53,7 @@ def fill_table(
     SourceError
         If two files are the same plane, or the numbers of planes are absurdly large.
     """
-    if math.prod(shape) > LARGEST:
-        raise SourceError(
-            f"{root}: has numbers for {shape[0]} FOVs x {shape[1]} frames x {shape[2]} channels x {shape[3]} z planes, "
-            "more than a movie can have. Fix: check the numbers in the names of the files, or in the index"
-        )
+    check_size(root, shape)
     table = np.full(shape, ABSENT, np.int32)
     numbers, at = numbers[numbers != ABSENT], tuple(places[numbers != ABSENT].T)
     table[at] = numbers
@@ -66,6 +63,15 @@ def fill_table(
                 f"{root}: {files[one]} and {files[other]} are the same plane. Fix: move one of them elsewhere"
             )
     return table
+
+
+def check_size(root: Path, shape: tuple[int, ...]) -> None:
+    """Refuse numbers of FOVs, frames, channels and z planes that are absurdly large; raises `SourceError`."""
+    if math.prod(shape) > LARGEST:
+        raise SourceError(
+            f"{root}: has numbers for {shape[0]} FOVs x {shape[1]} frames x {shape[2]} channels x {shape[3]} z planes, "
+            "more than a movie can have. Fix: check the numbers in the names of the files, or in the index"
+        )
 
 
 def as_tcz(values: npt.NDArray[Scalar], axes: str) -> npt.NDArray[Scalar]:
@@ -103,8 +109,9 @@ def find_files(folder: Path, names: Sequence[str]) -> tuple[npt.NDArray[np.int64
         for entry in list_folder(folder / start):
             number = numbers.get(start + entry.name)
             if number is not None and is_file(entry):
-                stat = entry.stat()
-                sizes[number], written[number] = stat.st_size, stat.st_mtime_ns
+                with suppress(OSError):  # it has just gone
+                    stat = entry.stat()
+                    sizes[number], written[number] = stat.st_size, stat.st_mtime_ns
     for number, name in enumerate(names if len(numbers) < len(names) else ()):
         last = numbers.get(name, number)  # the state of a name that is there several times
         sizes[number], written[number] = sizes[last], written[last]

@@ -150,7 +150,17 @@ def _with_projections(fov: FovInfo, planes: Planes, k: int) -> FovInfo:
 
 
 def stat_files(folder: Path, files: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Bytes, and times of the last write in nanoseconds, of files in a folder; both (files,) int64."""
-    stats = [(folder / name).stat() for name in files]
-    sizes = np.array([stat.st_size for stat in stats], np.int64)
-    return sizes, np.array([stat.st_mtime_ns for stat in stats], np.int64)
+    """Bytes, and times of the last write in nanoseconds, of files in a folder; both (files,) int64.
+
+    Both are 0 for a file that has gone, so that reading it fails.
+    """
+    states = np.array([_size_and_time(folder / name) for name in files], np.int64).reshape(-1, 2)
+    return states[:, 0], states[:, 1]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns

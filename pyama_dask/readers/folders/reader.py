@@ -112,6 +112,11 @@ class _Recent:
 _recent = _Recent()
 
 
+def forget_scan() -> None:
+    """Let the next reader look into its folder again: files may have been replaced, which no folder shows."""
+    _recent.key = None
+
+
 def _folder_states(folder: Folder) -> tuple[tuple[str, int], ...]:
     """Time of the last change to each folder that holds files of a movie."""
     root = folder.planes.folder

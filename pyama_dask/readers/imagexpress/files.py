@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pyama_dask.config.units import many
 from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.folders.in_threads import in_threads
 from pyama_dask.readers.folders.plane_table import is_folder
 from pyama_dask.readers.imagexpress.htd import is_description
@@ -119,7 +120,7 @@ def list_plate(root: Path) -> Listing:
         listed = in_threads(lambda place: _listed(root / place.folder), places)
         for place, (files, _) in zip(places, listed, strict=True):
             texts = (place.folder + name for name in files if name.lower().endswith(HTD))
-            descriptions += [name for name in texts if (root / name).is_file()]
+            descriptions += texts
             named = ((name, parse_image_name(name)) for name in files)
             images += [
                 PlateImage(place.folder + file, name, place.frame, place.step or 0)
@@ -186,9 +187,7 @@ def _plate_of(folder: Path) -> Path:
 def _start(path: Path) -> bytes:
     """First bytes of a file; empty if it cannot be read, or is a pipe."""
     try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(_START)
     except OSError:
         return b""
@@ -212,10 +211,11 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of files and of folders, sorted."""
+    """Names of files and of folders, sorted; what has the name of an image is a file, whatever it is."""
     files, folders = list[str](), list[str]()
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                (folders if is_folder(entry) else files).append(entry.name)
+                is_inner = is_folder(entry) and parse_image_name(entry.name) is None
+                (folders if is_inner else files).append(entry.name)
     return sorted(files), sorted(folders)

@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from pyama_dask.files.atomic import open_file
+from pyama_dask.files.regular import open_descriptor
+
 START = 16384
 """Bytes that are read at once; the directory and the description of a plane take half of them."""
 _LONGEST = 2**20
@@ -97,7 +100,7 @@ class Head:
 def read_head(path: Path) -> Head | None:
     """Read the head of a file; None if the file cannot be read, or is not a TIFF file."""
     try:
-        opened = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        opened = open_descriptor(path)
         try:
             head = _read(opened)
         finally:
@@ -145,7 +148,7 @@ def _tags(block: bytes, place: int, order: str) -> dict[int, tuple[int, int]]:
 
 
 def _read_by_tifffile(path: Path) -> Head:
-    with tifffile.TiffFile(path) as file:
+    with open_file(path) as opened, tifffile.TiffFile(opened) as file:
         page = file.pages.first
         if page.dtype is None:
             raise ValueError("unknown pixel type")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files.atomic import read_file
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.folders.in_threads import in_threads
@@ -123,22 +125,23 @@ def _collect(root: Path) -> _Plate:
     description = parse_description(index)
     images, notes = images_of(listing, name)
     stats = in_threads(lambda image: _size_and_time(root / image.file), images)
-    empty = [image.file for image, (size, _) in zip(images, stats, strict=True) if not size]
-    held = [(image, stat) for image, stat in zip(images, stats, strict=True) if stat[0]]
-    if not held:
+    states = np.array(stats, np.int64).reshape(-1, 2)
+    held = states[:, 0] > 0
+    if not held.any():
         raise SourceError(f"{root}: has no images of a plate. Fix: pass the folder with the images, or copy it again")
-    images = [image for image, _ in held]
-    sizes, written = np.array([stat for _, stat in held], np.int64).T
+    files = [image.file for image in images]
+    sizes, written = states[held].T
+    empty = "empty files, folders or pipes instead of images, whose planes are missing"
     return _Plate(
         root=root,
         name=name or root.name,
         index=index,
         description=description,
-        files=tuple(image.file for image in images),
+        files=tuple(compress(files, held)),
         sizes=sizes,
         written=written,
-        table=build_table(root, images, description.frames),
-        notes=(*notes, *file_notes("empty images, whose planes are missing", empty)),
+        table=build_table(root, images, held, description.frames),
+        notes=(*notes, *file_notes(empty, list(compress(files, ~held)))),
     )
 
 
@@ -146,19 +149,19 @@ def _read_index(root: Path, file: str | None) -> bytes:
     if file is None:
         return b""
     try:
-        return (root / file).read_bytes()
+        return read_file(root / file)
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         raise SourceError(f"{root / file}: {problem}. Fix: check its permissions, or copy it again") from error
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Bytes of a file, 0 if it has gone, and the time of the last write to it in nanoseconds."""
+    """Bytes of a file, 0 if it has gone or is no file, and the time of the last write to it in nanoseconds."""
     try:
         stat = path.stat()
     except OSError:
         return 0, 0
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size if S_ISREG(stat.st_mode) else 0, stat.st_mtime_ns
 
 
 def _heads_of_channels(paths: Sequence[Path], table: Table, heads: Mapping[int, Head]) -> list[Head | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class Copies:
     """Channels of which all z planes are one image."""
 
 
-def build_table(root: Path, images: Sequence[PlateImage], n_frames: int) -> Table:
+def build_table(root: Path, images: Sequence[PlateImage], held: npt.NDArray[np.bool_], n_frames: int) -> Table:
     """Order the images of a plate.
 
     Parameters
@@ -55,6 +56,8 @@ def build_table(root: Path, images: Sequence[PlateImage], n_frames: int) -> Tabl
         The plate's folder, for messages.
     images
         Its images, at least one.
+    held
+        (images,) True for those that have content. Others stand for planes that are missing.
     n_frames
         Number of frames that are announced; the table has more if there are more.
 
@@ -71,7 +74,8 @@ def build_table(root: Path, images: Sequence[PlateImage], n_frames: int) -> Tabl
         [(fov_of[name.well, name.site], frame or 0, channel_of[name.wave], step) for _, name, frame, step in images]
     )
     shape = tuple((places.max(axis=0) + 1).tolist())
-    table = fill_table(root, shape, places, np.arange(len(images)), [image.file for image in images])
+    numbers = np.where(held, np.cumsum(held) - 1, ABSENT)
+    table = fill_table(root, shape, places, numbers, [image.file for image in compress(images, held)])
     further = max(n_frames - table.shape[1], 0)
     if further * table[:, 0].size > LARGEST:
         raise SourceError(f"{root}: the HTD file announces {n_frames} frames. Fix: correct TimePoints in the HTD file")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.well_names import parse_well, well_name
 from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind
 from pyama_dask.readers.folders.in_threads import in_threads
@@ -144,7 +145,7 @@ def _read_about(root: Path, found: Acquisition, images: Sequence[Image]) -> Abou
         by_file.setdefault(image.file, []).append(image)
 
     def read(name: str) -> list[tuple[tuple[int, int], Mapping[str, Any]]]:
-        with (root / name).open("rb") as file:
+        with open_file(root / name) as file:
             return [(image.at[:2], _parsed(found.read_about(file, image))) for image in by_file[name]]
 
     try:

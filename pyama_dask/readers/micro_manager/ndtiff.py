@@ -12,6 +12,7 @@ import tifffile
 
 from pyama_dask.config.units import many
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.channel_kinds import default_channel_name
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.micro_manager.images import Acquisition, Image
@@ -154,7 +155,7 @@ def _channel_names(folder: Path, keys: Sequence[Key], summary: Mapping[str, Any]
 def _channel_of(folder: Path, images: Sequence[Image], channel: int) -> str:
     image = next(image for image in images if image.at[2] == channel)
     try:
-        with (folder / image.file).open("rb") as file:
+        with open_file(folder / image.file) as file:
             return str(json.loads(read_about(file, image))["Channel"]) or default_channel_name(channel)
     except (OSError, ValueError, LookupError, TypeError):
         return default_channel_name(channel)
@@ -170,7 +171,7 @@ def read_about(file: BinaryIO, image: Image) -> bytes:
 def _read_summary(path: Path) -> Mapping[str, Any]:
     """Metadata of the dataset, which each file begins with; empty if they are damaged."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             summary = tifffile.read_micromanager_metadata(file, {"Summary"}).get("Summary")
     except READ_ERRORS:
         return {}

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.channel_kinds import default_channel_name
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.folders.plane_table import is_file, list_folder
@@ -72,7 +73,7 @@ def read_stacks(folder: Path) -> Acquisition:
 
 
 def _read_file(folder: Path, name: str, found: _Found) -> None:
-    with (folder / name).open("rb") as file:
+    with open_file(folder / name) as file:
         about = tifffile.read_micromanager_metadata(file, {"Summary", "IndexMap"})
         found.summaries.append(about.get("Summary") or {})
         if "IndexMap" in about:
@@ -138,7 +139,7 @@ def _describe(folder: Path, image: Image) -> tuple[tuple[int, int], np.dtype[Any
     """Size and pixel type of an image."""
     path = folder / image.file
     try:
-        with tifffile.TiffFile(path) as file:
+        with open_file(path) as opened, tifffile.TiffFile(opened) as file:
             file.filehandle.seek(image.place)
             page = tifffile.TiffPage(file, index=0)
             shape, dtype = page.shape, page.dtype

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.well_names import LAST
 from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import open_file
 
 CHUNK = 2**14
 """Bytes that are parsed at a time. The tree stays small, which is faster: garbage collection walks through it."""
@@ -122,7 +123,7 @@ def _elements(path: Path) -> Iterator[tuple[str, list[ET.Element]]]:
     # between two chunks needs less time than `iterparse`, which reports every element within a record, too.
     top = builder.start("top", {})
     parser = ET.XMLParser(target=builder)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             parser.feed(chunk)
             yield from _taken(top, unfinished=1)

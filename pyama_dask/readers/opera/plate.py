@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pyama_dask.config.units import many
 from pyama_dask.config.well_names import plate_shape, well_name
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.folders.plane_table import fill_table, find_files, is_folder
@@ -153,11 +154,11 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_index(path: Path) -> bool:
-    """Tell an index by its name and its start; one that is empty or cannot be read counts, too."""
-    if path.name.lower() not in map(str.lower, INDEXES) or not path.is_file():
+    """Tell an index by its name and its start; one that is empty, a pipe, or cannot be read counts, too."""
+    if path.name.lower() not in map(str.lower, INDEXES) or path.is_dir():
         return False
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_START)
     except OSError:
         return True

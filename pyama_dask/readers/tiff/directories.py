@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import open_file
 
 ENDINGS = (".tif", ".tiff", ".tf8", ".btf")
 _FORMS = {
@@ -36,7 +37,7 @@ def find_directories(path: Path) -> tuple[list[int], bool]:
         If the file cannot be read, or is no TIFF file.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _follow(file.fileno(), path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened ({error.strerror}). Fix: check the path") from error

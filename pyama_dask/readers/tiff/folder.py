@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import compress, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,17 +59,19 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:
     """
     compiled = compile_pattern(pattern)
     found, others = _find_files(folder, compiled)
-    if not found:
+    if all(file.size == ABSENT for file in found):
         hint = f"there is {others[0]}" if others else "there are no TIFF files in its place"
         raise SourceError(f"{folder}: no file matches {pattern}, but {hint}. Fix: change the pattern")
-    axes = _number(found, compiled)
-    names = [file.name for file in found]
-    table = fill_table(folder, axes.shape, axes.places, np.arange(len(found)), names)
+    axes, every = _number(found, compiled), [file.name for file in found]
+    held = np.array([file.size != ABSENT for file in found])
+    names, lost = list(compress(every, held)), list(compress(every, ~held))
     if _are_stacks(folder, names, compiled):
-        ordered = [names[number] for number in table.ravel().tolist()]
+        stacks = fill_table(folder, axes.shape, axes.places, np.arange(len(every)), every)
+        ordered = [every[number] for number in stacks.ravel().tolist()]
         fovs = [FovInfo(fov.name, (0, 0), well=fov.well, site=fov.site) for fov in axes.fovs]
         return join_stacks(folder, ordered, fovs, index=f"pattern {pattern}".encode(), times=times)
-    states = np.array([(file.size, file.written) for file in found], np.int64)
+    table = fill_table(folder, axes.shape, axes.places, np.where(held, np.cumsum(held) - 1, ABSENT), names)
+    states = np.array([(file.size, file.written) for file in compress(found, held)], np.int64)
     planes = Planes(folder, names, states[:, 0], states[:, 1], table, index=f"pattern {pattern}".encode())
     headers = _read_headers(planes)
     metadata = Metadata(
@@ -78,7 +82,7 @@ def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:
         channels=_channels(planes, axes.channels, headers),
         z_planes=axes.shape[3],
         pixel_size_um=headers[0].pixel_size_um,
-        notes=tuple(f"{folder.name}: {note}" for note in _notes(axes, others, headers)),
+        notes=tuple(f"{folder.name}: {note}" for note in _notes(axes, others, lost, headers)),
     )
     return Folder(metadata, planes)
 
@@ -100,6 +104,7 @@ class _File(NamedTuple):
     texts: dict[str, str]
     """Text of each field."""
     size: int
+    """Bytes; `ABSENT` if it is a folder, a pipe, or a link that leads nowhere, so that its plane is missing."""
     written: int
 
 
@@ -110,15 +115,23 @@ def _find_files(folder: Path, pattern: FilePattern) -> tuple[list[_File], list[s
     found, others = list[_File](), list[str]()
     for start in _walk(folder, "", pattern.folders):
         for entry in list_folder(folder / start):
-            if entry.name.startswith(".") or not entry.name.lower().endswith(ENDINGS) or not is_file(entry):
+            if entry.name.startswith(".") or not entry.name.lower().endswith(ENDINGS):
                 continue
             name = start + entry.name
             if match := pattern.whole.fullmatch(name):
-                stat = entry.stat()
-                found.append(_File(name, match.groupdict(), stat.st_size, stat.st_mtime_ns))
-            else:
+                found.append(_File(name, match.groupdict(), *_size_and_time(entry)))
+            elif is_file(entry):
                 others.append(name)
     return sorted(found), sorted(others)
+
+
+def _size_and_time(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Bytes of a file, `ABSENT` for anything else, and the time of the last write to it in nanoseconds."""
+    with suppress(OSError):
+        if is_file(entry):
+            stat = entry.stat()
+            return stat.st_size, stat.st_mtime_ns
+    return ABSENT, 0
 
 
 def _walk(folder: Path, start: str, names: Sequence[re.Pattern[str]]) -> Iterator[str]:
@@ -213,10 +226,10 @@ def _read_headers(planes: Planes) -> list[TiffHeader]:
     file of another shape is refused when it is read.
     """
     firsts = [numbers[numbers != ABSENT][:_TRIED].tolist() for numbers in planes.file]
-    alike = {int(planes.sizes[numbers[0]]): numbers for numbers in reversed(firsts)}
+    alike = {int(planes.sizes[numbers[0]]): numbers for numbers in reversed(firsts) if numbers}
     read = in_threads(lambda numbers: first_header(map(planes.path_of, numbers)), list(alike.values()))
     by_size = dict(zip(alike, read, strict=True))
-    headers = [by_size[int(planes.sizes[numbers[0]])] for numbers in firsts]
+    headers = [by_size[int(planes.sizes[numbers[0]])] if numbers else None for numbers in firsts]
     for number in np.argsort(planes.sizes)[-_TRIED:].tolist():  # files with several pages are large
         first_header([planes.path_of(number)])
     default = next((header for header in headers if header is not None), None) or read_header(planes.path_of(0))
@@ -246,8 +259,10 @@ def _fovs(axes: _Axes, headers: Sequence[TiffHeader], held: npt.NDArray[np.bool_
     )
 
 
-def _notes(axes: _Axes, others: Sequence[str], headers: Sequence[TiffHeader]) -> Iterator[str]:
-    """Notes on gaps, and on files that are not used."""
+def _notes(axes: _Axes, others: Sequence[str], lost: Sequence[str], headers: Sequence[TiffHeader]) -> Iterator[str]:
+    """Notes on gaps, on planes that are lost, and on files that are not used."""
+    if lost:
+        yield f"folders or pipes instead of {many(len(lost), 'image')}, such as {lost[0]}; they are missing"
     if axes.gaps:
         first, last = axes.frames
         yield f"frames are numbered from {first} to {last}, but {axes.gaps} of these have no files; they are missing"

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.files.images import pixel_size_of
 from pyama_dask.readers.damage import READ_ERRORS
 
@@ -37,7 +38,7 @@ def read_header(path: Path) -> TiffHeader:
         If it has several pages, or colours.
     """
     try:
-        with tifffile.TiffFile(path) as file:
+        with open_file(path) as opened, tifffile.TiffFile(opened) as file:
             page, pages = file.pages.first, len(file.pages)
             shape, dtype, size = page.shape, page.dtype, pixel_size_of(file)
     except READ_ERRORS as error:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from pyama_dask.errors import PyamaError, SourceError
+from pyama_dask.files.atomic import open_file, read_file
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.folders.plane_table import is_file, list_folder
 from pyama_dask.readers.folders.planes import Folder
@@ -80,7 +81,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
     if root.name.lower().endswith(_OME) or not find_directories(root)[1]:
         raise SourceError(f"{root}: is cut off, still being written, or damaged. Fix: copy it again")
     try:
-        with tifffile.TiffFile(root) as file:
+        with open_file(root) as opened, tifffile.TiffFile(opened) as file:
             return scan_stack(root, file, times=times)
     except PyamaError:
         raise
@@ -111,8 +112,8 @@ def read_ome(path: Path) -> tuple[Path, str]:
 def _own_text(path: Path) -> str:
     try:
         if path.name.lower().endswith(COMPANION):
-            return path.read_text(encoding="utf-8")
-        with tifffile.TiffFile(path) as file:
+            return read_file(path).decode()
+        with open_file(path) as opened, tifffile.TiffFile(opened) as file:
             return file.ome_metadata or ""
     except READ_ERRORS as error:
         raise _damaged(path, error) from error

@@ -11,6 +11,7 @@ import tifffile
 
 from pyama_dask.config.units import many
 from pyama_dask.errors import UnsupportedSourceError
+from pyama_dask.files.atomic import open_file
 from pyama_dask.files.images import pixel_size_of
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
@@ -80,7 +81,7 @@ def scan_stack(path: Path, file: tifffile.TiffFile, *, times: bool) -> Folder:
 def has_several(path: Path) -> bool:
     """True if a TIFF file has several images; False if it cannot be read, too."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with open_file(path) as opened, tifffile.TiffFile(opened) as file:
             return len(file.pages) > 1 or int((file.imagej_metadata or {}).get("images", 1)) > 1
     except READ_ERRORS:
         return False

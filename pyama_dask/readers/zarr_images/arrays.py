@@ -19,14 +19,22 @@ import zarr
 
 from pyama_dask.errors import PyamaError, SourceError
 from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
+from pyama_dask.files.atomic import open_file
+from pyama_dask.files.regular import open_descriptor
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.folders.in_threads import in_threads
-from pyama_dask.readers.folders.plane_table import list_folder
+from pyama_dask.readers.folders.plane_table import is_file, is_folder, list_folder
 from pyama_dask.readers.folders.planes import Planes
 from pyama_dask.readers.state import State, changed
 
 DOCUMENTS = ".zarray", "zarr.json"
 """Documents of arrays, of Zarr 2 and 3."""
+_FURTHER = ".zattrs", ".zgroup", ".zmetadata"
+"""Further documents that zarr may read in the folder of an array."""
+LARGEST = 2**24
+"""Most chunks, and most planes, that an array may announce: larger numbers are taken for damaged ones."""
+LARGEST_PLANE = 2**30
+"""Most pixels of a plane."""
 MOST_KEPT = 2**27
 """Bytes of pixels that are kept because their chunks hold planes of further frames."""
 _ABSENT = 2**64 - 1
@@ -67,7 +75,9 @@ def look_into(folder: Path) -> StoredArray:
         If it is absent or damaged.
     """
     try:
+        _check_documents(folder)
         array = zarr.open_array(folder, mode="r")
+        _check_shape(folder, array)
         files = dict(_files(folder, ""))
         chunks, there = _chunks(folder, array, files)
     except PyamaError:
@@ -88,12 +98,33 @@ def look_into(folder: Path) -> StoredArray:
     )
 
 
+def _check_documents(folder: Path) -> None:
+    """Refuse documents that are no files: zarr would wait for the writer of a pipe, and take a folder for absent."""
+    for path in (folder / name for name in (*DOCUMENTS, *_FURTHER)):
+        if os.path.lexists(path):
+            try:
+                os.close(open_descriptor(path))
+            except OSError as error:
+                raise SourceError(f"{path}: cannot be read ({error.strerror}). Fix: copy it again") from error
+
+
+def _check_shape(folder: Path, array: zarr.Array[Any]) -> None:
+    """Refuse an array that announces more than a movie can have, before its planes are counted."""
+    sizes = array.shards or array.chunks
+    chunks = math.prod(-(-count // size) for count, size in zip(array.shape, sizes, strict=True))
+    planes, pixels = math.prod(array.shape[:-2]), math.prod(array.shape[-2:])
+    if array.ndim < 2 or max(chunks, planes) > LARGEST or pixels > LARGEST_PLANE:
+        raise SourceError(
+            f"{folder}: announces the shape {array.shape} in {chunks} chunks, which no movie has. Fix: copy it again"
+        )
+
+
 def _files(folder: Path, start: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Files of an array, by their names from its folder, without other hidden ones."""
     for entry in list_folder(folder / start if start else folder):
-        if entry.is_dir():
+        if is_folder(entry):
             yield from _files(folder, f"{start}{entry.name}/")
-        elif not entry.name.startswith(".") or entry.name == DOCUMENTS[0]:
+        elif is_file(entry) and (not entry.name.startswith(".") or entry.name == DOCUMENTS[0]):
             stat = entry.stat()
             yield start + entry.name, (stat.st_size, stat.st_mtime_ns)
 
@@ -129,7 +160,7 @@ def _has_plain_index(array: zarr.Array[Any]) -> bool:
 def _in_shard(path: Path, shape: list[int]) -> npt.NDArray[np.bool_]:
     """Chunks that are in a shard, by its index."""
     count = int(np.prod(shape))
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-(16 * count + 4), os.SEEK_END)
         index = np.frombuffer(file.read(16 * count), "<u8").reshape(*shape, 2)
     return np.asarray((index != _ABSENT).any(axis=-1))

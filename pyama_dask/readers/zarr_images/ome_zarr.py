@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pyama_dask.config.well_names import parse_well, well_name
 from pyama_dask.config.wells import FORMATS
-from pyama_dask.errors import SourceError, UnsupportedSourceError
+from pyama_dask.errors import PyamaError, SourceError, UnsupportedSourceError
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.folders.plane_table import is_folder, list_folder
@@ -68,6 +68,8 @@ class _Image:
     plate: str | None = None
     well: str | None = None
     site: int | None = None
+    fault: str = ""
+    """Reason why it cannot be read; '' if it can."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ def scan(root: Path, *, times: bool = True) -> Folder:
 
     notes = list[str]()
     images = _images(root, notes)
-    scales = [_scale(root, image) for image in images]
+    images, scales = _with_scales(root, images)
     if all(scale.corner_um in (None, (0, 0)) for scale in scales):  # as programs write that know no positions
         scales = [replace(scale, corner_um=None) for scale in scales]
     pieces = [
-        Piece(f"{image.path}/{scale.array}".strip("/"), fov, scale.axes)
+        Piece(f"{image.path}/{scale.array}".strip("/"), fov, scale.axes, fault=image.fault)
         for fov, (image, scale) in enumerate(zip(images, scales, strict=True))
     ]
     index = [(image.path, image.well, image.site, image.about) for image in images]
@@ -162,19 +164,60 @@ def _images(root: Path, notes: list[str]) -> list[_Image]:
 
 
 def _plate_images(root: Path, plate: Mapping[str, Any], notes: list[str]) -> list[_Image]:
+    """Images of all wells; a well whose document is damaged has one that cannot be read."""
+    wells = [(str(well["path"]), _well(well)) for well in plate["wells"]]
+    _refuse_twice(root, [name for _, name in wells], "the well")
     found = []
-    for path, name in ((str(well["path"]), _well(well)) for well in plate["wells"]):
-        fields = [str(image["path"]) for image in ome_attributes(root / path).get("well", {}).get("images", ())]
-        for site, field in zip(_sites(fields), fields, strict=True):
-            is_inside = not {"..", ""}.intersection(f"{path}/{field}".split("/"))
-            about = ome_attributes(root / path / field) if is_inside else {}
-            if "multiscales" in about:
-                found.append(_Image(f"{path}/{field}", f"{name} s{site}", about, plate.get("name"), name, site))
-            else:
-                notes.append(f"{path}/{field} is on the plate, but not there")
+    for path, name in wells:
+        try:
+            fields = _fields(root, path)
+        except SourceError as error:
+            found.append(_Image(path, f"{name} s1", {}, plate.get("name"), name, 1, str(error)))
+            continue
+        for site, field in fields.items():
+            image = _Image(f"{path}/{field}", f"{name} s{site}", {}, plate.get("name"), name, site)
+            found += _with_attributes(root, image, notes)
         if not fields:
             notes.append(f"well {name} is on the plate, but has no images")
     return found
+
+
+def _with_attributes(root: Path, image: _Image, notes: list[str]) -> Iterator[_Image]:
+    """Yield the image with its metadata or its fault; nothing if it is not there."""
+    try:
+        about = ome_attributes(root / image.path) if _is_inside(image.path) else {}
+    except SourceError as error:
+        yield replace(image, fault=str(error))
+        return
+    if "multiscales" in about:
+        yield replace(image, about=about)
+    else:
+        notes.append(f"{image.path} is on the plate, but not there")
+
+
+def _fields(root: Path, well: str) -> dict[int, str]:
+    """Paths of the images of a well by site; raises `SourceError` if its document is damaged."""
+    where = root / well
+    if not _is_inside(well):
+        raise SourceError(f"{root}: the path of a well, {well}, leads out of the plate. Fix: correct its path")
+    try:
+        fields = [str(image["path"]) for image in ome_attributes(where).get("well", {}).get("images", ())]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise SourceError(f"{where}: has damaged OME-Zarr metadata ({error!r}). Fix: copy it again") from error
+    sites = _sites(fields)
+    _refuse_twice(where, [f"s{site}" for site in sites], "the image")
+    return dict(zip(sites, fields, strict=True))
+
+
+def _is_inside(path: str) -> bool:
+    """True if a path that a document states leads to a place below this document."""
+    return not {"..", ""}.intersection(path.split("/"))
+
+
+def _refuse_twice(where: Path, names: Sequence[str], what: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SourceError(f"{where}: lists {what} {twice} more than once. Fix: correct the paths in its document")
 
 
 def _plate_shape(plate: Mapping[str, Any] | None) -> tuple[int, int] | None:
@@ -204,10 +247,10 @@ def _series(root: Path) -> Iterator[_Image]:
     """Images of a collection that Bio-Formats has written."""
     listed = ome_attributes(root / "OME").get("series")
     names = [str(name) for name in listed] if listed else _numbered_folders(root)
-    for name in names:
-        about = ome_attributes(root / name)
-        if "multiscales" in about:
-            yield _Image(name, str(about["multiscales"][0].get("name") or name), about)
+    for name in filter(_is_inside, names):
+        for image in _with_attributes(root, _Image(name, name, {}), []):
+            own = name if image.fault else image.about["multiscales"][0].get("name")
+            yield replace(image, name=str(own or name))
 
 
 def _numbered_folders(root: Path) -> list[str]:
@@ -215,6 +258,34 @@ def _numbered_folders(root: Path) -> list[str]:
 
 
 # ------------------------------------------------------------------------------------------ axes
+
+
+def _with_scales(root: Path, images: Sequence[_Image]) -> tuple[list[_Image], list[_Scale]]:
+    """Axes and scales of images; one that cannot be read gets those of another, and the reason as its fault.
+
+    Raises
+    ------
+    SourceError
+        If no image can be read.
+    """
+    read = [SourceError(image.fault) if image.fault else _scale_or_fault(root, image) for image in images]
+    pairs = list(zip(images, read, strict=True))
+    good = next(((image, scale) for image, scale in pairs if isinstance(scale, _Scale)), None)
+    if good is None:
+        raise next(error for error in read if isinstance(error, SourceError))
+    instead = replace(good[1], corner_um=None)
+    images = [
+        image if isinstance(scale, _Scale) else replace(image, about=good[0].about, fault=str(scale))
+        for image, scale in pairs
+    ]
+    return images, [scale if isinstance(scale, _Scale) else instead for scale in read]
+
+
+def _scale_or_fault(root: Path, image: _Image) -> _Scale | SourceError:
+    try:
+        return _scale(root, image)
+    except SourceError as error:
+        return error
 
 
 def _scale(root: Path, image: _Image) -> _Scale:
@@ -236,10 +307,13 @@ def _scale(root: Path, image: _Image) -> _Scale:
                 scale, shift = scale * transform["scale"], shift * transform["scale"]
             elif transform["type"] == "translation":
                 shift = shift + transform["translation"]
-        return _described(str(level["path"]), axes, scale.tolist(), shift.tolist(), transforms)
+        path = str(level["path"])
+        if not _is_inside(path):
+            raise SourceError(f"{where}: the path of its pixels, {path}, leads out of it. Fix: correct its path")
+        return _described(path, axes, scale.tolist(), shift.tolist(), transforms)
+    except PyamaError:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UnsupportedSourceError):
-            raise
         raise SourceError(f"{where}: has damaged OME-Zarr metadata ({error!r}). Fix: copy it again") from error
 
 

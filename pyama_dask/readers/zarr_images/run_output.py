@@ -13,6 +13,7 @@ import yaml
 
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import SourceError
+from pyama_dask.files.atomic import read_file
 from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind
 from pyama_dask.readers.folders.plane_table import list_folder
@@ -84,7 +85,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         for channel, group in fov.groups.items()
     ]
     try:
-        recorded = load_yaml((root / CONFIG).read_bytes())["metadata"]
+        recorded = load_yaml(read_file(root / CONFIG))["metadata"]
         found = read_arrays(root, pieces, repr([fov.about for fov in fovs]).encode())
         held = found.planes.file != ABSENT
         shapes = {piece.fov: array.shape[-2:] for piece, array in zip(pieces, found.arrays, strict=True)}
