@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pyama_dask.config.pipelines import Step
 from pyama_dask.errors import ConfigError
@@ -23,6 +23,8 @@ from pyama_dask.methods.step_trial import Found, try_images, try_tables
 
 Per = Literal["frame", "stack", "fov", "well"]
 Gives = Literal["image", "labels", "images", "table"]
+HaloOf = Callable[[str, Mapping[str, Any]], int | None]
+"""Function that gives the registered halo of a function by its name and parameters; None if it has none."""
 SECONDS = 120.0
 """Time that the trial of a step may take."""
 PER: Mapping[Takes, Per] = {"frame": "frame", "planes": "frame", "stack": "stack", "traces": "fov", "tables": "well"}
@@ -81,7 +83,7 @@ def tried(
     images: Mapping[str, ImageType] | None = None,
     *,
     features: Sequence[str] = ("area_ch_0", "intensity_total_ch_1"),
-    halo: int | None = None,
+    halo_of: HaloOf | None = None,
     seconds: float = SECONDS,
 ) -> Contract:
     """Find the contract of a step, and refuse a function that does not fit.
@@ -96,8 +98,8 @@ def tried(
         Types of the images of the step's ``of`` by name, or of the one image that it is applied to; None for tables.
     features
         Columns of features of the traces.
-    halo
-        Registered halo of the function; the step's own comes first. None if it has none.
+    halo_of
+        Registered halos by name and parameters, for functions of stacks; the step's own comes first.
     seconds
         Time that the trial may take.
 
@@ -112,10 +114,10 @@ def tried(
         names pipeline, step, function, file and line, the data and the result, and says how to fix it.
     """
     function, images = read_step(step, where), images or {}
-    key = repr((step, function.identity, sorted(images.items()), tuple(features), halo))
+    key = repr((step, function.identity, sorted(images.items()), tuple(features)))
     if key not in _KNOWN:
         try:
-            _KNOWN[key] = _found(step, function, images, features, halo, seconds)
+            _KNOWN[key] = _found(step, function, images, features, halo_of, seconds)
         except UnfitError as error:
             raise ConfigError(f"{where}: {function.title} {error.problem}. Fix: {error.fix}") from error
         except ConfigError as error:  # a package is missing
@@ -132,23 +134,34 @@ def _found(
     function: StepFunction,
     images: Mapping[str, ImageType],
     features: Sequence[str],
-    registered: int | None,
+    halo_of: HaloOf | None,
     seconds: float,
 ) -> Contract:
     choices, allowance = _choices(step, function), Allowance(seconds)
     if choices[0] in ("traces", "tables"):
+        if step.of:
+            raise UnfitError(f"takes {choices[0]}, but the step has 'of', which names images", "leave out 'of'")
         found = try_tables(function, choices[0], features, allowance)
         _check_target(step, found)
         return _contract(function, choices[0], (), 0, found)
+    if not images:
+        fix = "annotate the table as pd.DataFrame, say  takes: traces,  or name images"
+        raise UnfitError("gets no image", fix)
     _check_labels(function, images)
-    halo = step.halo if step.halo is not None else registered
-    if halo and "stack" in choices:
+    if step.halo and "stack" in choices:
         choices = ["stack"]
-    takes, found = _first_that_fits(function, choices, images, halo, allowance)
+
+    def halo_for(takes: Takes) -> int:
+        if step.halo is not None:
+            return step.halo
+        return (takes == "stack" and halo_of and halo_of(step.do, function.parameters)) or 0
+
+    takes, found = _first_that_fits(function, choices, images, halo_for, allowance)
+    halo = halo_for(takes)
     if halo and takes != "stack":
         raise UnfitError(f"gets single {takes}s, but has a halo of {halo}", "let it take a stack, or leave out 'halo'")
     _check_target(step, found)
-    return _contract(function, takes, tuple(images) if step.of else (), (halo or 0), found)
+    return _contract(function, takes, tuple(images) if step.of else (), halo, found)
 
 
 def _check_labels(function: StepFunction, images: Mapping[str, ImageType]) -> None:
@@ -188,7 +201,7 @@ def _first_that_fits(
     function: StepFunction,
     choices: Sequence[Takes],
     images: Mapping[str, ImageType],
-    halo: int | None,
+    halo_for: Callable[[Takes], int],
     allowance: Allowance,
 ) -> tuple[Takes, Found]:
     """First choice that fits, on small made images, else on those of the movie's shape.
@@ -200,7 +213,7 @@ def _first_that_fits(
     for made in [small, images] if small != images else [small]:
         for takes in choices:
             try:
-                return takes, try_images(function, takes, made, images, halo or 0, allowance)
+                return takes, try_images(function, takes, made, images, halo_for(takes), allowance)
             except UnfitError as error:
                 if not error.failed and takes == choices[0]:
                     raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from pyama_dask.methods.step_results import (
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST_HALO = 16
-"""Largest number of frames that is looked for and suggested as a halo."""
+LARGEST_HALO, FEW = 16, 2
+"""Largest number of frames that is looked for and suggested as a halo, on small images and on large ones."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,14 @@ def try_images(
         If the function does not fit.
     """
     trial = _Trial(function, takes, allowance)
-    data = _frames(function, takes, made, FRAMES)
     if takes == "stack":
+        largest = max(halo, LARGEST_HALO if made != real else FEW)
+        data = _frames(function, takes, made, 2 * largest + 8)
         first = [trial.run(data)]
         trial.compare(first, [data])
-        _check_reach(trial, _frames(function, takes, made, _reach_frames(halo)), halo)
+        _check_reach(trial, data, first[0], halo, largest)
     else:
+        data = _frames(function, takes, made, FRAMES)
         single = [_cut(data, t, None) for t in range(FRAMES)]
         first = [trial.run(one) for one in single]
         trial.compare(first, single)
@@ -99,8 +101,40 @@ def try_images(
     if first[0].table is not None:
         return Found(columns=_column_types(first[0].table))
     is_labels = _gives_labels(function, first, made)
-    result = first[0] if made == real else trial.run(_some(function, takes, real, halo))
-    return Found({name: _type_of(image, is_labels) for name, image in result.images.items()})
+    result, shape = first[0], next(iter(real.values())).shape
+    if made != real and not _keeps_shape(trial, made, real, lambda types: _some(function, takes, types, halo)):
+        result = trial.run(_some(function, takes, real, halo))
+        return Found({name: _type_of(image, is_labels) for name, image in result.images.items()})
+    shapes = {name: shape if made != real else image.shape[-2:] for name, image in result.images.items()}
+    return Found({name: ImageType(shapes[name], str(image.dtype), is_labels) for name, image in result.images.items()})
+
+
+def _keeps_shape(
+    trial: _Trial, made: Mapping[str, ImageType], real: Mapping[str, ImageType], some: Callable[..., Data]
+) -> bool:
+    """True if the shape stays the same for images as high, and as wide, as those of the movie.
+
+    Such narrow images cost far less than whole ones.
+    """
+    if len({image.shape for image in real.values()}) > 1:
+        return False
+    for axis in (0, 1):
+        narrow = {
+            name: replace(
+                kind, shape=(real[name].shape[0], kind.shape[1]) if axis == 0 else (kind.shape[0], real[name].shape[1])
+            )
+            for name, kind in made.items()
+        }
+        wanted = next(iter(narrow.values())).shape
+        try:
+            result = trial.run(some(narrow))
+        except UnfitError as error:
+            if error.failed:
+                return False
+            raise
+        if any(image.shape[-2:] != wanted for image in result.images.values()):
+            return False
+    return True
 
 
 def try_tables(function: StepFunction, takes: Takes, features: Sequence[str], allowance: Allowance) -> Found:
@@ -192,29 +226,31 @@ class _Trial:
                 raise UnfitError(f"{self.given} twice, returned different results", fix)
 
 
-def _reach_frames(halo: int) -> int:
-    """Frames by which the reach is found: more than any distance that is tried can see."""
-    return 2 * max(halo, LARGEST_HALO) + 8
-
-
-def _check_reach(trial: _Trial, data: Data, halo: int) -> None:
+def _check_reach(trial: _Trial, data: Data, result: Result, halo: int, largest: int) -> None:
     """Refuse a function of stacks that looks further along time than its halo."""
     n = _length(data)
-    result = trial.run(data)
     whole = [result.at(t) for t in range(n)]
+    failures = list[UnfitError]()
 
     def at(frame: int, distance: int) -> Result:
         first, last = max(frame - distance, 0), min(frame + distance + 1, n)
-        return trial.run(_cut(data, first, last)).at(frame - first)
+        try:
+            return trial.run(_cut(data, first, last)).at(frame - first)
+        except UnfitError as error:
+            failures.append(error)
+            raise
 
     if smallest_halo(whole, at, halo, halo) is not None:
         return
-    reach = smallest_halo(whole, at, LARGEST_HALO, halo + 1)
+    reach = smallest_halo(whole, at, largest, halo + 1)
     given = f"looks further along time than its halo of {halo}" if halo else "looks into neighbouring frames"
-    if reach is None:
-        fix = f"let it look into at most {LARGEST_HALO} frames before and after, or say  halo: N  if it looks further"
-        raise UnfitError(f"{given}: its result for a frame depends on frames more than {LARGEST_HALO} away", fix)
-    raise UnfitError(f"{given}: it looks {reach} frames along time", f"say  halo: {reach}  in the step")
+    if reach is not None:
+        raise UnfitError(f"{given}: it looks {reach} frames along time", f"say  halo: {reach}  in the step")
+    if failures:
+        fix = "let it work on as few frames, too: the last block of a movie may have one frame, and its halo"
+        raise UnfitError(failures[-1].problem, fix) from failures[-1]
+    fix = f"let it look into at most {largest} frames before and after, or say  halo: N  if it looks further"
+    raise UnfitError(f"{given}: its result for a frame depends on frames more than {largest} away", fix)
 
 
 def _check_alike(results: Sequence[Result], given: str) -> None:

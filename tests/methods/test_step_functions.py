@@ -47,6 +47,10 @@ def only_stack(movie):
     return movie
 def rolling(stack: Stack, *, before=2): return ndimage.uniform_filter1d(stack.astype(float), 2 * before + 1, axis=0)
 def normalised(stack: Stack): return stack - stack.astype(np.float32).mean(axis=0)
+def fitted(stack: Stack, *, window=5):
+    if len(stack) < window: raise ValueError("too few frames")
+    return stack
+def untyped(table): return table[["cell"]]
 def highest(planes: Planes) -> Frame: return planes.max(axis=0)
 def cells(frame: Frame) -> Labels: return ndimage.label(frame > 1500)[0]
 def guessed(frame): return ndimage.label(frame > 1500)[0]
@@ -64,6 +68,8 @@ def lazily(stack: da.Array) -> da.Array:
     return stack + 1
 def foreign(x: torch.Tensor) -> torch.Tensor: return x
 def cropped(frame): return frame[100:160, 200:300]
+def corner(frame): return frame[:200, :200]
+def square(frame): return frame[: min(frame.shape), : min(frame.shape)]
 def smaller(frame: Frame): return frame[::2, ::2].astype(np.float32)
 def doubled(table: pd.DataFrame) -> pd.DataFrame: return pd.DataFrame({"twice": 2 * table["area_ch_0"]})
 def of_well(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -154,6 +160,7 @@ TOGETHER = {"GFP": GFP, "RFP": GFP}
         ("two", {"of": ["GFP", "RFP"], "to": "r"}, TOGETHER, ("frame", "frame", "image", "numpy", 0)),
         ("mean", {"to": "light"}, None, ("frame", "frame", "table", "numpy", 0)),
         ("lazily", {}, None, ("frame", "frame", "image", "dask", 0)),
+        ("untyped", {"to": "t", "takes": "traces"}, {}, ("traces", "fov", "table", "numpy", 0)),
         ("doubled", {"to": "traces"}, {}, ("traces", "fov", "table", "numpy", 0)),
         ("of_well", {"to": "cells"}, {}, ("tables", "well", "table", "numpy", 0)),
         ("dask_image.ndfilters:gaussian_filter", {"sigma": [0, 1, 1]}, None, ("stack", "stack", "image", "dask", 0)),
@@ -174,10 +181,23 @@ def test_the_contract(contract, do, keys, images, expected):
 def test_shapes_and_types_are_those_for_images_of_the_movie(contract):
     large = {"GFP": ImageType((300, 400), "uint16")}
     assert contract("smaller", large).images == {"": ImageType((150, 200), "float32")}
+    assert contract("corner", large).images == {"": ImageType((200, 200), "uint16")}
+    assert contract("square", large).images == {"": ImageType((300, 300), "uint16")}
     assert contract("cropped", large).images == {"": ImageType((60, 100), "uint16")}  # empty for a small image
     assert contract("cells", large).images == {"": ImageType((300, 400), "int32", is_labels=True)}
     both = contract("both", {"GFP": large["GFP"], "RFP": large["GFP"]}, of=["GFP", "RFP"])
     assert both.images == dict.fromkeys(["low", "high"], large["GFP"])
+
+
+def test_a_registered_halo_counts_for_stacks_and_is_checked(file):
+    def registered(name, params):
+        return {"rolling": params.get("before", 2), "plain": 3}[name.rpartition(":")[2]]
+
+    found = tried(Step(f"{file}:rolling", before=4), WHERE, {"GFP": GFP}, halo_of=registered)
+    assert found.halo == 4
+    assert tried(Step(f"{file}:plain", factor=5), WHERE, {"GFP": GFP}, halo_of=registered).halo == 0
+    with pytest.raises(ConfigError, match="than its halo of 1: it looks 6"):
+        tried(Step(f"{file}:rolling", before=6), WHERE, {"GFP": GFP}, halo_of=lambda name, params: 1)
 
 
 def test_columns_of_tables(contract):
@@ -205,7 +225,7 @@ def test_a_call_gives_right_values(contract):
     ("do", "keys", "says"),
     [
         ("flat", {}, r"given uint16 \(24, 32\), returned uint16 \(768,\), which has 1 dim.*Fix: return one frame"),
-        ("shorter", {}, r"returned uint16 \(4, 24, 32\), which is 4 frames for 5\. Fix: return one frame per frame"),
+        ("shorter", {}, r"returned uint16 \(39, 24, 32\), which is 39 frames for 40\. Fix: return one frame per frame"),
         ("objects", {}, r"returned object \(24, 32\)\. Fix: return numbers"),
         ("nans", {}, "with NaN or infinite pixels. Fix: replace them"),
         ("nothing", {}, "returned None. Fix: end it with 'return'"),
@@ -241,11 +261,16 @@ def test_a_call_gives_right_values(contract):
         ("rolling", {}, "looks into neighbouring frames: it looks 2 frames along time. Fix: say  halo: 2"),
         ("rolling", {"before": 3, "halo": 1}, "further along time than its halo of 1: it looks 3 .*say  halo: 3"),
         ("rolling", {"before": 17}, "depends on frames more than 16 away"),
+        ("fitted", {}, "it looks 4 frames along time. Fix: say  halo: 4"),
+        ("fitted", {"window": 19}, r"failed: ValueError: too few frames, in line \d+. Fix: "),
+        ("fitted", {"window": 19, "halo": 3}, r"given uint16 \(\d+, 24, 32\), failed: ValueError: too few frames"),
+        ("untyped", {"to": "t"}, "gets no image. Fix: annotate the table as pd.DataFrame"),
+        ("doubled", {"of": ["GFP", "RFP"], "to": "t"}, "takes traces, but the step has 'of'"),
         ("normalised", {}, "depends on frames more than 16 away"),
     ],
 )
 def test_functions_that_do_not_fit_are_refused_by_file_and_line(contract, file, do, keys, says):
-    images = {} if do in ("drops", "fills") else TOGETHER if "of" in keys else None
+    images = {} if do in ("drops", "fills", "untyped") else TOGETHER if "of" in keys else None
     with pytest.raises(ConfigError, match=says) as error:
         contract(do, images, **keys)
     assert f"{WHERE}: {file}:{do} ({file}, line " in str(error.value)
