@@ -82,7 +82,7 @@ class TestProgram:
             "HOME": "/dev/null/none", "DASK_CONFIG": str(here / "dask"), "MPLBACKEND": "no such backend",
             "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True", "DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1",
         }  # fmt: skip
-        options = ("--cluster", "local", "--workers", 2, "--set", "cluster.dashboard=127.0.0.1:0")
+        options = ("--cluster", "local", "--workers", 1, "--set", "cluster.dashboard=127.0.0.1:0")
         ran = command("run", run_yaml, *options, env=os.environ | foreign)
         assert ran.returncode == 0, ran.stderr
         assert "dashboard at http://127.0.0.1:" in ran.stderr
