@@ -36,7 +36,7 @@ class ChannelChoice(Model):
     channel: Annotated[StrictInt, Field(ge=0)] | str = Field(description="index or name")
     features: tuple[str, ...] = Field((), description="names of the features to measure")
     flat_field: Annotated[str, Field(min_length=1), BeforeValidator(as_switch)] = Field(
-        "off", description="shading to remove: off, estimate, or a TIFF file with the light of each pixel"
+        "off", description="shading to remove: off, estimate, instrument, or a TIFF file with the light of each pixel"
     )
 
 

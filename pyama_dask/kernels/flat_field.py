@@ -7,7 +7,7 @@ their median over all frames is free of cells, and a polynomial through it is th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def shading_profile(frames: Iterable[np.ndarray], *, dark: float = 0.0) -> Profi
     return np.asarray(profile / profile.mean(), np.float32)
 
 
-def correct(frame: np.ndarray, profile: Profile, *, dark: float = 0.0) -> np.ndarray:
+def correct(frame: np.ndarray, profile: Profile, *, dark: float | npt.NDArray[np.floating] = 0.0) -> np.ndarray:
     """Divide a frame by the shading.
 
     Parameters
@@ -67,14 +67,43 @@ def correct(frame: np.ndarray, profile: Profile, *, dark: float = 0.0) -> np.nda
     profile
         (H, W) from `shading_profile`.
     dark
-        Grey level of the camera without light, which has no shading.
+        Grey level of the camera without light, which has no shading; or (H, W) levels of the background, of which the
+        mean stays.
 
     Returns
     -------
     Frame in its dtype, rounded; values beyond its range become the limits.
     """
-    light = (frame - np.float32(dark)) / profile + np.float32(dark)
+    light = (frame - np.asarray(dark, np.float32)) / profile + np.float32(np.mean(dark))
     return np.asarray(np.rint(np.clip(light, 0, np.iinfo(frame.dtype).max)), frame.dtype)
+
+
+def polynomial_surface(
+    coefficients: Sequence[Sequence[float]],
+    shape: tuple[int, int],
+    *,
+    origin: tuple[float, float],
+    scale: tuple[float, float],
+) -> npt.NDArray[np.float64]:
+    """Evaluate a polynomial in x and y at all pixels.
+
+    Parameters
+    ----------
+    coefficients
+        Row n has those of degree n: of x^n, x^(n-1) y, and so on to y^n.
+    shape
+        (H, W) of the frame.
+    origin
+        y, x of the pixel at which x and y are 0.
+    scale
+        Steps of y and x per pixel.
+    """
+    y, x = ((np.arange(n) - at) * step for n, at, step in zip(shape, origin, scale, strict=True))
+    surface = np.zeros(shape)
+    for n, row in enumerate(coefficients):
+        for k, value in enumerate(row):
+            surface += np.outer(value * y**k, x ** (n - k))
+    return surface
 
 
 def _relative_levels(frame: np.ndarray, dark: float) -> Grid:

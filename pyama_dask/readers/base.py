@@ -97,6 +97,8 @@ class FlatField:
     """(H, W) share of the light that each pixel gets, relative to the mean, by channel."""
     dark: float = 0.0
     """Grey level of the camera without light, which has no shading."""
+    backgrounds: Mapping[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """(H, W) levels of the background by channel, instead of `dark`; their mean stays in the frames."""
 
     @cached_property
     def digest(self) -> str:
@@ -104,6 +106,8 @@ class FlatField:
         found = hashlib.blake2b(repr((float(self.dark), sorted(self.profiles))).encode(), digest_size=12)
         for channel in sorted(self.profiles):
             found.update(np.ascontiguousarray(self.profiles[channel]).tobytes())
+        for channel in sorted(self.backgrounds):
+            found.update(b"background %d" % channel + np.ascontiguousarray(self.backgrounds[channel]).tobytes())
         return found.hexdigest()
 
 
@@ -133,6 +137,8 @@ class Metadata:
     """Contradictions in the file, such as more images than it announces."""
     plate_shape: tuple[int, int] | None = None
     """Rows and columns of the plate that the wells are on; None if the file does not state them."""
+    instrument_shading: tuple[str, ...] = field(default=(), repr=False)
+    """Shading of each channel as the instrument states it, in its own form; '' where it states none."""
     flat_field: FlatField | None = field(default=None, repr=False)
     """Shading that is removed from the frames; None for frames as they are in the file."""
 

@@ -34,6 +34,7 @@ def from_plain(plain: dict[str, Any]) -> Metadata:
         "time_source": tuple(source) if isinstance(source, list) else source,
         "projected": tuple(plain["projected"]),
         "notes": tuple(plain["notes"]),
+        "instrument_shading": tuple(plain.get("instrument_shading", ())),
         "plate_shape": tuple(shape) if (shape := plain.get("plate_shape")) else None,
     }
     return Metadata(**plain | read)

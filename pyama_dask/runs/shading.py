@@ -1,4 +1,4 @@
-"""Shading of the channels of a run: profiles from files, or estimated from sites all over the plate."""
+"""Shading of the channels of a run: of the instrument, from files, or estimated from sites all over the plate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
-from pyama_dask.errors import ConfigError, ImageError, PyamaError
+from pyama_dask.errors import ConfigError, ImageError, PyamaError, SourceError
 from pyama_dask.files.images import read_image, to_tiff
 from pyama_dask.kernels.flat_field import Profile, shading_profile
 from pyama_dask.plan.resolve import resolved_channels
 from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.readers.base import FlatField, planes_of
+from pyama_dask.readers.opera.flat_field import InstrumentShading, read_shading
 from pyama_dask.steps.copy_frames import read_planes
 
 SAMPLES = 64
@@ -56,26 +57,60 @@ def find_shading(config: Config, metadata: Metadata) -> Shading:
     ConfigError, ImageError
         If a profile cannot be read or does not fit the movie, or none can be estimated.
     """
-    found, profiles = Shading(), dict[int, Profile]()
+    found, profiles, backgrounds = Shading(), dict[int, Profile](), dict[int, Profile]()
     for choice in resolved_channels(config, metadata):
         channel, wanted = int(choice.channel), choice.flat_field
-        if wanted == "off":
-            continue
-        path = config.output / profile_name(channel) if wanted == "estimate" else Path(wanted).expanduser()
-        if wanted == "estimate" and not path.exists():
-            image = estimated(config, metadata, channel)
-            found.files[path.name] = to_tiff(image)
-            profiles[channel] = normalised(image)
-        else:
-            profiles[channel] = read_profile(path, metadata)
-        if wanted == "estimate" and len(metadata.fovs) < ENOUGH:
-            found.warnings.append(
-                f"channel {channel}: its shading is estimated from {len(metadata.fovs)} sites, and cells may show in "
-                f"it. Fix: take {ENOUGH} or more, or look at {path.name} in the output"
-            )
+        if wanted == "estimate":
+            profiles[channel] = _estimated_once(config, metadata, channel, found)
+        elif wanted == "instrument":
+            measured = _of_instrument(metadata, channel, found)
+            if measured.profile is not None or measured.is_background_only:
+                flat = np.ones(metadata.fovs[0].shape, np.float32)
+                profiles[channel] = flat if measured.profile is None else measured.profile
+                backgrounds |= {} if measured.background is None else {channel: measured.background}
+        elif wanted != "off":
+            profiles[channel] = read_profile(Path(wanted).expanduser(), metadata)
     if profiles:
-        found.flat_field = FlatField(profiles, config.params.dark_level)
+        found.flat_field = FlatField(profiles, config.params.dark_level, backgrounds)
     return found
+
+
+def _estimated_once(config: Config, metadata: Metadata, channel: int, found: Shading) -> Profile:
+    """Profile that was estimated before, or is now and then belongs to the output."""
+    path = config.output / profile_name(channel)
+    if len(metadata.fovs) < ENOUGH:
+        found.warnings.append(
+            f"channel {channel}: its shading is estimated from {len(metadata.fovs)} sites, and cells may show in "
+            f"it. Fix: take {ENOUGH} or more, or look at {path.name} in the output"
+        )
+    if path.exists():
+        return read_profile(path, metadata)
+    image = estimated(config, metadata, channel)
+    found.files[path.name] = to_tiff(image)
+    return normalised(image)
+
+
+def _of_instrument(metadata: Metadata, channel: int, found: Shading) -> InstrumentShading:
+    """Shading that the instrument has measured; raises `ConfigError` if it cannot be used."""
+    texts, name = metadata.instrument_shading, metadata.channels[channel].name
+    if not any(texts[channel : channel + 1]):
+        holds = f"{metadata.format} has no shading of the instrument" if not texts else "the index has no profile of it"
+        raise ConfigError(
+            f"flat_field: instrument: {metadata.path.name}: channel {channel} ({name}): {holds}. "
+            "Fix: set it to estimate, or to a file"
+        )
+    try:
+        measured = read_shading(texts[channel], metadata.fovs[0].shape)
+    except SourceError as error:
+        raise ConfigError(
+            f"flat_field: instrument: {metadata.path.name}: channel {channel} ({name}): {error}"
+        ) from error
+    if measured.is_background_only:
+        found.warnings.append(
+            f"channel {channel} ({name}): the instrument has measured the shading of the background only, so that "
+            "cells at the border stay darker. Fix: set its flat_field to estimate, or to a file"
+        )
+    return measured
 
 
 def read_profile(path: Path, metadata: Metadata) -> Profile:

@@ -167,6 +167,7 @@ def _summarised(of: Inputs) -> str:
 def _held_to_copy(config: Config) -> Held:
     once = 0 if config.params.stitch == "off" else STITCHED
     once += 0 if all(choice.flat_field == "off" for choice in config.channels.all) else SHADED
+    once += 4 * sum(choice.flat_field == "instrument" for choice in config.channels.all)  # levels of the background
     return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25, once=once)
 
 

@@ -13,6 +13,7 @@ from pyama_dask.readers.views.view import View
 
 PROFILE = np.linspace(0.5, 1.5, SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
 SHADING = FlatField({1: PROFILE}, dark=10)
+UNEVEN = FlatField({0: PROFILE, 1: PROFILE}, 10, {1: 20 / PROFILE})
 
 
 def test_only_channels_with_a_profile_change():
@@ -33,7 +34,19 @@ def test_sites_are_corrected_before_they_are_blended():
         assert View.of(reader.metadata).digest == View(WELLS, SHADING).digest
 
 
-@pytest.mark.parametrize("view", [View(WELLS, SHADING), View(WELLS), View(flat_field=SHADING), View()])
+def test_the_background_of_a_channel_is_subtracted_instead_of_the_dark_level():
+    found, raw = (of.read_frame(0, 1) for of in (FlatFieldReader(Sites(), UNEVEN), Sites()))
+    raw = [raw[0].astype(np.uint16), raw[1].astype(np.uint8)]
+    np.testing.assert_array_equal(found[0], correct(raw[0], PROFILE, dark=10))
+    levels = (20 / PROFILE).astype(np.float64)
+    light = np.clip((raw[1] - levels) / PROFILE + levels.mean(), 0, 255)
+    assert np.abs(found[1] - light).max() < 0.501
+    assert np.ptp(found[1]) > 0
+
+
+@pytest.mark.parametrize(
+    "view", [View(WELLS, UNEVEN), View(WELLS, SHADING), View(WELLS), View(flat_field=SHADING), View()]
+)
 def test_a_view_is_read_back_from_its_file(tmp_path, view):
     view.save(tmp_path / "view.npz")
     again = View.load(tmp_path / "view.npz")
@@ -44,6 +57,7 @@ def test_a_view_is_read_back_from_its_file(tmp_path, view):
 
 def test_everything_in_a_view_is_in_its_digest():
     shadings = [SHADING, FlatField({0: PROFILE}, 10), FlatField({1: PROFILE}), FlatField({1: PROFILE * 2}, 10)]
+    shadings += [FlatField({1: PROFILE}, 10, {1: levels}) for levels in (PROFILE, 2 * PROFILE)]
     views = [View(), View(WELLS), View({"B02": WELLS["B02"]}), *(View(flat_field=shading) for shading in shadings)]
     assert len({view.digest for view in views}) == len(views)
 

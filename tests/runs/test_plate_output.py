@@ -187,6 +187,34 @@ def plate(tmp_path_factory):
     return make_plate(tmp_path_factory.mktemp("demo"), wells=("B02", "C11"), grid=(1, 2), size=160, frames=2)
 
 
+class TestOtherPrograms:
+    """Programs that labs use, where they are installed: ngio 1.1 needs a pandas before 3, and iohub a pre-release."""
+
+    def test_ngio_opens_images_and_labels(self, output, data):
+        ngio = pytest.importorskip("ngio")
+        plate = ngio.open_ome_zarr_plate(output / "plate.zarr", mode="r")
+        assert [*plate.get_images(max_workers=1)] == list(IMAGES)
+        assert (plate.rows, plate.columns) == (list("ABCDEFGH"), [f"{k:02}" for k in range(1, 13)])
+        for path, frames in zip(IMAGES, data, strict=True):
+            row, column, number = path.split("/")
+            container = plate.get_image(row, column, number)
+            assert (container.levels, container.channel_labels) == (2, ["Phase", "GFP"])
+            np.testing.assert_array_equal(container.get_image().get_as_numpy(), frames)
+            assert sorted(container.list_labels()) == ["segmentation", "tracks"]
+            labels = container.get_label("tracks").get_as_numpy()
+            np.testing.assert_array_equal(labels, image_of(output, IMAGES.index(path), "seg_tracked_ch_0"))
+            assert labels.any()
+
+    def test_iohub_opens_images(self, output, data):
+        iohub = pytest.importorskip("iohub")
+        with iohub.open_ome_zarr(output / "plate.zarr", mode="r") as plate:
+            positions = dict(plate.positions())
+            assert [*positions] == list(IMAGES)
+            for path, frames in zip(IMAGES, data, strict=True):
+                assert positions[path].channel_names == ["Phase", "GFP"]
+                np.testing.assert_array_equal(np.asarray(positions[path]["0"][:]), frames)
+
+
 class TestVendorPlate:
     """A plate of ImageXpress, whose files state where the sites are."""
 

@@ -1,5 +1,6 @@
 """Runs that remove the shading of the optics: estimated once and kept in the output, or from a file."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import tifffile
 import yaml
 from support.movies import config, write_config
-from support.plates import generator, needs_generator, truth_of
+from support.plates import REAL, generator, needs_generator, needs_real, truth_of
 
 import pyama_dask
 from pyama_dask.config.load import load_config, parse_config
@@ -139,3 +140,79 @@ def test_few_sites_and_no_light_are_said(plate, tmp_path):
 def test_off_is_the_default_in_yaml_too():
     document = yaml.safe_load("{input: a.nd2, output: b, channels: {fl: [{channel: 1, flat_field: off}]}}")
     assert parse_config(document).channels.fl[0].flat_field == "off"
+
+
+OF_INSTRUMENT = {"channels": {"fl": [{"channel": 0, "flat_field": "instrument"}]}, "params.copy_only": True}
+
+
+class TestInstrument:
+    """Profiles of Harmony in the index of a measurement."""
+
+    @pytest.fixture
+    def measurement(self, tmp_path):
+        """Real measurement of which one field is here, as links."""
+        images, source = tmp_path / "plate" / "Images", REAL / "opera/operetta_plate/Images"
+        images.mkdir(parents=True)
+        for path in source.iterdir():
+            (images / path.name).symlink_to(path)
+        return tmp_path / "plate"
+
+    def index(self, measurement, change):
+        path = measurement / "Images/Index.idx.xml"
+        text = path.read_text("utf-8-sig")
+        path.unlink()
+        path.write_text(change(text))
+
+    @needs_real
+    def test_a_run_removes_it(self, measurement, tmp_path):
+        settings = config(measurement, tmp_path / "out", OF_INSTRUMENT | {"params.fovs": "0"})
+        report = pyama_dask.run(settings)
+        assert (report.exit_status, [text for text in report.warnings if "shading" in text]) == (0, [])
+        raw = tifffile.imread(measurement / "Images/r03c03f01p01-ch1sk1fk1fl1.tiff").astype(float)
+        shading = seen_movie(parse_config(settings), lambda _: [0])[0].flat_field
+        profile, levels = (of[0].astype(float) for of in (shading.profiles, shading.backgrounds))
+        expected = np.rint(((raw - levels) / profile + levels.mean()).clip(0, 65535))
+        stored = read_frame(tmp_path / "out/fov_000/images.zarr", "fl_ch_0/0", 0)
+        assert np.abs(stored - expected).max() <= 1
+        corners = [of[rows, columns].mean() for of in (raw, stored) for rows in (slice(90), slice(-90, None))
+                   for columns in (slice(90), slice(-90, None))]  # fmt: skip
+        assert (np.array(corners[4:]) > np.array(corners[:4])).all()
+        assert check_movie(tmp_path / "out", Ledger(tmp_path / "out" / LEDGER)).is_good
+        assert pyama_dask.run(settings).tasks == 0
+
+    @needs_real
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (
+                lambda text: re.sub("<FlatfieldProfile>.*</FlatfieldProfile>", "", text),
+                "the index has no profile of it",
+            ),
+            (lambda text: text.replace("Dims: [1080, 1080]", "Dims: [1024, 1024]"), "it is for 1024 x 1024 pixels"),
+        ],
+    )
+    def test_what_it_lacks_is_refused(self, measurement, tmp_path, change, said):
+        self.index(measurement, change)
+        with pytest.raises(ConfigError, match=rf"^flat_field: instrument: plate: channel 0 \(.*\): .*{said}.* Fix: "):
+            plan_run(parse_config(config(measurement, tmp_path / "out", OF_INSTRUMENT)))
+
+    @needs_real
+    def test_the_background_alone_is_removed_with_a_warning(self, measurement, tmp_path):
+        self.index(measurement, lambda text: re.sub(r", Foreground: .*(?=, Version)", "", text))
+        plan, metadata = plan_run(parse_config(config(measurement, tmp_path / "out", OF_INSTRUMENT)))
+        assert any("has measured the shading of the background only" in warning for warning in plan.warnings)
+        assert np.ptp(metadata.flat_field.profiles[0]) == 0
+        assert np.ptp(metadata.flat_field.backgrounds[0]) > 100
+
+    @needs_real
+    def test_what_is_flat_stays(self, measurement, tmp_path):
+        flat = "{Background: {Character: Flat, Mean: 300}, Foreground: {Character: Flat}}"
+        self.index(measurement, lambda text: re.sub(r"(?<=<FlatfieldProfile>).*(?=</)", flat, text))
+        plan, metadata = plan_run(parse_config(config(measurement, tmp_path / "out", OF_INSTRUMENT)))
+        assert metadata.flat_field is None
+        assert not any("shading" in warning for warning in plan.warnings)
+
+    def test_other_formats_have_none(self, small_nd2, tmp_path):
+        channels = {"channels": {"fl": [{"channel": 1, "flat_field": "instrument"}]}}
+        with pytest.raises(ConfigError, match=r"channel 1 \(.*\): ND2 has no shading of the instrument\. Fix: set it"):
+            plan_run(parse_config(config(small_nd2, tmp_path / "out", channels)))

@@ -35,6 +35,8 @@ CONSTANTS = (
     "ChannelName", "ChannelType", "ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "MaxIntensity",
 )  # fmt: skip
 """Elements that are the same for all images of a channel."""
+SHADING = "FlatfieldProfile"
+"""Element with the shading of a channel."""
 Texts = Mapping[str, str]
 
 
@@ -48,6 +50,8 @@ class Index:
         Texts about the plate and the measurement, by element name.
     wells
         Row and column, from 1, of the wells that the index announces.
+    shading
+        Text of ``FlatfieldProfile`` by ``ChannelID``.
     channels
         Those of `CONSTANTS` that are given, by ``ChannelID``, in the order of these numbers.
     places
@@ -62,6 +66,7 @@ class Index:
 
     about: Texts
     wells: Sequence[tuple[int, int]]
+    shading: Mapping[int, str]
     channels: Mapping[int, Texts]
     places: npt.NDArray[np.int64]
     urls: Sequence[str]
@@ -199,6 +204,7 @@ class _Records:
         return Index(
             about=self.about,
             wells=self.wells,
+            shading={channel: texts[SHADING].strip() for channel, texts in self.mapped.items() if SHADING in texts},
             channels=dict(self._channels()),
             places=np.array(self.places, np.int64).reshape(-1, len(PLACE)),
             urls=self.urls,

@@ -116,6 +116,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         z_planes=z_planes,
         pixel_size_um=channels[0].pixel_size_um,
         notes=tuple(f"{root.name}: {note}" for note in (*found.notes, *_notes(index, channels, single))),
+        instrument_shading=tuple(index.shading.get(channel, "") for channel in index.channels),
         plate_shape=plate_shape(index.about.get("PlateRows", ""), index.about.get("PlateColumns", "")),
         **(_times(index, places, held) if times else {}),
     )

@@ -38,11 +38,11 @@ class FlatFieldReader:
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
         """Read one frame; see `Reader.read_frame`. Corrected levels are rounded, and stay in the file's pixel type."""
         pixels, info = self._movie.read_frame(fov, frame, channels=channels, z=z), self._movie.metadata
-        profiles, dark = self._flat_field.profiles, self._flat_field.dark
+        profiles, backgrounds = self._flat_field.profiles, self._flat_field.backgrounds
         for k, channel in enumerate(range(len(info.channels)) if channels is None else channels):
             if channel in profiles:
                 plane = pixels[k].astype(info.channels[channel].dtype, copy=False)
-                pixels[k] = correct(plane, profiles[channel], dark=dark)
+                pixels[k] = correct(plane, profiles[channel], dark=backgrounds.get(channel, self._flat_field.dark))
         return pixels
 
     def close(self) -> None:

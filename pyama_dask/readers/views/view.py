@@ -47,9 +47,10 @@ class View:
     def save(self, path: Path) -> None:
         """Write the view to a file."""
         flat = self.flat_field or FlatField({})
-        profiles: dict[str, Any] = {f"profile_{channel}": profile for channel, profile in flat.profiles.items()}
+        arrays: dict[str, Any] = {f"profile_{channel}": profile for channel, profile in flat.profiles.items()}
+        arrays |= {f"background_{channel}": levels for channel, levels in flat.backgrounds.items()}
         with replacing(path) as beside, beside.open("wb") as file:
-            np.savez(file, wells=np.frombuffer(_text(self.wells), np.uint8), dark=flat.dark, **profiles)
+            np.savez(file, wells=np.frombuffer(_text(self.wells), np.uint8), dark=flat.dark, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> View:
@@ -65,11 +66,15 @@ class View:
                 held = {name: arrays[name] for name in arrays.files}
             wells: Mapping[str, list[list[int]]] = json.loads(held.pop("wells").tobytes())
             dark = float(held.pop("dark"))
-            profiles = {int(name.removeprefix("profile_")): profile for name, profile in held.items()}
+            profiles, backgrounds = (_by_channel(held, kind) for kind in ("profile_", "background_"))
             tiles = {well: tuple(Tile(*tile) for tile in of) for well, of in wells.items()}
-            return cls(tiles, FlatField(profiles, dark) if profiles else None)
+            return cls(tiles, FlatField(profiles, dark, backgrounds) if profiles else None)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise SourceError(f"{path}: is damaged ({error}). Fix: run again") from error
+
+
+def _by_channel(held: Mapping[str, Any], kind: str) -> dict[int, Any]:
+    return {int(name.removeprefix(kind)): array for name, array in held.items() if name.startswith(kind)}
 
 
 def _text(wells: Wells) -> bytes:
