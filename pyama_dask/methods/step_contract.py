@@ -114,7 +114,7 @@ def tried(
         names pipeline, step, function, file and line, the data and the result, and says how to fix it.
     """
     function, images = read_step(step, where), images or {}
-    key = repr((step, function.identity, sorted(images.items()), tuple(features)))
+    key = repr((step, function.identity, sorted(images.items()), tuple(features), halo_of))
     if key not in _KNOWN:
         try:
             _KNOWN[key] = _found(step, function, images, features, halo_of, seconds)
