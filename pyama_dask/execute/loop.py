@@ -227,7 +227,7 @@ class _Loop:
         if missing:
             left = ", ".join(dict.fromkeys(step for stage in run.stages for task in stage for step in task.digests))
             others = as_ranges(sorted(missing))
-            self._warn(f"FOV {task.fov}: {left} need FOV {others}, which is not done. Fix: see why, and run again")
+            self._warn(f"{task.place}: {left} need FOV {others}, which is not done. Fix: see why, and run again")
             run.stages.clear()
             run.complete = False
         return not missing
@@ -257,7 +257,9 @@ class _Loop:
         except Exception as error:  # noqa: BLE001  (the other FOVs continue)
             self._fail_outside_task(run.plan.tasks[0], error)
             return replace(run.plan, tasks=())
-        self._warn(f"FOV {fov}: {path} was damaged; it is regenerated with everything derived from it", *warnings)
+        self._warn(
+            f"{run.plan.title}: {path} was damaged; it is regenerated with everything derived from it", *warnings
+        )
         for key in [key for key in self.frames_done if key[0] == fov]:
             del self.frames_done[key]
         return remaining

@@ -229,12 +229,12 @@ def make_plan(
 
 def _time_warnings(fovs: Iterable[FovPlan]) -> Iterator[str]:
     """Warnings about times; the same one of several FOVs once, with their numbers."""
-    alike: dict[str, list[int]] = {}
+    alike: dict[str, list[FovPlan]] = {}
     for fov in fovs:
-        alike.setdefault((fov.times.warning or "").removeprefix(f"FOV {fov.fov}: "), []).append(fov.fov)
+        alike.setdefault((fov.times.warning or "").removeprefix(f"FOV {fov.fov}: "), []).append(fov)
     for warning, of in alike.items():
         if warning:
-            yield f"{'FOVs' if len(of) > 1 else 'FOV'} {as_ranges(of)}: {warning}"
+            yield f"{f'FOVs {as_ranges([fov.fov for fov in of])}' if len(of) > 1 else of[0].title}: {warning}"
 
 
 def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
@@ -298,8 +298,9 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
 
 
 def _with_place(fov: FovPlan, image: str) -> FovPlan:
-    """Plan whose tasks know the FOV's image in the plate."""
-    return replace(fov, tasks=tuple(replace(task, in_plate=image) for task in fov.tasks))
+    """Plan whose tasks know the FOV's image in the plate, and its title if it is in a well."""
+    title = fov.title if fov.place else ""
+    return replace(fov, tasks=tuple(replace(task, in_plate=image, title=title) for task in fov.tasks))
 
 
 def _groups(scope: Scope, metadata: Metadata, fovs: Iterable[FovPlan]) -> list[list[FovPlan]]:

@@ -279,4 +279,4 @@ class TaskContext:
     def at(self, frame: int) -> str:
         """Name of a frame for messages, with its number in the movie if that differs."""
         number = self.job.frames[frame]
-        return f"FOV {self.task.fov}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")
+        return f"{self.task.place}, frame {frame}" + ("" if number == frame else f" (frame {number} of the movie)")

@@ -111,7 +111,7 @@ def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
             return [display.show_labels(crop, 1)]
         return [display.show_intensities(crop, 0.0, 1.0)]
     except DISPLAY_FAULTS as error:
-        context.warn(f"FOV {context.task.fov}: no display level of the crops: {error}")
+        context.warn(f"{context.task.place}: no display level of the crops: {error}")
         return []
 
 

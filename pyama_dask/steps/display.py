@@ -49,7 +49,7 @@ class Display(BlockPart):
         except DISPLAY_FAULTS as error:
             if isinstance(error, CancelledError | DamagedError) or disk_error(error, context.job.output):
                 raise
-            context.warn(f"FOV {context.task.fov}: no display level from frame {context.task.start} on: {error}")
+            context.warn(f"{context.task.place}: no display level from frame {context.task.start} on: {error}")
             for group in self._groups:
                 context.remove(group, 1)
             self._groups, self._backgrounds = [], {}

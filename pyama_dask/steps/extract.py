@@ -161,10 +161,10 @@ def _why_empty(context: TaskContext) -> str:
     if not tracks:
         fov = context.task.fov
         look = f"Fix: look with 'pyama-dask preview --fov {fov}', and change segmentation_params"
-        return f"FOV {fov}: no cells were found. {look}"
+        return f"{context.task.place}: no cells were found. {look}"
     given = context.params.tracking_params
     fewest = many(given["min_frames"], "frame")
     return (
-        f"FOV {context.task.fov}: none of {many(tracks, 'track')} was kept: each was seen in fewer than {fewest} "
+        f"{context.task.place}: none of {many(tracks, 'track')} was kept: each was seen in fewer than {fewest} "
         f"(min_frames) or came within {given['border_margin']} px of the border (border_margin)"
     )

@@ -61,7 +61,7 @@ class Segmentation(BlockPart):
         """Write boxes, areas and numbers of dropped objects for `link`, and maps for the report; report warnings."""
         context = self._context
         for message, at in self._noticed.items():
-            context.warn(f"FOV {context.task.fov}, frames {as_ranges(at)}: {message}")
+            context.warn(f"{context.task.place}, frames {as_ranges(at)}: {message}")
         file = intermediate.block_file(context.work, "objects", context.block)
         dropped = {name: np.array([getattr(one, name) for one in self._losses]) for name in COUNTS}
         objects = intermediate.ragged(boxes=self._boxes, areas=self._areas)

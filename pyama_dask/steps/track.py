@@ -35,7 +35,7 @@ def link_boxes(context: TaskContext) -> None:
     found = [frame for block in blocks for frame in intermediate.by_frame(block, "boxes")]
     tracker = Chosen("tracker", method, **own_parameters(method, given))
     chosen = _of_size(context, found, **parameters_of(method, given, within_size))
-    linked = follow(tracker, found, f"FOV {context.task.fov}", context.at, chosen)
+    linked = follow(tracker, found, context.task.place, context.at, chosen)
     judged = judge_tracks(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
     kept = judged.kept
     fills = plan_fills(found, linked.ids, context.job.block_frames, **parameters_of(method, given, plan_fills))
@@ -53,7 +53,7 @@ def link_boxes(context: TaskContext) -> None:
     counts = [len(frame) for frame in found]
     doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
     for doubt in filter(None, doubts):
-        context.warn(f"FOV {context.task.fov}: {doubt}")
+        context.warn(f"{context.task.place}: {doubt}")
 
 
 def _loss(blocks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, int]:

@@ -62,5 +62,5 @@ def cause_of(error: BaseException) -> Cause:
 def place_of(task: Task) -> str:
     """Name the frames of a task, counted in the output."""
     if task.block is None:
-        return f"FOV {task.fov}, {task.kind}"
-    return f"FOV {task.fov}, frames {task.start}-{task.stop - 1}, {task.kind}"
+        return f"{task.place}, {task.kind}"
+    return f"{task.place}, frames {task.start}-{task.stop - 1}, {task.kind}"

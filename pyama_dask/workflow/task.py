@@ -48,6 +48,8 @@ class Task:
     """Numbers of all FOVs of a well or plate; empty for a task of one FOV."""
     in_plate: str = ""
     """Path of the FOV's image in the plate, such as ``B/02/0``; empty for a FOV outside of wells."""
+    title: str = ""
+    """Number, well and site of the FOV, such as ``FOV 3 (B02 s2)``; empty for a FOV outside of wells."""
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
@@ -60,6 +62,11 @@ class Task:
     def key(self) -> str:
         """Name in the plan, the ledger and on the dashboard, such as ``ingest-fov000-b003``."""
         return task_key(self.kind, self.fov, self.block)
+
+    @property
+    def place(self) -> str:
+        """FOV as messages name it."""
+        return self.title or f"FOV {self.fov}"
 
     @property
     def frames_at_once(self) -> int:

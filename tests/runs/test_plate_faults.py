@@ -14,6 +14,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import read_status
+from pyama_dask.workflow.failure import place_of
 
 pytestmark = needs_generator
 PATTERN = "TimePoint_{frame}/P_{well}_s{site}_w{channel}.TIF"
@@ -135,6 +136,10 @@ def test_an_aborted_plate(plate):
         "images and use --extend, or take --frames 0 for all FOVs, or --fovs 'C10 s2' --frames 0 for this one"
     }
     assert any("announces 5 frames, but no chosen FOV has any after frame 1" in warning for warning in report.warnings)
+    assert any(warning.startswith("FOV 3 (C10 s2): 1 time stamps are missing") for warning in report.warnings)
+    plan, _ = plan_run(parse_config(settings(plate)))
+    assert [{task.place for task in fov.tasks} for fov in plan.fovs[:3]] == [{fov.title} for fov in plan.fovs[:3]]
+    assert place_of(plan.tasks[0]) == "FOV 0 (B02 s1), frames 0-1, ingest"
     report, failed = done(plate, {"params.fovs": "C10 s2", "params.frames": "0"})
     assert (report.exit_status, failed) == (0, {})
 
