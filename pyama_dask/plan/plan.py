@@ -20,6 +20,7 @@ from pyama_dask.plan.resources import (
     count_files,
     files_in_plate,
     longest_block,
+    reads_movie,
     task_memory,
     traffic,
 )
@@ -202,7 +203,7 @@ def make_plan(
     wanted = config.storage.block_frames
     if wanted == "auto":
         longest = longest_block(config, largest, len(chosen) * len(frames), pace)
-        block = automatic_block(config, largest, len(frames), worker_memory, longest)
+        block = automatic_block(config, largest, len(frames), worker_memory, longest, metadata.read_memory)
     else:
         block = min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
@@ -286,7 +287,7 @@ def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory:
         failed = FovPlan(fov, info.name, (), times, place=place)
         return replace(failed, problem=f"{failed.title}: {problem}")
     digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
-    tasks = tuple(_tasks(job, fov, info.shape, digests))
+    tasks = tuple(_tasks(job, fov, info.shape, digests, metadata.read_memory))
     for task in tasks:
         if task.memory > worker_memory:
             raise PlanError(
@@ -361,8 +362,11 @@ def _rest(job: Job, metadata: Metadata, fov: int, missing: Sequence[int]) -> str
     return f"{f'it has {listed}' if whole else 'it has none'}. Fix: {', or '.join(remedies)}{more}"
 
 
-def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
+def _tasks(
+    job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]], reading: int
+) -> Iterator[Task]:
     for kind, of in digests.items():
+        more = reading if reads_movie(job.config, kind) else 0
         blocked = on_blocks(kind)
         read, written = traffic(job, kind, shape) if blocked else (0, 0)
         frames = job.blocks if blocked else [(0, job.n_frames)]
@@ -372,5 +376,5 @@ def _tasks(job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Se
                 n = stop - start
                 yield Task(
                     kind, fov, shape, start, stop, number if blocked else None, of[number].full, of[number].local,
-                    bytes_read=read * n, bytes_written=written * n, memory=memory[n],
+                    bytes_read=read * n, bytes_written=written * n, memory=memory[n] + more,
                 )  # fmt: skip

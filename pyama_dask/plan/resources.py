@@ -99,6 +99,11 @@ def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:
     return sum(held.fixed + int(held.once * prod(shape)) for held in parts)
 
 
+def reads_movie(config: Config, kind: Kind) -> bool:
+    """True if tasks of a kind read frames from the movie."""
+    return any("raw" in part.writes for part in graph_of(config).kinds[kind] if part.active(config))
+
+
 def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None) -> int:
     """Largest number of frames per block with ``block_frames: auto``.
 
@@ -125,7 +130,12 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
 
 
 def automatic_block(
-    config: Config, shape: tuple[int, int], n_frames: int, worker_memory: int, longest: int = LONGEST_BLOCK
+    config: Config,
+    shape: tuple[int, int],
+    n_frames: int,
+    worker_memory: int,
+    longest: int = LONGEST_BLOCK,
+    reading: int = 0,
 ) -> int:
     """Frames per block: as many as fit comfortably in a worker's memory, with blocks of one FOV about equally long.
 
@@ -141,9 +151,11 @@ def automatic_block(
         Memory of a worker in bytes.
     longest
         Largest number of frames, as from `longest_block`.
+    reading
+        Bytes that reading the movie needs; see `Metadata.read_memory`.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
-    fixed = max(fixed_memory(config, shape, kind) for kind in kinds)
+    fixed = max(fixed_memory(config, shape, kind) + reading * reads_movie(config, kind) for kind in kinds)
     room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
         room = min(room, WORKER_BASE + BLOCK_MEMORY)

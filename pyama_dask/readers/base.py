@@ -141,6 +141,8 @@ class Metadata:
     """Shading of each channel as the instrument states it, in its own form; '' where it states none."""
     flat_field: FlatField | None = field(default=None, repr=False)
     """Shading that is removed from the frames; None for frames as they are in the file."""
+    read_memory: int = 0
+    """Bytes that a process needs to read a frame, beside the frame: where planes are stored together."""
 
     def source_of(self, fov: int) -> str | None:
         """Origin of one FOV's times; None without times."""

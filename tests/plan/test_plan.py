@@ -116,6 +116,17 @@ class TestBlocks:
         assert max(sizes) <= LONGEST_BLOCK
         assert max(sizes) - min(sizes) < max(len(sizes), 2)
 
+    def test_the_memory_of_reading_counts_where_the_movie_is_read(self):
+        plain, together = (
+            plan_of(movie(read_memory=of * MIB), memory=900 * MIB, storage={"block_frames": 5}) for of in (0, 200)
+        )
+        more = {task.kind: task.memory - other.memory for task, other in zip(together.tasks, plain.tasks, strict=True)}
+        assert more == {kind: 200 * MIB * (kind == "ingest") for kind in more}
+        assert len(more) > 2
+        big = (2000, 2000)
+        with_less = [plan_of(movie(shape=big, read_memory=of * MIB), memory=900 * MIB) for of in (0, 200)]
+        assert len(with_less[0].job.blocks) < len(with_less[1].job.blocks)
+
     @given(plans(), st.integers(1, 64))
     @settings(max_examples=20)
     def test_longer_blocks_need_more_memory(self, plan, frames):

@@ -94,6 +94,17 @@ def test_chunks_of_several_frames_are_read_once(tmp_path, monkeypatch, most):
             reader.read_frame(0, 1)
 
 
+def test_the_memory_of_planes_that_are_read_together_is_stated(tmp_path, monkeypatch):
+    pixels = PIXELS[0]
+    plane = pixels[0, 0, 0].nbytes
+    write_image(tmp_path / "one.zarr", pixels)
+    assert read_metadata(tmp_path / "one.zarr").read_memory == 0
+    path = write_image(tmp_path / "two.zarr", pixels, chunks=(2, 1, 1, 10, 24))
+    for kept, expected in ((2**27, 2 * pixels.nbytes), (3 * plane, 5 * plane), (plane, 2 * plane)):
+        monkeypatch.setattr(zarr_arrays, "MOST_KEPT", kept)
+        assert read_metadata(path).read_memory == expected
+
+
 def test_a_shift_of_zero_or_in_pixels_is_no_position(image):
     text = (image / "zarr.json").read_text()
     document = json.loads(text)

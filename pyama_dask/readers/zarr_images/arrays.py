@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -59,6 +59,8 @@ class StoredArray:
     """Planes that lack some of their chunks."""
     is_coarse: bool
     """True if chunks hold several planes, so that a plane may be there only as a part of its chunk."""
+    slab: int
+    """Bytes of the planes that are read together, because chunks hold several; 0 if they do not."""
 
 
 def look_into(folder: Path) -> StoredArray:
@@ -86,7 +88,7 @@ def look_into(folder: Path) -> StoredArray:
         raise SourceError(f"{folder}: cannot be read ({type(error).__name__}: {error}). Fix: copy it again") from error
     held = _spread(np.asarray(there.any(axis=(-2, -1))), chunks, array.shape)
     whole = _spread(np.asarray(there.all(axis=(-2, -1))), chunks, array.shape)
-    leading = zip(chunks[:-2], array.shape[:-2], strict=True)
+    leading, slab = zip(chunks[:-2], array.shape[:-2], strict=True), _slab(array)
     return StoredArray(
         shape=array.shape,
         dtype=np.dtype(array.dtype).newbyteorder("=").name,
@@ -95,6 +97,7 @@ def look_into(folder: Path) -> StoredArray:
         held=held,
         partial=int((held & ~whole).sum()),
         is_coarse=any(min(chunk, count) > 1 for chunk, count in leading),
+        slab=slab,
     )
 
 
@@ -117,6 +120,24 @@ def _check_shape(folder: Path, array: zarr.Array[Any]) -> None:
         raise SourceError(
             f"{folder}: announces the shape {array.shape} in {chunks} chunks, which no movie has. Fix: copy it again"
         )
+
+
+def _slab(array: zarr.Array[Any]) -> int:
+    """Bytes of the planes that are read together, because chunks hold several; 0 if they do not."""
+    planes = math.prod(min(size, count) for size, count in zip(array.chunks[:-2], array.shape[:-2], strict=True))
+    return planes * math.prod(array.shape[-2:]) * array.dtype.itemsize if planes > 1 else 0
+
+
+def read_memory(arrays: Iterable[StoredArray]) -> int:
+    """Bytes that a process holds while it reads planes, beside the planes.
+
+    These are planes that are kept for later frames, and those that are decoded; never more than all pixels, twice.
+    """
+    most, pixels = 0, 0
+    for array in arrays:
+        pixels += math.prod(array.shape) * np.dtype(array.dtype).itemsize
+        most = max(most, array.slab + (MOST_KEPT if 0 < array.slab <= MOST_KEPT else 0))
+    return min(most, 2 * pixels)
 
 
 def _files(folder: Path, start: str) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -212,8 +233,7 @@ def read_array(planes: Planes, number: int, place: int, shape: tuple[int, ...], 
 def _plane(array: zarr.Array[Any], lead: tuple[int, ...], key: tuple[object, ...]) -> npt.NDArray[Any]:
     """Read a plane; of chunks with several planes, all of them, which are kept for the next ones."""
     sizes = array.chunks[:-2]
-    planes = math.prod(min(size, count) for size, count in zip(sizes, array.shape, strict=False))
-    if planes == 1 or planes * math.prod(array.shape[-2:]) * array.dtype.itemsize > MOST_KEPT:
+    if not 0 < _slab(array) <= MOST_KEPT:
         return np.asarray(array[lead or ...])
     first = tuple(k // size * size for k, size in zip(lead, sizes, strict=True))
     slab = _kept.get((key, first))

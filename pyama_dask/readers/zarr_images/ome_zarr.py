@@ -130,6 +130,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
         pixel_size_um=scales[0].pixel_um,
         interval_min=scales[0].minutes,
         plate_shape=_plate_shape(ome_attributes(root).get("plate")),
+        read_memory=found.read_memory,
         notes=tuple(f"{root.name}: {note}" for note in (*notes, *found.notes, *_notes(images, scales))),
         **(choose_times([], np.asarray(held.any(axis=(2, 3))), scales[0].minutes) if times else {}),
     )

@@ -14,7 +14,7 @@ from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.readers.folders.in_threads import in_threads
 from pyama_dask.readers.folders.plane_table import as_tcz, check_size
 from pyama_dask.readers.folders.planes import ABSENT, ZARR, Planes
-from pyama_dask.readers.zarr_images.arrays import StoredArray, look_into
+from pyama_dask.readers.zarr_images.arrays import StoredArray, look_into, read_memory
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Arrays:
     planes: Planes
     arrays: Sequence[StoredArray]
     notes: Sequence[str]
+
+    @property
+    def read_memory(self) -> int:
+        """Bytes that a process holds while it reads planes, beside the planes."""
+        return read_memory(self.arrays)
 
 
 Pairs = Sequence[tuple[Piece, StoredArray]]

@@ -97,6 +97,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
             n_frames=held.shape[1],
             channels=tuple(_channel(recorded, number, dtypes[k]) for k, number in enumerate(numbers)),
             pixel_size_um=fovs[0].about["pixel_size_um"],
+            read_memory=found.read_memory,
             plate_shape=tuple(shape) if (shape := recorded.get("plate_shape")) else None,
             **(_times(fovs, held.shape[1]) if times else {}),
         )
