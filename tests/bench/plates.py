@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from support.movies import as_nd2
 
 import pyama_dask
@@ -48,10 +49,31 @@ print(scanned, time.process_time() - started, most, len(found.metadata.fovs))
 """
 """Scans a measurement, and then parses its index alone, in one process."""
 
+SITES, WAVES = 53, 4
+METASERIES = (
+    '<MetaData><PlaneInfo><prop id="spatial-calibration-state" type="bool" value="on"/>'
+    '<prop id="spatial-calibration-x" type="float" value="0.65"/>'
+    '<prop id="spatial-calibration-y" type="float" value="0.65"/>'
+    '<prop id="spatial-calibration-units" type="string" value="um"/>'
+    '<prop id="stage-position-x" type="float" value="10"/><prop id="stage-position-y" type="float" value="20"/>'
+    "</PlaneInfo></MetaData>"
+)
+CODE_OF_FOLDER = """
+import re, sys, time
+from pathlib import Path
+from pyama_dask.readers import read_metadata
+started = time.process_time()
+found = read_metadata(Path(sys.argv[1]))
+cpu = time.process_time() - started
+most = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+print(cpu, most, len(found.fovs))
+"""
+"""Reads what `inspect` shows of a folder."""
+
 
 def measure(directory: Path) -> list[Row]:
     """Rows of the table: figure, what was found, target."""
-    return [*of_indexes(directory), against_nd2(directory)]
+    return [*of_indexes(directory), of_folder(directory), against_nd2(directory)]
 
 
 def against_nd2(directory: Path) -> Row:
@@ -92,6 +114,24 @@ def of_indexes(directory: Path) -> list[Row]:
         found = f"{scanned:.1f} s CPU, {scanned / bare:.2f} x bare iterparse, {most:.0f} MiB"
         rows.append((f"index of {images} images of Harmony {version}", found, "under 1.5 x, 300 MiB"))
     return rows
+
+
+def of_folder(directory: Path) -> Row:
+    """CPU of a scan of a flat ImageXpress folder, in a process of its own. All files are links to one image."""
+    root = directory / "Exp1"
+    root.mkdir()
+    tifffile.imwrite(root / "image", np.ones((8, 8), np.uint16), metadata=None, description=METASERIES)
+    numbers = product("ABCDEFGH", range(1, 13), range(1, SITES + 1), range(1, WAVES + 1))
+    names = [f"Exp1_{row}{column:02}_s{site}_w{wave}.TIF" for row, column, site, wave in numbers]
+    for name in names:
+        (root / name).hardlink_to(root / "image")
+    (root / "image").unlink()
+    said = subprocess.run(
+        [sys.executable, "-c", CODE_OF_FOLDER, root], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    cpu, most, fovs = map(float, said.split())
+    assert fovs == 96 * SITES
+    return f"folder of {len(names)} files of ImageXpress", f"{cpu:.2f} s CPU, {most:.0f} MiB", "under 2 s CPU"
 
 
 def _index(namespace: str, in_images: bool) -> Iterator[str]:
