@@ -46,6 +46,10 @@ ConfigFile = Annotated[
     ),
 ]
 MovieFile = Annotated[Path, typer.Argument(help="ND2 or CZI file, folder of a plate, or pattern of TIFF files")]
+MovieFiles = Annotated[
+    list[Path],
+    typer.Argument(metavar="MOVIE...", help="ND2 or CZI files, folders of plates, patterns of TIFF files, or globs"),
+]
 OutputFolder = Annotated[Path, typer.Argument(help="output folder of a run")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Fovs = Annotated[str | None, typer.Option(help="only these FOVs, such as 0-5,7 or 'B02 s1'")]

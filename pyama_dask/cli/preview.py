@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyama_dask.cli.app import ConfigFile, Set, Wells, app, parsed, say
-from pyama_dask.cli.processing import loaded_config
+from pyama_dask.cli.loaded import loaded_config
 from pyama_dask.cli.signals import cancelled_by_signals
 
 if TYPE_CHECKING:

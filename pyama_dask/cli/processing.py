@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,15 @@ from pyama_dask.cli.app import (
     Fovs,
     Frames,
     Into,
-    MovieFile,
+    MovieFiles,
     OutputFolder,
     Set,
     Wells,
     app,
     check_threads,
-    parsed,
     say,
 )
+from pyama_dask.cli.loaded import loaded_config, loaded_configs
 from pyama_dask.cli.signals import cancelled_by_signals
 from pyama_dask.files.streams import unfailing
 
@@ -43,18 +44,18 @@ if TYPE_CHECKING:
 
 
 @app.command()
-def inspect(movie: MovieFile, as_json: AsJson = False) -> None:
-    """Show the FOVs, frames, channels, sizes and times of a movie, and missing frames."""
+def inspect(movies: MovieFiles, as_json: AsJson = False) -> None:
+    """Show the FOVs, frames, channels, sizes and times of movies, and missing frames."""
     from pyama_dask.cli.movie_text import describe_movie, movie_document
     from pyama_dask.readers import read_metadata
 
-    metadata = read_metadata(movie)
-    say(json.dumps(movie_document(metadata), indent=1) if as_json else describe_movie(metadata))
+    shown = movie_document if as_json else describe_movie
+    say(_joined([shown(read_metadata(movie)) for movie in _each(movies)]))
 
 
 @app.command()
 def init(
-    movie: MovieFile,
+    movies: MovieFiles,
     to: Annotated[Path, typer.Option("-o", "--output", help="config to write")] = Path("run.yaml"),
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing config")] = False,
     cluster: Annotated[str, typer.Option(help="kind of cluster, such as slurm")] = "local",
@@ -62,16 +63,22 @@ def init(
         bool, typer.Option("--look/--no-look", help="try the segmentation methods on three frames of the movie")
     ] = True,
 ) -> None:
-    """Write a config with every default, channels guessed from the movie, and the method that suits its cells."""
+    """Write a config with every default, channels guessed from the movie, and the method that suits its cells.
+
+    Of several movies, which must have the same channels, the shortest one is tried.
+    """
     from pyama_dask.errors import ConfigError
     from pyama_dask.files.atomic import longest_name, shortened, write_bytes
     from pyama_dask.readers import movie_stem, read_metadata
     from pyama_dask.runs.method_choice import describe as describe_look
+    from pyama_dask.runs.several import alike
     from pyama_dask.runs.template import cluster_keys, config_template, notes_on_channels
 
-    metadata = read_metadata(movie)
+    every = [read_metadata(movie) for movie in _each(movies)]
+    metadata = alike(every)
     folder, ending = to.absolute().parent.resolve(), "_results"
-    output = f"{shortened(movie_stem(metadata.path), longest_name(folder) - len(ending))}{ending}"
+    stem = movie_stem(metadata.path if len(every) == 1 else metadata.path.parent)
+    output = f"{shortened(stem, longest_name(folder) - len(ending))}{ending}"
     if to.exists() and not force:
         raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
     if not os.access(folder, os.W_OK):
@@ -80,7 +87,8 @@ def init(
         )
     cluster_keys(cluster)  # faults are refused before the look, which takes longer
     found = _look(metadata) if look else None
-    text = config_template(metadata, _from(folder, metadata.path.resolve()), Path(output), cluster, found)
+    paths = [_from(folder, one.path.resolve()) for one in every]
+    text = config_template(metadata, paths[0] if len(paths) == 1 else paths, Path(output), cluster, found)
     try:
         write_bytes(to, text.encode())
     except OSError as error:
@@ -89,7 +97,7 @@ def init(
         say(note)
     for line in describe_look(found) if found else ():
         say(line)
-    say(f"The output will be {folder / output}")
+    say(f"The output will be {folder / output}" + (", with a folder per movie" if len(every) > 1 else ""))
     step = "preview" if found else "plan"
     say(f"{to}: written. Check its channels, then run 'pyama-dask {step} {to}' and 'pyama-dask run {to}'")
 
@@ -119,19 +127,19 @@ def plan(
     from pyama_dask.runs.frame_check import looked_at
     from pyama_dask.runs.planning import plan_run, what_is_left
 
-    loaded = loaded_config(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
-    check_network(loaded.cluster)
-    predicted = _calibrate(loaded, jobs, into) if calibrate else None
-    with Console(stderr=True).status("Reading the movie") as status:
-        made, metadata = plan_run(loaded, extend=extend, into=into, tell=partial(_show_registered, status))
-        status.update("Looking at a frame")
-        made = looked_at(made, metadata)
-    left, script = what_is_left(made), script_of(made.job.config.cluster)
-    if as_json:
+    configs = loaded_configs(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
+    check_network(configs[0].cluster)
+    shown: list[Any] = []
+    for loaded in configs:
+        predicted = _calibrate(loaded, jobs, into) if calibrate else None
+        with Console(stderr=True).status("Reading the movie") as status:
+            made, metadata = plan_run(loaded, extend=extend, into=into, tell=partial(_show_registered, status))
+            status.update("Looking at a frame")
+            made = looked_at(made, metadata)
+        left, script = what_is_left(made), script_of(made.job.config.cluster)
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
-        say(json.dumps(made.document() | more, indent=1))
-    else:
-        say(describe_plan(made, left, predicted, script))
+        shown.append(made.document() | more if as_json else describe_plan(made, left, predicted, script))
+    say(_joined(shown))
 
 
 @app.command()
@@ -150,15 +158,19 @@ def run(
     into: Into = False,
     changes: Set = None,
 ) -> None:
-    """Process a movie, or resume an interrupted run."""
-    loaded = loaded_config(
+    """Process a movie, or several one after the other; or resume an interrupted run."""
+    configs = loaded_configs(
         config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
     )
-    report = _run(
-        loaded, steps=steps.split(",") if steps else None, force=force.split(",") if force else (),
-        retry_failed=retry_failed, extend=extend, into=into,
-    )  # fmt: skip
-    raise typer.Exit(report.exit_status)
+    options: dict[str, Any] = {
+        "steps": steps.split(",") if steps else None, "force": force.split(",") if force else (),
+        "retry_failed": retry_failed, "extend": extend, "into": into,
+    }  # fmt: skip
+    if len(configs) > 1:
+        from pyama_dask.cli.several import run_all
+
+        raise typer.Exit(run_all(configs, options))
+    raise typer.Exit(_run(configs[0], **options).exit_status)
 
 
 @app.command()
@@ -196,12 +208,13 @@ def plugins(as_json: AsJson = False) -> None:
 
 @app.command()
 def status(output: OutputFolder, as_json: AsJson = False) -> None:
-    """Show every FOV of an output: done, partial, failed or pending."""
+    """Show every FOV of an output, or of all outputs in a folder: done, partial, failed or pending."""
     from pyama_dask.cli.text import describe_status
+    from pyama_dask.runs.several import outputs_below
     from pyama_dask.runs.status import read_status
 
-    found = read_status(output)
-    say(json.dumps(found, indent=1) if as_json else describe_status(found))
+    found = [read_status(one) for one in outputs_below(output) or [output]]
+    say(_joined(found if as_json else [describe_status(one) for one in found]))
 
 
 @app.command()
@@ -263,36 +276,19 @@ def demo(
 # ------------------------------------------------------------------------------------------------- helpers
 
 
-def loaded_config(
-    path: Path, changes: list[str] | None, *, fovs: str | None = None, wells: str | None = None,
-    frames: str | None = None, workers: int | None = None, cluster: str | None = None, extend: bool = False,
-) -> Config:  # fmt: skip
-    """Read a config, or that of an output, and apply the overrides of the command line."""
-    from pyama_dask.analysis.pyama_files import is_of_output, recorded_config
-    from pyama_dask.config.load import load_config, with_overrides
-    from pyama_dask.config.messages import did_you_mean
-    from pyama_dask.errors import ConfigError
-    from pyama_dask.plan.resolve import shared_parameters
-    from pyama_dask.runs.template import known_keys
+def _joined(documents: Sequence[Any]) -> str:
+    """Texts, one below the other; or documents as JSON, a single one without a list."""
+    if all(isinstance(document, str) for document in documents):
+        return "\n\n".join(documents)
+    return json.dumps(documents[0] if len(documents) == 1 else documents, indent=1)
 
-    overrides = parsed(changes)
-    given = {
-        "params.fovs": fovs,
-        "params.wells": wells,
-        "params.frames": frames,
-        "cluster.workers": workers,
-        "cluster.kind": cluster,
-    }
-    try:
-        given = {key: value for key, value in given.items() if value is not None}
-        if is_of_output(path):
-            recorded = recorded_config(path, extend=extend)
-            return with_overrides(recorded, overrides | given, shared_parameters(), source=str(path))
-        return load_config(path, overrides | given, shared_parameters())
-    except ConfigError as error:
-        known = known_keys()
-        hints = [did_you_mean(key, known) for key in overrides if key not in known]
-        raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
+
+def _each(movies: Sequence[Path]) -> list[Path]:
+    """Movies of the command line; of several, and of globs that no shell has expanded, each must exist."""
+    from pyama_dask.config.several import expanded, is_glob
+
+    is_single = len(movies) == 1 and not is_glob(movies[0])
+    return list(movies) if is_single else expanded(list(movies))
 
 
 def _from(folder: Path, movie: Path) -> Path:

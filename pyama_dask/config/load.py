@@ -40,6 +40,19 @@ def load_config(
     ConfigError
         If the file cannot be read, or a key or value is invalid; the message names every such key.
     """
+    return parse_config(read_document(path, overrides, shared), source=str(path))
+
+
+def read_document(
+    path: Path, overrides: Mapping[str, Any] | None = None, shared: Mapping[str, Iterable[str]] | None = None
+) -> dict[str, Any]:
+    """Read the keys of a YAML config without checking them; parameters as for `load_config`.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or holds something else.
+    """
     try:
         document = parse_yaml(config_text(path), f"{path}: is not a YAML config")
     except ConfigError as error:
@@ -58,11 +71,13 @@ def load_config(
     for part in ("params", "channels"):
         if part in document:
             document[part] = with_files_in(document[part], path.parent)
-    return parse_config(_overridden(document, overrides or {}, shared or {}), source=str(path))
+    return _overridden(document, overrides or {}, shared or {})
 
 
 def _beside(value: Any, folder: Path) -> Any:
-    """Resolve a path, or that in a mapping, relative to a folder."""
+    """Resolve a path, or those in a list or mapping, relative to a folder."""
+    if isinstance(value, list):
+        return [_beside(item, folder) for item in value]
     if isinstance(value, dict):
         return {key: _beside(of, folder) if key in KINDS else of for key, of in value.items()}
     return folder / value if isinstance(value, str) and value.strip() else value

@@ -21,31 +21,26 @@ from pyama_dask.config.units import many
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import execute
-from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable, write_bytes
 from pyama_dask.launch import (
     check_cluster,
     dask_report,
     existing_client,
     pool_on,
-    show_run,
-    starts_workers,
-    workers_for,
 )
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resolve import plugins
 from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.bars import shown_in_notebook
-from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
 from pyama_dask.runs.final_page import write_final_page
-from pyama_dask.runs.live_page import LivePage
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
 from pyama_dask.runs.plate_output import check_plate_is_ours
 from pyama_dask.runs.run_record import RunRecord
+from pyama_dask.runs.run_workers import SharedPool, workers_of_run
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
 from pyama_dask.runs.verify import check_damage
@@ -71,6 +66,7 @@ def run(
     extend: bool = False,
     into: bool = False,
     on_start: Callable[[Plan, str | None], None] | None = None,
+    pool: SharedPool | None = None,
 ) -> RunReport:
     """Process a movie as configured; results that are recorded as done in the output are kept.
 
@@ -102,6 +98,8 @@ def run(
         True to begin an output in a directory that holds other files; these stay as they are.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
+    pool
+        Workers that several runs share; None to start them for this one.
 
     Raises
     ------
@@ -129,7 +127,7 @@ def run(
             with (
                 amounts_told(todo, ledger),
                 recorded(todo, events, cancel) as (record, tell),
-                workers_of_run(todo, metadata, existing, tell, cancel) as workers,
+                (pool.workers if pool else workers_of_run)(todo, metadata, existing, tell, cancel) as workers,
                 dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
             ):
                 documents, restored = begin(plan, metadata, ledger)
@@ -191,20 +189,6 @@ def recorded(todo: Plan, progress: Progress | None, cancel: threading.Event) -> 
         yield record, record.noting(events)
 
 
-@contextmanager
-def workers_of_run(
-    todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
-) -> Iterator[Workers | None]:
-    """Workers for the tasks of a run; the kernels are compiled before the workers start."""
-    job, tasks = todo.job, len(todo.tasks)
-    if starts_workers(job.config.cluster, client, tasks=tasks):
-        compile_first(metadata, progress, cancel)
-    with workers_for(job.config.cluster, client, job.output / WORK, job.run, tasks=tasks) as workers:
-        if workers and (workers.owned or job.config.cluster.kind == "runner"):
-            show_run(workers.client, partial(LivePage, job.output))
-        yield workers
-
-
 def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
     """Record the config, files and plan of a run, once nothing can refuse it any more; see `write_records`."""
     ledger.belongs_to(plan.identity, plan.first_identity)
@@ -258,16 +242,6 @@ def repair(
     except PlanError as error:
         raise StoreError(f"{min(damaged)} is damaged, so that {error}") from error
     return todo, prepare(plan, metadata, ledger, todo)
-
-
-def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
-    """Compile the kernels for the movie's types of pixels before workers start, and report that as an event."""
-
-    def say(message: str) -> None:
-        log.info("%s", message)
-        progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
-
-    compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
 
 
 def tell_registered(progress: Progress | None, done: int, wells: int) -> None:

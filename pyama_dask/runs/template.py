@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ def cluster_keys(kind: str) -> dict[str, Any]:
 
 
 def config_template(
-    metadata: Metadata, movie: Path, output: Path, cluster: str = "local", found: FirstLook | None = None
+    metadata: Metadata,
+    movie: Path | Sequence[Path],
+    output: Path,
+    cluster: str = "local",
+    found: FirstLook | None = None,
 ) -> str:
     """Write a config with every default, and the methods that suit the movie.
 
@@ -73,7 +77,7 @@ def config_template(
     metadata
         Of the movie, from which channels are guessed.
     movie, output
-        Paths to put in.
+        Paths to put in; several movies have a list.
     cluster
         ``cluster.kind``; only keys that it uses are written.
     found
@@ -96,7 +100,7 @@ def config_template(
         group, _, name = dotted.rpartition(".")
         (params[group] if group else params)[name] = value
     document = {
-        "input": str(movie),
+        "input": str(movie) if isinstance(movie, Path) else [str(one) for one in movie],
         "output": str(output),
         "channels": guess_channels(metadata),
         "params": params,

@@ -60,7 +60,7 @@ class TestRefusals:
             parse_config({name: value for name, value in PLAIN.items() if name != key})
 
     def test_a_list_of_movies_is_refused(self):
-        with pytest.raises(ConfigError, match=r"  input: is a list, but a run has one movie. Fix: .*\{fov\}"):
+        with pytest.raises(ConfigError, match=r"  input: is a list, but a single run has one movie. Fix: .*\{fov\}"):
             parse_config(PLAIN | {"input": ["a.nd2", "b.nd2"]})
 
     def test_all_wrong_keys_are_named_at_once(self):

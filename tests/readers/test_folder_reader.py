@@ -87,6 +87,20 @@ def test_a_reader_and_its_planes_travel(reader, pixels, tmp_path):
         np.testing.assert_array_equal(there.read_frame(1, 1), pixels[1, 1])
 
 
+def test_a_damaged_table_of_planes_is_named_wherever_the_damage_is(reader, tmp_path):
+    path = tmp_path / "planes.npz"
+    save_folder(reader.folder, path)
+    whole, said = path.read_bytes(), []
+    for place in range(0, len(whole), 29):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            load_folder(path)
+        except SourceError as error:
+            said.append(str(error))
+    assert len(said) > 20
+    assert all(f"{path}: the table of the movie's planes is damaged" in one for one in said)
+
+
 def test_fovs_keep_their_numbers(plate, pixels):
     with FolderReader(plate, partial(scan, plate), known=("B03 s1", "of another plate")) as reader:
         assert [fov.name for fov in reader.metadata.fovs] == ["B03 s1", "B02 s1"]

@@ -64,5 +64,5 @@ def test_everything_in_a_view_is_in_its_digest():
 
 def test_a_damaged_file_is_said(tmp_path):
     (tmp_path / "view.npz").write_bytes(b"PK")
-    with pytest.raises(SourceError, match=r"view\.npz: is damaged"):
+    with pytest.raises(SourceError, match=r"view\.npz: the view of the movie is damaged"):
         View.load(tmp_path / "view.npz")

@@ -9,7 +9,7 @@ from support.movies import config
 from support.onnx_models import write_model
 
 import pyama_dask
-from pyama_dask.runs import compilation, driver
+from pyama_dask.runs import compilation, run_workers
 from pyama_dask.runs.compilation import compile_kernels
 
 SIGNATURES = """
@@ -91,7 +91,7 @@ def test_a_run_that_is_cancelled_does_not_wait(compiler):
 
 def test_a_run_with_workers_reports_it(tmp_path, small_czi, monkeypatch):
     """It is one event, before the first task."""
-    monkeypatch.setattr(driver, "compile_kernels", lambda types, say, _: say(f"compiling {types}"))
+    monkeypatch.setattr(run_workers, "compile_kernels", lambda types, say, _: say(f"compiling {types}"))
     events, local = [], {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
     report = pyama_dask.run(config(small_czi, tmp_path / "out", {"cluster": local}), progress=events.append)
     assert report.exit_status == 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from pyama_dask.errors import SourceError
 from pyama_dask.files.atomic import replacing
 from pyama_dask.files.regular import open_descriptor
+from pyama_dask.readers.array_file import arrays_of
 from pyama_dask.readers.content import AT_ONCE, FORM, GOLDEN, MOST_FRAMES
 from pyama_dask.readers.folders.planes import Folder, Planes
 from pyama_dask.readers.plain import as_plain, from_plain
@@ -118,13 +118,9 @@ def load_folder(path: Path) -> Folder:
     SourceError
         If the file is absent or damaged.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
+    with arrays_of(path, "the table of the movie's planes") as held:
         document = json.loads(held.pop("text").tobytes())
         index = held.pop("index").tobytes()
         numbers = {name.removeprefix("planes_"): array for name, array in held.items()}
         metadata, folder = from_plain(document.pop("metadata")), Path(document.pop("folder"))
         return Folder(metadata, Planes(folder, index=index, **document, **numbers))
-    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path}: the table of the movie's planes is damaged ({error}). Fix: run again") from error

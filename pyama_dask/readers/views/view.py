@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pyama_dask.errors import SourceError
 from pyama_dask.files.atomic import replacing
+from pyama_dask.readers.array_file import arrays_of
 from pyama_dask.readers.base import FlatField, Metadata, Reader, Tile
 from pyama_dask.readers.views.flat_field import FlatFieldReader
 from pyama_dask.readers.views.mosaic import MosaicReader, Wells
@@ -61,16 +60,12 @@ class View:
         SourceError
             If the file is absent or damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                held = {name: arrays[name] for name in arrays.files}
+        with arrays_of(path, "the view of the movie") as held:
             wells: Mapping[str, list[list[int]]] = json.loads(held.pop("wells").tobytes())
             dark = float(held.pop("dark"))
             profiles, backgrounds = (_by_channel(held, kind) for kind in ("profile_", "background_"))
             tiles = {well: tuple(Tile(*tile) for tile in of) for well, of in wells.items()}
             return cls(tiles, FlatField(profiles, dark, backgrounds) if profiles else None)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise SourceError(f"{path}: is damaged ({error}). Fix: run again") from error
 
 
 def _by_channel(held: Mapping[str, Any], kind: str) -> dict[int, Any]:

@@ -1,0 +1,57 @@
+"""Configs that commands take: of a file or an output, with the overrides of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyama_dask.cli.app import parsed
+
+if TYPE_CHECKING:
+    from pyama_dask.config.models import Config
+
+
+def loaded_config(path: Path, changes: list[str] | None, **options: Any) -> Config:
+    """Read the config of one movie; see `loaded_configs`."""
+    from pyama_dask.errors import ConfigError
+
+    configs = loaded_configs(path, changes, **options)
+    if len(configs) > 1:
+        raise ConfigError(
+            f"{path}: 'input' names {len(configs)} movies, but this command takes one. "
+            f"Fix: choose one, such as --set input={configs[0].input.path}"
+        )
+    return configs[0]
+
+
+def loaded_configs(
+    path: Path, changes: list[str] | None, *, fovs: str | None = None, wells: str | None = None,
+    frames: str | None = None, workers: int | None = None, cluster: str | None = None, extend: bool = False,
+) -> list[Config]:  # fmt: skip
+    """Read a config, or that of an output, and apply the overrides of the command line: one config per movie."""
+    from pyama_dask.analysis.pyama_files import is_of_output, recorded_config
+    from pyama_dask.config.load import read_document, with_overrides
+    from pyama_dask.config.messages import did_you_mean
+    from pyama_dask.errors import ConfigError
+    from pyama_dask.plan.resolve import shared_parameters
+    from pyama_dask.runs.several import configs_of
+    from pyama_dask.runs.template import known_keys
+
+    overrides = parsed(changes)
+    given = {
+        "params.fovs": fovs,
+        "params.wells": wells,
+        "params.frames": frames,
+        "cluster.workers": workers,
+        "cluster.kind": cluster,
+    }
+    try:
+        given = {key: value for key, value in given.items() if value is not None}
+        if is_of_output(path):
+            recorded = recorded_config(path, extend=extend)
+            return [with_overrides(recorded, overrides | given, shared_parameters(), source=str(path))]
+        return configs_of(read_document(path, overrides | given, shared_parameters()), str(path))
+    except ConfigError as error:
+        known = known_keys()
+        hints = [did_you_mean(key, known) for key in overrides if key not in known]
+        raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error

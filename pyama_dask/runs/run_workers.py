@@ -1,0 +1,97 @@
+"""Workers of a run: started for it alone, or shared by several runs, one after the other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+from distributed import Client
+
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.execute.events import Progress
+from pyama_dask.execute.workers import Workers
+from pyama_dask.launch import show_run, starts_workers, workers_for
+from pyama_dask.plan.plan import Plan
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.compilation import compile_kernels
+from pyama_dask.runs.live_page import LivePage
+from pyama_dask.workflow.task import WORK
+
+log = logging.getLogger("pyama_dask")
+
+_MANY = 2**20
+"""Number of tasks for which no worker is left out: how many the later runs have is not known yet."""
+
+
+@contextmanager
+def workers_of_run(
+    todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
+) -> Iterator[Workers | None]:
+    """Workers for the tasks of a run; the kernels are compiled before the workers start."""
+    job, tasks = todo.job, len(todo.tasks)
+    if starts_workers(job.config.cluster, client, tasks=tasks):
+        compile_first(metadata, progress, cancel)
+    with workers_for(job.config.cluster, client, job.output / WORK, job.run, tasks=tasks) as workers:
+        if workers and (workers.owned or job.config.cluster.kind == "runner"):
+            show_run(workers.client, partial(LivePage, job.output))
+        yield workers
+
+
+class SharedPool:
+    """Workers that several runs share, one after the other; use it as a context manager.
+
+    They start when a run first has something to do, and stay until the end of the block.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config, which is the same for all runs.
+    work
+        Folder for certificates and logs of the jobs of a queue.
+    """
+
+    def __init__(self, cluster: Cluster, work: Path) -> None:
+        self._cluster, self._work = cluster, work
+        self._stack = ExitStack()
+        self._started: Workers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def workers(
+        self, todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
+    ) -> Iterator[Workers | None]:
+        """Workers for the tasks of a run; see `workers_of_run`."""
+        tasks = len(todo.tasks)
+        if not starts_workers(self._cluster, client, tasks=tasks):
+            with workers_of_run(todo, metadata, client, progress, cancel) as workers:
+                yield workers
+            return
+        compile_first(metadata, progress, cancel)
+        if self._started is None:
+            of_all = workers_for(self._cluster, None, self._work, uuid4().hex[:12], tasks=_MANY)
+            self._started = self._stack.enter_context(of_all)
+        if self._started is not None:
+            self._started.owned = False  # tasks that a run leaves behind must not disturb the next one
+            show_run(self._started.client, partial(LivePage, todo.job.output))
+        yield self._started
+
+
+def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
+    """Compile the kernels for the movie's types of pixels before workers start, and report that as an event."""
+
+    def say(message: str) -> None:
+        log.info("%s", message)
+        progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
+
+    compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)

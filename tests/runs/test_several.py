@@ -1,0 +1,169 @@
+"""Several movies in one config: one after the other on the same workers, each with its own output."""
+
+import json
+import shutil
+import threading
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import yaml
+from distributed import Client
+from support.configs import PLAIN
+from support.movies import config, differences, products, write_config
+from support.strategies import movie
+
+from pyama_dask.config.load import read_document
+from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
+from pyama_dask.execute.workers import Workers
+from pyama_dask.launch import start
+from pyama_dask.runs import driver
+from pyama_dask.runs.several import MovieRun, alike, configs_of, exit_status, run_several, with_failures
+from pyama_dask.runs.status import RunReport
+
+FEW = {"params.fovs": "0", "params.frames": "0-5"}
+
+
+@pytest.fixture
+def movies(tmp_path, small_czi):
+    """Two movies with other names, and a broken one between them."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for name in ("a.czi", "movie.czi"):
+        shutil.copy(small_czi, folder / name)
+    (folder / "b.czi").write_bytes(b"no movie")
+    return folder
+
+
+def several(movies, output, changes=None):
+    return config("", output, {"input": [str(movie) for movie in movies]} | (changes or {}))
+
+
+def silent(*_):
+    return nullcontext({"progress": False})
+
+
+def test_one_broken_movie_harms_no_other(call, movies, finished, tmp_path):
+    path = write_config(tmp_path / "run.yaml", config("night/*.czi", "results"))
+    status, said, error = call("run", path)
+    assert status == 3
+    assert [line for line in said.splitlines() if line.startswith("Movie ")] == [
+        f"Movie {k} of 3: {movies / name}" for k, name in enumerate(("a.czi", "b.czi", "movie.czi"), 1)
+    ]
+    ending = said.splitlines()[said.splitlines().index("3 movies: 2 complete, 1 not") :]
+    assert len(ending) == 2
+    assert ending[1].startswith(f"  b.czi: refused: {movies / 'b.czi'}: ")
+    assert sorted(output.name for output in (tmp_path / "results").iterdir()) == ["a", "movie"]
+    assert not differences(products(tmp_path / "results" / "movie"), products(finished))
+
+    status, said, _ = call("status", tmp_path / "results")
+    assert (status, said.count("2 FOVs done")) == (0, 2)
+    found = json.loads(call("status", tmp_path / "results", "--json")[1])
+    assert [document["input"] for document in found] == [str(movies / name) for name in ("a.czi", "movie.czi")]
+    status, _, error = call("run", path, "--retry-failed")
+    assert (status, "no FOV has failed in its outputs" in error) == (2, True)
+    status, said, _ = call("run", path, "--set", f'input=["{movies}/a.czi", "{movies}/movie.czi"]')
+    assert (status, said.count("Nothing to do: 2 FOVs done"), "2 movies: 2 complete, 0 not" in said) == (0, 2, True)
+
+
+def test_they_share_the_workers(movies, tmp_path, cluster, monkeypatch):
+    started = []
+
+    @contextmanager
+    def once(*_):
+        with Client(cluster) as client:
+            started.append(Workers(client, owned=True))
+            yield started[-1]
+        started.append("closed")
+
+    monkeypatch.setattr(start, "_started", once)
+    monkeypatch.setattr(driver, "dask_report", lambda *_: nullcontext())
+    document = several([movies / "a.czi", movies / "movie.czi"], tmp_path / "out", FEW | {"cluster.kind": "local"})
+    for one in run_several(configs_of(document), silent, threading.Event()):
+        assert one.report.exit_status == 0
+        assert len(started) == 1
+    assert started[1:] == ["closed"]
+    assert len(products(tmp_path / "out" / "a")) == len(products(tmp_path / "out" / "movie")) > 5
+
+
+def test_after_cancelling_no_other_movie_begins(movies, tmp_path):
+    cancel = threading.Event()
+    cancel.set()
+    document = several([movies / "a.czi", movies / "movie.czi"], tmp_path / "out", FEW)
+    first, second = run_several(configs_of(document), silent, cancel)
+    assert (first.report.cancelled, second.report, second.error) == (True, None, None)
+    assert exit_status([first, second]) == 130
+
+
+def ended(status, error=None):
+    state = {"stopped": "disk full" if status == 4 else None, "cancelled": status == 130}
+    report = RunReport("out", (), (), 0, 0, 0.0, **state) if status is not None else None
+    return MovieRun(configs_of(PLAIN)[0], report, error)
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        ([ended(0), ended(0)], 0),
+        ([ended(0), ended(None, SourceError("x"))], 3),
+        ([ended(None, SourceError("x")), ended(None, ConfigError("x"))], 2),
+        ([ended(0), ended(4), ended(None)], 4),
+        ([ended(0), ended(130), ended(None)], 130),
+    ],
+)
+def test_the_exit_status(runs, status):
+    assert exit_status(runs) == status
+
+
+def test_one_movie_has_the_output_of_the_config():
+    (found,) = configs_of(PLAIN)
+    assert str(found.output) == PLAIN["output"]
+
+
+def test_movies_with_the_same_name_are_refused(movies, tmp_path):
+    (movies / "more").mkdir()
+    (movies / "more" / "a.nd2").touch()
+    with pytest.raises(
+        ConfigError, match=r"a\.czi and .*more/a\.nd2 would both have the output .*results/a. Fix: rename"
+    ):
+        configs_of(several([movies / "a.czi", movies / "more" / "a.nd2"], tmp_path / "results"))
+
+
+def test_the_output_of_a_single_run_is_no_folder_for_several(movies, finished):
+    with pytest.raises(OutputError, match=r"is the output of a run of one movie\. Fix: choose another 'output'"):
+        configs_of(several([movies / "a.czi"], finished))
+
+
+def test_inspect_and_init_take_several(call, movies, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (movies / "b.czi").unlink()
+    for given in (["night/*.czi"], ["night/movie.czi", "night/a.czi"]):
+        found = json.loads(call("inspect", *given, "--json")[1])
+        assert [document["channels"][0]["name"] for document in found] == ["Phase"] * 2
+    assert call("inspect", *given)[1].count("czi") >= 2
+    status, _, error = call("inspect", "night/*.nd2")
+    assert (status, error) == (2, "pyama-dask: night/*.nd2: no such file. Fix: check the path\n")
+
+    assert call("init", "night/*.czi", "--no-look")[0] == 0
+    document = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert (document["input"], document["output"]) == (["night/a.czi", "night/movie.czi"], "night_results")
+    assert [one.output.name for one in configs_of(read_document(tmp_path / "run.yaml"))] == ["a", "movie"]
+
+
+def test_init_refuses_movies_of_several_kinds():
+    with pytest.raises(ConfigError, match=r"other\.nd2: has other channels than movie\.nd2\. Fix: write a config"):
+        alike([movie(), movie(channels=3, path=Path("other.nd2"))])
+    with pytest.raises(ConfigError, match=r"movie\.nd2: is named twice"):
+        alike([movie(), movie()])
+    assert alike([movie(frames=9), movie(frames=5, path=Path("b.nd2"))]).n_frames == 5
+
+
+def test_commands_for_one_movie_refuse_several(call, movies, tmp_path):
+    path = write_config(tmp_path / "run.yaml", config("night/*.czi", "results"))
+    status, _, error = call("doctor", path)
+    assert (status, "names 3 movies, but this command takes one. Fix: choose one" in error) == (2, True)
+
+
+def test_without_outputs_nothing_has_failed(movies, tmp_path):
+    with pytest.raises(PlanError, match="no FOV has failed"):
+        with_failures(configs_of(several([movies / "a.czi"], tmp_path / "results")))
