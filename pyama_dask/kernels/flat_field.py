@@ -15,6 +15,7 @@ from numpy.polynomial import legendre
 
 from pyama_dask.kernels.background import Grid, tile_edges, tile_medians
 from pyama_dask.kernels.bitmask import pack
+from pyama_dask.kernels.pixel_types import in_type
 
 TILES = 32
 """Number of tiles along the shorter side of a frame; they are small, so that few frames have a cell in the same one."""
@@ -63,7 +64,7 @@ def correct(frame: np.ndarray, profile: Profile, *, dark: float | npt.NDArray[np
     Parameters
     ----------
     frame
-        (H, W) uint8 or uint16.
+        (H, W) uint8, uint16 or floats.
     profile
         (H, W) from `shading_profile`.
     dark
@@ -72,10 +73,10 @@ def correct(frame: np.ndarray, profile: Profile, *, dark: float | npt.NDArray[np
 
     Returns
     -------
-    Frame in its dtype, rounded; values beyond its range become the limits.
+    Frame in its dtype. Integers are rounded, and values beyond their range become its limits.
     """
     light = (frame - np.asarray(dark, np.float32)) / profile + np.float32(np.mean(dark))
-    return np.asarray(np.rint(np.clip(light, 0, np.iinfo(frame.dtype).max)), frame.dtype)
+    return in_type(np.asarray(light), frame.dtype)
 
 
 def polynomial_surface(

@@ -26,14 +26,18 @@ def sharpness(frame: np.ndarray) -> float:
     Parameters
     ----------
     frame
-        (H, W) uint8 or uint16.
+        (H, W) uint8, uint16 or floats.
 
     Returns
     -------
-    Squared grey levels, from an exact sum; nan for a frame of one column.
+    Squared grey levels, from an exact sum for integers; nan for a frame of one column.
     """
-    pairs = -(-frame.shape[0] // ROWS) * (frame.shape[1] - 1)
-    return int(_squared_differences(frame, ROWS)) / pairs if pairs else math.nan
+    pairs = int(-(-frame.shape[0] // ROWS) * (frame.shape[1] - 1))
+    if not pairs:
+        return math.nan
+    if frame.dtype.kind == "f":
+        return float(np.square(np.diff(frame[::ROWS].astype(np.float64))).sum()) / pairs
+    return int(_squared_differences(frame, ROWS)) / pairs
 
 
 def level_and_spread(frame: np.ndarray) -> tuple[float, float]:

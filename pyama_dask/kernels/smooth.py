@@ -1,33 +1,36 @@
-"""Filters of frames of float32: Gaussian, median of five, opening by a disk. They work on whole rows at a time."""
+"""Filters of frames of floats: Gaussian, median of five, opening by a disk. They work on whole rows at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.morphology import disk
 from pyama_dask.kernels.resize import Image
 
+Float = TypeVar("Float", np.float32, np.float64)
 
-def gaussian(image: Image, sigma: float) -> Image:
+
+def gaussian(image: npt.NDArray[Float], sigma: float) -> npt.NDArray[Float]:
     """Gaussian filter, cut off at four standard deviations.
 
     Parameters
     ----------
     image
-        (H, W) float32; it is continued at its borders by mirroring, with the edge pixels repeated.
+        (H, W) float32 or float64; it is continued at its borders by mirroring, with the edge pixels repeated.
     sigma
-        Standard deviation in pixels.
+        Standard deviation in pixels, above 0.
 
     Returns
     -------
-    (H, W) float32.
+    (H, W) in the same type, in whose precision it is computed.
     """
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
-    weights = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    weights = (weights / (2 * weights.sum() - weights[0])).astype(image.dtype)
     rows, columns = (np.pad(np.arange(n), reach, mode="symmetric") for n in image.shape)
     out = np.empty_like(image)
     _gaussian(image, weights, rows, columns, out)
@@ -65,7 +68,7 @@ def grey_opening(image: Image, radius: int) -> Image:
 @compiled
 def _gaussian(image: Any, weights: Any, rows: Any, columns: Any, out: Any) -> None:
     reach, width = weights.size - 1, image.shape[1]
-    wide = np.empty(columns.size, np.float32)
+    wide = np.empty(columns.size, weights.dtype)
     for y in range(image.shape[0]):
         row = wide[reach : reach + width]
         _weigh(image[rows[y + reach]], weights[0], row)
