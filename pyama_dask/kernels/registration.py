@@ -153,7 +153,7 @@ def _pair_offset(first: _Tile, second: _Tile, expected: npt.NDArray[np.float64],
         return Offset(float(expected[0]), float(expected[1]), 0.0, at_limit=False)
     padded = np.pad(ncc, 1, constant_values=-np.inf)
     lines = padded[row : row + 3, column + 1], padded[row + 1, column : column + 3]
-    y, x = nearest - reach + (row, column) + [_summit(line) for line in lines]
+    y, x = nearest - reach + (row, column) + [summit(line) for line in lines]
     return Offset(float(y), float(x), float(ncc[row, column]), bool(np.isinf(lines).any()))
 
 
@@ -199,7 +199,7 @@ def _sums(image: Image, rows: Whole, columns: Whole) -> Image:
     return np.asarray(np.diff(np.diff(table[rows], axis=0)[0][:, columns], axis=1)[:, 0])
 
 
-def _summit(three: Image) -> float:
+def summit(three: Image) -> float:
     """Distance of a parabola's peak from the middle one of three values."""
     before, at, after = three
     bend = before - 2 * at + after
