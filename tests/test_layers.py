@@ -138,7 +138,7 @@ def test_kernels_know_no_files_and_no_scheduler(folder):
 
 HEAVY = {
     "dask", "distributed", "matplotlib", "pandas", "pyarrow", "zarr", "numba", "nd2", "onnxruntime", "pylibCZIrw",
-    "tifffile", "torch", "jax", "onnx",
+    "tifffile", "torch", "jax", "onnx", "dask_image", "skimage",
 }  # fmt: skip
 
 

@@ -8,13 +8,17 @@ their median over all frames is free of cells, and a polynomial through it is th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import legendre
+from pydantic import Field, InstanceOf
 
+from pyama_dask.config.units import AnyPath
 from pyama_dask.kernels.background import Grid, tile_edges, tile_medians
 from pyama_dask.kernels.bitmask import pack
+from pyama_dask.kernels.image_types import Frame
 from pyama_dask.kernels.pixel_types import in_type
 
 TILES = 32
@@ -105,6 +109,44 @@ def polynomial_surface(
         for k, value in enumerate(row):
             surface += np.outer(value * y**k, x ** (n - k))
     return surface
+
+
+def flat_field(
+    frame: Frame,
+    *,
+    profile: Annotated[
+        Literal["estimate"] | InstanceOf[np.ndarray] | AnyPath,
+        Field(description="estimate, or a TIFF file with the share of light of each pixel"),
+    ] = "estimate",
+    dark: Annotated[float, Field(ge=0, description="grey level of the camera without light")] = 0.0,
+) -> Frame:
+    """Divide a frame by the shading, as a step of a pipeline; see `correct`.
+
+    Parameters
+    ----------
+    frame
+        (H, W) uint8, uint16 or floats.
+    profile
+        (H, W) share of the light that each pixel gets, above 0. A plan replaces ``estimate`` by `shading_profile`, and
+        a path by the pixels of the file, before the function is called.
+    dark
+        Grey level of the camera without light.
+
+    Returns
+    -------
+    (H, W) in the same type; integers are rounded.
+
+    Raises
+    ------
+    ValueError
+        If the profile is not an array, or has another shape than the frame.
+    """
+    if not isinstance(profile, np.ndarray) or profile.shape != frame.shape:
+        what = f"of {profile.shape} pixels" if isinstance(profile, np.ndarray) else repr(str(profile))
+        raise ValueError(
+            f"flat_field: a frame of {frame.shape} pixels needs a profile of them, not {what}. Fix: give it"
+        )
+    return correct(frame, np.asarray(profile, np.float32), dark=dark)
 
 
 def _relative_levels(frame: np.ndarray, dark: float) -> Grid:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyama_dask.errors import ConfigError
-from pyama_dask.kernels import lap
+from pyama_dask.kernels import filters, geometry, lap, projections
 from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
+from pyama_dask.kernels.flat_field import flat_field
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
 from pyama_dask.methods import entry_points
@@ -22,7 +23,20 @@ BUILT_IN: Mapping[str, Mapping[str, Method]] = {
     "segmenter": {"logstd": segment, "bright": segment_bright, "unet": segment_unet},
     "tracker": {"iou": link, "lap": lap.link},
     "preprocessor": {},
-    "step": {},
+    "step": {
+        "flat_field": flat_field,
+        "gaussian": filters.gaussian,
+        "median": filters.median,
+        "top_hat": filters.top_hat,
+        "rolling_ball": filters.rolling_ball,
+        "max_projection": projections.max_projection,
+        "mean_projection": projections.mean_projection,
+        "sharpest_plane": projections.sharpest_plane,
+        "channel_shift": geometry.channel_shift,
+        "crop": geometry.crop,
+        "resample": geometry.resample,
+        "composite": geometry.composite,
+    },
     "phase feature": SHAPE_FEATURES,
     "fluorescence feature": INTENSITY_FEATURES,
 }

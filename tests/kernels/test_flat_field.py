@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.frames import DTYPES, noise
 
-from pyama_dask.kernels.flat_field import correct, shading_profile
+from pyama_dask.kernels.flat_field import correct, flat_field, shading_profile
 
 SHAPE = (200, 256)
 DARK = 100
@@ -83,3 +83,26 @@ def test_small_uniform_frames_have_a_flat_profile(shape):
 def test_without_light_there_is_no_shading(given, dark):
     with pytest.raises(ValueError, match=r"no shading to be found.* Fix: "):
         shading_profile(given, dark=dark)
+
+
+# ---------------------------------------------------------------------------------------- step of a pipeline
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (31, 45)])
+def test_the_step_divides_the_light_above_the_dark_level(shape, dtype):
+    frame = noise(shape, np.uint8).astype(dtype)
+    profile = np.random.default_rng(0).uniform(0.5, 1.5, shape).astype(np.float32)
+    light = (frame.astype(np.float64) - 10) / profile + 10
+    found = flat_field(frame, profile=profile, dark=10)
+    assert found.dtype == dtype
+    if dtype == np.float32:
+        np.testing.assert_allclose(found, light, rtol=1e-5, atol=1e-4)
+    else:
+        np.testing.assert_allclose(found, np.clip(np.rint(light), 0, np.iinfo(dtype).max), atol=0)
+
+
+@pytest.mark.parametrize("profile", ["estimate", np.ones((3, 4))])
+def test_the_step_needs_a_profile_of_the_frames_shape(profile):
+    with pytest.raises(ValueError, match=r"needs a profile of them.*Fix"):
+        flat_field(np.ones((4, 4), np.uint16), profile=profile)

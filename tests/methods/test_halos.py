@@ -73,7 +73,10 @@ CASES = [
     for table in (BINARY, SCIPY)
     for name, cases in table.items()
     for params, halo in cases
-] + [("skimage.filters:gaussian", {"sigma": [1, 0, 0]}, 4), ("dask_image.ndfilters:gaussian", {"sigma": 1}, 4)]  # fmt: skip
+] + [
+    ("skimage.filters:gaussian", {"sigma": [1, 0, 0]}, 4),
+    ("dask_image.ndfilters:gaussian", {"sigma": 1}, 4),
+]  # fmt: skip
 
 
 def result(name, params, stack):
