@@ -216,6 +216,7 @@ DIGESTS = {
     "time mapping": {"params.time_mapping": {7: 99}},
     "crop padding": {"params.crop_padding": 2},
     "codec": {"storage.codec": "zstd"},
+    "level, shuffle and chunks": {"storage.level": 9, "storage.shuffle": "off", "storage.chunks": "block"},
     "background": {"storage.background": "grid"},
     "cells zip": {"storage.cells": "zip"},
     "cells off": {"storage.cells": "off"},

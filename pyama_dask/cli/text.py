@@ -13,6 +13,7 @@ from pyama_dask.analysis.fit_tables import GRADES
 from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
+from pyama_dask.config.models import Storage
 from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.disk_space import gib
@@ -23,6 +24,7 @@ from pyama_dask.runs.status import RunReport
 from pyama_dask.runs.timings import Prediction
 from pyama_dask.runs.verify import Verification
 from pyama_dask.steps.standard import label_of
+from pyama_dask.store.layout import changed_form
 
 if TYPE_CHECKING:
     from pyama_dask.analysis.fit import FitReport, FittedFile  # imports the libraries of fits
@@ -57,6 +59,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"reads:   {gib(read)} of pixels",
         f"writes:  {gib(written)} before compression"
         + (", plus the crops of the cells" if plan.files_per_cell else ""),
+        *_storage(plan),
         f"files:   {plan.files_per_fov} per FOV"
         + (f", plus {plan.files_per_cell} per cell" if plan.files_per_cell else ""),
         f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
@@ -67,6 +70,13 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         *(["", "script of a job:", script] if script else ()),
     ]
     return "\n".join(lines)
+
+
+def _storage(plan: Plan) -> list[str]:
+    """Line with the form of the images, unless it is the default."""
+    storage = plan.job.config.storage
+    changed = ({} if storage.codec == Storage().codec else {"codec": storage.codec}) | changed_form(storage)
+    return ["storage: " + ", ".join(f"{key} {value}" for key, value in changed.items())] if changed else []
 
 
 def _sources(plan: Plan) -> str:

@@ -19,6 +19,7 @@ from pyama_dask.config.fov_selection import FovSelection, WellSelection
 from pyama_dask.config.movie_input import Input
 from pyama_dask.config.units import (
     AnyPath,
+    Chunks,
     Count,
     Fraction,
     Minutes,
@@ -131,6 +132,16 @@ class Storage(Model):
     """Settings of the storage of arrays."""
 
     codec: Literal["lz4", "zstd", "none"] = Field("lz4", description="lz4 (fast), zstd (small) or none")
+    level: Annotated[Count, Field(le=9)] | Literal["auto"] = Field(
+        "auto", description="effort of the codec, 1 (fast) to 9 (small); auto: 5 for lz4, 1 for zstd"
+    )
+    shuffle: Annotated[Literal["auto", "on", "off"], BeforeValidator(as_switch)] = Field(
+        "auto", description="before compression: auto, on: sort raw pixels by bits, and others by bytes; off: do not"
+    )
+    chunks: Chunks = Field(
+        "auto",
+        description="auto: tiles of 1024 pixels per frame; tiles of N; frame; block: all its frames, in tiles of 256",
+    )
     background: Literal["full", "grid"] = Field(
         "full", description="full; grid: only the tile medians, from which Python rebuilds the background"
     )
@@ -146,6 +157,16 @@ class Storage(Model):
     layout: Literal["fovs", "plate"] = Field(
         "fovs", description="fovs: a folder per FOV; plate: also the images of all wells as one OME-Zarr plate"
     )
+
+    @validates_model(mode="after")
+    def _compresses(self) -> Self:
+        for key, value in (("level", self.level), ("shuffle", self.shuffle)):
+            if self.codec == "none" and value not in ("auto", "off"):
+                raise ValueError(
+                    f"'{key}: {value}' has no meaning with 'codec: none'. "
+                    f"Fix: set 'codec' to lz4 or zstd, or '{key}' to auto"
+                )
+        return self
 
 
 class Config(Model):

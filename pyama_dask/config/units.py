@@ -16,6 +16,8 @@ LONGEST_NAME = 255
 """Largest number of bytes of a file name."""
 LONGEST_LENGTH = 1e4
 """Largest length in pixels or micrometres."""
+TILES = 32, 16384
+"""Smallest and largest width of tiles in pixels."""
 _LARGEST = 2**31 - 1
 _LONGEST_PATH = 4095
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -79,6 +81,19 @@ def _length(value: Any) -> Any:
     return f"{float(match[1]):g} um" if (match[2] or "").endswith("m") else float(match[1])
 
 
+def _chunks(value: Any) -> Any:
+    """Normalise the text of the shape of chunks."""
+    words = value.split() if isinstance(value, str) else []
+    if words in (["auto"], ["frame"], ["block"]):
+        return words[0]
+    if words[:2] == ["tiles", "of"] and len(words) == 3 and re.fullmatch(r"[1-9]\d{0,8}", words[2]):
+        least, most = TILES
+        if not least <= int(words[2]) <= most:
+            raise ValueError(f"tiles must have {least} to {most} pixels, not {words[2]}")
+        return " ".join(words)
+    raise ValueError(f"must be auto, frame, block, or tiles such as 'tiles of 256', not {quoted(value)}")
+
+
 def _memory(value: str) -> str:
     memory_bytes(value)
     return value
@@ -116,6 +131,8 @@ AnyPath = Annotated[Path, BeforeValidator(_path)]
 """A valid path."""
 Selection = Annotated[str, BeforeValidator(_selection)]
 """``all``, or numbers and inclusive ranges: ``0-5, 7``."""
+Chunks = Annotated[str, BeforeValidator(_chunks)]
+"""``auto``, ``frame``, ``block``, or tiles, such as ``tiles of 256``."""
 Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
 """Host and port; a port alone would listen on all interfaces."""
 Memory = Annotated[str, AfterValidator(_memory)]

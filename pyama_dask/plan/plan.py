@@ -28,7 +28,7 @@ from pyama_dask.readers import Metadata, is_file_format
 from pyama_dask.readers.base import ChannelKind, planes_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import fills_gaps, finds_cells
-from pyama_dask.store.layout import layout
+from pyama_dask.store.layout import check_chunks, layout
 from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Kind, Scope, Step, on_blocks, scope_of
@@ -221,6 +221,7 @@ def make_plan(
     left_out = [fov.fov for fov in fovs if fov.problem] if any(fov.waits_for for fov in fovs) else []
     of_groups = [f"FOV {k}: is left out of the results of its well and plate. Fix: see its problem" for k in left_out]
     specs = layout(job, largest)
+    check_chunks(specs.values())
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     per_fov += files_in_plate(job, largest)
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *_time_warnings(fovs), *of_groups]

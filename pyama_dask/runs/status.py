@@ -18,6 +18,7 @@ from pyama_dask.files.atomic import checksum_of, read_file, write_bytes
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, in_order, label_of, record_of
+from pyama_dask.store.layout import changed_form
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
@@ -299,6 +300,9 @@ def settings_of(config: Config) -> dict[str, Any]:
     for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params", "pixel_size"):
         del resolved["params"][key]
     del resolved["storage"]["layout"]  # a separate step writes the plate
+    changed = changed_form(config.storage)
+    for key in {"level", "shuffle", "chunks"} - changed.keys():  # as in plans of older versions
+        del resolved["storage"][key]
     _without_shading(resolved, config)
     return resolved
 

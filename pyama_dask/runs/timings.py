@@ -14,6 +14,7 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.plan.plan import Plan
+from pyama_dask.store.layout import changed_form
 from pyama_dask.store.ledger import Cost
 from pyama_dask.workflow.graph import Kind, on_blocks
 from pyama_dask.workflow.task import WORK, Job, Task, digest, parse_key
@@ -71,7 +72,8 @@ def settings_digest(config: Config) -> str:
         Resolved config.
     """
     params = config.params.model_dump(mode="json", exclude={"fovs", "frames", "time_mapping"})
-    storage = config.storage.model_dump(mode="json", exclude={"block_frames"})
+    unchanged = {"level", "shuffle", "chunks"} - changed_form(config.storage).keys()
+    storage = config.storage.model_dump(mode="json", exclude={"block_frames", *unchanged})
     return digest(
         VERSION, str(config.input.path), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind
     )

@@ -10,6 +10,7 @@ from pyama_dask.kernels.filling import plan_fills
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import parameters_of
+from pyama_dask.store.layout import changed_form
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
 from pyama_dask.workflow.task import digest, task_key
 
@@ -75,6 +76,22 @@ def labels_plate(config: Config) -> bool:
 def shows(config: Config) -> bool:
     """Check whether display levels are stored."""
     return config.storage.display == "on"
+
+
+def is_deep(config: Config) -> bool:
+    """Check for chunks with all frames of a block, which are decoded and compressed again to add frames to them."""
+    return config.storage.chunks == "block"
+
+
+def form_of_images(config: Config) -> list[str]:
+    """Settings of how arrays at full size are stored; empty by default, so that outputs of earlier versions stay."""
+    return [f"{key}: {value}" for key, value in changed_form(config.storage).items()]
+
+
+def form_of_background(config: Config) -> list[str]:
+    """Settings of how backgrounds are stored; those of planes have no meaning if there are only tiles."""
+    which = config.storage.background
+    return [which, *(form_of_images(config) if which == "full" else ())]
 
 
 # ------------------------------------------------------------------------------------------------- digests
@@ -168,7 +185,7 @@ def _held_to_copy(config: Config) -> Held:
     once = 0 if config.params.stitch == "off" else STITCHED
     once += 0 if all(choice.flat_field == "off" for choice in config.channels.all) else SHADED
     once += 4 * sum(choice.flat_field == "instrument" for choice in config.channels.all)  # levels of the background
-    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=2.25, once=once)
+    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=5 if is_deep(config) else 2.25, once=once)
 
 
 def _held_for_plate(config: Config) -> Held:
@@ -188,14 +205,17 @@ def _held_to_segment(config: Config) -> Held:
 
 def _held_for_background(config: Config) -> Held:
     stored = config.storage.background == "full"
-    planes = 6 if stored else 0  # 4, and 2 compressed
-    added = 4 if stored and config.storage.codec == "none" else 0
+    loose = "shuffle" in changed_form(config.storage)  # hardly compressed
+    planes = (8 if loose else 6) if stored else 0  # 4, and 2 compressed
+    added = 4 if stored and (loose or config.storage.codec == "none") else 0
+    added = 10 if stored and is_deep(config) else added
     return Held(frame=2 * len(config.channels.fl) + 2 + planes + KEPT, added=added)
 
 
 def _held_to_finish(config: Config) -> Held:
     labels = 4.5 if finds_cells(config) else 2
     added = 2 if config.storage.codec == "none" else 0.25
+    added += 3 if is_deep(config) else 0
     drawn = 12 if fills_gaps(config) else 0  # labels with fills, and of frames that these come from
     return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=added, once=drawn)
 
@@ -213,12 +233,12 @@ def _measured_channels(config: Config) -> Collection[int]:
 PARTS = (
     Part(
         "copy.frames", "copy", "block", "pyama_dask.steps.copy_frames:Copy", _copied,
-        from_movie=True, writes=("raw",), reads=("raw",), memory=_held_to_copy, label="copying",
+        from_movie=True, form=form_of_images, writes=("raw",), reads=("raw",), memory=_held_to_copy, label="copying",
     ),
     Part(
         "segment.labels", "segment", "block", "pyama_dask.steps.segment:Segmentation", _segmented,
-        needs=("copy.frames",), writes=("labels",), memory=_held_to_segment, active=finds_cells, label="segmentation",
-        by_processor=depends_on_processor,
+        needs=("copy.frames",), form=form_of_images, writes=("labels",), memory=_held_to_segment, active=finds_cells,
+        label="segmentation", by_processor=depends_on_processor,
     ),
     Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,
@@ -227,11 +247,11 @@ PARTS = (
     Part(
         "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),
         needs=("segment.labels", "track.link"), reads_from={"track.link": "pyama_dask.steps.track:ids_by_block"},
-        writes=("tracks",), reads=("labels",), memory=_held_to_finish, active=finds_cells,
+        form=form_of_images, writes=("tracks",), reads=("labels",), memory=_held_to_finish, active=finds_cells,
     ),
     Part(
         "background.tiles", "background", "block", "pyama_dask.steps.background:Background", _background,
-        needs=("copy.frames", "segment.labels"), form=lambda config: (config.storage.background,),
+        needs=("copy.frames", "segment.labels"), form=form_of_background,
         writes=("background",), memory=_held_for_background, active=measures_background,
     ),
     Part(
@@ -286,14 +306,14 @@ PARTS = (
     ),
     Part(
         "plate.frames", "plate", "block", "pyama_dask.steps.plate:FramesInPlate", _frames_in_plate,
-        needs=("copy.frames",), writes=("half_raw",), reads=("raw",), memory=_held_for_plate, active=makes_plate,
-        together="copy.frames",
+        needs=("copy.frames",), form=form_of_images, writes=("half_raw",), reads=("raw",), memory=_held_for_plate,
+        active=makes_plate, together="copy.frames",
     ),
     Part(
         "plate.labels", "plate", "block", "pyama_dask.steps.plate:LabelsInPlate", _labels_in_plate,
         needs=("segment.labels", "track.link", "track.relabel"),
-        reads_from={"track.link": "pyama_dask.steps.track:ids_by_block"}, writes=("half_labels", "half_tracks"),
-        reads=("labels",), active=labels_plate, together="track.relabel",
+        reads_from={"track.link": "pyama_dask.steps.track:ids_by_block"}, form=form_of_images,
+        writes=("half_labels", "half_tracks"), reads=("labels",), active=labels_plate, together="track.relabel",
     ),
 )  # fmt: skip
 GRAPH = Graph(PARTS)

@@ -23,7 +23,10 @@ from zarr.storage import MemoryStore
 from pyama_dask.errors import StoreError
 from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import read_file, write_bytes
-from pyama_dask.store.layout import DOCUMENT, ArraySpec
+from pyama_dask.store.layout import DOCUMENT, USUAL_LEVEL, ArraySpec
+
+STRIPS = 4
+"""Parts in which frames are added to chunks that hold all frames of a block; each rewrites the shard."""
 
 # --------------------------------------------------------------------------------------------- creation
 
@@ -56,7 +59,7 @@ def array_document(spec: ArraySpec) -> bytes:
 
 
 def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
-    """Compressors of an array, by the config's name of a codec: Blosc with shuffling.
+    """Compressors of an array: Blosc with the config's codec and level, and with shuffling unless that is off.
 
     Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
     """
@@ -64,9 +67,11 @@ def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
         return ()
     size = np.dtype(spec.dtype).itemsize
     noisy = not spec.is_labels and spec.dtype == "uint16"
-    shuffle: Any = "bitshuffle" if noisy else "shuffle" if size > 1 else "noshuffle"
+    fits = "bitshuffle" if noisy else "shuffle" if size > 1 else "noshuffle"
+    shuffle: Any = fits if spec.shuffled else "noshuffle"
     kind: Any = spec.codec
-    return (BloscCodec(cname=kind, clevel={"lz4": 5, "zstd": 1}[kind], shuffle=shuffle, typesize=size),)
+    level = USUAL_LEVEL[kind] if spec.codec_level is None else spec.codec_level
+    return (BloscCodec(cname=kind, clevel=level, shuffle=shuffle, typesize=size),)
 
 
 # ------------------------------------------------------------------------------------- reading, writing
@@ -110,6 +115,20 @@ def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) 
     return array if spec is None or spec.stack is None else array[:, spec.stack[0]]
 
 
+def _strips(spec: ArraySpec, start: int, stop: int) -> list[slice]:
+    """Rows of some frames to read or write together, in whole chunks.
+
+    These are all rows, unless chunks hold more frames than these: such chunks are decoded as a whole, and all at the
+    same time, which may take more memory than the block.
+    """
+    height, rows = spec.shape[1], spec.chunks[1]
+    first = start - start % spec.block_frames
+    if not spec.is_deep or not height or stop - start == min(spec.block_frames, spec.shape[0] - first):
+        return [slice(0, height)]
+    step = rows * -(-height // rows // STRIPS)
+    return [slice(y, min(y + step, height)) for y in range(0, height, step)]
+
+
 def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, stop: int | None = None) -> Path:
     """Write frames of one block of an array and give the block's shard file.
 
@@ -117,7 +136,7 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     dead and does a block once more, late, changes nothing. Before frames are written that are not a whole shard, what
     an earlier attempt has left of it is removed: tensorstore would read that. Frames after them are added to the file,
     which holds the same bytes in the end however many they were at once; while that is done, all of the file is in
-    memory, as it is compressed.
+    memory, as it is compressed. Chunks with all frames of the block are compressed again with each addition.
 
     Parameters
     ----------
@@ -149,7 +168,8 @@ def write_block(images: Path, spec: ArraySpec, start: int, data: np.ndarray, sto
     elif before and not file.exists():
         raise StoreError(f"{file}: the shard is gone, with its frames before {start}. Fix: run again")
     try:
-        array[start:stop].write(data, can_reference_source_data_indefinitely=True).result()
+        for rows in _strips(spec, start, stop):
+            array[start:stop, rows].write(data[:, rows], can_reference_source_data_indefinitely=True).result()
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{file}: cannot be written: {error}") from error
     return file
@@ -219,6 +239,7 @@ def read_block(images: Path, spec: ArraySpec, start: int, stop: int) -> np.ndarr
         raise StoreError(f"{file}: the shard is gone. Fix: run 'pyama-dask run' again")
     array = _opened(images / spec.path, "r", spec)
     try:
-        return np.asarray(array[start:stop].read().result())
+        found = [np.asarray(array[start:stop, rows].read().result()) for rows in _strips(spec, start, stop)]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
     except (ValueError, RuntimeError, OSError) as error:
         raise StoreError(f"{file}: the shard is damaged ({error}). Fix: remove it and run again") from error

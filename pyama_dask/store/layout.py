@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyama_dask.config.models import Config
+from pyama_dask.config.models import Config, Storage
+from pyama_dask.errors import PlanError
 from pyama_dask.kernels.background import grid_shape
 from pyama_dask.workflow.graph import Part, Role
 from pyama_dask.workflow.task import Job
@@ -19,7 +20,12 @@ from pyama_dask.workflow.task import Job
 IMAGES = "images.zarr"
 DOCUMENT = "zarr.json"
 """File that describes a group or an array."""
-FULL_CHUNK, DISPLAY_CHUNK = 1024, 256
+FULL_CHUNK, DISPLAY_CHUNK, BLOCK_CHUNK = 1024, 256, 256
+"""Largest widths of chunks in pixels: at full size, for display, and with all frames of a block."""
+USUAL_LEVEL: Mapping[str, int] = {"lz4": 5, "zstd": 1}
+"""Level of each codec with ``storage.level: auto``."""
+LARGEST_CHUNK = 2**31 - 1 - 16
+"""Bytes that Blosc can compress at once."""
 AXES = ("t", "y", "x")
 Level = Literal[0, 1, "tiles"]
 """0: full resolution; 1: half as large, for display; tiles: the medians that a background is interpolated from."""
@@ -52,6 +58,12 @@ class ArraySpec:
     """Position among the channels of the array, and their number; None if the array has no axis of channels."""
     still: bool = False
     """True if the array has no axis of time, as there is one frame."""
+    codec_level: int | None = None
+    """Level of the codec; None for the usual one."""
+    shuffled: bool = True
+    """False to compress pixels in the order in which they are."""
+    chunking: str = "auto"
+    """``storage.chunks``; level 0 only."""
 
     @property
     def path(self) -> str:
@@ -85,12 +97,17 @@ class ArraySpec:
 
     @property
     def chunks(self) -> tuple[int, int, int]:
-        """(1, h, w) of a chunk: equal parts of the frame, up to the level's limit; a whole block for tiles."""
+        """(frames, h, w) of a chunk: equal parts of the frame, up to a limit; a whole block for the tiles' medians."""
         if self.level == "tiles":
             return (self.block_frames, *self.shape[1:])
-        largest = DISPLAY_CHUNK if self.level else FULL_CHUNK
+        largest = DISPLAY_CHUNK if self.level else _largest_chunk(self.chunking, self.shape[1:])
         h, w = (max(1, -(-n // -(-n // largest))) if n else 1 for n in self.shape[1:])
-        return (1, h, w)
+        return (self.block_frames if self.is_deep else 1, h, w)
+
+    @property
+    def is_deep(self) -> bool:
+        """True if a chunk of pixels holds all frames of a block."""
+        return self.level == 0 and self.chunking == "block"
 
     @property
     def shards(self) -> tuple[int, int, int] | None:
@@ -120,6 +137,39 @@ class ArraySpec:
         return images / self.path / ".".join(map(str, ("c", *place)))
 
 
+def _largest_chunk(chunking: str, shape: tuple[int, ...]) -> int:
+    """Largest width of a chunk at full size, by ``storage.chunks``."""
+    if chunking.startswith("tiles"):
+        return int(chunking.rpartition(" ")[2])
+    return {"auto": FULL_CHUNK, "frame": max(1, *shape), "block": BLOCK_CHUNK}[chunking]
+
+
+def changed_form(storage: Storage) -> dict[str, Any]:
+    """Settings of level, shuffling and chunks by which arrays at full size get other bytes than by default."""
+    level = None if storage.level in ("auto", USUAL_LEVEL.get(storage.codec)) else storage.level
+    shuffle = "off" if storage.shuffle == "off" and storage.codec != "none" else None
+    chunks = None if storage.chunks in ("auto", f"tiles of {FULL_CHUNK}") else storage.chunks
+    wanted = {"level": level, "shuffle": shuffle, "chunks": chunks}
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def check_chunks(specs: Iterable[ArraySpec]) -> None:
+    """Refuse chunks that are too large to compress.
+
+    Raises
+    ------
+    PlanError
+        If an array has such chunks.
+    """
+    for spec in specs:
+        size = 4 if spec.is_tracked else np.dtype(spec.dtype).itemsize  # ids may turn out to need 4 bytes
+        if spec.codec != "none" and prod(spec.chunks) * size > LARGEST_CHUNK:
+            raise PlanError(
+                f"{spec.path}: chunks of {' x '.join(map(str, spec.chunks))} pixels are too large to compress "
+                "(2 GiB at most). Fix: set storage.chunks to auto, or lower storage.block_frames"
+            )
+
+
 def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
     """Arrays of a FOV by path.
 
@@ -133,6 +183,11 @@ def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
     config, n_frames, block_frames = job.config, job.n_frames, job.block_frames
     pc, fl = channel_indices(config)
     codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
+    form = changed_form(config.storage)
+    stored: dict[str, Any] = {
+        "codec": codec, "codec_level": form.get("level"), "shuffled": "shuffle" not in form,
+        "chunking": form.get("chunks", "auto"),
+    }  # fmt: skip
     groups: dict[str, Role] = {raw_name("pc", pc): "raw"} if pc is not None else {}
     groups |= {raw_name("fl", channel): "raw" for channel in fl}
     backgrounds = []
@@ -140,10 +195,10 @@ def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
         groups |= {labels_name(pc): "labels", tracked_name(pc): "tracks"}
         backgrounds = [background_name(channel) for channel in fl]
     whole = (n_frames, *shape)
-    specs = [ArraySpec(group, role, 0, whole, "uint16", block_frames, codec) for group, role in groups.items()]
+    specs = [ArraySpec(group, role, 0, whole, "uint16", block_frames, **stored) for group, role in groups.items()]
     for group in backgrounds:
         if config.storage.background == "full":
-            specs.append(ArraySpec(group, "background", 0, whole, "float32", block_frames, codec))
+            specs.append(ArraySpec(group, "background", 0, whole, "float32", block_frames, **stored))
         tiles = Tiles(config.params.background_params["tile_size"], shape)
         grid = (n_frames, *grid_shape(shape, tiles.size))
         specs.append(ArraySpec(group, "background", "tiles", grid, "float64", block_frames, "lz4", tiles))

@@ -33,6 +33,15 @@ class TestRefusals:
             ("params.crop_padding", -1),
             ("params.crop_padding", 1.5),
             ("storage.codec", "zip"),
+            ("storage.level", 0),
+            ("storage.level", 10),
+            ("storage.level", True),
+            ("storage.level", "high"),
+            ("storage.shuffle", "bits"),
+            ("storage.chunks", "tiles"),
+            ("storage.chunks", "tiles of 31"),
+            ("storage.chunks", "tiles of 16385"),
+            ("storage.chunks", 256),
             ("storage.block_frames", 0),
             ("storage.block_frames", "big"),
             ("cluster.kind", "cloud"),
@@ -48,6 +57,19 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=rf"(?m)^  {key}[.:0-9]") as refused:
             parse_config(config("movie.nd2", "out", {key: value}), source="run.yaml")
         assert str(refused.value).startswith("run.yaml:")
+
+    @pytest.mark.parametrize(("key", "value"), [("level", 5), ("shuffle", "on"), ("shuffle", True)])
+    def test_settings_of_a_codec_are_refused_without_one(self, key, value):
+        with pytest.raises(ConfigError, match=rf"  storage: '{key}: \w+' has no meaning with 'codec: none'. Fix: "):
+            parse_config(config("movie.nd2", "out", {"storage.codec": "none", f"storage.{key}": value}))
+
+    def test_chunks_are_one_message_and_one_text(self):
+        with pytest.raises(ConfigError) as refused:
+            parse_config(config("movie.nd2", "out", {"storage.chunks": "tiles of x"}))
+        assert str(refused.value).count("storage.chunks") == 1
+        assert "must be auto, frame, block, or tiles such as 'tiles of 256', not 'tiles of x'" in str(refused.value)
+        taken = parse_config(config("movie.nd2", "out", {"storage.chunks": " tiles  of 64", "storage.shuffle": False}))
+        assert (taken.storage.chunks, taken.storage.shuffle) == ("tiles of 64", "off")
 
     @pytest.mark.parametrize("key", ["colour", "params.tile", "storage.zip", "cluster.nodes", "channels.dic"])
     def test_an_unknown_key_is_refused_by_its_name(self, key):

@@ -182,6 +182,7 @@ TIMES = {("gather", "extract"), ("gather", "summary")}
 CROP = {("finish", "crop"), ("gather", "crop")}
 CROP_LEVELS = {("ingest", "crop"), ("link", "crop")}
 CACHE = {("finish", "cache")}
+IMAGES = COPY | SEGMENT | BACKGROUND | {("finish", "track")}
 
 CHANGES = {
     "morph_size": ({"params": {"segmentation_params": {"morph_size": 5}}}, ALL - COPY),
@@ -194,6 +195,10 @@ CHANGES = {
     "time_mapping": ({"params": {"time_mapping": {9: 95.0}}}, TIMES),
     "crop_padding": ({"params": {"crop_padding": 3}}, CROP),
     "codec": ({"storage": {"codec": "zstd", "block_frames": 4}}, ALL),
+    "level": ({"storage": {"level": 9, "block_frames": 4}}, IMAGES),
+    "shuffle": ({"storage": {"shuffle": "off", "block_frames": 4}}, IMAGES),
+    "chunks": ({"storage": {"chunks": "block", "block_frames": 4}}, IMAGES),
+    "defaults": ({"storage": {"level": 5, "shuffle": "on", "chunks": "tiles of 1024", "block_frames": 4}}, set()),
     "block_frames": ({"storage": {"block_frames": 5}}, ALL),
     "frames": ({"params": {"frames": "0-8"}}, ALL),
     "cluster": ({"cluster": {"kind": "serial", "retries": 4, "batch_size": 3}}, set()),

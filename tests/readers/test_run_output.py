@@ -57,6 +57,14 @@ def test_a_run_on_it_makes_the_same(output, tmp_path):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("chunks", ["block", "tiles of 32"])
+def test_its_chunks_may_have_any_form(output, tmp_path, chunks):
+    source = output.parent / "plate.zarr"
+    changes = {"params.fovs": "1", "params.copy_only": True, "storage.chunks": chunks, "storage.display": "off"}
+    info = check_pixels(processed(source, tmp_path / "out", **changes), PIXELS[[1]])
+    assert any("chunks hold several planes" in note for note in info.notes) == (chunks == "block")
+
+
 def test_blocks_that_are_not_there_are_missing_frames(output, tmp_path):
     copy = shutil.copytree(output, tmp_path / "copy")
     (copy / "fov_003/images.zarr/fl_ch_1/0/c.1.0.0").unlink()

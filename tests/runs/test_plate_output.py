@@ -382,6 +382,22 @@ class TestRuns:
         shards = [*copied.glob("plate.zarr/*/*/*/labels/*/0/c.*")]
         assert {file.stat().st_nlink for file in shards} == {2}
 
+    def test_other_chunks_are_in_the_plate_too_and_regenerate_nothing_else(self, copied, movie, output):
+        steps = set()
+        form = {"storage.chunks": "block", "storage.level": 9, "storage.codec": "lz4"}
+        run(movie, copied, form, on_start=lambda todo, _: steps.update(s for task in todo.tasks for s in task.digests))
+        assert steps == {"copy", "segment", "background", "track", "plate"}
+        assert listed(copied) == IMAGES
+        for fov, image in enumerate(IMAGES):
+            mine, before = (zarr.open_array(of / "plate.zarr" / image / "0", mode="r") for of in (copied, output))
+            assert (mine.chunks, before.chunks) == ((4, 1, 141, 160), (1, 1, 141, 160))
+            np.testing.assert_array_equal(mine[:], before[:])
+            name = f"{image}/labels/tracks/0"
+            tracks = zarr.open_array(copied / "plate.zarr" / name, mode="r")[:]
+            np.testing.assert_array_equal(tracks, image_of(output, fov, "seg_tracked_ch_0"))
+            first = copied / "plate.zarr" / image / "0" / "c.0.0.0.0"
+            assert first.samefile(copied / f"fov_{fov:03}/images.zarr/pc_ch_0/0/c.0.0.0")
+
     def test_what_is_damaged_in_the_plate_is_made_again(self, copied, movie, output):
         (half,) = copied.glob("plate.zarr/C/10/1/1/c.1.0.0.0")
         half.write_bytes(b"wrong")

@@ -80,6 +80,18 @@ def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
     assert f"replaces: results of {replaced}" in said
 
 
+def test_a_plan_tells_the_form_of_images_unless_it_is_the_default(small_czi, copied):
+    def told(changes):
+        made, _ = plan_run(parse_config(config(small_czi, copied, changes)))
+        lines = describe_plan(made, what_is_left(made)).splitlines()
+        return [line for line in lines if line.startswith("storage")], len(what_is_left(made).tasks)
+
+    assert told({"storage.level": 5, "storage.chunks": "tiles of 1024"}) == ([], 0)
+    lines, left = told({"storage.codec": "zstd", "storage.level": 3, "storage.chunks": "block"})
+    assert lines == ["storage: codec zstd, level 3, chunks block"]
+    assert left > 0
+
+
 def test_fewer_frames_are_no_more_of_them(small_czi, copied):
     made, _ = plan_run(parse_config(config(small_czi, copied, {"params.frames": "1-4"})))
     (line,) = [line for line in describe_plan(made, what_is_left(made)).splitlines() if line.startswith("replaces")]

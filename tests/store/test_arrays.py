@@ -2,6 +2,8 @@
 
 import json
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,13 @@ from support.movies import data_files, times_of_change
 from zarr.storage import ZipStore
 
 from pyama_dask.config.load import parse_config
-from pyama_dask.errors import StoreError
+from pyama_dask.errors import PlanError, StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import create_array, read_block, write_block
+from pyama_dask.store.arrays import array_document, create_array, read_block, read_frame, write_block
 from pyama_dask.store.crops import CellsWriter
-from pyama_dask.store.layout import ArraySpec, layout
+from pyama_dask.store.layout import ArraySpec, check_chunks, layout
 from pyama_dask.store.ngff import documents
 from pyama_dask.workflow.task import Job
 
@@ -119,6 +121,89 @@ class TestLayout:
             assert chunk <= largest
             assert n <= shard < n + chunk
             assert shard % chunk == 0
+
+
+FORMS = {
+    "auto": ({}, (1, 419, 523)),
+    "frame": ({"chunks": "frame"}, (1, 419, 523)),
+    "tiles": ({"chunks": "tiles of 256", "level": 9}, (1, 210, 175)),
+    "block": ({"chunks": "block", "codec": "zstd", "level": 3}, (BLOCK, 210, 175)),
+    "off": ({"shuffle": "off", "chunks": "block"}, (BLOCK, 210, 175)),
+    "none": ({"codec": "none", "chunks": "block"}, (BLOCK, 210, 175)),
+}
+
+
+class TestForms:
+    """`storage.level`, `shuffle` and `chunks`."""
+
+    FULL = ("pc_ch_0/0", "fl_ch_1/0", "seg_labeled_ch_0/0", "seg_tracked_ch_0/0", "fl_background_ch_1/0")
+
+    @pytest.mark.parametrize("name", FORMS)
+    def test_arrays_at_full_size_have_it_and_others_stay(self, name):
+        storage, chunks = FORMS[name]
+        specs, usual = specs_of(storage=storage), specs_of()
+        assert {path: specs[path].chunks for path in self.FULL} == dict.fromkeys(self.FULL, chunks)
+        rest = [path for path in specs if path.endswith(("/1", "/tiles"))]
+        assert [array_document(specs[path]) for path in rest] == [array_document(usual[path]) for path in rest]
+
+    def test_a_frame_may_be_one_chunk_of_any_size(self):
+        spec = ArraySpec("pc_ch_0", "raw", 0, (5, 3000, 1025), "uint16", 2, "lz4", chunking="frame")
+        assert (spec.chunks, spec.shards) == ((1, 3000, 1025), (2, 3000, 1025))
+
+    @pytest.mark.parametrize("name", FORMS)
+    @pytest.mark.parametrize("path", FULL)
+    def test_pixels_come_back_by_every_reader(self, tmp_path, name, path):
+        spec = specs_of(storage=FORMS[name][0])[path]
+        create_array(tmp_path, spec)
+        whole = np.concatenate([block(spec, start, seed=start) for start in range(0, FRAMES, BLOCK)])
+        for start in range(0, FRAMES, BLOCK):
+            write_block(tmp_path, spec, start, whole[start : start + BLOCK])
+        assert np.array_equal(zarr.open_array(tmp_path / path, mode="r")[:], whole)
+        for start, stop in ((0, 4), (1, 3), (4, 8), (8, 10), (9, 10)):
+            assert np.array_equal(read_block(tmp_path, spec, start, stop), whole[start:stop])
+        assert np.array_equal(read_frame(tmp_path, path, 6, 3), whole[6, ::3, ::3])
+
+    @pytest.mark.parametrize("name", ["tiles", "block", "off", "none"])
+    @pytest.mark.parametrize("length", [1, 2, 3])
+    def test_frames_that_are_added_give_the_same_file(self, tmp_path, name, length):
+        spec = specs_of(storage=FORMS[name][0])["pc_ch_0/0"]
+        create_array(tmp_path, spec)
+        for start in (0, 8):  # a whole block, and one that is short
+            data = block(spec, start, seed=5)
+            data[1] = 0
+            whole = write_block(tmp_path, spec, start, data).read_bytes()
+            for k in range(0, len(data), length):
+                piece = data[k : k + length]
+                file = write_block(tmp_path, spec, start + k, piece, start + k + len(piece))
+            assert file.read_bytes() == whole
+
+    def test_each_setting_changes_bytes_in_its_way(self, tmp_path):
+        noisy = np.random.default_rng(0).normal(3000, 40, (BLOCK, *SHAPE)).astype("uint16")
+        sizes, codecs = {}, {}
+        for name, storage in {
+            "usual": {}, "off": {"shuffle": "off"}, "zstd": {"codec": "zstd"}, "zstd 6": {"codec": "zstd", "level": 6},
+            "same": {"level": 5, "shuffle": "on", "chunks": "tiles of 1024"},
+        }.items():  # fmt: skip
+            spec = specs_of(storage=storage)["pc_ch_0/0"]
+            create_array(tmp_path / name, spec)
+            sizes[name] = write_block(tmp_path / name, spec, 0, noisy).stat().st_size
+            blosc = zarr.open_array(tmp_path / name / "pc_ch_0/0", mode="r").compressors[0].to_dict()["configuration"]
+            codecs[name] = [blosc[key] for key in ("cname", "clevel", "shuffle")]
+        assert codecs == {
+            "usual": ["lz4", 5, "bitshuffle"], "off": ["lz4", 5, "noshuffle"], "zstd": ["zstd", 1, "bitshuffle"],
+            "zstd 6": ["zstd", 6, "bitshuffle"], "same": ["lz4", 5, "bitshuffle"],
+        }  # fmt: skip
+        assert max(sizes["zstd"], sizes["zstd 6"]) < sizes["usual"] < sizes["off"]
+        documents = [(tmp_path / name / "pc_ch_0/0/zarr.json").read_bytes() for name in ("usual", "same")]
+        assert documents[0] == documents[1]
+        assert sizes["usual"] == sizes["same"]
+
+    @pytest.mark.parametrize(("codec", "refused"), [("lz4", True), ("none", False)])
+    def test_chunks_that_no_codec_takes_are_refused(self, codec, refused):
+        spec = ArraySpec("pc_ch_0", "raw", 0, (9, 40000, 40000), "uint16", 4, codec, chunking="frame")
+        with pytest.raises(PlanError, match=r"40000 x 40000 .* Fix: ") if refused else nullcontext():
+            check_chunks([spec])
+        check_chunks([replace(spec, chunking="block"), replace(spec, chunking="auto")])
 
 
 class TestCreation:

@@ -99,6 +99,7 @@ def scan(root: Path, *, times: bool = True) -> Folder:
             pixel_size_um=fovs[0].about["pixel_size_um"],
             read_memory=found.read_memory,
             plate_shape=tuple(shape) if (shape := recorded.get("plate_shape")) else None,
+            notes=tuple(f"{root.name}: {note}" for note in found.notes),
             **(_times(fovs, held.shape[1]) if times else {}),
         )
     except (OSError, LookupError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
