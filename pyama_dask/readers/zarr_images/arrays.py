@@ -131,13 +131,14 @@ def _slab(array: zarr.Array[Any]) -> int:
 def read_memory(arrays: Iterable[StoredArray]) -> int:
     """Bytes that a process holds while it reads planes, beside the planes.
 
-    These are planes that are kept for later frames, and those that are decoded; never more than all pixels, twice.
+    These are planes that are kept for later frames, and those that are decoded, also as they were encoded; never more
+    than three times all pixels.
     """
     most, pixels = 0, 0
     for array in arrays:
         pixels += math.prod(array.shape) * np.dtype(array.dtype).itemsize
-        most = max(most, array.slab + (MOST_KEPT if 0 < array.slab <= MOST_KEPT else 0))
-    return min(most, 2 * pixels)
+        most = max(most, 2 * array.slab + (MOST_KEPT if 0 < array.slab <= MOST_KEPT else 0))
+    return min(most, 3 * pixels)
 
 
 def _files(folder: Path, start: str) -> Iterator[tuple[str, tuple[int, int]]]:
