@@ -38,6 +38,11 @@ from .config.models import Config as Config
 from .config.pipelines import Pipeline as Pipeline
 from .config.pipelines import Step as Step
 from .errors import PyamaError as PyamaError
+from .kernels.image_types import Frame as Frame
+from .kernels.image_types import Labels as Labels
+from .kernels.image_types import LabelStack as LabelStack
+from .kernels.image_types import Planes as Planes
+from .kernels.image_types import Stack as Stack
 from .previews.preview import Preview as Preview
 from .previews.preview import preview as preview
 from .readers import Metadata as Metadata
@@ -47,4 +52,5 @@ from .report.page import write_report_page as write_report_page
 from .runs.background import BackgroundRun as BackgroundRun
 from .runs.background import start as start
 from .runs.driver import run as run
+from .runs.orchestrator import Orchestrator as Orchestrator
 from .runs.status import RunReport as RunReport

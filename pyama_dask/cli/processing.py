@@ -125,6 +125,7 @@ def plan(
     from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network, script_of
     from pyama_dask.runs.frame_check import looked_at
+    from pyama_dask.runs.orchestrator import CompiledPlan
     from pyama_dask.runs.planning import plan_run, what_is_left
 
     configs = loaded_configs(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
@@ -138,7 +139,8 @@ def plan(
             made = looked_at(made, metadata)
         left, script = what_is_left(made), script_of(made.job.config.cluster)
         more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
-        shown.append(made.document() | more if as_json else describe_plan(made, left, predicted, script))
+        words = describe_plan(made, left, predicted, script, CompiledPlan(made, metadata).lines)
+        shown.append(made.document() | more if as_json else words)
     say(_joined(shown))
 
 

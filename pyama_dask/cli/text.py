@@ -41,8 +41,10 @@ def cut_lines(lines: Sequence[str]) -> list[str]:
     return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
 
 
-def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "") -> str:
-    """Summary of a plan, its unfinished tasks, the predicted costs, and the job script."""
+def describe_plan(
+    plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "", pipelines: Sequence[str] = ()
+) -> str:
+    """Summary of a plan, its pipelines, its unfinished tasks, the predicted costs, and the job script."""
     job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
     blocks = f"{many(len(job.blocks), 'block')} of {job.block_frames}"
     read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
@@ -54,6 +56,7 @@ def describe_plan(plan: Plan, left: Plan, predicted: Prediction | None = None, s
         f"times:   {_sources(plan)}",
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {blocks}",
         f"steps:   {', '.join(plan.steps)}",
+        *pipelines,
         f"tasks:   {len(plan.tasks)} ({counts})"
         + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
         f"reads:   {gib(read)} of pixels",

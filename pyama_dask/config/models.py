@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictInt
+from pydantic import BeforeValidator, Field, StrictInt, TypeAdapter
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.flat_fields import with_flat_fields
 from pyama_dask.config.fov_selection import FovSelection, WellSelection
 from pyama_dask.config.movie_input import Input
+from pyama_dask.config.pipelines import Pipelines
 from pyama_dask.config.units import (
     AnyPath,
     Chunks,
@@ -88,8 +90,9 @@ class Params(Model):
     )
     stitch_params: StitchParams = Field(StitchParams(), description="how sites are registered, once per well")
     frames: Selection = Field("all", description="all, or a selection such as 0-99")
-    z: Whole | Literal["max", "projection"] | None = Field(
-        None, description="plane of a movie with z: an index, max for the maximum, projection for the instrument's own"
+    z: Whole | Literal["max", "projection", "all"] | None = Field(
+        None,
+        description="plane of a movie with z: an index, max, projection (the instrument's own), or all (a step over z)",
     )
     pixel_size: PixelSize | None = Field(
         None, description="micrometres per pixel, if the movie does not state it, or states it wrongly"
@@ -179,7 +182,23 @@ class Config(Model):
     channels: Channels = Field(description="by index or name; 'pyama-dask inspect' lists them")
     params: Params = Field(Params(), description="what is computed, and how")
     storage: Storage = Field(Storage(), description="how results are stored")
+    pipelines: Pipelines = Field(
+        (), description="steps of your own before, between and after the seven steps; empty: the seven alone"
+    )
     cluster: Cluster = Field(Cluster(), description="where the work runs")
+
+    @validates_model(mode="before")
+    @classmethod
+    def _flat_fields(cls, given: Any) -> Any:
+        """Give channels the shading that steps of pipelines name."""
+        if not isinstance(given, dict) or not given.get("pipelines"):
+            return given
+        return with_flat_fields(given, TypeAdapter(Pipelines).validate_python(given["pipelines"]))
+
+    @property
+    def has_seven(self) -> bool:
+        """True if the seven steps are among what is done: without pipelines, they are all."""
+        return not self.pipelines or any(pipeline.has_seven for pipeline in self.pipelines)
 
     @validates_model(mode="after")
     def _paths_differ(self) -> Self:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
@@ -38,6 +38,31 @@ def _as_list(value: Any) -> Any:
 
 
 ChannelNames = Annotated[Literal["all"] | tuple[ChannelName, ...], BeforeValidator(_as_list)]
+
+
+class Found(Model):
+    """Properties of a step that planning a run has found; users do not write them."""
+
+    takes: Literal["frame", "stack", "planes", "traces", "tables"]
+    """Data that its function gets, for each of its images."""
+    per: Literal["frame", "stack", "fov", "well"]
+    """Extent of one call."""
+    gives: Literal["image", "labels", "images", "table"]
+    array: Literal["numpy", "dask", "cupy", "torch"] = "numpy"
+    """Type of the arrays that it gets."""
+    names: tuple[str, ...] = ()
+    """Names by which the function gets its images, one for each of `Step.of`."""
+    given: tuple[tuple[str, str, tuple[int, int] | None], ...] = ()
+    """Images that it gives, for each call, or each name of the mapping that it returns: that name or '', the pixel
+    type, and the shape (H, W) if it is not that of what it gets."""
+    columns: tuple[str, ...] = ()
+    """Columns of the table that it gives."""
+    dtypes: tuple[str, ...] = ()
+    """Pixel types of the movie's chosen channels, phase contrast first."""
+    planes: int = 0
+    """Planes of a frame of the movie, if a step of the first pipeline gets all of them; else 0."""
+    fovs: str = "all"
+    """FOVs that the step is done for; all others keep their images, and get no rows."""
 
 
 class Step(Model):
@@ -68,6 +93,7 @@ class Step(Model):
     sites: Selection = Field("all", description="of a plate: sites that the step is done for")
     checkpoint: bool = Field(default=False, description="true: the images that the step gives are written")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the function")
+    found: Found | None = Field(None, description="what planning has found out about it; not for users")
 
     def __init__(self, do: str | Callable[..., Any] | None = None, /, **keys: Any) -> None:
         given = {} if do is None else {"do": named(do)}
@@ -135,6 +161,38 @@ class Pipeline(Model):
         return self
 
     @property
-    def finds_cells(self) -> bool:
+    def has_seven(self) -> bool:
         """True if it has the seven steps."""
         return any(step.is_standard for step in self.steps)
+
+
+def in_sequence(pipelines: tuple[Pipeline, ...]) -> tuple[Pipeline, ...]:
+    """Check that pipelines have different names, and that each takes its input from one before it.
+
+    Raises
+    ------
+    ValueError
+        If they have not, or if several have the seven steps.
+    """
+    names: list[str] = []
+    for pipeline in pipelines:
+        if pipeline.name in names:
+            raise ValueError(f"two pipelines are named {pipeline.name!r}. Fix: give each its own name")
+        if pipeline.input is not None and pipeline.input not in names:
+            before = ", ".join(names) or "none"
+            raise ValueError(
+                f"pipeline {pipeline.name!r} has the input {pipeline.input!r}, which is not a pipeline before it. "
+                f"Fix: name one of those before it ({before})"
+            )
+        names.append(pipeline.name)
+    with_cells = [pipeline.name for pipeline in pipelines if pipeline.has_seven]
+    if len(with_cells) > 1:
+        raise ValueError(
+            f"pipelines {' and '.join(with_cells)} have the seven steps, whose results have one place only. "
+            "Fix: give them to one pipeline, and run another config for the other"
+        )
+    return pipelines
+
+
+Pipelines = Annotated[tuple[Pipeline, ...], AfterValidator(in_sequence)]
+"""Pipelines in sequence."""

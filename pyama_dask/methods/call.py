@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ class Chosen:
         self.name = name
         self._title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
 
-    def array(self, where: str, data: Any) -> np.ndarray:
+    def array(self, where: str, *data: Any) -> np.ndarray:
         """Array that the method returns for some data.
 
         Raises
@@ -47,13 +47,17 @@ class Chosen:
         """
         return self._run(where, data, "an array", np.asarray)
 
+    def lazy(self, where: str, *data: Any) -> Any:
+        """Array of any type, such as one of Dask, that the method returns for some data; raises as `array` does."""
+        return self._run(where, data, "an array", lambda made: made)
+
     def labels(self, where: str, data: Any) -> np.ndarray:
         """Array that a segmenter returns, alone or as the first of (labels, probabilities); raises as `array` does."""
-        return self._run(where, data, "an array of labels", _first)
+        return self._run(where, (data,), "an array of labels", _first)
 
     def arrays(self, where: str, data: Any) -> list[np.ndarray]:
         """Arrays that the method returns for some data, one per frame; raises as `array` does."""
-        return self._run(where, data, "one array per frame", lambda made: [np.asarray(one) for one in made])
+        return self._run(where, (data,), "one array per frame", lambda made: [np.asarray(one) for one in made])
 
     def tracks(self, where: str, data: Any) -> tuple[list[np.ndarray], dict[Any, Any] | None]:
         """Arrays of a tracker, one per frame, and the mother of each daughter by id, if any; raises as `array` does.
@@ -65,13 +69,13 @@ class Chosen:
             ids, parents = made if _has_parents(made) else (made, None)
             return [np.asarray(one) for one in ids], None if parents is None else dict(parents)
 
-        return self._run(where, data, "one array per frame", convert)
+        return self._run(where, (data,), "one array per frame", convert)
 
-    def _run(self, where: str, data: Any, wanted: str, convert: Callable[[Any], Made]) -> Made:
+    def _run(self, where: str, data: Sequence[Any], wanted: str, convert: Callable[[Any], Made]) -> Made:
         with at_work(f"{where}, in {self._title}"):
             try:
                 with threads_watched():
-                    made = self.function(data, **self._parameters)
+                    made = self.function(*data, **self._parameters)
                     if isinstance(made, Iterator):  # a generator only runs when consumed
                         made = list(made)
             except MemoryError:  # not the method's fault: it may succeed with more memory

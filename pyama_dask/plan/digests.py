@@ -50,6 +50,11 @@ class Unit:
         """Graph of the steps that the config asks for."""
         return graph_of(self.job.config)
 
+    def around(self, reach: int) -> Sequence[int]:
+        """Frames, and as many before and after them; fewer at the ends of the movie."""
+        first = self.job.frames.index(self.frames[0])
+        return self.job.frames[max(0, first - reach) : first + len(self.frames) + reach]
+
     @property
     def block_frames(self) -> int:
         """Frames of a block."""

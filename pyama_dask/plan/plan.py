@@ -26,6 +26,7 @@ from pyama_dask.plan.resources import (
 )
 from pyama_dask.readers import Metadata, is_file_format
 from pyama_dask.readers.base import ChannelKind, planes_of
+from pyama_dask.steps.flow import shape_after
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import fills_gaps, finds_cells
 from pyama_dask.store.layout import check_chunks, layout
@@ -199,7 +200,7 @@ def make_plan(
     """
     frames = tuple(parse_selection(config.params.frames))
     chosen = parse_selection(config.params.fovs)
-    largest = max((metadata.fovs[k].shape for k in chosen), key=prod)
+    largest = max((shape_after(config, metadata.fovs[k].shape) for k in chosen), key=prod)
     wanted = config.storage.block_frames
     if wanted == "auto":
         longest = longest_block(config, largest, len(chosen) * len(frames), pace)
@@ -283,12 +284,13 @@ def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
 
 def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int, problem: str | None) -> FovPlan:
     info = metadata.fovs[fov]
+    shape = shape_after(job.config, info.shape)
     times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
     if problem := problem or _problem(job, metadata, fov):
         failed = FovPlan(fov, info.name, (), times, place=place)
         return replace(failed, problem=f"{failed.title}: {problem}")
-    digests = step_digests(job, movie, fov, info.shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
-    tasks = tuple(_tasks(job, fov, info.shape, digests, metadata.read_memory))
+    digests = step_digests(job, movie, fov, shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
+    tasks = tuple(_tasks(job, fov, (shape, info.shape), digests, metadata.read_memory))
     for task in tasks:
         if task.memory > worker_memory:
             raise PlanError(
@@ -364,12 +366,17 @@ def _rest(job: Job, metadata: Metadata, fov: int, missing: Sequence[int]) -> str
 
 
 def _tasks(
-    job: Job, fov: int, shape: tuple[int, int], digests: Mapping[Kind, Sequence[Digests]], reading: int
+    job: Job,
+    fov: int,
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+    digests: Mapping[Kind, Sequence[Digests]],
+    reading: int,
 ) -> Iterator[Task]:
+    shape, movie = shapes
     for kind, of in digests.items():
         more = reading if reads_movie(job.config, kind) else 0
         blocked = on_blocks(kind)
-        read, written = traffic(job, kind, shape) if blocked else (0, 0)
+        read, written = traffic(job, kind, shape, movie) if blocked else (0, 0)
         frames = job.blocks if blocked else [(0, job.n_frames)]
         memory = {n: task_memory(job.config, kind, shape, n) for n in {stop - start for start, stop in frames}}
         for number, (start, stop) in enumerate(frames):
@@ -378,4 +385,5 @@ def _tasks(
                 yield Task(
                     kind, fov, shape, start, stop, number if blocked else None, of[number].full, of[number].local,
                     bytes_read=read * n, bytes_written=written * n, memory=memory[n] + more,
+                    shape_in_movie=None if movie == shape else movie,
                 )  # fmt: skip

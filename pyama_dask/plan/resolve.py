@@ -18,6 +18,7 @@ from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
 from pyama_dask.plan.find_fovs import check_plate, find_fovs
+from pyama_dask.plan.resolve_pipelines import check_shapes, resolve_pipelines
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.base import planes_of
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
@@ -53,7 +54,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
         raise ConfigError(f"channels: {_listed_twice(chosen, metadata)} is chosen more than once")
     _refuse_equal_columns([*([pc] if pc else []), *fl])
     fovs, numbers = find_fovs(params, metadata), [int(channel) for channel in chosen]
-    z = _resolve_plane(params.z, set(numbers), metadata)
+    z = _resolve_plane(_plane(config), set(numbers), metadata)
     check_plate(config, metadata, fovs)
     filled = params.model_copy(
         update={
@@ -67,9 +68,14 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             **_resolve_methods(config, metadata),
         }
     )
-    return config.model_copy(
+    resolved = config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
+    if not config.pipelines:
+        return resolved
+    resolved = resolved.model_copy(update={"pipelines": resolve_pipelines(resolved, metadata)})
+    check_shapes(resolved, {metadata.fovs[fov].shape for fov in fovs})
+    return resolved
 
 
 def shared_parameters() -> dict[str, list[str]]:
@@ -84,6 +90,7 @@ def plugins(config: Config) -> list[str]:
     named += [("segmenter", params.segmentation_method), ("tracker", params.tracking_method)]
     named += [("phase feature", name) for name in (channels.pc.features if channels.pc else ())]
     named += [("fluorescence feature", name) for choice in channels.fl for name in choice.features]
+    named += [("step", step.do) for pipeline in config.pipelines for step in pipeline.steps if step.found is not None]
     outside = dict.fromkeys((kind, name) for kind, name in named if is_plugin(kind, name))
     return [
         f"{kind} {name} is run from {_file_of(find_method(kind, name))}{_with(kind, name)}" for kind, name in outside
@@ -187,6 +194,23 @@ def held_until(metadata: Metadata, fovs: Sequence[int], channels: Sequence[int],
     return max(set(range(count)) - lacking, default=count - 1) + 1
 
 
+def _plane(config: Config) -> int | str | None:
+    """Plane that a config asks for: all of them if a step gets them."""
+    steps = [step for pipeline in config.pipelines for step in pipeline.steps]
+    has_step = any(step.over == "z" for step in steps)
+    if has_step and config.params.z not in (None, "all"):
+        raise ConfigError(
+            f"params.z: is {config.params.z!r}, but a step 'over: z' gets all planes. "
+            "Fix: leave out params.z, or set it to all"
+        )
+    if config.params.z == "all" and not has_step:
+        raise ConfigError(
+            "params.z: is 'all', but no step makes one plane of them. Fix: add a step 'over: z' to 'pipelines', "
+            "such as {do: max_projection, over: z}, or choose a plane, or max"
+        )
+    return "all" if has_step else config.params.z
+
+
 def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) -> int | str:
     if z is None:
         if metadata.z_planes > 1:
@@ -202,6 +226,8 @@ def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) ->
             f"params.z: {metadata.path.name} has no projections of channel {without[0]} ({name!r}). "
             "Fix: choose a plane, 'z: INDEX', or 'z: max'"
         )
+    if z == "all":
+        return z
     if z == "max" and metadata.z_planes == 1:
         return 0
     if isinstance(z, int) and z >= metadata.z_planes:

@@ -7,6 +7,7 @@ from math import ceil, prod
 
 from pyama_dask.config.models import Config
 from pyama_dask.steps.graphs import graph_of
+from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
@@ -30,7 +31,9 @@ BLOCKS_A_WORKER = 3
 """Smallest number of blocks per worker, so that all workers are busy until the end."""
 
 
-def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
+def traffic(
+    job: Job, kind: Kind, shape: tuple[int, int], movie_shape: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops.
 
     Parameters
@@ -41,8 +44,10 @@ def traffic(job: Job, kind: Kind, shape: tuple[int, int]) -> tuple[int, int]:
         Kind of the task.
     shape
         (H, W) of a frame in pixels.
+    movie_shape
+        (H, W) of a frame in the movie, if steps change it.
     """
-    config, specs = job.config, layout(job, shape) | half_arrays(job, shape)
+    config, specs = job.config, layout(job, shape) | half_arrays(job, shape) | own_arrays(job, movie_shape or shape)
     parts = [part for part in graph_of(config).kinds[kind] if part.active(config)]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
     full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]

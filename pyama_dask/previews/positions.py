@@ -19,12 +19,12 @@ from pyama_dask.plan.resolve import resolve
 from pyama_dask.previews.draw import View, small_png
 from pyama_dask.previews.text import Line, write
 from pyama_dask.readers import FovInfo, Metadata, reopen
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.readers.views.mosaic import mosaic_of
 from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output
 from pyama_dask.runs.positions import PICTURE, POSITIONS
 from pyama_dask.runs.stitching import registered_channel
-from pyama_dask.steps.copy_frames import read_planes
 
 MOST_WELLS = 24
 """Largest number of wells that are drawn."""

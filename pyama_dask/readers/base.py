@@ -84,7 +84,7 @@ def absent_planes(held: npt.NDArray[np.bool_]) -> dict[str, Any]:
 
 def planes_of(z: int | str | None, count: int) -> list[int]:
     """Planes that are read for a plane of the config, of a movie with a number of planes."""
-    if z == "max":
+    if z in ("max", "all"):
         return list(range(count))
     return [PROJECTION if z == "projection" else int(z or 0)]
 

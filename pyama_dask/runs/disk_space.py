@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pyama_dask.errors import DiskError, OutputError
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.plan.plan import Plan
+from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.plate import half_arrays, is_second_name
@@ -105,11 +106,15 @@ def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
 def _frames_written(plan: Plan) -> Counter[ArraySpec]:
     """Number of frames that the tasks of a plan write, by array; equal arrays of several FOVs count together."""
     job, frames = plan.job, Counter[ArraySpec]()
-    shapes = {task.shape for task in plan.tasks}
-    specs = {shape: layout(job, shape) | half_arrays(job, shape) for shape in shapes}
+    shapes = {task.movie_shape: task.shape for task in plan.tasks}
+    specs = {
+        movie: layout(job, shape) | half_arrays(job, shape) | own_arrays(job, movie) for movie, shape in shapes.items()
+    }
     for task in plan.tasks:
         for spec in (
-            spec for step in task.digests for spec in products(specs[task.shape], plan.graph.by_kind[task.kind, step])
+            spec
+            for step in task.digests
+            for spec in products(specs[task.movie_shape], plan.graph.by_kind[task.kind, step])
         ):
             frames[spec] += task.stop - task.start
     return frames

@@ -11,13 +11,15 @@ from pyama_dask.files.atomic import checksum_of, write_bytes
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.looks import channel_looks, looks
+from pyama_dask.steps.flow import shape_after
+from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import TRACKS, makes_plate, record_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES, ArraySpec, layout
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.ngff import documents, group_document
 from pyama_dask.store.plate import PLATE, image_arrays, image_documents
 from pyama_dask.store.trace_csv import place_of
-from pyama_dask.workflow.task import fov_name
+from pyama_dask.workflow.task import Job, fov_name
 
 WHOLE = (0.0, 65535.0)
 """Grey levels that are shown where those of the FOV are not known: all of them."""
@@ -62,16 +64,18 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
     job, info, folder = plan.job, metadata.fovs[fov.fov], fov_name(fov.fov)
     scale, attributes = (fov.times.interval, metadata.pixel_size_um), attributes_of(plan, metadata, fov)
     shown, tracks = looks(job, metadata, ledger, fov.fov), _tracks(ledger, fov)
-    specs = {path: spec for path, known in layout(job, info.shape).items() if (spec := _fitted(known, tracks))}
+    shape = shape_after(job.config, info.shape)
+    specs = {path: spec for path, known in layout(job, shape).items() if (spec := _fitted(known, tracks))}
     stored = documents(specs, scale=scale, attributes=attributes, looks=shown)
     # napari-ome-zarr looks for the image of labels two folders up, and creates a group there unless there is one
     found = {f"{folder}/{DOCUMENT}": group_document({})}
     found |= {f"{folder}/{IMAGES}/{path}": content for path, content in stored.items()}
+    found |= _documents_of_pipelines(job, info.shape, folder, scale, attributes)
     if not makes_plate(job.config):
         return found
     arrays = {
         group: (full, half)
-        for group, of in image_arrays(job, info.shape).items()
+        for group, of in image_arrays(job, shape).items()
         for full, half in [[_fitted(spec, tracks) for spec in of]]
         if full and half
     }
@@ -80,6 +84,20 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
         arrays, scale=scale, centre=info.position_um, attributes=attributes, looks=without | shown
     )  # fmt: skip
     return found | {f"{PLATE}/{fov.tasks[0].in_plate}/{path}": content for path, content in stored.items()}
+
+
+def _documents_of_pipelines(
+    job: Job, shape: tuple[int, int], folder: str, scale: tuple[float, float | None], attributes: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Contents of the documents of the stores with images of a user's own steps, by path in the output."""
+    stores: dict[str, dict[str, ArraySpec]] = {}
+    for spec in own_arrays(job, shape).values():
+        stores.setdefault(spec.store, {})[spec.path] = spec
+    return {
+        f"{folder}/{store}/{path}": content
+        for store, specs in stores.items()
+        for path, content in documents(specs, scale=scale, attributes=attributes).items()
+    }
 
 
 def attributes_of(plan: Plan, metadata: Metadata, fov: FovPlan) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Reader, Snapshot, is_file_format, reopen
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
-from pyama_dask.steps.copy_frames import read_planes
 from pyama_dask.store.arrays import read_attributes, read_frame
 from pyama_dask.store.layout import IMAGES, channel_of, is_raw_group
 from pyama_dask.store.ledger import Ledger

@@ -13,7 +13,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.call import Chosen
 from pyama_dask.readers import Metadata, Reader, reopen
-from pyama_dask.steps.copy_frames import read_planes
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.steps.segment import segmented
 
 

@@ -14,6 +14,8 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps.flow import flow_of
+from pyama_dask.steps.own_arrays import own_arrays, own_table_file
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
@@ -72,9 +74,9 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
 def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
     """Names of a FOV's results in the output, with their paths: traces, stores of cells, groups and arrays."""
     directory = plan.job.fov_dir(fov.fov)
-    images = directory / IMAGES
     specs = _specs(plan, fov)
-    paths = {images, *folders(images, specs), traces_file(directory, plan.job.source, fov.fov)}
+    paths = {*folders(directory, specs), traces_file(directory, plan.job.source, fov.fov)}
+    paths |= {own_table_file(directory, plan.job.source, fov.fov, own) for own in flow_of(plan.job.config).own}
     paths |= {directory / name for name in CELLS.values()}
     return {path.relative_to(plan.job.output).as_posix(): path for path in paths}
 
@@ -126,13 +128,14 @@ def longest_names(plan: Plan) -> Iterator[str]:
 
 
 def _specs(plan: Plan, fov: FovPlan) -> dict[str, ArraySpec]:
-    shape = fov.tasks[0].shape
-    return layout(plan.job, shape)
+    """Arrays in all stores of a FOV."""
+    return layout(plan.job, fov.tasks[0].shape) | own_arrays(plan.job, fov.tasks[0].movie_shape)
 
 
-def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:
-    """Folders of groups and arrays of the store of a FOV's images."""
-    return {images / name for spec in specs.values() for name in (spec.group, spec.path)}
+def folders(directory: Path, specs: dict[str, ArraySpec]) -> set[Path]:
+    """Folders of the stores of a FOV's images, and of their groups and arrays."""
+    inside = {directory / spec.store / name for spec in specs.values() for name in ("", spec.group, spec.path)}
+    return {directory / IMAGES, *inside}
 
 
 # --------------------------------------------------------------------------------------------- removal
@@ -141,7 +144,7 @@ def folders(images: Path, specs: dict[str, ArraySpec]) -> set[Path]:
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove all results of a FOV that are not recorded, such as stale ones that were voided."""
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
-    images, claimed = directory / IMAGES, ledger.claimed.get(fov_name(fov.fov), set())
+    claimed = ledger.claimed.get(fov_name(fov.fov), set())
     mine = {plan.job.output / name for name in claimed}
     recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
     unrecorded = {path for path in mine if path.relative_to(plan.job.output).as_posix() not in recorded}
@@ -153,17 +156,28 @@ def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     summary = summary_file(plan.job.work_dir(fov.fov))  # of all files between tasks, the one that others read
     if summary.relative_to(plan.job.output).as_posix() not in recorded:
         summary.unlink(missing_ok=True)
-    kept = {spec.shard_file(images, block) for spec, block in recorded_shards(plan.graph, fov, ledger, specs)}
-    for spec in specs.values():
-        remove_below(images / spec.path, [file.name for file in _shards(images / spec.path) if file not in kept])
-    wanted = folders(images, specs)
-    others = [path for path in mine - wanted if path.is_relative_to(images) and path != images and path.is_dir()]
+    kept = {
+        spec.shard_file(directory / spec.store, block)
+        for spec, block in recorded_shards(plan.graph, fov, ledger, specs)
+    }
+    for place in {directory / spec.store / spec.path for spec in specs.values()}:
+        remove_below(place, [file.name for file in _shards(place) if file not in kept])
+    wanted = folders(directory, specs)
+    others = [path for path in mine - wanted if _is_in_store(path, directory) and path.is_dir()]
     for path in sorted(others, reverse=True):  # arrays before their groups
         remove_partial(path)
-        shards = _shards(path) if path.parent.parent == images else ()  # groups have none
-        remove_below(path, ["zarr.json", *(file.name for file in shards)])
+        files = _shards(path) if path.parent.parent.parent == directory else ()  # groups have none
+        remove_below(path, ["zarr.json", *(file.name for file in files)])
     discard_from_plate(plan, ledger, fov)
     sweep(plan, fov)
+
+
+def _is_in_store(path: Path, directory: Path) -> bool:
+    """Check for a store of a pipeline, or a group or array of any store of images in the folder of a FOV."""
+    inside = path.relative_to(directory).parts if path.is_relative_to(directory) else ()
+    of_images = len(inside) > 1 and inside[0] == IMAGES
+    is_of_pipeline = bool(inside) and inside[0].endswith(".zarr") and inside[0] not in (IMAGES, *CELLS.values())
+    return of_images or is_of_pipeline
 
 
 def discard_from_plate(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
@@ -198,11 +212,11 @@ def _shards(array: Path) -> Iterator[Path]:
 def sweep(plan: Plan, fov: FovPlan) -> None:
     """Remove incomplete files of killed processes from a FOV that no process is working on."""
     job = plan.job
-    images, specs = job.fov_dir(fov.fov) / IMAGES, _specs(plan, fov)
+    directory, specs = job.fov_dir(fov.fov), _specs(plan, fov)
     in_plate = {place for array in _arrays_in_plate(plan, fov) for place in (array, array.parent, array.parents[1])}
-    for folder in (job.fov_dir(fov.fov), job.work_dir(fov.fov), images, *folders(images, specs), *in_plate):
+    for folder in (directory, job.work_dir(fov.fov), *folders(directory, specs), *in_plate):
         remove_partial(folder)
-    for array in (*(images / spec.path for spec in specs.values()), *in_plate):
+    for array in (*(directory / spec.store / spec.path for spec in specs.values()), *in_plate):
         for file in _shards(array):
             if file.name.endswith(".__lock"):
                 file.unlink()

@@ -16,8 +16,8 @@ from pyama_dask.kernels.flat_field import Profile, shading_profile
 from pyama_dask.plan.resolve import resolved_channels
 from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.readers.base import FlatField, planes_of
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.readers.opera.flat_field import InstrumentShading, read_shading
-from pyama_dask.steps.copy_frames import read_planes
 
 SAMPLES = 64
 """Number of frames that shading is estimated from, spread over all sites."""

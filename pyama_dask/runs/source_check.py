@@ -12,10 +12,10 @@ from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, So
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, changed, open_reader, take_snapshot
+from pyama_dask.readers.frames import digest_of, read_planes
 from pyama_dask.runs.movie import recorded_view
 from pyama_dask.runs.output_dir import recorded_fovs
 from pyama_dask.runs.status import copied_blocks, read_plan
-from pyama_dask.steps.copy_frames import digest_of, read_planes
 from pyama_dask.steps.standard import COPY, GRAPH
 from pyama_dask.store.ledger import Cost, Ledger
 from pyama_dask.workflow.graph import Graph

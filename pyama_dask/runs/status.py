@@ -304,6 +304,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     for key in {"level", "shuffle", "chunks"} - changed.keys():  # as in plans of older versions
         del resolved["storage"][key]
     _without_shading(resolved, config)
+    if config.pipelines:
+        resolved["pipelines"] = [pipeline.model_dump(mode="json") for pipeline in config.pipelines]
     return resolved
 
 

@@ -18,12 +18,12 @@ from pyama_dask.kernels.registration import Offset
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata, Reader, reopen
 from pyama_dask.readers.base import Tile, planes_of
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.readers.views.mosaic import Wells, sites_by_well, stitched
 from pyama_dask.runs.positions import POSITIONS, Position, read_positions
 from pyama_dask.runs.shading import spread
 from pyama_dask.runs.site_offsets import check_method, site_offsets
 from pyama_dask.runs.unplaced_sites import why_unplaced
-from pyama_dask.steps.copy_frames import read_planes
 
 Positions = Mapping[str, Sequence[Position]]
 """Positions of the sites of each well."""

@@ -105,6 +105,7 @@ def config_template(
         "channels": guess_channels(metadata),
         "params": params,
         "storage": Storage().model_dump(mode="json"),
+        "pipelines": [],
         "cluster": cluster_keys(cluster),
     }
     lines = list(_lines(document, descriptions(**chosen)))

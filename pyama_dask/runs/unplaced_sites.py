@@ -7,8 +7,8 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import SourceError
 from pyama_dask.readers import Metadata, reopen
 from pyama_dask.readers.base import planes_of
+from pyama_dask.readers.frames import read_planes
 from pyama_dask.readers.views.mosaic import sites_by_well
-from pyama_dask.steps.copy_frames import read_planes
 
 
 def why_unplaced(config: Config, metadata: Metadata, well: str, channel: int) -> str:

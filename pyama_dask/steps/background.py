@@ -33,7 +33,7 @@ class Background(BlockPart):
     def frame(self, k: int) -> None:
         """Measure the tiles of the batch's frame k, and count the grey levels of its background."""
         context, given = self._context, self._context.params.background_params
-        raw, labels = context.get(self._raw)[k], context.get(labels_name(context.phase))[k]
+        raw, labels = context.seen(self.step, self._raw)[k], context.get(labels_name(context.phase))[k]
         grid = context.room(self._group, "tiles")[k] = tile_grid(raw, labels, **given)
         if np.isnan(grid[0, 0]):
             where = f"{context.at(context.frames[k])}, channel {self._channel}"
@@ -73,7 +73,7 @@ class CorrectedLevels(BlockPart):
     def frame(self, k: int) -> None:
         """Count the batch's frame k."""
         context = self._context
-        raw, plane = context.get(raw_name("fl", self._channel))[k], context.background(self._channel, k)
+        raw, plane = context.seen(self.step, raw_name("fl", self._channel))[k], context.background(self._channel, k)
         self._levels.add_corrected(raw, plane, context.params.background_weight)
 
     def end(self) -> None:

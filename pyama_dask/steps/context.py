@@ -13,10 +13,21 @@ from pyama_dask.errors import DamagedError, PlanError
 from pyama_dask.files.atomic import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.readers import SharedMovie, shared_movie
+from pyama_dask.steps.flow import Flow, Image, flow_of
+from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_block, write_block
 from pyama_dask.store.cancel import check_wanted
-from pyama_dask.store.layout import IMAGES, ArraySpec, Level, background_name, channel_indices, layout, raw_name
+from pyama_dask.store.layout import (
+    IMAGES,
+    ArraySpec,
+    Level,
+    background_name,
+    channel_indices,
+    channel_of,
+    layout,
+    raw_name,
+)
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 
@@ -55,8 +66,8 @@ class TaskContext:
         self.provides: dict[Step, dict[str, list[str]]] = {step: {} for step in task.digests}
         """Digests of what parts on blocks read from each step; see `Receipt`."""
         self.bytes_read = self.bytes_written = 0
-        self.frames_read: list[int] = []
-        """CRC-32C of every frame that was read from the movie."""
+        self.frames_read: dict[int, int] = {}
+        """CRC-32C of every frame of the block that was read from the movie, by its number in the output."""
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
         self.drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -90,8 +101,19 @@ class TaskContext:
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
             self._held.clear()
+            self.own_images.forget()
             self.frames = range(start, min(start + length, self.task.stop))
             yield self.frames
+
+    @cached_property
+    def flow(self) -> Flow:
+        """Flow of images through the pipelines of the config."""
+        return flow_of(self.job.config)
+
+    @cached_property
+    def own_images(self) -> OwnImages:
+        """Images that steps of a user's own give."""
+        return OwnImages(self, self.flow)
 
     @property
     def block(self) -> int:
@@ -113,6 +135,29 @@ class TaskContext:
             self.bytes_read += array.nbytes
             self._held[spec.path] = array
         return self._held[spec.path]
+
+    def seen(self, step: Step, group: str) -> np.ndarray:
+        """(frames of the batch, H, W) grey levels of a raw channel as one of the seven steps gets them.
+
+        They are those of the raw array, unless steps of the user's own come between.
+        """
+        image = self.flow.seen.get(step, {}).get(str(channel_of(group)))
+        if image is None or image.origin == "copy.frames":
+            return self.get(group)
+        key = f"{group} for {step}"
+        if key not in self._held:
+            self._held[key] = np.stack([self.grey_levels(image, frame) for frame in self.frames])
+        return self._held[key]
+
+    def grey_levels(self, image: Image, frame: int) -> np.ndarray:
+        """(H, W) 16-bit grey levels of an image of a pipeline; warns of those that are out of range."""
+        levels, out_of_range = as_stored(self.own_images.frame(image, frame))
+        if out_of_range:
+            self.warn(
+                f"FOV {self.task.fov}: {image.made_by} gives grey levels below 0 or above 65535, which are clipped. "
+                "Fix: scale its result to 16 bits"
+            )
+        return levels
 
     def one_frame(self, group: str, frame: int) -> np.ndarray:
         """(H, W) frame of an array at full resolution, of any block whose files the task may read."""
@@ -156,6 +201,7 @@ class TaskContext:
     def drop(self, group: str) -> None:
         """Free a piece at full resolution that no later step needs."""
         self._held.pop(f"{group}/0", None)
+        self._held.pop(f"{group} for {self.step}", None)
 
     def remove(self, group: str, level: Level) -> None:
         """Remove the files written to an array."""

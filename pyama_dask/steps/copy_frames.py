@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import google_crc32c
+from collections.abc import Iterable
+
 import numpy as np
 
 from pyama_dask.kernels.histogram import Histogram
 from pyama_dask.kernels.sharpness import level_and_spread, sharpness
-from pyama_dask.readers import Reader
-from pyama_dask.readers.base import planes_of
+from pyama_dask.readers.frames import digest_of, read_planes
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.levels import write_levels
 from pyama_dask.steps.part import BlockPart
@@ -30,15 +30,23 @@ class Copy(BlockPart):
     def frame(self, k: int) -> None:
         """Read the batch's frame k."""
         context = self._context
-        number = context.job.frames[context.frames[k]]
-        planes = read_planes(self._movie.reader, context.task.fov, number, self._channels, context.params.z)
-        context.bytes_read += planes.nbytes
-        context.frames_read.append(digest_of(planes))
-        for group, plane in zip(context.raw_groups, planes, strict=True):
+        for group, plane in zip(context.raw_groups, self._planes(context.frames[k]), strict=True):
             context.room(group)[k] = plane
         copies = [context.room(group)[k] for group in context.raw_groups]
         self._sharpness.append(np.nan if context.pc is None else sharpness(copies[0]))
         self._light.append([level_and_spread(copy) for copy in copies])
+
+    def _planes(self, frame: int) -> Iterable[np.ndarray]:
+        """Channels of a frame of the output, after the steps that come before."""
+        context = self._context
+        if context.flow.own:
+            images = context.flow.seen["copy"]
+            return [context.grey_levels(images[str(channel)], frame) for channel in self._channels]
+        number = context.job.frames[frame]
+        planes = read_planes(self._movie.reader, context.task.fov, number, self._channels, context.params.z)
+        context.bytes_read += planes.nbytes
+        context.frames_read[frame] = digest_of(planes)
+        return planes
 
     def batch(self) -> None:
         """Check that the movie is unchanged; write the raw channels and count their grey levels."""
@@ -55,34 +63,3 @@ class Copy(BlockPart):
         level, spread = np.moveaxis(np.array(self._light), (2, 1), (0, 1))
         file = intermediate.block_file(context.work, "light", context.block)
         context.wrote(intermediate.save(file, sharpness=self._sharpness, level=level, spread=spread))
-
-
-def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
-    """Read the channels of one frame.
-
-    Parameters
-    ----------
-    reader
-        Open movie.
-    fov, frame
-        Numbers in the movie, from 0.
-    channels
-        Channels in the order to return them.
-    z
-        Plane from 0; None for the first one; ``max`` for the maximum over all planes; ``projection`` for the
-        instrument's own projection.
-
-    Returns
-    -------
-    (C, H, W) grey levels.
-    """
-    first, *others = planes_of(z, reader.metadata.z_planes)
-    highest = reader.read_frame(fov, frame, channels=channels, z=first)
-    for plane in others:
-        np.maximum(highest, reader.read_frame(fov, frame, channels=channels, z=plane), out=highest)
-    return highest
-
-
-def digest_of(planes: np.ndarray) -> int:
-    """CRC-32C of the channels (C, H, W) of a frame as they were read."""
-    return int(google_crc32c.value(np.ascontiguousarray(planes)))

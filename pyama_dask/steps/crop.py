@@ -45,7 +45,7 @@ class Crops(BlockPart):
             channel = channel_of(group)
             back = None if channel == context.pc else context.background(channel, k)
             scale, weight = crop_scale(context, group), context.params.background_weight
-            windows.cut_intensities(at, context.get(group)[k], back, weight, scale, boxes, valid)
+            windows.cut_intensities(at, context.seen(self.step, group)[k], back, weight, scale, boxes, valid)
         self._masks.cut_masks(at, context.get(tracked_name(context.phase))[k], self._ids, boxes, valid)
 
     def _with_fills(self, k: int, boxes: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

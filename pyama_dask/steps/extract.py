@@ -13,6 +13,7 @@ from pyama_dask.methods.call import Chosen
 from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.filled import FilledFrames, Objects
+from pyama_dask.steps.own import own_columns
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
@@ -68,7 +69,7 @@ class Extraction(BlockPart):
         """Feature columns of all objects of the batch's frame k in fluorescence."""
         context, columns = self._context, dict[str, np.ndarray]()
         for channel, chosen in self._intensities.items():
-            raw = context.get(raw_name("fl", channel))[k]
+            raw = context.seen(self.step, raw_name("fl", channel))[k]
             background, weight = context.background(channel, k), context.params.background_weight
             intensities = features.measure_intensities(raw, background, weight, objects.labels, objects.boxes)
             columns |= measured_columns(chosen, channel, context.at(context.frames[k]), intensities, len(objects.boxes))
@@ -126,6 +127,7 @@ def write_table(context: TaskContext) -> None:
     table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers, place)
     if "tiles" in known:
         table["tile"] = tile_numbers(known["tiles"], context.task.shape, table[["position_y", "position_x"]].to_numpy())
+    table = own_columns(context, table)
     path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
     write_traces(path, table)
     context.wrote(path)

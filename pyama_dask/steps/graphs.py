@@ -2,12 +2,212 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
 from pyama_dask.config.models import Config
-from pyama_dask.steps.standard import GRAPH
-from pyama_dask.workflow.graph import Graph
+from pyama_dask.config.pipelines import Step
+from pyama_dask.config.units import parse_selection
+from pyama_dask.methods.registry import method_identity
+from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of
+from pyama_dask.steps.own_arrays import TRACES
+from pyama_dask.steps.standard import GRAPH, PARTS
+from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
+from pyama_dask.workflow.task import digest
+
+_GRAPHS: dict[int, tuple[Flow, Graph]] = {}
 
 
 def graph_of(config: Config) -> Graph:
-    """Graph of all steps that a config may ask for."""
-    del config
-    return GRAPH
+    """Graph of all steps that a config may ask for.
+
+    Parameters
+    ----------
+    config
+        Resolved; without pipelines, any.
+    """
+    flow = flow_of(config) if config.pipelines else None
+    if flow is None or not flow.own:
+        return GRAPH
+    if id(flow) not in _GRAPHS:
+        if len(_GRAPHS) > 16:
+            _GRAPHS.clear()
+        _GRAPHS[id(flow)] = (
+            flow,
+            Graph([*_standard(flow), *_own(flow)]),
+        )  # the flow is kept, so that its id stays its own
+    return _GRAPHS[id(flow)][-1]
+
+
+# ---------------------------------------------------------------------------------------------- digests
+
+
+def image_digest(of: Inputs, image: Image) -> str:
+    """Digest of everything that an image of a pipeline depends on."""
+    if image.step is not None:
+        made_from = [image_digest(of, before) for before in image.of]
+        return (
+            digest("made", call_digest(of, image.step), image.key, made_from) if _is_done(of, image) else made_from[0]
+        )
+    if image.origin == MOVIE:
+        config = of.config
+        return digest("movie", of.movie, of.fov, config.params.z, image.name, list(of.tiles))
+    return digest("stored", of.digest(image.origin), image.name)
+
+
+def _is_done(of: Inputs, image: Image) -> bool:
+    step = image.step
+    return step is not None and step.found is not None and _has_fov(step.found.fovs, of.fov)
+
+
+def _has_fov(fovs: str, fov: int) -> bool:
+    return fovs == "all" or fov in parse_selection(fovs)
+
+
+def call_digest(of: Inputs, step: Step) -> str:
+    """Digest of a function with its parameters, and of what it is called with."""
+    assert step.found is not None
+    found = step.found
+    return digest(
+        method_identity("step", step.do), step.params, found.takes, found.per, found.array, step.over, step.halo,
+        list(found.names), found.given, _has_fov(found.fovs, of.fov),
+    )  # fmt: skip
+
+
+def _seen_digest(of: Inputs, images: Iterable[Image]) -> str:
+    """Digest of images that one of the seven steps gets, and of the frames that they are made from."""
+    made = [image for image in images if image.step is not None]
+    reach = max((image.reach for image in made), default=0)
+    return digest([image_digest(of, image) for image in made], list(of.around(reach)))
+
+
+# ------------------------------------------------------------------------------------------ the seven
+
+
+def _standard(flow: Flow) -> Iterator[Part]:
+    """Parts of the standard steps, as the pipelines change what they get."""
+    for part in PARTS:
+        seen = flow.seen.get(part.step, {})
+        if not flow.config.has_seven:
+            changed = replace(part, active=never)
+        elif part.step in ("plate", "summary", "track", "cache") or not any(image.step for image in seen.values()):
+            changed = part
+        else:
+            changed = _with_images(part, list(seen.values()))
+        if part.name == "extract.table":
+            changed = _with_columns(changed, flow)
+        yield changed
+
+
+def _with_images(part: Part, seen: Sequence[Image]) -> Part:
+    """Part that gets images of a pipeline instead of those of the movie, or of the raw arrays."""
+    before = part.digest
+    assert before is not None
+    held = part.memory
+
+    def changed(of: Inputs) -> str:
+        return digest(before(of), _seen_digest(of, seen))
+
+    def memory(config: Config) -> Held:
+        return _added(held(config), seen)
+
+    return replace(part, digest=changed, memory=memory, from_movie=part.from_movie or _reads_movie(seen))
+
+
+def _reads_movie(images: Iterable[Image]) -> bool:
+    """Check whether frames of the movie are read for images: as the source, or for frames of other blocks."""
+    return any(of.origin == MOVIE or image.reach for image in images for of in image.upstream())
+
+
+def _with_columns(part: Part, flow: Flow) -> Part:
+    """Table of traces with the columns that steps of a user's own give."""
+    rows = [own.name for own in flow.own if own.step.to == TRACES]
+    if not rows:
+        return part
+    before = part.digest
+    assert before is not None
+    return replace(
+        part, needs=(*part.needs, *rows), digest=lambda of: digest(before(of), [of.digest(name) for name in rows])
+    )
+
+
+# ------------------------------------------------------------------------------------- a user's own steps
+
+
+def _own(flow: Flow) -> Iterator[Part]:
+    """Parts of all steps of a user's own that store something."""
+    for own in flow.own:
+        found = own.step.found
+        assert found is not None
+        if found.per in ("fov", "well"):
+            yield _of_traces(own)
+        elif own.is_stored:
+            yield _of_images(own)
+        elif not own.gives:
+            yield _of_rows(own)
+            if own.step.to != TRACES:
+                yield _of_table(own)
+
+
+def _needs(images: Iterable[Image]) -> tuple[str, ...]:
+    """Parts that store what images are made from."""
+    origins = {of.origin for image in images for of in image.upstream()} - {"", MOVIE}
+    linked = {"track.link"} if STORED_BY[TRACKED] in origins else set[str]()
+    return tuple(sorted(origins | linked))
+
+
+def _on_blocks(own: Own, name: str, do: str, images: Sequence[Image], kind: str) -> Part:
+    """Part on blocks that makes images."""
+    needs, reach = _needs(images), max((image.reach for image in images), default=0)
+
+    def made(of: Inputs) -> str:
+        return digest(kind, [image_digest(of, image) for image in images], list(of.around(reach)), of.block_frames)
+
+    wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
+    return Part(
+        name, own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
+        memory=lambda _: _added(Held(), images),
+    )  # fmt: skip
+
+
+def _of_images(own: Own) -> Part:
+    part = _on_blocks(own, own.name, "pyama_dask.steps.own:StoredImages", own.gives, "images")
+    return replace(part, writes=(own.name,), form=lambda config: (config.storage.codec,))
+
+
+def _of_rows(own: Own) -> Part:
+    images = tuple(image for of in own.gets for image in of)
+    part = _on_blocks(own, own.name, "pyama_dask.steps.own:Rows", images, "rows")
+    before = part.digest
+    assert before is not None
+    return replace(part, digest=lambda of: digest(before(of), call_digest(of, own.step)))
+
+
+def _of_table(own: Own) -> Part:
+    return Part(
+        f"{own.name}.table", own.name, "fov", "pyama_dask.steps.own:write_own_table",
+        lambda of: digest("own table", of.digest(own.name), of.times_min, of.name, own.step.to, *of.place),
+        needs=(own.name,), from_blocks=True,
+    )  # fmt: skip
+
+
+def _of_traces(own: Own) -> Part:
+    found = own.step.found
+    assert found is not None
+    do = "write_own_table" if found.per == "fov" else "write_well_table"
+    return Part(
+        own.name, own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own:{do}",
+        lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to),
+        needs=("extract.table",),
+    )  # fmt: skip
+
+
+def _added(held: Held, images: Sequence[Image]) -> Held:
+    """Memory with that of images: those of the whole batch where functions get several frames."""
+    made = {id(of): of for image in images for of in image.upstream()}.values()
+    sizes = [np.dtype(of.dtype).itemsize * max(1, of.planes) for of in made]
+    if any(of.step and of.step.found and of.step.found.per == "stack" for of in made):
+        return replace(held, frame=held.frame + 2.0 * sum(sizes) + 4.0 * max(sizes, default=0))
+    return replace(held, once=held.once + 2.0 * sum(sizes) + 8.0 * max(sizes, default=0))

@@ -73,7 +73,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
         wide=task.wide,
         provides=context.provides,
         spent=context.spent,
-        frames_read=tuple(context.frames_read),
+        frames_read=tuple(crc for _, crc in sorted(context.frames_read.items())),
         processors=processors(task, job),
         begun=begun,
         worker=f"{socket.gethostname()}/{os.getpid()}",

@@ -41,7 +41,7 @@ class Segmentation(BlockPart):
         context, frame = self._context, self._context.frames[k]
         with warnings.catch_warnings(record=True, action="always") as caught, collected() as noted:
             labels, boxes, areas = segmented(
-                self._preprocessors, self._segmenter, context.get(self._raw)[k], context.at(frame)
+                self._preprocessors, self._segmenter, context.seen(self.step, self._raw)[k], context.at(frame)
             )
         context.room(self._labels)[k] = labels
         self._boxes.append(boxes)

@@ -64,6 +64,12 @@ class ArraySpec:
     """False to compress pixels in the order in which they are."""
     chunking: str = "auto"
     """``storage.chunks``; level 0 only."""
+    store: str = IMAGES
+    """Store in the FOV's folder, or in the plate."""
+    stack_axis: str = "c"
+    """Name of the axis that `stack` is a position on."""
+    holds_labels: bool = False
+    """True if a step of a user's own has made labels."""
 
     @property
     def path(self) -> str:
@@ -88,7 +94,7 @@ class ArraySpec:
     @property
     def is_labels(self) -> bool:
         """True if pixels are labels or ids of tracks, not grey levels."""
-        return self.role in ("labels", "tracks", "half_labels", "half_tracks")
+        return self.holds_labels or self.role in ("labels", "tracks", "half_labels", "half_tracks")
 
     @property
     def is_tracked(self) -> bool:
@@ -124,7 +130,7 @@ class ArraySpec:
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes of the array."""
-        return self.stored(AXES, "c")
+        return self.stored(AXES, self.stack_axis)
 
     def stored(self, of: tuple[Any, Any, Any], channel: Any) -> tuple[Any, ...]:
         """Values along the axes of the array, such as the sizes of a chunk, from those along t, y and x."""
@@ -181,6 +187,8 @@ def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
         (H, W) of the FOV in pixels.
     """
     config, n_frames, block_frames = job.config, job.n_frames, job.block_frames
+    if not config.has_seven:
+        return {}
     pc, fl = channel_indices(config)
     codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
     form = changed_form(config.storage)

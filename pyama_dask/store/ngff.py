@@ -53,7 +53,7 @@ def documents(
     looks
         Looks of groups; viewers show the others as they see fit.
     """
-    raw = next(name for spec in specs.values() if not spec.is_labels and (name := spec.group))
+    raw = next((name for spec in specs.values() if not spec.is_labels and (name := spec.group)), "")
     found = {DOCUMENT: group_document(attributes)}
     for group in dict.fromkeys(spec.group for spec in specs.values()):
         full, look = specs.get(f"{group}/0"), (looks or {}).get(group)
@@ -103,17 +103,18 @@ def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str, look: Loo
     minutes, pixel = scale
     unit = {} if pixel is None else {"unit": "micrometer"}
     size = pixel or 1.0
+    space = {"type": "space"}
+    kinds = {"t": {"type": "time", "unit": "minute"}, "z": space, "y": space | unit, "x": space | unit}
+    steps = [*spec.stored((minutes, size, size), 1.0)]
     multiscale = {
         "name": spec.group,
         "axes": [
-            {"name": "t", "type": "time", "unit": "minute"},
-            {"name": "y", "type": "space"} | unit,
-            {"name": "x", "type": "space"} | unit,
+            {"name": axis} | kinds.get(axis, {"type": "space"} | (unit if axis != "z" else {})) for axis in spec.axes
         ],
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [minutes, size, size]}]}],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": steps}]}],
     }
     ome: dict[str, Any] = {"version": VERSION, "multiscales": [multiscale]}
-    if spec.is_labels:
+    if spec.is_labels and raw:
         ome["image-label"] = {"version": VERSION, "source": {"image": f"../{raw}"}}
     if look is not None:
         ome["omero"] = {"channels": [shown_as(spec, look)]}

@@ -23,8 +23,10 @@ Scope = Literal["block", "chain", "fov", "well", "plate"]
 """Extent of a part: frames of a FOV, alone or after the block before; a FOV; all FOVs of a well, or of a plate."""
 ON_BLOCKS: Collection[Scope] = ("block", "chain")
 OF_SEVERAL_FOVS: Collection[Scope] = ("well", "plate")
-Role = Literal["raw", "labels", "tracks", "background", "display", "half_raw", "half_labels", "half_tracks"]
-"""Content of an array of ``images.zarr``, or of an image in ``plate.zarr`` at half size."""
+Role = str
+"""Content of an array: ``raw``, ``labels``, ``tracks``, ``background`` or ``display`` in ``images.zarr``; ``half_raw``,
+``half_labels`` or ``half_tracks`` for an image in ``plate.zarr`` at half size; else the step of a user's own that gives
+it."""
 
 NAMES: Mapping[tuple[Scope, int], Kind] = {
     ("block", 0): "ingest", ("fov", 1): "link", ("block", 2): "finish", ("fov", 3): "gather",
@@ -99,6 +101,9 @@ class Inputs(Protocol):
     @property
     def frames(self) -> Sequence[int]:
         """Numbers in the movie of the frames that the part works on."""
+
+    def around(self, reach: int) -> Sequence[int]:
+        """Frames, and as many before and after them; fewer at the ends of the movie."""
 
     @property
     def block_frames(self) -> int:

@@ -53,6 +53,8 @@ class Task:
     at_once: int | None = None
     """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
 
+    shape_in_movie: tuple[int, int] | None = None
+    """(H, W) of the FOV's frames in the movie, if steps change it; else None."""
     inputs: Mapping[str, tuple[int, int]] | None = None
     """Size and CRC-32C of the recorded files that it may read, by path in the output; None to read without checks."""
     seconds: float = 0.0
@@ -67,6 +69,11 @@ class Task:
     def place(self) -> str:
         """FOV as messages name it."""
         return self.title or f"FOV {self.fov}"
+
+    @property
+    def movie_shape(self) -> tuple[int, int]:
+        """(H, W) of the FOV's frames in the movie."""
+        return self.shape_in_movie or self.shape
 
     @property
     def frames_at_once(self) -> int:

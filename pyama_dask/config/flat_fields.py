@@ -1,0 +1,80 @@
+"""The built-in step ``flat_field``: shading is removed while frames are read, as ``channels.*.flat_field`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyama_dask.config.pipelines import Pipeline, Step
+
+FLAT_FIELD = "flat_field"
+
+
+def with_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...]) -> dict[str, Any]:
+    """Config document in which channels have the shading that the first steps of pipelines name.
+
+    Parameters
+    ----------
+    document
+        Keys of a config, as users write them.
+    pipelines
+        Its pipelines.
+
+    Raises
+    ------
+    ValueError
+        If such a step is not the first one on the images of the movie, has other parameters, or names an unknown
+        channel.
+    """
+    found: dict[str | int, str] = {}
+    for pipeline in pipelines:
+        for k, step in enumerate(pipeline.steps):
+            if step.do == FLAT_FIELD:
+                _check_place(pipeline, k)
+                found |= dict.fromkeys(_channels(step), _profile(pipeline, step))
+    if not found:
+        return dict(document)
+    channels = dict(document.get("channels") or {})
+    names: list[str | int] = []
+    every = found.pop("all", None)
+
+    def shaded(choice: Any) -> Any:
+        plain = choice.model_dump(exclude_unset=True) if hasattr(choice, "model_dump") else dict(choice)
+        names.append(plain.get("channel", ""))
+        profile = found.get(names[-1], every)
+        return plain if profile is None else plain | {"flat_field": profile}
+
+    if channels.get("pc"):
+        channels["pc"] = shaded(channels["pc"])
+    if channels.get("fl"):
+        channels["fl"] = [shaded(choice) for choice in channels["fl"]]
+    if unknown := [name for name in found if name not in names]:
+        raise ValueError(
+            f"step flat_field: channel {unknown[0]!r} is not among 'channels', where it is written as one of {names}. "
+            "Fix: write it in the same way in both"
+        )
+    return {**document, "channels": channels}
+
+
+def _channels(step: Step) -> tuple[str | int, ...]:
+    return ("all",) if step.channels == "all" else step.channels
+
+
+def _check_place(pipeline: Pipeline, k: int) -> None:
+    if pipeline.input is not None or any(step.do != FLAT_FIELD for step in pipeline.steps[:k]):
+        raise ValueError(
+            f"pipeline {pipeline.name!r}: flat_field comes after other steps, but shading is removed from frames as "
+            "they are in the movie. Fix: make it the first step of a pipeline without 'input'"
+        )
+
+
+def _profile(pipeline: Pipeline, step: Step) -> str:
+    """Profile that a step names: ``estimate`` by default, or a file."""
+    given = dict(step.params)
+    profile = str(given.pop("profile", "estimate"))
+    if given:
+        raise ValueError(
+            f"pipeline {pipeline.name!r}: flat_field has no parameter {min(given)!r}. Fix: 'profile' is the only one; "
+            "the dark level is params.dark_level"
+        )
+    return profile

@@ -1,0 +1,259 @@
+"""Resolution of pipelines for a movie: images by name, what functions take and give, and the FOVs of a step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from pyama_dask.config.flat_fields import FLAT_FIELD
+from pyama_dask.config.models import Config, Params
+from pyama_dask.config.pipelines import Found, Pipeline, Step
+from pyama_dask.config.units import as_ranges, parse_selection
+from pyama_dask.errors import ConfigError
+from pyama_dask.methods.made_images import ImageType
+from pyama_dask.methods.step_contract import Contract, tried
+from pyama_dask.plan.find_fovs import find_fovs
+from pyama_dask.readers import Metadata
+from pyama_dask.steps.flow import LABELS, TRACKED, Flow
+from pyama_dask.steps.own_arrays import TRACES
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image as a step gets it."""
+
+    kind: ImageType
+    planes: int = 0
+    """Planes of a frame; 0 for frames without an axis z."""
+
+
+Names = dict[str, Given]
+
+
+def resolve_pipelines(config: Config, metadata: Metadata) -> tuple[Pipeline, ...]:
+    """Fit the pipelines of a config to a movie.
+
+    Parameters
+    ----------
+    config
+        With channels by index.
+    metadata
+        Of the movie.
+
+    Returns
+    -------
+    Pipelines whose steps name their images, have all parameters, and what was found out about their functions.
+
+    Raises
+    ------
+    ConfigError
+        If an image, well or function does not exist, or a function does not fit; the message names pipeline and step.
+    """
+    chosen = parse_selection(config.params.fovs)
+    shapes = {metadata.fovs[fov].shape for fov in chosen}
+    found = _Resolution(config, metadata, max(shapes, key=prod)).pipelines()
+    if len(shapes) > 1 and (own := next((own for own in _changing(found)), None)):
+        raise ConfigError(
+            f"pipelines: step {own!r} changes the size of frames, and the FOVs of {metadata.path.name} have different "
+            "sizes. Fix: choose FOVs of one size with params.fovs"
+        )
+    return found
+
+
+def _changing(pipelines: Iterable[Pipeline]) -> Iterator[str]:
+    """Yield the steps that give images of another shape."""
+    for step in (step for pipeline in pipelines for step in pipeline.steps if step.found):
+        if step.found and any(shape is not None for _, _, shape in step.found.given):
+            yield step.title
+
+
+@dataclass
+class _Resolution:
+    """Images by name as they go through the pipelines."""
+
+    config: Config
+    metadata: Metadata
+    shape: tuple[int, int]
+    """(H, W) of the largest FOV."""
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """Resolve all pipelines, in sequence."""
+        ends: dict[str, Names] = {}
+        found = []
+        for pipeline in self.config.pipelines:
+            start = ends[pipeline.input] if pipeline.input else self._movie
+            resolved, ends[pipeline.name] = self._through(pipeline, start)
+            found.append(resolved)
+        return tuple(found)
+
+    @property
+    def planes(self) -> int:
+        """Planes of a frame, if a step gets all of them; else 0."""
+        over = any(step.over == "z" for pipeline in self.config.pipelines for step in pipeline.steps)
+        return self.metadata.z_planes if over else 0
+
+    @property
+    def _movie(self) -> Names:
+        channels = [int(choice.channel) for choice in self.config.channels.all]
+        return {str(k): self._image(self.metadata.channels[k].dtype, planes=self.planes) for k in channels}
+
+    def _image(self, dtype: str, *, is_labels: bool = False, planes: int = 0) -> Given:
+        return Given(ImageType(self.shape, dtype, is_labels), planes)
+
+    def _through(self, pipeline: Pipeline, start: Names) -> tuple[Pipeline, Names]:
+        now, steps = dict(start), list[Step]()
+        for step in pipeline.steps:
+            where = f"pipelines.{pipeline.name}.{step.title}"
+            if step.is_standard:
+                now |= self._after(step.do, now, where)
+                steps.append(step)
+            elif step.do == FLAT_FIELD:
+                steps.append(step)
+            else:
+                resolved, given = self._resolve(step, start if step.source == "start" else now, where)
+                if (LABELS in given or TRACKED in given) and not step.to:
+                    raise ConfigError(
+                        f"{where}: would replace the labels that the next steps need. "
+                        "Fix: name its result with 'to', or make it part of a segmenter of your own"
+                    )
+                now |= given
+                steps.append(resolved)
+        return pipeline.model_copy(update={"steps": tuple(steps)}), now
+
+    def _after(self, standard: str, now: Names, where: str) -> Names:
+        """Images that one of the seven steps gives."""
+        if standard == "copy":
+            if deep := [name for name, given in now.items() if given.planes]:
+                raise ConfigError(
+                    f"{where}: channel {self._title(deep[0])} still has {now[deep[0]].planes} planes. "
+                    "Fix: add a step 'over: z' for it before, such as {do: max_projection, over: z}"
+                )
+            self.shape = next(iter(now.values())).kind.shape
+            return {str(int(choice.channel)): self._image("uint16") for choice in self.config.channels.all}
+        if self.config.channels.pc is None or self.config.params.copy_only:
+            return {}
+        made = {"segment": (LABELS, "uint16"), "track": (TRACKED, "uint32")}.get(standard)
+        return {made[0]: self._image(made[1], is_labels=True)} if made else {}
+
+    def _resolve(self, step: Step, now: Names, where: str) -> tuple[Step, Names]:
+        """Step with its images, parameters and contract, and the images that it gives."""
+        channels, of = self._images(step, now, where)
+        calls = [of] if of else [(name,) for name in channels]
+        contracts = [self._contract(step, now, names, where) for names in calls or [()]]
+        contract = contracts[0]
+        if step.to and len(calls) > 1 and contract.gives != "table":
+            raise ConfigError(
+                f"{where}: gives {step.to!r} of {len(calls)} images. Fix: choose one with 'channels', or leave out "
+                "'to', so that each image is replaced"
+            )
+        self._check_columns(step, contract, where)
+        found = Found(
+            takes=contract.takes, per=contract.per, gives=contract.gives, array=contract.array,
+            names=tuple(self._title(name) for name in of), columns=tuple(contract.columns),
+            given=tuple(of for names, one in zip(calls, contracts, strict=False) for of in _given(now[names[0]], one)),
+            dtypes=tuple(given.kind.dtype for given in self._movie.values()), planes=self.planes,
+            fovs=self._fovs(step, where),
+        )  # fmt: skip
+        resolved = step.model_copy(
+            update={
+                "channels": channels, "of": of, "halo": contract.halo, "params": dict(contract.function.parameters),
+                "found": found, "wells": "all", "sites": "all",
+            }
+        )  # fmt: skip
+        planes = 0 if step.over == "z" or not calls else now[calls[0][0]].planes
+        names = [key or step.to or names[0] for names, one in zip(calls, contracts, strict=False) for key in one.images]
+        kinds = [kind for one in contracts for kind in one.images.values()]
+        return resolved, {name: Given(kind, planes) for name, kind in zip(names, kinds, strict=True)}
+
+    def _contract(self, step: Step, now: Names, names: Sequence[str], where: str) -> Contract:
+        """Contract of a step for the images of one call."""
+        kinds = {self._title(name): now[name].kind for name in names}
+        return tried(step, where, kinds or None)
+
+    def _check_columns(self, step: Step, contract: Contract, where: str) -> None:
+        """Refuse a table that cannot become columns of the traces."""
+        if step.to != TRACES:
+            return
+        if contract.gives != "table" or contract.per not in ("frame", "stack"):
+            raise ConfigError(
+                f"{where}: gives no rows by frame, so that they cannot become columns of the traces. "
+                "Fix: return a table with a column 'cell' for each frame, or name a table with 'to'"
+            )
+        if contract.columns and "cell" not in contract.columns:
+            raise ConfigError(
+                f"{where}: its table has the columns {', '.join(contract.columns)}, but no 'cell', by which rows of "
+                "the traces are found. Fix: add it: it is the number of the cell in the image 'tracked'"
+            )
+
+    # ------------------------------------------------------------------------------------------ names
+
+    def _images(self, step: Step, now: Names, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the images that a function gets one by one, and together."""
+        if step.takes in ("traces", "tables"):
+            return (), ()
+        if step.of:
+            return (), tuple(self._name(of, now, where) for of in step.of)
+        if step.channels == "all":
+            return tuple(name for name, given in now.items() if not given.kind.is_labels), ()
+        return tuple(self._name(of, now, where) for of in step.channels), ()
+
+    def _name(self, given: int | str, now: Mapping[str, Given], where: str) -> str:
+        """Name of an image, from a channel by index or name, or the name that a step gave it."""
+        titles = {self._title(name): name for name in now}
+        if str(given) in now:
+            return str(given)
+        if given in titles:
+            return titles[str(given)]
+        known = ", ".join(titles)
+        like = difflib.get_close_matches(str(given), titles, n=1)
+        meant = f"; did you mean {like[0]}?" if like else ""
+        raise ConfigError(f"{where}: there is no image {given!r} here. Fix: choose one of {known}{meant}")
+
+    def _title(self, name: str) -> str:
+        """Name of a channel as users know it."""
+        return self.metadata.channels[int(name)].name if name.isdigit() else name
+
+    def _fovs(self, step: Step, where: str) -> str:
+        """FOVs that a step is done for."""
+        if step.wells == "all" and step.sites == "all":
+            return step.found.fovs if step.found else "all"
+        try:
+            return as_ranges(find_fovs(Params(wells=step.wells, sites=step.sites), self.metadata))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+
+def _given(got: Given, contract: Contract) -> list[tuple[str, str, tuple[int, int] | None]]:
+    """Name, pixel type and changed shape of the images that a call gives."""
+    return [
+        (name, kind.dtype, None if kind.shape == got.kind.shape else kind.shape)
+        for name, kind in contract.images.items()
+    ]
+
+
+def check_shapes(config: Config, shapes: Iterable[tuple[int, int]]) -> None:
+    """Refuse pipelines whose channels have different shapes when the seven steps get them.
+
+    Parameters
+    ----------
+    config
+        Resolved.
+    shapes
+        (H, W) of the FOVs in the movie.
+
+    Raises
+    ------
+    ConfigError
+        If they have.
+    """
+    for step, images in Flow(config).seen.items():
+        for shape in shapes:
+            found = {image.name: image.shape(shape) for image in images.values()}
+            if len(set(found.values())) > 1:
+                listed = ", ".join(f"{name}: {h} x {w}" for name, (h, w) in found.items())
+                raise ConfigError(
+                    f"pipelines: step {step!r} gets channels of different sizes ({listed}). "
+                    "Fix: apply steps that change the size to all channels"
+                )

@@ -1,0 +1,215 @@
+"""Flow of images through the pipelines of a config: which images each step gets, and which it gives.
+
+Everything is derived from the resolved config, so that driver and workers come to the same flow, and nothing of it
+travels with tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from pyama_dask.config.flat_fields import FLAT_FIELD
+from pyama_dask.config.models import Config
+from pyama_dask.config.pipelines import Pipeline, Step
+from pyama_dask.store.layout import labels_name, raw_name, tracked_name
+from pyama_dask.workflow.graph import Step as StepName
+
+MOVIE = "movie"
+"""Origin of images that are read from the movie."""
+LABELS, TRACKED = "labels", "tracked"
+"""Names of the labels of single frames and of the tracked labels, for steps after those that make them."""
+STORED_BY: Mapping[str, str] = {LABELS: "segment.labels", TRACKED: "track.relabel"}
+"""Part that stores each of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One channel, or labels, at one place of a pipeline."""
+
+    name: str
+    """Channel by index, or the name that a step has given it."""
+    dtype: str
+    origin: str = ""
+    """`MOVIE`, or the part that stores it; empty for what a step of a user's own gives."""
+    group: str = ""
+    """Group in ``images.zarr``, if it is stored there."""
+    step: Step | None = None
+    """Step that gives it."""
+    of: tuple[Image, ...] = ()
+    """Images that the step gets."""
+    planes: int = 0
+    """Number of planes of a frame; 0 for frames without an axis z."""
+    is_labels: bool = False
+    made_by: str = ""
+    """Name of the step that gives it."""
+    key: str = ""
+    """Name in the mapping that its function returns; empty if that returns one image."""
+    call: object = None
+    """The same for all images that one call of the function gives."""
+    given_shape: tuple[int, int] | None = None
+    """(H, W) that the step gives, if it is not that of what it gets."""
+
+    def shape(self, movie: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) for a FOV whose frames have this shape in the movie."""
+        if self.step is None:
+            return movie
+        return self.given_shape or self.of[0].shape(movie)
+
+    @property
+    def reach(self) -> int:
+        """Frames before and after a frame that it is made from."""
+        own = (self.step.halo or 0) if self.step else 0
+        return own + max((image.reach for image in self.of), default=0)
+
+    def upstream(self) -> Iterator[Image]:
+        """Yield it and all images that it is made from."""
+        yield self
+        for image in self.of:
+            yield from image.upstream()
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """A step of a user's own, in its pipeline."""
+
+    pipeline: str
+    title: str
+    """Name that no other step of the pipeline has."""
+    step: Step
+    gets: tuple[tuple[Image, ...], ...] = ()
+    """Images of each call on a frame or stack; empty for functions of tables."""
+    gives: tuple[Image, ...] = ()
+    """Images that it gives, one for each call; empty for tables."""
+    is_stored: bool = False
+
+    @property
+    def name(self) -> StepName:
+        """Name in ``--steps``, reports and the ledger."""
+        return f"{self.pipeline}.{self.title}"
+
+
+Names = dict[str, Image]
+
+
+@dataclass
+class Flow:
+    """All steps of a user's own, and what the seven steps get.
+
+    Parameters
+    ----------
+    config
+        Resolved.
+    """
+
+    config: Config
+    own: list[Own] = field(default_factory=list)
+    seen: dict[str, Names] = field(default_factory=dict)
+    """Images by name, as each of the seven steps gets them; empty if no pipeline has these."""
+    _ends: dict[str, Names] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        pipelines = self.config.pipelines
+        taken = {pipeline.input for pipeline in pipelines}
+        for pipeline in pipelines:
+            start = self._ends[pipeline.input] if pipeline.input else self._movie()
+            self._ends[pipeline.name] = self._through(pipeline, start, is_last=pipeline.name not in taken)
+
+    @property
+    def steps(self) -> Mapping[StepName, Own]:
+        """Steps of a user's own by name."""
+        return {own.name: own for own in self.own}
+
+    def sees_raw(self, step: str) -> bool:
+        """Check whether a step of the seven gets the frames as they were copied."""
+        return all(image.origin == "copy.frames" for image in self.seen.get(step, {}).values() if not image.is_labels)
+
+    def _movie(self) -> Names:
+        """Channels of the movie that the config chooses."""
+        found = (step.found for pipeline in self.config.pipelines for step in pipeline.steps if step.found)
+        dtypes, planes = next(((of.dtypes, of.planes) for of in found), ((), 0))
+        channels = [int(choice.channel) for choice in self.config.channels.all]
+        types = dict(zip(channels, dtypes, strict=False))
+        return {str(k): Image(str(k), types.get(k, "uint16"), MOVIE, planes=planes) for k in channels}
+
+    def _through(self, pipeline: Pipeline, start: Names, *, is_last: bool) -> Names:
+        """Images after the steps of a pipeline."""
+        now, titles, own = dict(start), dict[str, int](), list[Own]()
+        for step in pipeline.steps:
+            if step.is_standard:
+                self.seen[step.do] = dict(now)
+                now = now | self._after(step.do)
+                continue
+            if step.do == FLAT_FIELD:
+                continue
+            titles[step.title] = titles.get(step.title, 0) + 1
+            count = titles[step.title]
+            title = step.title if count == 1 else f"{step.title}{count}"
+            made = self._made(pipeline, title, step, start if step.source == "start" else now)
+            own.append(made)
+            now = now | {image.name: image for image in made.gives}
+        ends = {id(image) for image in now.values()} if is_last and not pipeline.has_seven else set()
+        self.own += [
+            replace(
+                made, is_stored=bool(made.gives) and (made.step.checkpoint or any(id(of) in ends for of in made.gives))
+            )
+            for made in own
+        ]
+        return now
+
+    def _after(self, standard: str) -> Names:
+        """Images that are new after one of the seven steps."""
+        pc = self.config.channels.pc
+        phase = None if pc is None else int(pc.channel)
+        if standard == "copy":
+            raw = {str(int(of.channel)): "pc" if of is pc else "fl" for of in self.config.channels.all}
+            return {
+                name: Image(name, "uint16", "copy.frames", raw_name("pc" if kind == "pc" else "fl", int(name)))
+                for name, kind in raw.items()
+            }
+        if phase is None or self.config.params.copy_only:
+            return {}
+        if standard == "segment":
+            return {LABELS: Image(LABELS, "uint16", STORED_BY[LABELS], labels_name(phase), is_labels=True)}
+        if standard == "track":
+            return {TRACKED: Image(TRACKED, "uint32", STORED_BY[TRACKED], tracked_name(phase), is_labels=True)}
+        return {}
+
+    def _made(self, pipeline: Pipeline, title: str, step: Step, now: Names) -> Own:
+        """Images that a step gets and gives."""
+        found = step.found
+        if found is None or found.takes in ("traces", "tables"):
+            return Own(pipeline.name, title, step)
+        together = tuple(now[str(name)] for name in step.of)
+        gets = (together,) if step.of else tuple((now[str(name)],) for name in step.channels)
+        if found.gives == "table":
+            return Own(pipeline.name, title, step, gets)
+        calls = gets * (len(found.given) // len(gets))  # a mapping has several images of one call
+        gives = tuple(
+            Image(
+                key or step.to or of[0].name, dtype, step=step, of=of, is_labels=found.gives == "labels",
+                planes=0 if step.over == "z" else of[0].planes, made_by=f"{pipeline.name}.{title}", key=key, call=of,
+                given_shape=shape,
+            )
+            for of, (key, dtype, shape) in zip(calls, found.given, strict=True)
+        )  # fmt: skip
+        return Own(pipeline.name, title, step, gets, gives)
+
+
+_FLOWS: dict[tuple[int, int, int], tuple[object, object, object, Flow]] = {}
+
+
+def flow_of(config: Config) -> Flow:
+    """Flow of a resolved config; made once for equal pipelines, channels and parameters."""
+    key = (id(config.pipelines), id(config.channels), id(config.params))
+    if key not in _FLOWS:
+        if len(_FLOWS) > 16:
+            _FLOWS.clear()
+        _FLOWS[key] = (config.pipelines, config.channels, config.params, Flow(config))  # kept, so that ids stay theirs
+    return _FLOWS[key][-1]
+
+
+def shape_after(config: Config, movie: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of the frames that the seven steps get, for a FOV whose frames have this shape in the movie."""
+    seen = flow_of(config).seen.get("copy", {}) if config.pipelines else {}
+    return next(iter(seen.values())).shape(movie) if seen else movie

@@ -1,0 +1,216 @@
+"""Parts of steps of a user's own: images that are stored, and tables of frames, FOVs and wells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyama_dask.config.units import parse_selection
+from pyama_dask.files.atomic import replacing
+from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.step_results import UnfitError, as_result
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.flow import Own
+from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import read_attributes, write_block
+from pyama_dask.store.layout import DOCUMENT, ArraySpec
+from pyama_dask.store.trace_csv import place_of, traces_file, write_traces
+from pyama_dask.workflow.graph import Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class StoredImages(BlockPart):
+    """Images that a step gives, in the store of its pipeline."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._own = context.flow.steps[step]
+        specs = own_arrays(context.job, context.task.movie_shape).values()
+        self._specs = [spec for spec in specs if spec.role == step]
+        self._pixels: list[np.ndarray] = []
+
+    def frame(self, k: int) -> None:
+        """Make the batch's frame k."""
+        context, place = self._context, 0
+        if k == 0:
+            self._pixels = [np.empty((len(context.frames), *spec.shape[1:]), spec.dtype) for spec in self._specs]
+        for image in self._own.gives:
+            made = context.own_images.frame(image, context.frames[k])
+            for plane in made if image.planes else made[None]:
+                self._pixels[place][k] = plane
+                place += 1
+
+    def batch(self) -> None:
+        """Write the images."""
+        for spec, pixels in zip(self._specs, self._pixels, strict=True):
+            self._write(spec, pixels)
+        self._pixels = []
+
+    def _write(self, spec: ArraySpec, pixels: np.ndarray) -> None:
+        context, frames = self._context, self._context.frames
+        context.check()
+        if pixels.size:
+            folder = context.job.fov_dir(context.task.fov) / spec.store
+            context.wrote(write_block(folder, spec, frames.start, pixels, frames.stop))
+            context.bytes_written += pixels.nbytes
+
+
+class Rows(BlockPart):
+    """Rows of the table that a step gives, frame by frame."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._own = context.flow.steps[step]
+        self._rows: list[pd.DataFrame] = []
+
+    def frame(self, k: int) -> None:
+        """Call the function for the batch's frame k, or for the whole batch at its first frame."""
+        context, own = self._context, self._own
+        assert own.step.found is not None
+        if not applies(own, context.task.fov):
+            return
+        frames = context.frames
+        if own.step.found.per == "frame":
+            self._add(context.at(frames[k]), frames[k], frames[k] + 1)
+        elif k == 0:
+            self._add(f"FOV {context.task.fov}, frames {frames.start}-{frames.stop - 1}", frames.start, frames.stop)
+
+    def _add(self, where: str, start: int, stop: int) -> None:
+        """Add the rows of frames start to stop, for each image that the function is called for."""
+        images, step = self._context.own_images, self._own.step
+        assert step.found is not None
+        for of in self._own.gets:
+            if step.found.per == "frame":
+                data = images.given_to(step, of, lambda image: images.frame(image, start))
+            else:
+                data = images.given_to(step, of, lambda image: images.stack(image, start, stop))
+            table = checked_table(images.call(step), where, self._own, *data)
+            if "frame" in table and step.found.per == "stack":
+                table["frame"] += start
+            elif "frame" not in table:
+                table.insert(0, "frame", start)
+            if len(self._own.gets) > 1:
+                table.insert(1, "channel", int(of[0].name) if of[0].name.isdigit() else of[0].name)
+            self._rows.append(table)
+
+    def end(self) -> None:
+        """Write the rows of the block."""
+        import pandas as pd  # noqa: PLC0415
+
+        table = pd.concat(self._rows, ignore_index=True) if self._rows else pd.DataFrame()
+        file = intermediate.block_file(self._context.work, rows_name(self._own), self._context.block)
+        columns = {name: _plain(table[name]) for name in table.columns}
+        self._context.wrote(intermediate.save(file, **columns))
+
+
+def rows_name(own: Own) -> str:
+    """Name of the tables of a step's rows by block."""
+    return f"own_{own.pipeline}_{own.title}"
+
+
+def applies(own: Own, fov: int) -> bool:
+    """Check whether a step is done for a FOV."""
+    found = own.step.found
+    return found is None or found.fovs == "all" or fov in parse_selection(found.fovs)
+
+
+def checked_table(method: Chosen, where: str, own: Own, *data: object) -> pd.DataFrame:
+    """Table that a function gives, with the columns that were found when the run was planned."""
+    try:
+        table = as_result(method.lazy(where, *data)).table
+    except UnfitError as error:
+        raise method.wrong(where, error.problem, "a table, as when the run was planned") from error
+    if table is None:
+        raise method.wrong(where, "images", "a table, as when the run was planned")
+    assert own.step.found is not None
+    wanted = own.step.found.columns
+    if wanted and len(table) and tuple(map(str, table.columns)) != wanted:
+        raise method.wrong(where, f"columns {', '.join(map(str, table.columns))}", f"columns {', '.join(wanted)}")
+    return table.reset_index(drop=True).copy()
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """Column as an array that can be stored without pickling."""
+    values = column.to_numpy()
+    return values.astype(str) if values.dtype == object else values
+
+
+def rows_of(context: TaskContext, own: Own) -> pd.DataFrame:
+    """Rows of all blocks of a FOV, by frame."""
+    import pandas as pd  # noqa: PLC0415
+
+    blocks = [intermediate.load(file) for file in context.block_files(rows_name(own))]
+    tables = [pd.DataFrame(block) for block in blocks if block]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def write_own_table(context: TaskContext) -> None:
+    """Write the table that a step gives of a FOV, from its rows, or from the traces."""
+    own = context.flow.steps[context.step]
+    assert own.step.found is not None
+    if not applies(own, context.task.fov):
+        return
+    if own.step.found.takes == "traces":
+        method = Chosen("step", own.step.do, **own.step.params)
+        table = checked_table(method, f"FOV {context.task.fov}", own, _traces(context, context.task.fov))
+    else:
+        table = _with_times(context, rows_of(context, own))
+    known = read_attributes(context.verified(context.images / DOCUMENT).parent)
+    table.insert(0, "fov", context.task.fov) if "fov" not in table else None
+    for name, value in place_of(known.get("well"), known.get("site")).items():
+        if name not in table:
+            table[name] = value
+    path = own_table_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov, own)
+    write_traces(path, table)
+    context.wrote(path)
+    context.note(rows=len(table))
+
+
+def _with_times(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
+    """Table with the minutes of its frames after their numbers."""
+    if "frame" in table and "time" not in table:
+        times = np.array(read_attributes(context.images)["times_min"])
+        table.insert([*table.columns].index("frame") + 1, "time", times[table["frame"]])
+    return table
+
+
+def _traces(context: TaskContext, fov: int) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    path = traces_file(context.job.fov_dir(fov), context.job.source, fov)
+    return pd.read_csv(context.verified(path))
+
+
+def write_well_table(context: TaskContext) -> None:
+    """Write the table that a step gives of a well, from the traces of its FOVs."""
+    own = context.flow.steps[context.step]
+    members = [fov for fov in context.task.group if applies(own, fov)]
+    if not members:
+        return
+    tables = {str(fov): _traces(context, fov) for fov in members}
+    well = str(next(iter(tables.values()))["well"].iloc[0]) if "well" in next(iter(tables.values())) else "plate"
+    method = Chosen("step", own.step.do, **own.step.params)
+    table = checked_table(method, f"well {well}", own, tables)
+    path = well_table_file(context.job.output, context.job.source, well, own)
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    context.wrote(path)
+
+
+def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
+    """Traces with the columns of steps that give some (``to: traces``); rows are matched by cell and frame."""
+    for own in context.flow.own:
+        if own.step.to == TRACES and applies(own, context.task.fov):
+            rows = rows_of(context, own)
+            if len(rows):
+                table = table.merge(rows, on=["cell", "frame"], how="left", validate="one_to_one")
+    return table
+
+
+__all__ = ["Rows", "StoredImages", "own_columns", "write_own_table", "write_well_table"]

@@ -1,0 +1,67 @@
+"""Arrays and tables that steps of a user's own store in an output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyama_dask.files.atomic import TEMPORARY, longest_name, shortened
+from pyama_dask.readers import movie_stem
+from pyama_dask.steps.flow import Image, Own, flow_of
+from pyama_dask.store.layout import ArraySpec
+from pyama_dask.workflow.task import Job, fov_name
+
+TAKEN = ("cells", "images", "plate")
+"""Names of pipelines that are those of other stores."""
+TRACES = "traces"
+"""Name of a table whose rows become columns of the traces."""
+
+
+def store_of(pipeline: str) -> str:
+    """Store in a FOV's folder with the images of a pipeline, whose name may be that of another store."""
+    return f"{pipeline}_steps.zarr" if pipeline in TAKEN else f"{pipeline}.zarr"
+
+
+def group_of(own: Own, image: Image) -> str:
+    """Group in the store: the name of the image, after that of the step if several of the pipeline give it."""
+    return f"{own.title}_{image.name}"
+
+
+def own_arrays(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
+    """Arrays of the images that steps of a user's own store, by path in the FOV's folder and plane.
+
+    Parameters
+    ----------
+    job
+        Its config decides which arrays there are.
+    shape
+        (H, W) of the FOV's frames in the movie, in pixels.
+    """
+    found: dict[str, ArraySpec] = {}
+    for own in flow_of(job.config).own:
+        for image in own.gives if own.is_stored else ():
+            for plane in range(max(1, image.planes)):
+                spec = _array(job, own, image, image.shape(shape), plane)
+                found[f"{spec.store}/{spec.path}" + (f" {plane}" if image.planes else "")] = spec
+    return found
+
+
+def _array(job: Job, own: Own, image: Image, shape: tuple[int, int], plane: int) -> ArraySpec:
+    whole = (job.n_frames, *shape)
+    return ArraySpec(
+        group_of(own, image), own.name, 0, whole, image.dtype, job.block_frames, job.config.storage.codec,
+        stack=(plane, image.planes) if image.planes else None, stack_axis="z", store=store_of(own.pipeline),
+        holds_labels=image.is_labels,
+    )  # fmt: skip
+
+
+def own_table_file(fov_dir: Path, source: Path, fov: int, own: Own) -> Path:
+    """Path of the table that a step gives of a FOV; a name too long for the file system is truncated."""
+    ending = f"_{fov_name(fov)}_{own.pipeline}_{own.step.to or own.title}.csv"
+    return fov_dir / (shortened(movie_stem(source), longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
+
+
+def well_table_file(output: Path, source: Path, well: str, own: Own) -> Path:
+    """Path of the table that a step gives of a well, or of a FOV outside of wells."""
+    folder = output / "wells"
+    ending = f"_{well}_{own.pipeline}_{own.step.to or own.title}.csv"
+    return folder / (shortened(movie_stem(source), longest_name(output) - len(ending) - TEMPORARY) + ending)

@@ -1,0 +1,186 @@
+"""Pipelines of a user's own steps: what they give, where it is stored, and what is done again."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.ndimage
+import zarr
+from support import steps
+from support.movies import as_czi, config, differences, file_bytes, pixels, products, put_in_wells
+
+import pyama_dask
+from pyama_dask.errors import ConfigError
+from pyama_dask.runs.verify import verify_output
+
+MINE = Path(steps.__file__).as_posix()
+SMOOTH = {"do": "dask_image.ndfilters:gaussian_filter", "sigma": [0, 1, 1], "channels": ["GFP"]}
+MEAN = {"do": f"{MINE}:mean_of_three", "channels": ["GFP"], "halo": 1}
+BRIGHTER = {"do": f"{MINE}:brighter", "by": 7, "channels": ["GFP"]}
+SEVEN = {"name": "cells", "steps": "seven"}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pixels(fovs=2, frames=10, shape=(150, 170), cells=4)
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory, data):
+    return as_czi(tmp_path_factory.mktemp("pipelines") / "movie.czi", data)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, movie):
+    """Output of the seven steps alone."""
+    output = tmp_path_factory.mktemp("plain") / "out"
+    assert not pyama_dask.run(config(movie, output)).exit_status
+    return output
+
+
+def run(movie, output, *pipelines, **changes):
+    report = pyama_dask.run(config(movie, output, {"pipelines": list(pipelines), **changes}))
+    assert not report.exit_status, (report.stopped, report.failed)
+    return report
+
+
+def image(output, path, fov=0):
+    return zarr.open_array(output / f"fov_{fov:03}" / path, mode="r")[:]
+
+
+def table(output, name, fov=0):
+    (path,) = (output / f"fov_{fov:03}").glob(f"*_{name}.csv")
+    return pd.read_csv(path)
+
+
+def test_the_seven_as_a_pipeline_are_the_seven(movie, plain, tmp_path):
+    run(movie, tmp_path / "out", SEVEN)
+    assert differences(products(tmp_path / "out"), products(plain)) == []
+
+
+def test_steps_before_the_seven_change_what_is_copied(movie, data, tmp_path):
+    run(movie, tmp_path / "out", {"name": "prepare", "steps": [BRIGHTER, SMOOTH]}, SEVEN | {"input": "prepare"})
+    raw = data[0, :, 1]
+    expected = scipy.ndimage.gaussian_filter(raw + np.uint16(7), (0, 1, 1))
+    assert np.array_equal(image(tmp_path / "out", "images.zarr/fl_ch_1/0"), expected)
+    assert np.array_equal(image(tmp_path / "out", "images.zarr/pc_ch_0/0"), data[0, :, 0])
+    assert not (tmp_path / "out/fov_000/prepare.zarr").exists()
+
+
+@pytest.mark.parametrize("block", [1, 3, 10])
+def test_functions_of_several_frames_see_across_blocks(movie, data, tmp_path, block):
+    last = {"name": "smooth", "steps": [MEAN, SMOOTH | {"sigma": [1, 0, 0], "halo": 4}]}
+    run(movie, tmp_path / "out", last, **{"storage.block_frames": block})
+    expected = scipy.ndimage.gaussian_filter(steps.mean_of_three(data[1, :, 1]), (1, 0, 0))
+    assert np.allclose(image(tmp_path / "out", "smooth.zarr/gaussian_filter_1/0", fov=1), expected, rtol=1e-6)
+
+
+def test_a_checkpoint_is_stored_and_used(movie, data, tmp_path):
+    prepare = {"name": "prepare", "steps": [MEAN | {"checkpoint": True}, BRIGHTER | {"do": f"{MINE}:bright_pixels"}]}
+    prepare["steps"][1].pop("by")
+    run(movie, tmp_path / "out", prepare)
+    mean = steps.mean_of_three(data[0, :, 1])
+    assert np.array_equal(image(tmp_path / "out", "prepare.zarr/mean_of_three_1/0"), mean)
+    labels = image(tmp_path / "out", "prepare.zarr/bright_pixels_1/0")
+    assert labels.dtype == np.uint16
+    assert np.array_equal(labels, mean > 120)
+
+
+def test_tables_of_frames_and_fovs(movie, tmp_path):
+    spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"}
+    ends = {"do": f"{MINE}:last_frames", "to": "ends"}
+    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [spots, ends]})
+    out = tmp_path / "out"
+    found, traces = table(out, "more_light"), table(out, "traces")
+    raw, tracked = image(out, "images.zarr/fl_ch_1/0"), image(out, "images.zarr/seg_tracked_ch_0/0")
+    assert [*found.columns] == ["fov", "frame", "time", "cell", "largest"]
+    assert len(found) == sum(len(np.unique(frame)) - 1 for frame in tracked)
+    for row in found.itertuples():
+        assert row.largest == raw[row.frame][tracked[row.frame] == row.cell].max()
+    assert (
+        table(out, "more_ends").set_index("cell")["frame"].to_dict() == traces.groupby("cell")["frame"].max().to_dict()
+    )
+
+
+def test_columns_of_the_traces(movie, plain, tmp_path):
+    spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces"}
+    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [spots]})
+    found, before = table(tmp_path / "out", "traces"), table(plain, "traces")
+    pd.testing.assert_frame_equal(found.drop(columns="largest"), before)
+    tracked = image(plain, "images.zarr/seg_tracked_ch_0/0")
+    raw = image(plain, "images.zarr/fl_ch_1/0")
+    first = found.iloc[0]
+    assert first["largest"] == raw[int(first["frame"])][tracked[int(first["frame"])] == first["cell"]].max()
+
+
+def test_steps_between_the_seven(movie, data, plain, tmp_path):
+    """What comes after copying is seen by the steps after it, and the raw frames stay raw."""
+    listed = ["copy", BRIGHTER | {"by": 100}, "segment", "track", "background", "crop", "extract", "cache"]
+    run(movie, tmp_path / "out", {"name": "cells", "steps": listed})
+    out = tmp_path / "out"
+    assert np.array_equal(image(out, "images.zarr/fl_ch_1/0"), data[0, :, 1])
+    more = image(out, "images.zarr/fl_background_ch_1/0") - image(plain, "images.zarr/fl_background_ch_1/0")
+    assert np.allclose(more, 100, atol=1e-3)
+    assert np.array_equal(image(out, "images.zarr/seg_tracked_ch_0/0"), image(plain, "images.zarr/seg_tracked_ch_0/0"))
+
+
+def test_a_changed_step_redoes_itself_and_what_needs_it(movie, tmp_path):
+    out = tmp_path / "out"
+    spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"}
+    bright = {"do": f"{MINE}:bright_pixels", "channels": ["GFP"], "to": "mask"}
+    first = {"name": "prepare", "steps": [BRIGHTER]}
+    pipelines = [first, SEVEN | {"input": "prepare"}, {"name": "more", "input": "cells", "steps": [spots, bright]}]
+    run(movie, out, *pipelines)
+    assert run(movie, out, *pipelines).tasks == 0
+    before = file_bytes(out)
+    pipelines[2]["steps"][1] = bright | {"above": 400}
+    done = run(movie, out, *pipelines)
+    assert {step.step for step in done.steps if step.seconds} == {"more.bright_pixels"}
+    changed = {path for path, content in file_bytes(out).items() if before.get(path) != content}
+    assert {path.split("/")[1] for path in changed if "/" in path} == {"more.zarr"}
+    first["steps"] = [BRIGHTER | {"by": 8}]
+    again = run(movie, out, *pipelines)
+    assert {"copy", "segment", "extract", "more.light_in_cells"} <= {step.step for step in again.steps}
+
+
+def test_a_step_that_is_left_out_stays_as_it_was(movie, tmp_path):
+    out = tmp_path / "out"
+    run(movie, out, SEVEN, {"name": "more", "steps": [BRIGHTER]})
+    before = file_bytes(out / "fov_000")
+    assert run(movie, out, SEVEN).tasks == 0
+    assert file_bytes(out / "fov_000") == before
+    assert not verify_output(out, deep=True).faults
+
+
+def test_wells_and_well_tables(tmp_path, data):
+    movie = put_in_wells(as_czi(tmp_path / "wells.czi", data), ["A1", "A2"])
+    only = BRIGHTER | {"wells": "A2"}
+    well = {"do": f"{MINE}:cells_of_well", "to": "cells"}
+    run(
+        movie, tmp_path / "out", {"name": "prepare", "steps": [only]}, SEVEN | {"input": "prepare"},
+        {"name": "wells", "input": "cells", "steps": [well]},
+    )  # fmt: skip
+    for fov, more in ((0, 0), (1, 7)):
+        copied = image(tmp_path / "out", "images.zarr/fl_ch_1/0", fov)
+        assert np.array_equal(copied, data[fov, :, 1] + np.uint16(more))
+    (path,) = (tmp_path / "out/wells").glob("*_A1_wells_cells.csv")
+    assert pd.read_csv(path)["cells"].tolist() == [table(tmp_path / "out", "traces")["cell"].nunique()]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"do": f"{MINE}:brighter", "channels": ["GPF"]}, "no image 'GPF'.*did you mean GFP"),
+        ({"do": f"{MINE}:brihgter"}, "did you mean brighter"),
+        ({"do": f"{MINE}:brighter", "bye": 3}, "'bye'.*did you mean by"),
+        ({"do": f"{MINE}:brighter", "to": "new"}, "of 2 images"),
+        ({"do": f"{MINE}:brighter", "wells": "A1", "channels": ["GFP"]}, "has no wells"),
+        ({"do": f"{MINE}:deepest", "over": "z", "channels": ["GFP"]}, "Phase still has 1 planes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(movie, tmp_path, step, message):
+    pipelines = [{"name": "prepare", "steps": [step]}, SEVEN | {"input": "prepare"}]
+    with pytest.raises(ConfigError, match=message):
+        pyama_dask.run(config(movie, tmp_path / "out", {"pipelines": pipelines}))
+    assert not (tmp_path / "out").exists()

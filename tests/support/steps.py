@@ -1,0 +1,44 @@
+"""Steps of a user's own, as tests put them into pipelines."""
+
+import numpy as np
+import pandas as pd
+
+from pyama_dask.kernels.image_types import Frame, Labels, Planes, Stack
+
+
+def brighter(frame: Frame, *, by: int = 10) -> Frame:
+    """Add grey levels."""
+    return (frame + np.uint16(by)).astype(frame.dtype)
+
+
+def mean_of_three(stack: Stack) -> Stack:
+    """Mean of each frame with its neighbours; the first and last frame count twice."""
+    padded = np.pad(stack.astype(np.float32), ((1, 1), (0, 0), (0, 0)), mode="edge")
+    return (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+
+
+def bright_pixels(frame: Frame, *, above: int = 120) -> Labels:
+    """Mask of bright pixels, as labels."""
+    return (frame > above).astype(np.uint16)
+
+
+def deepest(planes: Planes) -> Frame:
+    """Minimum of all planes."""
+    return planes.min(axis=0)
+
+
+def light_in_cells(images: dict[str, Frame]) -> pd.DataFrame:
+    """Largest grey level of each cell."""
+    pixels, cells = images["GFP"], images["tracked"]
+    ids = np.unique(cells[cells > 0]).astype(np.int64)
+    return pd.DataFrame({"cell": ids, "largest": np.array([pixels[cells == k].max() for k in ids], np.int64)})
+
+
+def last_frames(traces: pd.DataFrame) -> pd.DataFrame:
+    """Last frame of each cell."""
+    return traces.groupby("cell", as_index=False)["frame"].max()
+
+
+def cells_of_well(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Number of cells of each FOV of a well."""
+    return pd.DataFrame({"fov": [*tables], "cells": [table["cell"].nunique() for table in tables.values()]})
