@@ -12,12 +12,14 @@ from pyama_dask.config.models import Config, Params
 from pyama_dask.config.pipelines import Found, Pipeline, Step
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError
+from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
 from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import LABELS, TRACKED, Flow
 from pyama_dask.steps.own_arrays import TRACES
+from pyama_dask.store.trace_csv import feature_columns
 
 
 @dataclass(frozen=True)
@@ -170,18 +172,19 @@ class _Resolution:
     def _contract(self, step: Step, now: Names, names: Sequence[str], where: str) -> Contract:
         """Contract of a step for the images of one call."""
         kinds = {self._title(name): now[name].kind for name in names}
-        return tried(step, where, kinds or None)
+        features = feature_columns(self.config)
+        return tried(step, where, kinds or None, halo_of=halo_of, features=features)
 
     def _check_columns(self, step: Step, contract: Contract, where: str) -> None:
         """Refuse a table that cannot become columns of the traces."""
         if step.to != TRACES:
             return
-        if contract.gives != "table" or contract.per not in ("frame", "stack"):
+        if contract.gives != "table" or contract.per == "well":
             raise ConfigError(
-                f"{where}: gives no rows by frame, so that they cannot become columns of the traces. "
+                f"{where}: gives no rows of cells and frames, so that they cannot become columns of the traces. "
                 "Fix: return a table with a column 'cell' for each frame, or name a table with 'to'"
             )
-        if contract.columns and "cell" not in contract.columns:
+        if contract.per != "fov" and "cell" not in contract.columns:
             raise ConfigError(
                 f"{where}: its table has the columns {', '.join(contract.columns)}, but no 'cell', by which rows of "
                 "the traces are found. Fix: add it: it is the number of the cell in the image 'tracked'"

@@ -14,6 +14,7 @@ from pyama_dask.methods.registry import method_identity
 from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of
 from pyama_dask.steps.own_arrays import TRACES
 from pyama_dask.steps.standard import GRAPH, PARTS
+from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
 from pyama_dask.workflow.task import digest
 
@@ -123,14 +124,21 @@ def _reads_movie(images: Iterable[Image]) -> bool:
 
 def _with_columns(part: Part, flow: Flow) -> Part:
     """Table of traces with the columns that steps of a user's own give."""
-    rows = [own.name for own in flow.own if own.step.to == TRACES]
-    if not rows:
-        return part
+    own = [own for own in flow.own if own.step.to == TRACES]
+    rows = [one.name for one in own if not _is_of_traces(one)]
     before = part.digest
-    assert before is not None
-    return replace(
-        part, needs=(*part.needs, *rows), digest=lambda of: digest(before(of), [of.digest(name) for name in rows])
-    )
+    if not own or before is None:
+        return part
+
+    def changed(of: Inputs) -> str:
+        calls = [call_digest(of, one.step) for one in own if _is_of_traces(one)]
+        return digest(before(of), [of.digest(name) for name in rows], calls)
+
+    return replace(part, needs=(*part.needs, *rows), digest=changed)
+
+
+def _is_of_traces(own: Own) -> bool:
+    return own.step.found is not None and own.step.found.takes == "traces"
 
 
 # ------------------------------------------------------------------------------------- a user's own steps
@@ -142,7 +150,8 @@ def _own(flow: Flow) -> Iterator[Part]:
         found = own.step.found
         assert found is not None
         if found.per in ("fov", "well"):
-            yield _of_traces(own)
+            if own.step.to != TRACES:  # else it is a part of writing the traces
+                yield _of_traces(own)
         elif own.is_stored:
             yield _of_images(own)
         elif not own.gives:
@@ -174,7 +183,7 @@ def _on_blocks(own: Own, name: str, do: str, images: Sequence[Image], kind: str)
 
 def _of_images(own: Own) -> Part:
     part = _on_blocks(own, own.name, "pyama_dask.steps.own:StoredImages", own.gives, "images")
-    return replace(part, writes=(own.name,), form=lambda config: (config.storage.codec,))
+    return replace(part, writes=(own.name,), form=lambda config: tuple(form_of(config.storage).values()))
 
 
 def _of_rows(own: Own) -> Part:

@@ -207,10 +207,21 @@ def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
     """Traces with the columns of steps that give some (``to: traces``); rows are matched by cell and frame."""
     for own in context.flow.own:
         if own.step.to == TRACES and applies(own, context.task.fov):
-            rows = rows_of(context, own)
-            if len(rows):
-                table = table.merge(rows, on=["cell", "frame"], how="left", validate="one_to_one")
+            table = _with_columns(context, own, table)
     return table
+
+
+def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.DataFrame:
+    """Traces with the columns that one step gives, from rows of frames, or from the traces themselves."""
+    assert own.step.found is not None
+    if own.step.found.takes != "traces":
+        rows = rows_of(context, own)
+        return table.merge(rows, on=["cell", "frame"], how="left", validate="one_to_one") if len(rows) else table
+    method, where = Chosen("step", own.step.do, **own.step.params), f"FOV {context.task.fov}"
+    made = checked_table(method, where, own, table.copy())
+    if len(made) != len(table):
+        raise method.wrong(where, f"{len(made)} rows", f"one row for each of {len(table)} rows of the traces")
+    return table.assign(**{name: made[name].to_numpy() for name in made.columns if name not in table})
 
 
 __all__ = ["Rows", "StoredImages", "own_columns", "write_own_table", "write_well_table"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from pyama_dask.files.atomic import TEMPORARY, longest_name, shortened
 from pyama_dask.readers import movie_stem
 from pyama_dask.steps.flow import Image, Own, flow_of
-from pyama_dask.store.layout import ArraySpec
+from pyama_dask.store.layout import ArraySpec, form_of
 from pyama_dask.workflow.task import Job, fov_name
 
 TAKEN = ("cells", "images", "plate")
@@ -48,7 +48,7 @@ def own_arrays(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
 def _array(job: Job, own: Own, image: Image, shape: tuple[int, int], plane: int) -> ArraySpec:
     whole = (job.n_frames, *shape)
     return ArraySpec(
-        group_of(own, image), own.name, 0, whole, image.dtype, job.block_frames, job.config.storage.codec,
+        group_of(own, image), own.name, 0, whole, image.dtype, job.block_frames, **form_of(job.config.storage),
         stack=(plane, image.planes) if image.planes else None, stack_axis="z", store=store_of(own.pipeline),
         holds_labels=image.is_labels,
     )  # fmt: skip

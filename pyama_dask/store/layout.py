@@ -159,6 +159,15 @@ def changed_form(storage: Storage) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if value is not None}
 
 
+def form_of(storage: Storage) -> dict[str, Any]:
+    """Fields of `ArraySpec` that say how arrays at full size are stored, by name."""
+    form = changed_form(storage)
+    return {
+        "codec": storage.codec, "codec_level": form.get("level"), "shuffled": "shuffle" not in form,
+        "chunking": form.get("chunks", "auto"),
+    }  # fmt: skip
+
+
 def check_chunks(specs: Iterable[ArraySpec]) -> None:
     """Refuse chunks that are too large to compress.
 
@@ -190,12 +199,8 @@ def layout(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
     if not config.has_seven:
         return {}
     pc, fl = channel_indices(config)
-    codec, half = config.storage.codec, (shape[0] // 2, shape[1] // 2)
-    form = changed_form(config.storage)
-    stored: dict[str, Any] = {
-        "codec": codec, "codec_level": form.get("level"), "shuffled": "shuffle" not in form,
-        "chunking": form.get("chunks", "auto"),
-    }  # fmt: skip
+    half = shape[0] // 2, shape[1] // 2
+    stored = form_of(config.storage)
     groups: dict[str, Role] = {raw_name("pc", pc): "raw"} if pc is not None else {}
     groups |= {raw_name("fl", channel): "raw" for channel in fl}
     backgrounds = []

@@ -70,7 +70,7 @@ def test_steps_before_the_seven_change_what_is_copied(movie, data, tmp_path):
 
 @pytest.mark.parametrize("block", [1, 3, 10])
 def test_functions_of_several_frames_see_across_blocks(movie, data, tmp_path, block):
-    last = {"name": "smooth", "steps": [MEAN, SMOOTH | {"sigma": [1, 0, 0], "halo": 4}]}
+    last = {"name": "smooth", "steps": [MEAN, SMOOTH | {"sigma": [1, 0, 0]}]}
     run(movie, tmp_path / "out", last, **{"storage.block_frames": block})
     expected = scipy.ndimage.gaussian_filter(steps.mean_of_three(data[1, :, 1]), (1, 0, 0))
     assert np.allclose(image(tmp_path / "out", "smooth.zarr/gaussian_filter_1/0", fov=1), expected, rtol=1e-6)
@@ -112,6 +112,14 @@ def test_columns_of_the_traces(movie, plain, tmp_path):
     raw = image(plain, "images.zarr/fl_ch_1/0")
     first = found.iloc[0]
     assert first["largest"] == raw[int(first["frame"])][tracked[int(first["frame"])] == first["cell"]].max()
+
+
+def test_columns_of_the_traces_from_the_traces(movie, plain, tmp_path):
+    age = {"do": f"{MINE}:age", "to": "traces"}
+    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [age]})
+    found, before = table(tmp_path / "out", "traces"), table(plain, "traces")
+    assert found["age"].equals(before["frame"] - before.groupby("cell")["frame"].transform("min"))
+    pd.testing.assert_frame_equal(found.drop(columns="age"), before)
 
 
 def test_steps_between_the_seven(movie, data, plain, tmp_path):

@@ -42,3 +42,8 @@ def last_frames(traces: pd.DataFrame) -> pd.DataFrame:
 def cells_of_well(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Number of cells of each FOV of a well."""
     return pd.DataFrame({"fov": [*tables], "cells": [table["cell"].nunique() for table in tables.values()]})
+
+
+def age(traces: pd.DataFrame) -> pd.DataFrame:
+    """Frames since the first one of each cell."""
+    return pd.DataFrame({"age": traces["frame"] - traces.groupby("cell")["frame"].transform("min")})
