@@ -148,14 +148,17 @@ class Flow:
             made = self._made(pipeline, title, step, start if step.source == "start" else now)
             own.append(made)
             now = now | {image.name: image for image in made.gives}
-        ends = {id(image) for image in now.values()} if is_last and not pipeline.has_seven else set()
-        self.own += [
-            replace(
-                made, is_stored=bool(made.gives) and (made.step.checkpoint or any(id(of) in ends for of in made.gives))
-            )
-            for made in own
-        ]
+        results = self._results(own, now) if is_last and not pipeline.has_seven else set()
+        for made in own:
+            is_result = any(id(image) in results for image in made.gives)
+            self.own.append(replace(made, is_stored=bool(made.gives) and (made.step.checkpoint or is_result)))
         return now
+
+    @staticmethod
+    def _results(own: list[Own], ends: Names) -> set[int]:
+        """Images at the end of a pipeline that none of its steps gets: nothing would be left of them."""
+        used = {id(image) for made in own for of in made.gets for image in of}
+        return {id(image) for image in ends.values()} - used
 
     def _after(self, standard: str) -> Names:
         """Images that are new after one of the seven steps."""

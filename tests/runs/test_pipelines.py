@@ -103,6 +103,16 @@ def test_tables_of_frames_and_fovs(movie, tmp_path):
     )
 
 
+def test_images_that_a_later_step_gets_are_not_stored(movie, tmp_path):
+    light = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"}
+    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [BRIGHTER, light]})
+    assert not (tmp_path / "out/fov_000/more.zarr").exists()
+    raw = image(tmp_path / "out", "images.zarr/fl_ch_1/0")
+    tracked = image(tmp_path / "out", "images.zarr/seg_tracked_ch_0/0")
+    first = table(tmp_path / "out", "more_light").iloc[0]
+    assert first["largest"] == raw[0][tracked[0] == first["cell"]].max() + 7
+
+
 def test_columns_of_the_traces(movie, plain, tmp_path):
     spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces"}
     run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [spots]})
