@@ -129,10 +129,13 @@ class Frames:
 def known_frames(output: Path) -> Frames:
     """Image sizes, pixel size and channel names from the run's config, if it has them."""
     try:
-        metadata = read_processing_config(output / "processing_config.yaml")["metadata"]
+        document = read_processing_config(output / "processing_config.yaml")
+        metadata = document["metadata"]
+        channels = tuple(str(channel.get("name", "")) for channel in metadata.get("channels") or ())
+        if document.get("pipelines"):  # steps may have changed the size of frames and pixels
+            return Frames(channels=channels)
         shapes = {fov["fov"]: (int(fov["shape"][0]), int(fov["shape"][1])) for fov in metadata["fovs"]}
         size = metadata.get("pixel_size_um")
-        channels = tuple(str(channel.get("name", "")) for channel in metadata.get("channels") or ())
         return Frames(shapes, float(size) if size else None, channels)
     except (PyamaError, LookupError, TypeError, ValueError, AttributeError):  # none, or of an older program
         return Frames()

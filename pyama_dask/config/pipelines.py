@@ -120,10 +120,23 @@ class Step(Model):
             )
         return self
 
+    @validates_model(mode="after")
+    def _standard_without_keys(self) -> Self:
+        fields = type(self).model_fields
+        given = [key for key, of in fields.items() if key != "do" and getattr(self, key) != of.get_default()]
+        given = [key for key in given if key != "params" or self.params]
+        if self.is_standard and given:
+            keys = ", ".join(self.params if given == ["params"] else given)
+            raise ValueError(
+                f"{self.do}: is one of the seven steps, and takes no keys here ({keys}). "
+                "Fix: set its parameters in 'params' and 'channels' of the config"
+            )
+        return self
+
     @property
     def is_standard(self) -> bool:
-        """True for one of the seven."""
-        return self.do in SEVEN
+        """True for one of the seven; ``crop`` with parameters is the step that cuts frames."""
+        return self.do in SEVEN and not (self.do == "crop" and self.params)
 
     @property
     def title(self) -> str:

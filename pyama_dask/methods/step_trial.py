@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyama_dask.config.units import exception_text, quoted
+from pyama_dask.config.units import exception_text, many, quoted
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.bounded_call import Allowance, CallFailedError, TooSlowError
 from pyama_dask.methods.entry_points import line_of
@@ -245,7 +245,7 @@ def _check_reach(trial: _Trial, data: Data, result: Result, halo: int, largest: 
     reach = smallest_halo(whole, at, largest, halo + 1)
     given = f"looks further along time than its halo of {halo}" if halo else "looks into neighbouring frames"
     if reach is not None:
-        raise UnfitError(f"{given}: it looks {reach} frames along time", f"say  halo: {reach}  in the step")
+        raise UnfitError(f"{given}: it looks {many(reach, 'frame')} along time", f"say  halo: {reach}  in the step")
     if failures:
         fix = "let it work on as few frames, too: the last block of a movie may have one frame, and its halo"
         raise UnfitError(failures[-1].problem, fix) from failures[-1]

@@ -22,6 +22,7 @@ from pyama_dask.plan.resolve_pipelines import check_shapes, resolve_pipelines
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.base import planes_of
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
+from pyama_dask.steps.image_place import frames_of, resizing_step
 from pyama_dask.steps.standard import uses_model
 
 PIXEL_TYPES = ("uint8", "uint16")
@@ -65,17 +66,18 @@ def resolve(config: Config, metadata: Metadata) -> Config:
             "stitch_params": _resolve_stitching(params.stitch_params, metadata),
             "frames": _resolve_frames(params.frames, metadata, held_until(metadata, fovs, numbers, z)),
             "z": z,
-            **_resolve_methods(config, metadata),
         }
     )
     resolved = config.model_copy(
         update={"channels": channels.model_copy(update={"pc": pc, "fl": tuple(fl)}), "params": filled}
     )
-    if not config.pipelines:
-        return resolved
-    resolved = resolved.model_copy(update={"pipelines": resolve_pipelines(resolved, metadata)})
-    check_shapes(resolved, {metadata.fovs[fov].shape for fov in fovs})
-    return resolved
+    if config.pipelines:
+        resolved = resolved.model_copy(update={"pipelines": resolve_pipelines(resolved, metadata)})
+        check_shapes(resolved, {metadata.fovs[fov].shape for fov in fovs})
+    own = resizing_step(resolved, metadata)
+    movie = metadata.path.name + (f", whose frames the step {own!r} resizes," if own else "")
+    methods = _resolve_methods(resolved, frames_of("segment", resolved, metadata), movie)
+    return resolved.model_copy(update={"params": resolved.params.model_copy(update=methods)})
 
 
 def shared_parameters() -> dict[str, list[str]]:
@@ -235,7 +237,7 @@ def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) ->
     return z
 
 
-def _resolve_methods(config: Config, metadata: Metadata) -> dict[str, Mapping[str, object]]:
+def _resolve_methods(config: Config, metadata: Metadata, movie: str) -> dict[str, Mapping[str, object]]:
     params = config.params
     try:
         for name in params.preprocess:
@@ -245,17 +247,17 @@ def _resolve_methods(config: Config, metadata: Metadata) -> dict[str, Mapping[st
     except ConfigError as error:
         raise ConfigError(f"params: {error}") from error
     return {
-        "segmentation_params": _resolve_segmentation(config, metadata, segmenter),
+        "segmentation_params": _resolve_segmentation(config, metadata, segmenter, movie),
         "tracking_params": tracking_parameters(params.tracking_method, params.tracking_params),
         "background_params": method_parameters("params.background_params", params.background_params, background),
     }
 
 
-def _resolve_segmentation(config: Config, metadata: Metadata, segmenter: Method) -> dict[str, object]:
+def _resolve_segmentation(config: Config, metadata: Metadata, segmenter: Method, movie: str) -> dict[str, object]:
     """Parameters with lengths in pixels, and what a model decides."""
     key, params = "params.segmentation_params", config.params
     filled = method_parameters(key, params.segmentation_params, segmenter)
-    filled = lengths_in_pixels(key, filled, segmenter, metadata.pixel_size_um, metadata.path.name)
+    filled = lengths_in_pixels(key, filled, segmenter, metadata.pixel_size_um, movie)
     if not uses_model(config):
         return filled
     try:

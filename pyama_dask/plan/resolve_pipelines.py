@@ -158,6 +158,11 @@ class _Resolution:
             dtypes=tuple(given.kind.dtype for given in self._movie.values()), planes=self.planes,
             fovs=self._fovs(step, where),
         )  # fmt: skip
+        if found.fovs != "all" and any(shape for _, _, shape in found.given):
+            raise ConfigError(
+                f"{where}: changes the size of frames, but only in some wells or sites. "
+                "Fix: leave out 'wells' and 'sites', or run another config for the others"
+            )
         resolved = step.model_copy(
             update={
                 "channels": channels, "of": of, "halo": contract.halo, "params": dict(contract.function.parameters),
@@ -249,14 +254,22 @@ def check_shapes(config: Config, shapes: Iterable[tuple[int, int]]) -> None:
     Raises
     ------
     ConfigError
-        If they have.
+        If they have, or if their shape changes after they were copied.
     """
-    for step, images in Flow(config).seen.items():
-        for shape in shapes:
-            found = {image.name: image.shape(shape) for image in images.values()}
+    for shape in shapes:
+        copied: set[tuple[int, int]] = set()
+        for step, images in Flow(config).seen.items():
+            found = {name: image.shape(shape) for name, image in images.items() if name.isdigit()}
             if len(set(found.values())) > 1:
                 listed = ", ".join(f"{name}: {h} x {w}" for name, (h, w) in found.items())
                 raise ConfigError(
                     f"pipelines: step {step!r} gets channels of different sizes ({listed}). "
                     "Fix: apply steps that change the size to all channels"
+                )
+            copied = copied or set(found.values())
+            if set(found.values()) != copied:
+                (now,), (before,) = set(found.values()), copied
+                raise ConfigError(
+                    f"pipelines: step {step!r} gets frames of {now[0]} x {now[1]} pixels, but those that were copied "
+                    f"have {before[0]} x {before[1]}. Fix: move the step that changes the size before 'copy'"
                 )

@@ -35,7 +35,8 @@ from pyama_dask.previews.shown import Shown
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.movie import seen_movie
-from pyama_dask.runs.one_frame import phase_channel, phase_frames
+from pyama_dask.runs.one_frame import phase_channel, segmented_frames
+from pyama_dask.steps.image_place import frames_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +168,8 @@ def preview(
     config, grid = _as_config(config), grid or {}
     metadata, said = seen_movie(config, lambda metadata: [_chosen(fov, config, metadata)])
     fov = _chosen(fov, config, metadata)
-    channel = phase_channel(resolve(config, metadata))
+    resolved = resolve(config, metadata)
+    channel, seen = phase_channel(resolved), frames_of("segment", resolved, metadata)
     chosen = chosen_frames(frames, metadata, fov, tracks=tracks)
     every = settings(config, grid, metadata, tracks=tracks)
     shown = chosen[-1:] if tracks else chosen
@@ -176,12 +178,12 @@ def preview(
             f"frames: {len(every)} settings in {len(shown)} frames are {len(every) * len(shown)} panels, and at most "
             f"{MOST_PANELS} fit on a sheet. Fix: give fewer frames or values"
         )
-    shape = metadata.fovs[fov].shape
+    shape = seen.fovs[fov].shape
     part = checked_part(crop, shape)
     true = {} if truth is None else _read_truth(Path(truth), fov, shown, shape)
     cancel = cancel or threading.Event()
-    compile_kernels([metadata.channels[channel].dtype], tell, cancel)
-    with phase_frames(metadata, channel, every[0].config.params.z) as movie:
+    compile_kernels([seen.channels[channel].dtype], tell, cancel)
+    with segmented_frames(metadata, every[0].config) as movie:
         images = {frame: movie.read(fov, frame) for frame in chosen}
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
     scene = Scene(fov, images, tuple(shown), true, View.fitting(part, size))

@@ -21,7 +21,8 @@ from pyama_dask.kernels.windows import choose_windows, most_windows
 from pyama_dask.plan.find_fovs import places_in
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.readers import Metadata, movie_stem
-from pyama_dask.runs.one_frame import FrameSegmenter, phase_channel, phase_frames
+from pyama_dask.runs.one_frame import FrameSegmenter, phase_channel, segmented_frames
+from pyama_dask.steps.image_place import frames_of
 
 WINDOWS, SIZE = 4, 256
 """Default number of windows per frame, and their width and height in pixels."""
@@ -86,12 +87,13 @@ def annotate(
         If the folder holds annotations, or is not writable.
     """
     resolved = resolve(config, metadata)
-    channel = phase_channel(resolved)
-    windows, size = check_windows(resolved, metadata, folder, windows, size, add=add)
+    phase_channel(resolved)
+    seen = frames_of("segment", resolved, metadata)
+    windows, size = check_windows(resolved, seen, folder, windows, size, add=add)
     fovs, frames = parse_selection(resolved.params.fovs), parse_selection(resolved.params.frames)
     segmenter, places = FrameSegmenter(resolved), places_in(metadata)
     cut, noticed = list[Window](), dict[str, list[str]]()
-    with writable(folder), phase_frames(metadata, channel, resolved.params.z) as movie:
+    with writable(folder), segmented_frames(metadata, resolved) as movie:
         folder.mkdir(parents=True, exist_ok=True)
         for fov, frame in ((fov, frame) for fov in fovs for frame in frames):
             image = movie.read(fov, frame)
@@ -100,7 +102,7 @@ def annotate(
             for warning in warnings:
                 noticed.setdefault(warning, []).append(where)
             stem = frame_stem(movie_stem(metadata.path), places[fov], frame)
-            cut += _cut(image, labels, folder, stem, metadata.pixel_size_um, choose_windows(image, size, windows), size)
+            cut += _cut(image, labels, folder, stem, seen.pixel_size_um, choose_windows(image, size, windows), size)
     warned = tuple(f"{'; '.join(at)}: {warning}" for warning, at in noticed.items())
     return AnnotationReport(folder, size, resolved.params.segmentation_method, tuple(cut), warned)
 
@@ -114,7 +116,9 @@ def check_windows(
     ----------
     resolved
         Resolved config with the FOVs.
-    metadata, folder, windows, size, add
+    metadata
+        Of the frames in which cells are found.
+    folder, windows, size, add
         As for `annotate`.
 
     Returns

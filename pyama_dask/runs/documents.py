@@ -11,8 +11,8 @@ from pyama_dask.files.atomic import checksum_of, write_bytes
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.looks import channel_looks, looks
-from pyama_dask.steps.flow import shape_after
-from pyama_dask.steps.own_arrays import own_arrays
+from pyama_dask.steps.image_place import frames_of, pixel_size
+from pyama_dask.steps.own_arrays import own_arrays, stored_images
 from pyama_dask.steps.standard import TRACKS, makes_plate, record_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES, ArraySpec, layout
 from pyama_dask.store.ledger import Ledger
@@ -61,16 +61,16 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
 
     The arrays of tracked labels are left out until the tracks are known: they decide how wide their ids are.
     """
-    job, info, folder = plan.job, metadata.fovs[fov.fov], fov_name(fov.fov)
-    scale, attributes = (fov.times.interval, metadata.pixel_size_um), attributes_of(plan, metadata, fov)
+    job, folder, copied = plan.job, fov_name(fov.fov), frames_of("copy", plan.job.config, metadata)
+    shape, centre = copied.fovs[fov.fov].shape, copied.fovs[fov.fov].position_um
+    scale, attributes = (fov.times.interval, copied.pixel_size_um), attributes_of(plan, copied, fov)
     shown, tracks = looks(job, metadata, ledger, fov.fov), _tracks(ledger, fov)
-    shape = shape_after(job.config, info.shape)
     specs = {path: spec for path, known in layout(job, shape).items() if (spec := _fitted(known, tracks))}
     stored = documents(specs, scale=scale, attributes=attributes, looks=shown)
     # napari-ome-zarr looks for the image of labels two folders up, and creates a group there unless there is one
     found = {f"{folder}/{DOCUMENT}": group_document({})}
     found |= {f"{folder}/{IMAGES}/{path}": content for path, content in stored.items()}
-    found |= _documents_of_pipelines(job, info.shape, folder, scale, attributes)
+    found |= _documents_of_pipelines(job, metadata, fov, attributes)
     if not makes_plate(job.config):
         return found
     arrays = {
@@ -81,27 +81,33 @@ def fov_documents(plan: Plan, metadata: Metadata, ledger: Ledger, fov: FovPlan) 
     }
     without = {group: replace(look, window=WHOLE) for group, look in channel_looks(job, metadata).items()}
     stored = image_documents(
-        arrays, scale=scale, centre=info.position_um, attributes=attributes, looks=without | shown
+        arrays, scale=scale, centre=centre, attributes=attributes, looks=without | shown
     )  # fmt: skip
     return found | {f"{PLATE}/{fov.tasks[0].in_plate}/{path}": content for path, content in stored.items()}
 
 
 def _documents_of_pipelines(
-    job: Job, shape: tuple[int, int], folder: str, scale: tuple[float, float | None], attributes: Mapping[str, Any]
+    job: Job, metadata: Metadata, fov: FovPlan, attributes: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """Contents of the documents of the stores with images of a user's own steps, by path in the output."""
+    shape = metadata.fovs[fov.fov].shape
     stores: dict[str, dict[str, ArraySpec]] = {}
     for spec in own_arrays(job, shape).values():
         stores.setdefault(spec.store, {})[spec.path] = spec
+    sizes = {group: pixel_size(image, metadata, shape) for group, image in stored_images(job.config).items()}
+    kept = {key: value for key, value in attributes.items() if key not in ("pixel_size_um", "position_um")}
     return {
-        f"{folder}/{store}/{path}": content
+        f"{fov_name(fov.fov)}/{store}/{path}": content
         for store, specs in stores.items()
-        for path, content in documents(specs, scale=scale, attributes=attributes).items()
-    }
+        for path, content in documents(
+            specs, scale=(fov.times.interval, metadata.pixel_size_um), attributes=kept,
+            pixels={spec.group: sizes[store, spec.group] for spec in specs.values()},
+        ).items()
+    }  # fmt: skip
 
 
 def attributes_of(plan: Plan, metadata: Metadata, fov: FovPlan) -> dict[str, Any]:
-    """Attributes of the store of a FOV's images."""
+    """Attributes of the store of a FOV's images; the metadata are those of its frames."""
     info = metadata.fovs[fov.fov]
     attributes = {
         "fov": fov.fov, "name": info.name, "position_um": info.position_um, "frames": list(plan.job.frames),

@@ -12,7 +12,7 @@ from pyama_dask.methods.registry import is_plugin
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resources import table_memory
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.one_frame import FrameSegmenter, phase_frames
+from pyama_dask.runs.one_frame import FrameSegmenter, segmented_frames
 
 
 def looked_at(plan: Plan, metadata: Metadata) -> Plan:
@@ -35,7 +35,7 @@ def looked_at(plan: Plan, metadata: Metadata) -> Plan:
 def check_frame(config: Config, metadata: Metadata) -> tuple[list[str], int]:
     """Segment the middle frame of the first FOV with the methods of this package.
 
-    Methods of other packages and files are not run, because they may take long.
+    Methods of other packages and files are not run, because they may take long; steps before the segmentation are.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def check_frame(config: Config, metadata: Metadata) -> tuple[list[str], int]:
     """
     params, pc = config.params, config.channels.pc
     methods = [("segmenter", params.segmentation_method), *(("preprocessor", name) for name in params.preprocess)]
-    if pc is None or params.copy_only or any(is_plugin(*method) for method in methods):
+    if pc is None or params.copy_only or not config.has_seven or any(is_plugin(*method) for method in methods):
         return [], 0
     fov, frames = parse_selection(params.fovs)[0], parse_selection(params.frames)
     frame = frames[len(frames) // 2]
     where = f"FOV {fov}, frame {frame}"
     try:
-        with phase_frames(metadata, int(pc.channel), params.z) as movie:
+        with segmented_frames(metadata, config) as movie:
             labels, said = FrameSegmenter(config).find(movie.read(fov, frame), where)
     except MissingFrameError:  # the plan names missing frames
         return [], 0

@@ -24,6 +24,7 @@ from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import own_parameters
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.extract import measured_columns
+from pyama_dask.steps.image_place import frames_of
 from pyama_dask.steps.segment import preprocessed, segmented
 from pyama_dask.steps.standard import finds_cells
 from pyama_dask.steps.track import follow
@@ -114,7 +115,8 @@ def try_methods(config: Config, metadata: Metadata, known: Known | None = None) 
     trials = [trial for trial in _trials(config) if is_plugin(trial.kind, trial.name)]
     if not trials or config.channels.pc is None:
         return []
-    made = Made.like(metadata.fovs[0].shape, metadata.channels[int(config.channels.pc.channel)].dtype)
+    seen = frames_of("segment", config, metadata)
+    made = Made.like(seen.fovs[0].shape, seen.channels[int(config.channels.pc.channel)].dtype)
     found = []
     for trial in trials:
         if ready := ready_method(trial.kind, trial.name):

@@ -1,20 +1,30 @@
-"""Single phase frames of a movie outside a run, and the labels that a config's method finds in them."""
+"""Single phase frames of a movie outside a run, and the labels that a config's method finds in them.
+
+Where pipelines have steps before the segmentation, frames go through these, too.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.models import Config
-from pyama_dask.errors import ConfigError
+from pyama_dask.config.units import parse_selection
+from pyama_dask.errors import ConfigError, PlanError
 from pyama_dask.methods.call import Chosen
-from pyama_dask.readers import Metadata, Reader, reopen
+from pyama_dask.readers import Metadata, Reader, SharedMovie, reopen
 from pyama_dask.readers.frames import read_planes
+from pyama_dask.steps.flow import flow_of
+from pyama_dask.steps.image_place import frames_of
+from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.steps.segment import segmented
+from pyama_dask.store.layout import channel_indices
+from pyama_dask.workflow.task import Job, Task
 
 
 class PhaseFrames:
@@ -27,7 +37,7 @@ class PhaseFrames:
     channel
         Index of the channel.
     z
-        Plane, as in the config.
+        Plane, as in the config; not ``all``, of which a step makes one (see `segmented_frames`).
     """
 
     def __init__(self, reader: Reader, channel: int, z: int | str | None) -> None:
@@ -43,6 +53,107 @@ def phase_frames(movie: Metadata, channel: int, z: int | str | None) -> Iterator
     """Open a movie for the block."""
     with reopen(movie) as reader:
         yield PhaseFrames(reader, channel, z)
+
+
+class SeenFrames:
+    """Phase-contrast frames as the segmentation of a run sees them, after the steps that come before it.
+
+    Parameters
+    ----------
+    reader
+        The open movie.
+    config
+        Resolved config with pipelines.
+    """
+
+    def __init__(self, reader: Reader, config: Config) -> None:
+        self._reader, self._config = reader, config
+        self._image = flow_of(config).seen["segment"][str(phase_channel(config))]
+
+    def read(self, fov: int, frame: int) -> np.ndarray:
+        """(H, W) 16-bit grey levels of a frame of the movie.
+
+        Raises
+        ------
+        MissingFrameError
+            If the file lacks the frame, or one of those around it that a step looks into.
+        AlgorithmError
+            If a step fails.
+        """
+        frames = sorted({*parse_selection(self._config.params.frames), frame})
+        context = _OneFrame(self._reader, self._config, fov, frames)
+        made = OwnImages(context, flow_of(self._config)).frame(self._image, frames.index(frame))
+        return as_stored(made)[0]
+
+
+class _OneFrame:
+    """What steps of a pipeline need to make images outside a task: everything comes from the movie.
+
+    Parameters
+    ----------
+    reader, config
+        As for `SeenFrames`.
+    fov
+        Field of view.
+    frames
+        Numbers of the frames in the movie that steps may look into.
+    """
+
+    def __init__(self, reader: Reader, config: Config, fov: int, frames: Sequence[int]) -> None:
+        shape = reader.metadata.fovs[fov].shape
+        self.params, (self.pc, self.fl) = config.params, channel_indices(config)
+        self.job = Job(reader.path, config.output, config, tuple(frames), len(frames))
+        self.task = Task("look", fov, shape, 0, len(frames), None, {})
+        self.frames = range(0)  # no array holds any of them
+        self.bytes_read, self.frames_read = 0, dict[int, int]()
+        self.movie: SharedMovie = _OpenMovie(reader)
+
+    def get(self, group: str) -> np.ndarray:
+        """Never called, as `frames` is empty."""
+        raise PlanError(f"{group}: a look at one frame reads no arrays")
+
+    def at(self, frame: int) -> str:
+        """FOV and frame in the movie, for messages."""
+        return f"FOV {self.task.fov}, frame {self.job.frames[frame]}"
+
+
+@dataclass
+class _OpenMovie:
+    """The movie of a look."""
+
+    reader: Reader
+
+    def check(self) -> None:
+        """Nothing is written, so that the movie may change."""
+
+
+@contextmanager
+def segmented_frames(movie: Metadata, config: Config) -> Iterator[PhaseFrames | SeenFrames]:
+    """Open a movie for the block, to read frames as the segmentation of a run gets them.
+
+    Parameters
+    ----------
+    movie
+        Metadata of the movie; see `seen_movie` for the view of a run.
+    config
+        Resolved config.
+
+    Raises
+    ------
+    ConfigError
+        If no channel is phase contrast, or none of the pipelines finds cells.
+    """
+    channel = phase_channel(config)
+    if not config.has_seven:
+        raise ConfigError(
+            "pipelines: none has the seven steps, so that a run finds no cells. "
+            "Fix: add one, such as {name: cells, steps: seven}"
+        )
+    with reopen(movie) as reader:
+        if frames_of("segment", config, movie) is movie and config.params.z != "all":
+            yield PhaseFrames(reader, channel, config.params.z)
+        else:
+            yield SeenFrames(reader, config)
 
 
 def phase_channel(config: Config) -> int:

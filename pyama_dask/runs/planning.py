@@ -28,6 +28,7 @@ from pyama_dask.runs.ownership import longest_names
 from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
 from pyama_dask.runs.stitching import Registering
 from pyama_dask.runs.timings import Calibration, read_calibration
+from pyama_dask.steps.image_place import frames_of, resizing_step
 from pyama_dask.steps.standard import uses_model
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.graph import Step
@@ -75,6 +76,7 @@ def plan_run(
     if measured:
         check_walltime(plan, measured)
     noticed = [*remarks_on_model(config, plan.job.config, metadata), *try_methods(plan.job.config, metadata)]
+    noticed += _unknown_pixel_size(plan.job.config, metadata)
     return replace(plan, warnings=(*plan.warnings, *movie.warnings, *noticed), files=movie.files), metadata
 
 
@@ -91,7 +93,18 @@ def remarks_on_model(config: Config, resolved: Config, metadata: Metadata) -> li
     if not uses_model(resolved) or resolved.channels.pc is None:
         return []
     kind = metadata.channels[int(resolved.channels.pc.channel)].kind
-    return unet.remarks(config.params.segmentation_params, metadata.pixel_size_um, kind)
+    pixel = frames_of("segment", resolved, metadata).pixel_size_um
+    return unet.remarks(config.params.segmentation_params, pixel, kind)
+
+
+def _unknown_pixel_size(config: Config, metadata: Metadata) -> list[str]:
+    """Warning about a step after which it is not known how large pixels are."""
+    step = resizing_step(config, metadata)
+    said = (
+        f"pipelines: step {step!r} changes the size of frames in its own way, so that the results have no pixel size. "
+        "Fix: use 'crop' or 'resample' if micrometres matter"
+    )
+    return [said] if step else []
 
 
 def check_walltime(plan: Plan, measured: Calibration) -> None:

@@ -49,11 +49,13 @@ class Image:
     """The same for all images that one call of the function gives."""
     given_shape: tuple[int, int] | None = None
     """(H, W) that the step gives, if it is not that of what it gets."""
+    lies_on: Image | None = None
+    """Image whose pixels lie at the same places, for what one of the seven steps stores."""
 
     def shape(self, movie: tuple[int, int]) -> tuple[int, int]:
         """(H, W) for a FOV whose frames have this shape in the movie."""
         if self.step is None:
-            return movie
+            return self.lies_on.shape(movie) if self.lies_on else movie
         return self.given_shape or self.of[0].shape(movie)
 
     @property
@@ -166,17 +168,22 @@ class Flow:
         phase = None if pc is None else int(pc.channel)
         if standard == "copy":
             raw = {str(int(of.channel)): "pc" if of is pc else "fl" for of in self.config.channels.all}
+            before = self.seen["copy"]
             return {
-                name: Image(name, "uint16", "copy.frames", raw_name("pc" if kind == "pc" else "fl", int(name)))
+                name: Image(
+                    name, "uint16", "copy.frames", raw_name("pc" if kind == "pc" else "fl", int(name)),
+                    lies_on=before[name],
+                )
                 for name, kind in raw.items()
-            }
+            }  # fmt: skip
         if phase is None or self.config.params.copy_only:
             return {}
-        if standard == "segment":
-            return {LABELS: Image(LABELS, "uint16", STORED_BY[LABELS], labels_name(phase), is_labels=True)}
-        if standard == "track":
-            return {TRACKED: Image(TRACKED, "uint32", STORED_BY[TRACKED], tracked_name(phase), is_labels=True)}
-        return {}
+        made = {"segment": (LABELS, "uint16", labels_name), "track": (TRACKED, "uint32", tracked_name)}.get(standard)
+        if made is None:
+            return {}
+        name, dtype, group = made
+        frames = self.seen[standard][str(phase)]
+        return {name: Image(name, dtype, STORED_BY[name], group(phase), is_labels=True, lies_on=frames)}
 
     def _made(self, pipeline: Pipeline, title: str, step: Step, now: Names) -> Own:
         """Images that a step gets and gives."""

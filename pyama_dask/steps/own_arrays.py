@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import TEMPORARY, longest_name, shortened
 from pyama_dask.readers import movie_stem
 from pyama_dask.steps.flow import Image, Own, flow_of
@@ -24,6 +25,16 @@ def store_of(pipeline: str) -> str:
 def group_of(own: Own, image: Image) -> str:
     """Group in the store: the name of the image, after that of the step if several of the pipeline give it."""
     return f"{own.title}_{image.name}"
+
+
+def stored_images(config: Config) -> dict[tuple[str, str], Image]:
+    """Images that steps of a user's own store, by store and group."""
+    return {
+        (store_of(own.pipeline), group_of(own, image)): image
+        for own in flow_of(config).own
+        if own.is_stored
+        for image in own.gives
+    }
 
 
 def own_arrays(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:

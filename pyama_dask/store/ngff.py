@@ -39,6 +39,7 @@ def documents(
     scale: tuple[float, float | None],
     attributes: Mapping[str, Any],
     looks: Mapping[str, Look] | None = None,
+    pixels: Mapping[str, float | None] | None = None,
 ) -> dict[str, bytes]:
     """Contents of all ``zarr.json`` files of a FOV's store, by path in the store.
 
@@ -52,12 +53,15 @@ def documents(
         Attributes of the root group.
     looks
         Looks of groups; viewers show the others as they see fit.
+    pixels
+        Micrometres per pixel of groups where they are others than in `scale`.
     """
     raw = next((name for spec in specs.values() if not spec.is_labels and (name := spec.group)), "")
     found = {DOCUMENT: group_document(attributes)}
     for group in dict.fromkeys(spec.group for spec in specs.values()):
         full, look = specs.get(f"{group}/0"), (looks or {}).get(group)
-        found[f"{group}/{DOCUMENT}"] = group_document(ngff(full, scale, raw, look) if full else {}, listed(full))
+        of = scale[0], (pixels or {}).get(group, scale[1])
+        found[f"{group}/{DOCUMENT}"] = group_document(ngff(full, of, raw, look) if full else {}, listed(full))
     return found | {f"{spec.path}/{DOCUMENT}": array_document(spec) for spec in specs.values()}
 
 
@@ -114,8 +118,8 @@ def ngff(spec: ArraySpec, scale: tuple[float, float | None], raw: str, look: Loo
         "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": steps}]}],
     }
     ome: dict[str, Any] = {"version": VERSION, "multiscales": [multiscale]}
-    if spec.is_labels and raw:
-        ome["image-label"] = {"version": VERSION, "source": {"image": f"../{raw}"}}
+    if spec.is_labels:
+        ome["image-label"] = {"version": VERSION} | ({"source": {"image": f"../{raw}"}} if raw else {})
     if look is not None:
         ome["omero"] = {"channels": [shown_as(spec, look)]}
         if spec.is_labels:
