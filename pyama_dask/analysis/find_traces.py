@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.analysis.pyama_files import read_processing_config, read_processing_results
-from pyama_dask.analysis.tables import MINUTES
+from pyama_dask.analysis.tables import FEATURE, MINUTES
 from pyama_dask.analysis.trace_files import Source, TraceFile
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import quoted
 from pyama_dask.errors import PyamaError, TableError
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
+from pyama_dask.steps.own_arrays import TRACES as OWN_COLUMNS
 from pyama_dask.steps.standard import GRAPH, TRACES
 from pyama_dask.store.layout import is_group
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 from pyama_dask.workflow.task import WORK, fov_name
 
 RESULTS = "processing_results.yaml"
@@ -45,11 +47,40 @@ def find_sources(output: Path) -> dict[int, Source]:
 
 
 def _of_run(output: Path) -> list[Source]:
-    states, ledger = read_status(output)["fovs"], Ledger(output / LEDGER)
-    return [replace(_of_fov(output, state, ledger), place=FovPlace.of(state)) for state in states]
+    states, ledger, names = read_status(output)["fovs"], Ledger(output / LEDGER), columns_of_steps(output)
+    return [replace(_of_fov(output, state, ledger, names), place=FovPlace.of(state)) for state in states]
 
 
-def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
+def columns_of_steps(output: Path) -> dict[str, str]:
+    """Names, as of features, of the columns that steps with ``to: traces`` give, such as ``spots_ch_1`` of ``spots``.
+
+    The channel is the first one that the step gets, or that of phase contrast for functions of traces.
+    """
+    try:
+        document = read_processing_config(output / "processing_config.yaml")
+        channels = document["channels"]
+        every = [*([channels["pc"]] if channels.get("pc") else []), *(channels.get("fl") or ())]
+        steps = [step for pipeline in document.get("pipelines") or () for step in pipeline["steps"]]
+        found: dict[str, str] = {}
+        for step in (step for step in steps if step.get("to") == OWN_COLUMNS and step.get("found")):
+            got = [str(name) for name in (*step.get("of", ()), *_listed(step.get("channels")))]
+            channel = next((name for name in got if name.isdigit()), str(every[0]["channel"]))
+            columns = [str(name) for name in step["found"]["columns"]]
+            found |= {name: f"{name}_ch_{channel}" for name in columns if not _is_known(name)}
+    except (PyamaError, LookupError, TypeError, AttributeError):  # none, or of an older program
+        return {}
+    return found
+
+
+def _listed(channels: Any) -> list[Any]:
+    return channels if isinstance(channels, list) else []
+
+
+def _is_known(name: str) -> bool:
+    return name in (*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS) or FEATURE.fullmatch(name) is not None
+
+
+def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger, names: Mapping[str, str]) -> Source:
     """Traces of a run's FOV, by its status."""
     fov, left = state["fov"], state["left"]
     directory = output / fov_name(fov)
@@ -70,7 +101,7 @@ def _of_fov(output: Path, state: Mapping[str, Any], ledger: Ledger) -> Source:
     elif state["other_settings"]:
         notes.append("processed with other settings than the last run")
     notes += [f"has traces, but these steps are unfinished: {', '.join(left)}"] if left else []
-    return Source(fov, directory, (TraceFile.of(output / recorded[0]),), notes=tuple(notes))
+    return Source(fov, directory, (TraceFile.of(output / recorded[0], names=names),), notes=tuple(notes))
 
 
 def _of_older(output: Path) -> list[Source]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +29,20 @@ class TraceFile:
     """Channel of its features; None if their names include it."""
     original: Path | None = None
     """Original file if `path` is an inspected copy, else None."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names, as of features, of columns that steps of a user's own have given."""
 
     @classmethod
-    def of(cls, path: Path, channel: int | None = None) -> TraceFile:
+    def of(cls, path: Path, channel: int | None = None, names: Mapping[str, str] | None = None) -> TraceFile:
         """Replace the file by its inspected copy, if there is one."""
         taken = inspected(path)
-        return cls(taken, channel, path if path != taken and path.exists() else None)
+        return cls(taken, channel, path if path != taken and path.exists() else None, names or {})
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of its columns, with current names for older ones."""
         if self.channel is None:
-            return tuple(read_columns(self.path))
+            return tuple(self.names.get(name, name) for name in read_columns(self.path))
         return tuple(read_traces_csv(self.path, channel=self.channel).columns)
 
 
@@ -100,7 +102,8 @@ class Source:
 
     def _read(self, file: TraceFile) -> pd.DataFrame:
         has_times = "time" in file.columns
-        table = read_traces_csv(file.path, channel=file.channel, minutes=None if has_times else self._times(file))
+        minutes = None if has_times else self._times(file)
+        table = read_traces_csv(file.path, channel=file.channel, minutes=minutes, names=file.names)
         if not (table["fov"] == self.fov).all():
             raise TableError(
                 f"{file.path}: has rows of another FOV than {self.fov}. Fix: move it to the folder of its FOV"

@@ -32,7 +32,11 @@ def inspected(path: Path) -> Path:
 
 
 def read_traces_csv(
-    path: str | Path, *, channel: int | None = None, minutes: float | Mapping[int, float] | None = None
+    path: str | Path,
+    *,
+    channel: int | None = None,
+    minutes: float | Mapping[int, float] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Read a processing CSV: one row per cell and frame.
 
@@ -50,6 +54,8 @@ def read_traces_csv(
     minutes
         Times of the frames, for a file without ``time``: the minutes between frames, or one value per frame. If None,
         the table has no ``time`` either.
+    names
+        Other names for some columns.
 
     Returns
     -------
@@ -71,6 +77,7 @@ def read_traces_csv(
     columns.setdefault("good", np.ones(len(read), bool))
     if "time" not in columns and minutes is not None:
         columns["time"] = _times(read, columns["frame"], minutes)
+    columns = {(names or {}).get(name, name): values for name, values in columns.items()}
     if channel is not None:
         columns = {_with_channel(name, values, channel): values for name, values in columns.items()}
     order = [*(name for name in BASE_COLUMNS if name in columns), *(n for n in columns if n not in BASE_COLUMNS)]

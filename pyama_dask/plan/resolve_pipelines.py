@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from pyama_dask.config.flat_fields import FLAT_FIELD
@@ -19,7 +19,7 @@ from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import LABELS, TRACKED, Flow
 from pyama_dask.steps.own_arrays import TRACES
-from pyama_dask.store.trace_csv import feature_columns
+from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class _Resolution:
     metadata: Metadata
     shape: tuple[int, int]
     """(H, W) of the largest FOV."""
+    columns: list[str] = field(default_factory=list)
+    """Columns of the traces that steps before give."""
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Resolve all pipelines, in sequence."""
@@ -150,7 +152,7 @@ class _Resolution:
                 f"{where}: gives {step.to!r} of {len(calls)} images. Fix: choose one with 'channels', or leave out "
                 "'to', so that each image is replaced"
             )
-        self._check_columns(step, contract, where)
+        self._check_columns(step, contract, where, calls)
         found = Found(
             takes=contract.takes, per=contract.per, gives=contract.gives, array=contract.array,
             names=tuple(self._title(name) for name in of), columns=tuple(contract.columns),
@@ -180,7 +182,7 @@ class _Resolution:
         features = feature_columns(self.config)
         return tried(step, where, kinds or None, halo_of=halo_of, features=features)
 
-    def _check_columns(self, step: Step, contract: Contract, where: str) -> None:
+    def _check_columns(self, step: Step, contract: Contract, where: str, calls: Sequence[tuple[str, ...]]) -> None:
         """Refuse a table that cannot become columns of the traces."""
         if step.to != TRACES:
             return
@@ -194,6 +196,18 @@ class _Resolution:
                 f"{where}: its table has the columns {', '.join(contract.columns)}, but no 'cell', by which rows of "
                 "the traces are found. Fix: add it: it is the number of the cell in the image 'tracked'"
             )
+        if contract.per == "fov":  # columns that the traces have already are theirs
+            return
+        if len(calls) > 1:
+            raise ConfigError(
+                f"{where}: gives the same columns for {len(calls)} images. Fix: choose one with 'channels', or give "
+                "the function all of them with 'of'"
+            )
+        taken = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(self.config), *self.columns}
+        new = [name for name in contract.columns if name not in ("cell", "frame")]
+        if double := [name for name in new if name in taken]:
+            raise ConfigError(f"{where}: gives a column {double[0]!r}, which the traces have already. Fix: rename it")
+        self.columns += new
 
     # ------------------------------------------------------------------------------------------ names
 

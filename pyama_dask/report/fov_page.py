@@ -27,6 +27,7 @@ from pyama_dask.report.page import REPORT_PAGE, render, write_page, write_report
 from pyama_dask.report.thumbnails import frame_shape, picture_of, read_fates
 from pyama_dask.runs.plate import fov_named
 from pyama_dask.store import intermediate
+from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 from pyama_dask.workflow.task import WORK, fov_name
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ def trace_figures(run: RunFacts, table: pd.DataFrame | None) -> Iterator[Figure]
 
 
 def _features(table: pd.DataFrame) -> list[str]:
-    return [name for name in table.columns if "_ch_" in name and table[name].dtype.kind == "f"]
+    known = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS}
+    return [name for name in table.columns if name not in known and table[name].dtype.kind == "f"]
 
 
 # --------------------------------------------------------------------------------------------------- numbers

@@ -185,8 +185,10 @@ def _areas(all_: Summaries) -> Iterator[Figure]:
 
 
 def feature_name(column: str, run: RunFacts) -> str:
-    """Name of a feature for readers: ``GFP: intensity total``."""
+    """Name of a feature for readers: ``GFP: intensity total``; of a column of a user's own step: its words."""
     feature, _, number = column.rpartition("_ch_")
+    if not feature or not number.isdigit():
+        return column.replace("_", " ")
     return f"{run.channels.get(int(number), f'channel {number}')}: {feature.replace('_', ' ')}"
 
 

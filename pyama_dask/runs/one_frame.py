@@ -87,7 +87,7 @@ class SeenFrames:
 
 
 class _OneFrame:
-    """What steps of a pipeline need to make images outside a task: everything comes from the movie.
+    """Frames for steps of a pipeline outside a task: everything comes from the movie.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the pixels of a pipeline's images lie in the frames of the movie: their size, and the centre of the image."""
+"""Places of the pixels of a pipeline's images in the frames of the movie: their size, and the centre of the image."""
 
 from __future__ import annotations
 

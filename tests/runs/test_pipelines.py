@@ -113,25 +113,6 @@ def test_images_that_a_later_step_gets_are_not_stored(movie, tmp_path):
     assert first["largest"] == raw[0][tracked[0] == first["cell"]].max() + 7
 
 
-def test_columns_of_the_traces(movie, plain, tmp_path):
-    spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces"}
-    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [spots]})
-    found, before = table(tmp_path / "out", "traces"), table(plain, "traces")
-    pd.testing.assert_frame_equal(found.drop(columns="largest"), before)
-    tracked = image(plain, "images.zarr/seg_tracked_ch_0/0")
-    raw = image(plain, "images.zarr/fl_ch_1/0")
-    first = found.iloc[0]
-    assert first["largest"] == raw[int(first["frame"])][tracked[int(first["frame"])] == first["cell"]].max()
-
-
-def test_columns_of_the_traces_from_the_traces(movie, plain, tmp_path):
-    age = {"do": f"{MINE}:age", "to": "traces"}
-    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [age]})
-    found, before = table(tmp_path / "out", "traces"), table(plain, "traces")
-    assert found["age"].equals(before["frame"] - before.groupby("cell")["frame"].transform("min"))
-    pd.testing.assert_frame_equal(found.drop(columns="age"), before)
-
-
 def test_steps_between_the_seven(movie, data, plain, tmp_path):
     """What comes after copying is seen by the steps after it, and the raw frames stay raw."""
     listed = ["copy", BRIGHTER | {"by": 100}, "segment", "track", "background", "crop", "extract", "cache"]
@@ -202,3 +183,50 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(movie, tmp_path
     with pytest.raises(ConfigError, match=message):
         pyama_dask.run(config(movie, tmp_path / "out", {"pipelines": pipelines}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def with_columns(movie, tmp_path_factory):
+    """Output whose traces have columns of a function of frames, and of one of the traces."""
+    out = tmp_path_factory.mktemp("columns") / "out"
+    light = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces"}
+    run(movie, out, SEVEN, {"name": "more", "input": "cells", "steps": [light, {"do": f"{MINE}:age", "to": "traces"}]})
+    return out
+
+
+def test_columns_of_the_traces(with_columns, plain):
+    found, before = table(with_columns, "traces"), table(plain, "traces")
+    pd.testing.assert_frame_equal(found.drop(columns=["largest", "age"]), before)
+    assert found["age"].equals(before["frame"] - before.groupby("cell")["frame"].transform("min"))
+    raw, tracked = image(plain, "images.zarr/fl_ch_1/0"), image(plain, "images.zarr/seg_tracked_ch_0/0")
+    for row in found.itertuples():
+        assert row.largest == raw[row.frame][tracked[row.frame] == row.cell].max()
+
+
+def test_columns_of_the_traces_are_merged_and_exported_like_features(with_columns, tmp_path):
+    traces = pyama_dask.open_output(with_columns)[0].traces()
+    assert {"largest", "age"} <= {*traces.columns}
+    samples = {"samples": [{"name": "all", "fovs": "0-1"}]}
+    report = pyama_dask.merge_samples(with_columns, samples, tmp_path)
+    assert not report.warnings
+    merged = pyama_dask.read_analysis_csv(tmp_path / "all_largest_ch_1.csv")
+    mine = merged[merged["fov"] == 0].sort_values(["cell", "time"])
+    assert mine["value"].tolist() == traces.sort_values(["cell", "time"])["largest"].tolist()
+    assert "# Channel: GFP" in (tmp_path / "all_largest_ch_1.csv").read_text()
+    assert (tmp_path / "all_age_ch_0.csv").exists()
+    assert {"largest_ch_1", "age_ch_0"} <= {*pd.read_parquet(tmp_path / "all_samples.parquet").columns}
+    assert not pyama_dask.inspect_traces(with_columns, tmp_path / "cells.csv").warnings
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"]}, "column 'largest', which the traces have already"),
+        ({"do": f"{MINE}:cell_of_first_pixel", "channels": ["Phase", "GFP"]}, "same columns for 2 images"),
+    ],
+)
+def test_columns_that_the_traces_cannot_take(movie, tmp_path, step, message):
+    light = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces", "name": "first"}
+    more = {"name": "more", "input": "cells", "steps": [light, step | {"to": "traces"}]}
+    with pytest.raises(ConfigError, match=message):
+        pyama_dask.run(config(movie, tmp_path / "out", {"pipelines": [SEVEN, more]}))

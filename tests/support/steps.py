@@ -66,3 +66,8 @@ def of_shape(frame: np.ndarray, *, shape: list[int]) -> np.ndarray:
     labels = np.zeros(frame.shape, np.uint16)
     labels[40:60, 40:60] = 1
     return labels
+
+
+def cell_of_first_pixel(frame: Frame) -> pd.DataFrame:
+    """Grey level of the first pixel, as if it were that of cell 1."""
+    return pd.DataFrame({"cell": np.array([1]), "first": np.array([int(frame[0, 0])])})
