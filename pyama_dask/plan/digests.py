@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 from pyama_dask.config.models import Config
 from pyama_dask.readers import movie_stem
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Graph, Kind, Part, Step, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,56 @@ class Unit:
     """Site, y and x of all tiles of a stitched well; empty for others."""
     previous: Unit | None = None
     """The block before, of which a part in a chain needs its own result."""
+    _of_config: dict[Hashable, Any] = field(default_factory=dict)
+    """Values that depend on the config only; all units of a plan share them."""
+    _of_fov: dict[Hashable, Any] = field(default_factory=dict)
+    """Values that all units of the FOV share."""
     _known: dict[str, str] = field(default_factory=dict)
+    _recorded: dict[str, str] = field(default_factory=dict)
+    known_local: dict[str, str] = field(default_factory=dict)
+    """Results of `local_digest`."""
 
     @property
+    def values(self) -> tuple[Any, ...]:
+        """Values by which a view of the same frames is made."""
+        return (
+            self.job, self.movie, self.fov, self.shape, self.times_min, self.frames, self.place, self.tiles, None,
+            *self.shared,
+        )  # fmt: skip
+
+    @property
+    def shared(self) -> tuple[dict[Hashable, Any], dict[Hashable, Any]]:
+        """Values that all units of the plan share, and those of the FOV."""
+        return self._of_config, self._of_fov
+
+    @cached_property
     def config(self) -> Config:
         """Resolved config."""
         return self.job.config
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
         """Graph of the steps that the config asks for."""
-        return graph_of(self.job.config)
+        return self.setting(graph_of)
+
+    def setting(self, function: Callable[[Config], Value]) -> Value:
+        """Value of a function of the config, which is called once."""
+        if function not in self._of_config:
+            self._of_config[function] = function(self.config)
+        found: Value = self._of_config[function]
+        return found
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Value that is the same for all blocks of the FOV, which is made once; `key` names it."""
+        if key not in self._of_fov:
+            self._of_fov[key] = make()
+        found: Value = self._of_fov[key]
+        return found
 
     def around(self, reach: int) -> Sequence[int]:
         """Frames, and as many before and after them; fewer at the ends of the movie."""
+        if not reach:
+            return self.frames
         first = self.job.frames.index(self.frames[0])
         return self.job.frames[max(0, first - reach) : first + len(self.frames) + reach]
 
@@ -78,12 +118,14 @@ class Unit:
         """Digest of a part as it is declared, without that of the block before in a chain."""
         if part.digest is not None:
             return part.digest(self)
-        needs = [need for need in part.needs if self.graph.parts[need].active(self.config)]
+        needs = [need for need in part.needs if self.setting(self.graph.parts[need].active)]
         return digest(part.name, part.values(self.config), [self.digest(need) for need in needs])
 
     def recorded(self, part: Part) -> str:
         """Digest with which the ledger records a part: also of the form in which its result is stored."""
-        return _with_form(self.digest(part.name), part, self.config)
+        if part.name not in self._recorded:
+            self._recorded[part.name] = _with_form(self.digest(part.name), part, self)
+        return self._recorded[part.name]
 
 
 @dataclass
@@ -105,17 +147,20 @@ class LocalUnit(Unit):
 
 def local_digest(part: Part, block: Unit, whole: Unit) -> str:
     """Digest of everything that a part on a block depends on, but for what it reads from wider parts."""
+    if (found := block.known_local.get(part.name)) is None:
+        found = block.known_local[part.name] = _local_digest(part, block, whole)
+    return found
+
+
+def _local_digest(part: Part, block: Unit, whole: Unit) -> str:
     graph = block.graph
     if graph.kind_of[part.name] in graph.narrow:
         return block.digest(part.name)
     if part.scope == "chain":  # it depends on other blocks, too
         return whole.digest(part.name)
-    view = LocalUnit(
-        block.job, block.movie, block.fov, block.shape, block.times_min, block.frames, block.place,
-        block.tiles, reader=part, block=block, whole=whole,
-    )  # fmt: skip
+    view = LocalUnit(*block.values, reader=part, block=block, whole=whole)
     needs = [graph.parts[need] for need in part.needs]
-    on_block = [need for need in needs if need.scope in ON_BLOCKS and need.active(block.config)]
+    on_block = [need for need in needs if need.scope in ON_BLOCKS and block.setting(need.active)]
     return digest(view.own_digest(part), [local_digest(need, block, whole) for need in on_block])
 
 
@@ -135,23 +180,12 @@ class GatheringUnit(Unit):
 
 def gathering_digest(part: Part, whole: Unit) -> str:
     """Digest of everything that a part on a FOV depends on, but for what the blocks that it needs were made from."""
-    view = GatheringUnit(
-        whole.job,
-        whole.movie,
-        whole.fov,
-        whole.shape,
-        whole.times_min,
-        whole.frames,
-        whole.place,
-        whole.tiles,
-        reader=part,
-        whole=whole,
-    )
+    view = GatheringUnit(*whole.values, reader=part, whole=whole)
     return digest(part.name, view.own_digest(part))
 
 
-def _with_form(found: str, part: Part, config: Config) -> str:
-    form = part.form(config)
+def _with_form(found: str, part: Part, of: Unit) -> str:
+    form = of.setting(part.form)
     return digest(found, *form) if form else found
 
 
@@ -163,6 +197,7 @@ def step_digests(
     times_min: Sequence[float],
     place: Sequence[object] = (),
     tiles: Sequence[Sequence[int]] = (),
+    known: dict[Hashable, Any] | None = None,
 ) -> dict[Kind, list[Digests]]:
     """Digests of the parts that a config asks for, by kind of task, for each task of the FOV.
 
@@ -185,17 +220,22 @@ def step_digests(
         Well and site, as they stand in the traces; empty outside of wells.
     tiles
         Site, y and x of all tiles of a stitched well; empty for others.
+    known
+        Values that depend on the config only, of other FOVs of the plan; they are added to.
     """
     graph = graph_of(job.config)
-    whole = Unit(job, movie, fov, shape, times_min, job.frames, place, tiles)
+    given = {} if known is None else known
+    whole = Unit(job, movie, fov, shape, times_min, job.frames, place, tiles, None, given)
     blocks: list[Unit] = []
     for start, stop in job.blocks:
-        before = blocks[-1] if blocks else None
-        blocks.append(Unit(job, movie, fov, shape, times_min, job.frames[start:stop], place, tiles, before))
+        blocks.append(Unit(
+            job, movie, fov, shape, times_min, job.frames[start:stop], place, tiles, blocks[-1] if blocks else None,
+            *whole.shared,
+        ))  # fmt: skip
     found: dict[Kind, list[Digests]] = {}
     for kind, parts in graph.kinds.items():
         if scope_of(kind) not in OF_SEVERAL_FOVS:
-            chosen = [part for part in parts if part.active(job.config)]
+            chosen = [part for part in parts if whole.setting(part.active)]
             units = blocks if on_blocks(kind) else [whole]
             found[kind] = [_of_task(chosen, unit if kind in graph.narrow else whole, unit, whole) for unit in units]
     return found
@@ -206,7 +246,7 @@ def _of_task(parts: Sequence[Part], depends_on: Unit, block: Unit, whole: Unit) 
     local |= {part.step: gathering_digest(part, whole) for part in parts if part.from_blocks}
     return Digests(
         {part.step: depends_on.recorded(part) for part in parts},
-        {part.step: _with_form(local[part.step], part, block.config) for part in parts if part.step in local},
+        {part.step: _with_form(local[part.step], part, block) for part in parts if part.step in local},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -35,6 +35,9 @@ from pyama_dask.store.trace_csv import place_of
 from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Kind, Scope, Step, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
+Shapes = tuple[tuple[int, int], tuple[int, int]]
+"""(H, W) of a FOV's frames as the seven steps get them, and in the movie."""
+Costs = tuple[int, int, Mapping[int, int]]
 _LONGEST = 60
 """Characters of the longest list of frames that a message shows."""
 USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
@@ -211,10 +214,8 @@ def make_plan(
     job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
     first_identity = first_identity or identity
     seen = digest(first_identity, metadata.flat_field.digest) if metadata.flat_field else first_identity
-    known = problems or {}
-    fovs = tuple(_plan_fov(job, metadata, seen, k, worker_memory, known.get(metadata.fovs[k].name)) for k in chosen)
-    images = images_in_plate(metadata.fovs)
-    fovs = tuple(_with_place(fov, images.get(fov.fov, "")) for fov in fovs)
+    known, planned = problems or {}, _Fovs(job, metadata, seen, worker_memory)
+    fovs = tuple(planned.fov(k, known.get(metadata.fovs[k].name)) for k in chosen)
     for kind in (kind for kind in graph_of(config).kinds if scope_of(kind) in OF_SEVERAL_FOVS):
         groups = _groups(scope_of(kind), metadata, fovs)
         last = {group[-1].fov: _with_group(job, first_identity, kind, group) for group in groups}
@@ -282,29 +283,61 @@ def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
             )
 
 
-def _plan_fov(job: Job, metadata: Metadata, movie: str, fov: int, worker_memory: int, problem: str | None) -> FovPlan:
-    info = metadata.fovs[fov]
-    shape = shape_after(job.config, info.shape)
-    times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
-    if problem := problem or _problem(job, metadata, fov):
-        failed = FovPlan(fov, info.name, (), times, place=place)
-        return replace(failed, problem=f"{failed.title}: {problem}")
-    digests = step_digests(job, movie, fov, shape, times.minutes.tolist(), tuple(place.values()), tiles=info.tiles)
-    tasks = tuple(_tasks(job, fov, (shape, info.shape), digests, metadata.read_memory))
-    for task in tasks:
-        if task.memory > worker_memory:
+class _Fovs:
+    """Plans of FOVs one by one, for the digest of a movie; what FOVs have in common is found once."""
+
+    def __init__(self, job: Job, metadata: Metadata, movie: str, worker_memory: int) -> None:
+        self._job, self._metadata, self._movie, self._worker_memory = job, metadata, movie, worker_memory
+        self._images = images_in_plate(metadata.fovs)
+        self._known: dict[Hashable, Any] = {}
+        self._costs: dict[tuple[Kind, Shapes], Costs] = {}
+
+    def fov(self, fov: int, problem: str | None) -> FovPlan:
+        """Plan a FOV, with the reason why it cannot be processed, if it is known already."""
+        job, metadata = self._job, self._metadata
+        info = metadata.fovs[fov]
+        shape = shape_after(job.config, info.shape)
+        times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
+        plan = FovPlan(fov, info.name, (), times, place=place)
+        if problem := problem or _problem(job, metadata, fov):
+            return replace(plan, problem=f"{plan.title}: {problem}")
+        digests = step_digests(
+            job, self._movie, fov, shape, times.minutes.tolist(), tuple(place.values()), info.tiles, self._known
+        )
+        tasks = tuple(self._tasks(plan, (shape, info.shape), digests))
+        if too_large := next((task for task in tasks if task.memory > self._worker_memory), None):
             raise PlanError(
-                f"{task.key} would need {task.memory / 2**20:.0f} MiB, but a worker has "
-                f"{worker_memory / 2**20:.0f} MiB. Fix: give workers more (cluster.memory, or fewer cluster.workers), "
-                f"or lower storage.block_frames, now {job.block_frames}"
+                f"{too_large.key} would need {too_large.memory / 2**20:.0f} MiB, but a worker has "
+                f"{self._worker_memory / 2**20:.0f} MiB. Fix: give workers more (cluster.memory, or fewer "
+                f"cluster.workers), or lower storage.block_frames, now {job.block_frames}"
             )
-    return FovPlan(fov, info.name, tasks, times, place=place)
+        return replace(plan, tasks=tasks)
+
+    def _tasks(self, plan: FovPlan, shapes: Shapes, digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
+        shape, movie = shapes
+        in_plate, title = self._images.get(plan.fov, ""), plan.title if plan.place else ""
+        for kind, of in digests.items():
+            if (kind, shapes) not in self._costs:
+                self._costs[kind, shapes] = _costs_of(self._job, kind, shapes, self._metadata.read_memory)
+            read, written, memory = self._costs[kind, shapes]
+            blocked = on_blocks(kind)
+            for number, (start, stop) in enumerate(self._job.blocks if blocked else [(0, self._job.n_frames)]):
+                if of[number].full:
+                    n = stop - start
+                    yield Task(
+                        kind, plan.fov, shape, start, stop, number if blocked else None, of[number].full,
+                        of[number].local, bytes_read=read * n, bytes_written=written * n, memory=memory[n],
+                        in_plate=in_plate, title=title, shape_in_movie=None if movie == shape else movie,
+                    )  # fmt: skip
 
 
-def _with_place(fov: FovPlan, image: str) -> FovPlan:
-    """Plan whose tasks know the FOV's image in the plate, and its title if it is in a well."""
-    title = fov.title if fov.place else ""
-    return replace(fov, tasks=tuple(replace(task, in_plate=image, title=title) for task in fov.tasks))
+def _costs_of(job: Job, kind: Kind, shapes: Shapes, reading: int) -> Costs:
+    """Bytes that tasks of a kind read and write per frame, and their memory by number of frames."""
+    more = reading if reads_movie(job.config, kind) else 0
+    blocked = on_blocks(kind)
+    lengths = {stop - start for start, stop in job.blocks} if blocked else {job.n_frames}
+    memory = {n: task_memory(job.config, kind, shapes[0], n) + more for n in lengths}
+    return (*(traffic(job, kind, *shapes) if blocked else (0, 0)), memory)
 
 
 def _groups(scope: Scope, metadata: Metadata, fovs: Iterable[FovPlan]) -> list[list[FovPlan]]:
@@ -363,27 +396,3 @@ def _rest(job: Job, metadata: Metadata, fov: int, missing: Sequence[int]) -> str
     remedies += [] if whole else ["leave it out with --fovs"]
     more = "; 'pyama-dask inspect' lists the frames that lack only some channels or planes" if info.partial else ""
     return f"{f'it has {listed}' if whole else 'it has none'}. Fix: {', or '.join(remedies)}{more}"
-
-
-def _tasks(
-    job: Job,
-    fov: int,
-    shapes: tuple[tuple[int, int], tuple[int, int]],
-    digests: Mapping[Kind, Sequence[Digests]],
-    reading: int,
-) -> Iterator[Task]:
-    shape, movie = shapes
-    for kind, of in digests.items():
-        more = reading if reads_movie(job.config, kind) else 0
-        blocked = on_blocks(kind)
-        read, written = traffic(job, kind, shape, movie) if blocked else (0, 0)
-        frames = job.blocks if blocked else [(0, job.n_frames)]
-        memory = {n: task_memory(job.config, kind, shape, n) for n in {stop - start for start, stop in frames}}
-        for number, (start, stop) in enumerate(frames):
-            if of[number].full:
-                n = stop - start
-                yield Task(
-                    kind, fov, shape, start, stop, number if blocked else None, of[number].full, of[number].local,
-                    bytes_read=read * n, bytes_written=written * n, memory=memory[n] + more,
-                    shape_in_movie=None if movie == shape else movie,
-                )  # fmt: skip

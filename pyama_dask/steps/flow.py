@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
@@ -58,11 +59,16 @@ class Image:
             return self.lies_on.shape(movie) if self.lies_on else movie
         return self.given_shape or self.of[0].shape(movie)
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Frames before and after a frame that it is made from."""
         own = (self.step.halo or 0) if self.step else 0
         return own + max((image.reach for image in self.of), default=0)
+
+    @cached_property
+    def is_of_movie(self) -> bool:
+        """True if it is made from the frames of the movie only."""
+        return all(image.is_of_movie for image in self.of) if self.step else self.origin == MOVIE
 
     def upstream(self) -> Iterator[Image]:
         """Yield it and all images that it is made from."""

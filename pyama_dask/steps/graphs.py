@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,6 +48,12 @@ def graph_of(config: Config) -> Graph:
 
 def image_digest(of: Inputs, image: Image) -> str:
     """Digest of everything that an image of a pipeline depends on."""
+    if image.is_of_movie:  # the same for all blocks
+        return of.once(image, lambda: _image_digest(of, image))
+    return _image_digest(of, image)
+
+
+def _image_digest(of: Inputs, image: Image) -> str:
     if image.step is not None:
         made_from = [image_digest(of, before) for before in image.of]
         return (
@@ -64,16 +71,32 @@ def _is_done(of: Inputs, image: Image) -> bool:
 
 
 def _has_fov(fovs: str, fov: int) -> bool:
-    return fovs == "all" or fov in parse_selection(fovs)
+    return fovs == "all" or fov in _fovs(fovs)
+
+
+@lru_cache(maxsize=64)
+def _fovs(fovs: str) -> frozenset[int]:
+    return frozenset(parse_selection(fovs))
 
 
 def call_digest(of: Inputs, step: Step) -> str:
     """Digest of a function with its parameters, and of what it is called with."""
     assert step.found is not None
+    return of.setting(_calls)[id(step), _has_fov(step.found.fovs, of.fov)]
+
+
+def _calls(config: Config) -> dict[tuple[int, bool], str]:
+    """Digests of the functions of all steps, where they are called and where they are not."""
+    steps = [own.step for own in flow_of(config).own]
+    return {(id(step), is_done): _call(step, is_done=is_done) for step in steps for is_done in (True, False)}
+
+
+def _call(step: Step, *, is_done: bool) -> str:
+    assert step.found is not None
     found = step.found
     return digest(
         method_identity("step", step.do), step.params, found.takes, found.per, found.array, step.over, step.halo,
-        list(found.names), found.given, _has_fov(found.fovs, of.fov),
+        list(found.names), found.given, is_done,
     )  # fmt: skip
 
 

@@ -99,13 +99,15 @@ def form_of_background(config: Config) -> list[str]:
 
 
 def _copied(of: Inputs) -> str:
-    config = of.config
-    chosen = [choice.channel for choice in config.channels.all]
-    base = digest(
-        METHOD_VERSION, of.movie, of.fov, of.shape, config.params.z, config.storage.codec, config.channels.pc is None,
-        chosen,
-    )  # fmt: skip
-    return digest("copy", base, of.block_frames, [of.frames], *([of.tiles] if of.tiles else []))
+    def base() -> str:
+        config = of.config
+        chosen = [choice.channel for choice in config.channels.all]
+        return digest(
+            METHOD_VERSION, of.movie, of.fov, of.shape, config.params.z, config.storage.codec,
+            config.channels.pc is None, chosen,
+        )  # fmt: skip
+
+    return digest("copy", of.once(_copied, base), of.block_frames, [of.frames], *([of.tiles] if of.tiles else []))
 
 
 def _segmenter(config: Config) -> str:
@@ -116,21 +118,32 @@ def _segmenter(config: Config) -> str:
 
 
 def _segmented(of: Inputs) -> str:
-    return digest(_segmenter(of.config), of.digest("copy.frames"))
+    return digest(of.setting(_segmenter), of.digest("copy.frames"))
 
 
-def _background(of: Inputs, weight: float = 1.0) -> str:
-    how = digest("background", _segmenter(of.config), of.config.params.background_params, weight)
-    return digest(how, of.digest("copy.frames"))
+def _how_background(config: Config, weight: float = 1.0) -> str:
+    return digest("background", _segmenter(config), config.params.background_params, weight)
+
+
+def _how_corrected(config: Config) -> str:
+    return _how_background(config, config.params.background_weight)
+
+
+def _background(of: Inputs) -> str:
+    return digest(of.setting(_how_background), of.digest("copy.frames"))
 
 
 def _corrected(of: Inputs) -> str:
-    return _background(of, of.config.params.background_weight)
+    return digest(of.setting(_how_corrected), of.digest("copy.frames"))
+
+
+def _tracker(config: Config) -> str:
+    return method_identity("tracker", config.params.tracking_method)
 
 
 def _tracked(of: Inputs) -> str:
     params = of.config.params
-    tracker = method_identity("tracker", params.tracking_method)
+    tracker = of.setting(_tracker)
     return digest("track", of.digest("segment.labels"), tracker, params.tracking_params)
 
 
@@ -142,14 +155,17 @@ def _crop_levels(of: Inputs) -> str:
     return digest("crop levels", of.digest("crop.counts"))
 
 
-def _measured(of: Inputs) -> str:
-    channels = of.config.channels
+def _features(config: Config) -> list[list[str]]:
+    channels = config.channels
     kinds = [*(["phase feature"] if channels.pc else []), *["fluorescence feature"] * len(channels.fl)]
-    features = [
+    return [
         [method_identity(kind, name) for name in choice.features]
         for kind, choice in zip(kinds, channels.all, strict=True)
     ]
-    return digest("extract", of.digest("track.link"), _corrected(of), features)
+
+
+def _measured(of: Inputs) -> str:
+    return digest("extract", of.digest("track.link"), _corrected(of), of.setting(_features))
 
 
 def _cut(of: Inputs) -> str:

@@ -7,14 +7,15 @@ from the declarations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import TopologicalSorter
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from pyama_dask.config.models import Config
 
+Value = TypeVar("Value")
 Step = str
 """Name of a step, such as ``segment``: what ``--steps``, ``--force`` and reports name."""
 Kind = str
@@ -38,6 +39,7 @@ ANCHORS: Mapping[str, Kind] = {
 """Parts that give the kind of task that they are in its name, on whatever level they are."""
 
 
+@cache
 def scope_of(kind: Kind) -> Scope:
     """Extent of the tasks of a kind, by its name.
 
@@ -120,6 +122,12 @@ class Inputs(Protocol):
     @property
     def tiles(self) -> Sequence[Sequence[int]]:
         """Site, y and x of all tiles of a stitched well; empty for others."""
+
+    def setting(self, function: Callable[[Config], Value]) -> Value:
+        """Value of a function of the config, which is called once for a plan."""
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Value that is the same for all blocks of the FOV, which is made once; `key` names it."""
 
     def digest(self, part: str) -> str:
         """Digest of everything that the result of another part depends on."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,4 +199,13 @@ class Receipt:
 
 def digest(*parts: object) -> str:
     """Digest of plain values, equal for equal values on every machine."""
-    return hashlib.blake2b(_ENCODER.encode(parts).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(f"[{','.join(map(_as_json, parts))}]".encode(), digest_size=12).hexdigest()
+
+
+def _as_json(value: object) -> str:
+    """Encode a value; most are texts, for which an encoder takes long to start."""
+    if type(value) is str:
+        return encode_basestring_ascii(value)
+    if type(value) is int:
+        return str(value)
+    return f"[{','.join(map(_as_json, value))}]" if type(value) is list else _ENCODER.encode(value)

@@ -1,5 +1,6 @@
 """The plan: who writes what, what is made from what, what changes with which key, and what it all needs."""
 
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -24,6 +25,7 @@ from pyama_dask.plan.resume import remaining
 from pyama_dask.readers.base import Channel, FovInfo
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
+from pyama_dask.steps import graphs, standard
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.layout import layout
 from pyama_dask.store.ledger import Ledger
@@ -499,3 +501,26 @@ def test_a_plan_is_made_of_config_and_metadata_alone():
     once, again = (make_plan(resolved, metadata, "id", 2**34) for _ in range(2))
     assert once.tasks == again.tasks
     assert once.document() == again.document()
+
+
+def test_what_fovs_have_in_common_is_found_once(monkeypatch):
+    """A plan of a whole plate must not look at functions again for each FOV, nor make a digest twice."""
+    steps = [{"do": "gaussian", "channels": ["C1"]}, {"do": "scipy.ndimage:median_filter", "size": 3, "channels": [1]}]
+    more = {
+        "pipelines": [{"name": "a", "steps": steps}, {"name": "b", "input": "a", "steps": "seven"}],
+        "storage": {"block_frames": 4},
+    }
+    made, looked = [], []
+    blake2b = hashlib.blake2b
+    monkeypatch.setattr(hashlib, "blake2b", lambda *of, **size: made.append(1) or blake2b(*of, **size))
+    for module in (graphs, standard):
+        identity = module.method_identity
+        monkeypatch.setattr(module, "method_identity", lambda *of, i=identity: looked.append(of) or i(*of))
+    counts = []
+    for fovs in (1, 3):
+        made.clear(), looked.clear()
+        plan = plan_of(movie(fovs=fovs, frames=40), **more)
+        counts.append((len(made), len(looked), len(plan.tasks)))
+    (one, looked_once, tasks), (three, looked_thrice, _) = counts
+    assert looked_thrice == looked_once > 4
+    assert (three - one) / (2 * tasks) < 9
