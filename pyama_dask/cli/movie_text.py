@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pyama_dask.cli.text import MANY, cut_lines
 from pyama_dask.config.units import as_ranges, many
 from pyama_dask.config.wells import draw_plate
 from pyama_dask.readers import Metadata
+from pyama_dask.runs.plan_text import MANY, cut_lines
 from pyama_dask.runs.plate import by_well
 
 LEGEND = {"o": "all planes", "!": "some planes missing", ".": "no images"}

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -122,11 +121,10 @@ def plan(
     """Show what a run would do and need, and look at a frame; writes nothing, except with --calibrate."""
     from rich.console import Console
 
-    from pyama_dask.cli.text import describe_plan
     from pyama_dask.launch import check_network, script_of
     from pyama_dask.runs.frame_check import looked_at
-    from pyama_dask.runs.orchestrator import CompiledPlan
-    from pyama_dask.runs.planning import plan_run, what_is_left
+    from pyama_dask.runs.orchestrator import compiled
+    from pyama_dask.runs.planning import plan_run
 
     configs = loaded_configs(config, changes, fovs=fovs, wells=wells, frames=frames, cluster=cluster, extend=extend)
     check_network(configs[0].cluster)
@@ -137,10 +135,9 @@ def plan(
             made, metadata = plan_run(loaded, extend=extend, into=into, tell=partial(_show_registered, status))
             status.update("Looking at a frame")
             made = looked_at(made, metadata)
-        left, script = what_is_left(made), script_of(made.job.config.cluster)
-        more = {"left": len(left.tasks), "script": script, "predicted": asdict(predicted) if predicted else None}
-        words = describe_plan(made, left, predicted, script, CompiledPlan(made, metadata).lines)
-        shown.append(made.document() | more if as_json else words)
+        found = compiled(loaded, made, metadata, predicted, jobs)
+        script = {"script": script_of(made.job.config.cluster)}
+        shown.append(found.document() | script if as_json else str(found))
     say(_joined(shown))
 
 

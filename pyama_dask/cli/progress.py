@@ -18,10 +18,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.text import MANY, describe_replaced
 from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
+from pyama_dask.runs.plan_text import MANY, describe_replaced
 from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.steps.standard import label_of
 

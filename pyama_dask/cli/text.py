@@ -13,18 +13,14 @@ from pyama_dask.analysis.fit_tables import GRADES
 from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
-from pyama_dask.config.models import Storage
-from pyama_dask.config.units import as_ranges, duration, many
-from pyama_dask.plan.plan import Plan
-from pyama_dask.runs.disk_space import gib
+from pyama_dask.config.units import as_ranges, many
 from pyama_dask.runs.outcome import describe_tracks
+from pyama_dask.runs.plan_text import cut_lines
 from pyama_dask.runs.plate import status_map
 from pyama_dask.runs.source_check import MovieCheck
 from pyama_dask.runs.status import RunReport
-from pyama_dask.runs.timings import Prediction
 from pyama_dask.runs.verify import Verification
 from pyama_dask.steps.standard import label_of
-from pyama_dask.store.layout import changed_form
 
 if TYPE_CHECKING:
     from pyama_dask.analysis.fit import FitReport, FittedFile  # imports the libraries of fits
@@ -32,88 +28,6 @@ if TYPE_CHECKING:
 
 WORTH_SHOWING = 1.0
 """Least worker time in seconds for which the costs of the steps are shown."""
-MANY = 12
-"""Lines of a list that are shown; the rest is counted."""
-
-
-def cut_lines(lines: Sequence[str]) -> list[str]:
-    """First `MANY` lines of a list, and how many more there are."""
-    return [*lines[:MANY], f"  ... and {len(lines) - MANY} more"] if len(lines) > MANY else list(lines)
-
-
-def describe_plan(
-    plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "", pipelines: Sequence[str] = ()
-) -> str:
-    """Summary of a plan, its pipelines, its unfinished tasks, the predicted costs, and the job script."""
-    job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
-    blocks = f"{many(len(job.blocks), 'block')} of {job.block_frames}"
-    read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    lines = [
-        f"input:   {job.source}",
-        f"output:  {job.output}",
-        f"FOVs:    {len(plan.fovs)} ({job.config.params.fovs}){_in_wells(plan)}",
-        f"times:   {_sources(plan)}",
-        f"frames:  {job.n_frames} ({job.config.params.frames}), in {blocks}",
-        f"steps:   {', '.join(plan.steps)}",
-        *pipelines,
-        f"tasks:   {len(plan.tasks)} ({counts})"
-        + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
-        f"reads:   {gib(read)} of pixels",
-        f"writes:  {gib(written)} before compression"
-        + (", plus the crops of the cells" if plan.files_per_cell else ""),
-        *_storage(plan),
-        f"files:   {plan.files_per_fov} per FOV"
-        + (f", plus {plan.files_per_cell} per cell" if plan.files_per_cell else ""),
-        f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
-        *(describe_prediction(predicted) if predicted else ()),
-        *(f"replaces: {line}" for line in describe_replaced(left)),
-        *(f"warning: {warning}" for warning in cut_lines(plan.warnings)),
-        *cut_lines([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
-        *(["", "script of a job:", script] if script else ()),
-    ]
-    return "\n".join(lines)
-
-
-def _storage(plan: Plan) -> list[str]:
-    """Line with the form of the images, unless it is the default."""
-    storage = plan.job.config.storage
-    changed = ({} if storage.codec == Storage().codec else {"codec": storage.codec}) | changed_form(storage)
-    return ["storage: " + ", ".join(f"{key} {value}" for key, value in changed.items())] if changed else []
-
-
-def _sources(plan: Plan) -> str:
-    """Sources of the times, with their FOVs if there are several."""
-    fovs: dict[str, list[int]] = {}
-    for fov in plan.fovs:
-        fovs.setdefault(fov.times.source, []).append(fov.fov)
-    return "; ".join(source + (f" (FOVs {as_ranges(of)})" if len(fovs) > 1 else "") for source, of in fovs.items())
-
-
-def describe_prediction(predicted: Prediction) -> list[str]:
-    """Predicted time, memory and disk space of a whole run, as lines."""
-    return [
-        f"predicted for {many(predicted.workers, 'worker')}, from one processed block:",
-        f"  time:    {duration(predicted.seconds)}, not counting time in the queue",
-        f"  work:    {duration(predicted.worker_seconds)} of worker time in total",
-        f"  memory:  {predicted.memory / 2**20:.0f} MiB per worker",
-        f"  disk:    {gib(predicted.size)}, in {predicted.files} files",
-    ]
-
-
-def _in_wells(plan: Plan) -> str:
-    wells = {fov.place["well"] for fov in plan.fovs if fov.place}
-    return f", in {many(len(wells), 'well')}" if wells else ""
-
-
-def describe_replaced(plan: Plan) -> list[str]:
-    """Stale results that a run regenerates: made with other settings or from other frames."""
-    alike: dict[tuple[tuple[str, ...], str], list[int]] = {}
-    for fov, steps in plan.replaces.items():
-        alike.setdefault((steps, plan.made_before.get(fov, "with other settings")), []).append(fov)
-    return [
-        f"results of {', '.join(steps)} in FOV {as_ranges(fovs)}, made {how}" for (steps, how), fovs in alike.items()
-    ]
 
 
 def describe_status(document: Mapping[str, Any]) -> str:

@@ -56,6 +56,22 @@ def with_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...
     return {**document, "channels": channels}
 
 
+def without_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...]) -> dict[str, Any]:
+    """Config document whose channels have no shading of these pipelines any more: the reverse of `with_flat_fields`."""
+    steps = [step for pipeline in pipelines for step in pipeline.steps if step.do == FLAT_FIELD]
+    names = {name for step in steps for name in _channels(step)}
+
+    def plain(choice: Any) -> Any:
+        if not isinstance(choice, Mapping) or not names & {"all", choice.get("channel")}:
+            return choice
+        return {key: value for key, value in choice.items() if key != "flat_field"}
+
+    channels = dict(document.get("channels") or {})
+    channels |= {"pc": plain(channels["pc"])} if "pc" in channels else {}
+    channels |= {"fl": [plain(choice) for choice in channels["fl"] or ()]} if "fl" in channels else {}
+    return {**document, "channels": channels}
+
+
 def _channels(step: Step) -> tuple[str | int, ...]:
     return ("all",) if step.channels == "all" else step.channels
 

@@ -19,6 +19,7 @@ from pyama_dask.plan.resources import (
     automatic_block,
     count_files,
     files_in_plate,
+    files_of_pipelines,
     longest_block,
     reads_movie,
     task_memory,
@@ -225,7 +226,8 @@ def make_plan(
     specs = layout(job, largest)
     check_chunks(specs.values())
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
-    per_fov += files_in_plate(job, largest)
+    in_movie = max((metadata.fovs[k].shape for k in chosen), key=prod)
+    per_fov += files_in_plate(job, largest) + files_of_pipelines(job, in_movie)
     warnings = [*metadata.notes, *_general_warnings(config, metadata), *_time_warnings(fovs), *of_groups]
     steps = graph_of(config).active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
@@ -242,7 +244,7 @@ def _time_warnings(fovs: Iterable[FovPlan]) -> Iterator[str]:
 
 
 def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
-    if config.channels.pc is None and not config.params.copy_only:
+    if config.channels.pc is None and not config.params.copy_only and config.has_seven:
         yield (
             "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
             "found, nor the background between them. Fix: set channels.pc if there is one, else copy_only: true"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from math import ceil, prod
 
+import numpy as np
+
 from pyama_dask.config.models import Config
+from pyama_dask.steps.flow import MOVIE, flow_of
 from pyama_dask.steps.graphs import graph_of
-from pyama_dask.steps.own_arrays import own_arrays
+from pyama_dask.steps.own_arrays import TRACES, own_arrays
 from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
@@ -57,7 +61,18 @@ def traffic(
         for spec in full
         if spec.role in part.reads and (part.channels is None or spec.channel in part.channels(config))
     }
+    if not any("raw" in part.reads for part in parts) and any(part.from_movie for part in parts):
+        read |= _frames_of_movie(config, movie_shape or shape)
     return sum(read.values()), written
+
+
+def _frames_of_movie(config: Config, shape: tuple[int, int]) -> dict[str, int]:
+    """Bytes of a frame of each channel of the movie that steps of a user's own are made from."""
+    made = (image for own in flow_of(config).own for image in (*own.gives, *chain.from_iterable(own.gets)))
+    images = {of.name: of for image in made for of in image.upstream() if of.origin == MOVIE}
+    return {
+        f"movie/{name}": prod(shape) * np.dtype(of.dtype).itemsize * max(1, of.planes) for name, of in images.items()
+    }
 
 
 def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
@@ -212,3 +227,20 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
         return with_traces + 1, 0
     products, levels = len(config.channels.all) + 1, 2 if config.storage.display == "on" else 1
     return with_traces + (1 + 1 + 3 * 2 + products), products * (1 + 2 * levels)
+
+
+def files_of_pipelines(job: Job, shape: tuple[int, int]) -> int:
+    """Files of a FOV that steps of a user's own write: stores, groups, arrays with one shard per block, and tables.
+
+    Parameters
+    ----------
+    job
+        The run.
+    shape
+        (H, W) of a frame in the movie, in pixels.
+    """
+    specs, own = own_arrays(job, shape).values(), flow_of(job.config).own
+    tables = [one for one in own if one.step.found and one.step.found.gives == "table" and one.step.to != TRACES]
+    described = {(spec.store, *place) for spec in specs for place in ((), (spec.group,), (spec.path,))}
+    of_fovs = [one for one in tables if one.step.found and one.step.found.per != "well"]
+    return len(described) + len(specs) * len(job.blocks) + len(of_fovs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -130,7 +131,9 @@ def _replaced(graph: Graph, fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
 def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
     """Check that steps are those of a run."""
     if unknown := set(steps) - set(plan.steps):
-        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {', '.join(plan.steps)}")
+        like = difflib.get_close_matches(min(unknown), plan.steps, n=1)
+        meant = f". Fix: did you mean {like[0]}?" if like else ". Fix: name one of these"
+        raise PlanError(f"step {min(unknown)!r} is not one of this run's: {', '.join(plan.steps)}{meant}")
     return set(steps)
 
 

@@ -65,6 +65,7 @@ def run(
     retry_failed: bool = False,
     extend: bool = False,
     into: bool = False,
+    approve: Callable[[Plan], None] | None = None,
     on_start: Callable[[Plan, str | None], None] | None = None,
     pool: SharedPool | None = None,
 ) -> RunReport:
@@ -96,6 +97,8 @@ def run(
         True to accept a movie that has more frames than when the output was begun; see `runs.extend`.
     into
         True to begin an output in a directory that holds other files; these stay as they are.
+    approve
+        Called with the plan of the whole run before anything is written; an error that it raises refuses the run.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
     pool
@@ -116,6 +119,8 @@ def run(
         if existing is None:
             check_cluster(config.cluster, work)
         plan, metadata = plan_run(config, existing, extend=extend, into=into, tell=partial(tell_registered, events))
+        if approve:
+            approve(plan)
         plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
         with opened(plan, cancel) as (lock, ledger):
             check_free_names(plan, ledger)

@@ -115,6 +115,21 @@ def seen_movie(config: Config, choose: Callable[[Metadata], Sequence[int]]) -> t
     return stitched(metadata, tiles_of(metadata, found.all, known)), (*shading.warnings, *said)
 
 
+def described_movie(config: Config) -> Metadata:
+    """Metadata of the movie of a config, without shading; wells that have no positions yet are stitched by the stage.
+
+    Raises
+    ------
+    SourceError, ConfigError, TableError
+        As for `look_at_movie`.
+    """
+    known = recorded_fovs(config.output)
+    metadata = as_stated(read_metadata(config.input.path, known=known), config)
+    if config.params.stitch == "off":
+        return metadata
+    return stitched(metadata, tiles_of(metadata, known_positions(config, metadata, known).every, known))
+
+
 def choosing(config: Config, fovs: str) -> Config:
     """Config that chooses some FOVs, whatever wells and sites it chose before."""
     others = {"wells": "all", "exclude_wells": ""} | ({"sites": "all"} if config.params.stitch == "off" else {})

@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from distributed import Client
 
-from pyama_dask.config.load import as_config, parse_config
+from pyama_dask.config.flat_fields import without_flat_fields
+from pyama_dask.config.load import parse_config, read_document
 from pyama_dask.config.models import Config
+from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.pipelines import Pipeline
 from pyama_dask.errors import PlanError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.atomic import write_bytes
+from pyama_dask.launch import most_jobs, script_of, workers_in
 from pyama_dask.plan.pipeline_text import describe_pipelines
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.driver import run
-from pyama_dask.runs.movie import seen_movie
+from pyama_dask.runs.movie import check_outside, check_same_fovs, described_movie
+from pyama_dask.runs.plan_text import arrays_of, describe_plan
 from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import RunReport
+from pyama_dask.runs.timings import Prediction, predict, read_calibration
 
 Status = Literal["done", "failed", "cancelled"]
 
@@ -32,53 +38,101 @@ Status = Literal["done", "failed", "cancelled"]
 class CompiledPlan:
     """A plan that can be printed, saved and compared; nothing was written for it."""
 
+    config: Config
+    """Config with the pipelines, not resolved."""
     plan: Plan
     metadata: Metadata = field(repr=False)
+    left: Plan = field(repr=False)
+    """Plan of what was not yet done in the output when the plan was compiled."""
+    predicted: Prediction | None = None
+    """Time, memory and disk space of the whole run, if a block was processed with these settings before."""
 
     @property
     def digests(self) -> dict[str, Mapping[str, str]]:
         """Digests of all results by task and step: equal ones mean equal results."""
-        return {task.key: dict(task.digests) for task in self.plan.tasks}
+        return digests_of(self.plan)
 
     def differences(self, other: CompiledPlan) -> dict[str, set[str]]:
         """Steps that are in one plan only, or give another result than in the other, with the keys of their tasks."""
-        mine, theirs = self.digests, other.digests
-        found: dict[str, set[str]] = {}
-        for key in mine.keys() | theirs.keys():
-            a, b = mine.get(key, {}), theirs.get(key, {})
-            for step in a.keys() | b.keys():
-                if a.get(step) != b.get(step):
-                    found.setdefault(step, set()).add(key)
-        return found
+        return differences(self.plan, other.plan)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, with what it says in words."""
-        document = self.plan.document() | {"pipelines": self.lines}
-        write_bytes(Path(path), json.dumps(document, indent=1).encode())
+        """Write the plan as JSON, with what it says in words.
+
+        Raises
+        ------
+        PlanError
+            If the file cannot be written.
+        """
+        try:
+            write_bytes(Path(path), json.dumps(self.document(), indent=1).encode())
+        except OSError as error:
+            reason = error.strerror or error
+            raise PlanError(f"{path}: cannot be written: {reason}. Fix: choose another file") from error
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON: the plan, the arrays that it creates, what is left to do, and what is predicted."""
+        arrays = {
+            path: {"dtype": spec.dtype, "shape": list(spec.shape), "frames_per_shard": spec.block_frames}
+            for path, spec in arrays_of(self.plan).items()
+        }
+        return self.plan.document() | {
+            "pipelines": self.lines, "arrays": arrays, "left": len(self.left.tasks),
+            "predicted": asdict(self.predicted) if self.predicted else None,
+        }  # fmt: skip
 
     @property
     def lines(self) -> list[str]:
         """Pipelines in words."""
         names = [channel.name for channel in self.metadata.channels]
-        shape = max((self.metadata.fovs[fov.fov].shape for fov in self.plan.fovs), default=(0, 0))
+        shape = max((self.metadata.fovs[fov.fov].shape for fov in self.plan.fovs), key=prod, default=(0, 0))
         return describe_pipelines(self.plan.job.config, names, shape)
 
     def __str__(self) -> str:
-        plan = self.plan
-        size = sum(task.bytes_written for task in plan.tasks) / 2**30
-        kinds = ", ".join(plan.steps)
-        return "\n".join(
-            [
-                *self.lines,
-                f"{len(plan.fovs)} FOVs, {plan.job.n_frames} frames, {len(plan.tasks)} tasks, steps {kinds}",
-                f"writes {size:.1f} GiB before compression, {plan.memory / 2**20:.0f} MiB per worker",
-                *(f"warning: {warning}" for warning in plan.warnings),
-                *(f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem),
-            ]
-        )
+        script = script_of(self.plan.job.config.cluster)
+        return describe_plan(self.plan, self.left, self.predicted, script, self.lines)
 
     def __repr__(self) -> str:
         return f"<CompiledPlan: {len(self.plan.fovs)} FOVs, {len(self.plan.tasks)} tasks>"
+
+
+def compiled(
+    config: Config, plan: Plan, metadata: Metadata, predicted: Prediction | None = None, jobs: int | None = None
+) -> CompiledPlan:
+    """Describe a plan that was made; reads what the output has, and predicts from earlier measurements.
+
+    Parameters
+    ----------
+    config
+        Config of the plan, not resolved.
+    plan, metadata
+        From `plan_run`.
+    predicted
+        A prediction that was made now; None for one from measurements that the output has.
+    jobs
+        Number of jobs or local workers to predict for; None for those of the config.
+    """
+    if predicted is None and (measured := read_calibration(plan.job.config)):
+        cluster = plan.job.config.cluster
+        predicted = predict(plan, measured, workers_in(cluster, jobs or most_jobs(cluster)))
+    return CompiledPlan(config, plan, metadata, what_is_left(plan), predicted)
+
+
+def digests_of(plan: Plan) -> dict[str, Mapping[str, str]]:
+    """Digests of all results by task and step."""
+    return {task.key: dict(task.digests) for task in plan.tasks}
+
+
+def differences(one: Plan, other: Plan) -> dict[str, set[str]]:
+    """Steps that are in one plan only, or give another result than in the other, with the keys of their tasks."""
+    mine, theirs = digests_of(one), digests_of(other)
+    found: dict[str, set[str]] = {}
+    for key in mine.keys() | theirs.keys():
+        a, b = mine.get(key, {}), theirs.get(key, {})
+        for step in a.keys() | b.keys():
+            if a.get(step) != b.get(step):
+                found.setdefault(step, set()).add(key)
+    return found
 
 
 @dataclass(frozen=True)
@@ -112,17 +166,24 @@ class Orchestrator:
     """
 
     def __init__(self, input: str | Path | None, config: Config | Mapping[str, Any] | str | Path) -> None:  # noqa: A002
-        if isinstance(config, Mapping) and input is not None:
-            config = {**config, "input": str(input)}
-        loaded = as_config(config)
-        if input is not None and not isinstance(config, Mapping):
-            loaded = parse_config(loaded.model_dump(exclude_unset=True) | {"input": str(input)})
-        self.config = loaded
+        document = _document(config)
+        if input is not None:
+            document["input"] = _with_path(document.get("input"), input)
+        self._given = document
+        self.config = parse_config(document)
         self.metadata: Metadata | None = None
 
     def initialize(self) -> Metadata:
-        """Read what the movie has; raises as `plan_run` does."""
-        self.metadata, _ = seen_movie(self.config, lambda _: ())
+        """Read what the movie has; nothing is written, and no well is registered.
+
+        Raises
+        ------
+        SourceError, ConfigError, TableError, OutputError
+            If the movie cannot be read, or its wells cannot be stitched as configured.
+        """
+        check_same_fovs(self.config)
+        self.metadata = described_movie(self.config)
+        check_outside(self.config.output, self.metadata.path)
         return self.metadata
 
     def compile(self, pipelines: Sequence[Pipeline | Mapping[str, Any]] | None = None) -> CompiledPlan:
@@ -140,11 +201,14 @@ class Orchestrator:
         """
         if self.metadata is None:
             raise PlanError("the movie has not been looked at. Fix: call initialize() before compile()")
-        if pipelines is not None:
-            given = [pipe.model_dump() if isinstance(pipe, Pipeline) else pipe for pipe in pipelines]
-            self.config = parse_config(self.config.model_dump(exclude_unset=True) | {"pipelines": given})
-        plan, metadata = plan_run(self.config)
-        return CompiledPlan(plan, metadata)
+        config = self.config if pipelines is None else self._with(pipelines)
+        return compiled(config, *plan_run(config))
+
+    def _with(self, pipelines: Sequence[Pipeline | Mapping[str, Any]]) -> Config:
+        """Config with other pipelines, and without the shading that its own ones name."""
+        document = without_flat_fields(self._given, self.config.pipelines)
+        given = [pipe.model_dump() if isinstance(pipe, Pipeline) else pipe for pipe in pipelines]
+        return parse_config(document | {"pipelines": given})
 
     def left(self, plan: CompiledPlan) -> Plan:
         """Plan of what is not yet recorded as done in the output."""
@@ -170,16 +234,36 @@ class Orchestrator:
         Raises
         ------
         PlanError
-            If the movie, the config or a function has changed since the plan was compiled.
+            If the movie or a function has changed since the plan was compiled, so that results would be others.
         """
-        now = CompiledPlan(*plan_run(self.config, client))
-        if changed := plan.differences(now):
-            raise PlanError(
-                f"the movie, the config or a function has changed since the plan was compiled, so that "
-                f"{', '.join(sorted(changed))} would give other results. Fix: compile again"
-            )
-        report = run(self.config, client=client, cancel=cancel, progress=progress)
+        block = {"block_frames": plan.plan.job.block_frames}  # the memory of another client's workers changes no block
+        config = plan.config.model_copy(update={"storage": plan.config.storage.model_copy(update=block)})
+        report = run(
+            config, client=client, cancel=cancel, progress=progress, approve=lambda now: _check_same(plan.plan, now)
+        )
         return results_by_well(report, plan.plan)
+
+
+def _document(config: Config | Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    """Keys of a config as they were given."""
+    if isinstance(config, str | Path):
+        return read_document(Path(config))
+    return config.model_dump(exclude_unset=True) if isinstance(config, Config) else dict(config)
+
+
+def _with_path(given: Any, path: str | Path) -> Any:
+    """``input`` of a config with another path; facts that it states stay."""
+    facts = {key: value for key, value in given.items() if key not in KINDS} if isinstance(given, Mapping) else {}
+    return {KINDS[0]: str(path), **facts} if facts else str(path)
+
+
+def _check_same(compiled: Plan, now: Plan) -> None:
+    """Refuse a plan that would give other results than the compiled one."""
+    if changed := differences(compiled, now):
+        raise PlanError(
+            f"the movie or a function has changed since the plan was compiled, so that {', '.join(sorted(changed))} "
+            "would give other results. Fix: compile again"
+        )
 
 
 def results_by_well(report: RunReport, plan: Plan) -> dict[str, WellResult]:

@@ -74,9 +74,11 @@ def settings_digest(config: Config) -> str:
     params = config.params.model_dump(mode="json", exclude={"fovs", "frames", "time_mapping"})
     unchanged = {"level", "shuffle", "chunks"} - changed_form(config.storage).keys()
     storage = config.storage.model_dump(mode="json", exclude={"block_frames", *unchanged})
+    pipelines = [pipeline.model_dump(mode="json") for pipeline in config.pipelines]
     return digest(
-        VERSION, str(config.input.path), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind
-    )
+        VERSION, str(config.input.path), config.channels.model_dump(mode="json"), params, storage, config.cluster.kind,
+        *([pipelines] if pipelines else []),
+    )  # fmt: skip
 
 
 def summed_up(job: Job, frames: int, costs: Sequence[Cost], around: float, size: float, cells: float) -> Calibration:

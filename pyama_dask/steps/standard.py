@@ -28,8 +28,8 @@ KEPT = 2.5
 
 
 def finds_cells(config: Config) -> bool:
-    """Check for a phase-contrast channel to segment."""
-    return config.channels.pc is not None and not config.params.copy_only
+    """Check for a phase-contrast channel to segment, and for the steps that do it."""
+    return config.channels.pc is not None and not config.params.copy_only and config.has_seven
 
 
 def uses_model(config: Config) -> bool:

@@ -19,7 +19,6 @@ from distributed import wait
 from support.strategies import movie, plan_of
 
 from bench.table import Row
-from pyama_dask.cli.text import describe_plan
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.loop import execute
@@ -27,6 +26,7 @@ from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import local_cluster
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import remaining
+from pyama_dask.runs.plan_text import describe_plan
 from pyama_dask.runs.planning import what_is_left
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import Job, Receipt, Task

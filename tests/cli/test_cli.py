@@ -22,8 +22,8 @@ from support.write_nd2 import Nd2Channel
 import pyama_dask
 from pyama_dask.cli.app import ORDER
 from pyama_dask.cli.progress import RunDisplay
-from pyama_dask.cli.text import MANY
 from pyama_dask.runs.output_dir import LOG, logging_to
+from pyama_dask.runs.plan_text import MANY
 from pyama_dask.runs.status import LEDGER
 
 PROGRAM = Path(sys.executable).with_name("pyama-dask")

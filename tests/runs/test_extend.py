@@ -10,10 +10,11 @@ import pytest
 from support.movies import as_czi, as_nd2, config, differences, file_bytes, products, times_of_change
 
 import pyama_dask
-from pyama_dask.cli.text import describe_plan, describe_status
+from pyama_dask.cli.text import describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import OutputError
 from pyama_dask.runs import driver
+from pyama_dask.runs.plan_text import describe_plan
 from pyama_dask.runs.planning import plan_run, what_is_left
 
 FRAMES = 10

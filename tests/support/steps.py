@@ -71,3 +71,10 @@ def of_shape(frame: np.ndarray, *, shape: list[int]) -> np.ndarray:
 def cell_of_first_pixel(frame: Frame) -> pd.DataFrame:
     """Grey level of the first pixel, as if it were that of cell 1."""
     return pd.DataFrame({"cell": np.array([1]), "first": np.array([int(frame[0, 0])])})
+
+
+def picky(frame: Frame, *, refused: int) -> Frame:
+    """Refuse the frame with this sum of grey levels."""
+    if int(frame.sum(dtype=np.int64)) == refused:
+        raise ValueError("not this one")
+    return frame
