@@ -8,7 +8,7 @@ import pytest
 import scipy.ndimage
 import zarr
 from support import steps
-from support.movies import as_czi, config, differences, file_bytes, pixels, products, put_in_wells
+from support.movies import as_czi, as_nd2, config, differences, file_bytes, pixels, products, put_in_wells
 
 import pyama_dask
 from pyama_dask.errors import ConfigError
@@ -165,6 +165,40 @@ def test_wells_and_well_tables(tmp_path, data):
         assert np.array_equal(copied, data[fov, :, 1] + np.uint16(more))
     (path,) = (tmp_path / "out/wells").glob("*_A1_wells_cells.csv")
     assert pd.read_csv(path)["cells"].tolist() == [table(tmp_path / "out", "traces")["cell"].nunique()]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory, data):
+    """Movie with three planes, and its pixels (FOV, T, C, Z, H, W)."""
+    planes = np.stack([data[:1, :4] // 2, data[:1, :4], data[:1, :4] // 3], axis=3)
+    return as_nd2(tmp_path_factory.mktemp("deep") / "movie.nd2", planes), planes
+
+
+def test_all_planes_of_a_frame(deep, tmp_path):
+    """Functions of frames are applied plane by plane until a step makes one plane of them."""
+    movie, planes = deep
+    steps = [BRIGHTER | {"checkpoint": True, "channels": "all"}, {"do": "max_projection", "over": "z"}]
+    changes = {"params.tracking_params": {"min_frames": 2, "border_margin": 5}}
+    run(movie, tmp_path / "out", {"name": "prepare", "steps": steps}, SEVEN | {"input": "prepare"}, **changes)
+    brighter = image(tmp_path / "out", "prepare.zarr/brighter_1/0")
+    assert np.array_equal(brighter, planes[0, :, 1] + np.uint16(7))
+    for channel, group in enumerate(("pc_ch_0", "fl_ch_1")):
+        copied = image(tmp_path / "out", f"images.zarr/{group}/0")
+        assert np.array_equal(copied, planes[0, :, channel].max(axis=1) + np.uint16(7))
+    assert len(table(tmp_path / "out", "traces"))
+
+
+def test_a_projection_of_planes_beside(deep, tmp_path):
+    """Each step may get the images as the pipeline got them, and name its own."""
+    movie, planes = deep
+    steps = [
+        {"do": "max_projection", "over": "z", "channels": ["GFP"], "to": "highest"},
+        {"do": f"{MINE}:deepest", "over": "z", "channels": ["GFP"], "to": "lowest", "source": "start"},
+    ]
+    run(movie, tmp_path / "out", {"name": "both", "steps": steps})
+    for name, expected in (("highest", planes[0, :, 1].max(axis=1)), ("lowest", planes[0, :, 1].min(axis=1))):
+        (stored,) = (tmp_path / "out/fov_000/both.zarr").glob(f"*_{name}")
+        assert np.array_equal(image(tmp_path / "out", f"both.zarr/{stored.name}/0"), expected)
 
 
 @pytest.mark.parametrize(
