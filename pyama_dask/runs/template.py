@@ -93,7 +93,7 @@ def config_template(
         params["segmentation_params"] |= found.chosen.candidate.params
     if metadata.interval_min is not None:
         params["frame_interval"] = metadata.interval_min
-    fitting = fitting_params(metadata)
+    fitting = fitting_params(metadata) | fitting_margin(metadata)
     if found and found.is_dense:
         fitting["tracking_params.border_margin"] = 0
     for dotted, value in fitting.items():
@@ -180,13 +180,19 @@ def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]
 def fitting_params(metadata: Metadata) -> dict[str, Any]:
     """Values for parameters whose defaults do not work with this movie, by dotted key."""
     fitting: dict[str, Any] = {"z": "max"} if metadata.z_planes > 1 else {}
-    tracking = default_params()["tracking_params"]
-    if tracking["min_frames"] > metadata.n_frames:
+    if default_params()["tracking_params"]["min_frames"] > metadata.n_frames:
         fitting["tracking_params.min_frames"] = max(1, metadata.n_frames // 2)
-    widest = int(min(min(fov.shape) for fov in metadata.fovs) * WIDEST_MARGIN)
-    if tracking["border_margin"] > widest:
-        fitting["tracking_params.border_margin"] = widest
     return fitting
+
+
+def fitting_margin(metadata: Metadata) -> dict[str, Any]:
+    """Value for the border margin, by dotted key, where the default would leave little of the frames.
+
+    Scripts of the older program keep the default, as they would there.
+    """
+    widest = int(min(min(fov.shape) for fov in metadata.fovs) * WIDEST_MARGIN)
+    is_wide = default_params()["tracking_params"]["border_margin"] > widest
+    return {"tracking_params.border_margin": widest} if is_wide else {}
 
 
 def notes_on_channels(metadata: Metadata) -> list[str]:

@@ -271,7 +271,7 @@ CONFIGS = [
     BadInput("value of a megabyte", _text("input: " + "a" * 10**6), (YAML, "a value of 1000000 characters")),
     BadInput("two documents", _text(GOOD + "---\na: 1\n"), (YAML,)),
     BadInput("config that is a movie", lambda _: ["run", MOVIE], (MOVIE, "run 'pyama-dask init'")),
-    BadInput("config that is a directory", lambda _: ["run", "."], ("cannot be read as a config",)),
+    BadInput("config that is a directory", lambda _: ["run", "."], ("is neither a config nor the output of a run",)),
     BadInput(
         "config that is a fifo",
         lambda directory: [os.mkfifo(directory / "pipe"), ["run", "pipe"]][1],  # type: ignore[list-item]

@@ -16,13 +16,13 @@ import pyama_dask
 from pyama_dask.errors import CancelledError, OutputError, SourceError
 from pyama_dask.files import atomic
 from pyama_dask.readers import State, content, shared, take_snapshot
-from pyama_dask.readers.frames import Copy
 from pyama_dask.readers.registry import find_places
 from pyama_dask.readers.shared import FileSnapshot
 from pyama_dask.runs import driver
 from pyama_dask.runs.status import LEDGER, read_status
 from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import copy_frames
+from pyama_dask.steps.copy_frames import Copy
 from pyama_dask.store.ledger import Ledger
 
 

@@ -117,7 +117,8 @@ def test_one_that_is_not_there():
 
 
 def test_one_that_is_not_in_its_file(file):
-    with pytest.raises(ConfigError, match=r"growth\.py:LOGISTICS' cannot be loaded: .*growth\.py has no 'LOGISTICS'$"):
+    message = r"growth\.py:LOGISTICS' cannot be loaded: .*growth\.py has no 'LOGISTICS'; did you mean LOGISTIC\?$"
+    with pytest.raises(ConfigError, match=message):
         find_model(f"{file}:LOGISTICS")
 
 

@@ -391,8 +391,8 @@ class TestConfigOfTheRun:
         assert params["tracking_params"] == {"min_iou": 0.1, "min_frames": 5, "border_margin": 5}
         assert params["background_params"] == {"tile_size": 100, "dilation": 10, "min_fraction": 0.05}
         assert document["storage"] == {
-            "codec": "lz4", "background": "full", "cells": "directory", "display": "on", "block_frames": 4,
-            "layout": "fovs",
+            "codec": "lz4", "level": "auto", "shuffle": "auto", "chunks": "auto", "background": "full",
+            "cells": "directory", "display": "on", "block_frames": 4, "layout": "fovs",
         }  # fmt: skip
         metadata = document["metadata"]
         assert (metadata["file"], metadata["format"], metadata["n_frames"]) == ("movie.czi", "CZI", 10)

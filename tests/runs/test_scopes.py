@@ -234,7 +234,7 @@ def test_a_well_with_a_failed_fov_waits_until_that_is_done(movie, output, tmp_pa
     assert report.exit_status == 3
     assert [fov.status for fov in report.fovs] == ["done", "failed", "done", "partial"]
     assert report.fovs[3].left == ("wells", "plates")
-    assert any("FOV 3: wells, plates need FOV 1, which is not done" in warning for warning in report.warnings)
+    assert any("FOV 3 (P4): wells, plates need FOV 1, which is not done" in warning for warning in report.warnings)
     assert pd.read_csv(part / "wells" / "well_of_fov_2.csv")["fov"].tolist() == [2]
     assert not (part / "wells" / "well_of_fov_0.csv").exists()
     assert pyama_dask.run(config(movie, part)).exit_status == 0
