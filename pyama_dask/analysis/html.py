@@ -37,7 +37,7 @@ ORDER = ("failed", "partial", "pending", "done")
 def image_html(image: Any) -> str:
     """Display of an `Image`: its middle frame."""
     middle = len(image.data) // 2
-    shown = _coloured if image.name.startswith(LABELS) else _grey
+    shown = _coloured if image.is_labels else _grey
     rows = [("pixels", shape_of(image.data)), ("frame shown", middle), *_steps(image).items()]
     thumbnail = _element(shown(_frame(image.data, middle), WIDTH), f"frame {middle} of {image.name}", LARGEST - 2000)
     return f"<div><b>{text(image.name)}</b></div>{_beside(thumbnail, table(rows))}"
@@ -61,13 +61,18 @@ def cell_html(cell: Any) -> str:
 def fov_html(fov: Any) -> str:
     """Display of a `Fov`: its middle frame with the outlines of cells, and a table of its channels."""
     with _no_warnings():
-        images, kept = [fov.image(name) for name in fov.channels], kept_cells(fov)
+        images, kept = [fov.image(name) for name in (*fov.channels, *fov.pipeline_images)], kept_cells(fov)
         rows = [(image.name, shape_of(image.data), *_steps(image).values()) for image in images]
         thumbnail = fov_thumbnail(fov, WIDTH)
     cells = "" if kept is None else f": {many(len(kept), 'cell')}"
     shown = "" if thumbnail is None else _element(thumbnail, f"FOV {fov.index}, cells outlined", LARGEST - 6000)
     channels = table(cut(rows), ("channel", "pixels", "interval", "pixel size"))
-    return f"<div><b>FOV {fov.index}</b>{cells}</div>{_beside(shown, channels)}"
+    return f"<div><b>FOV {fov.index}</b>{cells}</div>{_beside(shown, channels)}{_tables(fov)}"
+
+
+def _tables(of: Any) -> str:
+    """Line with the tables that steps of pipelines have written, of an `Output` or a `Fov`."""
+    return f"<div>tables: {text(', '.join(of.tables))}</div>" if of.tables else ""
 
 
 def output_html(output: Any, size: str) -> str:
@@ -88,7 +93,8 @@ def output_html(output: Any, size: str) -> str:
     )
     shown = [_small(output[number], title) for number, title in [*output.titles.items()][:MOST_FOVS]]
     title = f"<div><b>{text(output.directory)}</b>: {many(len(states), 'FOV')}, {cells}, {text(size)}</div>"
-    return f"{title}<div>{' '.join(shown)}</div>{table(cut([row[: len(header)] for row in rows]), header, left=2)}"
+    fovs = table(cut([row[: len(header)] for row in rows]), header, left=2)
+    return f"{title}<div>{' '.join(shown)}</div>{fovs}{_tables(output)}"
 
 
 def _small(fov: Any, name: str) -> str:
@@ -160,8 +166,9 @@ def _steps(image: Any) -> dict[str, str]:
 
 
 def _frame(data: da.Array, index: int) -> np.ndarray:
-    """(H, W) frame of an array, read in this thread."""
-    return np.asarray(data[index].compute(scheduler="synchronous"))
+    """(H, W) frame of an array, read in this thread; the middle plane, if there are several."""
+    frame = data[index] if data.ndim == 3 else data[index, data.shape[1] // 2]
+    return np.asarray(frame.compute(scheduler="synchronous"))
 
 
 def _grey(frame: np.ndarray, longest: int) -> Picture:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.output import Fov, open_output
+from pyama_dask.analysis.fov import Fov
+from pyama_dask.analysis.output import open_output
 from pyama_dask.errors import ImageError, OutputError
 from pyama_dask.files.images import ENDINGS, TIFF, read_labels
 from pyama_dask.store.arrays import missing_frames, read_frame

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.analysis.pyama_files import Files, ProcessingResults, read_processing_results, write_processing_results
 from pyama_dask.api.context import ResultsPathsPerFOV
 from pyama_dask.config.models import Config

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.analysis.overrides import load_overrides
 from pyama_dask.errors import OutputError
 from pyama_dask.files.palette import PALE, cell_colours, rgb

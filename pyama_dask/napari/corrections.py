@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.output import Fov, open_output
+from pyama_dask.analysis.fov import Fov
+from pyama_dask.analysis.output import open_output
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import writable

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.analysis.fov import Fov, Image
 from pyama_dask.analysis.lazy_images import readable
-from pyama_dask.analysis.output import Fov, Image, Output, open_output
+from pyama_dask.analysis.output import Output, open_output
 from pyama_dask.errors import OutputError
 from pyama_dask.files.palette import LIGHT, grey_range
 from pyama_dask.napari.cells import Cells, cells_of
@@ -24,6 +25,8 @@ OURS = "pyama_dask"
 """Key of the metadata of layers that are made here: folder of the FOV, and group."""
 Colormap = Callable[[npt.NDArray[np.float64]], Any]
 """Makes a colormap of napari from (N, 4) colours."""
+MOST_PLANES = 8
+"""Largest number of planes of an image that all get a layer beside those of the FOV."""
 SAMPLED = 500
 """Rows and columns of a frame, about, that contrast limits are found from."""
 NAMES = {"#00FF00": "green", "#FF00FF": "magenta", "#00FFFF": "cyan", "#FFFF00": "yellow"}
@@ -75,6 +78,7 @@ def fov_layers(fov: Fov, colormap: Colormap = napari_colormap) -> list[LayerData
     found = [layer for group in _in_order(fov.channels) for layer in _image_layers(fov, group)]
     cells = cells_of(fov)
     found += [_labels_layer(fov, group, cells) for group in fov.channels if group.startswith("seg_")]
+    found += [layer for name in fov.pipeline_images for layer in _by_plane(_pipeline_layer(fov, name))]
     if not found:
         raise OutputError(f"{fov.directory}: holds no image yet. Fix: wait until the run has begun it")
     return [*found, *([] if cells is None else [_tracks_layer(fov, cells, colormap)])]
@@ -82,9 +86,39 @@ def fov_layers(fov: Fov, colormap: Colormap = napari_colormap) -> list[LayerData
 
 def group_layers(fov: Fov, group: str) -> list[LayerData]:
     """Layer of one channel or product, visible."""
-    labels = group.startswith("seg_")
-    data, shown, kind = _labels_layer(fov, group, cells_of(fov)) if labels else next(_image_layers(fov, group))
+    if "/" in group:
+        data, shown, kind = _pipeline_layer(fov, group)
+    elif group.startswith("seg_"):
+        data, shown, kind = _labels_layer(fov, group, cells_of(fov))
+    else:
+        data, shown, kind = next(_image_layers(fov, group))
     return [(data, shown | {"visible": True}, kind)]
+
+
+def _pipeline_layer(fov: Fov, name: str) -> LayerData:
+    """Layer of an image of a pipeline, which may have planes; hidden."""
+    image = fov.image(name)
+    common = _common(fov, image, name, "") | {"visible": False}
+    if image.is_labels:
+        return image.data, common | {"opacity": 0.5}, "labels"
+    limits = _sampled(fov.directory, image, (0.5, 99.8))
+    return image.data, common | {"contrast_limits": limits, "colormap": "gray", "blending": "additive"}, "image"
+
+
+def _by_plane(layer: LayerData) -> Iterator[LayerData]:
+    """Layers (T, H, W) of the planes of a layer; of many planes, that of the middle one.
+
+    napari counts axes from the last one, so that beside a layer (T, Z, H, W), it would take the time of all others for
+    z. Opened alone, an image keeps its planes.
+    """
+    data, shown, kind = layer
+    if data.ndim == 3:
+        yield layer
+        return
+    planes = data.shape[1]
+    for z in range(planes) if planes <= MOST_PLANES else [planes // 2]:
+        of_plane = {key: (shown[key][0], *shown[key][2:]) for key in ("scale", "units", "axis_labels")}
+        yield data[:, z], shown | of_plane | {"name": f"{shown['name']} z {z} of 0-{planes - 1}"}, kind
 
 
 def _in_order(groups: tuple[str, ...]) -> list[str]:
@@ -170,7 +204,7 @@ def _limits(place: Path, image: Image, look: dict[str, Any]) -> tuple[float, flo
 def _sampled(place: Path, image: Image, percentiles: tuple[float, float]) -> tuple[float, float]:
     """Percentiles of a part of the pixels of the first, the middle and the last frame."""
     last = image.data.shape[0] - 1
-    step = max(1, min(image.data.shape[1:]) // SAMPLED)
+    step = max(1, min(image.data.shape[-2:]) // SAMPLED)
     with readable(place):
-        frames = [np.asarray(image.data[frame])[::step, ::step].copy() for frame in sorted({0, last // 2, last})]
+        frames = [np.asarray(image.data[frame])[..., ::step, ::step].copy() for frame in sorted({0, last // 2, last})]
     return grey_range([frame[np.isfinite(frame)].reshape(1, -1) for frame in frames], percentiles)

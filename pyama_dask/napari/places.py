@@ -20,7 +20,7 @@ class Place:
     fov: Path | None = None
     """Folder of a FOV; None for the whole output."""
     group: str = ""
-    """Channel or product, such as ``pc_ch_0``; '' for all."""
+    """Channel, product or image of a pipeline, such as ``pc_ch_0`` or ``prepare/gaussian_1``; '' for all."""
 
 
 def place_of(path: Path) -> Place | None:
@@ -34,7 +34,7 @@ def place_of(path: Path) -> Place | None:
         path = path.parent
     if _is_output(path):
         return Place(path)
-    if found := _in_plate(path):
+    if found := _in_plate(path) or _of_pipeline(path):
         return found
     if _is_fov(path):
         return Place(path.parent, path)
@@ -45,6 +45,19 @@ def place_of(path: Path) -> Place | None:
 
         return Place(path.parents[2], path.parents[1], path.name) if is_group(path.name) else None
     return None
+
+
+def _of_pipeline(path: Path) -> Place | None:
+    """Find the image of a pipeline that a path is the group of, or the FOV whose store of a pipeline it is."""
+    fov = path.parents[1] if path.parent.suffix == ".zarr" else path.parent
+    store = path.parent if path.parent.suffix == ".zarr" else path
+    if store.suffix != ".zarr" or store.name.startswith(("images.", "cells.")) or not _is_fov(fov):
+        return None
+    if path == store:
+        return Place(fov.parent, fov) if any(store.glob("*/0/zarr.json")) else None
+    from pyama_dask.analysis.own_results import name_of_group  # noqa: PLC0415  (it takes time, see above)
+
+    return Place(fov.parent, fov, name_of_group(path)) if (path / "0" / DOCUMENT).is_file() else None
 
 
 def _is_output(path: Path) -> bool:

@@ -13,7 +13,8 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
-from pyama_dask.analysis.output import Fov, Output, open_output
+from pyama_dask.analysis.fov import Fov
+from pyama_dask.analysis.output import Output, open_output
 from pyama_dask.analysis.overrides import GOOD, set_override
 from pyama_dask.errors import PyamaError
 from pyama_dask.napari.cells import Cells, cells_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.errors import OutputError, PyamaError, StoreError
 from pyama_dask.files.palette import BORDER, KEPT, TOO_SMALL
 from pyama_dask.files.pictures import data_url, to_jpeg

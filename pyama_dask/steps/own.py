@@ -193,7 +193,7 @@ def write_well_table(context: TaskContext) -> None:
     if not members:
         return
     tables = {str(fov): _traces(context, fov) for fov in members}
-    well = str(next(iter(tables.values()))["well"].iloc[0]) if "well" in next(iter(tables.values())) else "plate"
+    well = str(read_attributes(context.verified(context.images / DOCUMENT).parent).get("well", "plate"))
     method = Chosen("step", own.step.do, **own.step.params)
     table = checked_table(method, f"well {well}", own, tables)
     path = well_table_file(context.job.output, context.job.source, well, own)

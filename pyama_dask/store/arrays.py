@@ -209,7 +209,10 @@ def missing_frames(path: Path) -> list[int]:
     """Frames of an array whose shards are missing; Zarr would return zeros for them."""
     array = zarr.open_array(path, mode="r")
     frames, block = array.shape[0], (array.shards or array.chunks)[0]
-    gone = [k for k in range(-(-frames // block)) if array.size and not (path / f"c.{k}.0.0").exists()]
+    planes = array.shape[1] if array.ndim == 4 else 0
+    places = [f"{z}.0.0" for z in range(planes)] if planes else ["0.0"]
+    blocks = range(-(-frames // block)) if array.size else ()
+    gone = [k for k in blocks if not all((path / f"c.{k}.{place}").exists() for place in places)]
     return [frame for k in gone for frame in range(k * block, min((k + 1) * block, frames))]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.errors import ImageError
 from pyama_dask.files.images import ENDINGS, TIFF, read_image, read_labels, read_pixel_size
 from pyama_dask.kernels.training_crops import UNKNOWN

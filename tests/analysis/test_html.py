@@ -15,9 +15,9 @@ import pyama_dask
 from pyama_dask.analysis.compare import Comparison
 from pyama_dask.analysis.export import ExportReport
 from pyama_dask.analysis.fit import FitReport, FittedFile
+from pyama_dask.analysis.fov import Cell, Image
 from pyama_dask.analysis.html import WIDTH, fov_thumbnail, kept_cells
 from pyama_dask.analysis.merge import MergedSample, MergeReport
-from pyama_dask.analysis.output import Cell, Image
 from pyama_dask.analysis.plots import Drawn
 from pyama_dask.analysis.quality import FLAGS, QualityReport, Thresholds
 from pyama_dask.analysis.score import ScoreReport, Scores

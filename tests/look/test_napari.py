@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from support.movies import as_czi, config, pixels, put_in_wells
 
 import pyama_dask
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.analysis.overrides import load_overrides
 from pyama_dask.napari.widget import CellsWidget
 from pyama_dask.training.annotated import read_annotated

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.errors import OutputError
 from pyama_dask.files.images import read_pixel_size
 from pyama_dask.napari.corrections import labels_to_correct, save_corrected

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import pyama_dask
-from pyama_dask.analysis.output import Fov
+from pyama_dask.analysis.fov import Fov
 from pyama_dask.analysis.overrides import set_override
 from pyama_dask.errors import OutputError
 from pyama_dask.files.palette import cell_colours, rgb
