@@ -15,7 +15,7 @@ from pyama_dask.analysis.tables import _WHOLE, FEATURE, OLDER_NAMES, _column, _f
 from pyama_dask.errors import TableError
 from pyama_dask.files.atomic import open_file, replacing, write_bytes
 from pyama_dask.files.checked_csv import CsvText, split_names
-from pyama_dask.store.trace_csv import BASE_COLUMNS
+from pyama_dask.store.trace_csv import BASE_COLUMNS, TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,9 @@ def mothers_of(table: pd.DataFrame) -> dict[int, int]:
 
 
 def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
-    is_feature = name not in BASE_COLUMNS and values.dtype.kind == "f" and not FEATURE.fullmatch(name)
+    is_feature = (
+        name not in (*BASE_COLUMNS, *TRACK_COLUMNS) and values.dtype.kind == "f" and not FEATURE.fullmatch(name)
+    )
     return f"{name}_ch_{channel}" if is_feature else name
 
 

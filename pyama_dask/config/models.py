@@ -8,6 +8,7 @@ default stands in one place and a plugin's parameters are checked like the built
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, TypeAdapter
@@ -78,6 +79,9 @@ class StitchParams(Model):
     max_shift: Count = Field(30, description="largest error of the stage between neighbouring sites, in pixels")
 
 
+warnings.filterwarnings("ignore", 'Field name "register" in "Params"', UserWarning)  # it hides `ABCMeta.register`
+
+
 class Params(Model):
     """Settings of the processing."""
 
@@ -110,6 +114,9 @@ class Params(Model):
     )
     segmentation_params: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the segmentation method"
+    )
+    register: Annotated[Literal["off", "drift"], BeforeValidator(as_switch)] = Field(
+        "off", description="off; drift: measure the drift of the stage, and track cells without it"
     )
     tracking_method: str = Field("iou", description="iou, lap, btrack, or module:function or file.py:function")
     tracking_params: dict[str, Any] = Field(

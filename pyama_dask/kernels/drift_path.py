@@ -71,47 +71,69 @@ def frames_before(begin: int) -> list[int]:
     return sorted({begin - 2, begin - 1, (begin - 1) // EVERY * EVERY} - {-2, -1, -EVERY}) if begin > 0 else []
 
 
-def drift_pairs(
-    frames: Iterable[tuple[int, Frame]], begin: int, *, max_shift: float, upsample: int = 10
-) -> Iterator[Pair]:
-    """Measure the pairs of a block.
+class PairsOfBlock:
+    """Pairs of a block, measured while its frames come one by one; up to four frames are in memory.
 
     A frame that has no clear peak with the frame before is compared with the last one that had, so that single frames
     without content do not break the chain.
 
     Parameters
     ----------
-    frames
-        Indices and (H, W) frames, ascending: first those of `frames_before`, then those of the block. Missing frames
-        may be left out.
     begin
         First frame of the block.
     max_shift, upsample
         As for `drift_between`; distant pairs may have moved further, by as many times as there are frames between.
-
-    Yields
-    ------
-    All pairs whose second frame is in the block, also those without a clear peak. Up to four frames are in memory.
     """
-    last: Known | None = None
-    clear: Known | None = None
-    tenth: Known | None = None
-    for index, frame in frames:
+
+    def __init__(self, begin: int, *, max_shift: float, upsample: int = 10) -> None:
+        self._begin, self._max_shift, self._upsample = begin, max_shift, upsample
+        self._last: Known | None = None
+        self._clear: Known | None = None
+        self._tenth: Known | None = None
+
+    def add(self, index: int, frame: Frame) -> list[Pair]:
+        """Measure the pairs whose second frame is the next one, also those without a clear peak.
+
+        Parameters
+        ----------
+        index
+            Of the frame, ascending: first those of `frames_before`, then those of the block. Missing frames may be
+            left out.
+        frame
+            (H, W) numbers.
+
+        Returns
+        -------
+        Pairs; none for frames before the block.
+        """
         now = index, seen(frame)
-        if index >= begin:
-            for earlier in (last, clear if clear is not last else None):
-                if earlier is None:
-                    continue
-                pair = _pair(earlier, now, max_shift, upsample)
-                yield pair
-                if pair.weight:
-                    clear = now
-                    break
-            if index % EVERY == 0 and tenth is not None and tenth is not last:
-                yield _pair(tenth, now, max_shift, upsample)
-        if clear is None or index < begin - 1:
-            clear = now
-        last, tenth = now, now if index % EVERY == 0 else tenth
+        pairs = self._pairs(now) if index >= self._begin else []
+        if self._clear is None or index < self._begin - 1:
+            self._clear = now
+        self._last, self._tenth = now, now if index % EVERY == 0 else self._tenth
+        return pairs
+
+    def _pairs(self, now: Known) -> list[Pair]:
+        pairs = []
+        for earlier in (self._last, self._clear if self._clear is not self._last else None):
+            if earlier is None:
+                continue
+            pairs.append(_pair(earlier, now, self._max_shift, self._upsample))
+            if pairs[-1].weight:
+                self._clear = now
+                break
+        if now[0] % EVERY == 0 and self._tenth is not None and self._tenth is not self._last:
+            pairs.append(_pair(self._tenth, now, self._max_shift, self._upsample))
+        return pairs
+
+
+def drift_pairs(
+    frames: Iterable[tuple[int, Frame]], begin: int, *, max_shift: float, upsample: int = 10
+) -> Iterator[Pair]:
+    """Yield the pairs of a block as `PairsOfBlock` measures them, from indices and frames."""
+    block = PairsOfBlock(begin, max_shift=max_shift, upsample=upsample)
+    for index, frame in frames:
+        yield from block.add(index, frame)
 
 
 def _pair(first: Known, second: Known, max_shift: float, upsample: int) -> Pair:
@@ -151,6 +173,27 @@ def solved(pairs: Iterable[Pair], n_frames: int) -> Path:
     parts = _parts([*near, *far], n_frames)
     shifts = _least_squares([*near, *far, *assumed], n_frames)
     return Path(shifts - shifts[0], parts == np.bincount(parts).argmax())
+
+
+def without_drift(
+    per_frame: Sequence[npt.NDArray[np.integer]], shifts: npt.NDArray[np.float64]
+) -> list[npt.NDArray[np.int32]]:
+    """Move the boxes of all frames to where they would be if the stage had not drifted.
+
+    Parameters
+    ----------
+    per_frame
+        (N, 4) boxes (y0, x0, y1, x1) of each of T frames, in pixels.
+    shifts
+        (T, 2) y, x in pixels of the content of each frame.
+
+    Returns
+    -------
+    Boxes by whole pixels, so that their sizes stay, all moved by the same so that no corner is negative.
+    """
+    steps = np.rint(shifts).astype(np.int32)
+    back = steps.max(axis=0) - steps
+    return [np.asarray(boxes + np.tile(by, 2), np.int32) for boxes, by in zip(per_frame, back, strict=True)]
 
 
 def cumulated(shifts: npt.ArrayLike) -> npt.NDArray[np.float64]:

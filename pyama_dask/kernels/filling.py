@@ -62,6 +62,7 @@ def plan_fills(
     per_frame: Sequence[Boxes],
     tracks: Sequence[Ids],
     longest: int,
+    motion: npt.NDArray[np.float64] | None = None,
     *,
     fill_gaps: Annotated[
         bool | None,
@@ -79,6 +80,9 @@ def plan_fills(
         (N, 4) boxes and (N,) ids of the objects 1..N of each frame; 0 for objects outside all tracks.
     longest
         Largest number of frames in a gap that is filled.
+    motion
+        (T, 2) y, x in pixels of all cells against the first frame, where it was measured; None to take the median of
+        the cells.
     fill_gaps
         False or None to fill none.
 
@@ -103,7 +107,8 @@ def plan_fills(
     a, b, steps = (np.repeat(of, times) for of in (a, b, steps))
     part = (on / steps)[:, None]
     source = np.where(2 * on <= steps, a, b)
-    at, motion = centres(boxes), _common_motion(per_frame, tracks)
+    at = centres(boxes)
+    motion = _common_motion(per_frame, tracks) if motion is None else motion
     still = at - motion[frame]
     place = (1 - part) * still[a] + part * still[b] + motion[frame[a] + on]
     move = np.round(place - at[source]).astype(np.int64)

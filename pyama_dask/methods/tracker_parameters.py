@@ -15,6 +15,9 @@ SHARED: tuple[Callable[..., Any], ...] = (keep_cells, within_size, plan_fills)
 FILL_GAPS = frozenset({"lap"})
 """Trackers whose gaps are filled unless the config says otherwise."""
 
+WITHOUT_SHIFT: Mapping[str, Mapping[str, Any]] = {"lap": {"max_shift": 0.0}}
+"""Parameters with which trackers look for no shift of frames, for boxes from which it was removed before."""
+
 
 def tracking_parameters(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Validate ``tracking_params`` and add defaults; shared parameters without a value are left out.

@@ -88,6 +88,11 @@ class Unit:
         found: Value = self._of_fov[key]
         return found
 
+    @property
+    def earlier(self) -> Sequence[int]:
+        """Numbers in the movie of all processed frames before these."""
+        return self.job.frames[: self.job.frames.index(self.frames[0])]
+
     def around(self, reach: int) -> Sequence[int]:
         """Frames, and as many before and after them; fewer at the ends of the movie."""
         if not reach:

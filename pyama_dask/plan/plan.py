@@ -29,7 +29,7 @@ from pyama_dask.readers import Metadata, is_file_format
 from pyama_dask.readers.base import ChannelKind, planes_of
 from pyama_dask.steps.flow import shape_after
 from pyama_dask.steps.graphs import graph_of
-from pyama_dask.steps.standard import fills_gaps, finds_cells
+from pyama_dask.steps.standard import fills_gaps, finds_cells, registers
 from pyama_dask.store.layout import check_chunks, layout
 from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
@@ -248,6 +248,11 @@ def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
         yield (
             "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
             "found, nor the background between them. Fix: set channels.pc if there is one, else copy_only: true"
+        )
+    if config.params.register == "drift" and not registers(config):
+        yield (
+            "params.register: drift has no effect, as it is measured to track cells, and no cells are looked for. "
+            "Fix: set it to off, or set channels.pc, without copy_only"
         )
     fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
     if finds_cells(config) and fewest > frames:

@@ -12,7 +12,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.steps.flow import MOVIE, flow_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.own_arrays import TRACES, own_arrays
-from pyama_dask.steps.standard import finds_cells
+from pyama_dask.steps.standard import finds_cells, registers
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
 from pyama_dask.workflow.graph import Kind, on_blocks
@@ -220,7 +220,7 @@ def count_files(config: Config, specs: Mapping[str, ArraySpec], blocks: int) -> 
     images = 2 + len(groups) + len(specs) + len(stored) * blocks
     if not finds_cells(config):
         return images, 0
-    with_traces = images + 1
+    with_traces = images + 1 + registers(config)
     if config.storage.cells == "off":
         return with_traces, 0
     if config.storage.cells == "zip":

@@ -16,13 +16,14 @@ from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.flow import flow_of
 from pyama_dask.steps.own_arrays import own_arrays, own_table_file
+from pyama_dask.steps.standard import registers
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout, products
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.plate import LABELS, NAMES, PLATE
 from pyama_dask.store.summary import summary_file
-from pyama_dask.store.trace_csv import traces_file
+from pyama_dask.store.trace_csv import shifts_file, traces_file
 from pyama_dask.workflow.graph import Graph, Part
 from pyama_dask.workflow.task import WORK, fov_name
 
@@ -78,6 +79,8 @@ def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
     paths = {*folders(directory, specs), traces_file(directory, plan.job.source, fov.fov)}
     paths |= {own_table_file(directory, plan.job.source, fov.fov, own) for own in flow_of(plan.job.config).own}
     paths |= {directory / name for name in CELLS.values()}
+    if registers(plan.job.config):
+        paths.add(shifts_file(directory, plan.job.source, fov.fov))
     return {path.relative_to(plan.job.output).as_posix(): path for path in paths}
 
 

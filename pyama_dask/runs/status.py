@@ -299,6 +299,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
     for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params", "pixel_size"):
         del resolved["params"][key]
+    if config.params.register == "off":  # as in plans of older versions
+        del resolved["params"]["register"]
     del resolved["storage"]["layout"]  # a separate step writes the plate
     changed = changed_form(config.storage)
     for key in {"level", "shuffle", "chunks"} - changed.keys():  # as in plans of older versions

@@ -12,6 +12,7 @@ from pyama_dask.kernels.mosaic import owners
 from pyama_dask.methods.call import Chosen
 from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, Objects
 from pyama_dask.steps.own import own_columns
 from pyama_dask.steps.part import BlockPart
@@ -124,7 +125,9 @@ def write_table(context: TaskContext) -> None:
     known = read_attributes(context.verified(context.images / DOCUMENT).parent)
     times, place = np.array(known["times_min"]), place_of(known.get("well"), known.get("site"))
     mothers = dict(context.tracks["parents"].tolist()) if "parents" in context.tracks else None
-    table = traces_table(rows, context.task.fov, times, feature_columns(context.job.config), mothers, place)
+    table = traces_table(
+        rows, context.task.fov, times, feature_columns(context.job.config), mothers, place, shifts_of(context)
+    )
     if "tiles" in known:
         table["tile"] = tile_numbers(known["tiles"], context.task.shape, table[["position_y", "position_x"]].to_numpy())
     table = own_columns(context, table)

@@ -23,6 +23,8 @@ SHADED = 12.0
 STITCHED = 28.0
 """Bytes per pixel of a well that its stitching holds: the sum of its tiles, their weights, and the nearest pixels of
 areas without a tile."""
+DRIFTING = 60.0
+"""Bytes per pixel of a frame that measuring a shift holds: four frames with their spectra, and products of two."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 
@@ -61,6 +63,11 @@ def fills_gaps(config: Config) -> bool:
     """Check whether cells get masks in frames in which they are missing."""
     method, given = config.params.tracking_method, config.params.tracking_params
     return finds_cells(config) and bool(given.get("fill_gaps")) and bool(parameters_of(method, given, plan_fills))
+
+
+def registers(config: Config) -> bool:
+    """Check whether the drift of the stage is measured, and removed from the boxes of cells before these are linked."""
+    return finds_cells(config) and config.params.register == "drift"
 
 
 def makes_plate(config: Config) -> bool:
@@ -141,10 +148,23 @@ def _tracker(config: Config) -> str:
     return method_identity("tracker", config.params.tracking_method)
 
 
+def _pairs(of: Inputs) -> str:
+    return digest("drift pairs", of.digest("copy.frames"), list(of.earlier))
+
+
+def _shifts(of: Inputs) -> str:
+    return digest("shifts", of.digest("drift.pairs"), of.times_min)
+
+
+def _drift(of: Inputs) -> list[str]:
+    """Digest of the shifts without their times; empty if frames are not registered, as in earlier versions."""
+    return [of.digest("drift.pairs")] if registers(of.config) else []
+
+
 def _tracked(of: Inputs) -> str:
     params = of.config.params
     tracker = of.setting(_tracker)
-    return digest("track", of.digest("segment.labels"), tracker, params.tracking_params)
+    return digest("track", of.digest("segment.labels"), tracker, params.tracking_params, *_drift(of))
 
 
 def _levels(of: Inputs) -> str:
@@ -178,7 +198,7 @@ def _displayed(of: Inputs) -> str:
 
 
 def _table(of: Inputs) -> str:
-    return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place, *of.tiles)
+    return digest("traces", of.digest("extract.rows"), of.times_min, of.name, *of.place, *of.tiles, *_drift(of))
 
 
 def _frames_in_plate(of: Inputs) -> str:
@@ -219,6 +239,10 @@ def _held_to_segment(config: Config) -> Held:
     return Held(once=BRIGHT) if config.params.segmentation_method == "bright" else Held()
 
 
+def _held_for_drift(_config: Config) -> Held:
+    return Held(once=DRIFTING)
+
+
 def _held_for_background(config: Config) -> Held:
     stored = config.storage.background == "full"
     loose = "shuffle" in changed_form(config.storage)  # hardly compressed
@@ -257,8 +281,16 @@ PARTS = (
         label="segmentation", by_processor=depends_on_processor,
     ),
     Part(
+        "drift.pairs", "drift", "block", "pyama_dask.steps.drift:PairsOfFrames", _pairs,
+        needs=("copy.frames",), from_movie=True, memory=_held_for_drift, active=registers,
+    ),
+    Part(
+        "drift.shifts", "drift", "fov", "pyama_dask.steps.drift:find_shifts", _shifts,
+        needs=("drift.pairs",), active=registers,
+    ),
+    Part(
         "track.link", "track", "fov", "pyama_dask.steps.track:link_boxes", _tracked,
-        needs=("segment.labels",), reads=("labels",), active=finds_cells, label="tracking",
+        needs=("segment.labels", "drift.shifts"), reads=("labels",), active=finds_cells, label="tracking",
     ),
     Part(
         "track.relabel", "track", "block", "pyama_dask.steps.track:Relabelling", lambda of: of.digest("track.link"),
@@ -301,7 +333,7 @@ PARTS = (
     ),
     Part(
         "extract.table", "extract", "fov", "pyama_dask.steps.extract:write_table", _table,
-        needs=("extract.rows",), from_blocks=True, active=finds_cells,
+        needs=("extract.rows", "drift.shifts"), from_blocks=True, active=finds_cells,
     ),
     Part(
         "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_display_windows", _levels,

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.units import quoted
+from pyama_dask.kernels.drift_path import without_drift
 from pyama_dask.kernels.filling import Fills, plan_fills
 from pyama_dask.kernels.tracking import judge_tracks, keep_cells, label_areas, relabel, within_size
 from pyama_dask.methods.call import Chosen
-from pyama_dask.methods.tracker_parameters import own_parameters, parameters_of
+from pyama_dask.methods.tracker_parameters import WITHOUT_SHIFT, own_parameters, parameters_of
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.doubts import doubt_about_kept, doubts_about_counts
+from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, fills_by_block, fills_to_store, planned_fills
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
@@ -33,12 +35,16 @@ def link_boxes(context: TaskContext) -> None:
     method, given = context.params.tracking_method, context.params.tracking_params
     blocks = [intermediate.load(file) for file in context.block_files("objects")]
     found = [frame for block in blocks for frame in intermediate.by_frame(block, "boxes")]
-    tracker = Chosen("tracker", method, **own_parameters(method, given))
+    shifts = shifts_of(context)
+    still = found if shifts is None else without_drift(found, shifts)
+    alone = {} if shifts is None else WITHOUT_SHIFT.get(method, {})
+    tracker = Chosen("tracker", method, **{**own_parameters(method, given), **alone})
     chosen = _of_size(context, found, **parameters_of(method, given, within_size))
-    linked = follow(tracker, found, context.task.place, context.at, chosen)
+    linked = follow(tracker, still, context.task.place, context.at, chosen)
     judged = judge_tracks(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
     kept = judged.kept
-    fills = plan_fills(found, linked.ids, context.job.block_frames, **parameters_of(method, given, plan_fills))
+    block, filling = context.job.block_frames, parameters_of(method, given, plan_fills)
+    fills = plan_fills(found, linked.ids, block, shifts, **filling)
     tracks = int(max((frame.max(initial=0) for frame in linked.ids), default=0))
     stored = intermediate.ragged(ids=linked.ids, boxes=found) | fills_to_store(context, fills)
     if linked.parents is not None:

@@ -26,7 +26,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
 
 
 def block_file(work: Path, what: str, block: int) -> Path:
-    """Path of a block's table: ``objects``, ``too_large``, ``levels``, ``light`` or ``rows``."""
+    """Path of a block's table: ``objects``, ``pairs``, ``too_large``, ``levels``, ``light`` or ``rows``."""
     return work / f"{what}_b{block:03d}.npz"
 
 

@@ -21,14 +21,14 @@ BASE_COLUMNS = (
     "position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1",
 )  # fmt: skip
 
-TRACK_COLUMNS = ("filled", "parent")
-"""Columns after the features, with some trackers: whether a row's mask was moved from another frame, and the cell's
-mother, or 0."""
+TRACK_COLUMNS = ("filled", "parent", "shift_y", "shift_x")
+"""Columns after the features: with some trackers, whether a row's mask was moved from another frame, and the cell's
+mother, or 0; with registered frames, the shift of the frame in pixels, whose two columns come first."""
 PLACE_COLUMNS = ("well", "site", "tile")
 """Columns at the end: the well and site of a FOV, or its well and, in each row, the site that shows the cell best; 0 if
 none does."""
-TRACES = "_traces.csv"
-"""Ending of the names of tables of traces."""
+TRACES, SHIFTS = "_traces.csv", "_shifts.csv"
+"""Endings of the names of tables of traces, and of shifts of frames."""
 
 
 def feature_columns(config: Config) -> list[str]:
@@ -50,6 +50,7 @@ def traces_table(
     features: Sequence[str],
     mothers: Mapping[int, int] | None = None,
     place: Mapping[str, Any] | None = None,
+    shifts: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Join the rows of all blocks to one table.
 
@@ -68,6 +69,8 @@ def traces_table(
         Mother of each daughter, by id; None if the tracker finds no divisions.
     place
         Values of `PLACE_COLUMNS` for all rows, see `place_of`; None for a FOV outside of wells.
+    shifts
+        (T, 2) shifts y, x of the frames in pixels; None if frames are not registered.
 
     Returns
     -------
@@ -87,6 +90,9 @@ def traces_table(
         "position_x": (x0 + x1) / 2, "position_y": (y0 + y1) / 2,
         "bbox_x0": x0, "bbox_y0": y0, "bbox_x1": x1, "bbox_y1": y1,
     }  # fmt: skip
+    if shifts is not None:
+        column |= dict(zip(("shift_y", "shift_x"), shifts[column["frame"]].T, strict=True))
+        others = ["shift_y", "shift_x", *others]
     if mothers is not None:
         column["parent"] = np.array([mothers.get(cell, 0) for cell in column["cell"].tolist()], np.int64)
         others.append("parent")
@@ -101,7 +107,16 @@ def place_of(well: str | None, site: int | None) -> dict[str, Any]:
 
 def traces_file(fov_dir: Path, source: Path, fov: int) -> Path:
     """Path of a FOV's CSV; a name too long for the file system is truncated."""
-    ending = f"_{fov_name(fov)}{TRACES}"
+    return _file_of(fov_dir, source, fov, TRACES)
+
+
+def shifts_file(fov_dir: Path, source: Path, fov: int) -> Path:
+    """Path of the shifts of a FOV's frames; a name too long for the file system is truncated."""
+    return _file_of(fov_dir, source, fov, SHIFTS)
+
+
+def _file_of(fov_dir: Path, source: Path, fov: int, what: str) -> Path:
+    ending = f"_{fov_name(fov)}{what}"
     return fov_dir / (shortened(movie_stem(source), longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 
 
@@ -109,3 +124,31 @@ def write_traces(path: Path, table: pd.DataFrame) -> None:
     """Write a table of traces; floats keep ten digits."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+
+
+# ------------------------------------------------------------------------------------------------ shifts
+
+
+def write_shifts(path: Path, times: np.ndarray, shifts: np.ndarray, measured: np.ndarray) -> None:
+    """Write the shifts of the frames of a FOV.
+
+    Parameters
+    ----------
+    path
+        As from `shifts_file`.
+    times
+        (T,) minutes of the frames.
+    shifts
+        (T, 2) y, x in pixels of the content of each frame against the first one; they keep four decimals.
+    measured
+        (T,) False for frames whose shift is interpolated.
+    """
+    rows = zip(times.tolist(), (np.round(shifts, 4) + 0.0).tolist(), measured.tolist(), strict=True)  # no "-0"
+    lines = [f"{t},{time:.10g},{y:.10g},{x:.10g},{known}" for t, (time, (y, x), known) in enumerate(rows)]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(["frame,time,shift_y,shift_x,measured", *lines, ""]))
+
+
+def read_shifts(path: Path) -> np.ndarray:
+    """(T, 2) shifts y, x in pixels from a file of `write_shifts`."""
+    return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(2, 3), ndmin=2)

@@ -104,6 +104,10 @@ class Inputs(Protocol):
     def frames(self) -> Sequence[int]:
         """Numbers in the movie of the frames that the part works on."""
 
+    @property
+    def earlier(self) -> Sequence[int]:
+        """Numbers in the movie of all processed frames before these."""
+
     def around(self, reach: int) -> Sequence[int]:
         """Frames, and as many before and after them; fewer at the ends of the movie."""
 

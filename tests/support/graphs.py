@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.workflow.graph import Part
 
-USUAL = tuple(step for step in GRAPH.steps if step != "plate")
+USUAL = tuple(step for step in GRAPH.steps if step not in ("plate", "drift"))
 """Steps of a run that writes no plate."""
 
 

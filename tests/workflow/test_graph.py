@@ -27,15 +27,17 @@ def part(name, scope="block", needs=(), **more):
 
 def test_the_standard_parts_give_four_kinds_of_tasks():
     assert {kind: [of.name for of in parts] for kind, parts in GRAPH.kinds.items()} == {
-        "ingest": ["copy.frames", "segment.labels", "background.tiles", "crop.counts", "plate.frames"],
-        "link": ["track.link", "crop.levels", "display.levels"],
+        "ingest": ["copy.frames", "segment.labels", "drift.pairs", "background.tiles", "crop.counts", "plate.frames"],
+        "link": ["drift.shifts", "track.link", "crop.levels", "display.levels"],
         "finish": ["track.relabel", "crop.cut", "extract.rows", "display.images", "plate.labels"],
         "gather": ["crop.store", "extract.table", "summary.numbers"],
     }
-    assert GRAPH.steps == ("copy", "segment", "track", "background", "crop", "extract", "cache", "summary", "plate")
+    assert GRAPH.steps == (
+        "copy", "segment", "drift", "track", "background", "crop", "extract", "cache", "summary", "plate",
+    )  # fmt: skip
     assert GRAPH.completes == {
-        "copy": "ingest", "segment": "ingest", "background": "ingest", "track": "finish", "crop": "gather",
-        "extract": "gather", "cache": "finish", "summary": "gather", "plate": "finish",
+        "copy": "ingest", "segment": "ingest", "drift": "link", "background": "ingest", "track": "finish",
+        "crop": "gather", "extract": "gather", "cache": "finish", "summary": "gather", "plate": "finish",
     }  # fmt: skip
     assert [GRAPH.priority(kind) for kind in GRAPH.kinds] == [0, 2, 1, 3]
 
@@ -43,7 +45,7 @@ def test_the_standard_parts_give_four_kinds_of_tasks():
 def test_parts_that_see_the_same_frames_share_a_pass():
     names = [[part.name for part in parts] for parts in GRAPH.rounds("finish", GRAPH.steps)]
     assert names == [["track.relabel", "plate.labels"], ["crop.cut", "extract.rows", "display.images"]]
-    assert [len(parts) for parts in GRAPH.rounds("ingest", GRAPH.steps)] == [2, 1, 2]
+    assert [len(parts) for parts in GRAPH.rounds("ingest", GRAPH.steps)] == [2, 2, 2]
     assert [part.name for (part,) in GRAPH.rounds("ingest", ["background"])] == ["background.tiles"]
 
 
@@ -62,6 +64,7 @@ def test_a_change_of_scope_or_resources_starts_another_task():
 def test_what_depends_on_what():
     assert GRAPH.upstream(["extract.table"]) == {
         "extract.rows", "background.tiles", "track.link", "segment.labels", "copy.frames",
+        "drift.shifts", "drift.pairs",
     }  # fmt: skip
     assert GRAPH.downstream(["crop.cut"]) == {"crop.cut", "crop.store"}
     assert GRAPH.downstream(["copy.frames"]) == set(GRAPH.parts)

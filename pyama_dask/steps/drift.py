@@ -1,0 +1,113 @@
+"""Drift of the stage: pairs of frames measured by block, and the shifts of all frames of a FOV that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pyama_dask.config.units import as_ranges
+from pyama_dask.kernels.drift_path import Pair, PairsOfBlock, Path, frames_before, solved
+from pyama_dask.readers.frames import read_planes
+from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.part import BlockPart
+from pyama_dask.steps.standard import registers
+from pyama_dask.store import intermediate
+from pyama_dask.store.arrays import read_attributes
+from pyama_dask.store.layout import DOCUMENT, raw_name
+from pyama_dask.store.trace_csv import read_shifts, shifts_file, write_shifts
+from pyama_dask.workflow.graph import Step
+
+LARGEST = 40.0
+"""Largest shift in pixels along each axis from one frame to the next that is looked for."""
+NEARLY = 0.9
+"""Fraction of the largest shift beyond which shifts are close to what cannot be measured."""
+
+
+class PairsOfFrames(BlockPart):
+    """Shifts between pairs of phase-contrast frames; the last of them are in the block."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._group = raw_name("pc", context.phase)
+        self._block = PairsOfBlock(context.task.start, max_shift=LARGEST)
+        self._pairs: list[Pair] = []
+
+    def frame(self, k: int) -> None:
+        """Compare the batch's frame k with those before; the first one of the block with those of other blocks."""
+        context, frame = self._context, self._context.frames[k]
+        if frame == context.task.start:
+            for before in frames_before(frame):
+                self._block.add(before, self._earlier(before))
+            context.movie.check()
+        self._pairs += self._block.add(frame, context.get(self._group)[k])
+
+    def _earlier(self, frame: int) -> np.ndarray:
+        """(H, W) phase-contrast frame of another block, which may not be copied yet."""
+        context = self._context
+        if context.flow.own:
+            return context.grey_levels(context.flow.seen["copy"][str(context.phase)], frame)
+        number, z = context.job.frames[frame], context.params.z
+        planes = read_planes(context.movie.reader, context.task.fov, number, [context.phase], z)
+        context.bytes_read += planes.nbytes
+        plane: np.ndarray = planes[0]
+        return plane
+
+    def end(self) -> None:
+        """Write the pairs for `find_shifts`."""
+        file = intermediate.block_file(self._context.work, "pairs", self._context.block)
+        self._context.wrote(intermediate.save(file, pairs=np.array(self._pairs, np.float64).reshape(-1, 5)))
+
+
+def find_shifts(context: TaskContext) -> None:
+    """Write the shifts of the FOV's frames against the first one."""
+    rows = [row for file in context.block_files("pairs") for row in intermediate.load(file)["pairs"].tolist()]
+    pairs = [Pair(int(first), int(second), *of) for first, second, *of in rows]
+    path = solved(pairs, context.job.n_frames)
+    times = read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"]
+    file = shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
+    write_shifts(file, np.array(times), path.shifts, path.measured)
+    context.wrote(file)
+    for doubt in doubts_about_drift(pairs, path, context.task.shape, context.job.frames):
+        context.warn(f"{context.task.place}: {doubt}")
+
+
+def doubts_about_drift(
+    pairs: Sequence[Pair], path: Path, shape: tuple[int, int], frames: Sequence[int]
+) -> Iterator[str]:
+    """Describe what is doubtful in the drift of a FOV: frames without a shift, and shifts near the largest one.
+
+    Parameters
+    ----------
+    pairs, path
+        All pairs, and the path that they are solved for.
+    shape
+        (H, W) of a frame in pixels.
+    frames
+        Numbers of the frames in the movie.
+    """
+    largest = min(LARGEST, min(shape) // 2)
+    unknown = [frames[t] for t in np.flatnonzero(~path.measured).tolist()]
+    if unknown:
+        yield (
+            f"the drift of the stage could not be measured at frames {as_ranges(unknown)}, whose shifts are "
+            "interpolated: they have few distinct features, or the stage moved by more than "
+            f"{largest:g} px from one frame to the next. Fix: look at these frames with 'pyama-dask preview'; if "
+            "tracks break there, set params.register to off, and params.tracking_method to lap"
+        )
+    steps = {pair.second: max(abs(pair.dy), abs(pair.dx)) for pair in pairs if pair.second - pair.first == 1}
+    far = [t for t, step in steps.items() if step > NEARLY * largest]
+    if far:
+        yield (
+            f"the stage moved by up to {max(steps[t] for t in far):.0f} px from one frame to the next, at frames "
+            f"{as_ranges([frames[t] for t in sorted(far)])}; more than {largest:g} px cannot be measured. "
+            "Fix: check the shifts in the table *_shifts.csv, and the tracks at these frames"
+        )
+
+
+def shifts_of(context: TaskContext) -> np.ndarray | None:
+    """(T, 2) shifts y, x in pixels of the FOV's frames against the first one; None if they are not registered."""
+    if not registers(context.job.config):
+        return None
+    file = shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
+    return read_shifts(context.verified(file))

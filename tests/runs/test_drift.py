@@ -1,0 +1,214 @@
+"""`register: drift`: a stage that drifts breaks tracks, and those of registered frames are whole."""
+
+import shutil
+from collections import Counter
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.drifting import Scene
+from support.movies import as_czi, config, file_bytes, times_of_change
+
+import pyama_dask
+from pyama_dask.kernels import lap
+from pyama_dask.kernels.drift_path import Pair, Path
+from pyama_dask.kernels.frame_shift import total_shifts
+from pyama_dask.readers.base import Reader
+from pyama_dask.steps.drift import LARGEST, doubts_about_drift
+
+FRAMES, SHAPE, CELLS = 12, (170, 190), 9
+METHODS = """
+import numpy as np
+from scipy.ndimage import gaussian_filter, label
+
+def dark(frame):
+    return label(gaussian_filter(frame.astype(np.float32), 1.5) < 11600)[0].astype(np.int32)
+
+def brighter(frame):
+    return frame + np.uint16(100)
+"""
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """(T, 2) shifts y, x of the frames, with steps of up to 20 pixels back and forth."""
+    steps = (
+        np.random.default_rng(4).uniform(-4, 4, (FRAMES, 2))
+        + [[14.3, -15.6]] * (np.arange(FRAMES) % 2 * 2 - 1)[:, None]
+    )
+    return np.cumsum(steps, axis=0) - steps[0]
+
+
+@pytest.fixture(scope="module")
+def data(truth):
+    """(FOV, T, C, H, W) with cells that all stay in the frame."""
+    scene = Scene(SHAPE, texture=80.0, noise=40.0, seed=5)
+    scene._light[:] = 1
+    y, x = np.meshgrid([45, 85, 125], [50, 95, 140], indexing="ij")
+    scene.cells = np.stack([y.ravel(), x.ravel()], axis=1).astype(float)
+    phase = [scene.frame(shift, moved=0.3) for shift in truth]
+    return np.stack([phase, np.full_like(phase, 300)], axis=1)[None]
+
+
+@pytest.fixture(scope="module")
+def movie(data, tmp_path_factory):
+    return as_czi(tmp_path_factory.mktemp("drift") / "movie.czi", data)
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    file = tmp_path_factory.mktemp("drift") / "mine.py"
+    file.write_text(METHODS)
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(methods):
+    def run(movie, output, register="drift", tracker="iou", extend=False, **changes):
+        settings = {
+            "params.register": register,
+            "params.segmentation_method": f"{methods}:dark",
+            "params.segmentation_params": {},
+            "params.tracking_method": tracker,
+            "params.tracking_params": {"min_frames": 1, "border_margin": 0},
+            "params.background_params": {"tile_size": 60},
+            "storage.display": "off",
+        }
+        report = pyama_dask.run(config(movie, output, settings | changes), extend=extend)
+        assert report.exit_status == 0, report
+        return report
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def plain(movie, run, tmp_path_factory):
+    """Output without registration."""
+    output = tmp_path_factory.mktemp("drift") / "plain"
+    run(movie, output, "off")
+    return output
+
+
+@pytest.fixture(scope="module")
+def registered(movie, run, plain, tmp_path_factory):
+    """The same output with registration, switched on later; with the times at which its files were written before."""
+    output = shutil.copytree(plain, tmp_path_factory.mktemp("drift") / "registered")
+    before = times_of_change(output)
+    report = run(movie, output)
+    return output, report, before
+
+
+def traces(output):
+    return pyama_dask.open_output(output)[0].traces()
+
+
+def shifts(output):
+    return pd.read_csv(output / "fov_000/movie_fov_000_shifts.csv")
+
+
+def test_tracks_that_broke_become_whole(plain, registered):
+    broken = traces(plain).groupby("cell").size()
+    assert broken.tolist() == [1] * (CELLS * FRAMES)
+    whole = traces(registered[0]).groupby("cell").size()
+    assert whole.tolist() == [FRAMES] * CELLS
+
+
+def test_shifts_are_a_table_and_columns_and_positions_are_those_of_the_image(plain, registered, truth, data):
+    table, cells = shifts(registered[0]), traces(registered[0])
+    assert list(table) == ["frame", "time", "shift_y", "shift_x", "measured"]
+    assert table["frame"].tolist() == list(range(FRAMES))
+    assert table["measured"].all()
+    assert np.abs(table[["shift_y", "shift_x"]] - truth).to_numpy().max() < 0.2
+    assert list(cells) == [*traces(plain), "shift_y", "shift_x"]
+    assert np.array_equal(cells[["shift_y", "shift_x"]], table[["shift_y", "shift_x"]].to_numpy()[cells["frame"]])
+    row = cells.sample(1, random_state=1).iloc[0]
+    around = data[
+        0, int(row["frame"]), 0, int(row["bbox_y0"]) : int(row["bbox_y1"]), int(row["bbox_x0"]) : int(row["bbox_x1"])
+    ]
+    assert around.mean() < 11600
+    still = cells[["position_y", "position_x"]].to_numpy() - cells[["shift_y", "shift_x"]].to_numpy()
+    assert pd.DataFrame(still).groupby(cells["cell"]).std().to_numpy().max() < 2
+
+
+def test_a_later_switch_redoes_what_follows_from_it_and_copies_nothing(movie, run, plain, registered, tmp_path):
+    output, report, before = registered
+    assert {step.step for step in report.steps} == {"drift", "track", "crop", "extract", "summary"}
+    kept = {name for name, at in times_of_change(output).items() if before.get(name) == at}
+    assert {name for name in before if "/0/c." in name and "seg_tracked" not in name and "images.zarr" in name} <= kept
+    assert run(movie, output).tasks == 0
+    back = shutil.copytree(output, tmp_path / "back")
+    run(movie, back, "off")
+    assert file_bytes(back) == file_bytes(plain)
+
+
+def test_extended_it_is_the_same_and_each_frame_is_read_once_and_a_halo_once_more(data, run, registered, tmp_path):
+    movie, reads = as_czi(tmp_path / "movie.czi", data[:, :8]), Counter()
+    with pyama_dask.open_reader(movie) as reader:
+        of: type[Reader] = type(reader)
+    read_frame = of.read_frame
+
+    def counted(self, fov, frame, *, channels=None, z=0):
+        reads[frame, tuple(channels or ())] += 1
+        return read_frame(self, fov, frame, channels=channels, z=z)
+
+    with patch.object(of, "read_frame", counted):
+        run(movie, tmp_path / "out")
+    assert reads == {(frame, (0, 1)): 1 for frame in range(8)} | {(frame, (0,)): 1 for frame in (0, 2, 3)}
+    as_czi(movie, data)
+    run(movie, tmp_path / "out", extend=True)
+    assert file_bytes(tmp_path / "out") == file_bytes(registered[0])
+
+
+def test_lap_takes_the_shifts_instead_of_its_own_and_fills_gaps_along_them(data, run, truth, tmp_path):
+    missed = data.copy()
+    missed[0, 5:7, 0, :, :] = np.where(
+        np.abs(np.arange(SHAPE[0])[:, None] - (85 + truth[5:7, 0, None, None])) < 20, 12000, missed[0, 5:7, 0]
+    )
+    limits = []
+
+    def noted(boxes, max_shift):
+        limits.append(max_shift)
+        return total_shifts(boxes, max_shift)
+
+    with patch.object(lap, "total_shifts", noted):
+        run(as_czi(tmp_path / "movie.czi", missed), tmp_path / "out", tracker="lap")
+    assert limits == [0]
+    table = traces(tmp_path / "out")
+    assert table.groupby("cell").size().tolist() == [FRAMES] * CELLS
+    assert list(table)[-3:] == ["shift_y", "shift_x", "filled"]
+    assert table["filled"].sum() == 6
+    still = table[["position_y", "position_x"]].to_numpy() - table[["shift_y", "shift_x"]].to_numpy()
+    assert pd.DataFrame(still).groupby(table["cell"]).std().to_numpy().max() < 2
+
+
+def test_frames_after_steps_of_a_pipeline(movie, methods, run, registered, tmp_path):
+    steps = [{"do": f"{methods}:brighter", "channels": "all"}]
+    pipelines = [{"name": "prepare", "steps": steps}, {"name": "cells", "input": "prepare", "steps": "seven"}]
+    run(movie, tmp_path / "out", pipelines=pipelines)
+    here, there = (shifts(output)[["shift_y", "shift_x"]] for output in (tmp_path / "out", registered[0]))
+    assert np.allclose(here, there, atol=0.02)
+
+
+def test_what_cannot_be_measured_reaches_the_report(data, run, tmp_path):
+    empty = data.copy()
+    empty[0, [4, 9], 0] = 12000
+    report = run(as_czi(tmp_path / "movie.czi", empty), tmp_path / "out")
+    warned = [warning for fov in report.fovs for warning in fov.warnings]
+    assert any(
+        "drift of the stage could not be measured at frames 4, 9, whose shifts are interp" in of for of in warned
+    )
+    assert shifts(tmp_path / "out").query("not measured")["frame"].tolist() == [4, 9]
+
+
+def test_shifts_close_to_the_largest_one_are_doubtful():
+    pairs = [Pair(0, 1, -5.0, 2.0, 1.0), Pair(1, 2, 0.0, 0.95 * LARGEST, 1.0), Pair(2, 3, np.nan, np.nan, 0.0)]
+    path = Path(np.zeros((4, 2)), np.ones(4, bool))
+    (doubt,) = doubts_about_drift(pairs, path, (100, 100), range(10, 14))
+    assert doubt.startswith("the stage moved by up to 38 px from one frame to the next, at frames 12; more than 40 px")
+    assert list(doubts_about_drift(pairs[:1], path, (100, 100), range(10, 14))) == []
+
+
+def test_it_is_warned_of_without_cells(movie, run, tmp_path):
+    report = run(movie, tmp_path / "out", **{"params.copy_only": True})
+    assert any(warning.startswith("params.register: drift has no effect") for warning in report.warnings)
