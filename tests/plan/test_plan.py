@@ -173,7 +173,7 @@ def _config(metadata):
 
 # -------------------------------------------------------------------------------------------------- digests
 
-ALL = {(kind, step) for kind, step in GRAPH.by_kind if step != "plate"}
+ALL = {(kind, step) for kind, step in GRAPH.by_kind if step in USUAL}
 COPY = {("ingest", "copy")}
 SEGMENT = {("ingest", "segment")}
 BACKGROUND = {("ingest", "background")}
@@ -242,6 +242,14 @@ class TestDigests:
             for f in (["area"], ["area", "circularity"])
         )
         assert changed(one, two) == EXTRACT
+
+    def test_registered_frames_change_tracks_and_what_is_made_from_them(self):
+        plain, drifting = digests(plan_of(movie(), **BASE)), digests(plan_of(movie(), {"register": "drift"}, **BASE))
+        assert drifting.keys() - plain.keys() == {("ingest", "drift"), ("link", "drift")}
+        assert {part for part in plain if plain[part] != drifting[part]} == TRACK | CROP | EXTRACT | CACHE
+        times = {"register": "drift", "time_mapping": {9: 95.0}}
+        later = digests(plan_of(movie(), times, **BASE))
+        assert {part for part in later if later[part] != drifting[part]} == TIMES | {("link", "drift")}
 
     def test_another_movie_changes_everything(self):
         assert changed(plan_of(movie()), plan_of(movie(), identity="other")) == ALL
