@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -47,10 +48,33 @@ def to_type(array: Any, wanted: ArrayType) -> Any:
         return plain
     package = _imported("dask.array" if wanted == "dask" else wanted)
     if wanted == "dask":
-        return package.from_array(plain, chunks=-1)
+        return package.from_array(plain, chunks=-1, name=False)  # by default, its name is a digest of all pixels
     if wanted == "cupy":
         return package.asarray(plain)
     return package.as_tensor(plain, device="cuda" if package.cuda.is_available() else "cpu")
+
+
+def stacked(arrays: Iterable[Any], count: int, kind: ArrayType) -> Any:
+    """Stack arrays of one type along a new first axis; those of NumPy one by one, so that few are held.
+
+    Parameters
+    ----------
+    arrays
+    count
+        Number of arrays, 1 at least.
+    kind
+        Their type; one of Dask becomes one chunk.
+    """
+    if kind != "numpy":
+        made = _imported("dask.array" if kind == "dask" else kind).stack([*arrays])
+        return made.rechunk(-1) if kind == "dask" else made
+    rest = iter(arrays)
+    first = next(rest)
+    whole = np.empty((count, *first.shape), first.dtype)
+    whole[0] = first
+    for k, array in enumerate(rest, 1):
+        whole[k] = array
+    return whole
 
 
 def to_numpy(array: Any) -> np.ndarray:

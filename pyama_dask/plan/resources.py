@@ -182,7 +182,7 @@ def automatic_block(
     one, two = (
         max(task_memory(config, kind, shape, n) - fixed_memory(config, shape, kind) for kind in kinds) for n in (1, 2)
     )
-    fits = 1 + int(max(room - one, 0) // (two - one))
+    fits = 1 + int(max(room - one, 0) // max(two - one, 1))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
     return ceil(n_frames / blocks)
 

@@ -85,10 +85,7 @@ class Rows(BlockPart):
         images, step = self._context.own_images, self._own.step
         assert step.found is not None
         for of in self._own.gets:
-            if step.found.per == "frame":
-                data = images.given_to(step, of, lambda image: images.frame(image, start))
-            else:
-                data = images.given_to(step, of, lambda image: images.stack(image, start, stop))
+            data = images.given_to(step, of, start, None if step.found.per == "frame" else stop)
             table = checked_table(images.call(step), where, self._own, *data)
             if "frame" in table and step.found.per == "stack":
                 table["frame"] += start

@@ -1,12 +1,14 @@
 """Images that steps of a user's own give, made frame by frame or stack by stack when something asks for them.
 
 Nothing is stored on the way: a frame goes through all steps in the task that needs it, and a function of several
-frames gets those of the block with as many before and after it as it looks into.
+frames gets those of the block with as many before and after it as it looks into. Steps of one type of array pass it on
+without conversion, so that a chain of Dask steps is computed as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +17,13 @@ from pyama_dask.config.models import Params
 from pyama_dask.config.pipelines import Step
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
-from pyama_dask.methods.array_types import to_numpy, to_type
+from pyama_dask.methods.array_types import ArrayType, stacked, to_type, type_of
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_functions import read_step
 from pyama_dask.methods.step_results import UnfitError, as_result
 from pyama_dask.readers import SharedMovie
 from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
+from pyama_dask.steps.demand import Demand, is_of_stacks
 from pyama_dask.steps.flow import MOVIE, Flow, Image
 from pyama_dask.workflow.task import Job, Task
 
@@ -51,6 +54,27 @@ class Frames(Protocol):
         ...
 
 
+@dataclass
+class Made:
+    """Pixels that a call gave: (H, W) or (Z, H, W) of one frame, or (T, H, W) of frames from `start`."""
+
+    pixels: Any
+    """Of the type of array that the function works on."""
+    start: int = 0
+    _converted: dict[ArrayType, Any] = field(default_factory=dict)
+
+    def of_type(self, wanted: ArrayType) -> Any:
+        """Pixels as a type of array; each conversion is done once, and lazy ones are computed once."""
+        if type_of(self.pixels) == wanted:
+            return self.pixels
+        if wanted not in self._converted:
+            plain = self.pixels if wanted == "numpy" else self.of_type("numpy")
+            self._converted[wanted] = made = to_type(plain, wanted)
+            if isinstance(made, np.ndarray):
+                made.flags.writeable = False
+        return self._converted[wanted]
+
+
 class OwnImages:
     """Images of a task by frame, each made once as long as the task holds its batch of frames.
 
@@ -63,54 +87,72 @@ class OwnImages:
     """
 
     def __init__(self, context: Frames, flow: Flow) -> None:
-        self._context, self._flow = context, flow
-        self._calls: dict[int, Chosen] = {}
-        self._made: dict[tuple[int, str, int], np.ndarray] = {}
-        self._read: dict[int, Mapping[str, np.ndarray]] = {}
-        self._keeps_all = any(own.step.found is not None and own.step.found.per == "stack" for own in flow.own)
+        self._context, self._flow, self._demand = context, flow, Demand(flow)
+        self._calls: dict[int, tuple[Chosen, bool]] = {}
+        self._frames: dict[tuple[object, str], dict[int, Made]] = {}
+        self._stacks: dict[tuple[object, str], list[Made]] = {}
+        self._read: dict[int, dict[str, np.ndarray]] = {}
 
     def forget(self) -> None:
         """Drop all frames, when the next batch begins; those that it needs again are made again."""
-        self._made.clear()
+        self._frames.clear()
+        self._stacks.clear()
         self._read.clear()
 
-    def frame(self, image: Image, frame: int) -> np.ndarray:
+    def frame(self, image: Image, frame: int, wanted: ArrayType = "numpy") -> Any:
         """(H, W) pixels of a frame of the output, or (Z, H, W) where a frame has planes; not to be written to."""
         if image.step is None:
-            return self._source(image, frame)
+            return to_type(self._source(image, frame), wanted)
         if not self._applies(image):
-            return self.frame(image.of[0], frame)
-        if (id(image.call), image.key, frame) not in self._made:
-            batch = self._context.frames
-            inside = self._is_of_stack(image) and frame in batch
-            self._make(image, *((batch.start, batch.stop) if inside else (frame, frame + 1)))
-        return self._made[id(image.call), image.key, frame]
+            return self.frame(image.of[0], frame, wanted)
+        if is_of_stacks(image.step):
+            made = self._stack_with(image, frame, frame + 1)
+            return made.of_type(wanted)[frame - made.start]
+        kept = self._frames.setdefault((id(image.call), image.key), {})
+        if frame not in kept:
+            self._keep(image, frame, self._of_frame(image, frame))
+        return kept[frame].of_type(wanted)
 
-    def stack(self, image: Image, start: int, stop: int) -> np.ndarray:
-        """(T, H, W) pixels of frames start to stop of the output."""
-        if self._is_of_stack(image) and self._applies(image):
-            key = id(image.call), image.key
-            if any((*key, frame) not in self._made for frame in range(start, stop)):
-                self._make(image, start, stop)
-        return np.stack([self.frame(image, frame) for frame in range(start, stop)])
+    def stack(self, image: Image, start: int, stop: int, wanted: ArrayType = "numpy") -> Any:
+        """(T, H, W) pixels of frames start to stop of the output; not to be written to."""
+        if image.step is not None and is_of_stacks(image.step) and self._applies(image):
+            made = self._stack_with(image, start, stop)
+            return made.of_type(wanted)[start - made.start : stop - made.start]
+        self._prepare(image, start, stop)
+        native = wanted if image.step and image.step.found and image.step.found.array == wanted else "numpy"
+        frames = (self.frame(image, frame, native) for frame in range(start, stop))
+        return to_type(stacked(frames, stop - start, native), wanted)
 
-    def _make(self, image: Image, start: int, stop: int) -> None:
-        """Call the function of an image for some frames, and keep all images that it gives."""
-        if self._is_of_stack(image):
-            made = self._of_stack(image, start, stop)
-            for frame in range(start, stop):
-                self._keep(image, frame, {name: stack[frame - start] for name, stack in made.items()})
-        else:
-            self._keep(image, start, self._of_frame(image, start))
+    def _prepare(self, image: Image, start: int, stop: int) -> None:
+        """Make the stacks of which frames of an image are made, in one call instead of one for each frame."""
+        for of in image.of:
+            if of.step is not None and is_of_stacks(of.step) and self._applies(of):
+                self._stack_with(of, start, stop)
+            else:
+                self._prepare(of, start, stop)
 
-    def _is_of_stack(self, image: Image) -> bool:
-        return image.step is not None and image.step.found is not None and image.step.found.per == "stack"
+    def _stack_with(self, image: Image, start: int, stop: int) -> Made:
+        """Frames that an image is made of, with start to stop among them."""
+        known = self._stacks.setdefault((id(image.call), image.key), [])
+        for made in known:
+            if made.start <= start and stop <= made.start + len(made.pixels):
+                return made
+        batch, margin = self._context.frames, self._demand.margin(image)
+        first, last = max(0, batch.start - margin), min(self._context.job.n_frames, batch.stop + margin)
+        if batch and first <= start and stop <= last:  # all that will be asked for, at once
+            start, stop = first, last
+        for key, pixels in self._of_stack(image, start, stop).items():
+            self._stacks.setdefault((id(image.call), key), []).append(Made(pixels, start))
+        for of in image.of:
+            if of.step is not None and is_of_stacks(of.step) and self._demand.only_by_stack(of):
+                self._stacks.pop((id(of.call), of.key), None)
+        return known[-1]
 
     # ----------------------------------------------------------------------------------------- sources
 
     def _source(self, image: Image, frame: int) -> np.ndarray:
         if image.origin == MOVIE:
-            return self._of_movie(frame)[image.name]
+            return self._of_movie(image, frame)
         context = self._context
         if frame in context.frames:
             return np.asarray(context.get(image.group)[frame - context.frames.start])
@@ -119,26 +161,38 @@ class OwnImages:
             return as_stored(self.frame(copied, frame))[0]
         raise PlanError(f"{context.task.key}: labels of other blocks cannot be read. Fix: leave out the step's 'halo'")
 
-    def _of_movie(self, frame: int) -> Mapping[str, np.ndarray]:
-        """Channels of a frame of the movie by name, as planes (Z, H, W) if steps get all of them."""
-        if frame not in self._read:
-            context = self._context
-            channels = [*([] if context.pc is None else [context.pc]), *context.fl]
-            number, z = context.job.frames[frame], context.params.z
-            reader = context.movie.reader
-            fov = context.task.fov
-            if z == "all":
-                planes = read_stacks(reader, fov, number, channels)
-            else:
-                planes = read_planes(reader, fov, number, channels, z)
-            context.bytes_read += planes.nbytes
-            if context.task.start <= frame < context.task.stop:
-                context.frames_read[frame] = digest_of(planes)
-            if not self._keeps_all:
-                self._read.clear()
-            planes.flags.writeable = False
-            self._read[frame] = {str(channel): planes[k] for k, channel in enumerate(channels)}
-        return self._read[frame]
+    def _of_movie(self, image: Image, frame: int) -> np.ndarray:
+        """Frame of a channel of the movie, with all planes (Z, H, W) if steps get them."""
+        name, is_last = image.name, self._demand.only_by_stack(image)
+        if name in self._read.get(frame, {}):
+            return self._read[frame].pop(name) if is_last else self._read[frame][name]
+        found = self._read_frame(frame)
+        if not self._demand.again(image, inside=frame in self._context.frames):
+            self._read = {frame: found}
+            return found[name]
+        wanted = {channel for channel in found if self._demand.is_asked(channel)} - ({name} if is_last else set())
+        if len(wanted) == len(found):
+            self._read[frame] = found
+        else:  # copies, so that the others are not kept
+            self._read[frame] = {channel: found[channel].copy() for channel in wanted}
+        return found[name]
+
+    def _read_frame(self, frame: int) -> dict[str, np.ndarray]:
+        """Channels of a frame of the movie by name."""
+        context = self._context
+        channels = [*([] if context.pc is None else [context.pc]), *context.fl]
+        number, z = context.job.frames[frame], context.params.z
+        reader = context.movie.reader
+        fov = context.task.fov
+        if z == "all":
+            planes = read_stacks(reader, fov, number, channels)
+        else:
+            planes = read_planes(reader, fov, number, channels, z)
+        context.bytes_read += planes.nbytes
+        if context.task.start <= frame < context.task.stop:
+            context.frames_read[frame] = digest_of(planes)
+        planes.flags.writeable = False
+        return {str(channel): planes[k] for k, channel in enumerate(channels)}
 
     # ------------------------------------------------------------------------------------------- calls
 
@@ -151,75 +205,76 @@ class OwnImages:
 
     def call(self, step: Step) -> Chosen:
         """Function of a step, with its parameters."""
+        return self._call(step)[0]
+
+    def _call(self, step: Step) -> tuple[Chosen, bool]:
+        """Function of a step, and whether it gets several images one by one."""
         if id(step) not in self._calls:
-            self._calls[id(step)] = Chosen("step", step.do, **step.params)
+            by_position = not step.of or read_step(step, "").by_position
+            self._calls[id(step)] = Chosen("step", step.do, **step.params), by_position
         return self._calls[id(step)]
 
-    def given_to(self, step: Step, of: Sequence[Image], pixels: Callable[[Image], Any]) -> tuple[Any, ...]:
-        """Arguments of the function of a step: one image, several, or a mapping of images by name."""
+    def given_to(self, step: Step, of: Sequence[Image], start: int, stop: int | None = None) -> tuple[Any, ...]:
+        """Arguments of the function of a step: one image, several, or a mapping of images by name.
+
+        Parameters
+        ----------
+        step
+        of
+            Images that it gets.
+        start, stop
+            Frame; or first frame of a stack, and the one after its last.
+        """
         assert step.found is not None
-        values = [to_type(pixels(image), step.found.array) for image in of]
-        if not step.of or read_step(step, "").by_position:
+        array = step.found.array
+        if stop is None:
+            values = [self.frame(image, start, array) for image in of]
+        else:
+            values = [self.stack(image, start, stop, array) for image in of]
+        return self._arguments(step, values)
+
+    def _arguments(self, step: Step, values: Sequence[Any]) -> tuple[Any, ...]:
+        assert step.found is not None
+        if self._call(step)[1]:
             return tuple(values)
         return (dict(zip(step.found.names, values, strict=True)),)
 
-    def _of_frame(self, image: Image, frame: int) -> Mapping[str, np.ndarray]:
+    def _of_frame(self, image: Image, frame: int) -> Mapping[str, Any]:
         """Images that a call gives for one frame; plane by plane, if it takes single ones of several."""
         step, where = image.step, self._context.at(frame)
         assert step is not None
+        assert step.found is not None
         if not image.of[0].planes or step.over == "z":
-            return self._results(image, where, self.given_to(step, image.of, lambda of: self.frame(of, frame)))
+            return self._results(image, where, self.given_to(step, image.of, frame))
+        values = [self.frame(of, frame, step.found.array) for of in image.of]
         planes = [
-            self._results(image, where, self.given_to(step, image.of, lambda of, z=z: self.frame(of, frame)[z]))  # type: ignore[misc]
+            self._results(image, where, self._arguments(step, [value[z] for value in values]))
             for z in range(image.of[0].planes)
         ]
-        return {name: np.stack([plane[name] for plane in planes]) for name in planes[0]}
+        kinds = {name: type_of(made) for name, made in planes[0].items()}
+        return {name: stacked((plane[name] for plane in planes), len(planes), kind) for name, kind in kinds.items()}
 
-    def _of_stack(self, image: Image, start: int, stop: int) -> Mapping[str, np.ndarray]:
+    def _of_stack(self, image: Image, start: int, stop: int) -> Mapping[str, Any]:
         """Images that a call gives for frames start to stop, of a function that also looks at those around them."""
-        first, last = self._window(image, start, stop)
-        step, frames = image.step, last - first
-        assert step is not None
-        if step.found is not None and step.found.array == "dask" and not image.key:
-            made = {"": to_numpy(self._lazy(image, first, last))}
-        else:
-            data = self.given_to(step, image.of, lambda of: self.stack(of, first, last))
-            made = dict(self._results(image, self._where(start, stop), data, frames))
-        return {name: stack[start - first : stop - first] for name, stack in made.items()}
-
-    def _window(self, image: Image, start: int, stop: int) -> tuple[int, int]:
-        halo = (image.step.halo or 0) if image.step else 0
-        return max(0, start - halo), min(self._context.job.n_frames, stop + halo)
-
-    def _lazy(self, image: Image, start: int, stop: int) -> Any:
-        """(T, H, W) result of a function of Dask arrays; a chain of them is computed as one."""
         step = image.step
         assert step is not None
+        halo = step.halo or 0
+        first, last = max(0, start - halo), min(self._context.job.n_frames, stop + halo)
+        data = self.given_to(step, image.of, first, last)
+        where = f"FOV {self._context.task.fov}, frames {start}-{stop - 1}"
+        made = self._results(image, where, data, last - first)
+        return {name: pixels[start - first : stop - first] for name, pixels in made.items()}
 
-        def pixels(of: Image) -> Any:
-            found = of.step.found if of.step else None
-            if found is None or found.per != "stack" or found.array != "dask" or not self._applies(of):
-                return self.stack(of, start, stop)
-            first, last = self._window(of, start, stop)
-            return self._lazy(of, first, last)[start - first : stop - first]
+    def _results(self, image: Image, where: str, data: Sequence[Any], frames: int | None = None) -> Mapping[str, Any]:
+        """Images that a call returns, by name, which must be as they were found when the run was planned.
 
-        method, where = self.call(step), self._where(start, stop)
-        made = method.lazy(where, *self.given_to(step, image.of, pixels))
-        self._check(image, method, where, made, stop - start)
-        return made
-
-    def _where(self, start: int, stop: int) -> str:
-        return f"FOV {self._context.task.fov}, frames {start}-{stop - 1}"
-
-    def _results(
-        self, image: Image, where: str, data: Sequence[Any], frames: int | None = None
-    ) -> Mapping[str, np.ndarray]:
-        """Images that a call returns, by name, which must be as they were found when the run was planned."""
+        An array of the type that the function works on stays as it is, so that a chain of one type is not converted.
+        """
         assert image.step is not None
         method = self.call(image.step)
         made = method.lazy(where, *data)
         try:
-            results = as_result(made).images
+            results = {"": made} if _is_lazy(made) else as_result(made).images
         except UnfitError as error:
             raise method.wrong(where, error.problem, "images, as when the run was planned") from error
         if image.key not in results:
@@ -229,19 +284,25 @@ class OwnImages:
 
     def _check(self, image: Image, method: Chosen, where: str, made: Any, frames: int | None) -> None:
         shape = (*(() if frames is None else (frames,)), *image.shape(self._context.task.movie_shape))
-        if tuple(made.shape) != shape or made.dtype != image.dtype:
-            raise method.wrong(
-                where, f"{made.dtype} {tuple(made.shape)}", f"{image.dtype} {shape}, as when it was planned"
-            )
+        dtype = str(made.dtype).removeprefix("torch.")
+        if tuple(made.shape) != shape or np.dtype(dtype) != image.dtype:
+            raise method.wrong(where, f"{dtype} {tuple(made.shape)}", f"{image.dtype} {shape}, as when it was planned")
 
-    def _keep(self, image: Image, frame: int, made: Mapping[str, np.ndarray]) -> None:
-        """Keep the images of a frame for what needs them next; only the last frame, unless functions get several."""
-        if not self._keeps_all:
-            for key in [key for key in self._made if key[0] == id(image.call)]:
-                del self._made[key]
-        for name, pixels in made.items():
-            pixels.flags.writeable = False
-            self._made[id(image.call), name, frame] = pixels
+    def _keep(self, image: Image, frame: int, made: Mapping[str, Any]) -> None:
+        """Keep the images of a frame for what needs them next; only the last frame, unless it is asked for again."""
+        again = self._demand.again(image, inside=frame in self._context.frames)
+        for key, pixels in made.items():
+            kept = self._frames.setdefault((id(image.call), key), {})
+            if not again:
+                kept.clear()
+            if isinstance(pixels, np.ndarray):
+                pixels.flags.writeable = False
+            kept[frame] = Made(pixels)
+
+
+def _is_lazy(made: Any) -> bool:
+    """Check for an array of another type than NumPy's."""
+    return type_of(made) != "numpy" and getattr(made, "ndim", 0) > 1
 
 
 def as_stored(frame: np.ndarray) -> tuple[np.ndarray, int]:
@@ -255,6 +316,8 @@ def as_stored(frame: np.ndarray) -> tuple[np.ndarray, int]:
     if frame.dtype in (np.uint8, np.uint16):
         return frame, 0
     top = np.iinfo(np.uint16).max
-    levels = np.rint(frame)
+    levels = np.rint(frame) if frame.dtype.kind == "f" else frame
+    if levels.min(initial=0) >= 0 and levels.max(initial=0) <= top:  # not with NaN
+        return levels.astype(np.uint16), 0
     out_of_range = np.count_nonzero(~((levels >= 0) & (levels <= top)))
     return np.nan_to_num(levels, nan=0.0).clip(0, top).astype(np.uint16), int(out_of_range)

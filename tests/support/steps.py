@@ -1,9 +1,12 @@
 """Steps of a user's own, as tests put them into pipelines."""
 
+from typing import Annotated
+
+import dask.array as da
 import numpy as np
 import pandas as pd
 
-from pyama_dask.kernels.image_types import Frame, Labels, Planes, Stack
+from pyama_dask.kernels.image_types import Axes, Frame, Labels, Planes, Stack
 
 
 def brighter(frame: Frame, *, by: int = 10) -> Frame:
@@ -78,3 +81,8 @@ def picky(frame: Frame, *, refused: int) -> Frame:
     if int(frame.sum(dtype=np.int64)) == refused:
         raise ValueError("not this one")
     return frame
+
+
+def lazily_doubled(frame: Annotated[da.Array, Axes("yx")]) -> Annotated[da.Array, Axes("yx")]:
+    """Add a frame to itself, as a Dask array."""
+    return frame + frame
