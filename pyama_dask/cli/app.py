@@ -73,7 +73,7 @@ def program(
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Single-cell traces from time-lapse microscopy: ND2 and CZI to Zarr and tables, on Dask."""
+    """Single-cell traces from time-lapse microscopy: ND2, CZI and plates to Zarr and tables, on Dask."""
 
 
 def parsed(changes: list[str] | None) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def main() -> None:
         sys.exit(STATUS.get(type(error), 2))
     except Exception as error:
         full = _output_problem(error)
-        problem = full or (_NO_THREADS if str(error) == "can't start new thread" else _dask_problem())
+        problem = full or _forbidden(error) or (_NO_THREADS if str(error) == _THREAD_REFUSED else _dask_problem())
         if debug or not problem:
             raise
         with unfailing():
@@ -163,6 +163,7 @@ def main() -> None:
         sys.exit(STATUS[DiskError] if full else 2)
 
 
+_THREAD_REFUSED = "can't start new thread"
 _NO_THREADS = (
     "the system starts no more threads for this user. Fix: use fewer workers, or raise the process limit "
     "('ulimit -u', or the limit of the container or job)"
@@ -175,6 +176,13 @@ def _output_problem(error: Exception) -> str:
         return ""
     write_nowhere([1])  # Python would flush it once more at exit
     return f"standard output: cannot be written: {error.strerror}"
+
+
+def _forbidden(error: Exception) -> str:
+    """Reason if a path may not be used, such as one in a folder that only its owner may enter; '' otherwise."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return ""
+    return f"{error.filename}: {error.strerror}. Fix: check its permissions, and those of the folders above"
 
 
 def _dask_problem() -> str:

@@ -18,9 +18,9 @@ def view(
         typer.Option(metavar="FOV", help="FOV to show, such as 3 or 'B02 s1'", show_default="first one with traces"),
     ] = None,
 ) -> None:
-    """Open an output in napari: channels, labels, tracks, and a panel to mark cells.
+    r"""Open an output in napari: channels, labels, tracks, and a panel to mark cells.
 
-    Needs 'pip install pyama-dask[napari]' and a display.
+    Needs 'pip install pyama-dask\[napari]' and a display.
     """
     from pyama_dask.napari.start import view as show
 

@@ -144,16 +144,18 @@ def _find_format(path: Path) -> tuple[str, Path]:
     SourceError
         If the path leads to no movie or to several, or if two formats claim it.
     """
-    if not path.is_dir():
-        check_file(path)  # such as the index file of a plate
     formats = {name: importlib.import_module(name) for name in FOLDERS}
     try:
+        if not path.is_dir():
+            check_file(path)  # such as the index file of a plate
         found = [(name, root) for name, module in formats.items() for root in module.find(path)]
     except SourceError:
         raise
     except OSError as error:  # such as a folder in it that only its owner may read
         place = error.filename or path
-        raise SourceError(f"{place}: cannot be read ({error.strerror}). Fix: check its permissions") from error
+        raise SourceError(
+            f"{place}: cannot be read ({error.strerror}). Fix: check its permissions, and those of the folders above"
+        ) from error
     found = [(name, root) for name, root in found if root == path] or found  # rather than files that lie in it, too
     roots = sorted({str(root) for _, root in found})
     if len(roots) > 1:

@@ -13,7 +13,7 @@ import yaml
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.yaml_text import load_yaml
-from pyama_dask.errors import OutputError, StoreError
+from pyama_dask.errors import MissingFrameError, OutputError, SourceError, StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Reader, Snapshot, is_file_format, reopen
 from pyama_dask.readers.frames import read_planes
@@ -131,6 +131,8 @@ def check_grown(output: Path, ledger: Ledger, movie: Path, metadata: Metadata) -
     try:
         before = load_yaml(read_file(output / CONFIG))["metadata"]
         difference = _difference(before, metadata) or _other_frames(output, ledger, metadata)
+    except (SourceError, MissingFrameError) as error:
+        raise OutputError(f"{output}: cannot be compared with the movie: {error}") from error
     except (OSError, yaml.YAMLError, LookupError, TypeError, StoreError) as error:
         raise OutputError(
             f"{output}: cannot be compared with the movie, because its records are damaged: {error}"
@@ -167,7 +169,11 @@ def _difference(before: dict[str, Any], now: Metadata) -> str | None:
 
 
 def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
-    """Compare a sample of copied frames with those of the movie now."""
+    """Compare a sample of copied frames with those of the movie now.
+
+    Frames of a plate that cannot be read harm no other FOVs, unless all of the sample are among them.
+    """
+    unread: list[SourceError | MissingFrameError] = []
     copied = list(_copied_frames(output, ledger))
     chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
     with reopen(now) as reader:
@@ -180,8 +186,13 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
             where = f"FOV {fov}, frame {frame}"
             if _other_time(recorded, k, now, fov, frame):
                 return f"{where} was taken at another time"
-            if _other_pixels(reader, images, fov, frame, k, z):
-                return f"{where} has other pixels"
+            try:
+                if _other_pixels(reader, images, fov, frame, k, z):
+                    return f"{where} has other pixels"
+            except (SourceError, MissingFrameError) as error:
+                unread.append(error)
+    if unread and (len(unread) == len(chosen) or is_file_format(now.path)):
+        raise unread[0]
     return None
 
 

@@ -1,5 +1,6 @@
 """The command line: run as people run it, and refused as they are best served."""
 
+import errno
 import io
 import json
 import logging
@@ -578,3 +579,22 @@ def test_a_system_without_threads_is_one_message(call, here, run_yaml, monkeypat
     assert error.startswith("pyama-dask: the system starts no more threads for this user. Fix: ")
     assert error.count("\n") == 1
     assert listing(here) == {"run.yaml", "table.csv"}
+
+
+@pytest.mark.parametrize("verb", ["inspect", "plan", "status"])
+def test_a_path_in_a_folder_that_may_not_be_entered_is_one_message(call, here, monkeypatch, verb):
+    path = here / "secret" / "plate"
+
+    def refused(name, *arguments, real=os.stat, **options):
+        if str(path) in str(name):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    status, out, error = call(verb, path)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"pyama-dask: {path}.*Permission denied.* Fix: check its permissions.*\n", error)
+
+
+def test_help_names_the_extra_that_view_needs(call):
+    assert "pip install pyama-dask[napari]" in call("view", "--help")[1]

@@ -11,6 +11,7 @@ from support.plates import state_of
 from pyama_dask.errors import ConfigError, SourceError, UnsupportedSourceError
 from pyama_dask.readers import open_reader
 from pyama_dask.readers.folders.planes import ABSENT
+from pyama_dask.readers.folders.reader import FolderReader
 from pyama_dask.readers.tiff import folder as tiff_folder
 
 PATTERN = "img_p{fov:03}_t{frame:03}_c{channel}.tif"
@@ -191,11 +192,27 @@ def test_channels_of_different_sizes_are_refused(tmp_path):
         tiff_folder.scan(tmp_path, PATTERN)
 
 
-def test_a_single_file_with_several_pages_is_refused(tmp_path):
-    movie(tmp_path)
-    write(tmp_path, "img_p001_t001_c2.tif", shape=(3, 6, 8), photometric="minisblack")
-    with pytest.raises(UnsupportedSourceError, match=r"img_p001_t001_c2.tif: has 3 pages"):
-        tiff_folder.scan(tmp_path, PATTERN)
+ODD = {
+    "pages": ({"shape": (3, 6, 8), "photometric": "minisblack"}, "has 3 pages, not 1"),
+    "colours": ({"shape": (6, 8, 3), "dtype": np.uint8, "photometric": "rgb"}, "has 6 x 8 x 3 pixels, not 6 x 8"),
+    "size": ({"shape": (8, 6)}, "has 8 x 6 pixels, not 6 x 8"),
+    "type": ({"dtype": np.float32}, "has pixels of type float32, not uint16"),
+}
+
+
+@pytest.mark.parametrize("fov", [0, 1])
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_file_spoils_no_other_fov(tmp_path, fov, odd):
+    root = movie(tmp_path)
+    name, (options, message) = f"img_p00{fov}_t000_c1.tif", ODD[odd]
+    write(root, name, **options)
+    found = tiff_folder.scan(root, PATTERN)
+    assert [fov.shape for fov in found.metadata.fovs] == [(6, 8)] * 2
+    assert [channel.dtype for channel in found.metadata.channels] == ["uint16"] * 2
+    with FolderReader(root, found) as reader:
+        assert reader.read_frame(1 - fov, 0).shape == reader.read_frame(fov, 1).shape == (2, 6, 8)
+        with pytest.raises(SourceError, match=rf"{name} .*: {message}\. Fix: copy it again"):
+            reader.read_frame(fov, 0)
 
 
 def test_folder_that_is_not_there(tmp_path):

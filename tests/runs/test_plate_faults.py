@@ -3,14 +3,17 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+import tifffile
 from support.movies import config
 from support.plates import generator, needs_generator
 
 import pyama_dask
 from pyama_dask.cli.text import describe_status
 from pyama_dask.config.load import parse_config
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.readers import open_reader
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import read_status
@@ -109,6 +112,34 @@ def test_a_file_that_cannot_be_opened(plate, opera, monkeypatch, vendor, number)
     assert (report.exit_status, failed) == (0, {})
 
 
+def write_odd(path, odd):
+    """Write an image that no plane of the plates here can be."""
+    shape = {"colours": (96, 96, 3), "pages": (3, 96, 96), "size": (80, 90)}.get(odd, (96, 96))
+    kind = {"colours": np.uint8, "type": np.float32}.get(odd, np.uint16)
+    form = "rgb" if odd == "colours" else "minisblack"
+    tifffile.imwrite(path, np.ones(shape, kind), photometric=form, metadata=None)
+
+
+@pytest.mark.parametrize("odd", ["colours", "pages", "size", "type"])
+@pytest.mark.parametrize("vendor", ["imagexpress", "opera"])
+def test_an_odd_image_at_the_beginning_fails_its_own_fov(plate, opera, vendor, odd):
+    """The first images describe a plate, and must not decide alone."""
+    movie, name = (plate, "*B02_s1_w1*") if vendor == "imagexpress" else (opera, "r02c02f01p01-ch1*")
+    images = sorted(movie.rglob(name))
+    for path in images:
+        write_odd(path, odd)
+    with open_reader(movie) as reader:
+        assert {fov.shape for fov in reader.metadata.fovs} == {(96, 96)}
+        assert [channel.dtype for channel in reader.metadata.channels] == ["uint16"] * 2
+    report, reasons = done(movie)
+    assert (report.exit_status, list(reasons)) == (3, ["B02 s1"])
+    assert f"{images[0]} (B02 s1, frame 0): has " in reasons["B02 s1"]
+    if odd == "size":
+        report, reasons = done(movie, {"params.stitch": "stage", "output": str(movie.parent / "stitched")})
+        assert (report.exit_status, list(reasons)) == (3, ["B02"])
+        assert str(images[0]) in reasons["B02"]
+
+
 @pytest.mark.parametrize("fault", ["folder", "pipe", "empty", "link"])
 def test_a_site_with_no_files_in_place_of_its_images_is_not_left_out(plate, fault):
     """Neither is its well stitched without it, which nobody would notice."""
@@ -148,3 +179,22 @@ def test_an_aborted_plate(plate):
 def test_an_output_within_the_folder_of_a_pattern_is_refused(plate, output):
     with pytest.raises(ConfigError, match=r"is within the movie .*P_\{well\}_s\{site\}"):
         plan_run(parse_config(settings(plate / PATTERN, {"output": str(plate / output)})))
+
+
+@pytest.mark.parametrize("fault", ["damaged", "gone"])
+def test_an_image_that_is_lost_after_it_was_copied(plate, fault):
+    """A plate is compared with its output by the images that can be read, and extended; only the FOV fails."""
+    later, beside = plate / "TimePoint_2", plate.parent / "later"
+    later.rename(beside)
+    report, failed = done(plate)
+    assert (report.exit_status, failed) == (0, {})
+    image = min(plate.rglob("*B02_s1_w1*"))
+    image.write_bytes(b"II*\0damaged") if fault == "damaged" else image.unlink()
+    beside.rename(later)
+    report, failed = done(plate, extend=True)
+    assert (report.exit_status, list(failed)) == (3, ["B02 s1"])
+    assert ("missing in P" if fault == "gone" else str(image)) in failed["B02 s1"]
+    for path in plate.glob("TimePoint_1/*.TIF"):
+        path.write_bytes(b"II*\0damaged")
+    with pytest.raises(OutputError, match=r"compared with the movie: .*TimePoint_1.*\.TIF .*Fix: copy it again"):
+        done(plate, extend=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, compress
+from itertools import compress
 from pathlib import Path
 from stat import S_ISREG
 
@@ -38,12 +39,11 @@ from pyama_dask.readers.imagexpress.table import (
     read_series,
     without_copies,
 )
+from pyama_dask.readers.tiff.header import few_of, most_common
 from pyama_dask.readers.times import Stamps, choose_times
 
 NAME = "ImageXpress"
 _STAMP = "acquisition-time-local"
-_TRIES = 5
-"""Images of a channel that are tried, until one can be read."""
 
 
 def find(path: Path) -> list[Path]:
@@ -88,8 +88,8 @@ def scan(root: Path, *, times: bool = True) -> Folder:
     heads = read_series(paths, plate.table.file, fov)
     copies = find_copies(plate.table.file, heads, fov)
     plate = replace(plate, table=without_copies(plate.table, copies))
-    of_channels = _heads_of_channels(paths, plate.table, heads)
-    metadata = _describe(plate, copies, of_channels, read_sites(paths, plate.table.file, times=times))
+    sites = read_sites(paths, plate.table.file, times=times)
+    metadata = _describe(plate, copies, _heads_of_channels(paths, plate.table, heads, sites), sites)
     planes = Planes(
         folder=root,
         files=plate.files,
@@ -164,16 +164,30 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return stat.st_size if S_ISREG(stat.st_mode) else 0, stat.st_mtime_ns
 
 
-def _heads_of_channels(paths: Sequence[Path], table: Table, heads: Mapping[int, Head]) -> list[Head | None]:
-    """Head of one image of each channel; None if the first ones cannot be read."""
+def _heads_of_channels(
+    paths: Sequence[Path], table: Table, heads: Mapping[int, Head], sites: Sites
+) -> list[Head | None]:
+    """Head of an image of each channel that is like most of them; None if no image can be read.
+
+    An odd image, which is refused when it is read, harms its own FOV only. More images are read only where the known
+    ones differ from those of most FOVs.
+    """
+    usual = most_common([site for site in sites.sites if site is not None])
     found = list[Head | None]()
     for channel in range(len(table.waves)):
         numbers = np.unique(table.file[:, :, channel])
         numbers = numbers[numbers != ABSENT].tolist()
-        known = (heads[number] for number in numbers if number in heads)
-        more = (read_head(paths[number]) for number in numbers[:_TRIES])
-        found.append(next((head for head in chain(known, more) if head is not None), None))
+        known = [heads[number] for number in numbers if number in heads]
+        if usual is None or not known or any(_form(head) != (usual.shape, usual.dtype, 1) for head in known):
+            few = [heads[number] if number in heads else read_head(paths[number]) for number in few_of(numbers)]
+            read = [head for head in few if head is not None]
+            known = [head for head in read if head.samples == 1] or read
+        found.append(most_common(known))
     return found
+
+
+def _form(head: Head) -> tuple[tuple[int, int], str, int]:
+    return head.shape, head.dtype, head.samples
 
 
 def _describe(plate: _Plate, copies: Copies, heads: Sequence[Head | None], sites: Sites) -> Metadata:
@@ -234,12 +248,12 @@ def _name(head: Head | None) -> str | None:
 
 
 def _fovs(plate: _Plate, sites: Sites, shape: tuple[int, int]) -> tuple[FovInfo, ...]:
-    """FOVs of a plate; `shape` is for those of which no image can be read."""
+    """FOVs of a plate; `shape` is what most of its images have."""
     places = zip(plate.table.sites, plate.table.file, sites.sites, sites.positions_um(), strict=True)
     return tuple(
         FovInfo(
             name=f"{well} s{number}",
-            shape=site.shape if site else shape,
+            shape=shape if site is None or site.shape == shape else _own_shape(plate, file, shape),
             position_um=position,
             **absent_planes(file != ABSENT),
             plate=plate.name,
@@ -248,3 +262,11 @@ def _fovs(plate: _Plate, sites: Sites, shape: tuple[int, int]) -> tuple[FovInfo,
         )
         for (well, number), file, site, position in places
     )
+
+
+def _own_shape(plate: _Plate, file: npt.NDArray[np.int32], usual: tuple[int, int]) -> tuple[int, int]:
+    """Shape that most of a few images of a FOV have; the usual one if as many have that."""
+    numbers = few_of(np.unique(file[file != ABSENT]).tolist())
+    heads = [head for number in numbers if (head := read_head(plate.root / plate.files[number])) is not None]
+    shapes = Counter(head.shape for head in heads)
+    return max([usual, *shapes], key=lambda shape: shapes[shape])

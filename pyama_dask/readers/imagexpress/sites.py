@@ -16,6 +16,8 @@ from pyama_dask.readers.imagexpress.metaseries import read_head
 from pyama_dask.readers.imagexpress.table import Numbers
 
 Pair = tuple[float, float]
+_TRIES = 3
+"""Files of a FOV that are tried for a position."""
 
 
 class Site(NamedTuple):
@@ -23,6 +25,8 @@ class Site(NamedTuple):
 
     shape: tuple[int, int]
     """(height, width) in pixels."""
+    dtype: str
+    """NumPy name of the pixel type."""
     seconds: float
     offset_um: Pair | None
     """(x, y) from the centre of the well, y down."""
@@ -94,15 +98,21 @@ def _one_per_frame(file: Numbers) -> Numbers:
 
 
 def _first_site(paths: Sequence[Path], numbers: Sequence[int]) -> tuple[int, Site | None]:
-    """Head of the first file that can be read, and its number."""
-    for number in numbers:
+    """Head of the first file that can be read, and its number; rather one of the first few that state a position."""
+    found: tuple[int, Site | None] = ABSENT, None
+    for tried, number in enumerate(numbers):
+        if found[1] is not None and tried >= _TRIES:
+            break
         head = read_head(paths[number])
         if head is not None:
             offset = head.pair("OffsetFromWellCenterUmX", "OffsetFromWellCenterUmY")
             stage = head.pair("stage-position-x", "stage-position-y")
             label = head.value("stage-label") or ""
-            return number, Site(head.shape, head.seconds, offset, stage, head.pixel_size_um, label)
-    return ABSENT, None
+            site = Site(head.shape, head.dtype, head.seconds, offset, stage, head.pixel_size_um, label)
+            if offset or stage:
+                return number, site
+            found = found if found[1] else (number, site)
+    return found
 
 
 def _seconds(path: Path) -> float | None:

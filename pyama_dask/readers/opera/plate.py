@@ -26,7 +26,7 @@ from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name
 from pyama_dask.readers.folders.plane_table import fill_table, find_files, is_folder
 from pyama_dask.readers.folders.planes import ABSENT, Folder, Planes
 from pyama_dask.readers.opera.index import PLACE, Index, Texts, read_index
-from pyama_dask.readers.tiff.header import TiffHeader, first_header
+from pyama_dask.readers.tiff.header import TiffHeader, common_header, few_of
 from pyama_dask.readers.times import Stamps, choose_times
 
 NAME = "Opera"
@@ -40,8 +40,6 @@ _MARK = b"EvaluationInputData"
 _START = 4096
 _FARTHEST = 1e9
 """Largest distance in micrometres of a position from the centre of its well; no stage goes as far."""
-_TRIED = 4
-"""Files of a channel that are tried for its pixel type."""
 
 
 def find(path: Path) -> list[Path]:
@@ -262,12 +260,12 @@ class _Described(NamedTuple):
 
 
 def _read_channels(planes: Planes, index: Index) -> list[_Described]:
-    """Describe the channels by the index and the first file of each."""
+    """Describe the channels by the index and a few files of each."""
     described = []
     for place, texts in enumerate(index.channels.values()):
         files = planes.file[:, :, place]
-        first = files[files != ABSENT][:_TRIED].tolist()
-        described.append(_described(planes.folder, place, texts, first_header(map(planes.path_of, first))))
+        paths = map(planes.path_of, few_of(files[files != ABSENT].tolist()))
+        described.append(_described(planes.folder, place, texts, common_header(paths)))
     shapes = {channel.shape for channel in described}
     if len(shapes) > 1:
         sizes = ", ".join(f"{one.channel.name} {_size(one.shape)}" for one in described)

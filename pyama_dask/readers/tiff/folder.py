@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ from pyama_dask.readers.channel_kinds import channel_kind
 from pyama_dask.readers.folders.in_threads import in_threads
 from pyama_dask.readers.folders.plane_table import fill_table, is_file, is_folder, list_folder
 from pyama_dask.readers.folders.planes import ABSENT, Folder, Planes
-from pyama_dask.readers.tiff.header import TiffHeader, first_header, read_header
+from pyama_dask.readers.tiff.header import TiffHeader, common_header, few_of, most_common, read_header
 from pyama_dask.readers.tiff.pattern import ENDINGS, FilePattern, compile_pattern
 from pyama_dask.readers.tiff.stack import has_several
 from pyama_dask.readers.tiff.stack_folder import join_stacks
 
 NAME = "TIFF folder"
 _TRIED = 4
-"""Files of a FOV or channel that are tried for its size or pixel type."""
+"""Files that are tried for several images in one file."""
 
 
 def scan(folder: Path, pattern: str, *, times: bool = True) -> Folder:
@@ -220,30 +221,52 @@ def _named(texts: list[str], letters: str, noun: str) -> tuple[list[str], list[i
 
 
 def _read_headers(planes: Planes) -> list[TiffHeader]:
-    """Description of each FOV, by the first file of it that can be read.
+    """Description of each FOV, by its first and last file.
 
     Files of the same number of bytes are taken for alike. This saves most of the work if they are not compressed, and a
-    file of another shape is refused when it is read.
+    file of another shape is refused when it is read. A FOV that differs from most is described by several of its files,
+    as the first one may be odd.
     """
-    firsts = [numbers[numbers != ABSENT][:_TRIED].tolist() for numbers in planes.file]
-    alike = {int(planes.sizes[numbers[0]]): numbers for numbers in reversed(firsts) if numbers}
-    read = in_threads(lambda numbers: first_header(map(planes.path_of, numbers)), list(alike.values()))
+    files = [numbers[numbers != ABSENT].tolist() for numbers in planes.file]
+    alike: dict[int, list[int]] = {}
+    for numbers in filter(None, files):
+        alike.setdefault(int(planes.sizes[numbers[0]]), []).extend({numbers[0], numbers[-1]})
+    read = in_threads(lambda numbers: _grey_header(planes, numbers), list(alike.values()))
     by_size = dict(zip(alike, read, strict=True))
-    headers = [by_size[int(planes.sizes[numbers[0]])] if numbers else None for numbers in firsts]
-    for number in np.argsort(planes.sizes)[-_TRIED:].tolist():  # files with several pages are large
-        first_header([planes.path_of(number)])
-    default = next((header for header in headers if header is not None), None) or read_header(planes.path_of(0))
-    return [default if header is None else header for header in headers]
+    firsts = [by_size[int(planes.sizes[numbers[0]])] if numbers else None for numbers in files]
+    forms = Counter(header.form for header in firsts if header is not None)
+    odd = [
+        fov
+        for fov, header in enumerate(firsts)
+        if files[fov] and (header is None or 2 * forms[header.form] <= forms.total())
+    ]
+    for fov, header in zip(odd, in_threads(lambda fov: _grey_header(planes, files[fov]), odd), strict=True):
+        firsts[fov] = header
+    usual = most_common([header for header in firsts if header is not None]) or _any_header(planes)
+    return [usual if header is None else header for header in firsts]
+
+
+def _grey_header(planes: Planes, numbers: Sequence[int]) -> TiffHeader | None:
+    """Description that most of a few files share; None if none of them has one grey image."""
+    with suppress(UnsupportedSourceError):
+        return common_header([planes.path_of(number) for number in few_of(numbers)])
+    return None
+
+
+def _any_header(planes: Planes) -> TiffHeader:
+    """Description of any file; raises `SourceError` if no file has one grey image."""
+    paths = [planes.path_of(number) for number in few_of(range(len(planes.files)))]
+    return common_header(paths) or read_header(paths[0])
 
 
 def _channels(planes: Planes, names: Sequence[str], headers: Sequence[TiffHeader]) -> tuple[Channel, ...]:
-    """Channels, with the pixel type of the first file of each that can be read."""
-    channels = []
+    """Channels, with the pixel type that most of a few files of each have."""
+    channels, shapes = [], {header.shape for header in headers}
     for place, name in enumerate(names):
-        fovs = np.argwhere(planes.file[:, :, place] != ABSENT)[:_TRIED, 0]
         files = planes.file[:, :, place]
-        header = first_header(map(planes.path_of, files[files != ABSENT][:_TRIED].tolist())) or headers[0]
-        if header.shape not in {headers[fov].shape for fov in fovs.tolist()}:
+        header = common_header([planes.path_of(number) for number in few_of(files[files != ABSENT].tolist())])
+        header = header or headers[0]
+        if header.shape not in shapes:
             raise UnsupportedSourceError(
                 f"{planes.folder}: {name} has images of another size than {names[0]} ({header.shape[1]} x "
                 f"{header.shape[0]} pixels). Fix: scale them to one size, or leave out a channel in the pattern"

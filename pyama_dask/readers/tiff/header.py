@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import tifffile
@@ -13,6 +15,25 @@ from pyama_dask.errors import SourceError, UnsupportedSourceError
 from pyama_dask.files.atomic import open_file
 from pyama_dask.files.images import pixel_size_of
 from pyama_dask.readers.damage import READ_ERRORS
+
+Item = TypeVar("Item")
+_FEW = 5
+"""Files that tell what most of them are."""
+
+
+class HasForm(Protocol):
+    """Description of a file by the size and pixel type of its image."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the pixel type."""
+
+
+Described = TypeVar("Described", bound=HasForm)
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,11 @@ class TiffHeader:
     """NumPy name of the pixel type."""
     pixel_size_um: float | None
     """Micrometres per pixel; None if the file does not say."""
+
+    @property
+    def form(self) -> tuple[tuple[int, int], str]:
+        """Size and pixel type."""
+        return self.shape, self.dtype
 
 
 def read_header(path: Path) -> TiffHeader:
@@ -55,19 +81,36 @@ def read_header(path: Path) -> TiffHeader:
     return TiffHeader((int(shape[0]), int(shape[1])), np.dtype(dtype).newbyteorder("=").name, size)
 
 
-def first_header(paths: Iterable[Path]) -> TiffHeader | None:
-    """Description of the first file that can be read; None if there is no such file.
+def common_header(paths: Iterable[Path]) -> TiffHeader | None:
+    """Description that most files share; None if none of them can be read.
+
+    So an odd file, which is refused when it is read, harms its own FOV only.
 
     Raises
     ------
     UnsupportedSourceError
-        If this file has several pages, or colours.
+        If all that can be read have several pages, or colours.
     """
+    headers, refused = list[TiffHeader](), list[UnsupportedSourceError]()
     for path in paths:
         try:
-            return read_header(path)
-        except UnsupportedSourceError:
-            raise
+            headers.append(read_header(path))
+        except UnsupportedSourceError as error:
+            refused.append(error)
         except SourceError:
             continue
-    return None
+    if refused and not headers:
+        raise refused[0]
+    return most_common(headers)
+
+
+def most_common(headers: Sequence[Described]) -> Described | None:
+    """First description whose size and pixel type most have; None without any."""
+    counts = Counter((header.shape, header.dtype) for header in headers)
+    return max(headers, key=lambda header: counts[header.shape, header.dtype], default=None)
+
+
+def few_of(items: Sequence[Item]) -> list[Item]:
+    """Return up to five items, spread evenly over all of them."""
+    chosen = np.linspace(0, len(items) - 1, _FEW).round().astype(int).tolist() if len(items) > _FEW else []
+    return [items[number] for number in chosen] or list(items)
