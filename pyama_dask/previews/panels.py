@@ -99,7 +99,7 @@ def _linked_before(scene: Scene, setting: Setting, last: int, finder: Finder, ca
     for number, frame in scene.frames.items():
         if number < last:
             _check(cancel)
-            linker.add(finder.labels(frame, scene.where(number))[0])
+            linker.add(finder.labels(frame, scene.where(number))[0], frame)
     return linker
 
 
@@ -110,7 +110,7 @@ def _found(
     found = finder.find(scene.frames[number], scene.where(number))
     if linker is None:
         return found, None
-    linker.add(found.labels)
+    linker.add(found.labels, scene.frames[number])
     return found, linker.link(scene.fov, list(scene.frames))
 
 

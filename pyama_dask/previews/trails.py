@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.models import Config
+from pyama_dask.kernels.drift_path import Pair, PairsOfBlock, solved, without_drift
+from pyama_dask.kernels.image_types import Frame
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.kernels.tracking import label_areas, within_size
-from pyama_dask.methods.call import Chosen
-from pyama_dask.methods.tracker_parameters import own_parameters, parameters_of
-from pyama_dask.steps.track import follow
+from pyama_dask.methods.tracker_parameters import parameters_of
+from pyama_dask.steps.drift import LARGEST
+from pyama_dask.steps.standard import registers
+from pyama_dask.steps.track import follow, tracker_of
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,18 @@ class Linker:
 
     def __init__(self, config: Config) -> None:
         method, given = config.params.tracking_method, config.params.tracking_params
-        self._tracker = Chosen("tracker", method, **own_parameters(method, given))
+        self._tracker = tracker_of(config)
+        self._drift = PairsOfBlock(0, max_shift=LARGEST) if registers(config) else None
+        self._pairs: list[Pair] = []
         self._limits = parameters_of(method, given, within_size)
         self._boxes: list[npt.NDArray[np.int32]] = []
         self._chosen: list[npt.NDArray[np.bool_]] = []
 
-    def add(self, labels: npt.NDArray[np.integer]) -> None:
-        """Add the (H, W) labels 1..N of the next frame."""
+    def add(self, labels: npt.NDArray[np.integer], frame: Frame) -> None:
+        """Add the (H, W) labels 1..N of the next frame, and the (H, W) phase contrast in which drift is measured."""
         found = boxes(labels)
+        if self._drift is not None:
+            self._pairs += self._drift.add(len(self._boxes), frame)
         self._boxes.append(found)
         self._chosen.append(within_size(label_areas(labels, len(found)), **self._limits))
 
@@ -81,5 +88,8 @@ class Linker:
             If the tracker fails.
         """
         at = [f"FOV {fov}, frame {frame}" for frame in frames]
-        linked = follow(self._tracker, self._boxes, f"FOV {fov}", at.__getitem__, self._chosen)
+        still: list[npt.NDArray[np.int32]] = self._boxes
+        if self._drift is not None:
+            still = without_drift(still, solved(self._pairs, len(still)).shifts)
+        linked = follow(self._tracker, still, f"FOV {fov}", at.__getitem__, self._chosen)
         return Tracks(tuple(linked.ids), tuple(self._boxes))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.models import Config
 from pyama_dask.config.units import quoted
 from pyama_dask.kernels.drift_path import without_drift
 from pyama_dask.kernels.filling import Fills, plan_fills
@@ -21,6 +22,7 @@ from pyama_dask.steps.doubts import doubt_about_kept, doubts_about_counts
 from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, fills_by_block, fills_to_store, planned_fills
 from pyama_dask.steps.part import BlockPart
+from pyama_dask.steps.standard import registers
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import create_array
 from pyama_dask.store.layout import labels_name, tracked_name
@@ -37,10 +39,8 @@ def link_boxes(context: TaskContext) -> None:
     found = [frame for block in blocks for frame in intermediate.by_frame(block, "boxes")]
     shifts = shifts_of(context)
     still = found if shifts is None else without_drift(found, shifts)
-    alone = {} if shifts is None else WITHOUT_SHIFT.get(method, {})
-    tracker = Chosen("tracker", method, **{**own_parameters(method, given), **alone})
     chosen = _of_size(context, found, **parameters_of(method, given, within_size))
-    linked = follow(tracker, still, context.task.place, context.at, chosen)
+    linked = follow(tracker_of(context.job.config), still, context.task.place, context.at, chosen)
     judged = judge_tracks(found, linked.ids, context.task.shape, **parameters_of(method, given, keep_cells))
     kept = judged.kept
     block, filling = context.job.block_frames, parameters_of(method, given, plan_fills)
@@ -60,6 +60,13 @@ def link_boxes(context: TaskContext) -> None:
     doubts = [*doubts_about_counts(counts, context.job.frames), doubt_about_kept(len(kept), tracks, counts)]
     for doubt in filter(None, doubts):
         context.warn(f"{context.task.place}: {doubt}")
+
+
+def tracker_of(config: Config) -> Chosen:
+    """Tracker of a resolved config; one that looks for shifts of frames does not, if these are registered."""
+    method, given = config.params.tracking_method, config.params.tracking_params
+    alone = WITHOUT_SHIFT.get(method, {}) if registers(config) else {}
+    return Chosen("tracker", method, **{**own_parameters(method, given), **alone})
 
 
 def _loss(blocks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, int]:

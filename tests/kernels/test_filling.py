@@ -32,6 +32,14 @@ def test_each_frame_takes_the_nearer_end_on_the_line_between():
     assert fills.move.tolist() == [[2, 3], [4, 6], [-2, -3]]  # by a quarter of (9, 13), a half, and a quarter back
 
 
+def test_a_measured_drift_moves_masks_where_there_are_too_few_cells_to_see_it():
+    per_frame, tracks = [boxes(A), boxes(), boxes(A)], [ids(1), ids(), ids(1)]
+    assert planned(per_frame, tracks).move.tolist() == [[0, 0]]
+    drift = np.array([[0, 0], [7.4, -3.6], [1, 1]])
+    fills = plan_fills(per_frame, tracks, 9, drift, fill_gaps=True)
+    assert fills.move.tolist() == [[7, -4]]  # half of the cell's own way back by (1, 1), and the drift
+
+
 def test_fills_are_sorted_by_frame_and_track():
     tracks = [ids(5, 2), ids(), ids(2), ids(5)]
     fills = planned([boxes(A, B), boxes(), boxes(B), boxes(A)], tracks)

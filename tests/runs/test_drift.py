@@ -182,6 +182,12 @@ def test_lap_takes_the_shifts_instead_of_its_own_and_fills_gaps_along_them(data,
     assert pd.DataFrame(still).groupby(table["cell"]).std().to_numpy().max() < 2
 
 
+def test_a_preview_links_as_the_run_does(movie, registered):
+    preview = pyama_dask.preview(registered[0], fov=0, frames=f"0-{FRAMES - 1}", tracks=True)
+    (panel,) = preview.panels
+    assert (len(panel.tracks), panel.tracks.through_all) == (CELLS, CELLS)
+
+
 def test_frames_after_steps_of_a_pipeline(movie, methods, run, registered, tmp_path):
     steps = [{"do": f"{methods}:brighter", "channels": "all"}]
     pipelines = [{"name": "prepare", "steps": steps}, {"name": "cells", "input": "prepare", "steps": "seven"}]
