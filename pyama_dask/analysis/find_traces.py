@@ -65,7 +65,8 @@ def columns_of_steps(output: Path) -> dict[str, str]:
         for step in (step for step in steps if step.get("to") == OWN_COLUMNS and step.get("found")):
             got = [str(name) for name in (*step.get("of", ()), *_listed(step.get("channels")))]
             channel = next((name for name in got if name.isdigit()), str(every[0]["channel"]))
-            columns = [str(name) for name in step["found"]["columns"]]
+            texts = step["found"].get("texts", ())  # which are no features
+            columns = [str(name) for name in step["found"]["columns"] if name not in texts]
             found |= {name: f"{name}_ch_{channel}" for name in columns if not _is_known(name)}
     except (PyamaError, LookupError, TypeError, AttributeError):  # none, or of an older program
         return {}

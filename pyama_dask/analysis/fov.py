@@ -18,13 +18,14 @@ from zarr.storage import ZipStore
 
 from pyama_dask.analysis import html
 from pyama_dask.analysis.lazy_images import lazy, readable, rebuilt, subtracted
-from pyama_dask.analysis.own_results import OwnTable, check_file, own_tables, step_of, stored_groups
+from pyama_dask.analysis.own_results import check_file, read_table, step_of, stored_groups
 from pyama_dask.analysis.trace_tables import mothers_of, read_traces_csv
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import read_file
 from pyama_dask.files.html import never_failing
+from pyama_dask.runs.own_tables import OwnTable, own_tables
 from pyama_dask.runs.status import LEDGER, read_plan, read_status, recorded_traces
 from pyama_dask.steps.standard import CROPS, GRAPH, TRACES
 from pyama_dask.store.arrays import missing_frames, read_attributes
@@ -211,7 +212,7 @@ class Fov:
             known = ", ".join(self.tables) or "none yet"
             raise OutputError(f"{self.directory}: has no table {name}. Fix: choose one of: {known}; or {FINISH}")
         self.warn_if_stale(name, {found.step})
-        return found.read(self.directory.parent)
+        return read_table(self.directory.parent, found)
 
     def corrected(self, channel: str) -> Image:
         """Open a fluorescence channel without its background: the values that the traces are measured on.

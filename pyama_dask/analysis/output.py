@@ -13,13 +13,14 @@ import pandas as pd
 
 from pyama_dask.analysis import html
 from pyama_dask.analysis.fov import FINISH, Fov, read_traces
-from pyama_dask.analysis.own_results import OwnTable, own_tables
+from pyama_dask.analysis.own_results import read_table
 from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import read_file
 from pyama_dask.files.html import never_failing
 from pyama_dask.runs.disk_space import gib
+from pyama_dask.runs.own_tables import OwnTable, own_tables
 from pyama_dask.runs.plate import fov_named, recorded_places
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
 from pyama_dask.store.ledger import Ledger
@@ -132,7 +133,7 @@ class Output:
     def _of_well(self, found: OwnTable) -> pd.DataFrame:
         wells = {place.fov: place.well for place in recorded_places(self.directory)}
         self[found.fov].warn_if_stale(found.name, {found.step})
-        table = found.read(self.directory)
+        table = read_table(self.directory, found)
         if "well" not in table:
             table.insert(0, "well", wells.get(found.fov))
         return table

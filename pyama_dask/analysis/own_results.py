@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.runs.own_tables import OwnTable
 from pyama_dask.steps.own_arrays import TAKEN
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import IMAGES
-from pyama_dask.store.ledger import Checksum, Ledger
+from pyama_dask.store.ledger import Checksum
 from pyama_dask.workflow.graph import Step
-from pyama_dask.workflow.task import fov_name, parse_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,45 +46,17 @@ def step_of(name: str, steps: Collection[Step]) -> Step | None:
     return next((step for step in steps if f"{pipeline}/{group}_".startswith(f"{step.replace('.', '/')}_")), None)
 
 
-@dataclass(frozen=True)
-class OwnTable:
-    """A table that a step has written."""
+def read_table(output: Path, found: OwnTable) -> pd.DataFrame:
+    """Read a table of a step, and warn if the file has changed since it was written; raises if it is gone."""
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
 
-    path: str
-    """Path in the output."""
-    checksum: Checksum
-    step: Step
-    name: str
-    """Pipeline and name of the table, such as ``more_spots``."""
-    fov: int
-    """The FOV, or the last one of the well."""
-    is_of_well: bool
-
-    def read(self, output: Path) -> pd.DataFrame:
-        """Read it, and warn if the file has changed since it was written; raises `OutputError` if it is gone."""
-        import pandas as pd  # noqa: PLC0415  (takes long to import)
-
-        check_file(output, self.path, self.checksum)
-        try:
-            return pd.read_csv(output / self.path)
-        except (OSError, ValueError) as error:
-            raise OutputError(
-                f"{output / self.path}: cannot be read ({error}). Fix: run 'pyama-dask verify --deep', then run again"
-            ) from error
-
-
-def own_tables(ledger: Ledger) -> Iterator[OwnTable]:
-    """Yield the recorded tables of all steps of pipelines, by task."""
-    for key in sorted(ledger.files):
-        fov = parse_key(key).fov
-        for step, files in ledger.files[key].items():
-            pipeline, dot, _ = step.partition(".")
-            for path, checksum in files.items() if dot else ():
-                if path.endswith(".csv"):
-                    is_of_well = not path.startswith(f"{fov_name(fov)}/")
-                    after = f"_{pipeline}_" if is_of_well else f"_{fov_name(fov)}_{pipeline}_"
-                    name = f"{pipeline}_{Path(path).stem.rpartition(after)[2]}"
-                    yield OwnTable(path, checksum, step, name, fov, is_of_well)
+    check_file(output, found.path, found.checksum)
+    try:
+        return pd.read_csv(output / found.path)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{output / found.path}: cannot be read ({error}). Fix: run 'pyama-dask verify --deep', then run again"
+        ) from error
 
 
 def check_file(output: Path, path: str, checksum: Checksum) -> None:

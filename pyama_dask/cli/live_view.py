@@ -69,11 +69,15 @@ class View:
 
     def _steps(self, snapshot: Snapshot) -> Iterator[Text]:
         digits = max((len(str(step.frames)) for step in snapshot.steps), default=0)
+        label = min(max((len(step.label) + 2 for step in snapshot.steps), default=0), max(14, self._width // 3))
+        label = max(label, 14)
         for step in snapshot.steps:
             counts = f"  {step.frames_done:>{digits}} of {step.frames} frames"
             cost = f"{duration(step.seconds):>14}{step.memory / 2**20:>7.0f} MiB" if step.memory else ""
-            bar = self._bar(step.frames_done / step.frames, max(5, self._width - 14 - len(counts) - 25))
-            yield Text(f"{printable(step.label):<14}").append_text(bar).append(counts).append(cost, "dim")
+            bar = self._bar(step.frames_done / step.frames, max(5, self._width - label - len(counts) - 25))
+            name = printable(step.label)
+            name = name if len(name) < label else f"{name[: label - 3]}.. "
+            yield Text(f"{name:<{label}}").append_text(bar).append(counts).append(cost, "dim")
 
     # ----------------------------------------------------------------------------------------------- FOVs
 

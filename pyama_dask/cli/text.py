@@ -47,6 +47,7 @@ def describe_status(document: Mapping[str, Any]) -> str:
             alike.setdefault(fov["status"] + left + other, []).append(fov["fov"])
     lines += [f"  {words}: FOV {as_ranges(of)}" for words, of in alike.items()]
     lines += [f"  {line}" for line in document["tracks"]]
+    lines += [f"  Tables: {document['tables']}"] if document["tables"] else []
     failed = [fov for fov in fovs if fov["status"] == "failed"]
     lines += cut_lines([f"  failed: {_failure(fov['fov'], fov['cause'], fov['reason'])}" for fov in failed])
     lines += cut_lines([f"  warning: {warning}" for warning in document["warnings"]])
@@ -230,7 +231,8 @@ def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
         lines.append(f"{kind}s:")
         lines += [f"  {name:<24}{place}" for name, place in names.items()] or ["  none"]
     lines.append(
-        "Your own: 'package.module:name' or 'file.py:name'; see docs/methods.md, and docs/results.md for models"
+        "Your own: 'package.module:name' or 'file.py:name'; see docs/methods.md, docs/pipelines.md for steps, and "
+        "docs/results.md for models"
     )
     return "\n".join(lines)
 

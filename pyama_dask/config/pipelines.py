@@ -57,6 +57,8 @@ class Found(Model):
     type, and the shape (H, W) if it is not that of what it gets."""
     columns: tuple[str, ...] = ()
     """Columns of the table that it gives."""
+    texts: tuple[str, ...] = ()
+    """Those of them that hold text."""
     dtypes: tuple[str, ...] = ()
     """Pixel types of the movie's chosen channels, phase contrast first."""
     planes: int = 0

@@ -32,6 +32,7 @@ class Chosen:
 
     def __init__(self, kind: str, name: str, **parameters: Any) -> None:
         self.function, self._parameters = find_method(kind, name), parameters
+        self._names_lines = kind == "step"
         self.name = name
         self._title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
 
@@ -83,7 +84,8 @@ class Chosen:
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and ctrl_c_raises():
                     raise
-                raise AlgorithmError(f"{where}: {self._title} failed: {exception_text(error)}") from error
+                line = entry_points.line_of(error, self.function) if self._names_lines else ""
+                raise AlgorithmError(f"{where}: {self._title} failed: {exception_text(error)}{line}") from error
             try:
                 return convert(made)
             except MemoryError:

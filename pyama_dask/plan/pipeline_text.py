@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from pyama_dask.config.flat_fields import FLAT_FIELD
@@ -9,6 +10,9 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
 from pyama_dask.steps.flow import Flow, Image, Own, flow_of
 from pyama_dask.steps.own_arrays import TRACES, group_of, store_of
+
+MOST_ALIGNED = 24
+"""Longest name of a step beside which others are aligned."""
 
 
 def describe_pipelines(config: Config, names: Sequence[str], shape: tuple[int, int]) -> list[str]:
@@ -33,6 +37,8 @@ def describe_pipelines(config: Config, names: Sequence[str], shape: tuple[int, i
 
 def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[int, int]) -> Iterator[str]:
     own = iter([own for own in flow.own if own.pipeline == pipeline.name])
+    named = [FLAT_FIELD if step.do == FLAT_FIELD else step.title for step in pipeline.steps if not step.is_standard]
+    width = min(MOST_ALIGNED, max(map(len, named), default=0)) + 2
     seven: list[str] = []
     for step in pipeline.steps:
         if step.is_standard:
@@ -41,25 +47,47 @@ def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[in
         if seven:
             yield ", ".join(seven)
             seven = []
-        yield _flat_field(step) if step.do == FLAT_FIELD else _line(next(own), names, shape)
+        if step.do == FLAT_FIELD:
+            profile = step.params.get("profile", "estimate")
+            yield f"{FLAT_FIELD:<{width}}removed from frames as they are read; profile: {profile}"
+        else:
+            one = next(own)
+            yield f"{one.title:<{width - 1}} {_line(one, names, shape)}"
+            if details := "; ".join(_details(one)):
+                yield f"{'':<{width}}{details}"
     if seven:
         yield ", ".join(seven)
 
 
-def _flat_field(step: Step) -> str:
-    return f"flat_field: profile {step.params.get('profile', 'estimate')}; removed from frames as they are read"
-
-
 def _line(own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
+    """Images or tables that a step gets and gives."""
     found = own.step.found
     assert found is not None
-    gets = [" + ".join(_name(image, names) for image in of) for of in own.gets]
-    what = f"{found.takes}s" if found.takes in ("frame", "stack") else found.takes
-    halo = f", halo {own.step.halo}" if own.step.halo else ""
-    of = f" of {', '.join(gets)}" if gets else ""
-    line = f"{own.title}: {own.step.do}, {what}{of} ({found.array}{halo}) -> {_given(own, names, shape)}"
+    gets = ", ".join(" + ".join(_name(image, names) for image in of) for of in own.gets)
+    of = {"planes": f"all planes of {gets}", "stack": f"stacks of {gets}", "traces": "traces", "tables": "all traces"}
+    only = f", in FOVs {found.fovs}" if found.fovs != "all" else ""
+    return f"{of.get(found.takes, gets)} -> {_given(own, names, shape)}{only}"
+
+
+def _details(own: Own) -> Iterator[str]:
+    """Function with its parameters, frames that it looks into, and the type of its arrays."""
+    step, found = own.step, own.step.found
+    assert found is not None
+    function = step.do if ":" not in step.do or "/" not in step.do else step.do.rpartition("/")[2]
+    parameters = ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in _set(step))
+    is_named = own.title != step.do
+    called = f"{function}({parameters})" if parameters else function
+    if is_named or parameters:
+        yield called if is_named else parameters
+    if step.halo:
+        yield f"halo {step.halo}"
     converted = {_array(image) for of in own.gets for image in of} - {found.array, ""}
-    return line + "".join(f"; converted from {array}" for array in sorted(converted))
+    if found.array != "numpy" or converted:
+        yield f"{found.array} arrays" + "".join(f", converted from {array}" for array in sorted(converted))
+
+
+def _set(step: Step) -> list[tuple[str, object]]:
+    return [(name, value) for name, value in step.params.items() if value is not None]
 
 
 def _array(image: Image) -> str:
@@ -70,15 +98,17 @@ def _array(image: Image) -> str:
 def _given(own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     if not own.gives:
         to = own.step.to or own.title
-        return "columns of the traces" if to == TRACES else f"table {own.pipeline}_{to}"
+        columns = own.step.found.columns if own.step.found else ()
+        listed = ", ".join(name for name in columns if to != TRACES or name not in ("cell", "frame"))
+        return f"columns of the traces ({listed})" if to == TRACES else f"table {own.pipeline}_{to} ({listed})"
     one = own.gives[0]
     h, w = one.shape(shape)
-    planes = f"{one.planes} x " if one.planes else ""
-    kind = "labels" if one.is_labels else "images"
+    size = f"{one.planes} planes of {h} x {w}" if one.planes else f"{h} x {w}"
+    kind = "labels " if one.is_labels else ""
     listed = ", ".join(_name(image, names) for image in own.gives)
     groups = ", ".join(f"{store_of(own.pipeline)}/{group_of(own, image)}" for image in own.gives)
     kept = f"stored in {groups}" if own.is_stored else "in memory"
-    return f"{kind} {listed}, {one.dtype} {planes}{h} x {w}, {kept}"
+    return f"{kind}{listed}, {one.dtype} {size}, {kept}"
 
 
 def _name(image: Image, names: Sequence[str]) -> str:

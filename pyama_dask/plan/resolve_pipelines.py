@@ -21,6 +21,9 @@ from pyama_dask.steps.flow import LABELS, TRACKED, Flow
 from pyama_dask.steps.own_arrays import TRACES
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
+NUMBERS = ("int", "uint", "float", "bool")
+"""Beginnings of the types of columns that hold no text."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -156,6 +159,7 @@ class _Resolution:
         found = Found(
             takes=contract.takes, per=contract.per, gives=contract.gives, array=contract.array,
             names=tuple(self._title(name) for name in of), columns=tuple(contract.columns),
+            texts=tuple(name for name, of in contract.columns.items() if not of.startswith(NUMBERS)),
             given=tuple(of for names, one in zip(calls, contracts, strict=False) for of in _given(now[names[0]], one)),
             dtypes=tuple(given.kind.dtype for given in self._movie.values()), planes=self.planes,
             fovs=self._fovs(step, where),

@@ -19,6 +19,7 @@ from pyama_dask.files.atomic import read_file
 from pyama_dask.files.documents import Types, read_fields
 from pyama_dask.report.findings import Finding, find, weights
 from pyama_dask.runs.output_dir import CONFIG
+from pyama_dask.runs.own_tables import describe_tables
 from pyama_dask.runs.status import (
     LEDGER,
     REPORT,
@@ -86,6 +87,8 @@ class RunFacts:
     """Metadata of the movie, as in the config; empty if that cannot be read."""
     config: str
     """Text of the config, without the metadata."""
+    tables: str = ""
+    """Tables of steps of pipelines, with their rows."""
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -123,7 +126,9 @@ class RunFacts:
     @property
     def finds_cells(self) -> bool:
         """True if the run segments."""
-        return self.phase is not None and not self.settings["params"].get("copy_only")
+        pipelines = self.settings.get("pipelines") or ()
+        has_seven = not pipelines or any(step["do"] == "segment" for pipe in pipelines for step in pipe["steps"])
+        return has_seven and self.phase is not None and not self.settings["params"].get("copy_only")
 
     @property
     def counts(self) -> Counter[str]:
@@ -174,7 +179,7 @@ def read_facts(output: Path) -> RunFacts:
         output=output, movie=plan["input"], identity=plan["identity"],
         fovs=fovs,
         warnings=tuple(dict.fromkeys([*warnings, *problems])), costs=tuple(ledger.costs), last=last, channels=names,
-        settings=plan["settings"][plan["current"]], metadata=metadata, config=text,
+        settings=plan["settings"][plan["current"]], metadata=metadata, config=text, tables=describe_tables(ledger),
     )  # fmt: skip
 
 

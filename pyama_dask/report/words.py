@@ -137,6 +137,7 @@ def cost_text(run: RunFacts) -> str:
     """Sentence about time, tasks and jobs."""
     spent = sum(step.seconds for step in run.steps)
     text = f"{many(len(run.costs), 'task')} took {duration(spent)} of worker time in all runs."
+    text += f" Tables of pipelines: {run.tables}." if run.tables else ""
     if run.last.get("tasks") and run.last.get("seconds") is not None:
         text += f" The last run took {duration(float(run.last['seconds']))}."
     return text + (f" Jobs: {run.last['jobs']}." if run.last.get("jobs") else "")

@@ -17,6 +17,7 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import checksum_of, read_file, write_bytes
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
+from pyama_dask.runs.own_tables import describe_tables
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, in_order, label_of, record_of
 from pyama_dask.store.layout import changed_form
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
@@ -377,5 +378,5 @@ def read_status(output: Path) -> dict[str, Any]:
     return {
         "output": str(output), "input": document["input"], "plate_shape": document["plate_shape"],
         "warnings": warnings, "fovs": fovs,
-        "tracks": describe_tracks(tracks), "attention": attention(done),
+        "tracks": describe_tracks(tracks), "tables": describe_tables(ledger), "attention": attention(done),
     }  # fmt: skip

@@ -198,6 +198,7 @@ def write_well_table(context: TaskContext) -> None:
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     context.wrote(path)
+    context.note(rows=len(table))
 
 
 def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:

@@ -75,8 +75,19 @@ def test_tables_of_a_fov_and_of_all(made):
     assert "more_light" in output._repr_html_()
 
 
+def test_tables_and_steps_in_status_and_report(made, tmp_path, call):
+    output, _ = made
+    rows = len(pyama_dask.open_output(output).table("more_light"))
+    assert f"Tables: more_light ({rows} rows of 2 FOVs)" in call("status", output)[1]
+    page = pyama_dask.write_report_page(output, tmp_path / "report.html").read_text()
+    assert f"more_light ({rows} rows of 2 FOVs)" in page
+    assert "more.bright_pixels" in page
+    _, said, _ = call("top", output)
+    assert "more.light_in_cells  " in said
+
+
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call_", "said"),
     [
         (lambda output: output[0].image("prepare/gaussian_1"), "choose one at level 0: more/bright_pixels_mask"),
         (lambda output: output[0].image("prepare/brighter_1", level=1), "no image prepare/brighter_1.*at level 1"),
@@ -84,9 +95,9 @@ def test_tables_of_a_fov_and_of_all(made):
         (lambda output: output.table("light"), "no table light. Fix: choose one of: more_light;"),
     ],
 )
-def test_names_that_are_not_there(made, call, said):
+def test_names_that_are_not_there(made, call_, said):
     with pytest.raises(OutputError, match=said):
-        call(pyama_dask.open_output(made[0]))
+        call_(pyama_dask.open_output(made[0]))
 
 
 def test_layers_in_napari(made):
@@ -103,6 +114,22 @@ def test_layers_in_napari(made):
     ((alone, shown, kind),) = layers_to_view(fov.directory / "prepare.zarr/brighter_1", None)
     assert (alone.ndim, shown["scale"], shown["visible"], kind) == (4, (10.0, 1.0, 0.65, 0.65), True, "image")
     assert len(layers_to_view(fov.directory / "prepare.zarr", None, lambda _: None)) == len(layers)
+
+
+def test_a_failed_step_names_file_and_line_of_what_failed(made, tmp_path, call):
+    """It is found only where cells are, as made images of the trial are darker."""
+    failing = {"do": f"{MINE}:refuses_large_frames", "channels": ["GFP"]}
+    output, _ = made
+    movie = str(output.parent / "movie.nd2")
+    again = config(movie, tmp_path / "out", {"pipelines": [{"name": "a", "steps": [failing]}], "params.z": 0})
+    report = pyama_dask.run(again)
+    reasons = [fov.reason for fov in report.fovs]
+    line = steps.refuses_large_frames.__code__.co_firstlineno
+    for reason in reasons:
+        assert f"steps.py, line {line}) failed: ValueError: too bright, in line {line + 3}" in reason
+    assert reasons[0] in call("status", tmp_path / "out")[1]
+    page = pyama_dask.write_report_page(tmp_path / "out").read_text()
+    assert f"too bright, in line {line + 3}" in page
 
 
 def test_missing_frames_and_changed_tables_are_warned_of(made):

@@ -44,10 +44,10 @@ def test_the_plan_shows_pipelines_and_writes_nothing(call, run_yaml, tmp_path):
     assert (status, error) == (0, "")
     for line in (
         "pipeline prepare, on the images of the movie:",
-        "  gaussian: gaussian, frames of GFP (numpy) -> images GFP, uint16 60 x 70, stored in prepare.zarr/gaussian_1",
-        "  brighter: ",
-        "in memory",
-        "halo 1",
+        "  gaussian       GFP -> GFP, uint16 60 x 70, stored in prepare.zarr/gaussian_1\n                 sigma: 1",
+        "  brighter       GFP -> GFP, uint16 60 x 70, in memory\n                 steps.py:brighter(by: 7)\n",
+        "  mean_of_three  stacks of GFP -> GFP, float32 60 x 70, in memory\n",
+        "                 steps.py:mean_of_three; halo 1",
         "pipeline more, on the images of pipeline prepare:",
         "stored in more.zarr/bright_pixels_mask",
         "stored in more.zarr/median_filter_1",
