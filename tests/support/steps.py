@@ -87,6 +87,8 @@ def picky(frame: Frame, *, refused: int) -> Frame:
 def lazily_doubled(frame: Annotated[da.Array, Axes("yx")]) -> Annotated[da.Array, Axes("yx")]:
     """Add a frame to itself, as a Dask array."""
     return frame + frame
+
+
 def refuses_large_frames(frame: Frame) -> Frame:
     """The frame itself, if it is one of those on which steps are tried."""
     if frame.shape == (150, 170) and frame.std() > 0:
