@@ -154,6 +154,8 @@ class Orchestrator:
         The movie.
     config
         A config, a mapping with its keys, or the path of a YAML file; its ``input`` may be missing.
+    into
+        True to write beside other files in the output.
 
     Examples
     --------
@@ -165,12 +167,16 @@ class Orchestrator:
     'done'
     """
 
-    def __init__(self, input: str | Path | None, config: Config | Mapping[str, Any] | str | Path) -> None:  # noqa: A002
+    def __init__(
+        self, input: str | Path | None, config: Config | Mapping[str, Any] | str | Path, *,  # noqa: A002
+        into: bool = False,
+    ) -> None:  # fmt: skip
         document = _document(config)
         if input is not None:
             document["input"] = _with_path(document.get("input"), input)
         self._given = document
         self.config = parse_config(document)
+        self.into = into
         self.metadata: Metadata | None = None
 
     def initialize(self) -> Metadata:
@@ -202,7 +208,7 @@ class Orchestrator:
         if self.metadata is None:
             raise PlanError("the movie has not been looked at. Fix: call initialize() before compile()")
         config = self.config if pipelines is None else self._with(pipelines)
-        return compiled(config, *plan_run(config))
+        return compiled(config, *plan_run(config, into=self.into))
 
     def _with(self, pipelines: Sequence[Pipeline | Mapping[str, Any]]) -> Config:
         """Config with other pipelines, and without the shading that its own ones name."""
@@ -239,7 +245,12 @@ class Orchestrator:
         block = {"block_frames": plan.plan.job.block_frames}  # the memory of another client's workers changes no block
         config = plan.config.model_copy(update={"storage": plan.config.storage.model_copy(update=block)})
         report = run(
-            config, client=client, cancel=cancel, progress=progress, approve=lambda now: _check_same(plan.plan, now)
+            config,
+            client=client,
+            cancel=cancel,
+            progress=progress,
+            into=self.into,
+            approve=lambda now: _check_same(plan.plan, now),
         )
         return results_by_well(report, plan.plan)
 

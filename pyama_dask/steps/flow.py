@@ -128,6 +128,10 @@ class Flow:
         """Steps of a user's own by name."""
         return {own.name: own for own in self.own}
 
+    def end_of(self, pipeline: str) -> Mapping[str, Image]:
+        """Images by name after all steps of a pipeline."""
+        return self._ends[pipeline]
+
     def sees_raw(self, step: str) -> bool:
         """Check whether a step of the seven gets the frames as they were copied."""
         return all(image.origin == "copy.frames" for image in self.seen.get(step, {}).values() if not image.is_labels)

@@ -626,7 +626,7 @@ class TestServices:
 
     def test_the_step_of_the_documentation(self, movie, tmp_path, monkeypatch, capsys):
         text = (Path(__file__).parents[2] / "docs" / "older_api.md").read_text()
-        imported, example = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        imported, example, *_ = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         executed(imported)
         monkeypatch.chdir(tmp_path)
         Path("movie.nd2").symlink_to(movie)

@@ -306,6 +306,13 @@ def test_a_plan_stays_what_it_was_when_another_is_compiled(movie, tmp_path, data
     assert np.array_equal(copied, data[1, 2, 1] + np.uint16(5))
 
 
+def test_blocks_of_steps_whose_frames_come_one_by_one(movie, tmp_path):
+    """Their memory does not grow with the frames."""
+    orchestrator = opened(movie, tmp_path / "out", {"storage.block_frames": "auto"})
+    plan = orchestrator.compile([Pipeline("prepare", [Step("gaussian", channels=["GFP"])])])
+    assert plan.plan.job.block_frames == FRAMES
+
+
 def test_workers_with_other_memory_keep_the_blocks(movie, tmp_path):
     """Blocks were chosen when the plan was compiled."""
     orchestrator = opened(movie, tmp_path / "out", {"storage.block_frames": "auto"})

@@ -42,11 +42,16 @@ def parse_image_name(name: str) -> ImageName | None:
     -------
     Its parts, or None if the file is not an image of a plate.
     """
-    match = _IMAGE.fullmatch(name)
-    if match is None or name.startswith("."):
+    match = match_image_name(name)
+    if match is None:
         return None
     plate, well, site, wave, thumb = match.groups()
     return ImageName(plate or "", well, int(site or 1), int(wave or 1), thumb is not None)
+
+
+def match_image_name(name: str) -> re.Match[str] | None:
+    """Match of the name of an image file with the groups plate, well, site, wave and thumb; None for other names."""
+    return None if name.startswith(".") else _IMAGE.fullmatch(name)
 
 
 def parse_folder_name(name: str) -> tuple[str, int] | None:
