@@ -167,6 +167,11 @@ class Pipeline(Model):
     def _has_steps(self) -> Self:
         if not self.steps:
             raise ValueError(f"pipeline {self.name!r} has no step. Fix: name at least one, or 'steps: seven'")
+        given = [step.name for step in self.steps if step.name]
+        if twice := next((name for name in given if given.count(name) > 1), None):
+            raise ValueError(
+                f"pipeline {self.name!r} has two steps named {twice!r}. Fix: give each its own 'name', or none"
+            )
         standard = [step.do for step in self.steps if step.is_standard]
         if standard and tuple(standard) != SEVEN:
             raise ValueError(

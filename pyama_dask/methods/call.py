@@ -30,11 +30,12 @@ class Chosen:
         Keyword arguments of the method.
     """
 
-    def __init__(self, kind: str, name: str, **parameters: Any) -> None:
+    def __init__(self, kind: str, name: str, /, **parameters: Any) -> None:
         self.function, self._parameters = find_method(kind, name), parameters
         self._names_lines = kind == "step"
         self.name = name
-        self._title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
+        self.title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"
+        """Name for messages."""
 
     def array(self, where: str, *data: Any) -> np.ndarray:
         """Array that the method returns for some data.
@@ -73,7 +74,7 @@ class Chosen:
         return self._run(where, (data,), "one array per frame", convert)
 
     def _run(self, where: str, data: Sequence[Any], wanted: str, convert: Callable[[Any], Made]) -> Made:
-        with at_work(f"{where}, in {self._title}"):
+        with at_work(f"{where}, in {self.title}"):
             try:
                 with threads_watched():
                     made = self.function(*data, **self._parameters)
@@ -85,7 +86,7 @@ class Chosen:
                 if isinstance(error, KeyboardInterrupt) and ctrl_c_raises():
                     raise
                 line = entry_points.line_of(error, self.function) if self._names_lines else ""
-                raise AlgorithmError(f"{where}: {self._title} failed: {exception_text(error)}{line}") from error
+                raise AlgorithmError(f"{where}: {self.title} failed: {exception_text(error)}{line}") from error
             try:
                 return convert(made)
             except MemoryError:
@@ -93,10 +94,14 @@ class Chosen:
             except Exception as error:  # np.asarray on a foreign array may raise anything
                 raise self.wrong(where, f"{type(made).__name__} ({exception_text(error)})", wanted) from error
 
+    def unfit(self, where: str, problem: str, fix: str) -> WrongReturnError:
+        """Error for a method whose result does not fit: the predicate of a sentence about it, and how to fix it."""
+        return WrongReturnError(f"{where}: {self.title} {problem}. Fix: {fix}")
+
     def wrong(self, where: str, returned: object, wanted: str) -> WrongReturnError:
         """Error for a method that returned something other than `wanted`."""
         what = f"{returned.dtype} {returned.shape}" if isinstance(returned, np.ndarray) else str(returned)
-        return WrongReturnError(f"{where}: {self._title} returned {what}, but must return {wanted}")
+        return WrongReturnError(f"{where}: {self.title} returned {what}, but must return {wanted}")
 
 
 def _has_parents(made: Any) -> bool:

@@ -37,6 +37,10 @@ class UnfitError(Exception):
         self.problem, self.fix, self.failed = problem, fix, failed
 
 
+ADDED = ("fov", "time", "channel", "well", "site", "tile")
+"""Columns that a run adds to tables of frames and stacks, beside ``frame``."""
+
+
 @dataclass(frozen=True)
 class Result:
     """Result of one call, on NumPy and pandas.
@@ -187,6 +191,8 @@ def check_table(table: pd.DataFrame, takes: Takes, frames: int) -> None:
     UnfitError
         If columns have equal names, no text as names, or other values than numbers and texts.
     """
+    if not len(table.columns):
+        raise UnfitError("returned a table without columns", "return its columns also where it has no rows")
     if wrong := [name for name in table.columns if not isinstance(name, str) or not name]:
         raise UnfitError(f"returned a table with the column {quoted(wrong[0])}", "name columns by texts")
     if not table.columns.is_unique:
@@ -195,6 +201,8 @@ def check_table(table: pd.DataFrame, takes: Takes, frames: int) -> None:
         if not _is_plain_column(table[name]):
             problem = f"returned a table whose column {name!r} is of type {table[name].dtype}"
             raise UnfitError(problem, "use columns of numbers, bool or texts")
+    if takes in ("frame", "planes", "stack") and (added := [name for name in ADDED if name in table]):
+        raise UnfitError(f"returned a table with a column {added[0]!r}", "name it otherwise: the run adds this column")
     if takes in ("frame", "planes") and "frame" in table:
         raise UnfitError("returned a table with a column 'frame'", "leave it out: the run adds the number of the frame")
     if takes == "stack" and not ("frame" in table and table["frame"].isin(range(frames)).all()):

@@ -18,7 +18,7 @@ from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import LABELS, TRACKED, Flow
-from pyama_dask.steps.own_arrays import TRACES
+from pyama_dask.steps.own_arrays import TRACES, own_places
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
 NUMBERS = ("int", "uint", "float", "bool")
@@ -82,8 +82,8 @@ class _Resolution:
     metadata: Metadata
     shape: tuple[int, int]
     """(H, W) of the largest FOV."""
-    columns: list[str] = field(default_factory=list)
-    """Columns of the traces that steps before give."""
+    columns: set[str] = field(default_factory=set)
+    """Columns of the traces that steps give."""
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Resolve all pipelines, in sequence."""
@@ -156,6 +156,8 @@ class _Resolution:
                 "'to', so that each image is replaced"
             )
         self._check_columns(step, contract, where, calls)
+        self._check_tables(contract, where)
+        self._check_names([step.to, *(of for one in contracts for of in one.images)], contract, where)
         found = Found(
             takes=contract.takes, per=contract.per, gives=contract.gives, array=contract.array,
             names=tuple(self._title(name) for name in of), columns=tuple(contract.columns),
@@ -200,18 +202,53 @@ class _Resolution:
                 f"{where}: its table has the columns {', '.join(contract.columns)}, but no 'cell', by which rows of "
                 "the traces are found. Fix: add it: it is the number of the cell in the image 'tracked'"
             )
-        if contract.per == "fov":  # columns that the traces have already are theirs
-            return
-        if len(calls) > 1:
+        if contract.per != "fov" and len(calls) > 1:
             raise ConfigError(
                 f"{where}: gives the same columns for {len(calls)} images. Fix: choose one with 'channels', or give "
                 "the function all of them with 'of'"
             )
-        taken = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(self.config), *self.columns}
-        new = [name for name in contract.columns if name not in ("cell", "frame")]
-        if double := [name for name in new if name in taken]:
+        known = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(self.config)}
+        # a function of the traces may return their columns, too; that they are the same is seen when it runs
+        new = set(contract.columns) - (known if contract.per == "fov" else {"cell", "frame"})
+        if double := sorted(new & (known | self.columns)):
             raise ConfigError(f"{where}: gives a column {double[0]!r}, which the traces have already. Fix: rename it")
-        self.columns += new
+        self.columns |= new
+
+    def _check_tables(self, contract: Contract, where: str) -> None:
+        """Refuse a function of traces in a run without traces, and one of wells for a movie without wells."""
+        if contract.per not in ("fov", "well"):
+            return
+        has_traces = self.config.has_seven and self.config.channels.pc and not self.config.params.copy_only
+        if not has_traces:
+            raise ConfigError(
+                f"{where}: takes traces, but this run makes none. Fix: name 'seven' as the steps of a pipeline, set "
+                "channels.pc, and leave out params.copy_only"
+            )
+        chosen = parse_selection(self.config.params.fovs)
+        if contract.per == "well" and all(self.metadata.fovs[fov].well is None for fov in chosen):
+            raise ConfigError(
+                f"{where}: takes the tables of a well, but {self.metadata.path.name} has no wells. "
+                "Fix: let it take the traces of a FOV, annotated as pd.DataFrame"
+            )
+        if contract.per == "well" and len({self.metadata.fovs[fov].plate for fov in chosen}) > 1:
+            raise ConfigError(
+                f"{where}: takes the tables of a well, but {self.metadata.path.name} has several plates, whose wells "
+                "have the same names. Fix: choose the FOVs of one plate with params.fovs"
+            )
+
+    def _check_names(self, names: Iterable[str | None], contract: Contract, where: str) -> None:
+        """Refuse names of new images that others have: it would not be clear which one later steps get."""
+        channels = {self._title(str(int(choice.channel))) for choice in self.config.channels.all}
+        for name in names if contract.gives != "table" else ():
+            if name in channels:
+                raise ConfigError(
+                    f"{where}: names an image {name!r}, as a channel is named. Fix: choose another name; to replace "
+                    "the channel, leave out 'to', name it in 'channels', and return one image"
+                )
+            if name in (LABELS, TRACKED):
+                raise ConfigError(
+                    f"{where}: names an image {name!r}, as the seven steps name theirs. Fix: choose another name"
+                )
 
     # ------------------------------------------------------------------------------------------ names
 
@@ -257,6 +294,43 @@ def _given(got: Given, contract: Contract) -> list[tuple[str, str, tuple[int, in
         (name, kind.dtype, None if kind.shape == got.kind.shape else kind.shape)
         for name, kind in contract.images.items()
     ]
+
+
+def check_halos(config: Config) -> None:
+    """Refuse functions that would get labels of neighbouring frames: other blocks may not have made them yet.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    for own in Flow(config).own:
+        for image in (image for of in own.gets for image in of):
+            for label, reach in image.stored_labels():
+                if reach + (own.step.halo or 0):
+                    raise ConfigError(
+                        f"pipelines: step {own.name!r} would get {label!r} of neighbouring frames, which other blocks "
+                        "may not have made yet. Fix: leave out its 'halo', and that of steps before it on this image"
+                    )
+
+
+def check_places(config: Config) -> None:
+    """Refuse steps whose images or tables would have the same place in an output; upper case counts as lower case.
+
+    Raises
+    ------
+    ConfigError
+        If there are two; the message names both.
+    """
+    found: dict[str, str] = {}
+    for own in Flow(config).own:
+        for place in own_places(own):
+            other = found.setdefault(place.lower(), own.name)
+            if other != own.name:
+                raise ConfigError(
+                    f"pipelines: steps {other!r} and {own.name!r} would both write {place}. "
+                    "Fix: give one of their pipelines, steps, images or tables another name"
+                )
 
 
 def check_shapes(config: Config, shapes: Iterable[tuple[int, int]]) -> None:

@@ -36,7 +36,7 @@ from pyama_dask.runs.bars import shown_in_notebook
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
 from pyama_dask.runs.final_page import write_final_page
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
-from pyama_dask.runs.ownership import check_free_names
+from pyama_dask.runs.ownership import check_free_names, void
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
 from pyama_dask.runs.plate_output import check_plate_is_ours
 from pyama_dask.runs.run_record import RunRecord
@@ -241,7 +241,7 @@ def repair(
     StoreError
         If the files belong to a step that this run is not to do.
     """
-    ledger.void(derived_from(ledger.authors(damaged), ledger, plan.graph))
+    void(plan.job.output, ledger, derived_from(ledger.authors(damaged), ledger, plan.graph))
     try:
         (todo,) = what_is_left(plan, steps, {fov}, ledger).fovs
     except PlanError as error:

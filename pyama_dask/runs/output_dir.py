@@ -24,13 +24,21 @@ from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import FovInfo, Metadata
 from pyama_dask.runs.documents import fov_documents, write_documents
-from pyama_dask.runs.ownership import check_output_is_ours, discard, names_of, remove_temporary, sweep
+from pyama_dask.runs.ownership import (
+    check_output_is_ours,
+    discard,
+    names_of,
+    remove_temporary,
+    sweep,
+    sweep_wells,
+    void,
+)
 from pyama_dask.runs.plate_output import begin_plate, list_images, remove_image_documents
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import Graph, Step
+from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Step, scope_of
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
 log = logging.getLogger("pyama_dask")
@@ -196,6 +204,7 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     output = plan.job.output
     remove_partial(output, "processing_*.yaml")  # other commands write to this folder, too
     remove_partial(output / WORK)
+    sweep_wells(output, ledger)
     resolved = plan.job.config.model_dump(mode="json")
     written = resolved | {"metadata": describe(metadata, plan)}
     text = dump_yaml(written, width=120)
@@ -268,7 +277,10 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
         again.setdefault(task.key, set()).update(task.digests)
     for key, steps in damaged.items():
         again.setdefault(key, set()).update(steps)  # also of steps that this run leaves out
-    ledger.void({key: steps - held.get(key, set()) for key, steps in again.items()})
+    for task in tasks_with(plan, fov.fov):  # tables of the well must not outlive what they are made from
+        stale = {step for step, found in task.digests.items() if not ledger.has(task.key, step, found)}
+        again.setdefault(task.key, set()).update(stale)
+    void(job.output, ledger, {key: steps - held.get(key, set()) for key, steps in again.items()})
     ledger.claim(names_of(plan, fov))
     warnings = list_images(plan, metadata, ledger, fov.fov)  # before files of an image go
     discard(plan, ledger, fov)
@@ -276,6 +288,13 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
     remove_image_documents(plan, ledger, fov, wanted)
     return warnings + write_documents(job.output, ledger, wanted)
+
+
+def tasks_with(plan: Plan, fov: int) -> Iterator[Task]:
+    """Yield the tasks of wells and plates that a FOV is in."""
+    if any(scope_of(kind) in OF_SEVERAL_FOVS for kind in plan.graph.kinds):
+        of_last = (planned.tasks for planned in plan.fovs if planned.waits_for)
+        yield from (task for tasks in of_last for task in tasks if fov in task.group)
 
 
 def held_steps(
@@ -314,7 +333,7 @@ def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...
     settled = compare_content(plan, tasks, ledger)
     ledger.keep(settled.kept)
     if settled.stale:
-        ledger.void(settled.stale)
+        void(plan.job.output, ledger, settled.stale)
         discard(plan, ledger, next(fov for fov in plan.fovs if fov.fov == tasks[0].fov))
     return settled.tasks
 
@@ -323,7 +342,7 @@ def void_unsettled(plan: Plan, ledger: Ledger, fovs: Collection[int]) -> None:
     """Void and remove stale results of FOVs that ended before it was known whether they may stay; see `settle`."""
     for fov in plan.fovs:
         if fov.fov in fovs and (outdated := ledger.outdated(fov.fov, fov.tasks)):
-            ledger.void(outdated)
+            void(plan.job.output, ledger, outdated)
             discard(plan, ledger, fov)
 
 

@@ -7,7 +7,7 @@ whenever it ends. Everything else is the user's and stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pyama_dask.errors import OutputError
@@ -15,7 +15,7 @@ from pyama_dask.files.atomic import remove_below, remove_partial
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.flow import flow_of
-from pyama_dask.steps.own_arrays import own_arrays, own_table_file
+from pyama_dask.steps.own_arrays import WELLS, is_of_well, own_arrays, own_table_file, well_table_file
 from pyama_dask.steps.standard import registers
 from pyama_dask.store import intermediate
 from pyama_dask.store.crops import CELLS, remove_cells
@@ -24,7 +24,7 @@ from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.plate import LABELS, NAMES, PLATE
 from pyama_dask.store.summary import summary_file
 from pyama_dask.store.trace_csv import shifts_file, traces_file
-from pyama_dask.workflow.graph import Graph, Part
+from pyama_dask.workflow.graph import Graph, Part, Step
 from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c(\.\d+){0,2}\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
@@ -77,11 +77,21 @@ def names_of(plan: Plan, fov: FovPlan) -> dict[str, Path]:
     directory = plan.job.fov_dir(fov.fov)
     specs = _specs(plan, fov)
     paths = {*folders(directory, specs), traces_file(directory, plan.job.source, fov.fov)}
-    paths |= {own_table_file(directory, plan.job.source, fov.fov, own) for own in flow_of(plan.job.config).own}
+    own = flow_of(plan.job.config).own
+    paths |= {own_table_file(directory, plan.job.source, fov.fov, of) for of in own if not is_of_well(of)}
     paths |= {directory / name for name in CELLS.values()}
     if registers(plan.job.config):
         paths.add(shifts_file(directory, plan.job.source, fov.fov))
+    paths |= _tables_of_well(plan, fov)
     return {path.relative_to(plan.job.output).as_posix(): path for path in paths}
+
+
+def _tables_of_well(plan: Plan, fov: FovPlan) -> set[Path]:
+    """Tables of a well that the tasks of a FOV write; those of the last one of its FOVs do."""
+    if not any(task.group for task in fov.tasks):
+        return set()
+    job, well = plan.job, str(fov.place.get("well"))
+    return {well_table_file(job.output, job.source, well, own) for own in flow_of(job.config).own if is_of_well(own)}
 
 
 def check_free_names(plan: Plan, ledger: Ledger) -> None:
@@ -93,8 +103,8 @@ def check_free_names(plan: Plan, ledger: Ledger) -> None:
         If there is such a file; the message names it.
     """
     for fov in plan.fovs:
-        claimed = ledger.claimed.get(fov_name(fov.fov), set())
-        if not fov.tasks or not plan.job.fov_dir(fov.fov).exists():
+        claimed = ledger.claimed.get(fov_name(fov.fov), set()) | ledger.claimed.get(WELLS, set())
+        if not fov.tasks:
             continue
         if ledger.has_fov(fov.fov) and f"{fov_name(fov.fov)}/{IMAGES}" not in claimed:
             continue  # recorded before names were claimed
@@ -142,6 +152,23 @@ def folders(directory: Path, specs: dict[str, ArraySpec]) -> set[Path]:
 
 
 # --------------------------------------------------------------------------------------------- removal
+
+
+def void(output: Path, ledger: Ledger, steps: Mapping[str, Collection[Step]]) -> None:
+    """Void recorded steps, and remove the tables of wells that they have written; `discard` removes what FOVs have."""
+    files = {path for key, of in steps.items() for step in of for path in ledger.files.get(key, {}).get(step, ())}
+    ledger.void(steps)
+    remove_below(output, [path for path in files if path.startswith(f"{WELLS}/")])
+
+
+def sweep_wells(output: Path, ledger: Ledger) -> None:
+    """Remove tables of wells that are not recorded, and incomplete ones; no task may be at work."""
+    claimed = ledger.claimed.get(WELLS, set())
+    if not claimed:
+        return
+    remove_partial(output / WELLS)
+    recorded = {path for key in ledger.groups for of in ledger.files.get(key, {}).values() for path in of}
+    remove_below(output, [path for path in claimed - recorded if path.startswith(f"{WELLS}/")])
 
 
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:

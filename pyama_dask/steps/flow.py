@@ -6,6 +6,7 @@ travels with tasks.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -69,6 +70,14 @@ class Image:
     def is_of_movie(self) -> bool:
         """True if it is made from the frames of the movie only."""
         return all(image.is_of_movie for image in self.of) if self.step else self.origin == MOVIE
+
+    def stored_labels(self) -> Iterator[tuple[str, int]]:
+        """Yield the labels of the seven steps that it is made from, and how many frames around its own of them."""
+        if self.origin in STORED_BY.values():
+            yield self.name, 0
+        own = (self.step.halo or 0) if self.step else 0
+        for image in self.of:
+            yield from ((name, reach + own) for name, reach in image.stored_labels())
 
     def upstream(self) -> Iterator[Image]:
         """Yield it and all images that it is made from."""
@@ -146,7 +155,7 @@ class Flow:
 
     def _through(self, pipeline: Pipeline, start: Names, *, is_last: bool) -> Names:
         """Images after the steps of a pipeline."""
-        now, titles, own = dict(start), dict[str, int](), list[Own]()
+        now, titles, own = dict(start), _titles(pipeline), list[Own]()
         for step in pipeline.steps:
             if step.is_standard:
                 self.seen[step.do] = dict(now)
@@ -154,10 +163,7 @@ class Flow:
                 continue
             if step.do == FLAT_FIELD:
                 continue
-            titles[step.title] = titles.get(step.title, 0) + 1
-            count = titles[step.title]
-            title = step.title if count == 1 else f"{step.title}{count}"
-            made = self._made(pipeline, title, step, start if step.source == "start" else now)
+            made = self._made(pipeline, next(titles), step, start if step.source == "start" else now)
             own.append(made)
             now = now | {image.name: image for image in made.gives}
         results = self._results(own, now) if is_last and not pipeline.has_seven else set()
@@ -214,6 +220,17 @@ class Flow:
             for of, (key, dtype, shape) in zip(calls, found.given, strict=True)
         )  # fmt: skip
         return Own(pipeline.name, title, step, gets, gives)
+
+
+def _titles(pipeline: Pipeline) -> Iterator[str]:
+    """Yield the names of a pipeline's own steps: given ones as they are, others numbered from the second one on."""
+    own = [step for step in pipeline.steps if not step.is_standard and step.do != FLAT_FIELD]
+    taken = {step.name for step in own}
+    for step in own:
+        numbered = (f"{step.title}{count}" for count in itertools.count(2))
+        title = step.name or next(name for name in itertools.chain([step.title], numbered) if name not in taken)
+        taken.add(title)
+        yield title
 
 
 _FLOWS: dict[tuple[int, int, int], tuple[object, object, object, Flow]] = {}

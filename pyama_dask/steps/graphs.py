@@ -148,7 +148,7 @@ def _reads_movie(images: Iterable[Image]) -> bool:
 def _with_columns(part: Part, flow: Flow) -> Part:
     """Table of traces with the columns that steps of a user's own give."""
     own = [own for own in flow.own if own.step.to == TRACES]
-    rows = [one.name for one in own if not _is_of_traces(one)]
+    rows = [part_of(one) for one in own if not _is_of_traces(one)]
     before = part.digest
     if not own or before is None:
         return part
@@ -165,6 +165,11 @@ def _is_of_traces(own: Own) -> bool:
 
 
 # ------------------------------------------------------------------------------------- a user's own steps
+
+
+def part_of(own: Own) -> str:
+    """Name of the part that stores what a step gives; no standard part has such a name."""
+    return f"pipelines.{own.name}"
 
 
 def _own(flow: Flow) -> Iterator[Part]:
@@ -190,7 +195,7 @@ def _needs(images: Iterable[Image]) -> tuple[str, ...]:
     return tuple(sorted(origins | linked))
 
 
-def _on_blocks(own: Own, name: str, do: str, images: Sequence[Image], kind: str) -> Part:
+def _on_blocks(own: Own, do: str, images: Sequence[Image], kind: str) -> Part:
     """Part on blocks that makes images."""
     needs, reach = _needs(images), max((image.reach for image in images), default=0)
 
@@ -199,19 +204,19 @@ def _on_blocks(own: Own, name: str, do: str, images: Sequence[Image], kind: str)
 
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
     return Part(
-        name, own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
+        part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
         memory=lambda _: _added(Held(), images),
     )  # fmt: skip
 
 
 def _of_images(own: Own) -> Part:
-    part = _on_blocks(own, own.name, "pyama_dask.steps.own:StoredImages", own.gives, "images")
+    part = _on_blocks(own, "pyama_dask.steps.own:StoredImages", own.gives, "images")
     return replace(part, writes=(own.name,), form=lambda config: tuple(form_of(config.storage).values()))
 
 
 def _of_rows(own: Own) -> Part:
     images = tuple(image for of in own.gets for image in of)
-    part = _on_blocks(own, own.name, "pyama_dask.steps.own:Rows", images, "rows")
+    part = _on_blocks(own, "pyama_dask.steps.own:Rows", images, "rows")
     before = part.digest
     assert before is not None
     return replace(part, digest=lambda of: digest(before(of), call_digest(of, own.step)))
@@ -219,9 +224,9 @@ def _of_rows(own: Own) -> Part:
 
 def _of_table(own: Own) -> Part:
     return Part(
-        f"{own.name}.table", own.name, "fov", "pyama_dask.steps.own:write_own_table",
-        lambda of: digest("own table", of.digest(own.name), of.times_min, of.name, own.step.to, *of.place),
-        needs=(own.name,), from_blocks=True,
+        f"{part_of(own)}.table", own.name, "fov", "pyama_dask.steps.own:write_own_table",
+        lambda of: digest("own table", of.digest(part_of(own)), of.times_min, of.name, own.step.to, *of.place),
+        needs=(part_of(own),), from_blocks=True,
     )  # fmt: skip
 
 
@@ -229,9 +234,10 @@ def _of_traces(own: Own) -> Part:
     found = own.step.found
     assert found is not None
     do = "write_own_table" if found.per == "fov" else "write_well_table"
+    fovs = "" if found.per == "fov" else found.fovs  # of the well's FOVs, the digest of a call has the last one only
     return Part(
-        own.name, own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own:{do}",
-        lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to),
+        part_of(own), own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own:{do}",
+        lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to, fovs),
         needs=("extract.table",),
     )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +11,11 @@ import numpy as np
 from pyama_dask.config.units import parse_selection
 from pyama_dask.files.atomic import replacing
 from pyama_dask.methods.call import Chosen
-from pyama_dask.methods.step_results import UnfitError, as_result
+from pyama_dask.methods.step_results import UnfitError, as_result, check_table
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.flow import Own
 from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
+from pyama_dask.steps.own_images import step_call
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_attributes, write_block
@@ -84,12 +87,14 @@ class Rows(BlockPart):
         """Add the rows of frames start to stop, for each image that the function is called for."""
         images, step = self._context.own_images, self._own.step
         assert step.found is not None
+        first, last = images.window(step, start, stop)
         for of in self._own.gets:
-            data = images.given_to(step, of, start, None if step.found.per == "frame" else stop)
-            table = checked_table(images.call(step), where, self._own, *data)
-            if "frame" in table and step.found.per == "stack":
-                table["frame"] += start
-            elif "frame" not in table:
+            data = images.given_to(step, of, first, None if step.found.per == "frame" else last)
+            table = checked_table(images.call(step), where, self._own, *data, frames=last - first)
+            if step.found.per == "stack":
+                table["frame"] += first
+                table = table[table["frame"].between(start, stop - 1)]
+            else:
                 table.insert(0, "frame", start)
             if len(self._own.gets) > 1:
                 table.insert(1, "channel", int(of[0].name) if of[0].name.isdigit() else of[0].name)
@@ -97,17 +102,55 @@ class Rows(BlockPart):
 
     def end(self) -> None:
         """Write the rows of the block."""
-        import pandas as pd  # noqa: PLC0415
+        table = joined(self._own, self._rows, self._context.task.fov)
+        self._context.wrote(save_rows(rows_file(self._context, self._own), table))
 
-        table = pd.concat(self._rows, ignore_index=True) if self._rows else pd.DataFrame()
-        file = intermediate.block_file(self._context.work, rows_name(self._own), self._context.block)
-        columns = {name: _plain(table[name]) for name in table.columns}
-        self._context.wrote(intermediate.save(file, **columns))
+
+def rows_file(context: TaskContext, own: Own) -> Path:
+    """Path of the rows of a step in the task's block."""
+    return intermediate.block_file(context.work, rows_name(own), context.block)
+
+
+def save_rows(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table without pickling; its columns may have any names."""
+    arrays = {f"column{k}": _plain(table[name]) for k, name in enumerate(table.columns)}
+    return intermediate.save(path, names=np.array([*table.columns], str), **arrays)
+
+
+def load_rows(path: Path) -> pd.DataFrame:
+    """Read a table that `save_rows` wrote."""
+    import pandas as pd  # noqa: PLC0415
+
+    held = intermediate.load(path)
+    return pd.DataFrame({str(name): held[f"column{k}"] for k, name in enumerate(held["names"])})
+
+
+def joined(own: Own, tables: Sequence[pd.DataFrame], fov: int) -> pd.DataFrame:
+    """Rows of several tables of a step; without any, the columns that were found when the run was planned.
+
+    Raises
+    ------
+    WrongReturnError
+        If a column has numbers in some of them, and texts in others.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    assert own.step.found is not None
+    with_rows = [table for table in tables if len(table)]
+    if not with_rows:
+        found = [name for name in own.step.found.columns if name != "frame"]
+        return pd.DataFrame({name: [] for name in ("frame", *(["channel"] if len(own.gets) > 1 else []), *found)})
+    table = pd.concat(with_rows, ignore_index=True)
+    for name in own.step.found.columns:
+        if len({bool(pd.api.types.is_numeric_dtype(one[name])) for one in with_rows}) > 1:
+            method = step_call(own.step, own.name)
+            raise method.wrong(f"FOV {fov}", f"numbers and texts in the column {name!r}", "one of them in all frames")
+    return table
 
 
 def rows_name(own: Own) -> str:
     """Name of the tables of a step's rows by block."""
-    return f"own_{own.pipeline}_{own.title}"
+    return f"own_{own.name}"
 
 
 def applies(own: Own, fov: int) -> bool:
@@ -116,19 +159,41 @@ def applies(own: Own, fov: int) -> bool:
     return found is None or found.fovs == "all" or fov in parse_selection(found.fovs)
 
 
-def checked_table(method: Chosen, where: str, own: Own, *data: object) -> pd.DataFrame:
-    """Table that a function gives, with the columns that were found when the run was planned."""
+def checked_table(
+    method: Chosen, where: str, own: Own, *data: object, frames: int = 0, known: Collection[str] = ()
+) -> pd.DataFrame:
+    """Table that a function gives, with the columns that were found when the run was planned.
+
+    Parameters
+    ----------
+    method, where, own
+        Function and its step, and name of the data for messages.
+    *data
+        Arguments of the function.
+    frames
+        Frames of the stack that it gets.
+    known
+        Columns of the table that it gets, which it may pass on.
+
+    Raises
+    ------
+    WrongReturnError
+        If it gives something else.
+    """
+    assert own.step.found is not None
+    planned = ", as when the run was planned"
     try:
         table = as_result(method.lazy(where, *data)).table
+        if table is None:
+            raise method.wrong(where, "images", f"a table{planned}")
+        check_table(table, own.step.found.takes, frames)
     except UnfitError as error:
-        raise method.wrong(where, error.problem, "a table, as when the run was planned") from error
-    if table is None:
-        raise method.wrong(where, "images", "a table, as when the run was planned")
-    assert own.step.found is not None
+        raise method.unfit(where, error.problem, error.fix) from error
     wanted = own.step.found.columns
-    if wanted and len(table) and tuple(map(str, table.columns)) != wanted:
-        raise method.wrong(where, f"columns {', '.join(map(str, table.columns))}", f"columns {', '.join(wanted)}")
-    return table.reset_index(drop=True).copy()
+    given = [name for name in table.columns if name in wanted or name not in known]
+    if {*given} != {*wanted}:
+        raise method.wrong(where, f"columns {', '.join(given)}", f"columns {', '.join(wanted)}{planned}")
+    return table[[*wanted, *(name for name in table.columns if name not in wanted)]].reset_index(drop=True).copy()
 
 
 def _plain(column: pd.Series) -> np.ndarray:
@@ -139,11 +204,7 @@ def _plain(column: pd.Series) -> np.ndarray:
 
 def rows_of(context: TaskContext, own: Own) -> pd.DataFrame:
     """Rows of all blocks of a FOV, by frame."""
-    import pandas as pd  # noqa: PLC0415
-
-    blocks = [intermediate.load(file) for file in context.block_files(rows_name(own))]
-    tables = [pd.DataFrame(block) for block in blocks if block]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return joined(own, [load_rows(file) for file in context.block_files(rows_name(own))], context.task.fov)
 
 
 def write_own_table(context: TaskContext) -> None:
@@ -153,8 +214,8 @@ def write_own_table(context: TaskContext) -> None:
     if not applies(own, context.task.fov):
         return
     if own.step.found.takes == "traces":
-        method = Chosen("step", own.step.do, **own.step.params)
-        table = checked_table(method, f"FOV {context.task.fov}", own, _traces(context, context.task.fov))
+        traces, method = _traces(context, context.task.fov), step_call(own.step, own.name)
+        table = checked_table(method, f"FOV {context.task.fov}", own, traces, known=traces.columns)
     else:
         table = _with_times(context, rows_of(context, own))
     known = read_attributes(context.verified(context.images / DOCUMENT).parent)
@@ -190,9 +251,9 @@ def write_well_table(context: TaskContext) -> None:
     if not members:
         return
     tables = {str(fov): _traces(context, fov) for fov in members}
-    well = str(read_attributes(context.verified(context.images / DOCUMENT).parent).get("well", "plate"))
-    method = Chosen("step", own.step.do, **own.step.params)
-    table = checked_table(method, f"well {well}", own, tables)
+    well = read_attributes(context.verified(context.images / DOCUMENT).parent)["well"]
+    known = {name for table in tables.values() for name in table.columns}
+    table = checked_table(step_call(own.step, own.name), f"well {well}", own, tables, known=known)
     path = well_table_file(context.job.output, context.job.source, well, own)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
@@ -212,14 +273,25 @@ def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
 def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.DataFrame:
     """Traces with the columns that one step gives, from rows of frames, or from the traces themselves."""
     assert own.step.found is not None
+    method, where = step_call(own.step, own.name), f"FOV {context.task.fov}"
     if own.step.found.takes != "traces":
-        rows = rows_of(context, own)
-        return table.merge(rows, on=["cell", "frame"], how="left", validate="one_to_one") if len(rows) else table
-    method, where = Chosen("step", own.step.do, **own.step.params), f"FOV {context.task.fov}"
-    made = checked_table(method, where, own, table.copy())
+        return _merged(table, rows_of(context, own), method, where)
+    made = checked_table(method, where, own, table.copy(), known=table.columns)
     if len(made) != len(table):
         raise method.wrong(where, f"{len(made)} rows", f"one row for each of {len(table)} rows of the traces")
+    for name in table.columns.intersection(made.columns):
+        if not table[name].reset_index(drop=True).equals(made[name]):
+            raise method.wrong(where, f"another column {name!r} than the traces have", "it under another name")
     return table.assign(**{name: made[name].to_numpy() for name in made.columns if name not in table})
+
+
+def _merged(table: pd.DataFrame, rows: pd.DataFrame, method: Chosen, where: str) -> pd.DataFrame:
+    """Traces with the columns of rows that belong to the same cell and frame; rows without traces are dropped."""
+    key = ["frame", "cell"]
+    if (twice := rows.duplicated(key)).any():
+        frame, cell = (int(rows.loc[twice, name].iloc[0]) for name in key)
+        raise method.wrong(f"{where}, frame {frame}", f"several rows of cell {cell}", "one row for each cell")
+    return table.merge(rows.astype(dict.fromkeys(key, "int64")), on=key, how="left")
 
 
 __all__ = ["Rows", "StoredImages", "own_columns", "write_own_table", "write_well_table"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyama_dask.config.models import Config
@@ -13,6 +14,8 @@ from pyama_dask.workflow.task import Job, fov_name
 
 TAKEN = ("cells", "images", "plate")
 """Names of pipelines that are those of other stores."""
+WELLS = "wells"
+"""Folder of the tables of wells in an output."""
 TRACES = "traces"
 """Name of a table whose rows become columns of the traces."""
 
@@ -35,6 +38,24 @@ def stored_images(config: Config) -> dict[tuple[str, str], Image]:
         if own.is_stored
         for image in own.gives
     }
+
+
+def is_of_well(own: Own) -> bool:
+    """Check whether a step gives tables of wells."""
+    return own.step.found is not None and own.step.found.per == "well"
+
+
+def own_places(own: Own) -> Iterator[str]:
+    """Yield the stores and groups that a step writes to, and its table, by path in the folder of a FOV or well."""
+    if own.is_stored:
+        yield from (f"{store_of(own.pipeline)}/{group_of(own, image)}" for image in own.gives)
+    elif not own.gives and own.step.to != TRACES:
+        folder = f"{WELLS}/" if is_of_well(own) else ""
+        yield f"{folder}*_{_table_name(own)}"
+
+
+def _table_name(own: Own) -> str:
+    return f"{own.pipeline}_{own.step.to or own.title}.csv"
 
 
 def own_arrays(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
@@ -67,12 +88,12 @@ def _array(job: Job, own: Own, image: Image, shape: tuple[int, int], plane: int)
 
 def own_table_file(fov_dir: Path, source: Path, fov: int, own: Own) -> Path:
     """Path of the table that a step gives of a FOV; a name too long for the file system is truncated."""
-    ending = f"_{fov_name(fov)}_{own.pipeline}_{own.step.to or own.title}.csv"
+    ending = f"_{fov_name(fov)}_{_table_name(own)}"
     return fov_dir / (shortened(movie_stem(source), longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 
 
 def well_table_file(output: Path, source: Path, well: str, own: Own) -> Path:
-    """Path of the table that a step gives of a well, or of a FOV outside of wells."""
-    folder = output / "wells"
-    ending = f"_{well}_{own.pipeline}_{own.step.to or own.title}.csv"
+    """Path of the table that a step gives of a well."""
+    folder = output / WELLS
+    ending = f"_{well}_{_table_name(own)}"
     return folder / (shortened(movie_stem(source), longest_name(output) - len(ending) - TEMPORARY) + ending)

@@ -7,7 +7,7 @@ without conversion, so that a chain of Dask steps is computed as one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from pyama_dask.errors import PlanError
 from pyama_dask.methods.array_types import ArrayType, stacked, to_type, type_of
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_functions import read_step
-from pyama_dask.methods.step_results import UnfitError, as_result
+from pyama_dask.methods.step_results import UnfitError, as_result, check_images
 from pyama_dask.readers import SharedMovie
 from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.steps.demand import Demand, is_of_stacks
@@ -61,6 +61,8 @@ class Made:
     pixels: Any
     """Of the type of array that the function works on."""
     start: int = 0
+    check: Callable[[np.ndarray], None] | None = None
+    """Check of the pixels when they are computed."""
     _converted: dict[ArrayType, Any] = field(default_factory=dict)
 
     def of_type(self, wanted: ArrayType) -> Any:
@@ -71,6 +73,8 @@ class Made:
             plain = self.pixels if wanted == "numpy" else self.of_type("numpy")
             self._converted[wanted] = made = to_type(plain, wanted)
             if isinstance(made, np.ndarray):
+                if self.check:
+                    self.check(made)
                 made.flags.writeable = False
         return self._converted[wanted]
 
@@ -89,6 +93,7 @@ class OwnImages:
     def __init__(self, context: Frames, flow: Flow) -> None:
         self._context, self._flow, self._demand = context, flow, Demand(flow)
         self._calls: dict[int, tuple[Chosen, bool]] = {}
+        self._names = {id(own.step): own.name for own in flow.own}
         self._frames: dict[tuple[object, str], dict[int, Made]] = {}
         self._stacks: dict[tuple[object, str], list[Made]] = {}
         self._read: dict[int, dict[str, np.ndarray]] = {}
@@ -142,7 +147,7 @@ class OwnImages:
         if batch and first <= start and stop <= last:  # all that will be asked for, at once
             start, stop = first, last
         for key, pixels in self._of_stack(image, start, stop).items():
-            self._stacks.setdefault((id(image.call), key), []).append(Made(pixels, start))
+            self._stacks.setdefault((id(image.call), key), []).append(Made(pixels, start, self._when_computed(image)))
         for of in image.of:
             if of.step is not None and is_of_stacks(of.step) and self._demand.only_by_stack(of):
                 self._stacks.pop((id(of.call), of.key), None)
@@ -211,7 +216,7 @@ class OwnImages:
         """Function of a step, and whether it gets several images one by one."""
         if id(step) not in self._calls:
             by_position = not step.of or read_step(step, "").by_position
-            self._calls[id(step)] = Chosen("step", step.do, **step.params), by_position
+            self._calls[id(step)] = step_call(step, self._names[id(step)]), by_position
         return self._calls[id(step)]
 
     def given_to(self, step: Step, of: Sequence[Image], start: int, stop: int | None = None) -> tuple[Any, ...]:
@@ -258,12 +263,16 @@ class OwnImages:
         """Images that a call gives for frames start to stop, of a function that also looks at those around them."""
         step = image.step
         assert step is not None
-        halo = step.halo or 0
-        first, last = max(0, start - halo), min(self._context.job.n_frames, stop + halo)
+        first, last = self.window(step, start, stop)
         data = self.given_to(step, image.of, first, last)
         where = f"FOV {self._context.task.fov}, frames {start}-{stop - 1}"
         made = self._results(image, where, data, last - first)
         return {name: pixels[start - first : stop - first] for name, pixels in made.items()}
+
+    def window(self, step: Step, start: int, stop: int) -> tuple[int, int]:
+        """First frame, and the one after the last, that a function gets for frames start to stop."""
+        halo = step.halo or 0
+        return max(0, start - halo), min(self._context.job.n_frames, stop + halo)
 
     def _results(self, image: Image, where: str, data: Sequence[Any], frames: int | None = None) -> Mapping[str, Any]:
         """Images that a call returns, by name, which must be as they were found when the run was planned.
@@ -274,13 +283,40 @@ class OwnImages:
         method = self.call(image.step)
         made = method.lazy(where, *data)
         try:
-            results = {"": made} if _is_lazy(made) else as_result(made).images
+            results = self._checked(made, method, where, image, frames)
         except UnfitError as error:
-            raise method.wrong(where, error.problem, "images, as when the run was planned") from error
-        if image.key not in results:
-            raise method.wrong(where, f"images {', '.join(results)}", f"an image {image.key!r}, as when it was planned")
-        self._check(image, method, where, results[image.key], frames)
+            raise method.unfit(where, error.problem, error.fix) from error
+        for other in self._flow.steps[image.made_by].gives:
+            if other.call is image.call:
+                if other.key not in results:
+                    names = ", ".join(results) or "one without a name"
+                    raise method.wrong(where, f"images {names}", f"an image {other.key!r}, as when it was planned")
+                self._check(other, method, where, results[other.key], frames)
         return results
+
+    @staticmethod
+    def _checked(made: Any, method: Chosen, where: str, image: Image, frames: int | None) -> Mapping[str, Any]:
+        """Images of a result, whose pixels must be numbers, and labels none below 0."""
+        if _is_lazy(made):
+            return {"": made}  # checked when it is computed
+        result = as_result(made)
+        if result.table is not None:
+            raise method.wrong(where, "a table", "an image, as when it was planned")
+        check_images(result, "frame" if frames is None else "stack", frames or 0, image.is_labels)
+        return result.images
+
+    def _when_computed(self, image: Image) -> Callable[[np.ndarray], None]:
+        """Check of the pixels of a lazy image, for `Made`."""
+
+        def check(pixels: np.ndarray) -> None:
+            assert image.step is not None
+            method, where = self.call(image.step), f"FOV {self._context.task.fov}"
+            try:
+                self._checked(pixels, method, where, image, len(pixels) if pixels.ndim > 2 else None)
+            except UnfitError as error:
+                raise method.unfit(where, error.problem, error.fix) from error
+
+        return check
 
     def _check(self, image: Image, method: Chosen, where: str, made: Any, frames: int | None) -> None:
         shape = (*(() if frames is None else (frames,)), *image.shape(self._context.task.movie_shape))
@@ -297,12 +333,19 @@ class OwnImages:
                 kept.clear()
             if isinstance(pixels, np.ndarray):
                 pixels.flags.writeable = False
-            kept[frame] = Made(pixels)
+            kept[frame] = Made(pixels, check=self._when_computed(image))
 
 
 def _is_lazy(made: Any) -> bool:
     """Check for an array of another type than NumPy's."""
     return type_of(made) != "numpy" and getattr(made, "ndim", 0) > 1
+
+
+def step_call(step: Step, name: str) -> Chosen:
+    """Function of a step, with its parameters; errors name the step by pipeline and title."""
+    method = Chosen("step", step.do, **step.params)
+    method.title = f"step {name}, {method.title.removeprefix('the step ')}"
+    return method
 
 
 def as_stored(frame: np.ndarray) -> tuple[np.ndarray, int]:

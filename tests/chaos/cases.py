@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.movies import INTENSITIES, as_czi, as_nd2, config, pixels, write_config
+from support import steps
+from support.movies import INTENSITIES, as_czi, as_nd2, config, pixels, put_in_wells, write_config
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 """Movies of real microscopes, where they are at hand."""
@@ -31,12 +32,15 @@ class Case:
         Of the config, by dotted key.
     before
         Of the config of a run that is complete before the blows begin; None for an empty output.
+    kills
+        Number of kills at random moments in the long form; None for a few.
     """
 
     name: str
     movie: Callable[[Path], Path | None]
     changes: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, Any] | None = None
+    kills: int | None = None
 
     @property
     def local(self) -> bool:
@@ -78,6 +82,17 @@ def planes_nd2(folder: Path) -> Path:
     return as_nd2(folder / "planes.nd2", np.concatenate([data // 2, data, data // 3], axis=3), z_step_um=1.0)
 
 
+@lru_cache(maxsize=1)
+def _plate() -> np.ndarray:
+    return pixels(fovs=8, frames=6, shape=(120, 140), cells=3)
+
+
+def plate_czi(folder: Path) -> Path:
+    """6 wells, two of which have 2 sites; 6 frames, 120 x 140, phase and one fluorescence channel."""
+    wells = ["A1", "A1", "A2", "A3", "B1", "B1", "B2", "B3"]
+    return put_in_wells(as_czi(folder / "plate.czi", _plate()), wells)
+
+
 def real(name: str) -> Callable[[Path], Path | None]:
     """A movie of the shared data."""
     return lambda _: DATA / name if (DATA / name).exists() else None
@@ -93,6 +108,30 @@ FILLED = {
     "storage.block_frames": 3,
 }
 """Cells whose areas are near the limits are missed in some frames."""
+
+STEPS = Path(steps.__file__).as_posix()
+PIPELINES = [
+    {
+        "name": "prepare",
+        "steps": [
+            {"do": "gaussian", "sigma": 1, "channels": ["GFP"]},
+            {"do": f"{STEPS}:mean_of_three", "channels": ["GFP"], "halo": 1, "checkpoint": True},
+        ],
+    },
+    {"name": "cells", "input": "prepare", "steps": "seven"},
+    {
+        "name": "spots",
+        "input": "cells",
+        "steps": [
+            {"do": f"{STEPS}:bright_pixels", "channels": ["GFP"], "above": 150, "to": "mask"},
+            {"do": f"{STEPS}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"},
+            {"do": f"{STEPS}:light_in_cells", "of": ["GFP", "tracked"], "to": "traces", "name": "largest"},
+            {"do": f"{STEPS}:last_frames", "to": "ends"},
+            {"do": f"{STEPS}:cells_of_well", "to": "cells"},
+        ],
+    },
+]
+"""Three pipelines in sequence: images on the way, a checkpoint with a halo, the seven, and every kind of result."""
 
 CASES = [
     Case("small ND2, local 2, blocks of 1", small_nd2, {"storage.block_frames": 1, "cluster": LOCAL}),
@@ -137,4 +176,12 @@ CASES = [
     ),
     Case("small CZI, local 2, gaps of tracks filled, blocks of 3", small_czi, FILLED | {"cluster": LOCAL}),
     Case("small CZI, serial, gaps of tracks filled after a complete run with iou", small_czi, FILLED, before={}),
+    Case(
+        "plate of 6 wells, local 2, three pipelines", plate_czi,
+        {"pipelines": PIPELINES, "storage.block_frames": 2, "cluster": LOCAL}, kills=20,
+    ),
+    Case(
+        "plate of 6 wells, serial, pipelines after a complete run without them", plate_czi,
+        {"pipelines": PIPELINES, "storage.block_frames": 3}, before={"storage.block_frames": 3},
+    ),
 ]  # fmt: skip

@@ -258,6 +258,8 @@ def kinds(rng: random.Random, case: Case, number: int) -> list[Kill]:
 def schedule(case: Case, seed: int) -> Sequence[Kill]:
     """Kills of a case in the long form."""
     rng = random.Random(seed)
+    if case.kills:
+        return kinds(rng, case, case.kills)
     with_crops = "channels" not in case.changes and not case.changes.get("params.copy_only")
     with_crops &= case.changes.get("storage", {}).get("cells") != "off"
     blows: list[Kill] = []

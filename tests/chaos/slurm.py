@@ -14,16 +14,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from support import slurm
-from support.movies import as_czi, config, differences, pixels, products, write_config
+from support.movies import as_czi, config, differences, pixels, products, put_in_wells, write_config
 
 import pyama_dask
+from chaos.cases import PIPELINES
 from chaos.compare import wrong_records
 from chaos.processes import Start
 from chaos.table import Table, print_tables
@@ -72,6 +73,8 @@ class Night:
         Of the config.
     seconds
         That each frame takes longer.
+    wells
+        Of the FOVs; none if it is empty.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Night:
     movie: Mapping[str, Any]
     changes: Mapping[str, Any]
     seconds: float = 0.0
+    wells: Sequence[str] = ()
     done: Counter[str] = field(default_factory=Counter)
     replaced: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -89,6 +93,8 @@ class Night:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.hog, self.output = self.folder / "hog", self.folder / "out"
         movie = as_czi(self.folder / "movie.czi", pixels(**self.movie))
+        if self.wells:
+            put_in_wells(movie, self.wells)
         plugin = self.folder / "slow.py"
         plugin.write_text(PLUGIN.format(seconds=0.0, hog=str(self.hog)))
         with_plugin = {"params.preprocess": [f"{plugin}:wait"]}
@@ -273,6 +279,13 @@ def measure(folder: Path, queue: slurm.Slurm) -> Table:
             Night(
                 "4 FOVs, 2 jobs of 2 processes", folder / "two", queue, large | {"fovs": 4},
                 blocks | {"cluster": JOBS | {"jobs": 2, "cores": 2, "memory": "2500MiB"}}, 0.6,
+            ),
+        ),
+        (
+            lambda night: disturbed(night, 4, 1, 0),
+            Night(
+                "plate of 6 wells, three pipelines, 4 jobs", folder / "plate", queue, large | {"fovs": 8, "frames": 20},
+                blocks | four | {"pipelines": PIPELINES}, 1.0, ["A1", "A1", "A2", "A3", "B1", "B1", "B2", "B3"],
             ),
         ),
         (

@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
 ]
-CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[13]}
+CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[13], "pipelines": CASES[16]}
 
 
 def under(case, folder, of):
@@ -45,6 +45,10 @@ def test_between_taking_back_and_removing(tmp_path):
 
 def test_runs_that_fill_gaps(tmp_path):
     under("filled", tmp_path, [kills.Kill("driver"), kills.Kill("group")])
+
+
+def test_pipelines_on_a_plate(tmp_path):
+    under("pipelines", tmp_path, [kills.aimed("own table", 2), kills.aimed("well table")])
 
 
 @pytest.mark.parametrize("case", ["serial", "czi"])

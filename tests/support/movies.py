@@ -102,7 +102,7 @@ def products(output: Path) -> dict[str, Any]:
         node = zarr.open(file.parent, mode="r")
         name = file.parent.relative_to(output).as_posix()
         found[name] = node[:] if isinstance(node, zarr.Array) else dict(node.attrs)
-    for file in sorted(output.glob("fov_*/*.csv")):
+    for file in sorted([*output.glob("fov_*/*.csv"), *output.glob("wells/*.csv")]):
         found[file.relative_to(output).as_posix()] = file.read_bytes()
     return found
 

@@ -94,3 +94,8 @@ def refuses_large_frames(frame: Frame) -> Frame:
     if frame.shape == (150, 170) and frame.std() > 0:
         raise ValueError("too bright")
     return frame
+
+
+def stack_light(images: dict[str, Stack]) -> pd.DataFrame:
+    """Mean grey level of each frame and the frames beside it."""
+    return pd.DataFrame({"frame": range(len(images["GFP"])), "light": mean_of_three(images["GFP"]).mean((1, 2))})

@@ -26,6 +26,8 @@ RENAMED = {
     "table": r"/\w+_b\d+\.npz$",
     "cells": r"/cells\.zarr(\.zip)?$",
     "traces": r"_traces\.csv$",
+    "own table": r"/fov_\d+/\w+_fov_\d+_spots_\w+\.csv$",
+    "well table": r"/wells/\w+\.csv$",
     "report": r"/report\.json$",
 }
 """About to be put in its place: the whole file or store lies beside it."""
