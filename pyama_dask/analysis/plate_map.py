@@ -126,7 +126,8 @@ def load_plate_map(path: Path) -> PlateMap:
         if not name or name in _TAKEN or FEATURE.fullmatch(name):
             raise ConfigError(f"{path}: a condition cannot be called {quoted(name)}. Fix: rename the column")
     names = [normal_name(name) for name in read.text("well")]
-    read.refuse_rows(np.array([name is None for name in names], bool), "well", "is not a well such as 'B02'")
+    unknown = np.array([name is None for name in names], bool)
+    read.refuse_rows(unknown, "well", "is not a well such as 'B02'. Fix: correct it")
     again = np.array([name in names[:k] for k, name in enumerate(names)], bool)
     read.refuse_rows(again, "well", "has a line already. Fix: keep one")
     values = zip(*([(value or "").strip() for value in read.text(name)] for name in columns), strict=True)

@@ -234,7 +234,7 @@ def _parse(path: Path, first: int, columns: list[str], body: str, missing: Seque
         line = _line_of(torn[0].number - 1, first, body)
         raise TableError(
             f"{path}: line {line} has {torn[0].actual_columns} values for {len(columns)} columns; the file is cut "
-            "off or damaged"
+            "off or damaged. Fix: correct the line, or write the file again"
         )
     return table
 
@@ -249,7 +249,7 @@ def _check_quotes(path: Path, first: int, text: str) -> None:
         except csv.Error as error:
             raise TableError(
                 f"{path}: line {number} has a '\"' that does not match ({error}); the file is cut off or damaged, or "
-                "has a line break inside a value"
+                "has a line break inside a value. Fix: correct the line, or write the file again"
             ) from error
 
 

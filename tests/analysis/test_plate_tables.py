@@ -184,7 +184,7 @@ class TestPlateMap:
         ("text", "said"),
         [
             ("well,drug\nB02,a\nb2,b\n", "line 3, column 'well': 'b2' has a line already"),
-            ("well,drug\nB02,a\n12,b\n", "line 3, column 'well': '12' is not a well such as 'B02'"),
+            ("well,drug\nB02,a\n12,b\n", "line 3, column 'well': '12' is not a well such as 'B02'. Fix: correct"),
             ("well,drug\n,a\n", "line 2, column 'well': '' is not a well"),
             ("well\nB02\n", "has no conditions"),
             ("drug\na\n", "has no column 'well'"),
