@@ -115,7 +115,7 @@ class Step(Model):
 
     @validates_model(mode="after")
     def _one_way_to_name_images(self) -> Self:
-        if self.of and self.channels != "all":
+        if self.of and self.channels not in ("all", ()):  # which is empty in resolved configs
             raise ValueError(
                 f"{self.do}: has both 'channels' and 'of'. Fix: use 'channels' for images that it gets one by one, "
                 "and 'of' for images that it gets together"

@@ -94,7 +94,8 @@ def _documents_of_pipelines(
     stores: dict[str, dict[str, ArraySpec]] = {}
     for spec in own_arrays(job, shape).values():
         stores.setdefault(spec.store, {})[spec.path] = spec
-    sizes = {group: pixel_size(image, metadata, shape) for group, image in stored_images(job.config).items()}
+    images = stored_images(job.config)
+    sizes = {group: pixel_size(image, metadata, shape) for group, image in images.items()}
     kept = {key: value for key, value in attributes.items() if key not in ("pixel_size_um", "position_um")}
     return {
         f"{fov_name(fov.fov)}/{store}/{path}": content

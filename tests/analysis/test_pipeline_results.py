@@ -75,6 +75,13 @@ def test_tables_of_a_fov_and_of_all(made):
     assert "more_light" in output._repr_html_()
 
 
+def test_the_recorded_config_is_that_of_the_run(made, call):
+    """The resolved pipelines can be read again, also steps with `of`."""
+    status, said, error = call("plan", made[0])
+    assert (status, error) == (0, "")
+    assert "0 left to do" in said
+
+
 def test_tables_and_steps_in_status_and_report(made, tmp_path, call):
     output, _ = made
     rows = len(pyama_dask.open_output(output).table("more_light"))

@@ -11,14 +11,16 @@ import dask
 import napari
 import numpy as np
 import pytest
-from napari.layers import Image, Labels, Tracks
+from napari.layers import Image, Labels, Layer, Tracks
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
-from support.movies import as_czi, config, pixels, put_in_wells
+from support import steps
+from support.movies import as_czi, as_nd2, config, pixels, put_in_wells
 
 import pyama_dask
 from pyama_dask.analysis.fov import Fov
 from pyama_dask.analysis.overrides import load_overrides
+from pyama_dask.napari.start import layers_to_view
 from pyama_dask.napari.widget import CellsWidget
 from pyama_dask.training.annotated import read_annotated
 
@@ -327,6 +329,38 @@ class TestOmeZarr:
         assert {cell for cell in shown if layer.get_color(int(cell))[3] == 1} == shown
         canvas = picture(viewer, screenshots, f"napari_ome_zarr_{group}")
         assert np.ptp(canvas, axis=-1).max() > 80
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory):
+    """Folder of a FOV with images of pipelines, one of which has planes."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    data = pixels(fovs=1, frames=3, shape=(141, 160), cells=2)
+    movie = as_nd2(folder / "movie.nd2", np.stack([data, data // np.uint16(2)], axis=3))
+    bright = {"do": f"{Path(steps.__file__).as_posix()}:bright_pixels", "channels": ["GFP"], "to": "mask"}
+    two = {"do": "gaussian", "channels": ["GFP"], "checkpoint": True}
+    listed = [two, {"do": "max_projection", "over": "z"}, bright]
+    changes = {"pipelines": [{"name": "prepare", "steps": listed}]}
+    assert pyama_dask.run(config(movie, folder / "out", changes)).exit_status == 0
+    return folder / "out/fov_000"
+
+
+class TestOmeZarrPipelines:
+    def test_planes_have_an_axis(self, pipelines, viewer):
+        (layer,) = viewer.open(str(pipelines / "prepare.zarr/gaussian_1"), plugin="napari-ome-zarr")
+        assert isinstance(layer, Image)
+        assert layer.data.shape == (3, 2, 141, 160)
+        assert tuple(layer.scale) == pytest.approx((10.0, 1.0, 0.65, 0.65))
+
+    def test_labels_are_labels(self, pipelines, viewer):
+        (layer,) = viewer.open(str(pipelines / "prepare.zarr/bright_pixels_mask"), plugin="napari-ome-zarr")
+        assert isinstance(layer, Labels)
+        assert np.array_equal(np.asarray(layer.data) > 0, Fov(pipelines).image("prepare/bright_pixels_mask").data > 0)
+
+    def test_the_command_shows_an_image_with_its_planes(self, pipelines, viewer):
+        ((data, shown, kind),) = layers_to_view(pipelines / "prepare.zarr/gaussian_1", None)
+        layer = viewer.add_layer(Layer.create(data, shown, kind))
+        assert (viewer.dims.ndim, layer.visible) == (4, True)
 
 
 @pytest.fixture(scope="module")
