@@ -11,7 +11,7 @@ import scipy.ndimage
 import tifffile
 import zarr
 from support import steps
-from support.movies import as_czi, listing, pixels
+from support.movies import as_czi, as_nd2, listing, pixels
 from support.plates import generator, needs_generator, state_of, truth_of
 
 import pyama_dask
@@ -216,6 +216,7 @@ class TestExamples:
         }  # fmt: skip
         output = tmp_path / "Exp2_P3_stitched"
         assert {well: of.status for well, of in ran["results"].items()} == dict.fromkeys(WELLS, "done")
+        assert ran["compiled_contexts"].plan.plan.warnings == ()
         storage = ran["compiled_contexts"].plan.plan.job.config.storage
         assert (storage.codec, storage.level, storage.shuffle, storage.chunks) == ("zstd", 1, "on", "block")
         files = {(row["well"], row["site"], row["t"], row["channel"]): row["file"] for row in truth_of(plate, "planes")}
@@ -506,6 +507,19 @@ class TestSteps:
         step = FunctionStep("gaussian", name="blur", variable_components=[VariableComponents.SITE])
         with pytest.warns(SettingsWarning, match=r"^blur: variable_components \(SITE\): "):
             orchestrator.compile_pipelines([step])
+
+    def test_planes_of_a_movie(self, tmp_path):
+        """A step over z gets all of them; else their maximum is processed."""
+        planes = np.random.default_rng(0).integers(0, 999, (1, 2, 1, 3, 40, 50), np.uint16)
+        movie = as_nd2(tmp_path / "planes.nd2", planes)
+        orchestrator = PipelineOrchestrator(movie, config=here(tmp_path))
+        mean = FunctionStep("mean_projection", variable_components=["z_index"])
+        for number, (own, expected) in enumerate((([mean], planes.mean(axis=3)), ([], planes.max(axis=3)))):
+            pipeline = Pipeline([*own, FunctionStep(steps.brighter)], name=f"p{number}")
+            results = silently(orchestrator.run, [pipeline])
+            assert results["FOV 0"].status == "done"
+            found = image(orchestrator.output, f"p{number}.zarr/brighter_0/0")
+            assert np.array_equal(found, np.rint(expected[0, :, 0]).astype(np.uint16) + np.uint16(10))
 
     def test_the_phases_come_in_order(self, movie, tmp_path):
         orchestrator = PipelineOrchestrator(movie, config=here(tmp_path))

@@ -146,7 +146,7 @@ class PipelineOrchestrator:
         for message in messages:
             warnings.warn(message, SettingsWarning, stacklevel=2)
         wells = well_filter if well_filter is not None else self.config.well_filter
-        orchestrator = self._orchestrator(has_seven=script.has_seven, wells=wells)
+        orchestrator = self._orchestrator(script, wells)
         if not script.pipelines:
             return CompiledContexts(self._contexts(_wells_of(self.metadata, wells)), None, script)
         plan = orchestrator.compile(script.pipelines)
@@ -225,7 +225,7 @@ class PipelineOrchestrator:
 
     def get_stitcher(self) -> Stitcher:
         """Stitcher for the plate; threads may share it."""
-        return Stitcher(self._orchestrator(has_seven=False, wells=None).config)
+        return Stitcher(self._orchestrator().config)
 
     def generate_positions(
         self, well: str, input_dir: str | Path | None = None, positions_dir: str | Path | None = None
@@ -322,16 +322,22 @@ class PipelineOrchestrator:
         there = {path.name for path in self.output.iterdir()} if self.output.is_dir() else set()
         return bool(there) and there <= made and not (self.output / CONFIG).exists()
 
-    def _orchestrator(self, *, has_seven: bool, wells: Sequence[str] | str | None) -> Orchestrator:
+    def _orchestrator(
+        self, script: Translated | None = None, wells: Sequence[str] | str | None = None
+    ) -> Orchestrator:  # fmt: skip
         """Orchestrator with a config: what scripts do not say is as 'pyama-dask init' would write it."""
-        found = Orchestrator(None, self._document(has_seven=has_seven, wells=wells), into=self._is_ours())
+        found = Orchestrator(None, self._document(script, wells), into=self._is_ours())
         found.metadata = self.metadata
         return found
 
-    def _document(self, *, has_seven: bool, wells: Sequence[str] | str | None) -> dict[str, Any]:
+    def _document(self, script: Translated | None, wells: Sequence[str] | str | None) -> dict[str, Any]:
+        has_seven = script is not None and script.has_seven
         metadata, more = self.metadata, dict(self.config.pyama)
         params: dict[str, Any] = {}
-        for dotted, value in fitting_params(metadata).items():
+        fitting = fitting_params(metadata)
+        if script is not None and script.takes_planes:
+            fitting.pop("z", None)  # these steps get all planes
+        for dotted, value in fitting.items():
             group, _, name = dotted.rpartition(".")
             (params.setdefault(group, {}) if group else params)[name] = value
         params |= {"wells": wells if isinstance(wells, str) else ", ".join(wells)} if wells else {}
@@ -348,7 +354,10 @@ class PipelineOrchestrator:
 def _channels(metadata: Metadata, *, has_seven: bool) -> dict[str, Any]:
     """Channels as 'pyama-dask init' guesses them; without the seven steps, all of them."""
     if not has_seven:
-        return {"fl": [{"channel": channel} for channel in range(len(metadata.channels))]}
+        kinds = [channel.kind for channel in metadata.channels]
+        phase = kinds.index("phase") if "phase" in kinds else None
+        fl = [{"channel": channel} for channel in range(len(kinds)) if channel != phase]
+        return {"pc": None if phase is None else {"channel": phase}, "fl": fl}
     for note in notes_on_channels(metadata):
         log.warning("%s: %s", metadata.path, note)
     return guess_channels(metadata)

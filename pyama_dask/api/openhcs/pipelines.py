@@ -48,6 +48,11 @@ class Translated:
         """True if the seven steps are among the pipelines."""
         return any(pipeline.has_seven for pipeline in self.pipelines)
 
+    @property
+    def takes_planes(self) -> bool:
+        """True if a step gets all planes of a frame."""
+        return any(step.over == "z" for pipeline in self.pipelines for step in pipeline.steps)
+
 
 def translated(
     definition: Iterable[Any], metadata: Metadata, channels: Sequence[int], *, stores_all: bool = False

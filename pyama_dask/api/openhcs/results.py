@@ -50,6 +50,7 @@ class ResultReader:
             for own in flow.own if image.step is not None else ():
                 if own.is_stored and any(image is of for of in own.gives):
                     self._places.append((image, store_of(own.pipeline), group_of(own, image)))
+        self._places.sort(key=lambda place: int(place[0].name) if place[0].name.isdigit() else len(metadata.channels))
         shape = metadata.fovs[plan.fovs[0].fov].shape
         if not self._places:
             raise ConfigError(f"pipeline {pipeline}: has no stored image to stitch. Fix: let one of its steps give one")
