@@ -126,9 +126,13 @@ class RunFacts:
     @property
     def finds_cells(self) -> bool:
         """True if the run segments."""
+        return self.has_seven and self.phase is not None and not self.settings["params"].get("copy_only")
+
+    @property
+    def has_seven(self) -> bool:
+        """True unless its pipelines are without the seven steps."""
         pipelines = self.settings.get("pipelines") or ()
-        has_seven = not pipelines or any(step["do"] == "segment" for pipe in pipelines for step in pipe["steps"])
-        return has_seven and self.phase is not None and not self.settings["params"].get("copy_only")
+        return not pipelines or any(step["do"] == "segment" for pipe in pipelines for step in pipe["steps"])
 
     @property
     def counts(self) -> Counter[str]:

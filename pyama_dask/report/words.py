@@ -44,7 +44,8 @@ def state_of(run: RunFacts) -> str:
     left += [f"{counts[name]} {name}" for name in ("partial", "pending") if counts[name]]
     ended += f" ({', '.join(left)})" if left else ""
     if not run.finds_cells:
-        return f"{ended}. The run copies frames and finds no cells."
+        does = "copies frames" if run.has_seven else "has pipelines without the seven steps"
+        return f"{ended}. The run {does} and finds no cells."
     tracks = sum(fov.summary.tracks for fov in run.fovs if fov.summary)
     known = all(fov.summary for fov in run.fovs if fov.report.status == "done")
     return f"{ended}. {many(run.cells, 'cell')} kept" + (f" of {many(tracks, 'track')}." if known and tracks else ".")
@@ -67,6 +68,8 @@ def about(run: RunFacts) -> str:
 def judged(run: RunFacts) -> str:
     """Explanation of what findings rest on."""
     with_summary = sum(fov.summary is not None for fov in run.fovs)
+    if not run.has_seven:
+        return "Frames are not judged: the pipelines of the run have none of the seven steps, which measure them."
     if not with_summary:
         return (
             "Focus, light and cells are not judged: no FOV has a summary. FOVs get one when they are done by this "

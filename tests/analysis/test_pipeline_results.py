@@ -137,6 +137,8 @@ def test_a_failed_step_names_file_and_line_of_what_failed(made, tmp_path, call):
     assert reasons[0] in call("status", tmp_path / "out")[1]
     page = pyama_dask.write_report_page(tmp_path / "out").read_text()
     assert f"too bright, in line {line + 3}" in page
+    assert "pipelines without the seven steps and finds no cells" in page
+    assert "pipelines of the run have none of the seven steps" in page
 
 
 def test_missing_frames_and_changed_tables_are_warned_of(made):
