@@ -208,7 +208,8 @@ def make_plan(
     wanted = config.storage.block_frames
     if wanted == "auto":
         longest = longest_block(config, largest, len(chosen) * len(frames), pace)
-        block = automatic_block(config, largest, len(frames), worker_memory, longest, metadata.read_memory)
+        in_movie = max((metadata.fovs[k].shape for k in chosen), key=prod)
+        block = automatic_block(config, largest, len(frames), worker_memory, longest, metadata.read_memory, in_movie)
     else:
         block = min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
@@ -343,7 +344,7 @@ def _costs_of(job: Job, kind: Kind, shapes: Shapes, reading: int) -> Costs:
     more = reading if reads_movie(job.config, kind) else 0
     blocked = on_blocks(kind)
     lengths = {stop - start for start, stop in job.blocks} if blocked else {job.n_frames}
-    memory = {n: task_memory(job.config, kind, shapes[0], n) + more for n in lengths}
+    memory = {n: task_memory(job.config, kind, shapes[0], n, None, shapes[1]) + more for n in lengths}
     return (*(traffic(job, kind, *shapes) if blocked else (0, 0)), memory)
 
 

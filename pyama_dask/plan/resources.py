@@ -9,13 +9,14 @@ from math import ceil, prod
 import numpy as np
 
 from pyama_dask.config.models import Config
+from pyama_dask.config.units import parse_selection
 from pyama_dask.steps.flow import MOVIE, flow_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.own_arrays import TRACES, own_arrays
 from pyama_dask.steps.standard import finds_cells, registers
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
-from pyama_dask.workflow.graph import Kind, on_blocks
+from pyama_dask.workflow.graph import Held, Kind, on_blocks
 from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20
@@ -75,7 +76,10 @@ def _frames_of_movie(config: Config, shape: tuple[int, int]) -> dict[str, int]:
     }
 
 
-def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None) -> int:
+def task_memory(
+    config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None,
+    movie_shape: tuple[int, int] | None = None,
+) -> int:  # fmt: skip
     """Peak memory of a worker that runs a task, in bytes.
 
     Parameters
@@ -90,6 +94,8 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int,
         Frames of the task.
     at_once
         Frames that it handles together; None for all.
+    movie_shape
+        (H, W) of a frame in the movie, if steps change it.
     """
     if not on_blocks(kind):
         return WORKER_BASE + GATHERING
@@ -98,8 +104,17 @@ def task_memory(config: Config, kind: Kind, shape: tuple[int, int], frames: int,
     frame = max((held.frame for held in parts), default=0)
     block = sum(held.block for held in parts)
     added = max((held.added for held in parts), default=0) if in_work < frames else 0
-    images = int(prod(shape) * (in_work * frame + frames * (block + added)))
-    return WORKER_BASE + images + fixed_memory(config, shape, kind)
+    images = prod(shape) * (in_work * frame + frames * (block + added))
+    images += max(prod(shape), prod(movie_shape or shape)) * sum(_made(config, held, in_work) for held in parts)
+    return WORKER_BASE + int(images) + fixed_memory(config, shape, kind, movie_shape)
+
+
+def _made(config: Config, held: Held, in_work: int) -> float:
+    """Bytes per pixel of the movie of images that steps of a user's own give, for some frames in work."""
+    if not held.made_around:
+        return held.made * in_work
+    window = min(in_work + held.around, len(parse_selection(config.params.frames)))
+    return held.made * in_work + held.made_around * window
 
 
 def table_memory(objects: int) -> int:
@@ -113,10 +128,11 @@ def table_memory(objects: int) -> int:
     return WORKER_BASE + GATHERING + OBJECT * objects
 
 
-def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind) -> int:
+def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind, movie_shape: tuple[int, int] | None = None) -> int:
     """Bytes that methods hold in a task, independent of the number of frames."""
+    largest = max(prod(shape), prod(movie_shape or shape))
     parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
-    return sum(held.fixed + int(held.once * prod(shape)) for held in parts)
+    return sum(held.fixed + int(held.once * prod(shape) + held.made_once * largest) for held in parts)
 
 
 def reads_movie(config: Config, kind: Kind) -> bool:
@@ -156,6 +172,7 @@ def automatic_block(
     worker_memory: int,
     longest: int = LONGEST_BLOCK,
     reading: int = 0,
+    movie_shape: tuple[int, int] | None = None,
 ) -> int:
     """Frames per block: as many as fit comfortably in a worker's memory, with blocks of one FOV about equally long.
 
@@ -173,14 +190,17 @@ def automatic_block(
         Largest number of frames, as from `longest_block`.
     reading
         Bytes that reading the movie needs; see `Metadata.read_memory`.
+    movie_shape
+        (H, W) of the largest frames in the movie, if steps change it.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
-    fixed = max(fixed_memory(config, shape, kind) + reading * reads_movie(config, kind) for kind in kinds)
+    by_kind = {kind: fixed_memory(config, shape, kind, movie_shape) for kind in kinds}
+    fixed = max(of + reading * reads_movie(config, kind) for kind, of in by_kind.items())
     room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
         room = min(room, WORKER_BASE + BLOCK_MEMORY)
     one, two = (
-        max(task_memory(config, kind, shape, n) - fixed_memory(config, shape, kind) for kind in kinds) for n in (1, 2)
+        max(task_memory(config, kind, shape, n, None, movie_shape) - of for kind, of in by_kind.items()) for n in (1, 2)
     )
     fits = 1 + int(max(room - one, 0) // max(two - one, 1))
     blocks = ceil(n_frames / min(max(fits, 1), longest))

@@ -105,6 +105,13 @@ class TaskContext:
             self.frames = range(start, min(start + length, self.task.stop))
             yield self.frames
 
+    def close(self) -> None:
+        """Free all arrays at once; else they would stay until Python looks for objects that refer to each other."""
+        self._held.clear()
+        self._single.clear()
+        self._planes.clear()
+        self.own_images.forget()
+
     @cached_property
     def flow(self) -> Flow:
         """Flow of images through the pipelines of the config."""

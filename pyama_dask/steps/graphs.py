@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
-
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Step
 from pyama_dask.config.units import parse_selection
 from pyama_dask.methods.registry import method_identity
 from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of
+from pyama_dask.steps.images_memory import with_images
 from pyama_dask.steps.own_arrays import TRACES
 from pyama_dask.steps.standard import GRAPH, PARTS
 from pyama_dask.store.layout import form_of
@@ -119,13 +118,13 @@ def _standard(flow: Flow) -> Iterator[Part]:
         elif part.step in ("plate", "summary", "track", "cache") or not any(image.step for image in seen.values()):
             changed = part
         else:
-            changed = _with_images(part, list(seen.values()))
+            changed = _with_images(part, flow, list(seen.values()))
         if part.name == "extract.table":
             changed = _with_columns(changed, flow)
         yield changed
 
 
-def _with_images(part: Part, seen: Sequence[Image]) -> Part:
+def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
     """Part that gets images of a pipeline instead of those of the movie, or of the raw arrays."""
     before = part.digest
     assert before is not None
@@ -135,7 +134,7 @@ def _with_images(part: Part, seen: Sequence[Image]) -> Part:
         return digest(before(of), _seen_digest(of, seen))
 
     def memory(config: Config) -> Held:
-        return _added(held(config), seen)
+        return with_images(held(config), flow, seen)
 
     return replace(part, digest=changed, memory=memory, from_movie=part.from_movie or _reads_movie(seen))
 
@@ -181,9 +180,9 @@ def _own(flow: Flow) -> Iterator[Part]:
             if own.step.to != TRACES:  # else it is a part of writing the traces
                 yield _of_traces(own)
         elif own.is_stored:
-            yield _of_images(own)
+            yield _of_images(flow, own)
         elif not own.gives:
-            yield _of_rows(own)
+            yield _of_rows(flow, own)
             if own.step.to != TRACES:
                 yield _of_table(own)
 
@@ -195,7 +194,7 @@ def _needs(images: Iterable[Image]) -> tuple[str, ...]:
     return tuple(sorted(origins | linked))
 
 
-def _on_blocks(own: Own, do: str, images: Sequence[Image], kind: str) -> Part:
+def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str) -> Part:
     """Part on blocks that makes images."""
     needs, reach = _needs(images), max((image.reach for image in images), default=0)
 
@@ -205,18 +204,18 @@ def _on_blocks(own: Own, do: str, images: Sequence[Image], kind: str) -> Part:
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
     return Part(
         part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
-        memory=lambda _: _added(Held(), images),
+        memory=lambda _: with_images(Held(), flow, images, stored=kind == "images"),
     )  # fmt: skip
 
 
-def _of_images(own: Own) -> Part:
-    part = _on_blocks(own, "pyama_dask.steps.own:StoredImages", own.gives, "images")
+def _of_images(flow: Flow, own: Own) -> Part:
+    part = _on_blocks(flow, own, "pyama_dask.steps.own:StoredImages", own.gives, "images")
     return replace(part, writes=(own.name,), form=lambda config: tuple(form_of(config.storage).values()))
 
 
-def _of_rows(own: Own) -> Part:
+def _of_rows(flow: Flow, own: Own) -> Part:
     images = tuple(image for of in own.gets for image in of)
-    part = _on_blocks(own, "pyama_dask.steps.own:Rows", images, "rows")
+    part = _on_blocks(flow, own, "pyama_dask.steps.own:Rows", images, "rows")
     before = part.digest
     assert before is not None
     return replace(part, digest=lambda of: digest(before(of), call_digest(of, own.step)))
@@ -240,12 +239,3 @@ def _of_traces(own: Own) -> Part:
         lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to, fovs),
         needs=("extract.table",),
     )  # fmt: skip
-
-
-def _added(held: Held, images: Sequence[Image]) -> Held:
-    """Memory with that of images: those of the whole batch where functions get several frames."""
-    made = {id(of): of for image in images for of in image.upstream()}.values()
-    sizes = [np.dtype(of.dtype).itemsize * max(1, of.planes) for of in made]
-    if any(of.step and of.step.found and of.step.found.per == "stack" for of in made):
-        return replace(held, frame=held.frame + 2.0 * sum(sizes) + 4.0 * max(sizes, default=0))
-    return replace(held, once=held.once + 2.0 * sum(sizes) + 8.0 * max(sizes, default=0))

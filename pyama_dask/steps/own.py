@@ -13,6 +13,7 @@ from pyama_dask.files.atomic import replacing
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_results import UnfitError, as_result, check_table
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.demand import is_of_stacks
 from pyama_dask.steps.flow import Own
 from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
 from pyama_dask.steps.own_images import step_call
@@ -36,10 +37,13 @@ class StoredImages(BlockPart):
         specs = own_arrays(context.job, context.task.movie_shape).values()
         self._specs = [spec for spec in specs if spec.role == step]
         self._pixels: list[np.ndarray] = []
+        self._is_of_stacks = is_of_stacks(self._own.step) and not any(image.planes for image in self._own.gives)
 
     def frame(self, k: int) -> None:
         """Make the batch's frame k."""
         context, place = self._context, 0
+        if self._is_of_stacks:
+            return
         if k == 0:
             self._pixels = [np.empty((len(context.frames), *spec.shape[1:]), spec.dtype) for spec in self._specs]
         for image in self._own.gives:
@@ -49,7 +53,12 @@ class StoredImages(BlockPart):
                 place += 1
 
     def batch(self) -> None:
-        """Write the images."""
+        """Write the images; those of stacks as they were made, without a copy."""
+        context, frames = self._context, self._context.frames
+        if self._is_of_stacks:
+            for spec, image in zip(self._specs, self._own.gives, strict=True):
+                self._write(spec, context.own_images.stack(image, frames.start, frames.stop))
+            return
         for spec, pixels in zip(self._specs, self._pixels, strict=True):
             self._write(spec, pixels)
         self._pixels = []

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -52,7 +52,8 @@ def _receipt(task: Task, job: Job) -> Receipt:
     forget_peak()
     context = TaskContext(task, job)
     context.check()
-    run_parts(context, graph_of(job.config))
+    with closing(context):
+        run_parts(context, graph_of(job.config))
     context.begin(context.step)  # counts the time of the last one
     return Receipt(
         key=task.key,

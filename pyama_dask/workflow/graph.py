@@ -75,6 +75,14 @@ class Held:
     """However many frames are in work."""
     fixed: int = 0
     """Bytes, whatever the size of a frame."""
+    made: float = 0.0
+    """For each frame in work, per pixel of a frame of the movie: images of pipelines, beside what other parts hold."""
+    made_around: float = 0.0
+    """The same, also for the frames around these."""
+    around: int = 0
+    """Number of frames around those in work that are read, too."""
+    made_once: float = 0.0
+    """As `made`, however many frames are in work."""
 
 
 class Inputs(Protocol):

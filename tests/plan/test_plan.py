@@ -532,3 +532,21 @@ def test_what_fovs_have_in_common_is_found_once(monkeypatch):
     (one, looked_once, tasks), (three, looked_thrice, _) = counts
     assert looked_thrice == looked_once > 4
     assert (three - one) / (2 * tasks) < 9
+
+
+def test_memory_of_images_of_pipelines():
+    """Stacks are held with the frames around them, at most all of the movie; frames one by one are not."""
+
+    def memory(*steps, frames=40, at_once=None):
+        pipelines = [{"name": "a", "steps": list(steps)}, {"name": "b", "input": "a", "steps": "seven"}]
+        more = {"pipelines": pipelines, "storage": {"block_frames": 8}}
+        config = plan_of(movie(fovs=1, frames=frames, shape=(1000, 1000)), **more).job.config
+        return task_memory(config, "ingest", (1000, 1000), 8, at_once) / 1e6
+
+    frame = {"do": "gaussian", "channels": ["C1"]}
+    stack = {"do": "dask_image.ndfilters:gaussian_filter", "channels": ["C1"], "sigma": [1, 0, 0]}
+    plain, of_frames, of_stacks = memory({"do": "channel_shift"}), memory(frame, frame), memory(stack)
+    assert of_frames - plain < 30
+    assert of_stacks - plain > 8 * 2 + 16 * (2 + 2)  # the stack and what it is made of, with 4 frames on both sides
+    assert memory(stack, frames=8) < of_stacks - 8 * (2 + 2)
+    assert memory(stack, at_once=2) < of_stacks

@@ -13,6 +13,7 @@ from support.movies import as_czi, as_nd2, config, differences, file_bytes, pixe
 import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.runs.verify import verify_output
+from pyama_dask.steps.context import TaskContext
 
 MINE = Path(steps.__file__).as_posix()
 SMOOTH = {"do": "dask_image.ndfilters:gaussian_filter", "sigma": [0, 1, 1], "channels": ["GFP"]}
@@ -265,3 +266,15 @@ def test_columns_that_the_traces_cannot_take(movie, tmp_path, step, message):
     more = {"name": "more", "input": "cells", "steps": [light, step | {"to": "traces"}]}
     with pytest.raises(ConfigError, match=message):
         pyama_dask.run(config(movie, tmp_path / "out", {"pipelines": [SEVEN, more]}))
+
+
+def test_a_task_frees_its_arrays_at_once(movie, tmp_path, monkeypatch):
+    """They would stay until Python looks for circles of objects, beside those of the next task."""
+    contexts, init = [], TaskContext.__init__
+    monkeypatch.setattr(TaskContext, "__init__", lambda self, *of: (init(self, *of), contexts.append(self))[0])
+    run(movie, tmp_path / "out", {"name": "prepare", "steps": [MEAN]}, SEVEN | {"input": "prepare"})
+    assert contexts
+    for context in contexts:
+        assert not any(isinstance(held, np.ndarray) for held in context._held.values())
+        assert not context.own_images._stacks
+        assert not context.own_images._read
