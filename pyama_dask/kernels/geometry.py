@@ -99,6 +99,69 @@ def channel_shift(
     return moved(frame, (y, x), interpolation=interpolation, outside=outside)
 
 
+Steps = Literal["whole", "linear", "cubic"]
+"""Moves by whole pixels, or between pixels."""
+
+
+def drift(
+    frame: Frame,
+    *,
+    by: Annotated[  # noqa: ARG001  (the run measures)
+        str | int | None, Field(description="image in which the drift is measured; null: phase contrast")
+    ] = None,
+    interpolation: Annotated[
+        Steps, Field(description="whole: move by whole pixels; linear or cubic: between pixels")
+    ] = "linear",
+    outside: Annotated[Outside, Field(description="pixels without a source: zero or edge")] = "zero",
+) -> Frame:
+    """Undo the drift of the stage, so that all frames show what the first one does.
+
+    A run measures the shift of each frame, and calls `undrifted` with it; this is what becomes of the first frame.
+
+    Parameters
+    ----------
+    frame
+        (H, W) pixels.
+    by
+        Image in which the drift is measured.
+    interpolation, outside
+        As for `undrifted`.
+
+    Returns
+    -------
+    (H, W) copy.
+    """
+    return undrifted(frame, (0.0, 0.0), interpolation=interpolation, outside=outside)
+
+
+def undrifted(
+    frame: Frame,
+    shift: Sequence[float] | npt.NDArray[np.float64],
+    *,
+    interpolation: Steps = "linear",
+    outside: Outside = "zero",
+) -> Frame:
+    """Move the content of a frame back by a shift.
+
+    Parameters
+    ----------
+    frame
+        (H, W) pixels.
+    shift
+        y, x in pixels of its content, which is undone.
+    interpolation, outside
+        As for `moved`; ``whole`` rounds the shift to whole pixels.
+
+    Returns
+    -------
+    (H, W) in the same type.
+    """
+    back = -np.asarray(shift, np.float64)
+    if interpolation == "whole":
+        return moved(frame, np.rint(back), outside=outside)
+    return moved(frame, back, interpolation=interpolation, outside=outside)
+
+
 # ---------------------------------------------------------------------------------------------------- crops
 
 

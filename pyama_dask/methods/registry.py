@@ -33,6 +33,7 @@ BUILT_IN: Mapping[str, Mapping[str, Method]] = {
         "mean_projection": projections.mean_projection,
         "sharpest_plane": projections.sharpest_plane,
         "channel_shift": geometry.channel_shift,
+        "drift": geometry.drift,
         "crop": geometry.crop,
         "resample": geometry.resample,
         "composite": geometry.composite,

@@ -17,7 +17,7 @@ from pyama_dask.methods.made_images import ImageType
 from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
-from pyama_dask.steps.flow import LABELS, TRACKED, Flow
+from pyama_dask.steps.flow import DRIFT, LABELS, TRACKED, Flow
 from pyama_dask.steps.own_arrays import TRACES, own_places
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
@@ -146,6 +146,7 @@ class _Resolution:
 
     def _resolve(self, step: Step, now: Names, where: str) -> tuple[Step, Names]:
         """Step with its images, parameters and contract, and the images that it gives."""
+        step = self._with_by(step, now, where) if step.do == DRIFT else step
         channels, of = self._images(step, now, where)
         calls = [of] if of else [(name,) for name in channels]
         contracts = [self._contract(step, now, names, where) for names in calls or [()]]
@@ -181,6 +182,25 @@ class _Resolution:
         names = [key or step.to or names[0] for names, one in zip(calls, contracts, strict=False) for key in one.images]
         kinds = [kind for one in contracts for kind in one.images.values()]
         return resolved, {name: Given(kind, planes) for name, kind in zip(names, kinds, strict=True)}
+
+    def _with_by(self, step: Step, now: Names, where: str) -> Step:
+        """Step `DRIFT` with the name of the image in which the drift is measured."""
+        pc = self.config.channels.pc
+        given = step.params.get("by", None)
+        if given is None and pc is not None:
+            given = pc.channel
+        if given is None:
+            raise ConfigError(
+                f"{where}: there is no phase contrast to measure the drift in. Fix: name a channel with 'by'"
+            )
+        name = self._name(given, now, where)
+        if now[name].planes or now[name].kind.is_labels:
+            what = f"{now[name].planes} planes" if now[name].planes else "labels"
+            raise ConfigError(
+                f"{where}: the drift cannot be measured in {self._title(name)!r}, which has {what}. "
+                "Fix: add a step 'over: z' for it before, or name another image with 'by'"
+            )
+        return step.model_copy(update={"params": {**step.params, "by": name}})
 
     def _contract(self, step: Step, now: Names, names: Sequence[str], where: str) -> Contract:
         """Contract of a step for the images of one call."""

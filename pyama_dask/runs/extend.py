@@ -16,7 +16,7 @@ from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import MissingFrameError, OutputError, SourceError, StoreError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Reader, Snapshot, is_file_format, reopen
-from pyama_dask.readers.frames import read_planes
+from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
@@ -177,7 +177,7 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
     copied = list(_copied_frames(output, ledger))
     chosen = [copied[k] for k in np.unique(np.linspace(0, len(copied) - 1, SAMPLES).astype(int))] if copied else []
     with reopen(now) as reader:
-        for fov, k, z in chosen:
+        for fov, k, settings, crc in chosen:
             images = output / fov_name(fov) / IMAGES
             recorded = read_attributes(images)
             if _seen_otherwise(recorded, now, fov):
@@ -187,7 +187,11 @@ def _other_frames(output: Path, ledger: Ledger, now: Metadata) -> str | None:
             if _other_time(recorded, k, now, fov, frame):
                 return f"{where} was taken at another time"
             try:
-                if _other_pixels(reader, images, fov, frame, k, z):
+                if settings.get("pipelines"):  # they may have changed what is stored
+                    other = crc is not None and _read_digest(reader, fov, frame, settings) != crc
+                else:
+                    other = _other_pixels(reader, images, fov, frame, k, settings["params"]["z"])
+                if other:
                     return f"{where} has other pixels"
             except (SourceError, MissingFrameError) as error:
                 unread.append(error)
@@ -203,20 +207,29 @@ def _seen_otherwise(recorded: dict[str, Any], now: Metadata, fov: int) -> bool:
     return bool(recorded.get("tiles", []) != tiles or recorded.get("flat_field") != shading)
 
 
-def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, int | str]]:
-    """Yield FOV, frame in the output, and plane of the first frame of every copied block."""
+def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, dict[str, Any], int | None]]:
+    """Yield FOV, frame in the output, settings, and recorded digest of the first frame of every copied block."""
     plan = read_plan(output, ledger)
     for fov in plan["fovs"]:
         settings = plan["settings"][fov["settings"]]
         for block, key in copied_blocks(ledger, fov):
             if not find_faults(output, ledger, [key]):
-                yield fov["fov"], block * settings["storage"]["block_frames"], settings["params"]["z"]
+                crc = next(iter(ledger.frames_read.get(key, ())), None)
+                yield fov["fov"], block * settings["storage"]["block_frames"], settings, crc
 
 
 def _other_time(recorded: dict[str, Any], k: int, now: Metadata, fov: int, frame: int) -> bool:
     if recorded["time_source"] != now.source_of(fov) or now.times_min is None:
         return False  # they were not, or are not, the movie's own, or some of them were estimated
     return bool(abs(recorded["times_min"][k] - now.times_min[fov, frame]) > 1e-6)
+
+
+def _read_digest(reader: Reader, fov: int, frame: int, settings: dict[str, Any]) -> int:
+    """Digest of a frame of the movie, as it is recorded when a block is copied."""
+    chosen, z = settings["channels"], settings["params"]["z"]
+    channels = [choice["channel"] for choice in (chosen["pc"], *chosen["fl"]) if choice]
+    read = read_stacks(reader, fov, frame, channels) if z == "all" else read_planes(reader, fov, frame, channels, z)
+    return digest_of(read)
 
 
 def _other_pixels(reader: Reader, images: Path, fov: int, frame: int, k: int, z: int | str) -> bool:

@@ -112,6 +112,10 @@ class _OneFrame:
         """Never called, as `frames` is empty."""
         raise PlanError(f"{group}: a look at one frame reads no arrays")
 
+    def shifts_for(self, step: str) -> np.ndarray:  # noqa: ARG002
+        """(T, 2) zeros: a look at one frame shows it where it was recorded."""
+        return np.zeros((self.job.n_frames, 2))
+
     def at(self, frame: int) -> str:
         """FOV and frame in the movie, for messages."""
         return f"FOV {self.task.fov}, frame {self.job.frames[frame]}"

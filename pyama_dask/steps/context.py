@@ -14,6 +14,7 @@ from pyama_dask.files.atomic import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.steps.flow import Flow, Image, flow_of
+from pyama_dask.steps.own_arrays import own_table_file
 from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_block, write_block
@@ -28,6 +29,7 @@ from pyama_dask.store.layout import (
     layout,
     raw_name,
 )
+from pyama_dask.store.trace_csv import read_shifts
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 
@@ -74,6 +76,7 @@ class TaskContext:
         """Tracks and boxes of the fills that were drawn, by frame."""
         self._single: dict[tuple[str, int], np.ndarray] = {}
         self._verified: set[Path] = set()
+        self._shifts: dict[Step, np.ndarray] = {}
         self._planes: dict[int, tuple[int, np.ndarray]] = {}
 
     @property
@@ -165,6 +168,14 @@ class TaskContext:
                 "Fix: scale its result to 16 bits"
             )
         return levels
+
+    def shifts_for(self, step: Step) -> np.ndarray:
+        """(T, 2) shifts y, x in pixels of the FOV's frames that a step of a user's own undoes."""
+        if step not in self._shifts:
+            own, fov = self.flow.steps[step], self.task.fov
+            path = own_table_file(self.job.fov_dir(fov), self.job.source, fov, own)
+            self._shifts[step] = read_shifts(self.verified(path))
+        return self._shifts[step]
 
     def one_frame(self, group: str, frame: int) -> np.ndarray:
         """(H, W) frame of an array at full resolution, of any block whose files the task may read."""

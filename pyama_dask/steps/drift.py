@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from pyama_dask.config.units import as_ranges
 from pyama_dask.kernels.drift_path import Pair, PairsOfBlock, Path, frames_before, solved
 from pyama_dask.readers.frames import read_planes
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.flow import Own
+from pyama_dask.steps.own_arrays import own_table_file
+from pyama_dask.steps.own_images import applies
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import registers
 from pyama_dask.store import intermediate
@@ -24,12 +28,14 @@ NEARLY = 0.9
 """Fraction of the largest shift beyond which shifts are close to what cannot be measured."""
 
 
-class PairsOfFrames(BlockPart):
-    """Shifts between pairs of phase-contrast frames; the last of them are in the block."""
+class _Pairs(BlockPart):
+    """Shifts between pairs of frames; the second frame of each is in the block."""
+
+    table = "pairs"
+    """Name of the table of a block."""
 
     def __init__(self, context: TaskContext, step: Step) -> None:
         super().__init__(context, step)
-        self._group = raw_name("pc", context.phase)
         self._block = PairsOfBlock(context.task.start, max_shift=LARGEST)
         self._pairs: list[Pair] = []
 
@@ -40,7 +46,28 @@ class PairsOfFrames(BlockPart):
             for before in frames_before(frame):
                 self._block.add(before, self._earlier(before))
             context.movie.check()
-        self._pairs += self._block.add(frame, context.get(self._group)[k])
+        self._pairs += self._block.add(frame, self._current(k))
+
+    def _earlier(self, frame: int) -> np.ndarray:
+        """(H, W) frame of another block."""
+        raise NotImplementedError
+
+    def _current(self, k: int) -> np.ndarray:
+        """(H, W) frame k of the batch."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Write the pairs, from which shifts are found."""
+        file = intermediate.block_file(self._context.work, self.table, self._context.block)
+        self._context.wrote(intermediate.save(file, pairs=np.array(self._pairs, np.float64).reshape(-1, 5)))
+
+
+class PairsOfFrames(_Pairs):
+    """Shifts between pairs of phase-contrast frames."""
+
+    def _current(self, k: int) -> np.ndarray:
+        plane: np.ndarray = self._context.get(raw_name("pc", self._context.phase))[k]
+        return plane
 
     def _earlier(self, frame: int) -> np.ndarray:
         """(H, W) phase-contrast frame of another block, which may not be copied yet."""
@@ -53,19 +80,54 @@ class PairsOfFrames(BlockPart):
         plane: np.ndarray = planes[0]
         return plane
 
-    def end(self) -> None:
-        """Write the pairs for `find_shifts`."""
-        file = intermediate.block_file(self._context.work, "pairs", self._context.block)
-        self._context.wrote(intermediate.save(file, pairs=np.array(self._pairs, np.float64).reshape(-1, 5)))
+
+class PairsOfImages(_Pairs):
+    """Shifts between pairs of frames of an image, for a step that undoes the drift."""
+
+    def __init__(self, context: TaskContext, step: Step) -> None:
+        super().__init__(context, step)
+        self._own = context.flow.steps[step]
+        self.table = own_pairs(self._own)
+
+    def frame(self, k: int) -> None:
+        """Compare the batch's frame k with those before, if the step is done for the FOV."""
+        if applies(self._own.step, self._context.task.fov):
+            super().frame(k)
+
+    def _current(self, k: int) -> np.ndarray:
+        return self._earlier(self._context.frames[k])
+
+    def _earlier(self, frame: int) -> np.ndarray:
+        by = self._own.gives[0].by
+        assert by is not None
+        plane: np.ndarray = self._context.own_images.frame(by, frame)
+        return plane
+
+
+def own_pairs(own: Own) -> str:
+    """Name of the tables of pairs of a step by block."""
+    return f"pairs_{own.pipeline}_{own.title}"
+
+
+def find_own_shifts(context: TaskContext) -> None:
+    """Write the shifts of the FOV's frames against the first one, for a step that undoes the drift."""
+    own = context.flow.steps[context.step]
+    if applies(own.step, context.task.fov):
+        file = own_table_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov, own)
+        _find(context, own_pairs(own), file)
 
 
 def find_shifts(context: TaskContext) -> None:
     """Write the shifts of the FOV's frames against the first one."""
-    rows = [row for file in context.block_files("pairs") for row in intermediate.load(file)["pairs"].tolist()]
+    _find(context, "pairs", shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov))
+
+
+def _find(context: TaskContext, table: str, file: FilePath) -> None:
+    """Solve the pairs of all blocks, and write the shifts to a file."""
+    rows = [row for path in context.block_files(table) for row in intermediate.load(path)["pairs"].tolist()]
     pairs = [Pair(int(first), int(second), *of) for first, second, *of in rows]
     path = solved(pairs, context.job.n_frames)
     times = read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"]
-    file = shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
     write_shifts(file, np.array(times), path.shifts, path.measured)
     context.wrote(file)
     for doubt in doubts_about_drift(pairs, path, context.task.shape, context.job.frames):

@@ -25,6 +25,15 @@ STORED_BY: Mapping[str, str] = {LABELS: "segment.labels", TRACKED: "track.relabe
 """Part that stores each of them."""
 
 
+DRIFT = "drift"
+"""Step that moves frames by shifts which are found for the whole FOV."""
+
+
+def shifts_part(step: StepName) -> str:
+    """Part that finds the shifts for a step `DRIFT`."""
+    return f"pipelines.{step}.shifts"
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One channel, or labels, at one place of a pipeline."""
@@ -53,6 +62,8 @@ class Image:
     """(H, W) that the step gives, if it is not that of what it gets."""
     lies_on: Image | None = None
     """Image whose pixels lie at the same places, for what one of the seven steps stores."""
+    by: Image | None = None
+    """Image in which the drift is measured that is undone in this one."""
 
     def shape(self, movie: tuple[int, int]) -> tuple[int, int]:
         """(H, W) for a FOV whose frames have this shape in the movie."""
@@ -69,6 +80,8 @@ class Image:
     @cached_property
     def is_of_movie(self) -> bool:
         """True if it is made from the frames of the movie only."""
+        if self.by is not None:
+            return False
         return all(image.is_of_movie for image in self.of) if self.step else self.origin == MOVIE
 
     def stored_labels(self) -> Iterator[tuple[str, int]]:
@@ -78,6 +91,11 @@ class Image:
         own = (self.step.halo or 0) if self.step else 0
         for image in self.of:
             yield from ((name, reach + own) for name, reach in image.stored_labels())
+
+    @property
+    def shifts(self) -> str:
+        """Part that finds the shifts by which its frames are moved; '' if they are not."""
+        return shifts_part(self.made_by) if self.by is not None else ""
 
     def upstream(self) -> Iterator[Image]:
         """Yield it and all images that it is made from."""
@@ -210,12 +228,13 @@ class Flow:
         gets = (together,) if step.of else tuple((now[str(name)],) for name in step.channels)
         if found.gives == "table":
             return Own(pipeline.name, title, step, gets)
+        by = now[str(step.params["by"])] if step.do == DRIFT else None
         calls = gets * (len(found.given) // len(gets))  # a mapping has several images of one call
         gives = tuple(
             Image(
                 key or step.to or of[0].name, dtype, step=step, of=of, is_labels=found.gives == "labels",
                 planes=0 if step.over == "z" else of[0].planes, made_by=f"{pipeline.name}.{title}", key=key, call=of,
-                given_shape=shape,
+                given_shape=shape, by=by,
             )
             for of, (key, dtype, shape) in zip(calls, found.given, strict=True)
         )  # fmt: skip

@@ -10,10 +10,10 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Step
 from pyama_dask.config.units import parse_selection
 from pyama_dask.methods.registry import method_identity
-from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of
+from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of, shifts_part
 from pyama_dask.steps.images_memory import with_images
 from pyama_dask.steps.own_arrays import TRACES
-from pyama_dask.steps.standard import GRAPH, PARTS
+from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
 from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
 from pyama_dask.workflow.task import digest
@@ -56,12 +56,18 @@ def _image_digest(of: Inputs, image: Image) -> str:
     if image.step is not None:
         made_from = [image_digest(of, before) for before in image.of]
         return (
-            digest("made", call_digest(of, image.step), image.key, made_from) if _is_done(of, image) else made_from[0]
+            digest("made", call_digest(of, image.step), image.key, made_from, *_shifts_digest(of, image))
+            if _is_done(of, image)
+            else made_from[0]
         )
     if image.origin == MOVIE:
         config = of.config
         return digest("movie", of.movie, of.fov, config.params.z, image.name, list(of.tiles))
     return digest("stored", of.digest(image.origin), image.name)
+
+
+def _shifts_digest(of: Inputs, image: Image) -> list[str]:
+    return [of.digest(image.shifts)] if image.shifts else []
 
 
 def _is_done(of: Inputs, image: Image) -> bool:
@@ -136,7 +142,8 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
     def memory(config: Config) -> Held:
         return with_images(held(config), flow, seen)
 
-    return replace(part, digest=changed, memory=memory, from_movie=part.from_movie or _reads_movie(seen))
+    needs = (*part.needs, *sorted(_shift_parts(seen)))
+    return replace(part, needs=needs, digest=changed, memory=memory, from_movie=part.from_movie or _reads_movie(seen))
 
 
 def _reads_movie(images: Iterable[Image]) -> bool:
@@ -179,9 +186,11 @@ def _own(flow: Flow) -> Iterator[Part]:
         if found.per in ("fov", "well"):
             if own.step.to != TRACES:  # else it is a part of writing the traces
                 yield _of_traces(own)
-        elif own.is_stored:
-            yield _of_images(flow, own)
-        elif not own.gives:
+        elif own.gives:
+            yield from _of_shifts(flow, own)
+            if own.is_stored:
+                yield _of_images(flow, own)
+        else:
             yield _of_rows(flow, own)
             if own.step.to != TRACES:
                 yield _of_table(own)
@@ -191,7 +200,32 @@ def _needs(images: Iterable[Image]) -> tuple[str, ...]:
     """Parts that store what images are made from."""
     origins = {of.origin for image in images for of in image.upstream()} - {"", MOVIE}
     linked = {"track.link"} if STORED_BY[TRACKED] in origins else set[str]()
-    return tuple(sorted(origins | linked))
+    return tuple(sorted(origins | linked | _shift_parts(images)))
+
+
+def _shift_parts(images: Iterable[Image]) -> set[str]:
+    """Parts that find shifts for images, or for what these are made from."""
+    return {of.shifts for image in images for of in image.upstream()} - {""}
+
+
+def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
+    """Parts that find the shifts for a step that undoes the drift; none for other steps."""
+    by = own.gives[0].by
+    if by is None:
+        return
+    name = f"{part_of(own)}.pairs"
+    pairs = _on_blocks(flow, own, "pyama_dask.steps.drift:PairsOfImages", [by], "drift pairs")
+    before = pairs.digest
+    assert before is not None
+    yield replace(
+        pairs, name=name, from_movie=True,
+        digest=lambda of: digest(before(of), list(of.earlier), _is_done(of, own.gives[0])),
+        memory=lambda config: replace(pairs.memory(config), once=pairs.memory(config).once + DRIFTING),
+    )  # fmt: skip
+    yield Part(
+        shifts_part(own.name), own.name, "fov", "pyama_dask.steps.drift:find_own_shifts",
+        lambda of: digest("shifts", of.digest(name), of.times_min), needs=(name,),
+    )  # fmt: skip
 
 
 def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str) -> Part:

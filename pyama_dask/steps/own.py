@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyama_dask.config.units import parse_selection
 from pyama_dask.files.atomic import replacing
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_results import UnfitError, as_result, check_table
@@ -16,7 +15,7 @@ from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.demand import is_of_stacks
 from pyama_dask.steps.flow import Own
 from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
-from pyama_dask.steps.own_images import step_call
+from pyama_dask.steps.own_images import applies, step_call
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_attributes, write_block
@@ -84,7 +83,7 @@ class Rows(BlockPart):
         """Call the function for the batch's frame k, or for the whole batch at its first frame."""
         context, own = self._context, self._own
         assert own.step.found is not None
-        if not applies(own, context.task.fov):
+        if not applies(own.step, context.task.fov):
             return
         frames = context.frames
         if own.step.found.per == "frame":
@@ -162,12 +161,6 @@ def rows_name(own: Own) -> str:
     return f"own_{own.name}"
 
 
-def applies(own: Own, fov: int) -> bool:
-    """Check whether a step is done for a FOV."""
-    found = own.step.found
-    return found is None or found.fovs == "all" or fov in parse_selection(found.fovs)
-
-
 def checked_table(
     method: Chosen, where: str, own: Own, *data: object, frames: int = 0, known: Collection[str] = ()
 ) -> pd.DataFrame:
@@ -220,7 +213,7 @@ def write_own_table(context: TaskContext) -> None:
     """Write the table that a step gives of a FOV, from its rows, or from the traces."""
     own = context.flow.steps[context.step]
     assert own.step.found is not None
-    if not applies(own, context.task.fov):
+    if not applies(own.step, context.task.fov):
         return
     if own.step.found.takes == "traces":
         traces, method = _traces(context, context.task.fov), step_call(own.step, own.name)
@@ -256,7 +249,7 @@ def _traces(context: TaskContext, fov: int) -> pd.DataFrame:
 def write_well_table(context: TaskContext) -> None:
     """Write the table that a step gives of a well, from the traces of its FOVs."""
     own = context.flow.steps[context.step]
-    members = [fov for fov in context.task.group if applies(own, fov)]
+    members = [fov for fov in context.task.group if applies(own.step, fov)]
     if not members:
         return
     tables = {str(fov): _traces(context, fov) for fov in members}
@@ -274,7 +267,7 @@ def write_well_table(context: TaskContext) -> None:
 def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
     """Traces with the columns of steps that give some (``to: traces``); rows are matched by cell and frame."""
     for own in context.flow.own:
-        if own.step.to == TRACES and applies(own, context.task.fov):
+        if own.step.to == TRACES and applies(own.step, context.task.fov):
             table = _with_columns(context, own, table)
     return table
 

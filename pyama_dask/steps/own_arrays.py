@@ -47,6 +47,8 @@ def is_of_well(own: Own) -> bool:
 
 def own_places(own: Own) -> Iterator[str]:
     """Yield the stores and groups that a step writes to, and its table, by path in the folder of a FOV or well."""
+    if any(image.shifts for image in own.gives):
+        yield f"*_{_table_name(own)}"
     if own.is_stored:
         yield from (f"{store_of(own.pipeline)}/{group_of(own, image)}" for image in own.gives)
     elif not own.gives and own.step.to != TRACES:

@@ -17,6 +17,7 @@ from pyama_dask.config.models import Params
 from pyama_dask.config.pipelines import Step
 from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
+from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.methods.array_types import ArrayType, stacked, to_type, type_of
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_functions import read_step
@@ -26,6 +27,11 @@ from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.steps.demand import Demand, is_of_stacks
 from pyama_dask.steps.flow import MOVIE, Flow, Image
 from pyama_dask.workflow.task import Job, Task
+
+
+def applies(step: Step, fov: int) -> bool:
+    """Check whether a step is done for a FOV."""
+    return step.found is None or step.found.fovs == "all" or fov in parse_selection(step.found.fovs)
 
 
 class Frames(Protocol):
@@ -51,6 +57,10 @@ class Frames(Protocol):
 
     def at(self, frame: int) -> str:
         """Name of a frame for messages."""
+        ...
+
+    def shifts_for(self, step: str) -> np.ndarray:
+        """(T, 2) shifts of the FOV's frames that a step undoes."""
         ...
 
 
@@ -203,10 +213,8 @@ class OwnImages:
 
     def _applies(self, image: Image) -> bool:
         """Check whether the step of an image is done for this FOV."""
-        step = image.step
-        assert step is not None
-        assert step.found is not None
-        return step.found.fovs == "all" or self._context.task.fov in parse_selection(step.found.fovs)
+        assert image.step is not None
+        return applies(image.step, self._context.task.fov)
 
     def call(self, step: Step) -> Chosen:
         """Function of a step, with its parameters."""
@@ -249,6 +257,8 @@ class OwnImages:
         step, where = image.step, self._context.at(frame)
         assert step is not None
         assert step.found is not None
+        if image.by is not None:
+            return {image.key: self._undrifted(image, step, frame)}
         if not image.of[0].planes or step.over == "z":
             return self._results(image, where, self.given_to(step, image.of, frame))
         values = [self.frame(of, frame, step.found.array) for of in image.of]
@@ -258,6 +268,13 @@ class OwnImages:
         ]
         kinds = {name: type_of(made) for name, made in planes[0].items()}
         return {name: stacked((plane[name] for plane in planes), len(planes), kind) for name, kind in kinds.items()}
+
+    def _undrifted(self, image: Image, step: Step, frame: int) -> np.ndarray:
+        """Frame, or each of its planes, moved back by the shift that was found for it."""
+        shift, pixels = self._context.shifts_for(image.made_by)[frame], self.frame(image.of[0], frame)
+        how: dict[str, Any] = {name: step.params[name] for name in ("interpolation", "outside")}
+        planes = [undrifted(plane, shift, **how) for plane in (pixels if image.planes else pixels[None])]
+        return np.stack(planes) if image.planes else planes[0]
 
     def _of_stack(self, image: Image, start: int, stop: int) -> Mapping[str, Any]:
         """Images that a call gives for frames start to stop, of a function that also looks at those around them."""

@@ -7,13 +7,16 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from support.drifting import Scene
 from support.movies import as_czi, config, file_bytes, times_of_change
 
 import pyama_dask
+from pyama_dask.errors import ConfigError
 from pyama_dask.kernels import lap
 from pyama_dask.kernels.drift_path import Pair, Path
 from pyama_dask.kernels.frame_shift import total_shifts
+from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.readers.base import Reader
 from pyama_dask.steps.drift import LARGEST, doubts_about_drift
 
@@ -21,9 +24,13 @@ FRAMES, SHAPE, CELLS = 12, (170, 190), 9
 METHODS = """
 import numpy as np
 from scipy.ndimage import gaussian_filter, label
+from pyama_dask.kernels.image_types import Frame, Labels
 
 def dark(frame):
     return label(gaussian_filter(frame.astype(np.float32), 1.5) < 11600)[0].astype(np.int32)
+
+def masked(frame: Frame) -> Labels:
+    return (frame > 12000).astype(np.uint16)
 
 def brighter(frame):
     return frame + np.uint16(100)
@@ -194,6 +201,74 @@ def test_frames_after_steps_of_a_pipeline(movie, methods, run, registered, tmp_p
     run(movie, tmp_path / "out", pipelines=pipelines)
     here, there = (shifts(output)[["shift_y", "shift_x"]] for output in (tmp_path / "out", registered[0]))
     assert np.allclose(here, there, atol=0.02)
+
+
+def moved_back(data, shifts, interpolation="linear"):
+    """(T, C, H, W) frames moved back by (T, 2) shifts."""
+    how = {"interpolation": interpolation, "outside": "edge"}
+    frames = zip(data[0], shifts, strict=True)
+    return np.array([[undrifted(channel, shift, **how) for channel in frame] for frame, shift in frames])
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Pipelines in which a step moves frames before the seven steps."""
+    steps = [{"do": "drift", "channels": "all", "by": "Phase", "checkpoint": True, "outside": "edge"}]
+    return [{"name": "prepare", "steps": steps}, {"name": "cells", "input": "prepare", "steps": "seven"}]
+
+
+def test_a_step_moves_frames_and_stores_them(movie, data, run, prepared, registered, tmp_path):
+    output = tmp_path / "out"
+    run(movie, output, "off", pipelines=prepared)
+    table = pd.read_csv(output / "fov_000/movie_fov_000_prepare_drift.csv")
+    assert np.allclose(table[["shift_y", "shift_x"]], shifts(registered[0])[["shift_y", "shift_x"]])
+    wanted = moved_back(data, table[["shift_y", "shift_x"]].to_numpy())
+    for channel, raw in enumerate(("pc_ch_0", "fl_ch_1")):
+        for path in (f"prepare.zarr/drift_{channel}/0", f"images.zarr/{raw}/0"):
+            assert np.array_equal(zarr.open_array(output / "fov_000" / path, mode="r")[:], wanted[:, channel])
+    assert traces(output).groupby("cell").size().tolist() == [FRAMES] * CELLS
+    assert run(movie, output, "off", pipelines=prepared).tasks == 0
+    prepared[0]["steps"][0]["interpolation"] = "whole"
+    before = times_of_change(output)
+    run(movie, output, "off", pipelines=prepared)
+    after = times_of_change(output)
+    assert before["fov_000/movie_fov_000_prepare_drift.csv"] == after["fov_000/movie_fov_000_prepare_drift.csv"]
+    assert before["fov_000/images.zarr/pc_ch_0/0/c.0.0.0"] != after["fov_000/images.zarr/pc_ch_0/0/c.0.0.0"]
+    wanted = moved_back(data, table[["shift_y", "shift_x"]].to_numpy(), "whole")
+    assert np.array_equal(zarr.open_array(output / "fov_000/images.zarr/pc_ch_0/0", mode="r")[:], wanted[:, 0])
+
+
+def test_extended_a_step_moves_by_the_drift_of_all_frames(data, run, prepared, tmp_path):
+    movie = as_czi(tmp_path / "movie.czi", data[:, :8])
+    run(movie, tmp_path / "out", "off", pipelines=prepared)
+    as_czi(movie, data)
+    run(movie, tmp_path / "out", "off", pipelines=prepared, extend=True)
+    run(movie, tmp_path / "whole", "off", pipelines=prepared)
+    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("by", "problem"), [("Fase", "did you mean Phase"), ("cells", "which has labels")])
+def test_an_image_without_drift_is_refused(movie, methods, run, tmp_path, by, problem):
+    steps = [{"do": f"{methods}:masked", "channels": [0], "to": "cells"}, {"do": "drift", "channels": "all", "by": by}]
+    with pytest.raises(ConfigError, match=problem):
+        run(movie, tmp_path / "out", pipelines=[{"name": "prepare", "steps": steps}])
+
+
+def test_a_step_moves_what_comes_after_copying(movie, data, run, registered, tmp_path):
+    seven = [
+        "copy",
+        {"do": "drift", "channels": "all", "outside": "edge"},
+        "segment",
+        "track",
+        "background",
+        "crop",
+        "extract",
+        "cache",
+    ]
+    run(movie, tmp_path / "out", "off", pipelines=[{"name": "cells", "steps": seven}])
+    raw = zarr.open_array(tmp_path / "out/fov_000/images.zarr/pc_ch_0/0", mode="r")[:]
+    assert np.array_equal(raw, data[0, :, 0])
+    assert traces(tmp_path / "out").groupby("cell").size().tolist() == [FRAMES] * CELLS
 
 
 def test_what_cannot_be_measured_reaches_the_report(data, run, tmp_path):
