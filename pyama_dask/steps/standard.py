@@ -23,7 +23,7 @@ SHADED = 12.0
 STITCHED = 28.0
 """Bytes per pixel of a well that its stitching holds: the sum of its tiles, their weights, and the nearest pixels of
 areas without a tile."""
-DRIFTING = 60.0
+DRIFTING = 68.0
 """Bytes per pixel of a frame that measuring a shift holds: four frames with their spectra, and products of two."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
