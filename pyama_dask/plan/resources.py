@@ -117,6 +117,13 @@ def _made(config: Config, held: Held, in_work: int) -> float:
     return held.made * in_work + held.made_around * window
 
 
+def _around_blocks(config: Config, kind: Kind) -> int:
+    """Bytes per pixel of the frames around a block that steps look into."""
+    parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
+    most = len(parse_selection(config.params.frames)) - 1
+    return int(sum(held.made_around * min(held.around, most) for held in parts))
+
+
 def table_memory(objects: int) -> int:
     """Peak memory of a worker that links the objects of a FOV, or writes their traces, in bytes.
 
@@ -194,7 +201,10 @@ def automatic_block(
         (H, W) of the largest frames in the movie, if steps change it.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
-    by_kind = {kind: fixed_memory(config, shape, kind, movie_shape) for kind in kinds}
+    largest = max(prod(shape), prod(movie_shape or shape))
+    by_kind = {
+        kind: fixed_memory(config, shape, kind, movie_shape) + _around_blocks(config, kind) * largest for kind in kinds
+    }  # frames around a block are the same for short ones, which would read more of them
     fixed = max(of + reading * reads_movie(config, kind) for kind, of in by_kind.items())
     room = 0.6 * (worker_memory - fixed)
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
