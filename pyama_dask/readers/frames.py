@@ -53,3 +53,8 @@ def read_stacks(reader: Reader, fov: int, frame: int, channels: list[int]) -> np
 def digest_of(planes: np.ndarray) -> int:
     """CRC-32C of the channels of a frame as they were read."""
     return int(google_crc32c.value(np.ascontiguousarray(planes)))
+
+
+def read_chosen(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
+    """Planes of a frame as a run reads them: (C, H, W), or (C, Z, H, W) with ``z: all``."""
+    return read_stacks(reader, fov, frame, channels) if z == "all" else read_planes(reader, fov, frame, channels, z)

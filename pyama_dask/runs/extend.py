@@ -18,7 +18,7 @@ from pyama_dask.files.atomic import read_file
 from pyama_dask.readers import Metadata, Reader, Snapshot, is_file_format, reopen
 from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.runs.output_dir import CONFIG
-from pyama_dask.runs.status import LEDGER, copied_blocks, read_plan
+from pyama_dask.runs.status import LEDGER, read_blocks, read_plan
 from pyama_dask.runs.verify import find_faults
 from pyama_dask.store.arrays import read_attributes, read_frame
 from pyama_dask.store.layout import IMAGES, channel_of, is_raw_group
@@ -212,7 +212,7 @@ def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, dic
     plan = read_plan(output, ledger)
     for fov in plan["fovs"]:
         settings = plan["settings"][fov["settings"]]
-        for block, key in copied_blocks(ledger, fov):
+        for block, key in read_blocks(ledger, fov):
             if not find_faults(output, ledger, [key]):
                 crc = next(iter(ledger.frames_read.get(key, ())), None)
                 yield fov["fov"], block * settings["storage"]["block_frames"], settings, crc

@@ -12,13 +12,13 @@ from pyama_dask.errors import CancelledError, MissingFrameError, OutputError, So
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.readers import Reader, changed, open_reader, take_snapshot
-from pyama_dask.readers.frames import digest_of, read_planes
+from pyama_dask.readers.frames import digest_of, read_chosen
 from pyama_dask.runs.movie import recorded_view
 from pyama_dask.runs.output_dir import recorded_fovs
-from pyama_dask.runs.status import copied_blocks, read_plan
-from pyama_dask.steps.standard import COPY, GRAPH
+from pyama_dask.runs.status import read_blocks, read_plan
+from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Cost, Ledger
-from pyama_dask.workflow.graph import Graph
+from pyama_dask.workflow.graph import Graph, Step
 from pyama_dask.workflow.task import parse_key
 
 
@@ -178,7 +178,7 @@ def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
             chosen, length = settings["channels"], settings["storage"]["block_frames"]
             channels = [choice["channel"] for choice in (chosen["pc"], *chosen["fl"]) if choice]
             frames = parse_selection(settings["params"]["frames"])
-            for number, key in copied_blocks(ledger, fov):
+            for number, key in read_blocks(ledger, fov):
                 mine = frames[number * length : (number + 1) * length]
                 read = ledger.frames_read.get(key, [])
                 z = settings["params"]["z"]
@@ -190,7 +190,7 @@ def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
 def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
     for frame, recorded in zip(block.frames, block.digests, strict=True):
         try:
-            same = digest_of(read_planes(reader, block.fov, frame, block.channels, block.z)) == recorded
+            same = digest_of(read_chosen(reader, block.fov, frame, block.channels, block.z)) == recorded
         except (SourceError, MissingFrameError, IndexError) as error:
             yield FrameFault(block.fov, frame, f"cannot be read: {error}", block.key, has_other_pixels=False)
         else:
@@ -199,5 +199,17 @@ def _frame_faults(reader: Reader, block: Block) -> Iterator[FrameFault]:
 
 
 def read_again(ledger: Ledger, faults: Iterable[FrameFault], graph: Graph) -> None:
-    """Void blocks with differing frames, and everything derived from them."""
-    ledger.void(derived_from({fault.key: [GRAPH.parts[COPY].step] for fault in faults}, ledger, graph))
+    """Void blocks with differing frames, and everything derived from them.
+
+    With pipelines, all blocks of these FOVs are, as functions may have looked at neighbouring frames.
+    """
+    keys = {fault.key for fault in faults}
+    if graph is not GRAPH:
+        keys = {key for fault in keys for key in ledger.keys_of(parse_key(fault).fov)}
+    again = {key: [step for step in ledger.done.get(key, {}) if _reads_movie(graph, key, step)] for key in keys}
+    ledger.void(derived_from(again, ledger, graph))
+
+
+def _reads_movie(graph: Graph, key: str, step: Step) -> bool:
+    part = graph.by_kind.get((parse_key(key).kind, step))
+    return part is not None and part.from_movie

@@ -237,6 +237,18 @@ def copied_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int,
             yield block, key
 
 
+def read_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield number and task key of the blocks of a FOV whose frames are recorded as copied, or read by pipelines."""
+    found = dict(copied_blocks(ledger, fov))
+    for kind, stage in fov["kinds"].items():
+        for block in range(stage["tasks"]) if on_blocks(kind) else ():
+            key = task_key(kind, fov["fov"], block)
+            is_done = any(ledger.has(key, step, digests[block]) for step, digests in stage["steps"].items())
+            if is_done and key in ledger.frames_read:
+                found.setdefault(block, key)
+    yield from sorted(found.items())
+
+
 def write_report(report: RunReport) -> None:
     """Write the report beside the ledger."""
     ended = datetime.now(UTC).isoformat(timespec="seconds")

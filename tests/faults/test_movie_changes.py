@@ -334,7 +334,7 @@ class TestReadingAgain:
         def unreadable(*_):
             raise SourceError("the disk does not answer")
 
-        monkeypatch.setattr("pyama_dask.runs.source_check.read_planes", unreadable)
+        monkeypatch.setattr("pyama_dask.runs.source_check.read_chosen", unreadable)
         found = verify_output(output, source=True)
         assert (len(found.movie.faults), found.movie.is_recorded, found.is_good) == (12, True, False)
         assert Ledger(output / LEDGER).done == before
