@@ -20,7 +20,6 @@ from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, summed_up, write_calibration
-from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK
 
@@ -66,7 +65,7 @@ def calibrate(
     began, moments = clock(), list[float]()
 
     def see(event: Mapping[str, Any]) -> None:
-        if event["step"] in GRAPH.steps:
+        if event["step"] in plan.graph.steps:
             moments.append(clock())
 
     try:

@@ -9,7 +9,9 @@ from support import steps
 from support.movies import as_czi, as_nd2, config, differences, file_bytes, pixels, products, put_in_wells
 
 import pyama_dask
+from pyama_dask.config.load import parse_config
 from pyama_dask.errors import OutputError
+from pyama_dask.runs.calibrate import calibrate
 from pyama_dask.runs.output_dir import graph_of_output
 from pyama_dask.runs.source_check import check_movie, read_again
 from pyama_dask.runs.status import LEDGER, read_status
@@ -161,3 +163,10 @@ def test_the_movie_is_compared_without_the_seven_and_with_all_planes(tmp_path):
     other.replace(movie)
     with pytest.raises(OutputError, match="FOV 0, frame 0 has other pixels"):
         run(of, extend=True)
+
+
+def test_pipelines_without_the_seven_are_calibrated(plate, tmp_path):
+    own = [{"name": "own", "steps": [{"do": "gaussian", "channels": ["GFP"]}]}]
+    document = config(plate, tmp_path / "out", {"pipelines": own, "storage.block_frames": 2})
+    _, measured = calibrate(parse_config(document))
+    assert min(measured.seconds.values()) > 0
