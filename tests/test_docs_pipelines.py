@@ -53,5 +53,5 @@ def test_built_in_steps_are_listed():
 @pytest.mark.parametrize("block", blocks("yaml")[1:])
 def test_notation_is_valid(block):
     found = yaml.safe_load(block)
-    found = found[0] if isinstance(found, list) else found
-    assert isinstance(Pipeline(**found) if "steps" in found else Step(**found), Pipeline | Step)
+    each = found["pipelines"] if "pipelines" in found else found if isinstance(found, list) else [found]
+    assert all(isinstance(Pipeline(**one) if "steps" in one else Step(**one), Pipeline | Step) for one in each)

@@ -484,6 +484,7 @@ class TestSteps:
         )
         assert (planes.over, stack.takes, stack.halo, start.source) == ("z", "stack", 2, "start")
         assert [(step.of, step.channels, step.to) for step in both] == [((0, 1), "all", "sum"), ((), ("sum",), None)]
+        assert [step.name for step in both] == ["sum", "sum2"]
 
     @pytest.mark.parametrize(
         ("step", "message"),

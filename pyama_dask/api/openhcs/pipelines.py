@@ -93,12 +93,25 @@ def translated(
         elif with_process:
             steps = _with_results(steps)
         if steps:
+            steps = _numbered(steps)
             name = valid_name(getattr(items, "name", None) or f"pipeline{number}")
             found.append(own.Pipeline(name, steps, **({"input": found[-1].name} if found else {})))
         after += [(found[-1].name if found else "", step) for step in with_process]
     if not found and not after:
         raise ConfigError("there is no step to do. Fix: give a pipeline with at least one step")
     return Translated(tuple(found), tuple(after), tuple(messages))
+
+
+def _numbered(steps: Sequence[own.Step]) -> list[own.Step]:
+    """Steps with names of their own: several functions of one OpenHCS step have its name, with numbers from 2."""
+    taken, found = {step.name for step in steps}, list[own.Step]()
+    for step in steps:
+        name, number = step.name, 2
+        while name and any(before.name == name for before in found):
+            name = f"{step.name}{number}" if f"{step.name}{number}" not in taken else name
+            number += 1
+        found.append(step.model_copy(update={"name": name}))
+    return found
 
 
 def _each(definition: Iterable[Any]) -> list[Sequence[Item]]:
