@@ -34,6 +34,7 @@ def with_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...
                 found |= dict.fromkeys(_channels(step), _profile(pipeline, step))
     if not found:
         return dict(document)
+    _check_alike(pipelines)
     channels = dict(document.get("channels") or {})
     names: list[str | int] = []
     every = found.pop("all", None)
@@ -84,8 +85,29 @@ def _check_place(pipeline: Pipeline, k: int) -> None:
         )
 
 
+def _check_alike(pipelines: tuple[Pipeline, ...]) -> None:
+    """Refuse pipelines on the movie with different shading: frames are read once, for all of them."""
+    steps = {
+        pipeline.name: [step.model_dump() for step in pipeline.steps if step.do == FLAT_FIELD]
+        for pipeline in pipelines
+        if pipeline.input is None
+    }
+    first, *others = steps
+    if other := next((name for name in others if steps[name] != steps[first]), None):
+        raise ValueError(
+            f"pipelines {first!r} and {other!r} both begin with the frames of the movie, but differ in flat_field, "
+            "which is done while these are read. Fix: begin both with the same flat_field, "
+            "or let one take the other as 'input'"
+        )
+
+
 def _profile(pipeline: Pipeline, step: Step) -> str:
     """Profile that a step names: ``estimate`` by default, or a file."""
+    if without_effect := sorted(step.model_fields_set - {"do", "channels", "params", "name", "found"}):
+        raise ValueError(
+            f"pipeline {pipeline.name!r}: {without_effect[0]!r} has no effect on flat_field, which is done "
+            "while frames are read, for all FOVs. Fix: leave it out"
+        )
     given = dict(step.params)
     profile = str(given.pop("profile", "estimate"))
     if given:

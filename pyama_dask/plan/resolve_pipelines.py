@@ -14,6 +14,7 @@ from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
+from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
@@ -149,8 +150,10 @@ class _Resolution:
         step = self._with_by(step, now, where) if step.do == DRIFT else step
         channels, of = self._images(step, now, where)
         calls = [of] if of else [(name,) for name in channels]
+        self._check_images(step, now, of or channels, where)
         contracts = [self._contract(step, now, names, where) for names in calls or [()]]
         contract = contracts[0]
+        self._check_planes(step, now, calls, contract, where)
         if step.to and len(calls) > 1 and contract.gives != "table":
             raise ConfigError(
                 f"{where}: gives {step.to!r} of {len(calls)} images. Fix: choose one with 'channels', or leave out "
@@ -207,6 +210,50 @@ class _Resolution:
         kinds = {self._title(name): now[name].kind for name in names}
         features = feature_columns(self.config)
         return tried(step, where, kinds or None, halo_of=halo_of, features=features)
+
+    def _check_images(self, step: Step, now: Names, names: Sequence[str], where: str) -> None:
+        """Refuse images that are not to be told apart, labels as grey levels, and planes beside none."""
+        titles = [self._title(name) for name in names]
+        if double := next((title for title in titles if titles.count(title) > 1), None):
+            raise ConfigError(
+                f"{where}: gets several images named {double!r}, which it could not tell apart. "
+                "Fix: let it get one of them"
+            )
+        labels = [title for title, name in zip(titles, names, strict=True) if now[name].kind.is_labels]
+        if labels and step.do in BUILT_IN["step"] and step.do != "crop":
+            raise ConfigError(
+                f"{where}: works on grey levels, and would make new ids of the labels {labels[0]!r}. "
+                "Fix: use a function of your own for labels"
+            )
+        flat = [title for title, name in zip(titles, names, strict=True) if not now[name].planes]
+        if step.over == "z" and flat:
+            raise ConfigError(
+                f"{where}: gets all planes of a frame, but {flat[0]!r} has one only. "
+                "Fix: leave out 'over', or put the step before the one that makes one plane"
+            )
+        if step.of and flat and len(flat) < len(names):
+            raise ConfigError(
+                f"{where}: gets images with several planes and with one ({flat[0]!r}) together. "
+                "Fix: make one plane of the others before, with a step 'over: z'"
+            )
+
+    def _check_planes(
+        self, step: Step, now: Names, calls: Sequence[Sequence[str]], contract: Contract, where: str
+    ) -> None:
+        """Refuse functions of stacks, and of tables, on frames with planes, and several images of several calls."""
+        deep = [name for names in calls for name in names if now[name].planes]
+        if deep and step.over != "z" and (contract.gives == "table" or contract.per == "stack"):
+            raise ConfigError(
+                f"{where}: gets {self._title(deep[0])!r}, whose frames have {now[deep[0]].planes} planes. "
+                "Fix: add a step 'over: z' for it before, such as {do: max_projection, over: z}"
+            )
+        if contract.gives == "images" and len(calls) > 1:
+            names = ", ".join(contract.images)
+            raise ConfigError(
+                f"{where}: gives several images ({names}) of each of {len(calls)} channels. "
+                "Fix: choose one channel with 'channels', and repeat the step for others, in which its images have "
+                "other names"
+            )
 
     def _check_columns(self, step: Step, contract: Contract, where: str, calls: Sequence[tuple[str, ...]]) -> None:
         """Refuse a table that cannot become columns of the traces."""
@@ -288,6 +335,8 @@ class _Resolution:
         if str(given) in now:
             return str(given)
         if given in titles:
+            if sum(self._title(name) == given for name in now) > 1:
+                raise ConfigError(f"{where}: several channels are named {given!r}. Fix: choose one by its number")
             return titles[str(given)]
         known = ", ".join(titles)
         like = difflib.get_close_matches(str(given), titles, n=1)

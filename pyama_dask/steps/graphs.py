@@ -12,7 +12,7 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.methods.registry import method_identity
 from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of, shifts_part
 from pyama_dask.steps.images_memory import with_images
-from pyama_dask.steps.own_arrays import TRACES
+from pyama_dask.steps.own_arrays import TRACES, group_of
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
 from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
@@ -160,8 +160,8 @@ def _with_columns(part: Part, flow: Flow) -> Part:
         return part
 
     def changed(of: Inputs) -> str:
-        calls = [call_digest(of, one.step) for one in own if _is_of_traces(one)]
-        return digest(before(of), [of.digest(name) for name in rows], calls)
+        in_order = [call_digest(of, one.step) if _is_of_traces(one) else of.digest(part_of(one)) for one in own]
+        return digest(before(of), in_order)
 
     return replace(part, needs=(*part.needs, *rows), digest=changed)
 
@@ -224,7 +224,7 @@ def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
     )  # fmt: skip
     yield Part(
         shifts_part(own.name), own.name, "fov", "pyama_dask.steps.drift:find_own_shifts",
-        lambda of: digest("shifts", of.digest(name), of.times_min), needs=(name,),
+        lambda of: digest("shifts", of.digest(name), of.times_min, own.step.to), needs=(name,),
     )  # fmt: skip
 
 
@@ -233,7 +233,9 @@ def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str
     needs, reach = _needs(images), max((image.reach for image in images), default=0)
 
     def made(of: Inputs) -> str:
-        return digest(kind, [image_digest(of, image) for image in images], list(of.around(reach)), of.block_frames)
+        places = [group_of(own, image) for image in own.gives]
+        made_from = [image_digest(of, image) for image in images]
+        return digest(kind, made_from, list(of.around(reach)), of.block_frames, places, own.step.to)
 
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
     return Part(

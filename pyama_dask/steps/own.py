@@ -100,7 +100,7 @@ class Rows(BlockPart):
             data = images.given_to(step, of, first, None if step.found.per == "frame" else last)
             table = checked_table(images.call(step), where, self._own, *data, frames=last - first)
             if step.found.per == "stack":
-                table["frame"] += first
+                table["frame"] = table["frame"].astype("int64") + first
                 table = table[table["frame"].between(start, stop - 1)]
             else:
                 table.insert(0, "frame", start)
@@ -148,7 +148,7 @@ def joined(own: Own, tables: Sequence[pd.DataFrame], fov: int) -> pd.DataFrame:
     if not with_rows:
         found = [name for name in own.step.found.columns if name != "frame"]
         return pd.DataFrame({name: [] for name in ("frame", *(["channel"] if len(own.gets) > 1 else []), *found)})
-    table = pd.concat(with_rows, ignore_index=True)
+    table = pd.concat(with_rows, ignore_index=True).sort_values("frame", kind="stable", ignore_index=True)
     for name in own.step.found.columns:
         if len({bool(pd.api.types.is_numeric_dtype(one[name])) for one in with_rows}) > 1:
             method = step_call(own.step, own.name)

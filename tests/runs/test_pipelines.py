@@ -144,6 +144,20 @@ def test_a_changed_step_redoes_itself_and_what_needs_it(movie, tmp_path):
     assert {"copy", "segment", "extract", "more.light_in_cells"} <= {step.step for step in again.steps}
 
 
+def test_a_renamed_image_is_made_under_its_new_name(movie, data, tmp_path):
+    out = tmp_path / "out"
+    run(movie, out, {"name": "more", "steps": [BRIGHTER | {"to": "one"}]})
+    assert run(movie, out, {"name": "more", "steps": [BRIGHTER | {"to": "two"}]}).tasks
+    assert np.array_equal(image(out, "more.zarr/brighter_two/0"), data[0, :, 1] + np.uint16(7))
+
+
+def test_several_images_of_one_call(movie, data, tmp_path):
+    run(movie, tmp_path / "out", {"name": "more", "steps": [{"do": f"{MINE}:halves", "channels": ["GFP"]}]})
+    halves = steps.halves(data[0, :, 1])
+    for name, expected in halves.items():
+        assert np.array_equal(image(tmp_path / "out", f"more.zarr/halves_{name}/0"), expected)
+
+
 def test_a_step_that_is_left_out_stays_as_it_was(movie, tmp_path):
     out = tmp_path / "out"
     run(movie, out, SEVEN, {"name": "more", "steps": [BRIGHTER]})
@@ -189,6 +203,20 @@ def test_all_planes_of_a_frame(deep, tmp_path):
     assert len(table(tmp_path / "out", "traces"))
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([{"do": f"{MINE}:mean_of_three", "halo": 1}], "frames have 3 planes"),
+        ([{"do": "composite", "of": ["GFP", "highest"], "to": "sum"}], "several planes and with one .'highest'."),
+        ([{"do": f"{MINE}:deepest", "over": "z", "channels": ["highest"]}], "'highest' has one only"),
+    ],
+)
+def test_planes_that_do_not_fit_are_refused(deep, tmp_path, more, message):
+    highest = {"do": "max_projection", "over": "z", "channels": ["GFP"], "to": "highest"}
+    with pytest.raises(ConfigError, match=message):
+        pyama_dask.run(config(deep[0], tmp_path / "out", {"pipelines": [{"name": "some", "steps": [highest, *more]}]}))
+
+
 def test_a_projection_of_planes_beside(deep, tmp_path):
     """Each step may get the images as the pipeline got them, and name its own."""
     movie, planes = deep
@@ -211,6 +239,7 @@ def test_a_projection_of_planes_beside(deep, tmp_path):
         ({"do": f"{MINE}:brighter", "to": "new"}, "of 2 images"),
         ({"do": f"{MINE}:brighter", "wells": "A1", "channels": ["GFP"]}, "has no wells"),
         ({"do": f"{MINE}:deepest", "over": "z", "channels": ["GFP"]}, "Phase still has 1 planes"),
+        ({"do": f"{MINE}:halves"}, "several images .dark, bright. of each of 2 channels"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(movie, tmp_path, step, message):

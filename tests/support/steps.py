@@ -99,3 +99,9 @@ def refuses_large_frames(frame: Frame) -> Frame:
 def stack_light(images: dict[str, Stack]) -> pd.DataFrame:
     """Mean grey level of each frame and the frames beside it."""
     return pd.DataFrame({"frame": range(len(images["GFP"])), "light": mean_of_three(images["GFP"]).mean((1, 2))})
+
+
+def halves(frame: Frame) -> dict[str, Frame]:
+    """Dark and bright pixels, each with 0 for the others."""
+    bright = frame > 200
+    return {"dark": frame * ~bright, "bright": frame * bright}

@@ -103,7 +103,7 @@ def translated(
 
 
 def _numbered(steps: Sequence[own.Step]) -> list[own.Step]:
-    """Steps with names of their own: several functions of one OpenHCS step have its name, with numbers from 2."""
+    """Steps with different names: several functions of one OpenHCS step have its name, with numbers from 2."""
     taken, found = {step.name for step in steps}, list[own.Step]()
     for step in steps:
         name, number = step.name, 2
