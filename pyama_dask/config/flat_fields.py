@@ -103,7 +103,8 @@ def _check_alike(pipelines: tuple[Pipeline, ...]) -> None:
 
 def _profile(pipeline: Pipeline, step: Step) -> str:
     """Profile that a step names: ``estimate`` by default, or a file."""
-    if without_effect := sorted(step.model_fields_set - {"do", "channels", "params", "name", "found"}):
+    usual = Step(do=FLAT_FIELD, channels=step.channels, params=step.params, name=step.name, found=step.found)
+    if without_effect := [key for key, value in step if value != getattr(usual, key)]:
         raise ValueError(
             f"pipeline {pipeline.name!r}: {without_effect[0]!r} has no effect on flat_field, which is done "
             "while frames are read, for all FOVs. Fix: leave it out"
