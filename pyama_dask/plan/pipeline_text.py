@@ -1,4 +1,4 @@
-"""Pipelines of a plan in words: what each step gets and gives, what is stored, and where arrays are converted."""
+"""Description of a plan's pipelines: inputs and results of each step, stored images, and conversions of arrays."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from pyama_dask.kernels.background import background
 from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
+from pyama_dask.plan.check_pipelines import check_halos, check_places, check_shapes
 from pyama_dask.plan.find_fovs import check_plate, find_fovs
-from pyama_dask.plan.resolve_pipelines import check_halos, check_places, check_shapes, resolve_pipelines
+from pyama_dask.plan.resolve_pipelines import resolve_pipelines
 from pyama_dask.readers import Metadata
 from pyama_dask.readers.base import planes_of
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable

@@ -18,8 +18,8 @@ from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
-from pyama_dask.steps.flow import DRIFT, LABELS, TRACKED, Flow
-from pyama_dask.steps.own_arrays import TRACES, own_places
+from pyama_dask.steps.flow import DRIFT, LABELS, TRACKED
+from pyama_dask.steps.own_arrays import TRACES
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
 NUMBERS = ("int", "uint", "float", "bool")
@@ -363,74 +363,3 @@ def _given(got: Given, contract: Contract) -> list[tuple[str, str, tuple[int, in
         (name, kind.dtype, None if kind.shape == got.kind.shape else kind.shape)
         for name, kind in contract.images.items()
     ]
-
-
-def check_halos(config: Config) -> None:
-    """Refuse functions that would get labels of neighbouring frames: other blocks may not have made them yet.
-
-    Raises
-    ------
-    ConfigError
-        If there is one.
-    """
-    for own in Flow(config).own:
-        for image in (image for of in own.gets for image in of):
-            for label, reach in image.stored_labels():
-                if reach + (own.step.halo or 0):
-                    raise ConfigError(
-                        f"pipelines: step {own.name!r} would get {label!r} of neighbouring frames, which other blocks "
-                        "may not have made yet. Fix: leave out its 'halo', and that of steps before it on this image"
-                    )
-
-
-def check_places(config: Config) -> None:
-    """Refuse steps whose images or tables would have the same place in an output; upper case counts as lower case.
-
-    Raises
-    ------
-    ConfigError
-        If there are two; the message names both.
-    """
-    found: dict[str, str] = {}
-    for own in Flow(config).own:
-        for place in own_places(own):
-            other = found.setdefault(place.lower(), own.name)
-            if other != own.name:
-                raise ConfigError(
-                    f"pipelines: steps {other!r} and {own.name!r} would both write {place}. "
-                    "Fix: give one of their pipelines, steps, images or tables another name"
-                )
-
-
-def check_shapes(config: Config, shapes: Iterable[tuple[int, int]]) -> None:
-    """Refuse pipelines whose channels have different shapes when the seven steps get them.
-
-    Parameters
-    ----------
-    config
-        Resolved.
-    shapes
-        (H, W) of the FOVs in the movie.
-
-    Raises
-    ------
-    ConfigError
-        If they have, or if their shape changes after they were copied.
-    """
-    for shape in shapes:
-        copied: set[tuple[int, int]] = set()
-        for step, images in Flow(config).seen.items():
-            found = {name: image.shape(shape) for name, image in images.items() if name.isdigit()}
-            if len(set(found.values())) > 1:
-                listed = ", ".join(f"{name}: {h} x {w}" for name, (h, w) in found.items())
-                raise ConfigError(
-                    f"pipelines: step {step!r} gets channels of different sizes ({listed}). "
-                    "Fix: apply steps that change the size to all channels"
-                )
-            copied = copied or set(found.values())
-            if set(found.values()) != copied:
-                (now,), (before,) = set(found.values()), copied
-                raise ConfigError(
-                    f"pipelines: step {step!r} gets frames of {now[0]} x {now[1]} pixels, but those that were copied "
-                    f"have {before[0]} x {before[1]}. Fix: move the step that changes the size before 'copy'"
-                )

@@ -28,7 +28,7 @@ def arrays_of(path: Path, what: str) -> Iterator[dict[str, Any]]:
     path
         The file.
     what
-        Its content in words, for messages.
+        Description of its content, for messages.
 
     Yields
     ------

@@ -57,7 +57,7 @@ class CompiledPlan:
         return differences(self.plan, other.plan)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, with what it says in words.
+        """Write the plan as JSON, with the description of its pipelines.
 
         Raises
         ------

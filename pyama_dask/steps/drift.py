@@ -11,9 +11,8 @@ from pyama_dask.config.units import as_ranges
 from pyama_dask.kernels.drift_path import Pair, PairsOfBlock, Path, frames_before, solved
 from pyama_dask.readers.frames import read_planes
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.flow import Own
+from pyama_dask.steps.flow import Own, applies
 from pyama_dask.steps.own_arrays import own_table_file
-from pyama_dask.steps.own_images import applies
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import registers
 from pyama_dask.store import intermediate

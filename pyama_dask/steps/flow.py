@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
+from pyama_dask.config.units import parse_selection
 from pyama_dask.store.layout import labels_name, raw_name, tracked_name
 from pyama_dask.workflow.graph import Step as StepName
 
@@ -159,10 +160,6 @@ class Flow:
         """Images by name after all steps of a pipeline."""
         return self._ends[pipeline]
 
-    def sees_raw(self, step: str) -> bool:
-        """Check whether a step of the seven gets the frames as they were copied."""
-        return all(image.origin == "copy.frames" for image in self.seen.get(step, {}).values() if not image.is_labels)
-
     def _movie(self) -> Names:
         """Channels of the movie that the config chooses."""
         found = (step.found for pipeline in self.config.pipelines for step in pipeline.steps if step.found)
@@ -250,6 +247,16 @@ def _titles(pipeline: Pipeline) -> Iterator[str]:
         title = step.name or next(name for name in itertools.chain([step.title], numbered) if name not in taken)
         taken.add(title)
         yield title
+
+
+def applies(step: Step, fov: int) -> bool:
+    """Check whether a step is done for a FOV."""
+    return step.found is None or step.found.fovs == "all" or fov in _chosen(step.found.fovs)
+
+
+@lru_cache(maxsize=64)
+def _chosen(fovs: str) -> frozenset[int]:
+    return frozenset(parse_selection(fovs))
 
 
 _FLOWS: dict[tuple[int, int, int], tuple[object, object, object, Flow]] = {}

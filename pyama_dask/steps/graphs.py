@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Step
-from pyama_dask.config.units import parse_selection
 from pyama_dask.methods.registry import method_identity
-from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, flow_of, shifts_part
+from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, applies, flow_of, shifts_part
 from pyama_dask.steps.images_memory import with_images
 from pyama_dask.steps.own_arrays import TRACES, group_of
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
@@ -35,10 +33,8 @@ def graph_of(config: Config) -> Graph:
     if id(flow) not in _GRAPHS:
         if len(_GRAPHS) > 16:
             _GRAPHS.clear()
-        _GRAPHS[id(flow)] = (
-            flow,
-            Graph([*_standard(flow), *_own(flow)]),
-        )  # the flow is kept, so that its id stays its own
+        graph = Graph([*_standard(flow), *_own(flow)])
+        _GRAPHS[id(flow)] = flow, graph  # the flow is kept, so that no other one gets its id
     return _GRAPHS[id(flow)][-1]
 
 
@@ -72,22 +68,12 @@ def _shifts_digest(of: Inputs, image: Image) -> list[str]:
 
 def _is_done(of: Inputs, image: Image) -> bool:
     step = image.step
-    return step is not None and step.found is not None and _has_fov(step.found.fovs, of.fov)
-
-
-def _has_fov(fovs: str, fov: int) -> bool:
-    return fovs == "all" or fov in _fovs(fovs)
-
-
-@lru_cache(maxsize=64)
-def _fovs(fovs: str) -> frozenset[int]:
-    return frozenset(parse_selection(fovs))
+    return step is not None and applies(step, of.fov)
 
 
 def call_digest(of: Inputs, step: Step) -> str:
     """Digest of a function with its parameters, and of what it is called with."""
-    assert step.found is not None
-    return of.setting(_calls)[id(step), _has_fov(step.found.fovs, of.fov)]
+    return of.setting(_calls)[id(step), applies(step, of.fov)]
 
 
 def _calls(config: Config) -> dict[tuple[int, bool], str]:

@@ -13,9 +13,9 @@ from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_results import UnfitError, as_result, check_table
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.demand import is_of_stacks
-from pyama_dask.steps.flow import Own
+from pyama_dask.steps.flow import Own, applies
 from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
-from pyama_dask.steps.own_images import applies, step_call
+from pyama_dask.steps.own_images import step_call
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_attributes, write_block

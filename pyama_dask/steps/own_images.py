@@ -15,7 +15,6 @@ import numpy as np
 
 from pyama_dask.config.models import Params
 from pyama_dask.config.pipelines import Step
-from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.methods.array_types import ArrayType, stacked, to_type, type_of
@@ -25,13 +24,8 @@ from pyama_dask.methods.step_results import UnfitError, as_result, check_images
 from pyama_dask.readers import SharedMovie
 from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.steps.demand import Demand, is_of_stacks
-from pyama_dask.steps.flow import MOVIE, Flow, Image
+from pyama_dask.steps.flow import MOVIE, Flow, Image, applies
 from pyama_dask.workflow.task import Job, Task
-
-
-def applies(step: Step, fov: int) -> bool:
-    """Check whether a step is done for a FOV."""
-    return step.found is None or step.found.fovs == "all" or fov in parse_selection(step.found.fovs)
 
 
 class Frames(Protocol):

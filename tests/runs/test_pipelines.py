@@ -182,6 +182,13 @@ def test_wells_and_well_tables(tmp_path, data):
     assert pd.read_csv(path)["cells"].tolist() == [table(tmp_path / "out", "traces")["cell"].nunique()]
 
 
+def test_drift_is_not_measured_in_what_is_made_from_labels(movie, tmp_path):
+    steps = [{"do": f"{MINE}:brighter", "channels": ["labels"], "to": "mask"}, {"do": "drift", "by": "mask"}]
+    pipelines = [SEVEN, {"name": "more", "input": "cells", "steps": [steps[0], steps[1] | {"channels": ["GFP"]}]}]
+    with pytest.raises(ConfigError, match=r"drift in 'mask', which is made from labels"):
+        pyama_dask.run(config(movie, tmp_path / "out", {"pipelines": pipelines}))
+
+
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory, data):
     """Movie with three planes, and its pixels (FOV, T, C, Z, H, W)."""

@@ -1,6 +1,6 @@
 """Settings by the names of OpenHCS, and the keys of a config that they stand for.
 
-A field that is None was not given. What was given and has no effect is told by name.
+A field is None if the script does not set it. Settings without effect are listed in a warning.
 """
 
 from __future__ import annotations
