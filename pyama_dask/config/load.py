@@ -68,7 +68,7 @@ def read_document(
         )
     document = {key: value for key, value in document.items() if value is not None}
     document |= {key: _beside(document[key], path.parent) for key in ("input", "output") if key in document}
-    for part in ("params", "channels"):
+    for part in ("params", "channels", "pipelines"):
         if part in document:
             document[part] = with_files_in(document[part], path.parent)
     return _overridden(document, overrides or {}, shared or {})

@@ -54,8 +54,8 @@ def to_type(array: Any, wanted: ArrayType) -> Any:
     return package.as_tensor(plain, device="cuda" if package.cuda.is_available() else "cpu")
 
 
-def stacked(arrays: Iterable[Any], count: int, kind: ArrayType) -> Any:
-    """Stack arrays of one type along a new first axis; those of NumPy one by one, so that few are held.
+def stacked(arrays: Iterable[Any], count: int, kind: ArrayType, axis: int = 0) -> Any:
+    """Stack arrays of one type along a new axis; those of NumPy one by one, so that few are held.
 
     Parameters
     ----------
@@ -64,16 +64,19 @@ def stacked(arrays: Iterable[Any], count: int, kind: ArrayType) -> Any:
         Number of arrays, 1 at least.
     kind
         Their type; one of Dask becomes one chunk.
+    axis
+        Place of the new axis.
     """
     if kind != "numpy":
-        made = _imported("dask.array" if kind == "dask" else kind).stack([*arrays])
+        made = _imported("dask.array" if kind == "dask" else kind).stack([*arrays], axis)
         return made.rechunk(-1) if kind == "dask" else made
     rest = iter(arrays)
     first = next(rest)
-    whole = np.empty((count, *first.shape), first.dtype)
-    whole[0] = first
+    whole = np.empty((*first.shape[:axis], count, *first.shape[axis:]), first.dtype)
+    along = np.moveaxis(whole, axis, 0)
+    along[0] = first
     for k, array in enumerate(rest, 1):
-        whole[k] = array
+        along[k] = array
     return whole
 
 

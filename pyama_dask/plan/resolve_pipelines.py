@@ -240,9 +240,9 @@ class _Resolution:
     def _check_planes(
         self, step: Step, now: Names, calls: Sequence[Sequence[str]], contract: Contract, where: str
     ) -> None:
-        """Refuse functions of stacks, and of tables, on frames with planes, and several images of several calls."""
+        """Refuse tables of frames with planes, and several images of several calls."""
         deep = [name for names in calls for name in names if now[name].planes]
-        if deep and step.over != "z" and (contract.gives == "table" or contract.per == "stack"):
+        if deep and step.over != "z" and contract.gives == "table":
             raise ConfigError(
                 f"{where}: gets {self._title(deep[0])!r}, whose frames have {now[deep[0]].planes} planes. "
                 "Fix: add a step 'over: z' for it before, such as {do: max_projection, over: z}"

@@ -232,13 +232,15 @@ class OwnImages:
         start, stop
             Frame; or first frame of a stack, and the one after its last.
         """
+        return self._arguments(step, self._values(step, of, start, stop))
+
+    def _values(self, step: Step, of: Sequence[Image], start: int, stop: int | None = None) -> list[Any]:
+        """Images of a frame, or of frames start to stop, in the type of array that a step works on."""
         assert step.found is not None
         array = step.found.array
         if stop is None:
-            values = [self.frame(image, start, array) for image in of]
-        else:
-            values = [self.stack(image, start, stop, array) for image in of]
-        return self._arguments(step, values)
+            return [self.frame(image, start, array) for image in of]
+        return [self.stack(image, start, stop, array) for image in of]
 
     def _arguments(self, step: Step, values: Sequence[Any]) -> tuple[Any, ...]:
         assert step.found is not None
@@ -250,18 +252,26 @@ class OwnImages:
         """Images that a call gives for one frame; plane by plane, if it takes single ones of several."""
         step, where = image.step, self._context.at(frame)
         assert step is not None
-        assert step.found is not None
         if image.by is not None:
             return {image.key: self._undrifted(image, step, frame)}
-        if not image.of[0].planes or step.over == "z":
-            return self._results(image, where, self.given_to(step, image.of, frame))
-        values = [self.frame(of, frame, step.found.array) for of in image.of]
-        planes = [
-            self._results(image, where, self._arguments(step, [value[z] for value in values]))
-            for z in range(image.of[0].planes)
-        ]
-        kinds = {name: type_of(made) for name, made in planes[0].items()}
-        return {name: stacked((plane[name] for plane in planes), len(planes), kind) for name, kind in kinds.items()}
+        return self._called(image, where, self._values(step, image.of, frame))
+
+    def _called(self, image: Image, where: str, values: Sequence[Any], frames: int | None = None) -> Mapping[str, Any]:
+        """Images that a step gives for those of one frame, or of a stack of `frames`.
+
+        A function of single planes is called for one after the other, with (H, W) of (Z, H, W), or (T, H, W) of
+        (T, Z, H, W).
+        """
+        step, count = image.step, image.of[0].planes
+        assert step is not None
+        if not count or step.over == "z":
+            return self._results(image, where, self._arguments(step, values), frames)
+        axis, made = 0 if frames is None else 1, list[Mapping[str, Any]]()
+        for z in range(count):
+            plane = [_plane(value, z, axis) for value in values]
+            made.append(self._results(image, f"{where}, plane {z}", self._arguments(step, plane), frames))
+        kinds = {name: type_of(pixels) for name, pixels in made[0].items()}
+        return {name: stacked((plane[name] for plane in made), count, kind, axis) for name, kind in kinds.items()}
 
     def _undrifted(self, image: Image, step: Step, frame: int) -> np.ndarray:
         """Frame, or each of its planes, moved back by the shift that was found for it."""
@@ -275,9 +285,8 @@ class OwnImages:
         step = image.step
         assert step is not None
         first, last = self.window(step, start, stop)
-        data = self.given_to(step, image.of, first, last)
         where = f"FOV {self._context.task.fov}, frames {start}-{stop - 1}"
-        made = self._results(image, where, data, last - first)
+        made = self._called(image, where, self._values(step, image.of, first, last), last - first)
         return {name: pixels[start - first : stop - first] for name, pixels in made.items()}
 
     def window(self, step: Step, start: int, stop: int) -> tuple[int, int]:
@@ -322,8 +331,9 @@ class OwnImages:
         def check(pixels: np.ndarray) -> None:
             assert image.step is not None
             method, where = self.call(image.step), f"FOV {self._context.task.fov}"
+            single = pixels.reshape(-1, *pixels.shape[-2:]) if image.planes else pixels
             try:
-                self._checked(pixels, method, where, image, len(pixels) if pixels.ndim > 2 else None)
+                self._checked(single, method, where, image, len(single) if single.ndim > 2 else None)
             except UnfitError as error:
                 raise method.unfit(where, error.problem, error.fix) from error
 
@@ -345,6 +355,14 @@ class OwnImages:
             if isinstance(pixels, np.ndarray):
                 pixels.flags.writeable = False
             kept[frame] = Made(pixels, check=self._when_computed(image))
+
+
+def _plane(pixels: Any, z: int, axis: int) -> Any:
+    """One plane, in one piece, as a function gets the frames of a movie without planes."""
+    if axis == 0:
+        return pixels[z]
+    plane = pixels[:, z]
+    return np.ascontiguousarray(plane) if isinstance(plane, np.ndarray) else plane
 
 
 def _is_lazy(made: Any) -> bool:

@@ -213,7 +213,7 @@ def test_all_planes_of_a_frame(deep, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([{"do": f"{MINE}:mean_of_three", "halo": 1}], "frames have 3 planes"),
+        ([{"do": f"{MINE}:stack_light", "of": ["GFP"], "halo": 1, "to": "light"}], "frames have 3 planes"),
         ([{"do": "composite", "of": ["GFP", "highest"], "to": "sum"}], "several planes and with one .'highest'."),
         ([{"do": f"{MINE}:deepest", "over": "z", "channels": ["highest"]}], "'highest' has one only"),
     ],

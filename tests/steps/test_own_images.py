@@ -22,6 +22,8 @@ MEAN = {"do": f"{MINE}:mean_of_three", "channels": ["C1"], "halo": 1}
 SMOOTH = {"do": "dask_image.ndfilters:gaussian_filter", "sigma": [1, 1, 1], "channels": ["C1"]}
 BRIGHTER = {"do": f"{MINE}:brighter", "by": 7}
 PIXELS = np.random.default_rng(0).integers(100, 900, (FRAMES, 2, 30, 40), np.uint16)
+DEEP = np.random.default_rng(1).integers(100, 900, (FRAMES, 2, 3, 30, 40), np.uint16)
+"""(T, C, Z, H, W) of a movie with planes."""
 SEVEN = {"name": "cells", "input": "own", "steps": "seven"}
 
 
@@ -38,14 +40,15 @@ class Worker:
         self.flow = flow_of(config)
         self.images = OwnImages(self, self.flow)
 
-        def read(reader, fov, number, channels, z):
+        def read(reader, fov, number, channels, z=None):
             self.reads[number] += 1
-            return PIXELS[number, channels].copy()
+            return (PIXELS if config.params.z != "all" else DEEP)[number, channels].copy()
 
         monkeypatch.setattr(own_images, "read_planes", read)
+        monkeypatch.setattr(own_images, "read_stacks", read)
         run = call.Chosen.lazy
         monkeypatch.setattr(
-            call.Chosen, "lazy", lambda chosen, *of: self.calls.update([chosen.name.split(":")[1]]) or run(chosen, *of)
+            call.Chosen, "lazy", lambda chosen, *of: self.calls.update([chosen.name.split(":")[-1]]) or run(chosen, *of)
         )
 
     def at(self, frame):
@@ -67,8 +70,8 @@ class Worker:
         return found
 
 
-def worker(monkeypatch, *pipelines, start=4, stop=8):
-    plan = plan_of(movie(fovs=1, frames=FRAMES, shape=(30, 40)), pipelines=list(pipelines))
+def worker(monkeypatch, *pipelines, start=4, stop=8, planes=1):
+    plan = plan_of(movie(fovs=1, frames=FRAMES, shape=(30, 40), z_planes=planes), pipelines=list(pipelines))
     return Worker(plan.job.config, start, stop, monkeypatch)
 
 
@@ -137,6 +140,40 @@ def test_a_chain_of_dask_steps_of_frames_is_converted_once(monkeypatch):
     made = task.go()
     assert len(converted) == 4  # once a frame
     assert np.array_equal([made["1", frame] for frame in range(4, 8)], PIXELS[4:8, 1] * np.uint16(4))
+
+
+def by_plane(function, planes):
+    """(T, Z, H, W) that a function of stacks gives for the stack of each plane of the whole movie."""
+    return np.stack([function(planes[:, z]) for z in range(planes.shape[1])], axis=1)
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_functions_of_stacks_get_the_stack_of_each_plane(monkeypatch, at_once):
+    """NumPy and Dask, with a halo: as on the whole movie, at the borders of blocks, too."""
+    mine = {"do": f"{MINE}:mean_and_difference", "channels": ["C1"], "halo": 1}
+    chain = [BRIGHTER | {"channels": ["C1"]}, MEAN | {"checkpoint": True}, SMOOTH, SMOOTH | {"sigma": [0, 1, 1]}, mine]
+    projection = {"do": "max_projection", "over": "z", "channels": ["mean"], "to": "highest"}
+    task = worker(monkeypatch, {"name": "own", "steps": [*chain, projection]}, planes=3)
+    made = task.go(at_once)
+    mean = by_plane(steps.mean_of_three, DEEP[:, 1] + np.uint16(7))
+    smooth = by_plane(lambda stack: scipy.ndimage.gaussian_filter(stack, 1), mean)
+    smooth = by_plane(lambda stack: scipy.ndimage.gaussian_filter(stack, (0, 1, 1)), smooth)
+    both = {
+        name: by_plane(lambda s, n=name: steps.mean_and_difference(s)[n], smooth) for name in ("mean", "difference")
+    }
+    expected = {
+        ("own.mean_of_three", "1"): mean,
+        **{("own.mean_and_difference", name): pixels for name, pixels in both.items()},
+        ("own.max_projection", "highest"): both["mean"].max(axis=1),
+    }
+    assert {key[:2] for key in made} == {*expected}
+    for (step, name, frame), pixels in made.items():
+        assert np.array_equal(pixels, expected[step, name][frame])
+    if at_once is None:
+        assert task.calls == {
+            "brighter": 3 * FRAMES, "mean_of_three": 3, "gaussian_filter": 6, "mean_and_difference": 3,
+            "max_projection": 4,
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ def mean_of_three(stack: Stack) -> Stack:
     return (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
 
 
+def mean_and_difference(stack: Stack) -> dict[str, Stack]:
+    """Mean of each frame with its neighbours, and the difference to it."""
+    mean = mean_of_three(stack)
+    return {"mean": mean, "difference": stack - mean}
+
+
 def bright_pixels(frame: Frame, *, above: int = 120) -> Labels:
     """Mask of bright pixels, as labels."""
     return (frame > above).astype(np.uint16)
