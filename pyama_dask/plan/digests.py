@@ -247,7 +247,9 @@ def step_digests(
 
 
 def _of_task(parts: Sequence[Part], depends_on: Unit, block: Unit, whole: Unit) -> Digests:
-    local = {part.step: local_digest(part, block, whole) for part in parts if part.reads_from}
+    graph = whole.graph
+    wide = [part for part in parts if part.scope == "block" and graph.kind_of[part.name] not in graph.narrow]
+    local = {part.step: local_digest(part, block, whole) for part in wide}
     local |= {part.step: gathering_digest(part, whole) for part in parts if part.from_blocks}
     return Digests(
         {part.step: depends_on.recorded(part) for part in parts},

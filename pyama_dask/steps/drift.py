@@ -116,6 +116,17 @@ def find_own_shifts(context: TaskContext) -> None:
         _find(context, own_pairs(own), file)
 
 
+def own_shifts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
+    """Shifts of the frames that a block's images may be made from, for a step that undoes the drift.
+
+    Those of all earlier frames count, as pairs are also measured with some of these.
+    """
+    if not applies(context.flow.steps[context.step].step, context.task.fov):
+        return [[] for _ in context.job.blocks]
+    shifts, reach = context.shifts_for(context.step), context.flow.reach
+    return [[shifts[: stop + reach]] for _, stop in context.job.blocks]
+
+
 def find_shifts(context: TaskContext) -> None:
     """Write the shifts of the FOV's frames against the first one."""
     _find(context, "pairs", shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov))

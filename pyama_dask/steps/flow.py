@@ -124,6 +124,11 @@ class Own:
         """Name in ``--steps``, reports and the ledger."""
         return f"{self.pipeline}.{self.title}"
 
+    @property
+    def reach(self) -> int:
+        """Frames before and after a frame that its result is made from."""
+        return (self.step.halo or 0) + max((image.reach for of in self.gets for image in of), default=0)
+
 
 Names = dict[str, Image]
 
@@ -155,6 +160,11 @@ class Flow:
     def steps(self) -> Mapping[StepName, Own]:
         """Steps of a user's own by name."""
         return {own.name: own for own in self.own}
+
+    @property
+    def reach(self) -> int:
+        """Most frames before and after a block from which anything of the block is made."""
+        return max((own.reach for own in self.own), default=0)
 
     def end_of(self, pipeline: str) -> Mapping[str, Image]:
         """Images by name after all steps of a pipeline."""

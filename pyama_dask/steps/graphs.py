@@ -128,8 +128,12 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
     def memory(config: Config) -> Held:
         return with_images(held(config), flow, seen)
 
-    needs = (*part.needs, *sorted(_shift_parts(seen)))
-    return replace(part, needs=needs, digest=changed, memory=memory, from_movie=part.from_movie or _reads_movie(seen))
+    shifts = _shifts_read(seen)
+    reads = {**part.reads_from, **shifts} if part.scope == "block" else part.reads_from
+    return replace(
+        part, needs=(*part.needs, *shifts), digest=changed, memory=memory, reads_from=reads,
+        from_movie=part.from_movie or _reads_movie(seen),
+    )  # fmt: skip
 
 
 def _reads_movie(images: Iterable[Image]) -> bool:
@@ -194,6 +198,11 @@ def _shift_parts(images: Iterable[Image]) -> set[str]:
     return {of.shifts for image in images for of in image.upstream()} - {""}
 
 
+def _shifts_read(images: Iterable[Image]) -> dict[str, str]:
+    """Parts that find shifts for images, and what a block reads from them, so that it stays as long as that does."""
+    return dict.fromkeys(sorted(_shift_parts(images)), "pyama_dask.steps.drift:own_shifts_by_block")
+
+
 def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
     """Parts that find the shifts for a step that undoes the drift; none for other steps."""
     by = own.gives[0].by
@@ -224,6 +233,7 @@ def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str
         return digest(kind, made_from, list(of.around(reach)), of.block_frames, places, own.step.to)
 
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
+    wide |= _shifts_read(images)
     return Part(
         part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
         memory=lambda _: with_images(Held(), flow, images, stored=kind == "images"),

@@ -116,6 +116,15 @@ def test_a_distant_pair_divides_the_errors_of_the_near_ones():
     np.testing.assert_allclose(path.shifts[-1], (1 / 11, 0), atol=1e-9)
 
 
+def test_frames_that_are_added_leave_those_up_to_the_last_tenth_where_they_are():
+    random = np.random.default_rng(6)
+    links = [(t, t + 1) for t in range(60) if t != 33] + [(t, t + 10) for t in range(0, 60, 10) if t != 20]
+    pairs = [Pair(*link, *random.normal(0, 1, 2), random.uniform(0.3, 1)) for link in links]
+    before, after = (solved([pair for pair in pairs if pair.second < n], n).shifts for n in (48, 61))
+    np.testing.assert_allclose(after[:41], before[:41], atol=1e-9)
+    assert np.abs(after[41:48] - before[41:48]).max() > 0.01
+
+
 def test_nothing_measured_is_said():
     path = solved([Pair(t, t + 1, np.nan, np.nan, 0.0) for t in range(4)], 5)
     assert path.measured.tolist() == [True, False, False, False, False]

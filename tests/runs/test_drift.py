@@ -18,7 +18,10 @@ from pyama_dask.kernels.drift_path import Pair, Path
 from pyama_dask.kernels.frame_shift import total_shifts
 from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.readers.base import Reader
+from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.drift import LARGEST, doubts_about_drift
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.task import parse_key
 
 FRAMES, SHAPE, CELLS = 12, (170, 190), 9
 METHODS = """
@@ -238,13 +241,20 @@ def test_a_step_moves_frames_and_stores_them(movie, data, run, prepared, registe
     assert np.array_equal(zarr.open_array(output / "fov_000/images.zarr/pc_ch_0/0", mode="r")[:], wanted[:, 0])
 
 
-def test_extended_a_step_moves_by_the_drift_of_all_frames(data, run, prepared, tmp_path):
-    movie = as_czi(tmp_path / "movie.czi", data[:, :8])
-    run(movie, tmp_path / "out", "off", pipelines=prepared)
-    as_czi(movie, data)
-    run(movie, tmp_path / "out", "off", pipelines=prepared, extend=True)
-    run(movie, tmp_path / "whole", "off", pipelines=prepared)
-    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "whole")
+def test_extended_a_step_moves_again_only_frames_whose_shift_has_changed(data, run, prepared, tmp_path):
+    """The tenth frame corrects those before it; frames after it leave them as they are."""
+    movie, output = tmp_path / "movie.czi", tmp_path / "out"
+    settings = {"pipelines": prepared, "params.copy_only": True, "extend": True}
+    done = []
+    for frames in (8, 11, FRAMES):
+        as_czi(movie, data[:, :frames])
+        before = len(Ledger(output / LEDGER).costs) if done else 0
+        run(movie, output, "off", **settings)
+        keys = [parse_key(cost.key) for cost in Ledger(output / LEDGER).costs[before:]]
+        done.append([[key.block for key in keys if key.kind == kind] for kind in ("block0", "ingest")])
+    assert done == [[[0, 1], [0, 1]], [[2], [0, 1, 2]], [[2], [2]]]
+    run(movie, tmp_path / "whole", "off", **settings)
+    assert file_bytes(output) == file_bytes(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("by", "problem"), [("Fase", "did you mean Phase"), ("cells", "which has labels")])
