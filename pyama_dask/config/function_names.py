@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,21 @@ from pyama_dask.errors import ConfigError
 
 _OF_FILES = "pyama_dask_file_"
 """Beginning of the names of modules that are loaded from a file."""
+
+
+_TITLED = re.compile(r"([A-Za-z_]\w*) = (.+)")
+
+
+def title_and_name(given: str) -> tuple[str, str]:
+    """Split the name of a feature in a config into its title, which names columns, and the name of its function.
+
+    Parameters
+    ----------
+    given
+        ``title = file.py:function``, or the name of a function alone, which is its title, too.
+    """
+    found = _TITLED.fullmatch(given)
+    return (found[1], found[2]) if found else (given.rpartition(":")[2], given)
 
 
 def named(function: str | Callable[..., Any]) -> str:
@@ -105,9 +121,10 @@ def _main_name() -> str:
 
 
 def _file(function: Any) -> Path:
-    """File in which a function is written."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return Path(code.co_filename if code else "")
+    """File in which a function or a class is written."""
+    code = None if isinstance(function, type) else getattr(inspect.unwrap(function), "__code__", None)
+    place = code.co_filename if code else getattr(sys.modules.get(function.__module__), "__file__", None)
+    return Path(place or "")
 
 
 def _script(function: Any, name: str) -> Path:

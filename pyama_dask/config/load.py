@@ -19,6 +19,10 @@ LARGEST_CONFIG = 2**20
 """Largest bytes of a config file; one with every key has a few thousand."""
 
 
+_WITH_FILE = re.compile(r"(?P<title>[A-Za-z_]\w* = )?(?P<file>.+\.py:\w+|[^~].*\.(?:onnx|tiff?))")
+"""Values that name a file, perhaps with the title of a feature in front."""
+
+
 def load_config(
     path: Path, overrides: Mapping[str, Any] | None = None, shared: Mapping[str, Iterable[str]] | None = None
 ) -> Config:
@@ -172,8 +176,8 @@ def with_files_in(value: Any, folder: Path) -> Any:
         return {key: with_files_in(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
         return [with_files_in(inner, folder) for inner in value]
-    if isinstance(value, str) and re.fullmatch(r".+\.py:\w+|[^~].*\.(?:onnx|tiff?)", value):
-        return str(folder.absolute() / value)
+    if isinstance(value, str) and (found := _WITH_FILE.fullmatch(value)):
+        return (found["title"] or "") + str(folder.absolute() / found["file"])
     return value
 
 

@@ -7,7 +7,7 @@ The config looks up feature names in `SHAPE_FEATURES` and `INTENSITY_FEATURES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,22 @@ import numpy.typing as npt
 from pyama_dask.kernels.compiled import compiled
 
 PerCell = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Pixels of the N cells of a frame, for features that look at them."""
+
+    frame: np.ndarray
+    """(H, W) grey levels."""
+    labels: np.ndarray
+    """(H, W) labels 1..N."""
+    boxes: npt.NDArray[np.integer]
+    """(N, 4) half-open boxes y0, x0, y1, x1."""
+    background: npt.NDArray[np.float32] | None = None
+    """(H, W) grey levels; None in phase contrast."""
+    weight: float = 0.0
+    """Fraction of the background that counts, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,8 @@ class Shapes:
     """(N, 3) variance of y, variance of x and covariance of the pixel coordinates, in pixels squared."""
     perimeter: npt.NDArray[np.float64]
     """(N,) pixels, as scikit-image's `perimeter` with 4-connected borders (Benkrid and Crookes 2000)."""
+    pixels: Pixels | None = field(default=None, repr=False)
+    """None unless a feature asks for them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,8 @@ class Intensities:
     """(N,) grey levels."""
     variance: npt.NDArray[np.float64]
     """(N,) population variance of a cell's pixels, in grey levels squared."""
+    pixels: Pixels | None = field(default=None, repr=False)
+    """None unless a feature asks for them."""
 
 
 # --------------------------------------------------------------------------------------------- features

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pyama_dask.config.function_names import title_and_name
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels import filters, geometry, lap, projections
 from pyama_dask.kernels.bright import segment_bright
@@ -14,11 +15,14 @@ from pyama_dask.kernels.flat_field import flat_field
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
 from pyama_dask.methods import entry_points
+from pyama_dask.methods.objects import of_one_cell, process_of
 from pyama_dask.methods.optional import READY, Ready
 from pyama_dask.methods.unet import segment_unet
 
 Method = Callable[..., Any]
 
+PHASE, FLUORESCENCE = "phase feature", "fluorescence feature"
+"""Kinds of features."""
 BUILT_IN: Mapping[str, Mapping[str, Method]] = {
     "segmenter": {"logstd": segment, "bright": segment_bright, "unet": segment_unet},
     "tracker": {"iou": link, "lap": lap.link},
@@ -38,8 +42,8 @@ BUILT_IN: Mapping[str, Mapping[str, Method]] = {
         "resample": geometry.resample,
         "composite": geometry.composite,
     },
-    "phase feature": SHAPE_FEATURES,
-    "fluorescence feature": INTENSITY_FEATURES,
+    PHASE: SHAPE_FEATURES,
+    FLUORESCENCE: INTENSITY_FEATURES,
 }
 """Built-in methods by kind and name."""
 GROUPS: Mapping[str, str] = {
@@ -47,8 +51,8 @@ GROUPS: Mapping[str, str] = {
     "tracker": "pyama_dask.trackers",
     "preprocessor": "pyama_dask.preprocessors",
     "step": "pyama_dask.steps",
-    "phase feature": "pyama_dask.phase_features",
-    "fluorescence feature": "pyama_dask.fluorescence_features",
+    PHASE: "pyama_dask.phase_features",
+    FLUORESCENCE: "pyama_dask.fluorescence_features",
 }
 """Entry-point groups by kind of method."""
 
@@ -80,7 +84,9 @@ def find_method(kind: str, name: str) -> Method:
     kind
         A key of `BUILT_IN`.
     name
-        Name of a built-in, ready or installed method, ``package.module:function``, or ``path/to/file.py:function``.
+        Name of a built-in, ready or installed method, ``package.module:function``, or ``path/to/file.py:function``;
+        features may have a title in front, ``title = path/to/file.py:function``. A preprocessor may be an object with
+        a method ``process``, or a class of such objects.
 
     Raises
     ------
@@ -88,6 +94,7 @@ def find_method(kind: str, name: str) -> Method:
         If there is no such method, it needs a package that is not installed, or it does not accept the arguments for
         methods of its kind.
     """
+    name = title_and_name(name)[1]
     if name in BUILT_IN[kind]:
         return BUILT_IN[kind][name]
     if ready := ready_method(kind, name):
@@ -97,9 +104,13 @@ def find_method(kind: str, name: str) -> Method:
             raise ConfigError(f"{kind} {name!r} {error}") from error
         return wrapped
     loaded = entry_points.load(kind, GROUPS[kind], name, _of_here(kind))
+    if kind == "preprocessor":
+        loaded = process_of(loaded, name)
     if not callable(loaded):
         raise ConfigError(f"{kind} {name!r} is not a function")
     method: Method = loaded
+    if kind in (PHASE, FLUORESCENCE) and (of_cells := of_one_cell(method)):
+        return of_cells
     if kind != "step":  # functions that were not written for this program; `step_functions` reads what they take
         _check_takes_data(kind, name, method)
     return method
@@ -122,7 +133,7 @@ def _check_takes_data(kind: str, name: str, method: Method) -> None:
 
 def is_plugin(kind: str, name: str) -> bool:
     """True if a method does not come with the core of this package."""
-    return name not in BUILT_IN[kind]
+    return title_and_name(name)[1] not in BUILT_IN[kind]
 
 
 def method_identity(kind: str, name: str) -> str:
@@ -135,4 +146,6 @@ def method_identity(kind: str, name: str) -> str:
         return f"{name}@{ready.version}"
     if kind == "step" and (owner := entry_points.distribution(kind, GROUPS[kind], name, _of_here(kind))):
         return f"{name}@{owner}"
-    return entry_points.identity(kind, GROUPS[kind], name, _of_here(kind))
+    title, of = title_and_name(name)
+    identity = entry_points.identity(kind, GROUPS[kind], of, _of_here(kind))
+    return identity if of == name else f"{title} = {identity}"

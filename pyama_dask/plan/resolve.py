@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.config.function_names import title_and_name
 from pyama_dask.config.method_parameters import lengths_in_pixels, method_parameters, parameter_model
 from pyama_dask.config.models import ChannelChoice, Config, StitchParams
 from pyama_dask.config.units import as_ranges, parse_selection
@@ -116,7 +117,7 @@ def _file_of(method: Method) -> str:
 
 def _refuse_equal_columns(choices: list[ChannelChoice]) -> None:
     for choice in choices:
-        names = [name.rpartition(":")[2] for name in choice.features]
+        names = [title_and_name(name)[0] for name in choice.features]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"channels: feature {twice[0]!r} is chosen twice for channel {choice.channel}")
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import exception_text
 from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
-from pyama_dask.kernels.features import Intensities, Shapes
+from pyama_dask.kernels.features import Intensities, Pixels, Shapes
 from pyama_dask.methods.bounded_call import exit_raises
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.entry_points import line_of
+from pyama_dask.methods.objects import ExtractionContext
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import own_parameters
 from pyama_dask.readers import Metadata
@@ -76,14 +77,28 @@ class Made:
         """Shapes of all cells, and of zero cells."""
         around, area = np.ones(len(self.centres)), np.pi * max(self.radius, 1) ** 2
         of_disk = np.outer(around, [area / (4 * np.pi), area / (4 * np.pi), 0.0])
-        every = Shapes((around * area).astype(np.int64), of_disk, around * np.sqrt(4 * np.pi * area))
-        return [every, Shapes(every.area[:0], every.covariance[:0], every.perimeter[:0])]
+        every = Shapes((around * area).astype(np.int64), of_disk, around * np.sqrt(4 * np.pi * area), self.pixels())
+        return [every, Shapes(every.area[:0], every.covariance[:0], every.perimeter[:0], self.pixels(0))]
 
     @property
     def intensities(self) -> list[Intensities]:
         """Intensities of all cells, and of zero cells."""
         mean = np.linspace(10.0, 90.0, len(self.centres))
-        return [Intensities(mean * self.radius, mean, 2 * mean, mean), Intensities(*[mean[:0]] * 4)]
+        none, level = mean[:0], np.float32(self.frame.min())
+        return [
+            Intensities(mean * self.radius, mean, 2 * mean, mean, self.pixels(level=level)),
+            Intensities(none, none, none, none, self.pixels(0, level)),
+        ]
+
+    def pixels(self, cells: int | None = None, level: np.float32 | None = None) -> Pixels:
+        """Pixels of the first cells, all of them by default; with a background of one level, if it is given."""
+        boxes = self.boxes[0][:cells]
+        labels = np.zeros(self.frame.shape, np.uint16)
+        disk = np.add.outer(*[np.arange(-self.radius, self.radius + 1) ** 2] * 2) <= self.radius**2
+        for k, (y0, x0, y1, x1) in enumerate(boxes, 1):
+            labels[y0:y1, x0:x1][disk] = k
+        background = None if level is None else np.full(self.frame.shape, level)
+        return Pixels(self.frame, labels, boxes, background, 0.0 if level is None else 1.0)
 
 
 def try_methods(config: Config, metadata: Metadata, known: Known | None = None) -> list[str]:
@@ -219,7 +234,7 @@ def _measure_intensities(method: Chosen, made: Made, where: str) -> Made:
 
 
 _ARGUMENTS = re.compile(r"unexpected keyword argument|missing \d+ required|positional arguments? but")
-GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities)
+GIVEN = (ModuleType, np.ndarray, list, Shapes, Intensities, ExtractionContext)
 """Types whose missing attributes are certain faults: modules, and the data of methods."""
 
 

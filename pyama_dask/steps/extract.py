@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pyama_dask.config.units import many
 from pyama_dask.kernels import features
 from pyama_dask.kernels.mosaic import owners
 from pyama_dask.methods.call import Chosen
+from pyama_dask.methods.objects import looks_at_pixels
 from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.drift import shifts_of
@@ -64,6 +66,9 @@ class Extraction(BlockPart):
             return {}
         context = self._context
         shapes = features.measure_shapes(objects.labels, objects.boxes)
+        if any(looks_at_pixels(method.function) for method in self._shapes):
+            raw = context.seen(self.step, raw_name("pc", context.phase))[k]
+            shapes = replace(shapes, pixels=features.Pixels(raw, objects.labels, objects.boxes))
         return measured_columns(self._shapes, context.phase, context.at(context.frames[k]), shapes, len(objects.boxes))
 
     def _fluorescence_features(self, k: int, objects: Objects) -> dict[str, np.ndarray]:
@@ -73,6 +78,8 @@ class Extraction(BlockPart):
             raw = context.seen(self.step, raw_name("fl", channel))[k]
             background, weight = context.background(channel, k), context.params.background_weight
             intensities = features.measure_intensities(raw, background, weight, objects.labels, objects.boxes)
+            pixels = features.Pixels(raw, objects.labels, objects.boxes, background, weight)
+            intensities = replace(intensities, pixels=pixels)
             columns |= measured_columns(chosen, channel, context.at(context.frames[k]), intensities, len(objects.boxes))
         return columns
 

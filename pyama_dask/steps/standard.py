@@ -8,7 +8,8 @@ from dataclasses import replace
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.filling import plan_fills
 from pyama_dask.methods import unet
-from pyama_dask.methods.registry import method_identity, ready_method
+from pyama_dask.methods.objects import looks_at_pixels
+from pyama_dask.methods.registry import PHASE, find_method, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import parameters_of
 from pyama_dask.store.layout import changed_form
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
@@ -265,7 +266,9 @@ def _held_to_cut(config: Config) -> Held:
 
 
 def _measured_channels(config: Config) -> Collection[int]:
-    return {int(choice.channel) for choice in config.channels.fl if choice.features}
+    pc = config.channels.pc
+    looks = pc is not None and any(looks_at_pixels(find_method(PHASE, name)) for name in pc.features)
+    return {int(of.channel) for of in config.channels.all if (looks if of is pc else of.features)}
 
 
 # --------------------------------------------------------------------------------------------------- table

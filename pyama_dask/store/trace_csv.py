@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyama_dask.config.function_names import title_and_name
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import TEMPORARY, longest_name, replacing, shortened
 from pyama_dask.readers import movie_stem
@@ -39,8 +40,8 @@ def feature_columns(config: Config) -> list[str]:
 
 
 def feature_column(name: str, channel: int) -> str:
-    """Column of a feature in a channel; features from a module or file are named by their function."""
-    return f"{name.rpartition(':')[2]}_ch_{channel}"
+    """Column of a feature in a channel; features from a module or file are named by their title or function."""
+    return f"{title_and_name(name)[0]}_ch_{channel}"
 
 
 def traces_table(

@@ -291,3 +291,16 @@ def test_a_method_that_ends_the_program_is_named(body, tried, monkeypatch):
 def test_ctrl_c_in_a_trial_is_the_users(tried):
     with pytest.raises(KeyboardInterrupt):
         tried("segmenter", "raise KeyboardInterrupt")
+
+
+class TestFeaturesOfOneCell:
+    @pytest.mark.parametrize("kind", ["phase feature", "fluorescence feature"])
+    def test_right_ones_and_wrong_ones(self, tried, kind):
+        def said(value):
+            return tried(kind, "", code=f"{HEAD}def f(image, mask, context):\n    return {value}\n")
+
+        assert said("image[mask].mean() - context.background[mask].mean()") == []
+        with pytest.raises(ConfigError, match="has no attribute 'channel', in line"):
+            said("context.channel")
+        with pytest.raises(ConfigError, match=r"returned .*, but must return one number for each of 9 objects"):
+            said("image[:2, :2]")
