@@ -30,9 +30,7 @@ def describe_movie(metadata: Metadata) -> str:
     """Summary of a movie, in a few lines."""
     pixel = "not calibrated" if metadata.pixel_size_um is None else f"{metadata.pixel_size_um:.4g} um"
     lines = [
-        f"{metadata.path.name}: {metadata.format}, {many(len(metadata.fovs), 'FOV')}, "
-        f"{many(metadata.n_frames, 'frame')}, {many(len(metadata.channels), 'channel')}"
-        + (f", {metadata.z_planes} planes" if metadata.z_planes > 1 else ""),
+        headline(metadata),
         f"pixel size: {pixel}",
         f"times: {_times(metadata)}",
         *(f"note: {note}" for note in metadata.notes),
@@ -44,16 +42,32 @@ def describe_movie(metadata: Metadata) -> str:
     return "\n".join(lines)
 
 
+def headline(metadata: Metadata) -> str:
+    """Name, format and size of a movie, in one line."""
+    counts = [many(len(metadata.fovs), "FOV"), many(metadata.n_frames, "frame")]
+    counts += [many(len(metadata.channels), "channel")]
+    counts += [f"{metadata.z_planes} planes"] if metadata.z_planes > 1 else []
+    return f"{metadata.path.name}: {metadata.format}, {', '.join(counts)}"
+
+
+def count_wells(metadata: Metadata) -> str:
+    """Numbers of wells and sites, in a line; '' without wells."""
+    wells = Counter(fov.well for fov in metadata.fovs if fov.well is not None)
+    if not wells:
+        return ""
+    sites = sorted(set(wells.values()))
+    each = f"{sites[0]} to {sites[-1]} sites" if len(sites) > 1 else many(sites[0], "site")
+    return f"wells: {len(wells)}, {each} each"
+
+
 def _wells(metadata: Metadata) -> list[str]:
     """Map of the plate, if there are wells."""
     found = by_well((fov.well, "!" if fov.missing else "o") for fov in metadata.fovs)
     if not found:
         return []
-    sites = sorted(set(Counter(fov.well for fov in metadata.fovs if fov.well is not None).values()))
-    each = f"{sites[0]} to {sites[-1]} sites" if len(sites) > 1 else many(sites[0], "site")
     marks = {well: min(states) for well, states in found.items()}  # "!" comes before "o"
     drawn = draw_plate(marks, stated=metadata.plate_shape, legend=LEGEND)
-    return [f"wells: {len(found)}, {each} each", *drawn.splitlines()]
+    return [count_wells(metadata), *drawn.splitlines()]
 
 
 def _fovs(metadata: Metadata) -> list[str]:

@@ -353,8 +353,8 @@ def _run(config: Config, **options: Any) -> RunReport:
     )  # in a scheduler or worker process this call does not return
     with unfailing():
         with cancelled_by_signals() as cancel, RunDisplay(Console(stderr=True)) as display:
-            report = run(config, progress=display.event, cancel=cancel, on_start=display.start, **options)
-        say(describe_report(report))
+            report = run(config, cancel=cancel, **display.options, **options)
+        say(describe_report(report, [] if options.get("steps") else display.results(report)))
         if report.stopped:
             say(f"pyama-dask: {report.stopped}", sys.stderr)
     return report

@@ -18,11 +18,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pyama_dask.cli.phases import describe_phases, describe_results, in_phase
 from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
+from pyama_dask.readers import Metadata
+from pyama_dask.runs.orchestrator import results_by_well
 from pyama_dask.runs.plan_text import MANY, describe_replaced
 from pyama_dask.runs.progress import RunProgress, Tally
+from pyama_dask.runs.status import RunReport
 from pyama_dask.steps.standard import label_of
 
 SELDOM = 30.0
@@ -30,7 +34,7 @@ SELDOM = 30.0
 
 
 class RunDisplay:
-    """Shows the events of a run; give its `event` to `pyama_dask.run` as progress, its `start` as on_start.
+    """Shows what a run does; give its `options` to `pyama_dask.run`.
 
     Parameters
     ----------
@@ -48,6 +52,7 @@ class RunDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._tally = Tally()
         self._jobs_shown = -SELDOM
+        self._planned: tuple[Plan, Metadata] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +60,23 @@ class RunDisplay:
     def __exit__(self, *_: object) -> None:
         if self._tasks:
             self._bars.stop()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Callbacks for `pyama_dask.run`."""
+        return {"progress": self.event, "on_start": self.start, "approve": self.planned}
+
+    def planned(self, plan: Plan, metadata: Metadata) -> None:
+        """Take the plan of the whole run; if it has pipelines, print what is there and what they do."""
+        self._planned = plan, metadata
+        for line in describe_phases(plan, metadata):
+            self._say(line)
+
+    def results(self, report: RunReport) -> list[str]:
+        """Result of each well, as lines; none without pipelines."""
+        if self._planned is None or not self._planned[0].job.config.pipelines:
+            return []
+        return describe_results(results_by_well(report, *self._planned))
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Print the size of the run, the results that it replaces, and what may be wrong while a stop costs nothing."""
@@ -65,7 +87,8 @@ class RunDisplay:
             many(n, what)
             for n, what in ((begun.fovs, "FOV"), (len(plan.job.frames), "frame"), (len(plan.tasks), "task"))
         )
-        self._say(counts + where)
+        for line in in_phase("execute", [counts + where]) if plan.job.config.pipelines else [counts + where]:
+            self._say(line)
         for line in describe_replaced(plan):
             self._say(f"Replaces {line}")
         for warning in plan.warnings[:MANY]:

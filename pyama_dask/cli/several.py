@@ -39,19 +39,25 @@ def run_all(configs: Sequence[Config], options: Mapping[str, Any]) -> int:
     join_allocation(configs[0].cluster, configs[0].output.absolute().parent / WORK)
     chosen = with_failures(configs) if options["retry_failed"] else configs
 
+    shown = list[RunDisplay]()
+
     @contextmanager
     def display(config: Config, number: int) -> Iterator[Mapping[str, Any]]:
         say(f"Movie {number + 1} of {len(chosen)}: {config.input.path}")
-        with RunDisplay(Console(stderr=True)) as shown:
-            yield {"progress": shown.event, "on_start": shown.start}
+        with RunDisplay(Console(stderr=True)) as now:
+            shown.append(now)
+            yield now.options
 
     ended: list[MovieRun] = []
     with unfailing():
         with cancelled_by_signals() as cancel:
             for one in run_several(chosen, display, cancel, **options):
                 ended.append(one)
-                if one.report or one.error:
-                    say(f"{describe_report(one.report) if one.report else f'refused: {one.error}'}\n")
+                if one.report:
+                    wells = [] if options["steps"] else shown[-1].results(one.report)
+                    say(f"{describe_report(one.report, wells)}\n")
+                elif one.error:
+                    say(f"refused: {one.error}\n")
         say(describe_several(ended))
     return exit_status(ended)
 

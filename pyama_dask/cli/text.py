@@ -237,8 +237,15 @@ def describe_methods(found: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def describe_report(report: RunReport) -> str:
-    """Report of a run: how it ended, results, costs, failures and warnings."""
+def describe_report(report: RunReport, wells: Sequence[str] = ()) -> str:
+    """Report of a run: how it ended, results, costs, failures and warnings.
+
+    Parameters
+    ----------
+    report
+    wells
+        Lines with the result of each well, which replace those about FOVs that failed.
+    """
     counts = Counter(fov.status for fov in report.fovs)
     cells = [fov.cells for fov in report.fovs if fov.cells is not None]
     standing = ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())
@@ -252,7 +259,7 @@ def describe_report(report: RunReport) -> str:
     ]
     lines += describe_tracks(report.tracks)
     lines += _costs(report)
-    lines += cut_lines([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
+    lines += wells or cut_lines([f"failed: {_failure(fov.fov, fov.cause, fov.reason)}" for fov in report.failed])
     warnings = [*report.warnings, *(warning for fov in report.fovs for warning in fov.warnings)]
     lines += cut_lines([f"warning: {warning}" for warning in dict.fromkeys(warnings)])
     if report.stopped or report.cancelled:

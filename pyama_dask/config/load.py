@@ -166,7 +166,7 @@ def config_text(path: Path) -> str:
 
 def parse_config(document: Mapping[str, Any], source: str = "config") -> Config:
     """Validate a mapping with the config's keys; see `load_config`."""
-    with named_keys(source):
+    with named_keys(source, document=document):
         return Config.model_validate(document)
 
 

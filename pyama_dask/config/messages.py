@@ -19,7 +19,7 @@ _MOST_FAULTS = 20
 
 
 @contextmanager
-def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -> Iterator[None]:
+def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config, document: Any = None) -> Iterator[None]:
     """Turn pydantic's errors inside the block into one `ConfigError` that names every invalid key of a model.
 
     Parameters
@@ -30,6 +30,8 @@ def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -
         Dotted key at which the validated mapping stands; '' for the top.
     model
         Model whose keys are suggested for unknown ones.
+    document
+        The validated mapping; names of pipelines and steps in it follow their numbers.
     """
     try:
         yield
@@ -37,7 +39,7 @@ def named_keys(source: str, prefix: str = "", model: type[BaseModel] = Config) -
         faults: dict[str, Any] = {}
         for fault in error.errors():  # the first error suffices for a key that may have several types
             if not _short_of_refused(fault, error.errors()):
-                faults.setdefault(_key(prefix, fault["loc"]), fault)
+                faults.setdefault(_key(prefix, fault["loc"], document), fault)
         lines = [f"{quoted_key(key)}: {_says(fault, model)}" for key, fault in list(faults.items())[:_MOST_FAULTS]]
         lines += [f"... and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         if source:
@@ -56,11 +58,34 @@ def quoted_key(key: str) -> str:
     return key if key.isprintable() and len(key) < 100 else quoted(key, 100)
 
 
-def _key(prefix: str, location: tuple[int | str, ...]) -> str:
-    """Dotted key without the parts by which pydantic distinguishes the members of a union."""
-    union = re.compile(r"constrained-.*|literal\[.*|function-.*|int|str|\[key\]")
-    parts = [str(part) for part in location if not union.fullmatch(str(part))]
-    return ".".join([prefix, *parts] if prefix else parts) or "(top)"
+def _key(prefix: str, location: tuple[int | str, ...], document: Any) -> str:
+    """Dotted key without the parts by which pydantic distinguishes the members of a union.
+
+    Pipelines and steps have their names after their numbers, as in ``pipelines.0 (prepare).steps.1 (gaussian)``.
+    """
+    union = re.compile(r"constrained-.*|literal\[.*|function-.*|tuple\[.*|int|str|\[key\]")
+    parts, value = [prefix] if prefix else [], document
+    for part in location:
+        value = _item(value, part)
+        if not union.fullmatch(str(part)):
+            parts.append(f"{part}{_name_of(value) if isinstance(part, int) else ''}")
+    return ".".join(parts) or "(top)"
+
+
+def _item(value: Any, part: int | str) -> Any:
+    """Value at a part of a key; None without one."""
+    if isinstance(value, Model) and isinstance(part, str):
+        return getattr(value, part, None)
+    try:
+        return value[part]
+    except (TypeError, KeyError, IndexError):
+        return None
+
+
+def _name_of(item: Any) -> str:
+    """Name of a pipeline or a step in brackets; '' for anything else."""
+    name = _item(item, "name") or _item(item, "do")
+    return f" ({name.rpartition(':')[2]})" if isinstance(name, str) else ""
 
 
 def _says(error: Any, model: type[BaseModel]) -> str:
@@ -74,7 +99,9 @@ def _says(error: Any, model: type[BaseModel]) -> str:
     if kind in ("tuple_type", "list_type"):
         return f"must be a list, not {quoted(value)}"
     text = str(error["ctx"]["error"] if kind == "value_error" else error["msg"])
-    return text if isinstance(value, dict | Model) or quoted(value) in text else f"{text} (got {quoted(value)})"
+    several = value if isinstance(value, list | tuple) else (value,)
+    is_nested = any(isinstance(one, dict | Model) for one in several)
+    return text if is_nested or quoted(value) in text else f"{text} (got {quoted(value)})"
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:

@@ -11,8 +11,9 @@ import os
 import warnings
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictInt, TypeAdapter
+from pydantic import BeforeValidator, Field, StrictInt, TypeAdapter, ValidationError
 from pydantic import model_validator as validates_model
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.cluster import Cluster
@@ -200,7 +201,16 @@ class Config(Model):
         """Give channels the shading that steps of pipelines name."""
         if not isinstance(given, dict) or not given.get("pipelines"):
             return given
-        return with_flat_fields(given, TypeAdapter(Pipelines).validate_python(given["pipelines"]))
+        try:
+            pipelines = TypeAdapter(Pipelines).validate_python(given["pipelines"])
+        except ValidationError:
+            return given  # the key itself says what is wrong, beside all others
+        try:
+            return with_flat_fields(given, pipelines)
+        except ValueError as error:
+            fault = PydanticCustomError("value_error", "{error}", {"error": str(error)})
+            place = InitErrorDetails(type=fault, loc=("pipelines",), input=given["pipelines"])
+            raise ValidationError.from_exception_data("Config", [place]) from error
 
     @property
     def has_seven(self) -> bool:

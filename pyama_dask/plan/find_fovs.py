@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pyama_dask.config.fov_selection import FovPlace, chosen_fov, chosen_fovs
@@ -53,6 +53,30 @@ def find_fovs(params: Params, metadata: Metadata) -> list[int]:
     if not left:
         raise ConfigError("params.fovs: no FOV is left. Fix: check fovs, wells, exclude_wells and sites together")
     return left
+
+
+def fovs_by_well(fovs: Iterable[int], metadata: Metadata) -> dict[str, list[int]]:
+    """Group FOVs by well, in their order.
+
+    Parameters
+    ----------
+    fovs
+        Numbers of FOVs.
+    metadata
+        Of their movie.
+
+    Returns
+    -------
+    FOVs by the name of their well, such as ``B02``; if the FOVs are of several plates, with the name of the plate
+    before it: ``Plate1 B02``. A FOV outside of wells has its number: ``FOV 3``.
+    """
+    chosen = {fov: metadata.fovs[fov] for fov in fovs}
+    is_one_plate = len({info.plate for info in chosen.values()}) == 1
+    found: dict[str, list[int]] = {}
+    for fov, info in chosen.items():
+        plate = "" if is_one_plate or info.plate is None else f"{info.plate} "
+        found.setdefault(f"FOV {fov}" if info.well is None else f"{plate}{info.well}", []).append(fov)
+    return found
 
 
 def check_plate(config: Config, metadata: Metadata, fovs: Sequence[int]) -> None:

@@ -29,10 +29,19 @@ def describe_pipelines(config: Config, names: Sequence[str], shape: tuple[int, i
     """
     flow, lines = flow_of(config), list[str]()
     for pipeline in config.pipelines:
-        source = f"of pipeline {pipeline.input}" if pipeline.input else "of the movie"
-        lines.append(f"pipeline {pipeline.name}, on the images {source}:")
+        lines.append(_heading(pipeline))
         lines += [f"  {line}" for line in _steps(flow, pipeline, names, shape)]
     return lines
+
+
+def summarize_pipelines(config: Config) -> list[str]:
+    """One line about each pipeline of a config: its input and its steps."""
+    return [f"{_heading(of)} {', '.join(step.title for step in of.steps)}" for of in config.pipelines]
+
+
+def _heading(pipeline: Pipeline) -> str:
+    source = f"of pipeline {pipeline.input}" if pipeline.input else "of the movie"
+    return f"pipeline {pipeline.name}, on the images {source}:"
 
 
 def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[int, int]) -> Iterator[str]:

@@ -65,7 +65,7 @@ def run(
     retry_failed: bool = False,
     extend: bool = False,
     into: bool = False,
-    approve: Callable[[Plan], None] | None = None,
+    approve: Callable[[Plan, Metadata], None] | None = None,
     on_start: Callable[[Plan, str | None], None] | None = None,
     pool: SharedPool | None = None,
 ) -> RunReport:
@@ -98,7 +98,8 @@ def run(
     into
         True to begin an output in a directory that holds other files; these stay as they are.
     approve
-        Called with the plan of the whole run before anything is written; an error that it raises refuses the run.
+        Called with the plan of the whole run and the movie's metadata before anything is written; an error that it
+        raises refuses the run.
     on_start
         Called with the plan of what is left and the dashboard's address before the first task.
     pool
@@ -120,7 +121,7 @@ def run(
             check_cluster(config.cluster, work)
         plan, metadata = plan_run(config, existing, extend=extend, into=into, tell=partial(tell_registered, events))
         if approve:
-            approve(plan)
+            approve(plan, metadata)
         plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
         with opened(plan, cancel) as (lock, ledger):
             check_free_names(plan, ledger)

@@ -17,10 +17,12 @@ from pyama_dask.config.load import parse_config, read_document
 from pyama_dask.config.models import Config
 from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.pipelines import Pipeline
+from pyama_dask.config.units import many
 from pyama_dask.errors import PlanError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.launch import most_jobs, script_of, workers_in
+from pyama_dask.plan.find_fovs import fovs_by_well
 from pyama_dask.plan.pipeline_text import describe_pipelines
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
@@ -28,8 +30,9 @@ from pyama_dask.runs.driver import run
 from pyama_dask.runs.movie import check_outside, check_same_fovs, described_movie
 from pyama_dask.runs.plan_text import arrays_of, describe_plan
 from pyama_dask.runs.planning import plan_run, what_is_left
-from pyama_dask.runs.status import RunReport
+from pyama_dask.runs.status import FovReport, RunReport
 from pyama_dask.runs.timings import Prediction, predict, read_calibration
+from pyama_dask.workflow.failure import Cause
 
 Status = Literal["done", "failed", "cancelled"]
 
@@ -141,8 +144,10 @@ class WellResult:
 
     status: Status
     reason: str = ""
-    """Reason of a failure."""
+    """Reason why it is not done."""
     fovs: tuple[int, ...] = ()
+    cause: Cause | None = None
+    """Kind of failure."""
 
 
 class Orchestrator:
@@ -235,7 +240,8 @@ class Orchestrator:
 
         Returns
         -------
-        Result of each well by name; of each FOV by number, such as ``FOV 3``, outside of wells.
+        Result of each well by name; with several plates, by plate and well, such as ``Plate1 B02``; of each FOV by
+        number, such as ``FOV 3``, outside of wells.
 
         Raises
         ------
@@ -250,9 +256,9 @@ class Orchestrator:
             cancel=cancel,
             progress=progress,
             into=self.into,
-            approve=lambda now: _check_same(plan.plan, now),
+            approve=lambda now, _: _check_same(plan.plan, now),
         )
-        return results_by_well(report, plan.plan)
+        return results_by_well(report, plan.plan, plan.metadata)
 
 
 def _document(config: Config | Mapping[str, Any] | str | Path) -> dict[str, Any]:
@@ -277,17 +283,32 @@ def _check_same(compiled: Plan, now: Plan) -> None:
         )
 
 
-def results_by_well(report: RunReport, plan: Plan) -> dict[str, WellResult]:
-    """Results of a run by well: a well has failed if one of its FOVs has, and is cancelled if one is not done."""
-    fovs: dict[str, list[int]] = {}
-    for fov in plan.fovs:
-        fovs.setdefault(str(fov.place.get("well", f"FOV {fov.fov}")), []).append(fov.fov)
+def results_by_well(report: RunReport, plan: Plan, metadata: Metadata) -> dict[str, WellResult]:
+    """Results of a run by well: a well has failed if one of its FOVs has, and is cancelled if one is not done.
+
+    Parameters
+    ----------
+    report
+        Of the run.
+    plan, metadata
+        Plan of the whole run, and content of its movie.
+
+    Returns
+    -------
+    Results by name, see `fovs_by_well`. The reason of a failure is that of the first FOV of the well that failed, with
+    the number of others.
+    """
     states = {state.fov: state for state in report.fovs}
-    found = {}
-    for well, members in fovs.items():
-        failed = [states[fov] for fov in members if states[fov].status == "failed"]
-        is_done = all(states[fov].status == "done" for fov in members)
-        status: Status = "failed" if failed else "done" if is_done else "cancelled"
-        reason = str(failed[0].reason) if failed else "" if is_done else report.stopped or "the run was cancelled"
-        found[well] = WellResult(status, reason, tuple(members))
-    return found
+    wells = fovs_by_well((fov.fov for fov in plan.fovs), metadata)
+    return {well: _result([states[fov] for fov in fovs], report) for well, fovs in wells.items()}
+
+
+def _result(states: Sequence[FovReport], report: RunReport) -> WellResult:
+    fovs = tuple(state.fov for state in states)
+    if failed := [state for state in states if state.status == "failed"]:
+        more = f"; {many(len(failed) - 1, 'FOV')} more failed" if failed[1:] else ""
+        return WellResult("failed", f"{failed[0].reason}{more}", fovs, failed[0].cause)
+    if all(state.status == "done" for state in states):
+        return WellResult("done", "", fovs)
+    cancelled = "the run was cancelled" if report.cancelled else "the run was not to do all of its steps"
+    return WellResult("cancelled", report.stopped or cancelled, fovs)

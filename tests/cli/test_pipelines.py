@@ -6,6 +6,9 @@ import pytest
 from support import steps
 from support.movies import as_czi, config, file_bytes, listing, pixels, write_config
 
+from pyama_dask.cli.phases import describe_results
+from pyama_dask.runs.orchestrator import WellResult
+
 MINE = Path(steps.__file__).as_posix()
 PIPELINES = [
     {
@@ -62,9 +65,17 @@ def test_the_plan_shows_pipelines_and_writes_nothing(call, run_yaml, tmp_path):
 def test_some_steps_and_steps_again(call, run_yaml, tmp_path):
     status, out, error = call("run", run_yaml, "--steps", "prepare.gaussian")
     assert (status, "1 FOV partial" in out) == (0, True)
-    assert "pipeline prepare" not in error
+    assert "FOVs:" not in out  # not all that the FOV needs was to be done
     assert {path.parts[-4] for path in (tmp_path / "out/fov_000").rglob("c.*")} == {"prepare.zarr"}
-    assert call("run", run_yaml)[0] == 0
+    status, out, error = call("run", run_yaml)
+    assert status == 0
+    assert error.splitlines()[:4] == [
+        "initialize: movie.czi: CZI, 1 FOV, 3 frames, 2 channels",
+        "compile:    pipeline prepare, on the images of the movie: gaussian, brighter, mean_of_three",
+        "            pipeline more, on the images of pipeline prepare: bright_pixels, median_filter",
+        "execute:    1 FOV, 3 frames, 1 task",
+    ]
+    assert "\nFOVs: 1 done\n  FOV 0: done\n" in out
     before = file_bytes(tmp_path / "out" / "fov_000")
     assert {"more.zarr", "prepare.zarr"} <= {name.split("/")[0] for name in before}
     _, out, _ = call("plan", run_yaml)
@@ -74,6 +85,27 @@ def test_some_steps_and_steps_again(call, run_yaml, tmp_path):
     again = {path.parts[-4:-2] for path in times if path.stat().st_mtime_ns != times[path]}
     assert again == {("more.zarr", "bright_pixels_mask")}
     assert file_bytes(tmp_path / "out" / "fov_000") == before
+
+
+def test_a_well_that_fails_is_named_with_its_reason(call, movie, run_yaml):
+    """The function of the step fails where a frame has this sum."""
+    refused = int(pixels(fovs=1, frames=3, shape=(60, 70), cells=2)[0, 1, 1].sum(dtype="int64"))
+    step = f"{{do: '{MINE}:picky', channels: [GFP], refused: {refused}}}"
+    status, out, _ = call("run", run_yaml, "--set", f"pipelines=[{{name: a, steps: [{step}]}}]")
+    assert status == 3
+    assert "\nFOVs: 1 failed\n  FOV 0: failed: (algorithm) FOV 0, frame 1: step a.picky, " in out
+    assert out.count("not this one") == 1
+
+
+def test_of_many_wells_only_those_that_are_not_done_are_listed():
+    wells = {f"A{k:02}": WellResult("done", "", (k,)) for k in range(1, 13)}
+    assert len(describe_results(wells)) == 13
+    wells |= {"B01": WellResult("failed", "too bright", (13,), "algorithm"), "B02": WellResult("cancelled", "disk")}
+    assert describe_results(wells) == [
+        "Wells: 12 done, 1 failed, 1 cancelled",
+        "  B01: failed: (algorithm) too bright",
+        "  B02: cancelled: disk",
+    ]
 
 
 @pytest.mark.parametrize("option", ["--steps", "--force"])

@@ -5,7 +5,7 @@ from support.configs import PLAIN
 from support.movies import config, write_config
 
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.config.load import load_config
+from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.config.models import Params, Storage
 from pyama_dask.errors import ConfigError
 from pyama_dask.plan.resolve import shared_parameters
@@ -90,3 +90,34 @@ class TestFiles:
         (tmp_path / "run.yaml").write_text("input: !!python/object/apply:os.getcwd []\n")
         with pytest.raises(ConfigError, match="is not a YAML config"):
             load_config(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "message"),
+    [
+        (
+            [{"name": "prepare", "steps": ["median", {"do": "m:gaussian", "halo": "x"}]}],
+            "pipelines.0 (prepare).steps.1 (gaussian).halo: Input should be a valid integer",
+        ),
+        ([{"name": "a", "steps": [{"do": "gaussian", "name": "soft", "over": "t"}]}], ".steps.0 (soft).over: "),
+        ([{"name": "a", "steps": ["median", {"sigma": 2}]}], "pipelines.0 (a).steps.1.do: is needed"),
+        ([{"steps": "seven"}], "pipelines.0.name: is needed"),
+        ([{"name": "a", "stps": 3, "steps": "seven"}], "pipelines.0 (a).stps: is not a key here; did you mean"),
+        ([{"name": "a", "steps": []}], "pipelines.0 (a): pipeline 'a' has no step"),
+        ([{"name": "a", "steps": "seven"}] * 2, "two pipelines are named 'a'. Fix: give each its own name\n"),
+        ([{"name": "a", "steps": ["median", "flat_field"]}], "pipelines: pipeline 'a': flat_field comes after"),
+        ("seven", "pipelines: must be a list, not 'seven'"),
+    ],
+)
+def test_faults_in_pipelines_have_their_place_and_name(pipelines, message):
+    document = {"input": "a.nd2", "output": "out", "channels": {"pc": {"channel": 0}}, "pipelines": pipelines}
+    with pytest.raises(ConfigError) as raised:
+        parse_config(document)
+    assert message in f"{raised.value}\n"
+
+
+def test_faults_in_pipelines_are_told_with_all_others():
+    with pytest.raises(ConfigError) as raised:
+        parse_config({"input": "a.nd2", "channels": {"pc": {"channel": 0}}, "storge": 1, "pipelines": [{"name": "a"}]})
+    keys = {line.split(":")[0] for line in str(raised.value).splitlines()[1:]}
+    assert keys == {"  output", "  storge", "  pipelines.0 (a).steps"}

@@ -5,7 +5,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +18,10 @@ import pyama_dask
 from pyama_dask import Pipeline, Step
 from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.errors import ConfigError, PlanError, SourceError
+from pyama_dask.readers import read_metadata
+from pyama_dask.runs.orchestrator import WellResult, results_by_well
 from pyama_dask.runs.planning import plan_run
+from pyama_dask.runs.status import FovReport, RunReport
 from pyama_dask.runs.timings import CALIBRATION, Calibration, settings_digest, write_calibration
 from pyama_dask.store.arrays import read_frame
 
@@ -280,6 +283,26 @@ def test_what_is_cancelled_says_so(movie, tmp_path):
     assert [of.status for of in results.values()] == ["done", "cancelled"]
     assert results["FOV 1"].reason == "the run was cancelled"
     assert [of.status for of in orchestrator.execute(plan).values()] == ["done", "done"]
+
+
+def test_wells_of_several_plates_and_states_of_their_fovs(wells, movie):
+    """Equally named wells of two plates are two wells."""
+    states = ["done", "failed", "failed", "partial", "done", "done"]
+    info = read_metadata(movie).fovs[0]
+    places = [("P1", "A1"), ("P1", "A1"), ("P1", "A1"), ("P1", "B2"), ("P2", "A1"), (None, None)]
+    metadata = replace(read_metadata(wells), fovs=tuple(replace(info, plate=p, well=w) for p, w in places))
+    plan = SimpleNamespace(fovs=[SimpleNamespace(fov=fov) for fov in range(6)])
+    fovs = [FovReport(k, of, cause="data", reason=f"no {k}") for k, of in enumerate(states)]
+    report = RunReport(Path("out"), tuple(fovs), (), 6, 6, 1.0)
+    assert results_by_well(report, plan, metadata) == {
+        "P1 A1": WellResult("failed", "no 1; 1 FOV more failed", (0, 1, 2), "data"),
+        "P1 B2": WellResult("cancelled", "the run was not to do all of its steps", (3,)),
+        "P2 A1": WellResult("done", "", (4,)),
+        "FOV 5": WellResult("done", "", (5,)),
+    }
+    stopped = replace(report, stopped="the disk is full")
+    plan.fovs = plan.fovs[:4]  # of one plate
+    assert results_by_well(stopped, plan, metadata)["B2"] == WellResult("cancelled", "the disk is full", (3,))
 
 
 def test_what_changed_after_compiling_is_refused(movie, tmp_path):
