@@ -251,8 +251,5 @@ def _check_target(step: Step, found: Found) -> None:
         return
     if not step.to:
         raise UnfitError("gives a table, but the table has no name", "add  to: NAME  to the step, or  to: traces")
-    if step.to == "traces" and found.rows_differ:
-        raise UnfitError(found.rows_differ, "return one row for each row that it got, in the same order")
-    if step.to == "traces" and not found.of_traces and "cell" not in found.columns:
-        fix = "add the ids of the cells as a column 'cell', or choose another name in 'to'"
-        raise UnfitError("gives a table without a column 'cell', which cannot be joined to the traces", fix)
+    if step.to == "traces" and found.unjoined:
+        raise UnfitError(found.unjoined, found.fix)

@@ -37,6 +37,11 @@ class UnfitError(Exception):
         self.problem, self.fix, self.failed = problem, fix, failed
 
 
+CELLS_FIX = (
+    "with 'to: traces', return one row for each cell of a frame, whose column 'cell' has its whole number in the image "
+    "'tracked'; for other tables, name one with 'to'"
+)
+ORDER_FIX = "keep the order of the rows, or sort the result back with .sort_index()"
 ADDED = ("fov", "time", "channel", "well", "site", "tile")
 """Columns that a run adds to tables of frames and stacks, beside ``frame``."""
 
@@ -208,6 +213,38 @@ def check_table(table: pd.DataFrame, takes: Takes, frames: int) -> None:
     if takes == "stack" and not ("frame" in table and table["frame"].isin(range(frames)).all()):
         fix = f"add a column 'frame' with the index in the stack, 0 to {frames - 1} here"
         raise UnfitError("returned a table that does not say to which frames its rows belong", fix)
+
+
+def wrong_cell(table: pd.DataFrame) -> tuple[int, str] | None:
+    """Find a row that cannot be joined to the traces by its cell.
+
+    Parameters
+    ----------
+    table
+        Rows of one frame, or of several with a column ``frame``; it has a column ``cell``.
+
+    Returns
+    -------
+    Position of the row, and the predicate of a sentence about the function; None if there is no such row.
+    """
+    cells = table["cell"]
+    if len(cells) and getattr(cells.dtype, "kind", "O") not in "iuf":
+        return 0, f"returned a table whose column 'cell' is of type {cells.dtype}"
+    without = ~(cells.astype("float64") % 1 == 0).to_numpy()  # not with NaN
+    if without.any():
+        at = int(without.argmax())
+        return at, f"returned a table with a cell {cells.iloc[at]}"
+    twice = table.duplicated([name for name in ("frame", "cell") if name in table]).to_numpy()
+    if twice.any():
+        at = int(twice.argmax())
+        return at, f"returned several rows of cell {int(cells.iloc[at])}"
+    return None
+
+
+def is_reordered(table: pd.DataFrame) -> bool:
+    """Check whether a table has the index 0 to N - 1 of the one that it is made from, in another order."""
+    index = table.index.to_numpy()
+    return not np.array_equal(index, np.arange(len(index))) and {*index.tolist()} == {*range(len(index))}
 
 
 def _is_plain_column(column: pd.Series[Any]) -> bool:

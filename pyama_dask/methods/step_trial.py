@@ -15,6 +15,8 @@ from pyama_dask.methods.entry_points import line_of
 from pyama_dask.methods.made_images import FRAMES, PLANES, ImageType, made_stack, made_traces
 from pyama_dask.methods.step_functions import StepFunction, Takes
 from pyama_dask.methods.step_results import (
+    CELLS_FIX,
+    ORDER_FIX,
     Data,
     Result,
     UnfitError,
@@ -24,7 +26,9 @@ from pyama_dask.methods.step_results import (
     check_table,
     described,
     in_array_type,
+    is_reordered,
     smallest_halo,
+    wrong_cell,
 )
 
 if TYPE_CHECKING:
@@ -46,14 +50,16 @@ class Found:
         Types of the columns given; None for images.
     of_traces
         True if the function took a table.
-    rows_differ
-        Problem if a table has not the rows of the table that the function took; '' if it has.
+    unjoined
+        Problem if the rows cannot be joined to the traces; '' if they can.
+    fix
     """
 
     images: Mapping[str, ImageType] = field(default_factory=dict)
     columns: Mapping[str, str] | None = None
     of_traces: bool = False
-    rows_differ: str = ""
+    unjoined: str = ""
+    fix: str = ""
 
 
 def try_images(
@@ -99,7 +105,8 @@ def try_images(
         trial.compare(first, single)
         _check_alike(first, trial.given)
     if first[0].table is not None:
-        return Found(columns=_column_types(first[0].table))
+        wrong = next((of for one in first if one.table is not None and (of := _unjoined(one.table))), "")
+        return Found(columns=_column_types(first[0].table), unjoined=wrong and f"{trial.given}, {wrong}", fix=CELLS_FIX)
     is_labels = _gives_labels(function, first, made)
     result, shape = first[0], next(iter(real.values())).shape
     if made != real and not _keeps_shape(trial, made, real, lambda types: _some(function, takes, types, halo)):
@@ -152,9 +159,20 @@ def try_tables(function: StepFunction, takes: Takes, features: Sequence[str], al
     if first.table is None:
         raise UnfitError(f"{trial.given}, returned images", "return a table (DataFrame), or take images")
     trial.compare([first], [data])
-    differ = "" if takes == "traces" and len(first.table) == len(traces) else f"returned {len(first.table)} rows"
-    differ = f"{trial.given}, {differ}, which cannot become columns of the traces" if differ else ""
-    return Found(columns=_column_types(first.table), of_traces=True, rows_differ=differ)
+    wrong, fix = "", "return one row for each row that it got, in the same order"
+    if takes != "traces" or len(first.table) != len(traces):
+        wrong = f"{trial.given}, returned {len(first.table)} rows, which cannot become columns of the traces"
+    elif is_reordered(first.table):
+        wrong, fix = f"{trial.given}, returned its rows in another order", ORDER_FIX
+    return Found(columns=_column_types(first.table), of_traces=True, unjoined=wrong, fix=fix)
+
+
+def _unjoined(table: pd.DataFrame) -> str:
+    """Problem of rows that cannot be joined to the traces; '' if they can."""
+    if "cell" not in table:
+        return "returned a table without a column 'cell', which cannot be joined to the traces"
+    wrong = wrong_cell(table)
+    return wrong[1] if wrong else ""
 
 
 class _Trial:

@@ -264,10 +264,11 @@ class _Resolution:
                 f"{where}: gives no rows of cells and frames, so that they cannot become columns of the traces. "
                 "Fix: return a table with a column 'cell' for each frame, or name a table with 'to'"
             )
-        if contract.per != "fov" and "cell" not in contract.columns:
+        gets = {name for names in calls for name in names}
+        if LABELS in gets and TRACKED not in gets:
             raise ConfigError(
-                f"{where}: its table has the columns {', '.join(contract.columns)}, but no 'cell', by which rows of "
-                "the traces are found. Fix: add it: it is the number of the cell in the image 'tracked'"
+                f"{where}: gets {LABELS!r}, whose numbers begin with 1 in each frame, so that its rows would become "
+                f"those of other cells. Fix: let it get {TRACKED!r}, or name a separate table with 'to'"
             )
         if contract.per != "fov" and len(calls) > 1:
             raise ConfigError(

@@ -16,7 +16,7 @@ from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, Objects
-from pyama_dask.steps.own import own_columns
+from pyama_dask.steps.own_tables import own_columns
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate

@@ -255,7 +255,7 @@ def _of_rows(flow: Flow, own: Own) -> Part:
 
 def _of_table(own: Own) -> Part:
     return Part(
-        f"{part_of(own)}.table", own.name, "fov", "pyama_dask.steps.own:write_own_table",
+        f"{part_of(own)}.table", own.name, "fov", "pyama_dask.steps.own_tables:write_own_table",
         lambda of: digest("own table", of.digest(part_of(own)), of.times_min, of.name, own.step.to, *of.place),
         needs=(part_of(own),), from_blocks=True,
     )  # fmt: skip
@@ -267,7 +267,7 @@ def _of_traces(own: Own) -> Part:
     do = "write_own_table" if found.per == "fov" else "write_well_table"
     fovs = "" if found.per == "fov" else found.fovs  # of the well's FOVs, the digest of a call has the last one only
     return Part(
-        part_of(own), own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own:{do}",
+        part_of(own), own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own_tables:{do}",
         lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to, fovs),
         needs=("extract.table",),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Parts of steps of a user's own: images that are stored, and tables of frames, FOVs and wells."""
+"""Parts on blocks of steps of a user's own: images that are stored, and rows of tables."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyama_dask.files.atomic import replacing
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_results import UnfitError, as_result, check_table
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.demand import is_of_stacks
 from pyama_dask.steps.flow import Own, applies
-from pyama_dask.steps.own_arrays import TRACES, own_arrays, own_table_file, well_table_file
+from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.own_images import step_call
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import read_attributes, write_block
-from pyama_dask.store.layout import DOCUMENT, ArraySpec
-from pyama_dask.store.trace_csv import place_of, traces_file, write_traces
+from pyama_dask.store.arrays import write_block
+from pyama_dask.store.layout import ArraySpec
 from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:
@@ -164,7 +162,7 @@ def rows_name(own: Own) -> str:
 def checked_table(
     method: Chosen, where: str, own: Own, *data: object, frames: int = 0, known: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Table that a function gives, with the columns that were found when the run was planned.
+    """Table that a function gives, with its own index, and the columns that were found when the run was planned.
 
     Parameters
     ----------
@@ -195,7 +193,7 @@ def checked_table(
     given = [name for name in table.columns if name in wanted or name not in known]
     if {*given} != {*wanted}:
         raise method.wrong(where, f"columns {', '.join(given)}", f"columns {', '.join(wanted)}{planned}")
-    return table[[*wanted, *(name for name in table.columns if name not in wanted)]].reset_index(drop=True).copy()
+    return table[[*wanted, *(name for name in table.columns if name not in wanted)]].copy()
 
 
 def _plain(column: pd.Series) -> np.ndarray:
@@ -207,93 +205,3 @@ def _plain(column: pd.Series) -> np.ndarray:
 def rows_of(context: TaskContext, own: Own) -> pd.DataFrame:
     """Rows of all blocks of a FOV, by frame."""
     return joined(own, [load_rows(file) for file in context.block_files(rows_name(own))], context.task.fov)
-
-
-def write_own_table(context: TaskContext) -> None:
-    """Write the table that a step gives of a FOV, from its rows, or from the traces."""
-    own = context.flow.steps[context.step]
-    assert own.step.found is not None
-    if not applies(own.step, context.task.fov):
-        return
-    if own.step.found.takes == "traces":
-        traces, method = _traces(context, context.task.fov), step_call(own.step, own.name)
-        table = checked_table(method, f"FOV {context.task.fov}", own, traces, known=traces.columns)
-    else:
-        table = _with_times(context, rows_of(context, own))
-    known = read_attributes(context.verified(context.images / DOCUMENT).parent)
-    table.insert(0, "fov", context.task.fov) if "fov" not in table else None
-    for name, value in place_of(known.get("well"), known.get("site")).items():
-        if name not in table:
-            table[name] = value
-    path = own_table_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov, own)
-    write_traces(path, table)
-    context.wrote(path)
-    context.note(rows=len(table))
-
-
-def _with_times(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
-    """Table with the minutes of its frames after their numbers."""
-    if "frame" in table and "time" not in table:
-        times = np.array(read_attributes(context.images)["times_min"])
-        table.insert([*table.columns].index("frame") + 1, "time", times[table["frame"]])
-    return table
-
-
-def _traces(context: TaskContext, fov: int) -> pd.DataFrame:
-    import pandas as pd  # noqa: PLC0415
-
-    path = traces_file(context.job.fov_dir(fov), context.job.source, fov)
-    return pd.read_csv(context.verified(path))
-
-
-def write_well_table(context: TaskContext) -> None:
-    """Write the table that a step gives of a well, from the traces of its FOVs."""
-    own = context.flow.steps[context.step]
-    members = [fov for fov in context.task.group if applies(own.step, fov)]
-    if not members:
-        return
-    tables = {str(fov): _traces(context, fov) for fov in members}
-    well = read_attributes(context.verified(context.images / DOCUMENT).parent)["well"]
-    known = {name for table in tables.values() for name in table.columns}
-    table = checked_table(step_call(own.step, own.name), f"well {well}", own, tables, known=known)
-    path = well_table_file(context.job.output, context.job.source, well, own)
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-    context.wrote(path)
-    context.note(rows=len(table))
-
-
-def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
-    """Traces with the columns of steps that give some (``to: traces``); rows are matched by cell and frame."""
-    for own in context.flow.own:
-        if own.step.to == TRACES and applies(own.step, context.task.fov):
-            table = _with_columns(context, own, table)
-    return table
-
-
-def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.DataFrame:
-    """Traces with the columns that one step gives, from rows of frames, or from the traces themselves."""
-    assert own.step.found is not None
-    method, where = step_call(own.step, own.name), f"FOV {context.task.fov}"
-    if own.step.found.takes != "traces":
-        return _merged(table, rows_of(context, own), method, where)
-    made = checked_table(method, where, own, table.copy(), known=table.columns)
-    if len(made) != len(table):
-        raise method.wrong(where, f"{len(made)} rows", f"one row for each of {len(table)} rows of the traces")
-    for name in table.columns.intersection(made.columns):
-        if not table[name].reset_index(drop=True).equals(made[name]):
-            raise method.wrong(where, f"another column {name!r} than the traces have", "it under another name")
-    return table.assign(**{name: made[name].to_numpy() for name in made.columns if name not in table})
-
-
-def _merged(table: pd.DataFrame, rows: pd.DataFrame, method: Chosen, where: str) -> pd.DataFrame:
-    """Traces with the columns of rows that belong to the same cell and frame; rows without traces are dropped."""
-    key = ["frame", "cell"]
-    if (twice := rows.duplicated(key)).any():
-        frame, cell = (int(rows.loc[twice, name].iloc[0]) for name in key)
-        raise method.wrong(f"{where}, frame {frame}", f"several rows of cell {cell}", "one row for each cell")
-    return table.merge(rows.astype(dict.fromkeys(key, "int64")), on=key, how="left")
-
-
-__all__ = ["Rows", "StoredImages", "own_columns", "write_own_table", "write_well_table"]

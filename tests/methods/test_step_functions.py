@@ -108,6 +108,11 @@ def with_frame(frame): return {"frame": 1, "x": 2}
 def without_frame(stack: Stack): return {"x": [1.0, 2.0]}
 def objects_column(frame): return pd.DataFrame({"a": [[1]]})
 def drops(table: pd.DataFrame): return pd.DataFrame({"a": table["cell"][1:]})
+def sorted_by_area(table: pd.DataFrame): return table.sort_values("area_ch_0")[["frame"]].rename(columns={"frame": "a"})
+def halves_of_cells(frame: Frame) -> pd.DataFrame: return pd.DataFrame({"cell": [1, 0.5], "a": 1})
+def lost_cells(frame: Frame) -> pd.DataFrame: return pd.DataFrame({"cell": [1, np.nan], "a": 1})
+def cells_twice(frame: Frame) -> pd.DataFrame: return pd.DataFrame({"cell": [2, 1, 1], "a": 1})
+def named_cells(frame: Frame) -> pd.DataFrame: return pd.DataFrame({"cell": ["1"], "a": 1})
 def fills(table: pd.DataFrame):
     table["new"] = 1
     return table[["new"]]
@@ -246,8 +251,13 @@ def test_a_call_gives_right_values(contract):
         ("without_frame", {"to": "t"}, "does not say to which frames.*Fix: add a column 'frame'"),
         ("objects_column", {"to": "t"}, "column 'a' is of type object. Fix: use columns of numbers"),
         ("mean", {}, "gives a table, but the table has no name. Fix: add  to: NAME"),
-        ("mean", {"to": "traces"}, "without a column 'cell'.*Fix: add the ids"),
+        ("mean", {"to": "traces"}, "without a column 'cell'.*Fix: with 'to: traces', return one row"),
         ("drops", {"to": "traces"}, "returned 14 rows|returned 13 rows"),
+        ("sorted_by_area", {"to": "traces"}, "returned its rows in another order. Fix: keep the order"),
+        ("halves_of_cells", {"to": "traces"}, "with a cell 0.5. Fix: with 'to: traces'"),
+        ("lost_cells", {"to": "traces"}, "with a cell nan"),
+        ("cells_twice", {"to": "traces"}, "returned several rows of cell 1"),
+        ("named_cells", {"to": "traces"}, "column 'cell' is of type (object|str)"),
         ("fills", {"to": "traces"}, "changed the data that it got"),
         ("no_data", {}, r"takes no data by position: its signature is \(\*, frame\)"),
         ("two", {"of": ["GFP", "RFP", "BFP"], "to": "r"}, r"takes 2 images by position .* but 'of' names 3"),
@@ -270,7 +280,7 @@ def test_a_call_gives_right_values(contract):
     ],
 )
 def test_functions_that_do_not_fit_are_refused_by_file_and_line(contract, file, do, keys, says):
-    images = {} if do in ("drops", "fills", "untyped") else TOGETHER if "of" in keys else None
+    images = {} if do in ("drops", "fills", "untyped", "sorted_by_area") else TOGETHER if "of" in keys else None
     with pytest.raises(ConfigError, match=says) as error:
         contract(do, images, **keys)
     assert f"{WHERE}: {file}:{do} ({file}, line " in str(error.value)

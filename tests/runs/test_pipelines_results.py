@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from support import steps
 from support.movies import as_czi, config, pixels, put_in_wells
 
 import pyama_dask
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, WrongReturnError
+from pyama_dask.steps.own_images import step_call
+from pyama_dask.steps.own_tables import joinable
 
 MINE = steps.__file__
 SEVEN = {"name": "cells", "steps": "seven"}
@@ -139,6 +142,61 @@ def test_functions_of_traces_may_pass_on_their_columns(movie, tmp_path):
     pd.testing.assert_frame_equal(first, traces[traces["frame"] == 0].reset_index(drop=True))
     report = run(plate, tmp_path, *more(mine[2] | {"do": f"{tmp_path / 'mine.py'}:wrong"}), **KEPT)
     assert "another column 'area_ch_0' than the traces have" in report.failed[0].reason
+
+
+CELLS = (
+    "def cells(f: Frame, l: Labels, *, least: int = 1) -> pd.DataFrame:\n"
+    "    ids = np.unique(l[l >= least]).astype('int64')\n"
+    "    return pd.DataFrame({'cell': ids, f'mean{least}': [float(f[l == k].mean()) for k in ids]})\n"
+)
+
+
+def test_rows_that_the_traces_have_no_row_for_are_a_warning(movie, tmp_path):
+    """But not those of cells that the limits of tracking drop, which the image 'tracked' has."""
+    few = as_czi(tmp_path / "few.czi", pixels(fovs=1, frames=4, shape=(150, 170), cells=6, border_margin=0))
+    (tmp_path / "mine.py").write_text(HEAD + CELLS)
+    steps_of = [
+        {"do": f"{tmp_path / 'mine.py'}:cells", "of": ["GFP", "tracked"], "to": "traces", "least": least, "name": name}
+        for name, least in (("right", 1), ("wrong", 0))
+    ]
+    limits = {"params.tracking_params": {"min_frames": 3, "border_margin": 8}}
+    report = run(few, tmp_path, *more(*steps_of), **limits)
+    assert report.exit_status == 0, report.failed
+    (traces,) = (tmp_path / "out").glob("fov_000/*traces.csv")
+    found = pd.read_csv(traces)
+    tracked = zarr.open_array(tmp_path / "out/fov_000/images.zarr/seg_tracked_ch_0/0", mode="r")[:]
+    assert 0 < found["cell"].nunique() < len(np.unique(tracked)) - 1
+    assert found["mean1"].equals(found["mean0"])
+    assert found["mean1"].notna().all()
+    said = [warning for warning in report.fovs[0].warnings if "the traces have no row for" in warning]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "FOV 0: step more.wrong gives 4 rows that the traces have no row for, such as cell 0 in frame 0; they are left "
+        "out. Fix: number cells as in the image 'tracked' of the same frame, where 0 is the background"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ([2, 1.5], "returned a table with a cell 1.5"),
+        ([2, np.nan], "returned a table with a cell nan"),
+        ([2, np.inf], "returned a table with a cell inf"),
+        ([2.0, 2.0], "returned several rows of cell 2"),
+    ],
+)
+def test_rows_that_belong_to_no_cell_or_to_one_twice_are_refused(cells, what):
+    rows = pd.DataFrame({"frame": [0, 3, 3], "cell": [2, *cells], "a": 1})
+    method = step_call(pyama_dask.Step(f"{MINE}:brighter"), "more.f")
+    with pytest.raises(WrongReturnError, match=f"^FOV 7, frame 3: step more.f.*brighter.* {what}. Fix: with 'to: tr"):
+        joinable(rows, method, "FOV 7")
+
+
+def test_rows_of_labels_do_not_become_columns_of_the_traces(movie, tmp_path):
+    (tmp_path / "mine.py").write_text(HEAD + CELLS)
+    step = {"do": f"{tmp_path / 'mine.py'}:cells", "of": ["GFP", "labels"], "to": "traces"}
+    with pytest.raises(ConfigError, match="gets 'labels', whose numbers begin with 1 in each frame"):
+        compiled(movie, tmp_path, *more(step))
 
 
 def test_parameters_may_have_any_name(movie, tmp_path):
