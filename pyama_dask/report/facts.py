@@ -17,6 +17,7 @@ from pyama_dask.config.yaml_text import load_yaml
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file
 from pyama_dask.files.documents import Types, read_fields
+from pyama_dask.report.drift import Drift, read_drifts
 from pyama_dask.report.findings import Finding, find, weights
 from pyama_dask.runs.output_dir import CONFIG
 from pyama_dask.runs.own_tables import describe_tables
@@ -58,6 +59,8 @@ class FovFacts:
     page: Path | None = None
     """Page of the FOV in the output; None if it has none, or its results may be newer."""
     well: str | None = None
+    drifts: tuple[Drift, ...] = ()
+    """Drift of the stage, as often as it was measured."""
 
     @property
     def label(self) -> str:
@@ -93,7 +96,8 @@ class RunFacts:
     @cached_property
     def findings(self) -> list[Finding]:
         """Findings about all FOVs with a summary, worst first."""
-        return find({fov.number: fov.summary for fov in self.fovs if fov.summary}, self.channels)
+        drifts = {fov.number: fov.drifts for fov in self.fovs}
+        return find({fov.number: fov.summary for fov in self.fovs if fov.summary}, self.channels, drifts)
 
     @cached_property
     def worst_first(self) -> list[FovFacts]:
@@ -199,6 +203,7 @@ def _fov(output: Path, ledger: Ledger, fov: Mapping[str, Any], problems: list[st
     return FovFacts(
         number, str(fov.get("name") or ""), report_fov(ledger, fov), summary, traces[0] if traces else None,
         _newer(output / f"{fov_name(number)}.html", output / LEDGER), fov.get("well"),
+        read_drifts(output, ledger, number, problems),
     )  # fmt: skip
 
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from pyama_dask.analysis.summaries import AREA_EDGES, FovSummary
 from pyama_dask.config.units import as_ranges
+from pyama_dask.report.drift import Drift
 
-Kind = Literal["light", "merged", "focus", "few", "lost", "short"]
-ORDER: tuple[Kind, ...] = ("light", "merged", "focus", "few", "lost", "short")
+Kind = Literal["light", "merged", "focus", "few", "lost", "drift", "short"]
+ORDER: tuple[Kind, ...] = ("light", "merged", "focus", "few", "lost", "drift", "short")
 """Kinds in the order in which findings of equal weight are listed: causes before their consequences."""
 START, LEAST = 0.2, 3
 """Share of a FOV's frames, at its start, that later frames are compared with, and the fewest frames of it."""
@@ -44,6 +45,7 @@ BROKEN, ENOUGH = 0.6, 20
 """Fraction of tracks that are too short, above which tracking is in doubt, and the fewest tracks to judge it by."""
 APART = 3
 """FOVs with findings of one kind that are listed separately; more are put into one sentence."""
+NO_DRIFTS: Mapping[int, Sequence[Drift]] = {}
 Values = npt.NDArray[np.float64]
 
 
@@ -70,7 +72,9 @@ class Finding:
         return f"{self.head} in FOV{'s' if len(self.fovs) > 1 else ''} {as_ranges(self.fovs)}{self.tail}"
 
 
-def find(summaries: Mapping[int, FovSummary], names: Mapping[int, str]) -> list[Finding]:
+def find(
+    summaries: Mapping[int, FovSummary], names: Mapping[int, str], drifts: Mapping[int, Sequence[Drift]] = NO_DRIFTS
+) -> list[Finding]:
     """Findings of all FOVs, worst first; those of one kind in many FOVs are one finding.
 
     Parameters
@@ -79,10 +83,13 @@ def find(summaries: Mapping[int, FovSummary], names: Mapping[int, str]) -> list[
         By FOV.
     names
         Names of the channels by their number in the movie.
+    drifts
+        What was measured of the drift of each FOV.
     """
     fovs = {fov: of for fov, of in sorted(summaries.items()) if len(of.frames)}
     run = _Run(fovs)
     found = [finding for fov in fovs for finding in _of_fov(fov, run, names)]
+    found += [finding for fov, of in drifts.items() for drift in of for finding in _drift(fov, drift, fovs.get(fov))]
     return sorted(_together(found), key=lambda one: (-one.weight, ORDER.index(one.kind), one.fovs))
 
 
@@ -256,6 +263,17 @@ def _short(fov: int, of: FovSummary) -> Iterator[Finding]:
     """Tracks that mostly end too early."""
     if of.tracks >= ENOUGH and of.short > BROKEN * of.tracks:
         yield Finding("short", 1, (fov,), "most tracks are too short", f" ({of.short} of {of.tracks})")
+
+
+def _drift(fov: int, drift: Drift, of: FovSummary | None) -> Iterator[Finding]:
+    """Frames in which the drift of the stage could not be measured."""
+    unknown = np.flatnonzero(~drift.measured)
+    if unknown.size:
+        frames = of.frames[unknown] if of and len(of.frames) == len(drift.measured) else unknown
+        weight, first = 2 if drift.measured.mean() < 0.5 else 1, int(unknown[0])
+        by = f" (step {drift.step})" if drift.step else ""
+        tail = f" at frames {as_ranges(frames.tolist())}, where it is interpolated{by}"
+        yield Finding("drift", weight, (fov,), "drift of the stage not measured", tail, int(frames[0]), first)
 
 
 # -------------------------------------------------------------------------------------------------- all together

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from pyama_dask.analysis.summaries import AREA_EDGES, FovSummary
 from pyama_dask.files.palette import SERIES
 from pyama_dask.report.axes import Axis
+from pyama_dask.report.drift import of_steps
 from pyama_dask.report.facts import RunFacts
 from pyama_dask.report.figures import Line, Values, band, bars
 from pyama_dask.report.maps import heat, timeline
@@ -103,9 +104,13 @@ def over_fovs(values: Values, name: str, colour: int) -> Line:
 
 
 def over_time(all_: Summaries) -> Iterator[Figure]:
-    """Objects and cells over time, lengths of tracks, sizes of objects, and features."""
-    if not all_.fovs:
-        return
+    """Objects and cells over time, lengths of tracks, sizes of objects, features, and the drift of the stage."""
+    if all_.fovs:
+        yield from _of_summaries(all_)
+    yield from _drifts(all_)
+
+
+def _of_summaries(all_: Summaries) -> Iterator[Figure]:
     minutes, name = all_.time
     if known(all_.stacked("found")):
         lines = [
@@ -205,6 +210,19 @@ def _features(all_: Summaries) -> Iterator[Figure]:
             line = Line(q[2], ((q[0], q[4]), (q[1], q[3])), column, colour)
             title = feature_name(column, all_.run)
             yield Figure(title, "", band(minutes, [line], name, title))
+
+
+def _drifts(all_: Summaries) -> Iterator[Figure]:
+    """One figure for each time that the drift was measured; frames without a shift are gaps."""
+    fovs = (fov for fov in all_.run.fovs if all_.only in (None, fov.number))
+    for step, drifts in of_steps(drift for fov in fovs for drift in fov.drifts).items():
+        minutes, name = in_unit(np.median([of.times_min for of in drifts], axis=0))
+        shifts = np.array([np.where(of.measured[:, None], of.shifts, np.nan) for of in drifts])
+        lines = [over_fovs(shifts[..., 0], "down", BLUE), over_fovs(shifts[..., 1], "to the right", ORANGE)]
+        title = "Drift of the stage, in pixels" + (f": {step}" if step else "")
+        text = "Shift of the content against the first frame; gaps are frames in which it could not be measured."
+        key = tuple((line.name, line.colour) for line in lines)
+        yield Figure(title, text, band(minutes, lines, name, title), key)
 
 
 def typical(values: Values) -> Values:

@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from pyama_dask.config.units import as_ranges
-from pyama_dask.kernels.drift_path import Pair, PairsOfBlock, Path, frames_before, solved
+from pyama_dask.kernels.drift_path import EVERY, Pair, PairsOfBlock, Path, frames_before, solved
 from pyama_dask.readers.frames import read_planes
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.flow import Own, applies
@@ -113,7 +113,8 @@ def find_own_shifts(context: TaskContext) -> None:
     own = context.flow.steps[context.step]
     if applies(own.step, context.task.fov):
         file = own_table_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov, own)
-        _find(context, own_pairs(own), file)
+        _find(context, own_pairs(own), file, f"leave out the step {own.name}")
+        context.note(rows=context.job.n_frames)
 
 
 def own_shifts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
@@ -129,25 +130,27 @@ def own_shifts_by_block(context: TaskContext) -> list[list[np.ndarray]]:
 
 def find_shifts(context: TaskContext) -> None:
     """Write the shifts of the FOV's frames against the first one."""
-    _find(context, "pairs", shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov))
+    file = shifts_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
+    _find(context, "pairs", file, "set params.register to off, and params.tracking_method to lap")
 
 
-def _find(context: TaskContext, table: str, file: FilePath) -> None:
-    """Solve the pairs of all blocks, and write the shifts to a file."""
+def _find(context: TaskContext, table: str, file: FilePath, instead: str) -> None:
+    """Solve the pairs of all blocks, and write the shifts to a file; warnings say what to do instead."""
     rows = [row for path in context.block_files(table) for row in intermediate.load(path)["pairs"].tolist()]
     pairs = [Pair(int(first), int(second), *of) for first, second, *of in rows]
     path = solved(pairs, context.job.n_frames)
     times = read_attributes(context.verified(context.images / DOCUMENT).parent)["times_min"]
     write_shifts(file, np.array(times), path.shifts, path.measured)
     context.wrote(file)
-    for doubt in doubts_about_drift(pairs, path, context.task.shape, context.job.frames):
-        context.warn(f"{context.task.place}: {doubt}")
+    by = f"step {context.step}: " if context.flow.steps.get(context.step) else ""
+    for doubt in doubts_about_drift(pairs, path, context.task.shape, context.job.frames, file.name, instead):
+        context.warn(f"{context.task.place}: {by}{doubt}")
 
 
 def doubts_about_drift(
-    pairs: Sequence[Pair], path: Path, shape: tuple[int, int], frames: Sequence[int]
+    pairs: Sequence[Pair], path: Path, shape: tuple[int, int], frames: Sequence[int], table: str, instead: str
 ) -> Iterator[str]:
-    """Describe what is doubtful in the drift of a FOV: frames without a shift, and shifts near the largest one.
+    """Describe what is doubtful in the drift of a FOV: frames without a shift, weak links, and shifts near the largest.
 
     Parameters
     ----------
@@ -157,24 +160,39 @@ def doubts_about_drift(
         (H, W) of a frame in pixels.
     frames
         Numbers of the frames in the movie.
+    table, instead
+        Name of the table of shifts, and what to do if they are of no use.
     """
-    largest = min(LARGEST, min(shape) // 2)
-    unknown = [frames[t] for t in np.flatnonzero(~path.measured).tolist()]
-    if unknown:
+    largest, check = min(LARGEST, min(shape) // 2), f"Fix: check the shifts in {table}, and the tracks at these frames"
+    if unknown := np.flatnonzero(~path.measured).tolist():
         yield (
-            f"the drift of the stage could not be measured at frames {as_ranges(unknown)}, whose shifts are "
+            f"the drift of the stage could not be measured at frames {_named(unknown, frames)}, whose shifts are "
             "interpolated: they have few distinct features, or the stage moved by more than "
             f"{largest:g} px from one frame to the next. Fix: look at these frames with 'pyama-dask preview'; if "
-            "tracks break there, set params.register to off, and params.tracking_method to lap"
+            f"tracks break there, {instead}"
+        )
+    if weak := _without_near_pair(pairs, path):
+        yield (
+            f"the drift of the stage at frames {_named(weak, frames)} was measured against frames {EVERY} apart only, "
+            f"as they match none of those just before. {check}"
         )
     steps = {pair.second: max(abs(pair.dy), abs(pair.dx)) for pair in pairs if pair.second - pair.first == 1}
-    far = [t for t, step in steps.items() if step > NEARLY * largest]
-    if far:
+    if far := sorted(t for t, step in steps.items() if step > NEARLY * largest):
         yield (
             f"the stage moved by up to {max(steps[t] for t in far):.0f} px from one frame to the next, at frames "
-            f"{as_ranges([frames[t] for t in sorted(far)])}; more than {largest:g} px cannot be measured. "
-            "Fix: check the shifts in the table *_shifts.csv, and the tracks at these frames"
+            f"{_named(far, frames)}; more than {largest:g} px cannot be measured. {check}"
         )
+
+
+def _named(indices: Sequence[int], frames: Sequence[int]) -> str:
+    """Frames in the movie, as ranges."""
+    return as_ranges([frames[t] for t in indices])
+
+
+def _without_near_pair(pairs: Sequence[Pair], path: Path) -> list[int]:
+    """Measured frames that no pair closer than `EVERY` connects with any measured frame before them."""
+    near = {pair.second for pair in pairs if pair.weight and pair.second - pair.first < EVERY}
+    return [t for t in np.flatnonzero(path.measured).tolist()[1:] if t not in near]
 
 
 def shifts_of(context: TaskContext) -> np.ndarray | None:

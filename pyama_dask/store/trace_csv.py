@@ -30,6 +30,8 @@ PLACE_COLUMNS = ("well", "site", "tile")
 none does."""
 TRACES, SHIFTS = "_traces.csv", "_shifts.csv"
 """Endings of the names of tables of traces, and of shifts of frames."""
+SHIFTS_HEAD = "frame,time,shift_y,shift_x,measured"
+"""First line of tables of shifts of frames."""
 
 
 def feature_columns(config: Config) -> list[str]:
@@ -147,9 +149,16 @@ def write_shifts(path: Path, times: np.ndarray, shifts: np.ndarray, measured: np
     rows = zip(times.tolist(), (np.round(shifts, 4) + 0.0).tolist(), measured.tolist(), strict=True)  # no "-0"
     lines = [f"{t},{time:.10g},{y:.10g},{x:.10g},{known}" for t, (time, (y, x), known) in enumerate(rows)]
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(["frame,time,shift_y,shift_x,measured", *lines, ""]))
+        temporary.write_text("\n".join([SHIFTS_HEAD, *lines, ""]))
 
 
 def read_shifts(path: Path) -> np.ndarray:
     """(T, 2) shifts y, x in pixels from a file of `write_shifts`."""
     return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(2, 3), ndmin=2)
+
+
+def read_shift_table(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(T,) minutes, (T, 2) shifts y, x in pixels, and (T,) whether they are measured, from a file of `write_shifts`."""
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    values = np.array([row[1:4] for row in rows], np.float64)
+    return values[:, 0], values[:, 1:], np.array([row[4] == "True" for row in rows])

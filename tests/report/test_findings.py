@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.summaries import made_summary
 
+from pyama_dask.report.drift import Drift
 from pyama_dask.report.findings import find, weights
 from pyama_dask.store.summary import AREA_EDGES
 
@@ -55,6 +56,17 @@ def test_nothing_is_found_in_quiet_runs(seed, fovs, frames):
 
 def test_no_fovs_have_no_findings():
     assert find({}, NAMES) == []
+
+
+@pytest.mark.parametrize(("unknown", "weight"), [([4, 9], 1), (range(5, 40), 2)])
+def test_frames_without_a_measured_drift_are_found(run, unknown, weight):
+    run[2] = replace(run[2], frames=run[2].frames + 100)
+    times, shifts = np.arange(40.0), np.zeros((40, 2))
+    drifts = {fov: [Drift("", times, shifts, ~np.isin(np.arange(40), unknown if fov == 2 else []))] for fov in run}
+    (found,) = find(run, NAMES, drifts)
+    assert (found.weight, found.frame, found.index) == (weight, unknown[0] + 100, unknown[0])
+    frames = "104, 109" if weight == 1 else "105-139"
+    assert found.text == f"drift of the stage not measured in FOV 2 at frames {frames}, where it is interpolated"
 
 
 def test_three_faults_are_told_apart(run):

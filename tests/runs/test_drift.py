@@ -1,5 +1,6 @@
 """`register: drift`: a stage that drifts breaks tracks, and those of registered frames are whole."""
 
+import re
 import shutil
 from collections import Counter
 from unittest.mock import patch
@@ -14,10 +15,11 @@ from support.movies import as_czi, config, file_bytes, times_of_change
 import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels import lap
-from pyama_dask.kernels.drift_path import Pair, Path
+from pyama_dask.kernels.drift_path import Pair, Path, solved
 from pyama_dask.kernels.frame_shift import total_shifts
 from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.readers.base import Reader
+from pyama_dask.report import write_report_page
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.drift import LARGEST, doubts_about_drift
 from pyama_dask.store.ledger import Ledger
@@ -284,20 +286,41 @@ def test_a_step_moves_what_comes_after_copying(movie, data, run, registered, tmp
 def test_what_cannot_be_measured_reaches_the_report(data, run, tmp_path):
     empty = data.copy()
     empty[0, [4, 9], 0] = 12000
-    report = run(as_czi(tmp_path / "movie.czi", empty), tmp_path / "out")
+    still = {"name": "still", "input": "cells", "steps": [{"do": "drift", "channels": ["Phase"]}]}
+    pipelines = [{"name": "cells", "steps": "seven"}, still]
+    report = run(as_czi(tmp_path / "movie.czi", empty), tmp_path / "out", pipelines=pipelines)
     warned = [warning for fov in report.fovs for warning in fov.warnings]
     assert any(
         "drift of the stage could not be measured at frames 4, 9, whose shifts are interp" in of for of in warned
     )
+    assert sum("step still.drift: the drift" in of and "leave out the step still.drift" in of for of in warned) == 1
     assert shifts(tmp_path / "out").query("not measured")["frame"].tolist() == [4, 9]
+    page = write_report_page(tmp_path / "out", tmp_path / "page.html").read_text()
+    assert re.findall("Drift of the stage, in pixels[^<]*</h3>", page) == [
+        "Drift of the stage, in pixels</h3>", "Drift of the stage, in pixels: still.drift</h3>",
+    ]  # fmt: skip
+    assert page.count("Drift of the stage not measured in FOV 0 at frames 4, 9, where it is interpolated") == 2
+    assert "still_drift (12 rows of 1 FOV)" in page
 
 
 def test_shifts_close_to_the_largest_one_are_doubtful():
     pairs = [Pair(0, 1, -5.0, 2.0, 1.0), Pair(1, 2, 0.0, 0.95 * LARGEST, 1.0), Pair(2, 3, np.nan, np.nan, 0.0)]
     path = Path(np.zeros((4, 2)), np.ones(4, bool))
-    (doubt,) = doubts_about_drift(pairs, path, (100, 100), range(10, 14))
+    _, doubt = doubts_about_drift(pairs, path, (100, 100), range(10, 14), "my_shifts.csv", "")
     assert doubt.startswith("the stage moved by up to 38 px from one frame to the next, at frames 12; more than 40 px")
-    assert list(doubts_about_drift(pairs[:1], path, (100, 100), range(10, 14))) == []
+    assert "my_shifts.csv" in doubt
+    first = path._replace(shifts=path.shifts[:2], measured=path.measured[:2])
+    assert list(doubts_about_drift(pairs[:1], first, (100, 100), range(10, 14), "", "")) == []
+
+
+def test_frames_that_only_distant_pairs_connect_are_doubtful():
+    pairs = [Pair(t, t + 1, 1.0, 1.0, 0.0 if t in (3, 11) else 1.0) for t in range(14)] + [Pair(0, 10, 9.0, 9.0, 1.0)]
+    path = solved(pairs, 15)
+    assert path.measured.tolist() == [True] * 12 + [False] * 3
+    unknown, doubt = doubts_about_drift(pairs, path, (100, 100), range(20, 35), "", "leave it")
+    assert unknown.startswith("the drift of the stage could not be measured at frames 32-34")
+    assert unknown.endswith("leave it")
+    assert doubt.startswith("the drift of the stage at frames 24 was measured against frames 10 apart only")
 
 
 def test_it_is_warned_of_without_cells(movie, run, tmp_path):
