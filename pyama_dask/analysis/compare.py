@@ -15,7 +15,8 @@ from pyama_dask.analysis.compare_medians import medians_of
 from pyama_dask.analysis.compare_parameters import tests_of
 from pyama_dask.analysis.compared_samples import UNITS, FitsOf, Settings, TracesOf, unit_of
 from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
-from pyama_dask.analysis.given_tables import Paths, results_in
+from pyama_dask.analysis.given_outputs import Paths
+from pyama_dask.analysis.given_tables import results_in
 from pyama_dask.analysis.plot_comparison import effects_figure, medians_figure
 from pyama_dask.analysis.quantities import value_label
 from pyama_dask.analysis.result_tables import ResultTable, fits_by_model, read_results

@@ -76,7 +76,7 @@ class TracesOf:
                 name,
                 tuple(np.broadcast_to(one.traces.hours, one.traces.values.shape) for one in of),
                 tuple(one.traces.values for one in of),
-                _clusters([one.traces.fovs for one in of]),
+                _clusters([one.traces.apart(one.traces.fovs) for one in of]),
                 _wells(of),
                 next((one.channel for one in of if one.channel), ""),
             )
@@ -103,7 +103,7 @@ class FitsOf:
             cls(
                 name,
                 tuple(one.fitted for one in of if one.fitted),
-                _clusters([one.traces.fovs for one in of]),
+                _clusters([one.traces.apart(one.traces.fovs) for one in of]),
                 _wells(of),
             )
             for name, of in _named(tables).items()
@@ -170,7 +170,11 @@ def noun(unit: str) -> str:
 def _wells(tables: Sequence[ResultTable]) -> Clusters | None:
     """Number the wells of several tables; None if some cells have none."""
     names = [of.traces.labels.get("well") for of in tables]
-    known = [of for of in names if of is not None and all(isinstance(name, str) and name for name in of.tolist())]
+    known = [
+        table.traces.apart(of)
+        for table, of in zip(tables, names, strict=True)
+        if of is not None and all(isinstance(name, str) and name for name in of.tolist())
+    ]
     return _clusters(known) if len(known) == len(names) else None
 
 

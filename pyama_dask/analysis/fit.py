@@ -31,7 +31,8 @@ from pyama_dask.analysis.fit_tables import (
     named_bounds,
     write_fitted,
 )  # fmt: skip
-from pyama_dask.analysis.given_tables import Paths, tables_to_fit
+from pyama_dask.analysis.given_outputs import Paths
+from pyama_dask.analysis.given_tables import tables_to_fit
 from pyama_dask.analysis.tables import read_analysis_csv
 from pyama_dask.analysis.trace_sources import without_filled
 from pyama_dask.config.cluster import Cluster

@@ -32,6 +32,25 @@ class Traces:
     labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """(cells,) values of further columns that are the same in all rows of each cell, such as ``well``."""
 
+    def apart(self, places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(cells,) FOVs or wells of the cells, with the movie in front if there are several."""
+        movies = self.labels.get("movie")
+        return places if movies is None else np.array([f"{m}\0{p}" for m, p in zip(movies, places, strict=True)], str)
+
+    @property
+    def by_movie(self) -> dict[str, Traces]:
+        """Traces of each movie; of a table without movies, all as those of ''."""
+        movies = self.labels.get("movie")
+        if movies is None:
+            return {"": self}
+        return {str(name): self._only(movies == name) for name in dict.fromkeys(movies.tolist())}
+
+    def _only(self, some: npt.NDArray[np.bool_]) -> Traces:
+        """Traces of some cells."""
+        hours = self.hours if len(self.hours) == 1 else self.hours[some]
+        labels = {name: of[some] for name, of in self.labels.items()}
+        return Traces(self.fovs[some], self.cells[some], hours, self.values[some], labels)
+
     @classmethod
     def of(cls, table: pd.DataFrame) -> Traces:
         """Traces of a tidy table with times in hours, by FOV and cell.
@@ -41,7 +60,7 @@ class Traces:
         TableError
             If a cell has two values at one time.
         """
-        ordered, first = by_cell(table)
+        ordered, first = by_cell(table)  # of several movies: by movie first
         fov, cell, time, value = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
         row = np.repeat(np.arange(len(first)), np.diff([*first, len(ordered)]))
         column = np.arange(len(fov)) - first[row]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.analysis.tables import TEXT
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import dump_yaml, parse_yaml
 from pyama_dask.errors import TableError
@@ -171,7 +172,7 @@ def _column(read: CsvText, name: str, numbers: Collection[str]) -> npt.NDArray[A
         return read.flags(name)
     if name == BOUND:
         return np.array([given or "" for given in read.text(name)], object)
-    if name in ("model", "message", "grade", "well"):
+    if name in ("model", "message", "grade", *TEXT):
         return read.text(name)
     return read.numbers(name, empty=True) if name in (*numbers, *_FIRST, *_LAST) else read.plain(name)
 

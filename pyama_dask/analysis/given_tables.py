@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyama_dask.analysis.find_traces import RESULTS
 from pyama_dask.analysis.fit_tables import is_fitted
+from pyama_dask.analysis.given_outputs import Paths, given_outputs, is_output, outputs_in
 from pyama_dask.analysis.merge import MERGED, merge_samples
 from pyama_dask.analysis.quantities import TableHead, feature_of, name_parts
 from pyama_dask.errors import ConfigError
-from pyama_dask.workflow.task import WORK
 
 ALL_FOVS = "all_fovs"
 """Sample of all FOVs of an output that was not merged, and the folder in the output for its tables."""
-Paths = str | Path | Sequence[str | Path]
-"""One path or several."""
 FEATURE, EVERY = "intensity_total", "all"
 """Feature whose tables are taken from a folder by default, and the word for all features."""
 
@@ -36,8 +33,10 @@ def tables_to_fit(paths: Paths, feature: str | None = None, *, force: bool = Fal
     Parameters
     ----------
     paths
-        One path, or several: files, which are returned as they are; folders of tables; and outputs of runs. Of an
-        output, the merged tables are taken; without any, all FOVs are merged as one sample into its folder `ALL_FOVS`.
+        One path, or several: files, which are returned as they are; folders of tables; outputs of runs, and folders
+        above outputs. Of an output, or a folder above outputs, the merged tables are taken; without any, all FOVs are
+        merged as one sample into its folder `ALL_FOVS`. Several outputs beside each other, none of which has merged
+        tables, are taken together.
     feature
         Feature whose tables are taken from folders, or ``all``; None for `FEATURE`. Tables without a feature in their
         names are always taken.
@@ -85,7 +84,7 @@ def results_in(paths: Paths, feature: str | None = None, *, merge: bool = True, 
 def _found(paths: Paths, chosen: Callable[[Path], list[Path]], *, merge: bool = True, force: bool) -> Given:
     """Files, and the chosen files of folders; each once."""
     files, warnings = list[Path](), list[str]()
-    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+    for path in _together([Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]):
         if not path.is_dir():
             files.append(path)
             continue
@@ -94,9 +93,17 @@ def _found(paths: Paths, chosen: Callable[[Path], list[Path]], *, merge: bool = 
     return Given(tuple(dict.fromkeys(files)), tuple(dict.fromkeys(warnings)))
 
 
+def _together(paths: list[Path]) -> list[Path]:
+    """Paths, with the folder above several outputs instead of these, if none of them was merged by itself."""
+    if len(paths) < 2 or not all(is_output(path) and not _traces_in(path / MERGED) for path in paths):
+        return paths
+    common = given_outputs(paths).common
+    return [common] if common is not None and {*outputs_in(common)} == {*map(Path, paths)} else paths
+
+
 def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bool) -> Path:
     """Folder itself, or that of the merged tables of an output; merges all FOVs if there are no merged tables."""
-    if not _is_output(path):
+    if not is_output(path) and (_tables_in(path) or not outputs_in(path)):
         return path
     if _traces_in(path / MERGED):
         return path / MERGED
@@ -110,12 +117,6 @@ def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bo
     )
     warnings += report.warnings
     return path / ALL_FOVS
-
-
-def _is_output(folder: Path) -> bool:
-    """True for the output of a run or of an older program."""
-    known = (folder / WORK, folder / RESULTS, folder / "processing_config.yaml")
-    return any(path.exists() for path in known) or next(folder.glob("fov_*/*_traces.csv"), None) is not None
 
 
 def _traces_in(folder: Path) -> list[Path]:

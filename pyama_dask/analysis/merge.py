@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.analysis.fit_tables import is_fitted
+from pyama_dask.analysis.given_outputs import Paths
 from pyama_dask.analysis.merged_tables import TABLE, MergedSample, write_tables
+from pyama_dask.analysis.outputs import Fovs, Outputs
 from pyama_dask.analysis.plate_map import load_plate_map
+from pyama_dask.analysis.sample_traces import TRACES, write_traces
 from pyama_dask.analysis.samples import Samples, load_samples, parse_samples, wanted_fovs
-from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.analysis.well_table import WELLS
 from pyama_dask.config.units import as_ranges, many
 from pyama_dask.errors import ConfigError
@@ -37,6 +39,8 @@ class MergeReport(InTables):
     """Cells whose rows were set good or bad by overrides."""
     wells: Path | None = None
     """CSV with one row per well; None without wells."""
+    traces: tuple[Path, ...] = ()
+    """CSVs with all columns of the traces, one per sample; only if they were asked for."""
 
     @property
     def exit_status(self) -> int:
@@ -45,47 +49,59 @@ class MergeReport(InTables):
 
     def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
         cells = many(sum(sample.cells for sample in self.samples), "cell")
-        rows = [(of.name, as_ranges(of.fovs), as_ranges(of.left_out), of.cells, of.rows) for of in self.samples]
-        line = f"{many(len(self.samples), 'sample')}, {cells}; {many(len(self.files), 'table')} in {self.table.parent}"
-        return line, ("sample", "FOVs", "left out", "cells", "rows"), rows
+        rows = [
+            (of.name, *([of.movie] if of.movie else []), as_ranges(of.fovs), as_ranges(of.left_out), of.cells, of.rows)
+            for of in self.samples
+        ]
+        samples = many(len({of.name for of in self.samples}), "sample")
+        line = f"{samples}, {cells}; {many(len(self.files), 'table')} in {self.table.parent}"
+        movie = ["movie"] if any(of.movie for of in self.samples) else []
+        return line, ("sample", *movie, "FOVs", "left out", "cells", "rows"), rows
 
 
 def merge_samples(
-    output: str | Path,
+    output: Paths,
     samples: str | Path | Samples | Mapping[str, Any] | None = None,
     directory: str | Path | None = None,
     good: str | Path | None = None,
     *,
     plate_map: str | Path | None = None,
     filled: bool = True,
+    traces: bool = False,
     force: bool = False,
 ) -> MergeReport:
-    """Merge the traces of an output by sample.
+    """Merge the traces of an output by sample, or those of several outputs.
 
     For every sample, channel and feature, a tidy CSV ``{sample}_{feature}_ch_{channel}.csv`` with the columns
     ``time,fov,cell,value`` (time in minutes) is written, with good rows only; and one Parquet file with all traces,
     preceded by a column ``sample``. Comments at the top of a CSV state the units of its times, and the name of its
     channel in the movie. Tables of plates have the columns ``well`` and ``site``, and those of the plate map, after
     ``sample`` or ``value``; and a separate table has one row per well. Where gaps are filled, a last column
-    ``filled`` of the CSVs marks those rows. An inspected copy ``*_traces_inspected.csv`` replaces the trace file beside
-    it, and ``good.yaml`` overrides both. One FOV is in memory at a time; the files are moved into place when all are
-    complete.
+    ``filled`` of the CSVs marks those rows. Tables of several outputs have a column ``movie``, the name of the folder
+    of the output, as cells of different movies may have the same numbers. An inspected copy ``*_traces_inspected.csv``
+    replaces the trace file beside it, and ``good.yaml`` overrides both. One FOV is in memory at a time; the files are
+    moved into place when all are complete.
 
     Parameters
     ----------
     output
-        Output directory of a run or an older program: with a ``processing_results.yaml``, or with trace tables only.
+        Output directory of a run or an older program: with a ``processing_results.yaml``, or with trace tables only; or
+        several, or a folder above several.
     samples
         Path of a ``samples.yaml``, or its contents; see `load_samples`. None for one sample for each combination of
         conditions in the plate map.
     directory
-        Folder for the tables; by default ``merged`` in the output.
+        Folder for the tables; by default ``merged`` in the output, or in the folder above several.
     good
-        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists. For several outputs, each override
+        names its ``movie``.
     plate_map
         CSV file with the conditions of wells, which become columns; see `load_plate_map`.
     filled
         False to leave out rows of frames in which the tracker has filled a gap.
+    traces
+        True to write ``{sample}_traces.csv``, too: all columns and rows of the traces, below comments that name the
+        movies, FOVs and settings.
     force
         True to overwrite files that no merge has written, or that were changed since.
 
@@ -103,34 +119,39 @@ def merge_samples(
     conditions = load_plate_map(Path(plate_map)) if plate_map is not None else None
     if chosen is None and conditions is None:
         raise ConfigError("no samples. Fix: pass a samples.yaml, or a plate map with --plate-map")
-    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
+    outputs = Outputs(output, good, filled=filled)
     if conditions is not None:
-        sources.say(conditions.notes(sources.wells))
-        chosen = chosen or conditions.samples(sources.wells)
-    wanted = wanted_fovs(chosen, sources)
-    place = Path(directory) if directory is not None else sources.output / MERGED
-    files = _files(sources, wanted, place)
+        outputs.say(conditions.notes(outputs.wells))
+        chosen = chosen or conditions.samples(outputs.wells)
+    wanted = wanted_fovs(chosen, outputs)
+    place = Path(directory) if directory is not None else outputs.given.place(MERGED)
+    files = _files(outputs, wanted, place)
+    of_traces = {sample: place / f"{sample}{TRACES}" for sample in wanted} if traces else {}
     paths = [path for of in files.values() for path in of.values()]
-    names = [TABLE, *([WELLS] if sources.wells else []), *(path.name for path in paths)]
+    names = [TABLE, *([WELLS] if outputs.wells else []), *(path.name for path in (*paths, *of_traces.values()))]
     check_names(place, names)
     with writable(place):
         check_free(place, names, force=force)
         with writing_into(place, "merge", force=force) as folder:
-            merged = write_tables(sources, wanted, files, folder, conditions)
-    sources.say(_of_before(place, paths))
+            merged = write_tables(outputs, wanted, files, folder, conditions)
+            for sample, path in of_traces.items():
+                write_traces(outputs, sample, wanted[sample], folder / path.name)
+    outputs.say(_of_before(place, {*paths, *of_traces.values()}))
     return MergeReport(
         tuple(paths),
         place / TABLE,
         tuple(merged),
-        tuple(sources.warnings),
-        len(sources.cells_set),
-        place / WELLS if sources.wells else None,
+        tuple(outputs.warnings),
+        outputs.cells_set,
+        place / WELLS if outputs.wells else None,
+        tuple(of_traces.values()),
     )
 
 
 def _of_before(place: Path, files: Collection[Path]) -> Iterator[str]:
     """Notes on tables from earlier merges, such as those of a renamed sample."""
-    others = [path.name for path in sorted(place.glob("*_ch_*.csv")) if path not in files and not is_fitted(path)]
+    tables = sorted({*place.glob("*_ch_*.csv"), *place.glob(f"*{TRACES}")})
+    others = [path.name for path in tables if path not in files and not is_fitted(path)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         yield f"{place}: holds tables of earlier merges: {', '.join(others[:3])}{more}. Fix: remove them"
@@ -143,12 +164,12 @@ def given_samples(samples: str | Path | Samples | Mapping[str, Any]) -> Samples:
     return parse_samples(samples) if isinstance(samples, Mapping) else load_samples(Path(samples))
 
 
-def _files(sources: Sources, wanted: Mapping[str, list[int]], place: Path) -> dict[str, dict[str, Path]]:
+def _files(outputs: Outputs, wanted: Mapping[str, Fovs], place: Path) -> dict[str, dict[str, Path]]:
     """File of every sample and column; refuses equal names."""
     found: dict[str, dict[str, Path]] = {}
     owners: dict[str, str] = {}
     for sample, fovs in wanted.items():
-        found[sample] = {column: place / f"{sample}_{column}.csv" for column in sources.features(fovs)}
+        found[sample] = {column: place / f"{sample}_{column}.csv" for column in outputs.features(fovs)}
         for path in found[sample].values():
             other = owners.setdefault(path.name.casefold(), sample)
             if other != sample:

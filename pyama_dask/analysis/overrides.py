@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import StrictBool
 
+from pyama_dask.analysis.given_outputs import MovieName, movie_name
 from pyama_dask.analysis.trace_tables import frame_numbers
 from pyama_dask.config.base import Model
 from pyama_dask.config.fov_selection import FovSelection, chosen_fovs, is_numbers
@@ -32,12 +33,18 @@ GOOD = "good.yaml"
 class Override(Model):
     """Rows that are set good or bad."""
 
+    movie: MovieName | None = None
+    """Output of the movie, in a file for several of them, or ``all``; may be left out in the file of one output."""
     fov: FovSelection
     cells: Selection
     frames: Selection = "all"
     good: StrictBool
     note: str = ""
     """Free text for readers."""
+
+    def is_of(self, movie: str) -> bool:
+        """True if the override applies to a movie."""
+        return self.movie in (None, "all", movie)
 
     def of(self, fov: int) -> bool:
         """True if the override applies to a FOV."""
@@ -54,13 +61,15 @@ class Overrides:
 
     source: str = GOOD
     items: tuple[Override, ...] = ()
+    movie: str = ""
+    """Name of the output to which they are applied; overrides of other movies do not count."""
 
     def apply(self, table: pd.DataFrame, fov: int) -> Applied:
         """Set ``good`` in the traces of a FOV, and report named cells and frames that do not exist."""
         good, applied = table["good"].to_numpy(bool).copy(), Applied(table)
         cells, frames = table["cell"].to_numpy(), frame_numbers(table)
         for number, item in enumerate(self.items):
-            if not item.of(fov):
+            if not (item.is_of(self.movie) and item.of(fov)):
                 continue
             rows = _chosen(cells, item.cells) & _chosen(frames, item.frames)
             good[rows] = item.good
@@ -73,7 +82,7 @@ class Overrides:
     def unknown_fovs(self, known: Collection[int]) -> Iterator[str]:
         """Notes on overrides for unknown FOVs."""
         for number, item in enumerate(self.items):
-            named = [] if item.fov == "all" else parse_selection(item.fov)
+            named = [] if item.fov == "all" or not item.is_of(self.movie) else parse_selection(item.fov)
             if gone := [fov for fov in named if fov not in known]:
                 yield f"{self.source}: overrides.{number}: the output has no FOV {as_ranges(gone)}"
 
@@ -122,8 +131,20 @@ def load_overrides(output: Path, path: Path | None = None) -> Overrides:
         path = output / GOOD
         if not path.exists():
             return Overrides()
-    given = _read(path)
-    return replace(given, items=tuple(_numbered(item, path, output) for item in given.items))
+    given, movie = _read(path), movie_name(output)
+    items = tuple(_numbered(item, path, output) if item.is_of(movie) else item for item in given.items)
+    return replace(given, items=items, movie=movie)
+
+
+def movies_named(path: Path) -> list[str | None]:
+    """Movies that the overrides in a file name, one for each of them; None where none is named.
+
+    Raises
+    ------
+    ConfigError
+        If the file is unreadable or invalid.
+    """
+    return [item.movie for item in _read(path).items]
 
 
 def _numbered(item: Override, path: Path, output: Path) -> Override:
@@ -200,7 +221,7 @@ def set_override(path: Path, fov: int, cell: int, good: bool | None) -> None:
 
 def _is_of(item: Override, fov: int, cell: int) -> bool:
     """True if an override is about all frames of this cell, and of no other one."""
-    return (item.fov, item.cells, item.frames) == (str(fov), str(cell), "all")
+    return (item.movie, item.fov, item.cells, item.frames) == (None, str(fov), str(cell), "all")
 
 
 def _edited(text: str, fov: int, cell: int, marks: list[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ from pyama_dask.files.checked_csv import CsvText
 from pyama_dask.runs.plate import normal_name
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 
-_TAKEN = {"sample", *BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *TIDY}
+_TAKEN = {"sample", "movie", *BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *TIDY}
 """Columns of tables that a condition cannot be called."""
 _NO_FILE_NAME = re.compile(r'[\x00-\x1f\x7f\ud800-\udfff/\\:*?"<>|]')
 

@@ -142,9 +142,10 @@ def _draw_one(axes: Axes, table: ResultTable, cell: int) -> None:
 
 
 def _title(traces: Traces, cell: int) -> str:
-    """FOV of a cell, with its well and site: ``FOV 3 (B02 s2)``."""
+    """FOV of a cell, with its movie among several, well and site: ``night1, FOV 3 (B02 s2)``."""
     place = [plain(str(traces.labels[name][cell])) for name in ("well", "site") if name in traces.labels]
-    return f"FOV {traces.fovs[cell]}" + (f" ({' s'.join(place)})" if place else "")
+    movie = f"{plain(str(traces.labels['movie'][cell]))}, " if "movie" in traces.labels else ""
+    return f"{movie}FOV {traces.fovs[cell]}" + (f" ({' s'.join(place)})" if place else "")
 
 
 def _result(fit: pd.Series) -> str:

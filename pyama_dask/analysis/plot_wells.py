@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +41,13 @@ class _Curve:
 
 
 def tables_of_plates(tables: Iterable[ResultTable]) -> dict[str, list[ResultTable]]:
-    """Tables with wells, by feature and channel; without features that have a single well."""
+    """Tables with wells, by feature and channel, and by movie; without those that have a single well."""
     groups = defaultdict[str, list[ResultTable]](list)
     for table in tables:
-        if _wells_of(table):
-            groups[table.measured].append(table)
+        for movie, traces in table.traces.by_movie.items():
+            one = replace(table, traces=traces)
+            if _wells_of(one):
+                groups["_".join(filter(None, (table.measured, movie)))].append(one)
     return {name: of for name, of in groups.items() if len(set().union(*map(_wells_of, of))) > 1}
 
 

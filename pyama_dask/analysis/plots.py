@@ -11,7 +11,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pyama_dask.analysis.figures import FORMATS, check_formats, write_results
-from pyama_dask.analysis.given_tables import Paths, results_in
+from pyama_dask.analysis.given_outputs import Paths
+from pyama_dask.analysis.given_tables import results_in
 from pyama_dask.analysis.plot_parameters import parameters_figure, quality_figure
 from pyama_dask.analysis.plot_traces import traces_figure
 from pyama_dask.analysis.plot_wells import tables_of_plates, wells_figure

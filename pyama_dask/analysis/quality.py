@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from pyama_dask.analysis.given_outputs import Paths
+from pyama_dask.analysis.outputs import MOVIE, Outputs
 from pyama_dask.analysis.overrides import write_overrides
 from pyama_dask.analysis.samples import wanted_fovs
 from pyama_dask.analysis.trace_sources import Sources, grouped
@@ -84,7 +86,7 @@ class QualityReport(InTables):
 
 
 def inspect_traces(
-    output: str | Path,
+    output: Paths,
     to: str | Path | None = None,
     *,
     good: str | Path | None = None,
@@ -98,11 +100,13 @@ def inspect_traces(
     Parameters
     ----------
     output
-        Output directory of a run or an older program.
+        Output directory of a run or an older program; or several, or a folder above several.
     to
-        Path of the CSV; by default ``quality.csv`` in the output.
+        Path of the CSV; by default ``quality.csv`` in the output, or in the folder above several. The table of several
+        has a first column ``movie``.
     good
-        YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
+        YAML file of overrides; by default ``good.yaml`` in the output, if it exists. For several outputs, each override
+        names its ``movie``.
     write_good
         File for overrides that set ``good: false`` for all flagged cells, for editing by hand; it is not written if no
         cell is flagged. An existing file is never replaced.
@@ -124,20 +128,26 @@ def inspect_traces(
     TableError
         If a table of traces cannot be read.
     """
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
+
     with named_keys("inspect_traces", model=Thresholds):
         limits = Thresholds.model_validate(thresholds)
     if write_good is not None and Path(write_good).exists():
         raise ConfigError(f"{write_good}: already exists. Fix: choose another file name")
-    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
-    path = Path(to) if to is not None else sources.output / QUALITY
+    outputs = Outputs(output, good, filled=filled)
+    path = Path(to) if to is not None else outputs.given.place(QUALITY)
     check_names(path.parent, [path.name])
     check_free(path.parent, [path.name], force=force)
-    table = _all_cells(sources, sources.usable(wanted_fovs(None, sources)[""]), limits)
+    wanted = wanted_fovs(None, outputs)[""]
+    table = pd.concat(
+        [_all_cells(sources, usable, limits) for sources, of in outputs.of(wanted) if (usable := sources.usable(of))],
+        ignore_index=True,
+    )
     with writable(path), writing_into(path.parent, "inspect-traces", force=force) as folder:
         write_bytes(folder / path.name, table.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
     overrides = list(_as_overrides(table[table["flagged"]]))
     good_file = Path(write_good) if write_good is not None and overrides else None
-    report = QualityReport(table, path, limits, tuple(sources.warnings), good_file)
+    report = QualityReport(table, path, limits, tuple(outputs.warnings), good_file)
     if report.good_file:
         write_overrides(report.good_file, overrides)
     return report
@@ -158,16 +168,20 @@ def _all_cells(sources: Sources, fovs: Iterable[int], limits: Thresholds) -> pd.
         if _areas(traces) is None:
             unknown.append((fov, "has neither areas nor boxes, so jumps are not flagged"))
     sources.say(grouped(unknown))
-    return pd.concat(found, ignore_index=True)
+    cells = pd.concat(found, ignore_index=True)
+    if sources.movie:
+        cells.insert(0, MOVIE, sources.movie)
+    return cells
 
 
 def _as_overrides(flagged: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
     """Overrides for the flagged cells; cells of one FOV with the same flags share an entry."""
-    together = defaultdict[tuple[int, str], list[int]](list)
+    together = defaultdict[tuple[str, int, str], list[int]](list)
     for row in flagged.to_dict("records"):
-        together[row["fov"], ", ".join(flag for flag in FLAGS if row[flag])].append(row["cell"])
-    for (fov, note), cells in sorted(together.items()):
-        yield {"fov": fov, "cells": as_ranges(sorted(cells)), "good": False, "note": note}
+        together[row.get(MOVIE, ""), row["fov"], ", ".join(flag for flag in FLAGS if row[flag])].append(row["cell"])
+    for (movie, fov, note), cells in sorted(together.items()):
+        named = {MOVIE: movie} if movie else {}
+        yield named | {"fov": fov, "cells": as_ranges(sorted(cells)), "good": False, "note": note}
 
 
 # -------------------------------------------------------------------------------------------- of one FOV

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyama_dask.analysis.fit_data import Traces
 from pyama_dask.analysis.fit_tables import Fitted, is_fitted, read_fitted, source_of
 from pyama_dask.analysis.quantities import TableHead, name_parts
-from pyama_dask.analysis.tables import read_analysis_csv
+from pyama_dask.analysis.tables import cell_key, read_analysis_csv
 from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.files.atomic import has_content
 from pyama_dask.fitting import Model, find_model, model_identity
@@ -98,8 +99,10 @@ def fits_by_model(tables: Sequence[ResultTable]) -> dict[str, list[ResultTable]]
 
 def _by_cell(path: Path, fitted: Fitted, traces: Traces) -> Fitted:
     """Fits in the order of their traces; refuses fits of other cells."""
-    ordered = fitted.table.sort_values(["fov", "cell"], kind="stable", ignore_index=True)
-    if not np.array_equal(ordered[["fov", "cell"]].to_numpy(), np.stack([traces.fovs, traces.cells], axis=1)):
+    key = cell_key(fitted.table)
+    ordered = fitted.table.sort_values(key, kind="stable", ignore_index=True)
+    cells: dict[str, Any] = {**traces.labels, "fov": traces.fovs, "cell": traces.cells}
+    if not all(name in cells and np.array_equal(ordered[name].to_numpy(), cells[name]) for name in key):
         raise TableError(f"{path}: {fitted.about['input']} has other cells now. Fix: fit it again")
     return replace(fitted, table=ordered)
 

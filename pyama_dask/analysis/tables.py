@@ -42,6 +42,8 @@ CHANNEL = "# Channel: "
 _WHOLE = ("fov", "cell", "frame")
 CELL = re.compile(r"(?:(?:fov_)?(\d{1,9})_(?:cell_)?)?(\d{1,9})")
 """Pattern of the columns of wide tables: FOV, if any, and cell."""
+TEXT = ("movie", "well")
+"""Columns of text, even if all of it looks like numbers."""
 _PLACES = BASE_COLUMNS[5:]
 """Columns of pixels along an axis."""
 _CONVERTED = {"filled": np.bool_} | dict.fromkeys(("parent", "site", "tile"), np.int64)
@@ -58,7 +60,7 @@ def _column(read: CsvText, name: str) -> npt.NDArray[Any]:
         return read.whole(name)
     if name == "good":
         return read.flags(name)
-    if name == "well":
+    if name in TEXT:
         return read.text(name)
     if name in _CONVERTED:
         return _converted(name, read.plain(name))
@@ -210,21 +212,29 @@ def write_wide_csv(path: str | Path, wide: pd.DataFrame, units: str = "min") -> 
     write_bytes(path, (_comment(units) + named.to_csv(index_label="time", lineterminator="\n")).encode())
 
 
+def cell_key(table: pd.DataFrame) -> list[str]:
+    """Columns by which cells are told apart: FOV and cell, and in tables of several outputs the movie, too."""
+    return [*(["movie"] if "movie" in table else []), "fov", "cell"]
+
+
 def by_cell(table: pd.DataFrame) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    """Sort a tidy table by FOV, cell and time; return it, and the first row of each cell.
+    """Sort a tidy table by FOV, cell and time, or by movie first; return it, and the first row of each cell.
 
     Raises
     ------
     TableError
         If a cell has two values at one time.
     """
-    ordered = table.sort_values(["fov", "cell", "time"], kind="stable", ignore_index=True)
-    fov, cell, time = (ordered[name].to_numpy() for name in ("fov", "cell", "time"))
+    key = cell_key(table)
+    ordered = table.sort_values([*key, "time"], kind="stable", ignore_index=True)
+    time = ordered["time"].to_numpy()
     begins = np.ones(len(ordered), bool)
-    begins[1:] = (fov[1:] != fov[:-1]) | (cell[1:] != cell[:-1])
+    begins[1:] = np.any([of[1:] != of[:-1] for of in (ordered[name].to_numpy() for name in key)], axis=0)
     if (twice := ~begins[1:] & (time[1:] == time[:-1])).any():
         at = int(np.argmax(twice))
-        raise TableError(f"FOV {fov[at]}, cell {cell[at]} has two values at time {time[at]:g}. Fix: keep one")
+        *movie, fov, cell = (ordered[name].iloc[at] for name in key)
+        where = "".join(f"{name}, " for name in movie)
+        raise TableError(f"{where}FOV {fov}, cell {cell} has two values at time {time[at]:g}. Fix: keep one")
     return ordered, np.flatnonzero(begins)
 
 
@@ -234,9 +244,11 @@ def as_wide(table: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     TableError
-        If a cell has two values at one time.
+        If a cell has two values at one time, or the cells are of several movies.
     """
     by_cell(table)
+    if "movie" in table and table["movie"].nunique() > 1:
+        raise TableError("cells of several movies do not fit in one wide table. Fix: take one movie at a time")
     wide = table.pivot(index="time", columns=["fov", "cell"], values="value").sort_index(axis="columns")
     return _wide_frame(wide.index.to_numpy(), _cells(wide), wide.to_numpy())
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.tables import by_cell
+from pyama_dask.analysis.tables import by_cell, cell_key
 from pyama_dask.errors import ConfigError, TableError
 from pyama_dask.kernels.cusum import cusum, noise
 
@@ -57,13 +57,13 @@ def detect_events(
             f"threshold {threshold}, drift {drift}, baseline {baseline}: must be above 0, at least 0, at least 1"
         )
     found = [
-        (fov, cell, times[k], size, total)
-        for fov, cell, times, values in _traces(table)
+        (*cell, times[k], size, total)
+        for cell, times, values in _traces(table)
         for k, size, total in zip(
             *cusum(values, threshold=threshold, drift=drift, baseline=baseline), strict=True
         )
     ]  # fmt: skip
-    return _table(found, "time", "size", "sum")
+    return _table(found, cell_key(table), "time", "size", "sum")
 
 
 def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float = np.inf) -> pd.DataFrame:
@@ -87,19 +87,18 @@ def area_under_curve(table: pd.DataFrame, *, start: float = -np.inf, stop: float
         If a cell has two values at one time.
     """
     found = []
-    for fov, cell, times, values in _traces(table):
+    for cell, times, values in _traces(table):
         within = (times >= start) & (times <= stop)
         t, v = times[within], values[within]
         found.append(
             (
-                fov,
-                cell,
+                *cell,
                 float(np.trapezoid(v, t)) if len(t) > 1 else np.nan,
                 float(np.ptp(t)) if len(t) else 0.0,
                 len(t),
             )
         )
-    return _table(found, "area", "time", "points").astype({"points": "int64"})
+    return _table(found, cell_key(table), "area", "time", "points").astype({"points": "int64"})
 
 
 def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, baseline: int = 5) -> pd.DataFrame:
@@ -132,15 +131,15 @@ def onset_times(table: pd.DataFrame, *, sigmas: float = 5.0, hold: int = 3, base
     if baseline < 1 or hold < 1:
         raise ConfigError(f"hold {hold}, baseline {baseline}: must be at least 1")
     found = []
-    for fov, cell, times, values in _traces(table):
+    for cell, times, values in _traces(table):
         if len(values) < baseline + hold:
-            found.append((fov, cell, np.nan, np.nan))
+            found.append((*cell, np.nan, np.nan))
             continue
         level = float(np.median(values[:baseline])) + sigmas * noise(values)
         stays = np.lib.stride_tricks.sliding_window_view(values > level, hold).min(axis=1)
         first = int(np.argmax(stays))
-        found.append((fov, cell, _crossing(times, values, level, first) if stays[first] else np.nan, level))
-    return _table(found, "time", "level")
+        found.append((*cell, _crossing(times, values, level, first) if stays[first] else np.nan, level))
+    return _table(found, cell_key(table), "time", "level")
 
 
 def normalised_by_area(table: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame:
@@ -155,28 +154,30 @@ def normalised_by_area(table: pd.DataFrame, areas: pd.DataFrame) -> pd.DataFrame
     TableError
         If a row has no area, or two: the tables do not belong to the same cells.
     """
-    key = ["time", "fov", "cell"]
+    key = ["time", *cell_key(table)]
     found = areas.set_index(key)["value"]
     if not found.index.is_unique:
         raise TableError("areas: a cell has two values at one time. Fix: pass the table of one sample and channel")
     places = found.index.get_indexer(table.set_index(key).index)
     if (places < 0).any():
         row = table.iloc[int(np.argmax(places < 0))]
+        movie = f"{row['movie']}, " if "movie" in table else ""
         raise TableError(
-            f"FOV {row['fov']:.0f}, cell {row['cell']:.0f} has no area at time {row['time']:g}. Fix: pass the areas of "
-            "the same sample, in the same units of time"
+            f"{movie}FOV {row['fov']:.0f}, cell {row['cell']:.0f} has no area at time {row['time']:g}. Fix: pass the "
+            "areas of the same sample, in the same units of time"
         )
     area = found.to_numpy(float)[places]
     values = table["value"].to_numpy(float)
     return table.assign(value=np.divide(values, area, out=np.full_like(values, np.nan), where=area != 0))
 
 
-def _traces(table: pd.DataFrame) -> Iterator[tuple[int, int, Array, Array]]:
-    """FOV, cell, times and values of each trace, in order of time."""
+def _traces(table: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], Array, Array]]:
+    """Cell (movie among several, FOV, number), times and values of each trace, in order of time."""
     ordered, first = by_cell(table[table["value"].notna()])
-    fovs, cells, times, values = (ordered[name].to_numpy() for name in ("fov", "cell", "time", "value"))
-    for start, stop in pairwise([*first, len(ordered)]):
-        yield int(fovs[start]), int(cells[start]), times[start:stop], values[start:stop]
+    times, values = (ordered[name].to_numpy() for name in ("time", "value"))
+    cells = ordered[cell_key(table)].iloc[first].itertuples(index=False, name=None)
+    for cell, (start, stop) in zip(cells, pairwise([*first, len(ordered)]), strict=True):
+        yield cell, times[start:stop], values[start:stop]
 
 
 def _crossing(times: Array, values: Array, level: float, first: int) -> float:
@@ -187,8 +188,8 @@ def _crossing(times: Array, values: Array, level: float, first: int) -> float:
     return float(times[first - 1] + share * (times[first] - times[first - 1]))
 
 
-def _table(rows: Sequence[tuple[float, ...]], *columns: str) -> pd.DataFrame:
+def _table(rows: Sequence[tuple[Any, ...]], key: Sequence[str], *columns: str) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415  (takes long to import)
 
-    table = pd.DataFrame(rows, columns=["fov", "cell", *columns])
+    table = pd.DataFrame(rows, columns=[*key, *columns])
     return table.astype(dict.fromkeys(columns, float) | {"fov": "int64", "cell": "int64"})

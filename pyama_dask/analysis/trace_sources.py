@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyama_dask.analysis.find_traces import Frames, _stored_shape, find_sources, known_frames
-from pyama_dask.analysis.overrides import load_overrides
+from pyama_dask.analysis.overrides import Overrides, load_overrides
 from pyama_dask.analysis.trace_files import attributes_of
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import as_ranges, quoted
@@ -31,6 +31,10 @@ class Sources:
         YAML file of overrides; by default ``good.yaml`` in the output, if it exists.
     filled
         False to leave out rows of frames in which the tracker has filled a gap.
+    movie
+        Name of the movie among several, for the column ``movie`` and for warnings; '' for a single output.
+    warnings
+        List for warnings, which several outputs may share.
 
     Raises
     ------
@@ -40,11 +44,17 @@ class Sources:
         If a file that describes the output is invalid.
     """
 
-    def __init__(self, output: Path, good: Path | None = None, *, filled: bool = True) -> None:
-        self.output, self._filled = output, filled
+    def __init__(
+        self, output: Path, good: Path | None = None, *, filled: bool = True, movie: str = "",
+        warnings: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.output, self._filled, self.movie = output, filled, movie
         self.fovs = find_sources(output)
         self.overrides = load_overrides(output, good)
-        self.warnings = list(self.overrides.unknown_fovs(self.fovs))
+        self.shared = Overrides()
+        """Overrides for several outputs, which are applied after those of this one."""
+        self.warnings: list[str] = [] if warnings is None else warnings
+        self.say(self.overrides.unknown_fovs(self.fovs))
         self.cells_set: set[tuple[int, int]] = set()
         """FOV and cell of the overridden rows that were read."""
 
@@ -101,16 +111,19 @@ class Sources:
         """Traces of a FOV, in minutes and with overrides applied; each warning is issued once."""
         table, warnings = self.fovs[fov].read()
         table = table.assign(**{name: value for name, value in self.place(fov).items() if name not in table})
+        if self.movie:
+            table = table.assign(movie=self.movie)
         if not self._filled:
             table = without_filled(table)
         applied = self.overrides.apply(table, fov)
-        warnings = [f"FOV {fov}: {what}" for what in warnings] + applied.warnings
+        own, applied = applied, self.shared.apply(applied.table, fov)
+        warnings = [f"FOV {fov}: {what}" for what in warnings] + own.warnings + applied.warnings
         if table.empty:
             warnings.append(f"FOV {fov}: has no cells")
         elif not applied.table["good"].any():
             warnings.append(f"FOV {fov}: none of its rows is good")
         self.say(warnings)
-        self.cells_set.update((fov, cell) for cell in applied.cells)
+        self.cells_set.update((fov, cell) for cell in own.cells | applied.cells)
         return applied.table
 
     def shape(self, fov: int) -> tuple[int, int] | None:
@@ -130,8 +143,9 @@ class Sources:
         return self.frames.channels[number] if number < len(self.frames.channels) else ""
 
     def say(self, warnings: Iterable[str]) -> None:
-        """Add new warnings."""
-        self.warnings += [warning for warning in dict.fromkeys(warnings) if warning not in self.warnings]
+        """Add new warnings; those of one movie among several name it."""
+        named = dict.fromkeys(f"{self.movie}: {warning}" if self.movie else warning for warning in warnings)
+        self.warnings += [warning for warning in named if warning not in self.warnings]
 
     def look(self, fovs: Iterable[int]) -> Iterator[str]:
         """Notes on unexpected columns of usable FOVs; reads table headers only."""

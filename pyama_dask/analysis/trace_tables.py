@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.analysis.tables import _WHOLE, FEATURE, OLDER_NAMES, _column, _fov_of, _frame, _times
+from pyama_dask.analysis.tables import (
+    _WHOLE,
+    FEATURE,
+    OLDER_NAMES,
+    _column,
+    _fov_of,
+    _frame,
+    _times,
+    cell_key,
+)
 from pyama_dask.errors import TableError
 from pyama_dask.files.atomic import open_file, replacing, write_bytes
 from pyama_dask.files.checked_csv import CsvText, split_names
@@ -82,7 +91,7 @@ def read_traces_csv(
         columns = {_with_channel(name, values, channel): values for name, values in columns.items()}
     order = [*(name for name in BASE_COLUMNS if name in columns), *(n for n in columns if n not in BASE_COLUMNS)]
     table = _frame({name: columns[name] for name in order})
-    key = ["fov", "cell", "frame" if "frame" in columns else "time"]
+    key = [*cell_key(table), "frame" if "frame" in columns else "time"]
     read.refuse_rows(table.duplicated(key).to_numpy(), key[-1], "appears twice for the same cell")
     return table
 
@@ -127,7 +136,8 @@ def _with_channel(name: str, values: npt.NDArray[Any], channel: int) -> str:
 class ParquetFile:
     """A Parquet file that grows table by table, one row group each.
 
-    Columns are ``sample`` and ``well`` (text), `BASE_COLUMNS`, and features (float64); missing values are null.
+    Columns are ``sample``, ``movie`` and ``well`` (text), `BASE_COLUMNS`, and features (float64); missing values are
+    null.
 
     Parameters
     ----------
@@ -157,7 +167,7 @@ class ParquetFile:
 
         flags = dict.fromkeys(("good", "filled"), pa.bool_())
         whole = dict.fromkeys((*_WHOLE, "parent", "site", "tile"), pa.int64())
-        types = dict.fromkeys(("sample", "well", *text), pa.string()) | flags | whole
+        types = dict.fromkeys(("sample", "movie", "well", *text), pa.string()) | flags | whole
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns], {"time_units": "min"})
         with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
             yield cls(writer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pyama_dask.analysis.outputs import MOVIE, Fovs, Outputs
 from pyama_dask.analysis.trace_sources import Sources
 
 if TYPE_CHECKING:
@@ -35,40 +36,42 @@ def cell_means(table: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
 
 
 def well_rows(
-    sources: Sources,
-    wanted: Mapping[str, Sequence[int]],
-    cells: Mapping[tuple[str, int], pd.DataFrame],
+    outputs: Outputs,
+    wanted: Mapping[str, Fovs],
+    cells: Mapping[tuple[str, str, int], pd.DataFrame],
     conditions: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     """Make the table of wells; empty without wells.
 
     Parameters
     ----------
-    sources
-        Traces of the output.
+    outputs
+        Sources of the traces.
     wanted
         FOVs of every sample.
     cells
-        Results of `cell_means` by sample and FOV, without FOVs that are left out.
+        Results of `cell_means` by sample, movie and FOV, without FOVs that are left out.
     conditions
         Columns of a plate map by well.
 
     Returns
     -------
-    One row per sample and well, see docs/plates.md: ``sample``, ``well``, the conditions, ``sites``,
-    ``sites_left_out``, ``cells``, ``good_cells``; and for each feature ``{feature}_median`` and ``{feature}_sd``, the
-    median and the standard deviation over the good cells of their means over time, and ``{feature}_last``, the median
-    of their last values.
+    One row per sample and well, see docs/plates.md: ``sample``, ``movie`` of several outputs, ``well``, the conditions,
+    ``sites``, ``sites_left_out``, ``cells``, ``good_cells``; and for each feature ``{feature}_median`` and
+    ``{feature}_sd``, the median and the standard deviation over the good cells of their means over time, and
+    ``{feature}_last``, the median of their last values.
     """
     import pandas as pd  # noqa: PLC0415  (takes long to import)
 
     rows = []
     for sample, fovs in wanted.items():
-        for well, of in _by_well(sources, fovs).items():
-            there = [cells[sample, fov] for fov in of if (sample, fov) in cells]
-            head = {"sample": sample, "well": well, **conditions.get(well, {})}
-            counts = {"sites": len(there), "sites_left_out": len(of) - len(there)}
-            rows.append(head | counts | _over_cells(there))
+        for sources, of_movie in outputs.of(fovs):
+            movie = sources.movie
+            for well, of in _by_well(sources, of_movie).items():
+                there = [cells[sample, movie, fov] for fov in of if (sample, movie, fov) in cells]
+                place = ({MOVIE: movie} if movie else {}) | {"well": well}
+                counts = {"sites": len(there), "sites_left_out": len(of) - len(there)}
+                rows.append({"sample": sample, **place, **conditions.get(well, {})} | counts | _over_cells(there))
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, OutputFolder, Set, app, check_threads, parsed, say
+from pyama_dask.cli.app import AsJson, ClusterKind, OutputFolder, OutputFolders, Set, app, check_threads, parsed, say
 from pyama_dask.cli.signals import cancelled_by_signals
 
 Good = Annotated[
@@ -59,10 +59,13 @@ def report(
 
 @app.command()
 def merge(
-    output: OutputFolder,
-    samples: Annotated[
-        Path | None, typer.Argument(metavar="[SAMPLES.YAML]", help="which FOVs or wells belong to which sample")
-    ] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="OUTPUT... [SAMPLES.YAML]",
+            help="outputs, or the folder above them, and which FOVs or wells belong to which sample",
+        ),
+    ],
     to: Annotated[
         Path | None, typer.Option("-o", "--output", help="folder for the tables", show_default="OUTPUT/merged")
     ] = None,
@@ -73,23 +76,31 @@ def merge(
         typer.Option(metavar="MAP.CSV", help="conditions of wells: columns of the tables, and samples by default"),
     ] = None,
     no_filled: NoFilled = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="write all columns of the traces, too: SAMPLE_traces.csv")
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Merge traces by sample.
+    """Merge traces by sample, of one output or of several.
 
     Writes one CSV per sample, channel and feature, and one Parquet file of everything.
     """
     from pyama_dask.analysis.merge import merge_samples
     from pyama_dask.cli.text import describe_merge
 
-    report = merge_samples(output, samples, to, good, plate_map=plate_map, filled=not no_filled, force=force)
+    *outputs, last = paths
+    samples = last if outputs and not last.is_dir() else None
+    outputs = outputs if samples else paths
+    report = merge_samples(
+        outputs, samples, to, good, plate_map=plate_map, filled=not no_filled, traces=traces, force=force
+    )
     say(describe_merge(report))
     raise typer.Exit(report.exit_status)
 
 
 @app.command()
 def inspect_traces(
-    output: OutputFolder,
+    outputs: OutputFolders,
     to: Annotated[
         Path | None, typer.Option("-o", "--output", help="CSV to write", show_default="OUTPUT/quality.csv")
     ] = None,
@@ -117,13 +128,13 @@ def inspect_traces(
     given = {"min_frames": min_frames, "max_missing": max_missing, "max_jump": max_jump}
     given |= {"max_border": max_border, "max_overlap": max_overlap}
     thresholds = {name: value for name, value in given.items() if value is not None}
-    report = inspect_all(output, to, good=good, write_good=write_good, filled=not no_filled, force=force, **thresholds)
+    report = inspect_all(outputs, to, good=good, write_good=write_good, filled=not no_filled, force=force, **thresholds)
     say(json.dumps(quality_document(report), indent=1) if as_json else describe_quality(report))
 
 
 @app.command()
 def export(
-    output: OutputFolder,
+    outputs: OutputFolders,
     to: Annotated[str, typer.Option("--to", help="format: parquet, csv-wide, geff or ctc", show_default=False)],
     directory: Annotated[
         Path | None, typer.Option("-o", "--output", help="folder for the export", show_default="OUTPUT/exported/FORMAT")
@@ -137,7 +148,7 @@ def export(
     from pyama_dask.analysis.export import export_traces
     from pyama_dask.cli.text import describe_export
 
-    report = export_traces(output, to, directory, samples=samples, good=good, filled=not no_filled, force=force)
+    report = export_traces(outputs, to, directory, samples=samples, good=good, filled=not no_filled, force=force)
     say(describe_export(report))
     raise typer.Exit(report.exit_status)
 

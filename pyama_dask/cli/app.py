@@ -57,6 +57,9 @@ Wells = Annotated[str | None, typer.Option(help="only these wells of a plate, su
 Frames = Annotated[str | None, typer.Option(help="only these frames, such as 0-99")]
 Into = Annotated[bool, typer.Option("--into", help="allow an output folder that holds other files, and keep them")]
 Extend = Annotated[bool, typer.Option("--extend", help="resume with a movie that has more frames now")]
+OutputFolders = Annotated[
+    list[Path], typer.Argument(metavar="OUTPUT...", help="output of a run; or several, or the folder above them")
+]
 ClusterKind = Annotated[str | None, typer.Option(help="where tasks run; overrides cluster.kind")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the config")]
 

@@ -22,6 +22,7 @@ from pyama_dask.cli.app import (
     Into,
     MovieFiles,
     OutputFolder,
+    OutputFolders,
     Set,
     Wells,
     app,
@@ -206,13 +207,13 @@ def plugins(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(output: OutputFolder, as_json: AsJson = False) -> None:
-    """Show every FOV of an output, or of all outputs in a folder: done, partial, failed or pending."""
+def status(outputs: OutputFolders, as_json: AsJson = False) -> None:
+    """Show every FOV of outputs, or of all outputs in a folder: done, partial, failed or pending."""
     from pyama_dask.cli.text import describe_status
     from pyama_dask.runs.several import outputs_below
     from pyama_dask.runs.status import read_status
 
-    found = [read_status(one) for one in outputs_below(output) or [output]]
+    found = [read_status(one) for output in outputs for one in outputs_below(output) or [output]]
     say(_joined(found if as_json else [describe_status(one) for one in found]))
 
 

@@ -13,6 +13,7 @@ from pyama_dask.analysis.fit_tables import GRADES
 from pyama_dask.analysis.merge import MergeReport
 from pyama_dask.analysis.overrides import GOOD
 from pyama_dask.analysis.quality import QualityReport
+from pyama_dask.analysis.tables import cell_key
 from pyama_dask.config.units import as_ranges, many
 from pyama_dask.runs.outcome import describe_tracks
 from pyama_dask.runs.plan_text import cut_lines
@@ -106,19 +107,21 @@ def describe_movie_check(found: MovieCheck, taken_back: bool) -> list[str]:
 def describe_merge(report: MergeReport) -> str:
     """Result of a merge, with warnings about what was left out."""
     lines = [
-        f"{sample.name}: {many(sample.cells, 'cell')} with {many(sample.rows, 'row')}, FOV {as_ranges(sample.fovs)}"
+        f"{sample.name}{f', {sample.movie}' if sample.movie else ''}: {many(sample.cells, 'cell')} with "
+        f"{many(sample.rows, 'row')}, FOV {as_ranges(sample.fovs) or 'none'}"
         for sample in report.samples
     ]
     lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     lines.append(f"Tables: {many(len(report.files), 'CSV')} and {report.table.name} in {report.table.parent}")
     lines += [f"Wells: {report.wells}"] if report.wells else []
+    lines += [f"Traces: {path}" for path in report.traces]
     lines += [f"warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
 
 
 def describe_export(report: ExportReport) -> str:
     """Result of an export, with warnings about what was left out."""
-    lines = [f"Exported as {report.format}: FOV {as_ranges(report.fovs)}, to {report.directory}"]
+    lines = [f"Exported as {report.format}: {report.contents}, to {report.directory}"]
     lines += [f"Overrides: {many(report.cells_set, 'cell')} set by hand"] if report.cells_set else []
     return "\n".join(lines + [f"warning: {warning}" for warning in report.warnings])
 
@@ -147,7 +150,8 @@ def describe_quality(report: QualityReport) -> str:
         + (f" in more than {many(limits.max_border, 'frame')}" if limits.max_border else ""),
         "merging": f"box overlaps that of another cell by {limits.max_overlap:.0%} or more",
     }
-    lines = [f"{many(len(table), 'cell')} of {many(table['fov'].nunique(), 'FOV')}, {len(report.flagged)} flagged"]
+    fovs = many(len(table[cell_key(table)[:-1]].drop_duplicates()), "FOV")
+    lines = [f"{many(len(table), 'cell')} of {fovs}, {len(report.flagged)} flagged"]
     lines += [f"  {flag + ':':<9}{count:>6}   {words[flag]}" for flag, count in report.counts.items()]
     if bad := int((~table["good"]).sum()):
         lines.append(f"  {many(bad, 'cell')} set to not good by hand")
@@ -172,7 +176,8 @@ def _flagged_line(cell: Mapping[Any, Any], flags: Sequence[str]) -> str:
     }  # fmt: skip
     found = ", ".join(f"{flag} ({words_of[flag]})" for flag in flags if cell[flag])
     place = " s".join(str(cell[name]) for name in ("well", "site") if name in cell)
-    fov = f"FOV {cell['fov']}" + (f" ({place})" if place else "")
+    movie = f"{cell['movie']}, " if "movie" in cell else ""
+    fov = f"{movie}FOV {cell['fov']}" + (f" ({place})" if place else "")
     return f"{fov}, cell {cell['cell']}: {found}" + ("" if cell["good"] else "; not good")
 
 

@@ -104,7 +104,7 @@ class TestEveryFormat:
         with pytest.raises(OutputError, match="has no traces at all: FOV 0-2: is pending"):
             pyama_dask.export_traces(output, "parquet")
         with pytest.raises(OutputError, match="holds no run of pyama_dask"):
-            pyama_dask.export_traces(output.parent, "parquet")
+            pyama_dask.export_traces(output / "fov_000", "parquet")
         with pytest.raises(ConfigError, match="'xlsx': is not an export format"):
             pyama_dask.export_traces(output, "xlsx")
         assert listing(output.parent) == {"results", *(f"results/{name}" for name in listing(output))}

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 import pyama_dask
 from pyama_dask.analysis.compare import Comparison
-from pyama_dask.analysis.export import ExportReport
+from pyama_dask.analysis.export.export import ExportedMovie, ExportReport
 from pyama_dask.analysis.fit import FitReport, FittedFile
 from pyama_dask.analysis.fov import Cell, Image
 from pyama_dask.analysis.html import WIDTH, fov_thumbnail, kept_cells
@@ -66,7 +66,11 @@ def output(finished):
             ["one", "0.500", "nan"],
         ),
         (Comparison((Path("c/a.csv"),), {"x": None}), "<Comparison: medians of 1 feature; 1 file>", ["a.csv", "c"]),
-        (ExportReport(Path("e"), "csv", (0, 1), (2,), ()), "<ExportReport: FOVs 0-1 as csv in e>", ["2"]),
+        (
+            ExportReport(Path("e"), "csv", (ExportedMovie("", (0, 1), (2,)),), ()),
+            "<ExportReport: FOV 0-1 as csv in e>",
+            ["2"],
+        ),
         (Drawn((Path("p/a.png"), Path("p/b.png"))), "<Drawn: 2 files>", ["a.png", "b.png", "p"]),
     ],
     ids=lambda value: type(value).__name__,

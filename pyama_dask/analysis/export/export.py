@@ -10,7 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyama_dask.analysis.given_outputs import Paths
 from pyama_dask.analysis.merge import given_samples
+from pyama_dask.analysis.merged_tables import joined
+from pyama_dask.analysis.outputs import Fovs, Outputs
 from pyama_dask.analysis.samples import Samples, wanted_fovs
 from pyama_dask.analysis.trace_sources import Sources, grouped
 from pyama_dask.analysis.trace_tables import ParquetFile
@@ -39,31 +42,62 @@ WriteFov = Callable[[Sources, int, "pd.DataFrame", Path], str | None]
 """Writes the traces of a FOV to a folder; returns the reason if it cannot, else None."""
 
 
+@dataclass(frozen=True)
+class ExportedMovie:
+    """FOVs of a movie in an export."""
+
+    movie: str
+    """Name among several; '' for a single output."""
+    fovs: tuple[int, ...]
+    left_out: tuple[int, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class ExportReport(InTables):
     """Contents of an export, and what was left out."""
 
     directory: Path
     format: str
-    fovs: tuple[int, ...]
-    left_out: tuple[int, ...]
-    """FOVs that are missing; the warnings give the reasons."""
+    movies: tuple[ExportedMovie, ...]
+    """FOVs by movie; one without a name for a single output."""
     warnings: tuple[str, ...]
     cells_set: int = 0
     """Cells whose rows were set good or bad by overrides."""
+
+    @property
+    def fovs(self) -> tuple[int, ...]:
+        """FOVs that were exported, of one movie after the other."""
+        return tuple(fov for movie in self.movies for fov in movie.fovs)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """FOVs that are missing, of one movie after the other; the warnings give the reasons."""
+        return tuple(fov for movie in self.movies for fov in movie.left_out)
 
     @property
     def exit_status(self) -> int:
         """0 complete, 3 some FOVs were left out."""
         return 3 if self.left_out else 0
 
+    @property
+    def contents(self) -> str:
+        """Exported FOVs in words."""
+        named = [f"{movie.movie} " if movie.movie else "" for movie in self.movies]
+        fovs = [f"FOV {as_ranges(movie.fovs)}" if movie.fovs else "no FOV" for movie in self.movies]
+        return "; ".join(map("".join, zip(named, fovs, strict=True)))
+
     def _shown(self) -> tuple[str, Sequence[str], Sequence[Sequence[object]]]:
-        line = f"FOVs {as_ranges(self.fovs) or 'none'} as {self.format} in {self.directory}"
-        return line, ("left out",), [(as_ranges(self.left_out),)] if self.left_out else []
+        rows = [
+            (*([movie.movie] if movie.movie else []), as_ranges(movie.left_out))
+            for movie in self.movies
+            if movie.left_out
+        ]
+        head = ("movie", "left out") if rows and len(rows[0]) > 1 else ("left out",)
+        return f"{self.contents} as {self.format} in {self.directory}", head, rows
 
 
 def export_traces(
-    output: str | Path,
+    output: Paths,
     to: str,
     directory: str | Path | None = None,
     *,
@@ -77,12 +111,15 @@ def export_traces(
     Parameters
     ----------
     output
-        Output directory of a run or an older program; it stays unchanged, apart from the exports in it.
+        Output directory of a run or an older program; it stays unchanged, apart from the exports in it. Or several, or
+        a folder above several: the table of ``parquet`` then has a column ``movie``, and other formats have a folder
+        for each movie.
     to
         ``parquet``: one table of all traces. ``csv-wide``: one CSV per FOV and feature, times down and cells across.
         ``geff``: tracks as graphs, one per FOV. ``ctc``: labels and tracks as in the Cell Tracking Challenge.
     directory
-        Folder of the export; by default one in the output, such as ``exported/geff``. Files of an earlier export to
+        Folder of the export; by default one in the output, or in the folder above several, such as ``exported/geff``.
+        Files of an earlier export to
         the same format are replaced once the new ones are complete; other files stay, and the warnings name them.
     samples
         Path of a ``samples.yaml``, or its contents: export only these FOVs, with a sample column or a folder each.
@@ -106,34 +143,40 @@ def export_traces(
     if to not in FORMATS:
         raise ConfigError(f"{quoted(to)}: is not an export format. Fix: choose one of {', '.join(FORMATS)}")
     chosen = given_samples(samples) if samples is not None else None
-    sources = Sources(Path(output), Path(good) if good is not None else None, filled=filled)
-    wanted = wanted_fovs(chosen, sources)
-    place, by = _place(sources.output, to, directory), f"export {to}"
+    outputs = Outputs(output, good, filled=filled)
+    wanted = wanted_fovs(chosen, outputs)
+    place, by = _place(outputs, to, directory), f"export {to}"
     _check_place(place, by, force)
-    check_names(place, _longest_names(wanted, sources))
+    check_names(place, _longest_names(wanted, outputs))
     with writable(place), writing_into(place, by, force=force, replace_all=True) as folder:
-        refused = _write_parquet(sources, wanted, folder) if to == "parquet" else _write(to, sources, wanted, folder)
-        everything = sorted({fov for fovs in wanted.values() for fov in fovs})
-        exported = tuple(fov for fov in sources.usable(everything) if fov not in refused)
-        sources.say(f"left out: {reason}" for reason in grouped(refused.items()))
-        if not exported:
-            raise OutputError(f"{output}: has nothing to export as {to}: {'; '.join(sources.warnings)}")
-        _describe(folder, to, sources, exported)
-    sources.say(_other_files(place))
-    left_out = tuple(fov for fov in everything if fov not in exported)
-    return ExportReport(place, to, exported, left_out, tuple(sources.warnings), len(sources.cells_set))
+        refused = _write_parquet(outputs, wanted, folder) if to == "parquet" else _write(to, outputs, wanted, folder)
+        movies = [_exported(sources, of, refused) for sources, of in outputs.of(joined(wanted))]
+        if not any(movie.fovs for movie in movies):
+            raise OutputError(f"{outputs.name}: has nothing to export as {to}: {'; '.join(outputs.warnings)}")
+        _describe(folder, to, outputs, movies)
+    outputs.say(_other_files(place))
+    return ExportReport(place, to, tuple(movies), tuple(outputs.warnings), outputs.cells_set)
 
 
-def _place(output: Path, to: str, directory: str | Path | None) -> Path:
-    """Folder for an export; refuses one with other contents, or one that overlaps with the output."""
-    here = Path(os.path.realpath(output))
-    place = Path(directory) if directory is not None else here / EXPORTED / to
+def _exported(sources: Sources, wanted: Sequence[int], refused: Mapping[tuple[str, int], str]) -> ExportedMovie:
+    """FOVs of a movie that were exported; warns about those that could not be written."""
+    reasons = {fov: refused[sources.movie, fov] for fov in wanted if (sources.movie, fov) in refused}
+    sources.say(f"left out: {reason}" for reason in grouped(reasons.items()))
+    exported = tuple(fov for fov in sources.usable(wanted) if fov not in reasons)
+    return ExportedMovie(sources.movie, exported, tuple(fov for fov in wanted if fov not in exported))
+
+
+def _place(outputs: Outputs, to: str, directory: str | Path | None) -> Path:
+    """Folder for an export; refuses one with other contents, or one that overlaps with an output."""
+    place = Path(directory) if directory is not None else outputs.given.place(EXPORTED) / to
     there = Path(os.path.realpath(place))
-    is_of_output = there.is_relative_to(here) and (here / EXPORTED) not in there.parents
-    if is_of_output or here.is_relative_to(there):
-        raise OutputError(
-            f"{place}: overlaps with the output, which an export must not change. Fix: choose another folder"
-        )
+    for sources in outputs.movies.values():
+        here = Path(os.path.realpath(sources.output))
+        is_of_output = there.is_relative_to(here) and (here / EXPORTED) not in there.parents
+        if is_of_output or here.is_relative_to(there):
+            raise OutputError(
+                f"{place}: overlaps with the output, which an export must not change. Fix: choose another folder"
+            )
     return there if place.is_symlink() else place
 
 
@@ -152,12 +195,12 @@ def _check_place(place: Path, by: str, force: bool) -> None:
     check_free(place, force=force)
 
 
-def _longest_names(wanted: Mapping[str, list[int]], sources: Sources) -> Iterator[str]:
+def _longest_names(wanted: Mapping[str, Fovs], outputs: Outputs) -> Iterator[str]:
     """Names like those of an export's files, none longer than the longest of them."""
-    fovs = [fov for of in wanted.values() for fov in of]
-    feature = max(sources.features(fovs), key=lambda name: len(os.fsencode(name)), default="")
-    for sample in wanted:
-        yield f"{sample}/{fov_name(max(fovs))}.geff/nodes/props/{feature}.csv/values/.zarray"
+    feature = max(outputs.features(joined(wanted)), key=lambda name: len(os.fsencode(name)), default="")
+    for sample, of in wanted.items():
+        for movie, fovs in of.items():
+            yield f"{sample}/{movie}/{fov_name(max(fovs, default=0))}.geff/nodes/props/{feature}.csv/values/.zarray"
 
 
 def _other_files(place: Path) -> Iterator[str]:
@@ -169,36 +212,47 @@ def _other_files(place: Path) -> Iterator[str]:
         yield f"{place}: these files are not part of the export and were kept: {', '.join(others[:3])}{more}"
 
 
-def _describe(folder: Path, to: str, sources: Sources, fovs: tuple[int, ...]) -> None:
+def _describe(folder: Path, to: str, outputs: Outputs, movies: Sequence[ExportedMovie]) -> None:
     """Write the description of an export."""
-    names = {str(fov): place.name for fov in fovs if (place := sources.fovs[fov].place) and place.well is not None}
+    each = [_about(outputs.movies[of.movie], of) for of in movies]
+    names = {} if outputs.are_several or "names" not in each[0] else {"names": each[0].pop("names")}
     document = {
-        "format": to, "output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(fovs),
-        "time_units": "min", "files": sorted(path.name for path in folder.iterdir()),
-    } | ({"names": names} if names else {})  # fmt: skip
+        "format": to, **({"movies": each} if outputs.are_several else each[0]), "time_units": "min",
+        "files": sorted(path.name for path in folder.iterdir()), **names,
+    }  # fmt: skip
     write_bytes(folder / RECORD, json.dumps(document, indent=1).encode())
 
 
-def _write(to: str, sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
-    """Write FOV by FOV, in one folder per sample; return the reasons for FOVs that could not be written."""
+def _about(sources: Sources, of: ExportedMovie) -> dict[str, Any]:
+    """Output and FOVs of a movie in the description of an export."""
+    names = {str(fov): place.name for fov in of.fovs if (place := sources.fovs[fov].place) and place.well is not None}
+    about = {"output": Path(os.path.realpath(sources.output)).name, "fovs": as_ranges(of.fovs)}
+    return about | ({"names": names} if names else {})
+
+
+def _write(to: str, outputs: Outputs, wanted: Mapping[str, Fovs], folder: Path) -> dict[tuple[str, int], str]:
+    """Write FOV by FOV, in one folder per sample and movie; return the reasons for FOVs that could not be written."""
     write_fov: WriteFov = import_module(f"pyama_dask.analysis.export.{_MODULES[to]}").write_fov
-    refused: dict[int, str] = {}
-    for sample, fovs in wanted.items():
-        (folder / sample).mkdir(exist_ok=True)
-        for fov in sources.usable(fovs):
-            if reason := write_fov(sources, fov, sources.read(fov), folder / sample):
-                refused[fov] = reason
+    refused: dict[tuple[str, int], str] = {}
+    for sample, of in wanted.items():
+        for sources, fovs in outputs.of(of):
+            place = folder / sample / sources.movie
+            place.mkdir(parents=True, exist_ok=True)
+            for fov in sources.usable(fovs):
+                if reason := write_fov(sources, fov, sources.read(fov), place):
+                    refused[sources.movie, fov] = reason
     return refused
 
 
-def _write_parquet(sources: Sources, wanted: Mapping[str, list[int]], folder: Path) -> dict[int, str]:
+def _write_parquet(outputs: Outputs, wanted: Mapping[str, Fovs], folder: Path) -> dict[tuple[str, int], str]:
     """Write one table of all FOVs, with a sample column if there are samples."""
-    fovs = [fov for of in wanted.values() for fov in of]
-    columns = (*sources.place_columns(fovs), *BASE_COLUMNS, *sources.features(fovs), *sources.track_columns(fovs))
+    fovs = joined(wanted)
+    columns = (*outputs.place_columns(fovs), *BASE_COLUMNS, *outputs.features(fovs), *outputs.track_columns(fovs))
     has_samples = list(wanted) != [""]
     with ParquetFile.writing(folder / TABLE, ("sample", *columns) if has_samples else columns) as file:
         for sample, of in wanted.items():
-            for fov in sources.usable(of):
-                table = sources.read(fov)
-                file.add(table.assign(sample=sample) if has_samples else table)
+            for sources, some in outputs.of(of):
+                for fov in sources.usable(some):
+                    table = sources.read(fov)
+                    file.add(table.assign(sample=sample) if has_samples else table)
     return {}
