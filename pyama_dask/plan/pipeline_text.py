@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
-from pyama_dask.steps.flow import Flow, Image, Own, flow_of
+from pyama_dask.steps.flow import LABELS, Flow, Image, Own, flow_of
 from pyama_dask.steps.own_arrays import TRACES, group_of, store_of
 
 MOST_ALIGNED = 24
@@ -61,21 +61,21 @@ def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[in
             yield f"{FLAT_FIELD:<{width}}removed from frames as they are read; profile: {profile}"
         else:
             one = next(own)
-            yield f"{one.title:<{width - 1}} {_line(one, names, shape)}"
+            yield f"{one.title:<{width - 1}} {_line(flow, one, names, shape)}"
             if details := "; ".join(_details(one)):
                 yield f"{'':<{width}}{details}"
     if seven:
         yield ", ".join(seven)
 
 
-def _line(own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
+def _line(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     """Images or tables that a step gets and gives."""
     found = own.step.found
     assert found is not None
     gets = ", ".join(" + ".join(_name(image, names) for image in of) for of in own.gets)
     of = {"planes": f"all planes of {gets}", "stack": f"stacks of {gets}", "traces": "traces", "tables": "all traces"}
     only = f", in FOVs {found.fovs}" if found.fovs != "all" else ""
-    return f"{of.get(found.takes, gets)} -> {_given(own, names, shape)}{only}"
+    return f"{of.get(found.takes, gets)} -> {_given(flow, own, names, shape)}{only}"
 
 
 def _details(own: Own) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _array(image: Image) -> str:
     return image.step.found.array if image.step and image.step.found else "numpy"
 
 
-def _given(own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
+def _given(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     if not own.gives:
         to = own.step.to or own.title
         columns = own.step.found.columns if own.step.found else ()
@@ -113,10 +113,12 @@ def _given(own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     one = own.gives[0]
     h, w = one.shape(shape)
     size = f"{one.planes} planes of {h} x {w}" if one.planes else f"{h} x {w}"
-    kind = "labels " if one.is_labels else ""
+    kind = "labels " if one.is_labels and one.name != LABELS else ""
     listed = ", ".join(_name(image, names) for image in own.gives)
     groups = ", ".join(f"{store_of(own.pipeline)}/{group_of(own, image)}" for image in own.gives)
     kept = f"stored in {groups}" if own.is_stored else "in memory"
+    if flow.relabelled is not None and flow.relabelled.of[0] in own.gives:
+        kept = "stored as the labels of segment"
     return f"{kind}{listed}, {one.dtype} {size}, {kept}"
 
 

@@ -16,6 +16,7 @@ from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
 from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.methods.step_contract import Contract, tried
+from pyama_dask.plan.check_labels import check_replaced
 from pyama_dask.plan.find_fovs import find_fovs
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import DRIFT, LABELS, TRACKED
@@ -111,22 +112,22 @@ class _Resolution:
         return Given(ImageType(self.shape, dtype, is_labels), planes)
 
     def _through(self, pipeline: Pipeline, start: Names) -> tuple[Pipeline, Names]:
-        now, steps = dict(start), list[Step]()
+        now, steps, standard = dict(start), list[Step](), ""
         for step in pipeline.steps:
             where = f"pipelines.{pipeline.name}.{step.title}"
             if step.is_standard:
                 now |= self._after(step.do, now, where)
+                standard = step.do
                 steps.append(step)
             elif step.do == FLAT_FIELD:
                 steps.append(step)
             else:
                 resolved, given = self._resolve(step, start if step.source == "start" else now, where)
-                if (LABELS in given or TRACKED in given) and not step.to:
-                    raise ConfigError(
-                        f"{where}: would replace the labels that the next steps need. "
-                        "Fix: name its result with 'to', or make it part of a segmenter of your own"
-                    )
+                kinds = {name: image.kind for name, image in given.items()}
+                check_replaced(resolved, kinds, now[LABELS].kind if LABELS in now else None, standard, where)
                 now |= given
+                if LABELS in given:  # numbered again
+                    now[LABELS] = self._image("uint16", is_labels=True)
                 steps.append(resolved)
         return pipeline.model_copy(update={"steps": tuple(steps)}), now
 
@@ -312,10 +313,6 @@ class _Resolution:
                 raise ConfigError(
                     f"{where}: names an image {name!r}, as a channel is named. Fix: choose another name; to replace "
                     "the channel, leave out 'to', name it in 'channels', and return one image"
-                )
-            if name in (LABELS, TRACKED):
-                raise ConfigError(
-                    f"{where}: names an image {name!r}, as the seven steps name theirs. Fix: choose another name"
                 )
 
     # ------------------------------------------------------------------------------------------ names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,9 +17,8 @@ from pyama_dask.errors import AlgorithmError
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.kernels.tracking import keep_cells, label_areas, within_size
 from pyama_dask.methods.tracker_parameters import parameters_of
-from pyama_dask.runs.one_frame import FrameSegmenter
+from pyama_dask.runs.one_frame import FrameSegmenter, Labels
 
-Labels = npt.NDArray[np.integer]
 NO_LIMITS: Mapping[str, Mapping[str, Any]] = {
     "logstd": {"min_object_size": None, "max_object_size": None},
     "bright": {"min_object_size": None, "max_object_size": None},
@@ -94,7 +93,7 @@ class Finder:
             for free in _lifted(self._given, NO_LIMITS.get(params.segmentation_method, {}))
         ]
 
-    def find(self, frame: np.ndarray, where: str) -> Found:
+    def find(self, frame: np.ndarray, where: str, relabelled: Callable[[Labels], Labels] | None = None) -> Found:
         """Find the objects of a frame.
 
         Parameters
@@ -103,19 +102,22 @@ class Finder:
             (H, W) phase contrast.
         where
             FOV and frame, for messages.
+        relabelled
+            Gives the labels that a run stores for those that the methods find; None if these are the same.
 
         Raises
         ------
         AlgorithmError
             If a method fails.
         """
-        labels, warnings = self.labels(frame, where)
-        dropped, fates = self._dropped(frame, where, labels)
+        found, warnings = self._segmenter.find(frame, where)
+        dropped, fates = self._dropped(frame, where, found)
+        labels = relabelled(found) if relabelled else found
         return Found(labels, dropped, self._fates(labels), fates, tuple(warnings))
 
-    def labels(self, frame: np.ndarray, where: str) -> tuple[Labels, list[str]]:
-        """(H, W) labels 1..N as a run stores them, and warnings; raises as `find`."""
-        return self._segmenter.find(frame, where)
+    def labels(self, frame: np.ndarray, where: str) -> Labels:
+        """(H, W) labels 1..N that the methods find; raises as `find`."""
+        return self._segmenter.find(frame, where)[0]
 
     def _fates(self, labels: Labels) -> npt.NDArray[np.uint8]:
         """(N + 1,) fate of each label: what tracking would drop for its size or place."""

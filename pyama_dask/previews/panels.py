@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from pyama_dask.previews.grid import Setting
 from pyama_dask.previews.objects import Finder, Found
 from pyama_dask.previews.panel import Panel, digest, measure
 from pyama_dask.previews.trails import Linker, Tracks
+from pyama_dask.runs.one_frame import Labels
 
 CONTRAST = (0.5, 99.5)
 """Percentiles of the pixels that are shown as black and as white."""
@@ -37,6 +38,12 @@ class Scene:
     truth: Mapping[int, npt.NDArray[np.integer]]
     """(H, W) true labels by number of the frame; empty if unknown."""
     view: View
+    replaced: Callable[[int, int, Labels], Labels]
+    """Gives the labels that a run stores for those that are found in a frame, from FOV, number and labels."""
+
+    def relabelled(self, frame: int) -> Callable[[Labels], Labels]:
+        """Gives the labels that a run stores for those that are found in a frame."""
+        return partial(self.replaced, self.fov, frame)
 
     def where(self, frame: int) -> str:
         """FOV and frame, for messages."""
@@ -99,7 +106,7 @@ def _linked_before(scene: Scene, setting: Setting, last: int, finder: Finder, ca
     for number, frame in scene.frames.items():
         if number < last:
             _check(cancel)
-            linker.add(finder.labels(frame, scene.where(number))[0], frame)
+            linker.add(scene.relabelled(number)(finder.labels(frame, scene.where(number))), frame)
     return linker
 
 
@@ -107,7 +114,7 @@ def _found(
     scene: Scene, number: int, finder: Finder, linker: Linker | None, cancel: threading.Event
 ) -> tuple[Found, Tracks | None]:
     _check(cancel)
-    found = finder.find(scene.frames[number], scene.where(number))
+    found = finder.find(scene.frames[number], scene.where(number), scene.relabelled(number))
     if linker is None:
         return found, None
     linker.add(found.labels, scene.frames[number])

@@ -183,11 +183,10 @@ def preview(
     true = {} if truth is None else _read_truth(Path(truth), fov, shown, shape)
     cancel = cancel or threading.Event()
     compile_kernels([seen.channels[channel].dtype], tell, cancel)
-    with segmented_frames(metadata, every[0].config) as movie:
-        images = {frame: movie.read(fov, frame) for frame in chosen}
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
-    scene = Scene(fov, images, tuple(shown), true, View.fitting(part, size))
-    with maps_kept():
+    with segmented_frames(metadata, every[0].config) as movie, maps_kept():
+        images = {frame: movie.read(fov, frame) for frame in chosen}
+        scene = Scene(fov, images, tuple(shown), true, View.fitting(part, size), movie.relabelled)
         panels = with_equals(make_panels(scene, every, tracks=tracks, tell=progress, cancel=cancel))
     ranked = judged(panels)
     keys = tuple(every[0].values)

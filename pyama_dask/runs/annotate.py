@@ -99,6 +99,7 @@ def annotate(
             image = movie.read(fov, frame)
             where = f"{places[fov].title}, frame {frame}"
             labels, warnings = segmenter.find(image, where)
+            labels = movie.relabelled(fov, frame, labels)
             for warning in warnings:
                 noticed.setdefault(warning, []).append(where)
             stem = frame_stem(movie_stem(metadata.path), places[fov], frame)

@@ -58,6 +58,7 @@ def check_frame(config: Config, metadata: Metadata) -> tuple[list[str], int]:
     try:
         with segmented_frames(metadata, config) as movie:
             labels, said = FrameSegmenter(config).find(movie.read(fov, frame), where)
+            labels = movie.relabelled(fov, frame, labels)
     except MissingFrameError:  # the plan names missing frames
         return [], 0
     except PyamaError as error:  # of a method, or of a damaged movie

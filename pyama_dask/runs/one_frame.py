@@ -1,6 +1,7 @@
 """Single phase frames of a movie outside a run, and the labels that a config's method finds in them.
 
-Where pipelines have steps before the segmentation, frames go through these, too.
+Where pipelines have steps before the segmentation, frames go through these, too, and labels through those that replace
+them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pyama_dask.steps.segment import segmented
 from pyama_dask.store.layout import channel_indices
 from pyama_dask.workflow.task import Job, Task
 
+Labels = npt.NDArray[np.integer]
+
 
 class PhaseFrames:
     """Phase-contrast frames of a movie, read one by one.
@@ -47,6 +50,10 @@ class PhaseFrames:
         """(H, W) grey levels of a frame; raises `MissingFrameError` if the file lacks it."""
         return np.asarray(read_planes(self._reader, fov, frame, [self._channel], self._z)[0])
 
+    def relabelled(self, fov: int, frame: int, found: Labels) -> Labels:  # noqa: ARG002
+        """(H, W) labels as they were found: no step replaces them."""
+        return found
+
 
 @contextmanager
 def phase_frames(movie: Metadata, channel: int, z: int | str | None) -> Iterator[PhaseFrames]:
@@ -56,7 +63,7 @@ def phase_frames(movie: Metadata, channel: int, z: int | str | None) -> Iterator
 
 
 class SeenFrames:
-    """Phase-contrast frames as the segmentation of a run sees them, after the steps that come before it.
+    """Phase-contrast frames as the segmentation of a run sees them, and labels as it stores them.
 
     Parameters
     ----------
@@ -67,8 +74,8 @@ class SeenFrames:
     """
 
     def __init__(self, reader: Reader, config: Config) -> None:
-        self._reader, self._config = reader, config
-        self._image = flow_of(config).seen["segment"][str(phase_channel(config))]
+        self._reader, self._config, self._flow = reader, config, flow_of(config)
+        self._image = self._flow.seen["segment"][str(phase_channel(config))]
 
     def read(self, fov: int, frame: int) -> np.ndarray:
         """(H, W) 16-bit grey levels of a frame of the movie.
@@ -80,10 +87,20 @@ class SeenFrames:
         AlgorithmError
             If a step fails.
         """
+        images, number = self._images(fov, frame)
+        return as_stored(images.frame(self._image, number))[0]
+
+    def relabelled(self, fov: int, frame: int, found: Labels) -> Labels:
+        """(H, W) labels that steps make of those that the segmenter has found in a frame; raises as `read`."""
+        if self._flow.relabelled is None:
+            return found
+        images, number = self._images(fov, frame)
+        return images.relabelled(number, found)
+
+    def _images(self, fov: int, frame: int) -> tuple[OwnImages, int]:
+        """Images of pipelines, and the place of a frame among those that steps may look into."""
         frames = sorted({*parse_selection(self._config.params.frames), frame})
-        context = _OneFrame(self._reader, self._config, fov, frames)
-        made = OwnImages(context, flow_of(self._config)).frame(self._image, frames.index(frame))
-        return as_stored(made)[0]
+        return OwnImages(_OneFrame(self._reader, self._config, fov, frames), self._flow), frames.index(frame)
 
 
 class _OneFrame:
@@ -133,7 +150,7 @@ class _OpenMovie:
 
 @contextmanager
 def segmented_frames(movie: Metadata, config: Config) -> Iterator[PhaseFrames | SeenFrames]:
-    """Open a movie for the block, to read frames as the segmentation of a run gets them.
+    """Open a movie for the block, to read frames as the segmentation of a run gets them, and replace labels as it does.
 
     Parameters
     ----------
@@ -154,7 +171,8 @@ def segmented_frames(movie: Metadata, config: Config) -> Iterator[PhaseFrames | 
             "Fix: add one, such as {name: cells, steps: seven}"
         )
     with reopen(movie) as reader:
-        if frames_of("segment", config, movie) is movie and config.params.z != "all":
+        is_plain = frames_of("segment", config, movie) is movie and flow_of(config).relabelled is None
+        if is_plain and config.params.z != "all":
             yield PhaseFrames(reader, channel, config.params.z)
         else:
             yield SeenFrames(reader, config)
@@ -190,7 +208,7 @@ class FrameSegmenter:
         self._preprocessors = [Chosen("preprocessor", name) for name in params.preprocess]
         self._segmenter = Chosen("segmenter", params.segmentation_method, **params.segmentation_params)
 
-    def find(self, frame: np.ndarray, where: str) -> tuple[npt.NDArray[np.integer], list[str]]:
+    def find(self, frame: np.ndarray, where: str) -> tuple[Labels, list[str]]:
         """Find the cells of a frame.
 
         Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from pyama_dask.steps.flow import MOVIE, Flow, Image, Own
+from pyama_dask.steps.flow import MOVIE, NUMBERED, Flow, Image, Own
 
 By = tuple[int, ...]
 """Name of an asker: numbers of a call on a stack, and of the calls between it and the image; empty for parts that go
@@ -29,6 +29,8 @@ class Demand:
         self._around = 0
         for seen in flow.seen.values():
             self._ask(seen.values(), {BY_FRAME}, 0)
+        if flow.relabelled is not None:
+            self._ask([flow.relabelled], {BY_FRAME}, 0)
         for own in reversed(flow.own):  # steps come after those whose images they get
             self._add(own)
 
@@ -52,6 +54,8 @@ class Demand:
         for image in images:
             self._by[key_of(image)] |= by
             self._margin[key_of(image)] = max(self._margin[key_of(image)], margin)
+            if image.origin == NUMBERED:
+                self._ask(image.of, by, margin)
             if image.origin == MOVIE:
                 self._of_movie |= {(one, image.name if one else "") for one in by}
 

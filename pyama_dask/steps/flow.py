@@ -24,7 +24,10 @@ LABELS, TRACKED = "labels", "tracked"
 """Names of the labels of single frames and of the tracked labels, for steps after those that make them."""
 STORED_BY: Mapping[str, str] = {LABELS: "segment.labels", TRACKED: "track.relabel"}
 """Part that stores each of them."""
-
+FOUND = "found"
+"""Origin of labels as the segmenter finds them, which are not stored if steps replace them."""
+NUMBERED = "numbered"
+"""Origin of labels that are numbered again, as a step has replaced them."""
 
 DRIFT = "drift"
 """Step that moves frames by shifts which are found for the whole FOV."""
@@ -43,13 +46,13 @@ class Image:
     """Channel by index, or the name that a step has given it."""
     dtype: str
     origin: str = ""
-    """`MOVIE`, or the part that stores it; empty for what a step of a user's own gives."""
+    """`MOVIE`, `FOUND`, `NUMBERED`, or the part that stores it; empty for what a step of a user's own gives."""
     group: str = ""
     """Group in ``images.zarr``, if it is stored there."""
     step: Step | None = None
     """Step that gives it."""
     of: tuple[Image, ...] = ()
-    """Images that the step gets."""
+    """Images that the step gets, or of which it is the numbered form."""
     planes: int = 0
     """Number of planes of a frame; 0 for frames without an axis z."""
     is_labels: bool = False
@@ -87,7 +90,7 @@ class Image:
 
     def stored_labels(self) -> Iterator[tuple[str, int]]:
         """Yield the labels of the seven steps that it is made from, and how many frames around its own of them."""
-        if self.origin in STORED_BY.values():
+        if self.origin in (FOUND, *STORED_BY.values()):
             yield self.name, 0
         own = (self.step.halo or 0) if self.step else 0
         for image in self.of:
@@ -97,6 +100,16 @@ class Image:
     def shifts(self) -> str:
         """Part that finds the shifts by which its frames are moved; '' if they are not."""
         return shifts_part(self.made_by) if self.by is not None else ""
+
+    @property
+    def unchanged(self) -> Image:
+        """Image that a FOV keeps for which the step is not done: the one of the same name, else the first one."""
+        return next((image for image in self.of if image.name == self.name), self.of[0])
+
+    @property
+    def is_of_found(self) -> bool:
+        """True if it is made from the labels as the segmenter finds them."""
+        return any(image.origin == FOUND for image in self.upstream())
 
     def upstream(self) -> Iterator[Image]:
         """Yield it and all images that it is made from."""
@@ -146,7 +159,9 @@ class Flow:
     config: Config
     own: list[Own] = field(default_factory=list)
     seen: dict[str, Names] = field(default_factory=dict)
-    """Images by name, as each of the seven steps gets them; empty if no pipeline has these."""
+    """Channels by name, as each of the seven steps gets them; empty if no pipeline has these."""
+    relabelled: Image | None = None
+    """Labels that `segment` stores instead of those that it finds; None if no step replaces them."""
     _ends: dict[str, Names] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -181,16 +196,24 @@ class Flow:
     def _through(self, pipeline: Pipeline, start: Names, *, is_last: bool) -> Names:
         """Images after the steps of a pipeline."""
         now, titles, own = dict(start), _titles(pipeline), list[Own]()
+        last = last_to_relabel(pipeline)
         for step in pipeline.steps:
             if step.is_standard:
-                self.seen[step.do] = dict(now)
+                self.seen[step.do] = {name: image for name, image in now.items() if name.isdigit()}
                 now = now | self._after(step.do)
+                if step.do == "segment" and last is not None:
+                    now[LABELS] = replace(now[LABELS], origin=FOUND)
                 continue
             if step.do == FLAT_FIELD:
                 continue
             made = self._made(pipeline, next(titles), step, start if step.source == "start" else now)
             own.append(made)
             now = now | {image.name: image for image in made.gives}
+            if last is not None and LABELS in {image.name for image in made.gives}:
+                now |= self._numbered(now[LABELS])
+            if step is last:
+                self.relabelled = now[LABELS]
+                now |= self._after("segment")
         results = self._results(own, now) if is_last and not pipeline.has_seven else set()
         for made in own:
             is_result = any(id(image) in results for image in made.gives)
@@ -226,6 +249,11 @@ class Flow:
         frames = self.seen[standard][str(phase)]
         return {name: Image(name, dtype, STORED_BY[name], group(phase), is_labels=True, lies_on=frames)}
 
+    @staticmethod
+    def _numbered(labels: Image) -> Names:
+        """Labels that a step gives, as all steps after it get them."""
+        return {LABELS: Image(LABELS, "uint16", NUMBERED, of=(labels,), is_labels=True, lies_on=labels)}
+
     def _made(self, pipeline: Pipeline, title: str, step: Step, now: Names) -> Own:
         """Images that a step gets and gives."""
         found = step.found
@@ -246,6 +274,24 @@ class Flow:
             for of, (key, dtype, shape) in zip(calls, found.given, strict=True)
         )  # fmt: skip
         return Own(pipeline.name, title, step, gets, gives)
+
+
+def last_to_relabel(pipeline: Pipeline) -> Step | None:
+    """Last of the steps between ``segment`` and ``track`` that replace the labels; None without any."""
+    named = [step.do if step.is_standard else "" for step in pipeline.steps]
+    if "segment" not in named:
+        return None
+    between = pipeline.steps[named.index("segment") : named.index("track")]
+    return next((step for step in reversed(between) if LABELS in _given(step)), None)
+
+
+def _given(step: Step) -> Iterator[str]:
+    """Yield the names of the images that a resolved step gives."""
+    if step.found is not None and step.found.gives != "table":
+        keys = {key for key, *_ in step.found.given}
+        yield from keys - {""}
+        if "" in keys:
+            yield from [step.to] if step.to else map(str, step.channels)
 
 
 def _titles(pipeline: Pipeline) -> Iterator[str]:

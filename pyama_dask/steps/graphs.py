@@ -8,7 +8,19 @@ from dataclasses import replace
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Step
 from pyama_dask.methods.registry import method_identity
-from pyama_dask.steps.flow import MOVIE, STORED_BY, TRACKED, Flow, Image, Own, applies, flow_of, shifts_part
+from pyama_dask.steps.flow import (
+    FOUND,
+    MOVIE,
+    NUMBERED,
+    STORED_BY,
+    TRACKED,
+    Flow,
+    Image,
+    Own,
+    applies,
+    flow_of,
+    shifts_part,
+)
 from pyama_dask.steps.images_memory import with_images
 from pyama_dask.steps.own_arrays import TRACES, group_of
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
@@ -16,6 +28,9 @@ from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
 from pyama_dask.workflow.task import digest
 
+SEGMENT = "segment.labels"
+OF_LABELS = ("background.tiles", "crop.counts")
+"""Parts that read labels, and whose digests have the segmenter where others have the digest of the labels."""
 _GRAPHS: dict[int, tuple[Flow, Graph]] = {}
 
 
@@ -50,12 +65,14 @@ def image_digest(of: Inputs, image: Image) -> str:
 
 def _image_digest(of: Inputs, image: Image) -> str:
     if image.step is not None:
+        if not _is_done(of, image):
+            return image_digest(of, image.unchanged)
         made_from = [image_digest(of, before) for before in image.of]
-        return (
-            digest("made", call_digest(of, image.step), image.key, made_from, *_shifts_digest(of, image))
-            if _is_done(of, image)
-            else made_from[0]
-        )
+        return digest("made", call_digest(of, image.step), image.key, made_from, *_shifts_digest(of, image))
+    if image.origin == FOUND:
+        return FOUND
+    if image.origin == NUMBERED:
+        return image_digest(of, image.of[0])
     if image.origin == MOVIE:
         config = of.config
         return digest("movie", of.movie, of.fov, config.params.z, image.name, list(of.tiles))
@@ -93,7 +110,7 @@ def _call(step: Step, *, is_done: bool) -> str:
 
 def _seen_digest(of: Inputs, images: Iterable[Image]) -> str:
     """Digest of images that one of the seven steps gets, and of the frames that they are made from."""
-    made = [image for image in images if image.step is not None]
+    made = [image for image in images if image.of]
     reach = max((image.reach for image in made), default=0)
     return digest([image_digest(of, image) for image in made], list(of.around(reach)))
 
@@ -104,13 +121,17 @@ def _seen_digest(of: Inputs, images: Iterable[Image]) -> str:
 def _standard(flow: Flow) -> Iterator[Part]:
     """Parts of the standard steps, as the pipelines change what they get."""
     for part in PARTS:
-        seen = flow.seen.get(part.step, {})
+        seen = [*flow.seen.get(part.step, {}).values()]
+        if flow.relabelled is not None and part.name == SEGMENT:
+            seen.append(flow.relabelled)
         if not flow.config.has_seven:
             changed = replace(part, active=never)
-        elif part.step in ("plate", "summary", "track", "cache") or not any(image.step for image in seen.values()):
+        elif part.step in ("plate", "summary", "track", "cache") or not any(image.of for image in seen):
             changed = part
         else:
-            changed = _with_images(part, flow, list(seen.values()))
+            changed = _with_images(part, flow, seen)
+        if flow.relabelled is not None and part.name in OF_LABELS:
+            changed = _with_labels(changed, flow.relabelled)
         if part.name == "extract.table":
             changed = _with_columns(changed, flow)
         yield changed
@@ -134,6 +155,13 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
         part, needs=(*part.needs, *shifts), digest=changed, memory=memory, reads_from=reads,
         from_movie=part.from_movie or _reads_movie(seen),
     )  # fmt: skip
+
+
+def _with_labels(part: Part, labels: Image) -> Part:
+    """Part whose digest also has the steps that replace the labels."""
+    before = part.digest
+    assert before is not None
+    return replace(part, digest=lambda of: digest(before(of), _seen_digest(of, [labels])))
 
 
 def _reads_movie(images: Iterable[Image]) -> bool:
@@ -188,7 +216,7 @@ def _own(flow: Flow) -> Iterator[Part]:
 
 def _needs(images: Iterable[Image]) -> tuple[str, ...]:
     """Parts that store what images are made from."""
-    origins = {of.origin for image in images for of in image.upstream()} - {"", MOVIE}
+    origins = {of.origin for image in images for of in image.upstream()} - {"", MOVIE, FOUND, NUMBERED}
     linked = {"track.link"} if STORED_BY[TRACKED] in origins else set[str]()
     return tuple(sorted(origins | linked | _shift_parts(images)))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from pyama_dask.config.models import Params
 from pyama_dask.config.pipelines import Step
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.geometry import undrifted
@@ -21,41 +20,10 @@ from pyama_dask.methods.array_types import ArrayType, stacked, to_type, type_of
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_functions import read_step
 from pyama_dask.methods.step_results import UnfitError, as_result, check_images
-from pyama_dask.readers import SharedMovie
-from pyama_dask.readers.frames import digest_of, read_planes, read_stacks
 from pyama_dask.steps.demand import Demand, is_of_stacks
-from pyama_dask.steps.flow import MOVIE, Flow, Image, applies
-from pyama_dask.workflow.task import Job, Task
-
-
-class Frames(Protocol):
-    """Frames and arrays of a task, as `TaskContext` has them."""
-
-    task: Task
-    job: Job
-    params: Params
-    pc: int | None
-    fl: tuple[int, ...]
-    frames: range
-    bytes_read: int
-    frames_read: dict[int, int]
-
-    @property
-    def movie(self) -> SharedMovie:
-        """Open movie."""
-        ...
-
-    def get(self, group: str) -> np.ndarray:
-        """Current batch's piece of an array."""
-        ...
-
-    def at(self, frame: int) -> str:
-        """Name of a frame for messages."""
-        ...
-
-    def shifts_for(self, step: str) -> np.ndarray:
-        """(T, 2) shifts of the FOV's frames that a step undoes."""
-        ...
+from pyama_dask.steps.flow import FOUND, MOVIE, NUMBERED, Flow, Image, applies
+from pyama_dask.steps.movie_frames import Frames, MovieFrames
+from pyama_dask.steps.numbering import numbered
 
 
 @dataclass
@@ -100,20 +68,21 @@ class OwnImages:
         self._names = {id(own.step): own.name for own in flow.own}
         self._frames: dict[tuple[object, str], dict[int, Made]] = {}
         self._stacks: dict[tuple[object, str], list[Made]] = {}
-        self._read: dict[int, dict[str, np.ndarray]] = {}
+        self._movie = MovieFrames(context, self._demand)
+        self._found: dict[int, np.ndarray] = {}
 
     def forget(self) -> None:
         """Drop all frames, when the next batch begins; those that it needs again are made again."""
         self._frames.clear()
         self._stacks.clear()
-        self._read.clear()
+        self._movie.forget()
 
     def frame(self, image: Image, frame: int, wanted: ArrayType = "numpy") -> Any:
         """(H, W) pixels of a frame of the output, or (Z, H, W) where a frame has planes; not to be written to."""
         if image.step is None:
             return to_type(self._source(image, frame), wanted)
         if not self._applies(image):
-            return self.frame(image.of[0], frame, wanted)
+            return self.frame(image.unchanged, frame, wanted)
         if is_of_stacks(image.step):
             made = self._stack_with(image, frame, frame + 1)
             return made.of_type(wanted)[frame - made.start]
@@ -121,6 +90,12 @@ class OwnImages:
         if frame not in kept:
             self._keep(image, frame, self._of_frame(image, frame))
         return kept[frame].of_type(wanted)
+
+    def relabelled(self, frame: int, found: np.ndarray) -> np.ndarray:
+        """(H, W) uint16 labels 1..N of a frame after the steps that replace those that were found."""
+        assert self._flow.relabelled is not None
+        self._found = {frame: found}
+        return self._source(self._flow.relabelled, frame)
 
     def stack(self, image: Image, start: int, stop: int, wanted: ArrayType = "numpy") -> Any:
         """(T, H, W) pixels of frames start to stop of the output; not to be written to."""
@@ -161,7 +136,13 @@ class OwnImages:
 
     def _source(self, image: Image, frame: int) -> np.ndarray:
         if image.origin == MOVIE:
-            return self._of_movie(image, frame)
+            return self._movie.read(image, frame)
+        if image.origin == FOUND:
+            return self._found[frame]
+        if image.origin == NUMBERED:
+            (made,) = image.of
+            assert made.step is not None
+            return numbered(self.frame(made, frame), self.call(made.step), self._context.at(frame))
         context = self._context
         if frame in context.frames:
             return np.asarray(context.get(image.group)[frame - context.frames.start])
@@ -169,39 +150,6 @@ class OwnImages:
             copied = self._flow.seen["copy"][image.name]
             return as_stored(self.frame(copied, frame))[0]
         raise PlanError(f"{context.task.key}: labels of other blocks cannot be read. Fix: leave out the step's 'halo'")
-
-    def _of_movie(self, image: Image, frame: int) -> np.ndarray:
-        """Frame of a channel of the movie, with all planes (Z, H, W) if steps get them."""
-        name, is_last = image.name, self._demand.only_by_stack(image)
-        if name in self._read.get(frame, {}):
-            return self._read[frame].pop(name) if is_last else self._read[frame][name]
-        found = self._read_frame(frame)
-        if not self._demand.again(image, inside=frame in self._context.frames):
-            self._read = {frame: found}
-            return found[name]
-        wanted = {channel for channel in found if self._demand.is_asked(channel)} - ({name} if is_last else set())
-        if len(wanted) == len(found):
-            self._read[frame] = found
-        else:  # copies, so that the others are not kept
-            self._read[frame] = {channel: found[channel].copy() for channel in wanted}
-        return found[name]
-
-    def _read_frame(self, frame: int) -> dict[str, np.ndarray]:
-        """Channels of a frame of the movie by name."""
-        context = self._context
-        channels = [*([] if context.pc is None else [context.pc]), *context.fl]
-        number, z = context.job.frames[frame], context.params.z
-        reader = context.movie.reader
-        fov = context.task.fov
-        if z == "all":
-            planes = read_stacks(reader, fov, number, channels)
-        else:
-            planes = read_planes(reader, fov, number, channels, z)
-        context.bytes_read += planes.nbytes
-        if context.task.start <= frame < context.task.stop:
-            context.frames_read[frame] = digest_of(planes)
-        planes.flags.writeable = False
-        return {str(channel): planes[k] for k, channel in enumerate(channels)}
 
     # ------------------------------------------------------------------------------------------- calls
 

@@ -14,6 +14,7 @@ from pyama_dask.kernels.morphology import boxes_and_areas
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.registry import is_plugin
 from pyama_dask.steps.context import TaskContext
+from pyama_dask.steps.numbering import numbered
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
 from pyama_dask.store.drop_maps import TOO_LARGE, save_maps
@@ -43,6 +44,9 @@ class Segmentation(BlockPart):
             labels, boxes, areas = segmented(
                 self._preprocessors, self._segmenter, context.seen(self.step, self._raw)[k], context.at(frame)
             )
+        if context.flow.relabelled is not None:
+            labels = context.own_images.relabelled(frame, labels)
+            boxes, areas = boxes_and_areas(labels)
         context.room(self._labels)[k] = labels
         self._boxes.append(boxes)
         self._areas.append(areas)
@@ -134,11 +138,6 @@ def as_stored(
     """
     found = boxes_and_areas(labels) if labels.dtype == np.uint16 else None
     if found is None or not found[1].all():
-        values, places = np.unique(labels, return_inverse=True)
-        if values[0] < 0 or np.count_nonzero(values) > np.iinfo(np.uint16).max:
-            given = f"{np.count_nonzero(values)} labels of {values[0]} to {values[-1]}"
-            raise segmenter.wrong(where, given, "0 for background and at most 65535 objects")
-        numbered = places.reshape(labels.shape) + (values[0] != 0)
-        labels = np.where(labels == 0, 0, numbered).astype(np.uint16)
+        labels = numbered(labels, segmenter, where)
         found = boxes_and_areas(labels)
     return labels, *found

@@ -313,4 +313,4 @@ def test_a_task_frees_its_arrays_at_once(movie, tmp_path, monkeypatch):
     for context in contexts:
         assert not any(isinstance(held, np.ndarray) for held in context._held.values())
         assert not context.own_images._stacks
-        assert not context.own_images._read
+        assert not context.own_images._movie._read

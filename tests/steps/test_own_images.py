@@ -11,7 +11,7 @@ from support import steps
 from support.strategies import movie, plan_of
 
 from pyama_dask.methods import call
-from pyama_dask.steps import own_images
+from pyama_dask.steps import movie_frames
 from pyama_dask.steps.flow import flow_of
 from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.workflow.task import Job, Task
@@ -44,8 +44,8 @@ class Worker:
             self.reads[number] += 1
             return (PIXELS if config.params.z != "all" else DEEP)[number, channels].copy()
 
-        monkeypatch.setattr(own_images, "read_planes", read)
-        monkeypatch.setattr(own_images, "read_stacks", read)
+        monkeypatch.setattr(movie_frames, "read_planes", read)
+        monkeypatch.setattr(movie_frames, "read_stacks", read)
         run = call.Chosen.lazy
         monkeypatch.setattr(
             call.Chosen, "lazy", lambda chosen, *of: self.calls.update([chosen.name.split(":")[-1]]) or run(chosen, *of)

@@ -6,7 +6,8 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 
-from pyama_dask.kernels.image_types import Axes, Frame, Labels, Planes, Stack
+from pyama_dask.kernels.image_types import Axes, Frame, Labels, LabelStack, Planes, Stack
+from pyama_dask.kernels.segmentation import segment
 
 
 def brighter(frame: Frame, *, by: int = 10) -> Frame:
@@ -111,3 +112,45 @@ def halves(frame: Frame) -> dict[str, Frame]:
     """Dark and bright pixels, each with 0 for the others."""
     bright = frame > 200
     return {"dark": frame * ~bright, "bright": frame * bright}
+
+
+def large_ones(cells: Labels, *, above: int = 0) -> Labels:
+    """Labels of the objects with more pixels; the numbers of the others are left out."""
+    areas = np.bincount(cells.ravel())
+    return np.where(areas[cells] > above, cells, 0).astype(cells.dtype)
+
+
+def upper(cells: Labels) -> Frame:
+    """1 in the upper half of each object."""
+    rows = np.arange(len(cells))[:, None]
+    middle = np.array(
+        [rows[(cells == k).any(axis=1)].mean() if (cells == k).any() else 0 for k in range(cells.max() + 1)]
+    )
+    return ((cells > 0) & (rows < middle[cells])).astype(np.float32)
+
+
+def halved(images: dict[str, Frame]) -> Labels:
+    """Two labels for each object, the first one for its upper half."""
+    cells, above = images["labels"].astype(np.int64), images["upper"] > 0
+    return np.where(cells > 0, 10 * cells - above, 0)
+
+
+def negative(cells: Labels) -> Labels:
+    """Labels with one below 0, in frames as large as those of movies."""
+    return cells.astype(np.int32) - (cells.size > 10000)
+
+
+def coarse(cells: Labels) -> Labels:
+    """Every other pixel."""
+    return np.ascontiguousarray(cells[::2, ::2])
+
+
+def kept_stack(cells: LabelStack) -> LabelStack:
+    """Labels as they are."""
+    return cells.copy()
+
+
+def found_large_halves(frame: np.ndarray, *, above: int) -> np.ndarray:
+    """Segmenter that finds halves of large objects: what `large_ones`, `upper` and `halved` make of those of logstd."""
+    cells = large_ones(segment(frame, morph_iterations=1), above=above)
+    return halved({"labels": cells, "upper": upper(cells)})
