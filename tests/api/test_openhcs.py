@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from support import steps
 from support.movies import as_czi, as_nd2, listing, pixels
-from support.plates import generator, needs_generator, state_of, truth_of
+from support.plates import SHARED, generator, needs_generator, state_of, truth_of
 
 import pyama_dask
 from pyama_dask.api import openhcs
@@ -41,6 +41,7 @@ from pyama_dask.api.openhcs.pipelines import translated
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SettingsWarning
 from pyama_dask.readers import read_metadata
 
+SEEDS = SHARED / "seeds"
 WELLS, TILE, FRAMES = ("B02", "C10"), 128, 2
 
 # ------------------------------------------------------------------------------- the examples, as they stand
@@ -201,6 +202,17 @@ def silently(function, *args, **options):
 
 
 # ----------------------------------------------------------------------------------------------- examples
+
+
+@pytest.mark.skipif(not SEEDS.is_dir(), reason="the documents of OpenHCS are not at hand")
+def test_the_examples_are_those_of_the_documents():
+    """Every block of code is among them, line by line."""
+    (document,) = SEEDS.glob("002_*.txt")
+    found = re.findall(r"\.\. code-block:: python\n\n( +)(.*\n(?:\1.*\n|\n)*)", document.read_text())
+    lines = {line.strip() for _, block in found for line in block.splitlines()}
+    mine = (SETTINGS, PHASES, WORKSPACE, HANDLER, SERVICES, SEQUENCE.replace("results = ", ""))
+    assert len(found) == 8
+    assert lines == {line.strip() for example in mine for line in example.splitlines()}
 
 
 @needs_generator
@@ -391,13 +403,37 @@ def test_parts_of_names(name, parts):
 class TestSettings:
     def test_both_forms_of_the_constructor(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        one = PipelineOrchestrator("plate", global_config=here(tmp_path))
-        other = PipelineOrchestrator(config=PipelineConfig(), plate_path=Path("plate"))
+        one = silently(PipelineOrchestrator, "data/plate", global_config=here(tmp_path))
+        with pytest.warns(
+            SettingsWarning, match=r"^path_planning\.global_output_folder \(None\): results are in .*plate_outputs"
+        ):
+            other = PipelineOrchestrator(config=PipelineConfig(), plate_path=Path("data/plate"))
         assert one.output == other.output == tmp_path / "plate_outputs"
         with pytest.raises(ConfigError, match="Fix: give one of them"):
             PipelineOrchestrator("plate", global_config=here(tmp_path), config=here(tmp_path))
         with pytest.raises(ConfigError, match="plate_path: is missing"):
             PipelineOrchestrator(config=here(tmp_path))
+
+    def test_nothing_is_written_beside_the_plate_unasked(self, tmp_path, monkeypatch):
+        (tmp_path / "link").symlink_to(tmp_path / "data")
+        (tmp_path / "data").mkdir()
+        for folder in ("data", "link"):
+            monkeypatch.chdir(tmp_path / folder)
+            for plate in ("plate", tmp_path / "data" / "plate", tmp_path / "link" / "plate"):
+                with pytest.raises(ConfigError, match=r"global_output_folder: is not set, and the working directory"):
+                    PipelineOrchestrator(plate)
+        asked_for = GlobalPipelineConfig(path_planning=PathPlanningConfig("_a", global_output_folder="."))
+        assert silently(PipelineOrchestrator, "plate", config=asked_for).output.name == "plate_a"
+
+    def test_enums_by_name_and_value(self):
+        zarr = ZarrConfig(compressor="ZSTD", chunk_strategy="file")
+        assert (zarr.compressor, zarr.chunk_strategy) == (ZarrCompressor.ZSTD, ZarrChunkStrategy.FILE)
+        assert GlobalPipelineConfig(microscope="opera_phenix").microscope is Microscope.OPERAPHENIX
+        assert VFSConfig("zarr").intermediate_backend is Backend.ZARR
+        with pytest.raises(ConfigError, match=r"^zarr\.compressor: 'gzip' is unknown\. Fix: use one of BLOSC, ZLIB"):
+            ZarrConfig(compressor="gzip")
+        with pytest.raises(ConfigError, match=r"^pyama: 'output' cannot be set here\. Fix: set path_planning"):
+            GlobalPipelineConfig(pyama={"output": "elsewhere"})
 
     @pytest.mark.parametrize(
         ("zarr", "storage"),
@@ -433,6 +469,13 @@ class TestSettings:
             ({"path_planning": PathPlanningConfig(materialization_results_path="x")}, [
                 "path_planning.materialization_results_path",
             ]),
+            (
+                {
+                    "num_workers": 2, "well_filter": "B02", "zarr": ZarrConfig(compressor=ZarrCompressor.LZ4),
+                    "pyama": {"cluster": {"kind": "serial"}, "params": {"wells": "C10"}, "storage": {"codec": "zstd"}},
+                },
+                ["num_workers", "well_filter", "zarr"],
+            ),
             ({"vfs": VFSConfig(Backend.MEMORY, MaterializationBackend.ZARR), "use_threading": False}, []),
         ],
     )  # fmt: skip
@@ -445,8 +488,9 @@ class TestSettings:
         assert settings.cluster() == {"kind": "local"}
         assert settings.cluster(1) == {"kind": "serial"}
         assert settings.cluster(3) == {"kind": "local", "workers": 3}
-        with pytest.raises(ConfigError, match="max_workers: must be 1 or more, not 0"):
-            settings.cluster(0)
+        for wrong in (0, "3"):
+            with pytest.raises(ConfigError, match=f"max_workers: must be 1 or more, not {wrong!r}"):
+                settings.cluster(wrong)
 
     def test_another_microscope_is_refused(self, movie, tmp_path):
         settings = here(tmp_path, microscope=Microscope.OPERAPHENIX)
@@ -475,6 +519,25 @@ class TestSteps:
         (well,) = self.steps_of(movie, FunctionStep({"B02": "gaussian"}, group_by=GroupBy.WELL))
         assert (site.sites, well.wells) == ("2", "B02")
 
+    def test_a_halo_of_none_is_a_halo(self, movie):
+        """It counts instead of the one that is known of a function."""
+        (alone,) = self.steps_of(movie, FunctionStep("scipy.ndimage:gaussian_filter", halo=0))
+        assert alone.halo == 0
+
+    def test_the_order_of_functions_and_steps_with_process(self, movie):
+        """Functions come first, so that those after stitching would get other images than in OpenHCS."""
+        metadata, blur = read_metadata(movie), FunctionStep("gaussian", name="blur")
+
+        class Counts(AbstractStep):
+            def process(self, context):
+                return len(context.fovs)
+
+        for pipelines in ([[blur, ImageStitchingStep(), blur]], [[ImageStitchingStep("whole")], [blur]]):
+            with pytest.raises(ConfigError, match=r"^blur: comes after (ImageStitchingStep|whole), but functions get"):
+                translated(pipelines, metadata, range(2))
+        told = translated([[PositionGenerationStep(), blur, Counts()], ["median"]], metadata, range(2)).without_effect
+        assert told == ("Counts: runs after median, which follows it: the functions of all pipelines come first",)
+
     def test_components_and_sources(self, movie):
         (planes,) = self.steps_of(movie, FunctionStep("max_projection", variable_components=VariableComponents.Z_INDEX))
         (stack,) = self.steps_of(movie, FunctionStep("m:f", variable_components=["timepoint"], halo=2))
@@ -495,6 +558,14 @@ class TestSteps:
             (FunctionStep("gaussian", variable_components=["depth"]), "use one of SITE, CHANNEL, Z_INDEX"),
             (FunctionStep("gaussian", input_source="before"), "'before' is unknown"),
             (7, "7 is no step"),
+            (FunctionStep("gaussian", name="blur", halo="x"), r"^blur\.halo: Input should be a valid integer"),
+            (FunctionStep("gaussian", name="blur", to="a b"), r"^blur\.to: String should match pattern"),
+            (
+                FunctionStep({"1": "gaussian", "2": "median"}, to="x"),
+                r"to \('x'\): each function .* Fix: leave out 'to'",
+            ),
+            (FunctionStep({"1": "gaussian"}, variable_components="channel"), r"variable_components \(CHANNEL\): "),
+            ("copy", r"^pipelines\.pipeline1: pipeline 'pipeline1' has copy of the seven steps\. Fix: name all seven"),
         ],
     )
     def test_what_is_no_step_is_refused(self, movie, tmp_path, step, message):
@@ -521,6 +592,17 @@ class TestSteps:
             assert results["FOV 0"].status == "done"
             found = image(orchestrator.output, f"p{number}.zarr/brighter_0/0")
             assert np.array_equal(found, np.rint(expected[0, :, 0]).astype(np.uint16) + np.uint16(10))
+
+    def test_max_workers_beside_a_cluster_of_pyama(self, movie, tmp_path):
+        """The seed's scripts give it always; only another number than that of the settings is told again."""
+        settings = here(tmp_path, pyama={"cluster": {"kind": "serial"}, "params": {"fovs": "0", "frames": "0"}})
+        orchestrator, blur = PipelineOrchestrator(movie, config=settings).initialize(), [FunctionStep("gaussian")]
+        with pytest.warns(SettingsWarning, match=r"^num_workers \(1\): 'cluster' of pyama"):
+            compiled = orchestrator.compile_pipelines(blur)
+        with pytest.warns(SettingsWarning, match=r"^max_workers \(3\): 'cluster' of pyama"):
+            results = orchestrator.execute_compiled_plate(blur, compiled, max_workers=3)
+        assert results["FOV 0"].status == "done"
+        assert silently(orchestrator.execute_compiled_plate, blur, compiled, max_workers=1) == results
 
     def test_the_phases_come_in_order(self, movie, tmp_path):
         orchestrator = PipelineOrchestrator(movie, config=here(tmp_path))

@@ -1,6 +1,6 @@
+from .contexts import CompiledContexts as CompiledContexts
 from .microscope import FilenameParser as FilenameParser
 from .microscope import MicroscopeHandler as MicroscopeHandler
-from .orchestrator import CompiledContexts as CompiledContexts
 from .orchestrator import PipelineOrchestrator as PipelineOrchestrator
 from .pipelines import Pipeline as Pipeline
 from .settings import Backend as Backend

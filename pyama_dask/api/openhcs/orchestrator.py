@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pyama_dask.api.openhcs.contexts import CompiledContexts
 from pyama_dask.api.openhcs.microscope import MicroscopeHandler
 from pyama_dask.api.openhcs.pipelines import Translated, translated
 from pyama_dask.api.openhcs.results import ResultReader
+from pyama_dask.api.openhcs.run_config import config_document
 from pyama_dask.api.openhcs.settings import FORMATS, GlobalPipelineConfig, Microscope
 from pyama_dask.api.openhcs.stitcher import Stitcher
 from pyama_dask.api.openhcs.well_steps import ProcessingContext
 from pyama_dask.api.openhcs.workspace import make_workspace
 from pyama_dask.api.workflow import script_left_alone
 from pyama_dask.config.cluster import Cluster
-from pyama_dask.config.models import Params
 from pyama_dask.errors import ConfigError, PlanError, SettingsWarning
 from pyama_dask.execute.events import Progress
-from pyama_dask.plan.find_fovs import find_fovs
+from pyama_dask.plan.find_fovs import find_fovs, fovs_by_well
 from pyama_dask.readers import Metadata, Reader, open_reader, read_metadata
 from pyama_dask.runs.orchestrator import CompiledPlan, Orchestrator, WellResult
 from pyama_dask.runs.output_dir import CONFIG
-from pyama_dask.runs.template import fitting_params, guess_channels, notes_on_channels
-
-log = logging.getLogger("pyama_dask")
 
 WORKSPACE, POSITIONS, STITCHED = "workspace", "positions", "stitched"
 """Folders in the output that the services make."""
-
-
-class CompiledContexts(dict[str, ProcessingContext]):
-    """Contexts of the wells of a plan, by name.
-
-    Parameters
-    ----------
-    plan
-        The plan, which can be printed, saved and compared; None if there is nothing but steps with `process`.
-    script
-        Pipelines that were compiled.
-    """
-
-    def __init__(
-        self, contexts: Mapping[str, ProcessingContext], plan: CompiledPlan | None, script: Translated
-    ) -> None:
-        super().__init__(contexts)
-        self.plan, self.script = plan, script
 
 
 class PipelineOrchestrator:
@@ -68,7 +47,12 @@ class PipelineOrchestrator:
     Raises
     ------
     ConfigError
-        If no plate or both settings are given.
+        If no plate or both settings are given, or there is no folder for the output; see `PathPlanningConfig`.
+
+    Warns
+    -----
+    SettingsWarning
+        If the settings do not name the folder of the output.
     """
 
     def __init__(
@@ -82,6 +66,11 @@ class PipelineOrchestrator:
         self.plate_path = Path(plate_path).expanduser().absolute()
         self.config = global_config or config or GlobalPipelineConfig()
         self.output = self.config.output_of(self.plate_path)
+        if self.config.path_planning.global_output_folder is None:
+            message = (
+                f"path_planning.global_output_folder (None): results are in {self.output}, and not beside the plate"
+            )
+            warnings.warn(message, SettingsWarning, stacklevel=2)
         self._workspace = self.output / WORKSPACE if workspace_path is None else Path(workspace_path).absolute()
         self._metadata: Metadata | None = None
         self._executed: CompiledPlan | None = None
@@ -148,12 +137,11 @@ class PipelineOrchestrator:
         wells = well_filter if well_filter is not None else self.config.well_filter
         orchestrator = self._orchestrator(script, wells)
         if not script.pipelines:
-            return CompiledContexts(self._contexts(_wells_of(self.metadata, wells)), None, script)
+            fovs = find_fovs(orchestrator.config.params, self.metadata)
+            return CompiledContexts(self._contexts(fovs, self.metadata), None, script)
         plan = orchestrator.compile(script.pipelines)
-        found: dict[str, list[int]] = {}
-        for fov in plan.plan.fovs:
-            found.setdefault(str(fov.place.get("well", f"FOV {fov.fov}")), []).append(fov.fov)
-        return CompiledContexts(self._contexts(found), plan, script)
+        fovs = [fov.fov for fov in plan.plan.fovs]
+        return CompiledContexts(self._contexts(fovs, plan.metadata), plan, script)
 
     def execute_compiled_plate(
         self, pipeline_definition: Iterable[Any], compiled_contexts: CompiledContexts, max_workers: int | None = None,
@@ -173,27 +161,30 @@ class PipelineOrchestrator:
         Returns
         -------
         Result of each well: ``done``, ``failed`` or ``cancelled``, with the reason. A well that fails harms no other.
+        Names of wells are those of `Orchestrator.execute`.
 
         Raises
         ------
         PlanError
             If other pipelines were compiled, or the plate or a function has changed since.
+
+        Warns
+        -----
+        SettingsWarning
+            If `max_workers` has no effect.
         """
         script, plan = compiled_contexts.script, compiled_contexts.plan
         if self._translated(pipeline_definition) != script:
             raise PlanError("other pipelines were compiled than are to be executed. Fix: compile them again")
         results = {well: WellResult("done", "", context.fovs) for well, context in compiled_contexts.items()}
         if plan is not None:
-            cluster = Cluster.model_validate(self.config.pyama.get("cluster") or self.config.cluster(max_workers))
+            cluster = self._cluster(max_workers)
             plan = replace(plan, config=plan.config.model_copy(update={"cluster": cluster}))
             with nullcontext() if cluster.kind == "serial" else script_left_alone():
                 executing = Orchestrator(None, plan.config, into=self._is_ours())
                 results = executing.execute(plan, cancel=cancel, progress=progress)
             self._executed = plan
-        for well, result in results.items():
-            if result.status == "done":
-                results[well] = _after(script, compiled_contexts[well], result, cancel)
-        return results
+        return compiled_contexts.processed(results, cancel)
 
     def run(
         self, pipelines: Iterable[Any], max_workers: int | None = None, *, progress: Progress | None = None,
@@ -313,8 +304,17 @@ class PipelineOrchestrator:
         channels = range(len(self.metadata.channels))
         return translated(definition, self.metadata, channels, stores_all=self.config.stores_all)
 
-    def _contexts(self, wells: Mapping[str, Sequence[int]]) -> dict[str, ProcessingContext]:
-        return {well: ProcessingContext(self, well, self.output, tuple(fovs)) for well, fovs in wells.items()}
+    def _contexts(self, fovs: Iterable[int], metadata: Metadata) -> dict[str, ProcessingContext]:
+        wells = fovs_by_well(fovs, metadata)
+        return {well: ProcessingContext(self, well, self.output, tuple(of)) for well, of in wells.items()}
+
+    def _cluster(self, max_workers: int | None) -> Cluster:
+        """Place where the work runs."""
+        given = self.config.pyama.get("cluster")
+        if given and max_workers is not None and max_workers != self.config.num_workers:
+            message = f"max_workers ({max_workers}): 'cluster' of pyama says where the work runs"
+            warnings.warn(message, SettingsWarning, stacklevel=3)
+        return Cluster.model_validate(given or self.config.cluster(max_workers))
 
     def _is_ours(self) -> bool:
         """True if the output holds only what services of this class have made, and no run yet."""
@@ -325,64 +325,8 @@ class PipelineOrchestrator:
     def _orchestrator(
         self, script: Translated | None = None, wells: Sequence[str] | str | None = None
     ) -> Orchestrator:  # fmt: skip
-        """Orchestrator with a config: what scripts do not say is as 'pyama-dask init' would write it."""
-        found = Orchestrator(None, self._document(script, wells), into=self._is_ours())
+        """Orchestrator with the config of the script."""
+        document = config_document(self.config, self.metadata, script, wells)
+        found = Orchestrator(self.plate_path, document | {"output": self.output}, into=self._is_ours())
         found.metadata = self.metadata
         return found
-
-    def _document(self, script: Translated | None, wells: Sequence[str] | str | None) -> dict[str, Any]:
-        has_seven = script is not None and script.has_seven
-        metadata, more = self.metadata, dict(self.config.pyama)
-        params: dict[str, Any] = {}
-        fitting = fitting_params(metadata)
-        if script is not None and script.takes_planes:
-            fitting.pop("z", None)  # these steps get all planes
-        for dotted, value in fitting.items():
-            group, _, name = dotted.rpartition(".")
-            (params.setdefault(group, {}) if group else params)[name] = value
-        params |= {"wells": wells if isinstance(wells, str) else ", ".join(wells)} if wells else {}
-        storage: dict[str, Any] = self.config.zarr.keys()
-        storage |= {"layout": "plate"} if has_seven and self.config.zarr.write_plate_metadata else {}
-        return {
-            "input": self.plate_path, "output": self.output,
-            "channels": more.pop("channels", None) or _channels(metadata, has_seven=has_seven),
-            "params": params | more.pop("params", {}), "storage": storage | more.pop("storage", {}),
-            "cluster": self.config.cluster(), **more,
-        }  # fmt: skip
-
-
-def _channels(metadata: Metadata, *, has_seven: bool) -> dict[str, Any]:
-    """Channels as 'pyama-dask init' guesses them; without the seven steps, all of them."""
-    if not has_seven:
-        kinds = [channel.kind for channel in metadata.channels]
-        phase = kinds.index("phase") if "phase" in kinds else None
-        fl = [{"channel": channel} for channel in range(len(kinds)) if channel != phase]
-        return {"pc": None if phase is None else {"channel": phase}, "fl": fl}
-    for note in notes_on_channels(metadata):
-        log.warning("%s: %s", metadata.path, note)
-    return guess_channels(metadata)
-
-
-def _wells_of(metadata: Metadata, chosen: Sequence[str] | str | None) -> dict[str, list[int]]:
-    """FOVs of each well of a plate."""
-    params = Params(wells="all" if chosen is None else chosen)
-    found: dict[str, list[int]] = {}
-    for fov in find_fovs(params, metadata):
-        found.setdefault(metadata.fovs[fov].well or f"FOV {fov}", []).append(fov)
-    return found
-
-
-def _after(
-    script: Translated, context: ProcessingContext, result: WellResult, cancel: threading.Event | None
-) -> WellResult:
-    """Do the steps with `process` of a well; what one raises is the reason of its failure."""
-    for pipeline, step in script.after:
-        if cancel is not None and cancel.is_set():
-            return replace(result, status="cancelled", reason="the run was cancelled")
-        context.pipeline = pipeline
-        try:
-            context.outputs[step.name] = step.process(context)
-        except Exception as error:
-            log.exception("%s: step %s failed", context.well, step.name)
-            return replace(result, status="failed", reason=f"step {step.name}: {error}")
-    return result

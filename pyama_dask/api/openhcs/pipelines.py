@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyama_dask.config.pipelines as own
 from pyama_dask.api.openhcs.steps import FunctionStep, valid_name
-from pyama_dask.api.openhcs.well_steps import AbstractStep
+from pyama_dask.api.openhcs.well_steps import AbstractStep, ImageStitchingStep, PositionGenerationStep
+from pyama_dask.config.messages import named_keys
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
 
@@ -73,33 +75,61 @@ def translated(
     Raises
     ------
     ConfigError
-        If there is no step, or one of another kind.
+        If there is no step, or one of another kind, or a function follows the stitching of wells.
     """
-    found, after, messages = list[own.Pipeline](), list[tuple[str, AbstractStep]](), list[str]()
-    for number, items in enumerate(_each(definition), 1):
-        steps, with_process = list[own.Step](), list[AbstractStep]()
-        for item in items:
-            if isinstance(item, AbstractStep):
-                with_process.append(item)
-            elif isinstance(item, FunctionStep):
-                steps += item.steps(metadata, channels)
-                messages += item.without_effect()
-            elif isinstance(item, own.Step | str):
-                steps.append(own.Step(item) if isinstance(item, str) else item)
-            else:
-                raise ConfigError(f"{item!r} is no step. Fix: make it a FunctionStep, or a class with process(context)")
+    pipelines = _each(definition)
+    found, after, messages = list[own.Pipeline](), list[tuple[str, AbstractStep]](), list(_in_other_order(pipelines))
+    for number, items in enumerate(pipelines, 1):
+        with_process = [item for item in items if isinstance(item, AbstractStep)]
+        messages += [message for item in items if isinstance(item, FunctionStep) for message in item.without_effect()]
+        steps = [step for item in items for step in _steps(item, metadata, channels)]
         if stores_all:
             steps = [step if step.is_standard else step.model_copy(update={"checkpoint": True}) for step in steps]
         elif with_process:
             steps = _with_results(steps)
         if steps:
-            steps = _numbered(steps)
             name = valid_name(getattr(items, "name", None) or f"pipeline{number}")
-            found.append(own.Pipeline(name, steps, **({"input": found[-1].name} if found else {})))
+            with named_keys("", f"pipelines.{name}", own.Pipeline):
+                found.append(own.Pipeline(name, _numbered(steps), input=found[-1].name if found else None))
         after += [(found[-1].name if found else "", step) for step in with_process]
     if not found and not after:
         raise ConfigError("there is no step to do. Fix: give a pipeline with at least one step")
     return Translated(tuple(found), tuple(after), tuple(messages))
+
+
+def _steps(item: Any, metadata: Metadata, channels: Sequence[int]) -> list[own.Step]:
+    """Steps of this package that stand for one of a script; none for one with `process`."""
+    if isinstance(item, FunctionStep):
+        return item.steps(metadata, channels)
+    if isinstance(item, own.Step | str):
+        return [own.Step(item) if isinstance(item, str) else item]
+    if isinstance(item, AbstractStep):
+        return []
+    raise ConfigError(f"{item!r} is no step. Fix: make it a FunctionStep, or a class with process(context)")
+
+
+def _in_other_order(pipelines: Iterable[Sequence[Item]]) -> Iterator[str]:
+    """Yield messages about steps with `process` that run after functions that follow them in the script.
+
+    Raises
+    ------
+    ConfigError
+        If functions would have to work on stitched images.
+    """
+    before: dict[str, AbstractStep] = {}
+    for item in chain.from_iterable(pipelines):
+        if isinstance(item, AbstractStep):
+            before[item.name] = item
+            continue
+        title = item if isinstance(item, str) else getattr(item, "title", item)
+        if stitching := next((name for name, of in before.items() if isinstance(of, ImageStitchingStep)), None):
+            raise ConfigError(
+                f"{title}: comes after {stitching}, but functions get the images of single sites. Fix: put it before "
+                "the stitching, or have wells stitched first: pyama={'params': {'stitch': 'register'}}"
+            )
+        for name, step in before.items():
+            if not isinstance(step, PositionGenerationStep):
+                yield f"{name}: runs after {title}, which follows it: the functions of all pipelines come first"
 
 
 def _numbered(steps: Sequence[own.Step]) -> list[own.Step]:

@@ -73,6 +73,27 @@ FORMATS: Mapping[Microscope, str] = {Microscope.IMAGEXPRESS: "ImageXpress", Micr
 """Names that readers give to the formats of microscopes."""
 
 
+def member(of: type[Enum], given: Any, where: str) -> Any:
+    """Member of an enum by itself, its name or its value.
+
+    Raises
+    ------
+    ConfigError
+        If it is unknown; the message names the setting, `where`.
+    """
+    for one in of:
+        if given is one or str(given).lower() in (str(one.value), one.name.lower()):
+            return one
+    raise ConfigError(f"{where}: {given!r} is unknown. Fix: use one of {', '.join(one.name for one in of)}")
+
+
+def _as_members(settings: Any, where: str, **kinds: type[Enum]) -> None:
+    """Replace names and values of enums in settings by the members."""
+    for name, kind in kinds.items():
+        if (given := getattr(settings, name)) is not None:
+            object.__setattr__(settings, name, member(kind, given, f"{where}{name}"))
+
+
 @dataclass(frozen=True)
 class PathPlanningConfig:
     """Paths of results."""
@@ -80,7 +101,8 @@ class PathPlanningConfig:
     output_dir_suffix: str = "_outputs"
     """Ending of the output's name, after the name of the plate."""
     global_output_folder: str | Path | None = None
-    """Folder of the output; the working directory if it is None."""
+    """Folder of the output. If it is None, OpenHCS writes beside the plate. Here, the output is in the working
+    directory then, which a warning says; if that is the folder that holds the plate, it is refused."""
     materialization_results_path: str | Path | None = None
     """No effect: tables are in the folders of the FOVs."""
 
@@ -93,6 +115,9 @@ class VFSConfig:
     """MEMORY, or ZARR to store the images of every step."""
     materialization_backend: MaterializationBackend | None = None
     """ZARR; nothing else is written."""
+
+    def __post_init__(self) -> None:
+        _as_members(self, "vfs.", intermediate_backend=Backend, materialization_backend=MaterializationBackend)
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,9 @@ class ZarrConfig:
     """True; OME-Zarr metadata are always written."""
     write_plate_metadata: bool | None = None
     """True for an OME-Zarr plate with the images of all wells; needs the seven steps."""
+
+    def __post_init__(self) -> None:
+        _as_members(self, "zarr.", compressor=ZarrCompressor, chunk_strategy=ZarrChunkStrategy)
 
     def keys(self) -> dict[str, Any]:
         """Keys of ``storage``."""
@@ -160,7 +188,14 @@ class GlobalPipelineConfig:
     well_filter: Sequence[str] | str | None = None
     """Wells to process; None for all."""
     pyama: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of a config of pyama_dask, such as ``{"params": {"frames": "0-9"}}``, which come before all others."""
+    """Keys of a config of pyama_dask, such as ``{"params": {"frames": "0-9"}}``, which come before all others; without
+    ``output`` and ``pipelines``."""
+
+    def __post_init__(self) -> None:
+        _as_members(self, "", microscope=Microscope)
+        for key, fix in {"output": "set path_planning", "pipelines": "compile them"}.items():
+            if key in self.pyama:
+                raise ConfigError(f"pyama: {key!r} cannot be set here. Fix: {fix}")
 
     def without_effect(self, *, has_seven: bool) -> list[str]:
         """Messages about settings that have no effect, each of which begins with the setting.
@@ -184,7 +219,16 @@ class GlobalPipelineConfig:
             found.append("use_threading (True): workers are processes")
         if self.zarr.write_plate_metadata and not has_seven:
             found.append("zarr.write_plate_metadata (True): a plate is written with the seven steps only")
-        return found
+        return found + list(self._replaced())
+
+    def _replaced(self) -> Iterator[str]:
+        """Yield messages about settings instead of which those of `pyama` count."""
+        if self.num_workers is not None and self.pyama.get("cluster"):
+            yield f"num_workers ({self.num_workers}): 'cluster' of pyama says where the work runs"
+        if self.well_filter and "wells" in self.pyama.get("params", {}):
+            yield f"well_filter ({self.well_filter!r}): 'params.wells' of pyama counts instead"
+        for key in sorted(self.zarr.keys().keys() & self.pyama.get("storage", {}).keys()):
+            yield f"zarr ({key}): 'storage.{key}' of pyama counts instead"
 
     @property
     def stores_all(self) -> bool:
@@ -192,10 +236,22 @@ class GlobalPipelineConfig:
         return self.vfs.intermediate_backend in (Backend.DISK, Backend.ZARR)
 
     def output_of(self, plate: Path) -> Path:
-        """Output of a plate's run."""
-        folder = self.path_planning.global_output_folder
-        name = f"{plate.name}{self.path_planning.output_dir_suffix}"
-        return (Path.cwd() if folder is None else Path(folder).expanduser()).absolute() / name
+        """Output of a plate's run.
+
+        Raises
+        ------
+        ConfigError
+            If no folder is set, and the working directory is the folder that holds the plate.
+        """
+        folder, name = self.path_planning.global_output_folder, f"{plate.name}{self.path_planning.output_dir_suffix}"
+        if folder is not None:
+            return Path(folder).expanduser().absolute() / name
+        if Path.cwd().resolve() in (plate.resolve().parent, plate.parent.resolve()):
+            raise ConfigError(
+                f"path_planning.global_output_folder: is not set, and the working directory, {Path.cwd()}, holds the "
+                "plate, beside which nothing is written. Fix: set it to a folder for results"
+            )
+        return Path.cwd() / name
 
     def cluster(self, workers: int | None = None) -> dict[str, Any]:
         """``cluster`` of a config, for a number of workers; None for that of these settings.
@@ -208,9 +264,9 @@ class GlobalPipelineConfig:
         count = self.num_workers if workers is None else workers
         if count is None:
             return {"kind": "local"}
-        if count < 1:
+        if not isinstance(count, int) or count < 1:
             name = "num_workers" if workers is None else "max_workers"
-            raise ConfigError(f"{name}: must be 1 or more, not {count}. Fix: correct it, or leave it out")
+            raise ConfigError(f"{name}: must be 1 or more, not {count!r}. Fix: correct it, or leave it out")
         return {"kind": "serial"} if count == 1 else {"kind": "local", "workers": count}
 
 

@@ -9,6 +9,8 @@ from enum import Enum
 from typing import Any
 
 import pyama_dask.config.pipelines as own
+from pyama_dask.api.openhcs.settings import member
+from pyama_dask.config.messages import named_keys
 from pyama_dask.errors import ConfigError
 from pyama_dask.readers import Metadata
 
@@ -95,12 +97,27 @@ class FunctionStep:
             If the functions or their keys are of another form.
         """
         keys = self._keys(channels)
-        if not isinstance(self.func, Mapping):
-            return _in_sequence(_chain(self.func, self.title), keys)
-        found = []
-        for key, of in self.func.items():
-            found += _in_sequence(_chain(of, self.title), keys | self._where(str(key), metadata))
-        return found
+        with named_keys("", self.title, own.Step):
+            if not isinstance(self.func, Mapping):
+                return _in_sequence(_chain(self.func, self.title), keys)
+            self._check_mapping(self.func)
+            found = []
+            for key, of in self.func.items():
+                found += _in_sequence(_chain(of, self.title), keys | self._where(str(key), metadata))
+            return found
+
+    def _check_mapping(self, func: Mapping[Any, Any]) -> None:
+        """Refuse a mapping whose functions would not have separate images."""
+        if self.to and len(func) > 1:
+            raise ConfigError(
+                f"{self.title}: to ({self.to!r}): each function of a mapping gives an image, and they cannot all have "
+                "this name. Fix: leave out 'to', so that images are replaced, or make a step of each function"
+            )
+        if VariableComponents.CHANNEL in self.components:
+            raise ConfigError(
+                f"{self.title}: variable_components (CHANNEL): functions of a mapping do not get all channels "
+                "together. Fix: leave it out, or give one function"
+            )
 
     @property
     def title(self) -> str:
@@ -112,7 +129,7 @@ class FunctionStep:
         """Axes along which the function gets images together."""
         given = self.variable_components
         several = (given,) if isinstance(given, str | VariableComponents) else given or ()
-        return tuple(_member(VariableComponents, one, f"{self.title}: variable_components") for one in several)
+        return tuple(member(VariableComponents, one, f"{self.title}: variable_components") for one in several)
 
     def without_effect(self) -> Iterator[str]:
         """Yield messages about settings that have no effect."""
@@ -125,13 +142,13 @@ class FunctionStep:
 
     def _keys(self, channels: Sequence[int]) -> dict[str, Any]:
         components = self.components
-        source = _member(InputSource, self.input_source, f"{self.title}: input_source")
+        source = member(InputSource, self.input_source, f"{self.title}: input_source")
         keys: dict[str, Any] = {"source": "start" if source is InputSource.PIPELINE_START else "previous"}
         keys |= {"name": valid_name(self.name)} if self.name else {}
         keys |= {"wells": self.well_filter} if self.well_filter else {}
         keys |= {"checkpoint": True} if self.force_disk_output else {}
         keys |= {"to": self.to} if self.to else {}
-        keys |= {"halo": self.halo} if self.halo else {}
+        keys |= {} if self.halo is None else {"halo": self.halo}
         if VariableComponents.Z_INDEX in components:
             keys["over"] = "z"
         elif VariableComponents.TIMEPOINT in components:
@@ -142,7 +159,7 @@ class FunctionStep:
 
     def _where(self, key: str, metadata: Metadata) -> dict[str, Any]:
         """Channel, site or well of a key of a mapping of functions."""
-        by = _member(GroupBy, self.group_by or GroupBy.CHANNEL, f"{self.title}: group_by")
+        by = member(GroupBy, self.group_by or GroupBy.CHANNEL, f"{self.title}: group_by")
         if by is GroupBy.SITE:
             return {"sites": key}
         if by is GroupBy.WELL:
@@ -187,14 +204,6 @@ def _in_sequence(chain: Sequence[tuple[Function, dict[str, Any]]], keys: Mapping
             of.pop("to", None)
         found.append(own.Step(function, **of, params=params))
     return found
-
-
-def _member(of: type[Enum], given: Any, where: str) -> Any:
-    """Member of an enum by itself, its name or its value."""
-    for member in of:
-        if given is member or str(given).lower() in (str(member.value), member.name.lower()):
-            return member
-    raise ConfigError(f"{where}: {given!r} is unknown. Fix: use one of {', '.join(member.name for member in of)}")
 
 
 def valid_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -102,17 +103,16 @@ class Stitcher:
             raise ConfigError(f"{positions_file}: has no positions of {well}. Fix: call generate_positions for it")
         wells = tiles_of(metadata, {well: positions[well]}, ())
         stitched, written = MosaicReader(reader, wells), list[Path]()
-        for frame in range(metadata.n_frames):
-            for channel in range(len(metadata.channels)):
-                for z in range(metadata.z_planes):
-                    path = folder / f"{well}_w{channel + 1}_z{z + 1:03}_t{frame + 1:03}.tif"
-                    try:
-                        image = stitched.read_frame(0, frame, channels=[channel], z=z)[0]
-                    except MissingFrameError as error:
-                        log.warning("%s: is left out: %s", path.name, error)
-                        continue
-                    _write(path, image, metadata.pixel_size_um)
-                    written.append(path)
+        planes = product(range(metadata.n_frames), range(len(metadata.channels)), range(metadata.z_planes))
+        for frame, channel, z in planes:
+            path = folder / f"{well}_w{channel + 1}_z{z + 1:03}_t{frame + 1:03}.tif"
+            try:
+                image = stitched.read_frame(0, frame, channels=[channel], z=z)[0]
+            except MissingFrameError as error:
+                log.warning("%s: is left out: %s", path.name, error)
+                continue
+            _write(path, image, metadata.pixel_size_um)
+            written.append(path)
         return written
 
     @staticmethod
