@@ -104,6 +104,10 @@ class WorkerLostError(PyamaError, RuntimeError):
         self.over_memory, self.with_job, self.ran = over_memory, with_job, ran
 
 
+class OutOfMemoryError(PyamaError, MemoryError):
+    """Method that could not allocate memory; it may succeed with fewer frames, or on a larger worker."""
+
+
 class TableError(PyamaError, ValueError):
     """Table, or list of tables, that is unreadable or invalid; the message names the line or column."""
 

@@ -124,14 +124,13 @@ class DaskPool:
         """Error with the reason why a worker was lost; the queue is asked from the second loss of a task on."""
         self._losses[task.key] += 1
         loss = self._workers.loss_of(error, ended, ask=self._losses[task.key] > 1)
-        address = error.last_worker.address
+        address, place = error.last_worker.address, f"{loss.doing}: " if loss.doing else ""
         if loss.why == MEMORY:
             return WorkerLostError(
-                f"the worker {address} exceeded its memory limit and was killed. Fix: give workers more memory "
+                f"{place}the worker {address} exceeded its memory limit and was killed. Fix: give workers more memory "
                 "(cluster.memory, or fewer cluster.workers), or lower storage.block_frames",
                 over_memory=True, with_job=loss.with_job,
             )  # fmt: skip
-        place = f"{loss.doing}: " if loss.doing else ""
         return WorkerLostError(
             f"{place}the worker {address} was lost during this task ({loss.reason})",
             with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0),
@@ -140,6 +139,10 @@ class DaskPool:
     def status(self) -> str:
         """Return the status of the jobs of a queue; '' without a queue."""
         return self._workers.status()
+
+    def doing(self) -> str:
+        """Return which methods run on which frames, in a few words; '' if unknown or none."""
+        return self._workers.doing()
 
     def summary(self) -> str:
         """Return a summary of the jobs of a queue; '' without a queue."""

@@ -117,7 +117,7 @@ def execute(
     OutputError
         If another run has taken over the output.
     """
-    watch = Watch(plan.job.config.cluster.alarm * 60, pool.status, clock)
+    watch = Watch(plan.job.config.cluster.alarm * 60, pool.status, pool.doing, clock)
     return _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel, watch).run()
 
 

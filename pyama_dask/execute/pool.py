@@ -32,6 +32,10 @@ class Pool(Protocol):
         """Return the status of the workers in a few words; '' if there is nothing to report."""
         ...
 
+    def doing(self) -> str:
+        """Return which methods run on which frames, in a few words; '' if unknown or none."""
+        ...
+
     def summary(self) -> str:
         """Return a summary of the jobs of a queue; '' without a queue."""
         ...
@@ -65,6 +69,10 @@ class SerialPool:
 
     def status(self) -> str:
         """Return ''; there are no workers."""
+        return ""
+
+    def doing(self) -> str:
+        """Return ''; no task runs while this is asked."""
         return ""
 
     def summary(self) -> str:

@@ -22,12 +22,17 @@ class Watch:
         Seconds without a finished task before the first alarm; doubled after each alarm.
     status
         Returns the status of the workers in a few words; '' if there is nothing to report.
+    doing
+        Returns what the workers do in a few words, for alarms; '' if unknown.
     clock
         Monotonic clock in seconds.
     """
 
-    def __init__(self, patience: float, status: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience, self._status, self._clock = patience, status, clock
+    def __init__(
+        self, patience: float, status: Callable[[], str], doing: Callable[[], str] = str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._patience, self._status, self._doing, self._clock = patience, status, doing, clock
         self._progressed = self._checked = clock()
         self._last_status, self._wait = "", patience
         self.alarms: list[str] = []
@@ -52,7 +57,8 @@ class Watch:
         if now - self._progressed > self._wait:
             self._wait *= 2
             minutes = (now - self._progressed) / 60
-            alarm = f"no task has ended for {minutes:.1f} min: {status or 'tasks are still running'}"
+            reasons = [part for part in (status, self._doing()) if part]
+            alarm = f"no task has ended for {minutes:.1f} min: {'; '.join(reasons) or 'tasks are still running'}"
             self.alarms.append(alarm)
             log.warning("%s", alarm)
             yield "alarm", alarm

@@ -121,12 +121,12 @@ def recorded_loss(client: Client, worker: str, wait_until: float) -> Loss:
     exited = _wait_for_event(client, EXITS, worker, wait_until)
     if exited is None:
         return Loss(MEMORY if _event(client, OVER_LIMIT, worker) else None)
-    killed = exited["why"] in KILLED_BY_NANNY
+    killed, doing = exited["why"] in KILLED_BY_NANNY, str(exited.get("doing", ""))
     if killed and _wait_for_event(client, OVER_LIMIT, worker, time.monotonic() + OVERTAKEN_BY):
-        return Loss(MEMORY)
+        return Loss(MEMORY, doing=doing)
     if cut_off := _event(client, EXITS, worker, WALLTIME):
         return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
-    return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=str(exited.get("doing", "")))
+    return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=doing)
 
 
 def _wait_for_event(client: Client, topic: str, worker: str, until: float) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from distributed import Client, Future, KilledWorker
 
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import REPORTED_AFTER, ExitStatus, Loss, recorded_loss
+from pyama_dask.methods.current_call import methods_at_work
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,10 @@ RECOUNT = 3.0
 """Seconds between counts of the workers."""
 FETCHING = 5.0
 """Time limit in seconds for fetching results: Dask would first recompute a result that was lost with its worker."""
+
+
+FEW = 4
+"""Workers whose methods are named when it is asked what they do."""
 
 
 class Workers:
@@ -127,6 +132,21 @@ class Workers:
         if loss.why is None:
             self._unreported.add(worker)
         return loss
+
+    def doing(self) -> str:
+        """Return which methods the workers run, and on what; '' if none or unknown, as when they do not answer."""
+
+        async def ask() -> dict[str, str]:
+            answers: dict[str, str] = await self.client.run(methods_at_work, on_error="ignore", asynchronous=True)
+            return answers
+
+        try:
+            found = [*filter(None, self.client.sync(ask, callback_timeout=FETCHING).values())]
+        except Exception as error:  # noqa: BLE001  (an alarm is better with no details than not at all)
+            log.info("the workers do not say what they do: %s: %s", type(error).__name__, error)
+            return ""
+        more = f"; and {len(found) - FEW} more" if len(found) > FEW else ""
+        return f"running {'; '.join(found[:FEW])}{more}" if found else ""
 
     def wake(self) -> None:
         """Note that tasks were submitted."""

@@ -1,19 +1,26 @@
-"""Calls of users' functions on trial: bounded in time, and watched for text that they print."""
+"""Calls of users' functions on trial: bounded in time, watched for text that they print, and named if they crash."""
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import io
+import logging
 import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
 from pyama_dask.methods.call import threads_watched
+
+log = logging.getLogger(__name__)
+
+SLOW = 5.0
+"""Seconds after which a call that has not ended is reported."""
 
 
 class TooSlowError(Exception):
@@ -31,10 +38,13 @@ class Allowance:
     ----------
     seconds
         For all calls together.
+    what
+        Where in the config the function is named, and its name, for messages.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self._end = seconds, time.monotonic() + seconds
+    def __init__(self, seconds: float, what: str) -> None:
+        self.seconds, self._what, self._end = seconds, what, time.monotonic() + seconds
+        self._reported = False
         self.printed = ""
         """Text that the last call has printed."""
 
@@ -58,9 +68,9 @@ class Allowance:
                 failed.append(error)
 
         thread = threading.Thread(target=run, name="trial", daemon=True)
-        with warnings.catch_warnings(action="ignore"), exit_raises(), _prints_of(thread) as printed:
+        with warnings.catch_warnings(action="ignore"), ends_with_message(), _prints_of(thread) as printed:
             thread.start()
-            thread.join(max(self._end - time.monotonic(), 0))
+            self._wait(thread)
             if thread.is_alive():
                 _stop(thread)
                 raise TooSlowError(f"did not end in {self.seconds:g} s")
@@ -68,6 +78,16 @@ class Allowance:
         if failed:
             raise CallFailedError from failed[0]
         return made[0]
+
+    def _wait(self, thread: threading.Thread) -> None:
+        """Wait for a thread until the time is over, and report once that this takes long."""
+        left = max(self._end - time.monotonic(), 0)
+        if not self._reported and left > SLOW:
+            thread.join(SLOW)
+            if thread.is_alive():
+                self._reported, left = True, left - SLOW
+                log.warning("%s is tried on made data; if it does not end in %g s, it is refused", self._what, left)
+        thread.join(left)
 
 
 def _stop(thread: threading.Thread) -> None:
@@ -77,9 +97,12 @@ def _stop(thread: threading.Thread) -> None:
 
 
 @contextmanager
-def exit_raises() -> Iterator[None]:
-    """Make ``os._exit`` raise `SystemExit` inside the block, as it would end this process without a message."""
-    here, leave = os.getpid(), os._exit
+def ends_with_message() -> Iterator[None]:
+    """Inside the block, ``os._exit`` raises `SystemExit`, and a crash of compiled code prints the line that led to it.
+
+    Both would end this process without a message.
+    """
+    here, leave, knows = os.getpid(), os._exit, faulthandler.is_enabled()
 
     def raising(status: int) -> NoReturn:
         if os.getpid() != here:  # a process that the method has forked
@@ -87,10 +110,15 @@ def exit_raises() -> Iterator[None]:
         raise SystemExit(f"os._exit({status})")
 
     os._exit = raising
+    if not knows and sys.__stderr__ is not None:
+        with suppress(OSError, ValueError):  # there may be no file behind it
+            faulthandler.enable(sys.__stderr__)
     try:
         yield
     finally:
         os._exit = leave
+        if not knows:
+            faulthandler.disable()
 
 
 class _Split(io.TextIOBase):

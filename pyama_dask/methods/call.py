@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pyama_dask.config.units import exception_text
-from pyama_dask.errors import AlgorithmError, WrongReturnError
+from pyama_dask.errors import AlgorithmError, OutOfMemoryError, WrongReturnError
 from pyama_dask.methods import entry_points
 from pyama_dask.methods.current_call import at_work
 from pyama_dask.methods.registry import find_method, is_plugin
@@ -43,7 +43,9 @@ class Chosen:
         Raises
         ------
         AlgorithmError
-            If the method fails; the message names the method and `where`. A `MemoryError` is passed on.
+            If the method fails; the message names the method and `where`.
+        OutOfMemoryError
+            If it raises a `MemoryError`.
         WrongReturnError
             If the return value is not an array.
         """
@@ -80,8 +82,8 @@ class Chosen:
                     made = self.function(*data, **self._parameters)
                     if isinstance(made, Iterator):  # a generator only runs when consumed
                         made = list(made)
-            except MemoryError:  # not the method's fault: it may succeed with more memory
-                raise
+            except MemoryError as error:  # not the method's fault: it may succeed with more memory
+                raise self._out_of_memory(where, error) from error
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and ctrl_c_raises():
                     raise
@@ -89,10 +91,13 @@ class Chosen:
                 raise AlgorithmError(f"{where}: {self.title} failed: {exception_text(error)}{line}") from error
             try:
                 return convert(made)
-            except MemoryError:
-                raise
+            except MemoryError as error:
+                raise self._out_of_memory(where, error) from error
             except Exception as error:  # np.asarray on a foreign array may raise anything
                 raise self.wrong(where, f"{type(made).__name__} ({exception_text(error)})", wanted) from error
+
+    def _out_of_memory(self, where: str, error: MemoryError) -> OutOfMemoryError:
+        return OutOfMemoryError(f"{where}: {self.title} failed: {exception_text(error)}")
 
     def unfit(self, where: str, problem: str, fix: str) -> WrongReturnError:
         """Error for a method whose result does not fit: the predicate of a sentence about it, and how to fix it."""

@@ -49,6 +49,12 @@ def at_work(what: str) -> Iterator[None]:
         _note(mine, None)
 
 
+def methods_at_work() -> str:
+    """Methods that this process runs now, and on what; '' if it runs none."""
+    with _lock:
+        return _all()
+
+
 def take_note(worker: str) -> str:
     """Read and remove the note of an ended process; '' if it was between two calls or had no note."""
     try:
@@ -66,10 +72,14 @@ def _note(key: object, what: str | None) -> None:
             del _doing[key]
         else:
             _doing[key] = what
-        note = "; or ".join(_doing.values()).encode(errors="replace")[:LONGEST]
+        note = _all().encode(errors="replace")[:LONGEST]
         with suppress(OSError):  # on a full disk
             os.ftruncate(_file, 0)
             os.pwrite(_file, note, 0)
+
+
+def _all() -> str:
+    return "; or ".join(_doing.values())
 
 
 def _path(worker: str) -> Path:

@@ -117,7 +117,9 @@ def tried(
     key = repr((step, function.identity, sorted(images.items()), tuple(features), halo_of))
     if key not in _KNOWN:
         try:
-            _KNOWN[key] = _found(step, function, images, features, halo_of, seconds)
+            _KNOWN[key] = _found(
+                step, function, images, features, halo_of, Allowance(seconds, f"{where}: {function.title}")
+            )
         except UnfitError as error:
             raise ConfigError(f"{where}: {function.title} {error.problem}. Fix: {error.fix}") from error
         except ConfigError as error:  # a package is missing
@@ -135,9 +137,9 @@ def _found(
     images: Mapping[str, ImageType],
     features: Sequence[str],
     halo_of: HaloOf | None,
-    seconds: float,
+    allowance: Allowance,
 ) -> Contract:
-    choices, allowance = _choices(step, function), Allowance(seconds)
+    choices = _choices(step, function)
     if choices[0] in ("traces", "tables"):
         if step.of:
             raise UnfitError(f"takes {choices[0]}, but the step has 'of', which names images", "leave out 'of'")

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import exception_text
-from pyama_dask.errors import AlgorithmError, ConfigError, WrongReturnError
+from pyama_dask.errors import AlgorithmError, ConfigError, OutOfMemoryError, WrongReturnError
 from pyama_dask.kernels.features import Intensities, Pixels, Shapes
-from pyama_dask.methods.bounded_call import exit_raises
+from pyama_dask.methods.bounded_call import ends_with_message
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.entry_points import line_of
 from pyama_dask.methods.objects import ExtractionContext
@@ -169,12 +168,12 @@ class Trial:
         method = Chosen(self.kind, self.name, **self.parameters)
         try:
             # of a synthetic frame
-            with warnings.catch_warnings(action="ignore"), exit_raises():
+            with warnings.catch_warnings(action="ignore"), ends_with_message():
                 return "", self.run(method, made, where)
         except WrongReturnError as error:
             raise ConfigError(str(error)) from error
-        except MemoryError as error:
-            problem = f"the {self.kind} {self.name!r} failed: {exception_text(error)}"
+        except OutOfMemoryError as error:
+            problem = str(error).removeprefix(f"{where}: ")
         except AlgorithmError as error:
             problem = str(error).removeprefix(f"{where}: ") + line_of(error.__cause__, method.function)
             if _fails_always(error.__cause__):

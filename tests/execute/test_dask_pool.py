@@ -73,7 +73,11 @@ def killed(address="tcp://127.0.0.1:1"):
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (Loss("memory"), "exceeded its memory limit.*cluster.memory"),
+        (Loss("memory"), "^the worker.*exceeded its memory limit.*cluster.memory"),
+        (
+            Loss("memory", doing="FOV 0, frame 3, in the step 'f'"),
+            "^FOV 0, frame 3, in the step 'f': the worker.*exceeded",
+        ),
         (Loss("signal 11"), "was lost during this task .signal 11"),
         (Loss(), "the reason is unknown"),
         (Loss(with_job=True), "its job is gone"),

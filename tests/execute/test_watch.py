@@ -17,7 +17,8 @@ class Clock:
 
 def test_an_alarm_names_the_status_and_is_repeated_after_twice_the_time():
     clock, status = Clock(), ["jobs: 0 running, 2 pending"]
-    watch = Watch(60, lambda: status[0], clock)
+    doing = [""]
+    watch = Watch(60, lambda: status[0], lambda: doing[0], clock)
     clock.forward(5)
     assert list(watch.check(progressed=True)) == [("jobs", "jobs: 0 running, 2 pending")]
     clock.forward(50)
@@ -29,7 +30,10 @@ def test_an_alarm_names_the_status_and_is_repeated_after_twice_the_time():
     clock.forward(50)
     assert list(watch.check(progressed=False)) == []
     clock.forward(10)
-    assert [kind for kind, _ in watch.check(progressed=False)] == ["alarm"]
+    doing[0] = "running FOV 0, frame 3, in the step 'f'"
+    ((kind, words),) = watch.check(progressed=False)
+    assert (kind, words) == ("alarm", f"no task has ended for 2.1 min: {status[0]}; {doing[0]}")
+    doing[0] = ""
     assert len(watch.alarms) == 2
     clock.forward(1)
     assert list(watch.check(progressed=True)) == []
@@ -40,7 +44,7 @@ def test_an_alarm_names_the_status_and_is_repeated_after_twice_the_time():
 
 def test_the_status_is_checked_every_two_seconds():
     clock, asked = Clock(), []
-    watch = Watch(60, lambda: asked.append(clock.now) or "", clock)
+    watch = Watch(60, lambda: asked.append(clock.now) or "", clock=clock)
     for _ in range(100):
         clock.forward(0.1)
         list(watch.check(progressed=True))

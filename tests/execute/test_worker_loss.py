@@ -13,22 +13,34 @@ from types import SimpleNamespace
 import dask
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, get_worker
 from distributed.comm import CommClosedError
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.worker_loss import EXITS, MEMORY, RETIRED, Loss, exit_text, log_exit, oom_kills
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch.queued import JobWorkers
+from pyama_dask.methods.current_call import at_work, open_note
 
 LIMIT = 500 * 2**20
 
 
+METHOD = "FOV 0, frame 3, in the step 'f'"
+
+
 def too_much():
     held = []
-    while True:
-        held.append(np.ones(2**22))  # 32 MiB
-        time.sleep(0.02)
+    open_note(get_worker().address)
+    with at_work(METHOD):
+        while True:
+            held.append(np.ones(2**22))  # 32 MiB
+            time.sleep(0.02)
+
+
+def busy():
+    open_note(get_worker().address)
+    with at_work(METHOD):
+        time.sleep(2)
 
 
 def killed(number):
@@ -87,7 +99,19 @@ def test_why_a_worker_died(client, workers, function, arguments, why):
 
 def test_a_worker_that_does_not_end_when_told_to_died_of_its_memory_still(client, workers):
     client.run(signal.signal, signal.SIGTERM, signal.SIG_IGN)
-    assert why_of(workers, lost(client, too_much)) == MEMORY
+    loss = workers.loss(lost(client, too_much), "0", time.monotonic())
+    assert (loss.why, loss.doing) == (MEMORY, METHOD)
+
+
+def test_workers_say_which_methods_they_run(client, workers):
+    assert workers.doing() == ""
+    future = client.submit(busy, pure=False)
+    until = time.monotonic() + 20
+    while not (doing := workers.doing()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert doing == f"running {METHOD}"
+    future.result(timeout=20)
+    assert workers.doing() == ""
 
 
 def test_of_a_worker_that_nobody_knows_nothing_is_said(workers):

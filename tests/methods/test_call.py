@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.strategies import movie, plan_of
 
-from pyama_dask.errors import AlgorithmError
+from pyama_dask.errors import AlgorithmError, OutOfMemoryError
 from pyama_dask.kernels.features import measure_shapes
 from pyama_dask.kernels.morphology import boxes
 from pyama_dask.methods.call import Chosen
@@ -237,6 +237,6 @@ class TestFeature:
         assert {name: values.tolist() for name, values in columns.items()} == {"areas_as_list_ch_2": [4, 4, 12]}
 
 
-def test_too_little_memory_says_nothing_of_the_method(chosen):
-    with pytest.raises(MemoryError, match="too much"):
+def test_too_little_memory_names_the_method_and_is_no_fault_of_it(chosen):
+    with pytest.raises(OutOfMemoryError, match=r"^FOV 1, frame 3: the segmenter .* failed: MemoryError: too much$"):
         chosen("segmenter", "hungry").array("FOV 1, frame 3", LABELS)

@@ -1,0 +1,40 @@
+"""Calls on trial: what users are told of slow ones, and of those that crash."""
+
+import logging
+import subprocess
+import sys
+import time
+
+from pyama_dask.methods import bounded_call
+from pyama_dask.methods.bounded_call import Allowance
+
+
+def test_slow_calls_are_reported_once_while_they_run(monkeypatch, caplog):
+    monkeypatch.setattr(bounded_call, "SLOW", 0.05)
+    allowance = Allowance(5.05, "pipelines.p.f: f.py:f")
+    with caplog.at_level(logging.WARNING):
+        assert allowance.call(lambda: 7) == 7
+        assert not caplog.messages
+        for _ in range(2):
+            allowance.call(lambda: time.sleep(0.2))
+    (message,) = caplog.messages
+    assert message.startswith("pipelines.p.f: f.py:f is tried on made data; if it does not end in ")
+    assert 4 < float(message.split()[-5]) < 5.05
+
+
+CRASH = """
+import os, signal
+from pyama_dask.methods.bounded_call import Allowance
+
+def crashes():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+Allowance(5, "f").call(crashes)
+"""
+
+
+def test_a_crash_names_the_line_that_led_to_it():
+    ended = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode < 0
+    assert "Segmentation fault" in ended.stderr
+    assert "line 6 in crashes" in ended.stderr
