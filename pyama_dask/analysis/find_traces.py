@@ -18,7 +18,7 @@ from pyama_dask.config.units import quoted
 from pyama_dask.errors import PyamaError, TableError
 from pyama_dask.files.atomic import MISSING, fault, read_file
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
-from pyama_dask.steps.own_arrays import TRACES as OWN_COLUMNS
+from pyama_dask.steps.flow import TRACES as OWN_COLUMNS
 from pyama_dask.steps.standard import GRAPH, TRACES
 from pyama_dask.store.layout import is_group
 from pyama_dask.store.ledger import Ledger

@@ -78,7 +78,7 @@ class Step(Model):
     name: Name | None = Field(None, description="name in files and reports; the function's name if it is left out")
     channels: ChannelNames = Field("all", description="images that the function is applied to, one by one")
     of: Annotated[tuple[ChannelName, ...], BeforeValidator(_as_list)] = Field(
-        (), description="images that the function gets together, as a dict by name"
+        (), description="images that the function gets together, as a dict by name; or tables, one by one"
     )
     to: Name | None = Field(
         None, description="name of the new image or table; 'traces' for new columns; left out, images are replaced"

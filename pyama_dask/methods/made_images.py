@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,23 +82,43 @@ def _labels(shape: tuple[int, int], frame: int) -> np.ndarray:
     return np.where(inside & (frame % FRAMES != FRAMES - 1), number, 0)
 
 
-def made_traces(features: Sequence[str], fov: int = 0) -> pd.DataFrame:
+def made_traces(columns: Mapping[str, str], fov: int = 0) -> pd.DataFrame:
     """Traces of three cells over five frames, one of which lacks a frame.
 
     Parameters
     ----------
-    features
-        Columns of features.
+    columns
+        Types of further columns, by name, such as those of features.
     fov
         Number of the FOV.
 
     Returns
     -------
-    Table with `BASE_COLUMNS` and the features, sorted by cell and frame.
+    Table with `BASE_COLUMNS` and the others, sorted by cell and frame.
+    """
+    return made_table(BASE_COLUMNS | dict(columns), fov)
+
+
+def made_table(columns: Mapping[str, str], fov: int = 0) -> pd.DataFrame:
+    """Table with some columns, whose rows are those of the cells and frames of `made_traces`.
+
+    Parameters
+    ----------
+    columns
+        Types of the columns, by name.
+    fov
+        Number of the FOV.
+
+    Returns
+    -------
+    Table with a row for each cell and frame, or for each cell, or each frame, as far as it has these columns.
     """
     import pandas as pd  # noqa: PLC0415  (it takes long to import)
 
     cell, frame = (index.ravel()[:-1] for index in np.mgrid[1:4, :FRAMES])
+    key = [index for name, index in (("cell", cell), ("frame", frame)) if name in columns]
+    rows = np.sort(np.unique(np.stack(key), axis=1, return_index=True)[1]) if key else np.arange(3)
+    cell, frame = cell[rows], frame[rows]
     rng = np.random.default_rng([7, fov])
     x, y = cell * PITCH + frame, cell * PITCH
     known = {
@@ -106,5 +126,16 @@ def made_traces(features: Sequence[str], fov: int = 0) -> pd.DataFrame:
         "position_x": x, "position_y": y, "bbox_x0": x - RADIUS, "bbox_y0": y - RADIUS,
         "bbox_x1": x + RADIUS + 1, "bbox_y1": y + RADIUS + 1,
     }  # fmt: skip
-    base = {name: np.asarray(known[name]).astype(dtype) for name, dtype in BASE_COLUMNS.items()}
-    return pd.DataFrame(base | {name: rng.uniform(50, 500, cell.size) for name in features})
+    made = {
+        name: np.asarray(known[name]).astype(dtype) if name in known else _made_column(dtype, cell.size, rng)
+        for name, dtype in columns.items()
+    }
+    return pd.DataFrame(made)
+
+
+def _made_column(dtype: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of a type, or texts."""
+    if dtype.lower().startswith(("int", "uint", "float")):
+        return rng.uniform(50, 500, size).astype(dtype.lower())
+    values = [True, False] if dtype.startswith("bool") else ["a", "b"]
+    return np.resize(np.array(values), size)

@@ -16,6 +16,7 @@ from pyama_dask.config.pipelines import Step
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.array_types import ArrayType
 from pyama_dask.methods.bounded_call import Allowance
+from pyama_dask.methods.entry_points import nearest
 from pyama_dask.methods.made_images import SMALL, ImageType
 from pyama_dask.methods.step_functions import StepFunction, Takes, read_step
 from pyama_dask.methods.step_results import UnfitError
@@ -25,6 +26,8 @@ Per = Literal["frame", "stack", "fov", "well"]
 Gives = Literal["image", "labels", "images", "table"]
 HaloOf = Callable[[str, Mapping[str, Any]], int | None]
 """Function that gives the registered halo of a function by its name and parameters; None if it has none."""
+TRACES: Mapping[str, Mapping[str, str]] = {"traces": {"area_ch_0": "float64", "intensity_total_ch_1": "float64"}}
+"""Types of the columns of tables, if no others are given."""
 SECONDS = 120.0
 """Time that the trial of a step may take."""
 PER: Mapping[Takes, Per] = {"frame": "frame", "planes": "frame", "stack": "stack", "traces": "fov", "tables": "well"}
@@ -82,7 +85,7 @@ def tried(
     where: str,
     images: Mapping[str, ImageType] | None = None,
     *,
-    features: Sequence[str] = ("area_ch_0", "intensity_total_ch_1"),
+    tables: Mapping[str, Mapping[str, str]] = TRACES,
     halo_of: HaloOf | None = None,
     seconds: float = SECONDS,
 ) -> Contract:
@@ -96,8 +99,9 @@ def tried(
         Pipeline and step, for messages.
     images
         Types of the images of the step's ``of`` by name, or of the one image that it is applied to; None for tables.
-    features
-        Columns of features of the traces.
+    tables
+        Types of the columns of the tables that a step may name in ``of``, by name of the table; of the ``traces``,
+        those of columns that not all traces have.
     halo_of
         Registered halos by name and parameters, for functions of stacks; the step's own comes first.
     seconds
@@ -114,11 +118,11 @@ def tried(
         names pipeline, step, function, file and line, the data and the result, and says how to fix it.
     """
     function, images = read_step(step, where), images or {}
-    key = repr((step, function.identity, sorted(images.items()), tuple(features), halo_of))
+    key = repr((step, function.identity, sorted(images.items()), None if images else tables, halo_of))
     if key not in _KNOWN:
         try:
             _KNOWN[key] = _found(
-                step, function, images, features, halo_of, Allowance(seconds, f"{where}: {function.title}")
+                step, function, images, tables, halo_of, Allowance(seconds, f"{where}: {function.title}")
             )
         except UnfitError as error:
             raise ConfigError(f"{where}: {function.title} {error.problem}. Fix: {error.fix}") from error
@@ -135,15 +139,17 @@ def _found(
     step: Step,
     function: StepFunction,
     images: Mapping[str, ImageType],
-    features: Sequence[str],
+    tables: Mapping[str, Mapping[str, str]],
     halo_of: HaloOf | None,
     allowance: Allowance,
 ) -> Contract:
     choices = _choices(step, function)
     if choices[0] in ("traces", "tables"):
-        if step.of:
-            raise UnfitError(f"takes {choices[0]}, but the step has 'of', which names images", "leave out 'of'")
-        found = try_tables(function, choices[0], features, allowance)
+        if unknown := next((str(name) for name in step.of if name not in tables), None):
+            listed = f"{', '.join(tables)}{nearest(unknown, [*tables])}"
+            raise UnfitError(f"takes tables, but no step before gives a table of FOVs {unknown!r}", f"choose {listed}")
+        given = {str(name): tables[str(name)] for name in step.of or ("traces",)}
+        found = try_tables(function, choices[0], given, allowance)
         _check_target(step, found)
         return _contract(function, choices[0], (), 0, found)
     if not images:

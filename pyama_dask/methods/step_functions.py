@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.pipelines import Step
-from pyama_dask.config.units import quoted
+from pyama_dask.config.units import many, quoted
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels import image_types
 from pyama_dask.methods.array_types import PACKAGES, ArrayType
@@ -64,7 +64,7 @@ class StepFunction:
     gives
         Annotation of the result.
     together
-        True if it gets the images of the step's ``of``.
+        True if it gets the images or tables of the step's ``of``.
     by_position
         True if it gets these one by one; False if it gets them as a mapping by name.
     """
@@ -131,12 +131,21 @@ def read_step(step: Step, where: str) -> StepFunction:
             parameters = {
                 name: value for name, value in defaults.items() if value is not inspect.Parameter.empty
             } | parameters
-    by_name = any(hint.by_name for hint in given)
+    by_name = any(hint.by_name for hint in given) and not _gets_tables(step, given)
     one_by_one = bool(step.of) and not by_name and (data is None or len(data) == len(step.of))
     return StepFunction(
         step.do, function, parameters, method_identity("step", step.do), data or (), given,
         hint_of(hints.get("return")), bool(step.of), one_by_one,
     )  # fmt: skip
+
+
+def gets_tables(step: Step, where: str) -> bool:
+    """Check whether a step works on tables, as it says or its function is annotated; arguments as for `read_step`."""
+    return _gets_tables(step, read_step(step, where).given)
+
+
+def _gets_tables(step: Step, given: Sequence[Hint]) -> bool:
+    return not {step.takes, *(hint.takes for hint in given)}.isdisjoint(("traces", "tables"))
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -229,12 +238,13 @@ def _data_parameters(step: Step, title: str, signature: inspect.Signature, hints
             f"{title}: takes no data by position: its signature is {signature}. Fix: write it as "
             "def name(frame, *, parameter=...)"
         )
-    if hint_of(hints.get(free[0])).by_name or count > len(free) == 1:
+    tables = _gets_tables(step, [hint_of(hints.get(name)) for name in free])
+    if not tables and (hint_of(hints.get(free[0])).by_name or count > len(free) == 1):
         return (free[0],)
     if len(free) < count:
         raise ConfigError(
-            f"{title}: takes {len(free)} images by position ({', '.join(free)}), but 'of' names {count}. "
-            "Fix: name as many, or let it take one dict by name"
+            f"{title}: takes {many(len(free), 'table' if tables else 'image')} by position ({', '.join(free)}), but "
+            f"'of' names {count}. Fix: name as many{'' if tables else ', or let it take one dict by name'}"
         )
     return tuple(free[:count])
 

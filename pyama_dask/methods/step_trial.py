@@ -12,7 +12,7 @@ from pyama_dask.config.units import exception_text, many, quoted
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.bounded_call import Allowance, CallFailedError, TooSlowError
 from pyama_dask.methods.entry_points import line_of
-from pyama_dask.methods.made_images import FRAMES, PLANES, ImageType, made_stack, made_traces
+from pyama_dask.methods.made_images import FRAMES, PLANES, ImageType, made_stack, made_table, made_traces
 from pyama_dask.methods.step_functions import StepFunction, Takes
 from pyama_dask.methods.step_results import (
     CELLS_FIX,
@@ -144,27 +144,55 @@ def _keeps_shape(
     return True
 
 
-def try_tables(function: StepFunction, takes: Takes, features: Sequence[str], allowance: Allowance) -> Found:
-    """Try a function of a FOV's table, or of a well's tables by FOV.
+def try_tables(
+    function: StepFunction, takes: Takes, tables: Mapping[str, Mapping[str, str]], allowance: Allowance
+) -> Found:
+    """Try a function of tables of a FOV, or of those of a well by FOV.
+
+    Parameters
+    ----------
+    function
+    takes
+        ``traces`` or ``tables``.
+    tables
+        Types of the columns of each table that it gets, by name of the table; ``traces`` has `BASE_COLUMNS`, too.
+    allowance
+        Time for all calls.
 
     Raises
     ------
     UnfitError
         If the function does not fit.
     """
-    traces = made_traces(features)
-    data: Data = traces if takes == "traces" else {f"fov_00{fov}": made_traces(features, fov) for fov in range(2)}
+    made = {name: _made_tables(name, columns, takes) for name, columns in tables.items()}
+    data: Data = made if function.together else next(iter(made.values()))
     trial = _Trial(function, takes, allowance)
     first = trial.run(data)
     if first.table is None:
         raise UnfitError(f"{trial.given}, returned images", "return a table (DataFrame), or take images")
     trial.compare([first], [data])
     wrong, fix = "", "return one row for each row that it got, in the same order"
-    if takes != "traces" or len(first.table) != len(traces):
+    if "traces" not in made:
+        wrong, fix = "gets no traces, whose columns its own could become", "name  traces  in 'of', too"
+    elif takes != "traces" or len(first.table) != len(made["traces"]):
         wrong = f"{trial.given}, returned {len(first.table)} rows, which cannot become columns of the traces"
     elif is_reordered(first.table):
         wrong, fix = f"{trial.given}, returned its rows in another order", ORDER_FIX
+    elif changed := _changed(first.table, made["traces"]):
+        wrong, fix = f"returned another column {changed!r} than the traces have already", "rename it"
     return Found(columns=_column_types(first.table), of_traces=True, unjoined=wrong, fix=fix)
+
+
+def _made_tables(name: str, columns: Mapping[str, str], takes: Takes) -> Data:
+    """Made table of a FOV, or those of two FOVs of a well by number."""
+    make = made_traces if name == "traces" else made_table
+    return make(columns) if takes == "traces" else {str(fov): make(columns, fov) for fov in range(2)}
+
+
+def _changed(table: pd.DataFrame, traces: pd.DataFrame) -> str:
+    """Column that a table of the same rows has with other values than the traces; '' if all are equal."""
+    both = table.columns.intersection(traces.columns)
+    return next((str(name) for name in both if not np.array_equal(table[name], traces[name])), "")
 
 
 def _unjoined(table: pd.DataFrame) -> str:
@@ -229,7 +257,9 @@ class _Trial:
             if isinstance(cause, UnfitError | ConfigError):  # a result of no known form, or a package that is missing
                 raise cause from None
             line = line_of(cause, self._function.function)
-            fix = "correct the function or its parameters; 'takes' says what it gets: frame or stack"
+            of_tables = "columns of steps that are done for other 'wells' or 'sites' are left out"
+            further = of_tables if self._takes in ("traces", "tables") else "'takes' says what it gets: frame or stack"
+            fix = f"correct the function or its parameters; {further}"
             raise UnfitError(f"failed: {exception_text(cause)}{line}", fix, failed=True) from cause
         return made
 
@@ -332,7 +362,12 @@ def _cut(data: Data, first: int, last: int | None) -> Data:
 
 
 def _arrays(data: Data) -> Iterator[Any]:
-    return iter(data.values() if isinstance(data, Mapping) else [data])
+    """Yield all arrays or tables, in order."""
+    if isinstance(data, Mapping):
+        for one in data.values():
+            yield from _arrays(one)
+    else:
+        yield data
 
 
 def _length(data: Data) -> int:
@@ -340,14 +375,11 @@ def _length(data: Data) -> int:
 
 
 def _copied(data: Data) -> Data:
-    return {name: one.copy() for name, one in data.items()} if isinstance(data, Mapping) else data.copy()
+    return {name: _copied(one) for name, one in data.items()} if isinstance(data, Mapping) else data.copy()
 
 
 def _unchanged(data: Data, mine: Data) -> bool:
     """True if no array and no table differs, and none was added or removed."""
-    if isinstance(data, Mapping) and list(data) != list(mine):
-        return False
-    return all(
-        bool(one.equals(other)) if hasattr(one, "equals") else one.tobytes() == other.tobytes()
-        for one, other in zip(_arrays(data), _arrays(mine), strict=True)
-    )
+    if isinstance(data, Mapping):
+        return list(data) == list(mine) and all(_unchanged(one, mine[name]) for name, one in data.items())
+    return bool(data.equals(mine)) if hasattr(data, "equals") else data.tobytes() == mine.tobytes()

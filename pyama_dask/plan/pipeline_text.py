@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
-from pyama_dask.steps.flow import LABELS, Flow, Image, Own, flow_of
-from pyama_dask.steps.own_arrays import TRACES, group_of, store_of
+from pyama_dask.steps.flow import LABELS, TRACES, Flow, Image, Own, flow_of
+from pyama_dask.steps.own_arrays import group_of, store_of
 
 MOST_ALIGNED = 24
 """Longest name of a step beside which others are aligned."""
@@ -70,10 +70,11 @@ def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[in
 
 def _line(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     """Images or tables that a step gets and gives."""
-    found = own.step.found
+    step, found = own.step, own.step.found
     assert found is not None
     gets = ", ".join(" + ".join(_name(image, names) for image in of) for of in own.gets)
-    of = {"planes": f"all planes of {gets}", "stack": f"stacks of {gets}", "traces": "traces", "tables": "all traces"}
+    tables = " + ".join(map(str, step.of)) or "traces"
+    of = {"planes": f"all planes of {gets}", "stack": f"stacks of {gets}", "traces": tables, "tables": f"all {tables}"}
     only = f", in FOVs {found.fovs}" if found.fovs != "all" else ""
     return f"{of.get(found.takes, gets)} -> {_given(flow, own, names, shape)}{only}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 from pyama_dask.config.flat_fields import FLAT_FIELD
@@ -16,12 +16,12 @@ from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
 from pyama_dask.methods.registry import BUILT_IN
 from pyama_dask.methods.step_contract import Contract, tried
+from pyama_dask.methods.step_functions import gets_tables
 from pyama_dask.plan.check_labels import check_replaced
 from pyama_dask.plan.find_fovs import find_fovs
+from pyama_dask.plan.resolve_tables import Tables
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import DRIFT, LABELS, TRACKED
-from pyama_dask.steps.own_arrays import TRACES
-from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
 
 NUMBERS = ("int", "uint", "float", "bool")
 """Beginnings of the types of columns that hold no text."""
@@ -84,8 +84,9 @@ class _Resolution:
     metadata: Metadata
     shape: tuple[int, int]
     """(H, W) of the largest FOV."""
-    columns: set[str] = field(default_factory=set)
-    """Columns of the traces that steps give."""
+
+    def __post_init__(self) -> None:
+        self._tables = Tables(self.config, self.metadata)
 
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Resolve all pipelines, in sequence."""
@@ -113,6 +114,7 @@ class _Resolution:
 
     def _through(self, pipeline: Pipeline, start: Names) -> tuple[Pipeline, Names]:
         now, steps, standard = dict(start), list[Step](), ""
+        self._tables.begin(pipeline)
         for step in pipeline.steps:
             where = f"pipelines.{pipeline.name}.{step.title}"
             if step.is_standard:
@@ -149,10 +151,11 @@ class _Resolution:
     def _resolve(self, step: Step, now: Names, where: str) -> tuple[Step, Names]:
         """Step with its images, parameters and contract, and the images that it gives."""
         step = self._with_by(step, now, where) if step.do == DRIFT else step
-        channels, of = self._images(step, now, where)
-        calls = [of] if of else [(name,) for name in channels]
-        self._check_images(step, now, of or channels, where)
-        contracts = [self._contract(step, now, names, where) for names in calls or [()]]
+        of_tables, fovs = gets_tables(step, where), self._fovs(step, where)
+        channels, of = self._images(step, now, where) if not (of_tables and step.of) else ((), tuple(map(str, step.of)))
+        calls = [] if of_tables else [of] if of else [(name,) for name in channels]
+        self._check_images(step, now, [name for names in calls for name in names], where)
+        contracts = [self._contract(step, now, names, fovs, where) for names in calls or [()]]
         contract = contracts[0]
         self._check_planes(step, now, calls, contract, where)
         if step.to and len(calls) > 1 and contract.gives != "table":
@@ -160,8 +163,7 @@ class _Resolution:
                 f"{where}: gives {step.to!r} of {len(calls)} images. Fix: choose one with 'channels', or leave out "
                 "'to', so that each image is replaced"
             )
-        self._check_columns(step, contract, where, calls)
-        self._check_tables(contract, where)
+        self._tables.add(step, contract, calls, fovs, where)
         self._check_names([step.to, *(of for one in contracts for of in one.images)], contract, where)
         found = Found(
             takes=contract.takes, per=contract.per, gives=contract.gives, array=contract.array,
@@ -169,7 +171,7 @@ class _Resolution:
             texts=tuple(name for name, of in contract.columns.items() if not of.startswith(NUMBERS)),
             given=tuple(of for names, one in zip(calls, contracts, strict=False) for of in _given(now[names[0]], one)),
             dtypes=tuple(given.kind.dtype for given in self._movie.values()), planes=self.planes,
-            fovs=self._fovs(step, where),
+            fovs=fovs,
         )  # fmt: skip
         if found.fovs != "all" and any(shape for _, _, shape in found.given):
             raise ConfigError(
@@ -206,11 +208,10 @@ class _Resolution:
             )
         return step.model_copy(update={"params": {**step.params, "by": name}})
 
-    def _contract(self, step: Step, now: Names, names: Sequence[str], where: str) -> Contract:
-        """Contract of a step for the images of one call."""
+    def _contract(self, step: Step, now: Names, names: Sequence[str], fovs: str, where: str) -> Contract:
+        """Contract of a step for the images of one call, or for tables of its FOVs."""
         kinds = {self._title(name): now[name].kind for name in names}
-        features = feature_columns(self.config)
-        return tried(step, where, kinds or None, halo_of=halo_of, features=features)
+        return tried(step, where, kinds or None, halo_of=halo_of, tables=self._tables.of_fovs(fovs))
 
     def _check_images(self, step: Step, now: Names, names: Sequence[str], where: str) -> None:
         """Refuse images that are not to be told apart, labels as grey levels, and planes beside none."""
@@ -254,55 +255,6 @@ class _Resolution:
                 f"{where}: gives several images ({names}) of each of {len(calls)} channels. "
                 "Fix: choose one channel with 'channels', and repeat the step for others, in which its images have "
                 "other names"
-            )
-
-    def _check_columns(self, step: Step, contract: Contract, where: str, calls: Sequence[tuple[str, ...]]) -> None:
-        """Refuse a table that cannot become columns of the traces."""
-        if step.to != TRACES:
-            return
-        if contract.gives != "table" or contract.per == "well":
-            raise ConfigError(
-                f"{where}: gives no rows of cells and frames, so that they cannot become columns of the traces. "
-                "Fix: return a table with a column 'cell' for each frame, or name a table with 'to'"
-            )
-        gets = {name for names in calls for name in names}
-        if LABELS in gets and TRACKED not in gets:
-            raise ConfigError(
-                f"{where}: gets {LABELS!r}, whose numbers begin with 1 in each frame, so that its rows would become "
-                f"those of other cells. Fix: let it get {TRACKED!r}, or name a separate table with 'to'"
-            )
-        if contract.per != "fov" and len(calls) > 1:
-            raise ConfigError(
-                f"{where}: gives the same columns for {len(calls)} images. Fix: choose one with 'channels', or give "
-                "the function all of them with 'of'"
-            )
-        known = {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(self.config)}
-        # a function of the traces may return their columns, too; that they are the same is seen when it runs
-        new = set(contract.columns) - (known if contract.per == "fov" else {"cell", "frame"})
-        if double := sorted(new & (known | self.columns)):
-            raise ConfigError(f"{where}: gives a column {double[0]!r}, which the traces have already. Fix: rename it")
-        self.columns |= new
-
-    def _check_tables(self, contract: Contract, where: str) -> None:
-        """Refuse a function of traces in a run without traces, and one of wells for a movie without wells."""
-        if contract.per not in ("fov", "well"):
-            return
-        has_traces = self.config.has_seven and self.config.channels.pc and not self.config.params.copy_only
-        if not has_traces:
-            raise ConfigError(
-                f"{where}: takes traces, but this run makes none. Fix: name 'seven' as the steps of a pipeline, set "
-                "channels.pc, and leave out params.copy_only"
-            )
-        chosen = parse_selection(self.config.params.fovs)
-        if contract.per == "well" and all(self.metadata.fovs[fov].well is None for fov in chosen):
-            raise ConfigError(
-                f"{where}: takes the tables of a well, but {self.metadata.path.name} has no wells. "
-                "Fix: let it take the traces of a FOV, annotated as pd.DataFrame"
-            )
-        if contract.per == "well" and len({self.metadata.fovs[fov].plate for fov in chosen}) > 1:
-            raise ConfigError(
-                f"{where}: takes the tables of a well, but {self.metadata.path.name} has several plates, whose wells "
-                "have the same names. Fix: choose the FOVs of one plate with params.fovs"
             )
 
     def _check_names(self, names: Iterable[str | None], contract: Contract, where: str) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
-from pyama_dask.steps.flow import MOVIE, flow_of
+from pyama_dask.steps.flow import MOVIE, TRACES, flow_of
 from pyama_dask.steps.graphs import graph_of
-from pyama_dask.steps.own_arrays import TRACES, own_arrays
+from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import finds_cells, registers
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays

@@ -29,6 +29,8 @@ FOUND = "found"
 NUMBERED = "numbered"
 """Origin of labels that are numbered again, as a step has replaced them."""
 
+TRACES = "traces"
+"""Name of the table of traces; what a step gives to it becomes columns of it."""
 DRIFT = "drift"
 """Step that moves frames by shifts which are found for the whole FOV."""
 
@@ -131,6 +133,8 @@ class Own:
     gives: tuple[Image, ...] = ()
     """Images that it gives, one for each call; empty for tables."""
     is_stored: bool = False
+    tables: tuple[StepName, ...] = ()
+    """Of a function of tables: the steps whose tables it gets, in order; '' for the traces."""
 
     @property
     def name(self) -> StepName:
@@ -163,6 +167,8 @@ class Flow:
     relabelled: Image | None = None
     """Labels that `segment` stores instead of those that it finds; None if no step replaces them."""
     _ends: dict[str, Names] = field(default_factory=dict)
+    _tables: dict[str, dict[str, StepName]] = field(default_factory=dict)
+    """Steps that give tables, by the names of these, after all steps of each pipeline."""
 
     def __post_init__(self) -> None:
         pipelines = self.config.pipelines
@@ -197,6 +203,7 @@ class Flow:
         """Images after the steps of a pipeline."""
         now, titles, own = dict(start), _titles(pipeline), list[Own]()
         last = last_to_relabel(pipeline)
+        tables = self._tables[pipeline.name] = dict(self._tables.get(pipeline.input or "", {}))
         for step in pipeline.steps:
             if step.is_standard:
                 self.seen[step.do] = {name: image for name, image in now.items() if name.isdigit()}
@@ -208,6 +215,8 @@ class Flow:
                 continue
             made = self._made(pipeline, next(titles), step, start if step.source == "start" else now)
             own.append(made)
+            if step.to and step.to != TRACES and not made.gives:
+                tables[step.to] = made.name
             now = now | {image.name: image for image in made.gives}
             if last is not None and LABELS in {image.name for image in made.gives}:
                 now |= self._numbered(now[LABELS])
@@ -258,7 +267,8 @@ class Flow:
         """Images that a step gets and gives."""
         found = step.found
         if found is None or found.takes in ("traces", "tables"):
-            return Own(pipeline.name, title, step)
+            tables = self._tables[pipeline.name]
+            return Own(pipeline.name, title, step, tables=tuple(tables.get(str(name), "") for name in step.of or ("",)))
         together = tuple(now[str(name)] for name in step.of)
         gets = (together,) if step.of else tuple((now[str(name)],) for name in step.channels)
         if found.gives == "table":

@@ -13,6 +13,7 @@ from pyama_dask.steps.flow import (
     MOVIE,
     NUMBERED,
     STORED_BY,
+    TRACES,
     TRACKED,
     Flow,
     Image,
@@ -22,7 +23,7 @@ from pyama_dask.steps.flow import (
     shifts_part,
 )
 from pyama_dask.steps.images_memory import with_images
-from pyama_dask.steps.own_arrays import TRACES, group_of
+from pyama_dask.steps.own_arrays import group_of
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
 from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
@@ -172,16 +173,34 @@ def _reads_movie(images: Iterable[Image]) -> bool:
 def _with_columns(part: Part, flow: Flow) -> Part:
     """Table of traces with the columns that steps of a user's own give."""
     own = [own for own in flow.own if own.step.to == TRACES]
-    rows = [part_of(one) for one in own if not _is_of_traces(one)]
+    rows = [part for one in own for part in (_tables_of(flow, one) if _is_of_traces(one) else [part_of(one)])]
     before = part.digest
     if not own or before is None:
         return part
 
     def changed(of: Inputs) -> str:
-        in_order = [call_digest(of, one.step) if _is_of_traces(one) else of.digest(part_of(one)) for one in own]
+        in_order = [_column_digest(of, flow, one) for one in own]
         return digest(before(of), in_order)
 
-    return replace(part, needs=(*part.needs, *rows), digest=changed)
+    return replace(part, needs=(*part.needs, *dict.fromkeys(rows)), digest=changed)
+
+
+def _column_digest(of: Inputs, flow: Flow, own: Own) -> str:
+    """Digest of the columns that a step gives to the traces: of its rows, or of its call and the tables it gets."""
+    if not _is_of_traces(own):
+        return of.digest(part_of(own))
+    call, tables = call_digest(of, own.step), _tables_of(flow, own)
+    return digest(call, own.tables, [of.digest(part) for part in tables]) if tables else call
+
+
+def _tables_of(flow: Flow, own: Own) -> list[str]:
+    """Parts that write the tables that a function of tables gets, beside the traces."""
+    return [_table_part(flow.steps[name]) for name in own.tables if name]
+
+
+def _table_part(own: Own) -> str:
+    """Part that writes the table that a step gives of a FOV."""
+    return part_of(own) if own.tables else f"{part_of(own)}.table"
 
 
 def _is_of_traces(own: Own) -> bool:
@@ -203,7 +222,7 @@ def _own(flow: Flow) -> Iterator[Part]:
         assert found is not None
         if found.per in ("fov", "well"):
             if own.step.to != TRACES:  # else it is a part of writing the traces
-                yield _of_traces(own)
+                yield _of_tables(flow, own)
         elif own.gives:
             yield from _of_shifts(flow, own)
             if own.is_stored:
@@ -283,19 +302,24 @@ def _of_rows(flow: Flow, own: Own) -> Part:
 
 def _of_table(own: Own) -> Part:
     return Part(
-        f"{part_of(own)}.table", own.name, "fov", "pyama_dask.steps.own_tables:write_own_table",
+        _table_part(own), own.name, "fov", "pyama_dask.steps.own_tables:write_own_table",
         lambda of: digest("own table", of.digest(part_of(own)), of.times_min, of.name, own.step.to, *of.place),
         needs=(part_of(own),), from_blocks=True,
     )  # fmt: skip
 
 
-def _of_traces(own: Own) -> Part:
+def _of_tables(flow: Flow, own: Own) -> Part:
+    """Part of a function of the traces, or of tables of other steps."""
     found = own.step.found
     assert found is not None
     do = "write_own_table" if found.per == "fov" else "write_well_table"
     fovs = "" if found.per == "fov" else found.fovs  # of the well's FOVs, the digest of a call has the last one only
+    needs = [_table_part(flow.steps[name]) if name else "extract.table" for name in own.tables]
+
+    def made(of: Inputs) -> str:
+        return digest("own table", *map(of.digest, needs), call_digest(of, own.step), own.step.to, fovs)
+
     return Part(
-        part_of(own), own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own_tables:{do}",
-        lambda of: digest("own table", of.digest("extract.table"), call_digest(of, own.step), own.step.to, fovs),
-        needs=("extract.table",),
+        part_of(own), own.name, "fov" if found.per == "fov" else "well", f"pyama_dask.steps.own_tables:{do}", made,
+        needs=tuple(dict.fromkeys(needs)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import TEMPORARY, longest_name, shortened
 from pyama_dask.readers import movie_stem
-from pyama_dask.steps.flow import Image, Own, flow_of
+from pyama_dask.steps.flow import TRACES, Image, Own, flow_of
 from pyama_dask.store.layout import ArraySpec, form_of
 from pyama_dask.workflow.task import Job, fov_name
 
@@ -16,8 +16,6 @@ TAKEN = ("cells", "images", "plate")
 """Names of pipelines that are those of other stores."""
 WELLS = "wells"
 """Folder of the tables of wells in an output."""
-TRACES = "traces"
-"""Name of a table whose rows become columns of the traces."""
 
 
 def store_of(pipeline: str) -> str:

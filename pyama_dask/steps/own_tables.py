@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,14 @@ from pyama_dask.files.atomic import replacing
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.step_results import CELLS_FIX, ORDER_FIX, is_reordered, wrong_cell
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.steps.flow import Own, applies
+from pyama_dask.steps.flow import TRACES, Own, applies
 from pyama_dask.steps.own import checked_table, rows_of
-from pyama_dask.steps.own_arrays import TRACES, own_table_file, well_table_file
+from pyama_dask.steps.own_arrays import own_table_file, well_table_file
 from pyama_dask.steps.own_images import step_call
 from pyama_dask.store.arrays import read_attributes
 from pyama_dask.store.layout import DOCUMENT
 from pyama_dask.store.trace_csv import place_of, traces_file, write_traces
+from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,19 +30,20 @@ KEY = ["frame", "cell"]
 
 
 def write_own_table(context: TaskContext) -> None:
-    """Write the table that a step gives of a FOV, from its rows, or from the traces."""
+    """Write the table that a step gives of a FOV, from its rows, or from the traces and tables of other steps."""
     own = context.flow.steps[context.step]
     assert own.step.found is not None
     if not applies(own.step, context.task.fov):
         return
-    if own.step.found.takes == "traces":
-        traces, method = _traces(context, context.task.fov), step_call(own.step, own.name)
-        table = checked_table(method, f"FOV {context.task.fov}", own, traces, known=traces.columns)
+    if own.tables:
+        tables, method = _given(context, own, context.task.fov), step_call(own.step, own.name)
+        known = {name for table in tables for name in table.columns}
+        table = checked_table(method, f"FOV {context.task.fov}", own, *tables, known=known)
     else:
         table = _with_times(context, rows_of(context, own))
-    known = read_attributes(context.verified(context.images / DOCUMENT).parent)
+    attributes = read_attributes(context.verified(context.images / DOCUMENT).parent)
     table.insert(0, "fov", context.task.fov) if "fov" not in table else None
-    for name, value in place_of(known.get("well"), known.get("site")).items():
+    for name, value in place_of(attributes.get("well"), attributes.get("site")).items():
         if name not in table:
             table[name] = value
     path = own_table_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov, own)
@@ -56,23 +60,48 @@ def _with_times(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _traces(context: TaskContext, fov: int) -> pd.DataFrame:
+def _given(context: TaskContext, own: Own, fov: int) -> list[pd.DataFrame]:
+    """Tables of a FOV that a function of tables gets, as they were written."""
+    return [_written(context, name, fov) for name in own.tables]
+
+
+def _written(context: TaskContext, step: Step, fov: int) -> pd.DataFrame:
+    """Table of a FOV that a step has written; the traces for ''."""
+    flow, folder, source = context.flow, context.job.fov_dir(fov), context.job.source
+    of = [flow.steps[step]] if step else [own for own in flow.own if own.step.to == TRACES]
+    texts = {name for own in of if own.step.found for name in own.step.found.texts}
+    path = own_table_file(folder, source, fov, of[0]) if step else traces_file(folder, source, fov)
+    return read_written(context.verified(path), {*texts, "well"})
+
+
+def read_written(path: Path, texts: Collection[str]) -> pd.DataFrame:
+    """Read a table of a run.
+
+    Parameters
+    ----------
+    path
+        CSV.
+    texts
+        Columns of texts; those that look like numbers, or like a missing value, stay texts. An empty one is missing.
+    """
     import pandas as pd  # noqa: PLC0415
 
-    path = traces_file(context.job.fov_dir(fov), context.job.source, fov)
-    return pd.read_csv(context.verified(path))
+    names = [*pd.read_csv(path, nrows=0).columns]
+    types = {name: "str" for name in names if name in texts}
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values={name: [""] for name in names})
 
 
 def write_well_table(context: TaskContext) -> None:
-    """Write the table that a step gives of a well, from the traces of its FOVs."""
+    """Write the table that a step gives of a well, from the tables of its FOVs."""
     own = context.flow.steps[context.step]
     members = [fov for fov in context.task.group if applies(own.step, fov)]
     if not members:
         return
-    tables = {str(fov): _traces(context, fov) for fov in members}
+    given = {str(fov): _given(context, own, fov) for fov in members}
+    tables = [{fov: of[k] for fov, of in given.items()} for k in range(len(own.tables))]
     well = read_attributes(context.verified(context.images / DOCUMENT).parent)["well"]
-    known = {name for table in tables.values() for name in table.columns}
-    table = checked_table(step_call(own.step, own.name), f"well {well}", own, tables, known=known)
+    known = {name for of in tables for table in of.values() for name in table.columns}
+    table = checked_table(step_call(own.step, own.name), f"well {well}", own, *tables, known=known)
     path = well_table_file(context.job.output, context.job.source, well, own)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
@@ -94,13 +123,13 @@ def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
 
 def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.DataFrame:
     """Traces with the columns that one step gives, from rows of frames, or from the traces themselves."""
-    assert own.step.found is not None
     method, where = step_call(own.step, own.name), f"FOV {context.task.fov}"
-    if own.step.found.takes != "traces":
+    if not own.tables:
         rows = joinable(rows_of(context, own), method, where)
         warn_of_lost_rows(context, own, rows, table)
         return table.merge(rows, on=KEY, how="left")
-    made = checked_table(method, where, own, table.copy(), known=table.columns)
+    given = [_written(context, name, context.task.fov) if name else table.copy() for name in own.tables]
+    made = checked_table(method, where, own, *given, known={name for of in given for name in of.columns})
     if len(made) != len(table):
         raise method.wrong(where, f"{len(made)} rows", f"one row for each of {len(table)} rows of the traces")
     if is_reordered(made):
@@ -109,7 +138,9 @@ def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.Dat
     for name in table.columns.intersection(made.columns):
         if not table[name].reset_index(drop=True).equals(made[name]):
             raise method.wrong(where, f"another column {name!r} than the traces have", "it under another name")
-    return table.assign(**{name: made[name].to_numpy() for name in made.columns if name not in table})
+    assert own.step.found is not None
+    new = [name for name in own.step.found.columns if name not in table]
+    return table.assign(**{name: made[name].to_numpy() for name in new})
 
 
 def joinable(rows: pd.DataFrame, method: Chosen, where: str) -> pd.DataFrame:

@@ -275,7 +275,7 @@ def test_a_call_gives_right_values(contract):
         ("fitted", {"window": 19}, r"failed: ValueError: too few frames, in line \d+. Fix: "),
         ("fitted", {"window": 19, "halo": 3}, r"given uint16 \(\d+, 24, 32\), failed: ValueError: too few frames"),
         ("untyped", {"to": "t"}, "gets no image. Fix: annotate the table as pd.DataFrame"),
-        ("doubled", {"of": ["GFP", "RFP"], "to": "t"}, "takes traces, but the step has 'of'"),
+        ("doubled", {"of": ["GFP", "RFP"], "to": "t"}, "takes 1 table by position .table., but 'of' names 2"),
         ("normalised", {}, "depends on frames more than 16 away"),
     ],
 )
@@ -371,7 +371,7 @@ def test_made_data_have_cells_and_are_always_the_same():
     assert [len(np.unique(frame)) - 1 for frame in labels] == [6, 6, 6, 6, 0] * 2
     assert stack[:4][labels[:4] > 0].min() > stack[4].max() - 100
     assert tuple(BASE_COLUMNS) == COLUMNS_OF_TRACES
-    assert {name: str(dtype) for name, dtype in made_traces([]).dtypes.items()} == BASE_COLUMNS
+    assert {name: str(dtype) for name, dtype in made_traces({}).dtypes.items()} == BASE_COLUMNS
 
 
 def test_arrays_of_dask_are_converted_once():

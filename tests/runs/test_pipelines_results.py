@@ -126,7 +126,8 @@ def test_functions_of_traces_may_pass_on_their_columns(movie, tmp_path):
         HEAD + "def first(t: pd.DataFrame) -> pd.DataFrame:\n    return t[t['frame'] == 0]\n"
         "def joined(t: dict[str, pd.DataFrame]) -> pd.DataFrame:\n    return pd.concat(t.values())\n"
         "def area(t: pd.DataFrame) -> pd.DataFrame:\n    return t.assign(square=t['area_ch_0'] ** 2)\n"
-        "def wrong(t: pd.DataFrame) -> pd.DataFrame:\n    return t.assign(area_ch_0=t['area_ch_0'] * 0, q=1)\n"
+        "def wrong(t: pd.DataFrame) -> pd.DataFrame:\n"
+        "    return t.assign(q=1, area_ch_0=t['area_ch_0'] * (len(t) == 14))\n"
     )
     mine = [
         {"do": f"{tmp_path / 'mine.py'}:{name}", "to": to}
@@ -236,7 +237,7 @@ def table(name, to):
         (more(table("last_frames", "x"), table("age", "X")), "would both write .*_more_X.csv"),
         ([*more(table("age", "b_c")), {"name": "more_b", "steps": [table("age", "c")]}], "both write .*more_b_c.csv"),
         ([own({"do": f"{MINE}:brighter", "channels": ["GFP"], "to": "GFP"})], "names an image 'GFP', as a channel"),
-        ([own({"do": f"{MINE}:brighter", "channels": ["GFP"], "to": "tracked"})], "as the seven steps name theirs"),
+        ([own({"do": f"{MINE}:brighter", "channels": ["GFP"], "to": "tracked"})], "would replace .tracked."),
         (more(LIGHT | {"to": "traces"}, LIGHT | {"to": "traces", "name": "b"}), "column 'largest', which the traces"),
         ([own(table("last_frames", "x"))], "takes traces, but this run makes none"),
         (more(table("cells_of_well", "x")), "has no wells"),
