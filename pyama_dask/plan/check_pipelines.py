@@ -34,6 +34,33 @@ def check_halos(config: Config) -> None:
                     )
 
 
+def check_drift(config: Config) -> None:
+    """Refuse steps `drift` after which cells and channels would not lie over each other, or boxes move twice.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    seen, pc = Flow(config).seen, config.channels.pc
+    if pc is None or config.params.copy_only or "segment" not in seen:
+        return
+    copied, found = (seen[step][str(int(pc.channel))].moved_by for step in ("copy", "segment"))
+    if config.params.register == "drift" and found != copied:
+        raise ConfigError(
+            f"params.register: drift would move cells back once more, as step {found[-1]!r} moves the frames in which "
+            "they are found. Fix: set params.register to off, or move the step before 'copy'"
+        )
+    for step in ("background", "crop", "extract"):
+        for image in seen[step].values():
+            if image.name.isdigit() and image.moved_by != found:
+                other = next(iter({*image.moved_by} ^ {*found}))
+                raise ConfigError(
+                    f"pipelines: step {step!r} gets channel {image.name} and cells that do not lie over each other, as "
+                    f"step {other!r} moves only one of them. Fix: apply 'drift' to all channels, before 'segment'"
+                )
+
+
 def check_places(config: Config) -> None:
     """Refuse steps whose images or tables would have the same place in an output; upper case counts as lower case.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
-from pyama_dask.steps.flow import LABELS, TRACES, Flow, Image, Own, flow_of
+from pyama_dask.steps.flow import DRIFT, LABELS, TRACES, Flow, Image, Own, flow_of
 from pyama_dask.steps.own_arrays import group_of, store_of
 
 MOST_ALIGNED = 24
@@ -91,6 +91,8 @@ def _details(own: Own) -> Iterator[str]:
         yield called if is_named else parameters
     if step.halo:
         yield f"halo {step.halo}"
+    if step.do == DRIFT:
+        yield f"shifts in table {own.pipeline}_{own.title}, for which all frames are read once more"
     converted = {_array(image) for of in own.gets for image in of} - {found.array, ""}
     if found.array != "numpy" or converted:
         yield f"{found.array} arrays" + "".join(f", converted from {array}" for array in sorted(converted))

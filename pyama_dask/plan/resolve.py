@@ -19,7 +19,7 @@ from pyama_dask.methods import unet
 from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
 from pyama_dask.plan.check_labels import check_found
-from pyama_dask.plan.check_pipelines import check_halos, check_places, check_shapes
+from pyama_dask.plan.check_pipelines import check_drift, check_halos, check_places, check_shapes
 from pyama_dask.plan.find_fovs import check_plate, find_fovs
 from pyama_dask.plan.resolve_pipelines import resolve_pipelines
 from pyama_dask.readers import Metadata
@@ -78,6 +78,7 @@ def resolve(config: Config, metadata: Metadata) -> Config:
         resolved = resolved.model_copy(update={"pipelines": resolve_pipelines(resolved, metadata)})
         check_places(resolved)
         check_halos(resolved)
+        check_drift(resolved)
         check_found(resolved)
         check_shapes(resolved, {metadata.fovs[fov].shape for fov in fovs})
     own = resizing_step(resolved, metadata)

@@ -35,7 +35,7 @@ from pyama_dask.previews.shown import Shown
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
 from pyama_dask.runs.movie import seen_movie
-from pyama_dask.runs.one_frame import phase_channel, segmented_frames
+from pyama_dask.runs.one_frame import about_drift, phase_channel, segmented_frames
 from pyama_dask.steps.image_place import frames_of
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def preview(
     winner = best(ranked)
     return Preview(
         metadata.path.name, fov, tuple(chosen), keys, tuple(panels),
-        (*notes(ranked, keys, overrides), *(f"warning: {warning}" for warning in said)),
+        (*notes(ranked, keys, overrides), *about_drift(resolved), *(f"warning: {warning}" for warning in said)),
         winner.setting if winner else None, shape, truth is not None, part,
         places_in(metadata)[fov].title,
     )  # fmt: skip

@@ -178,6 +178,16 @@ def segmented_frames(movie: Metadata, config: Config) -> Iterator[PhaseFrames | 
             yield SeenFrames(reader, config)
 
 
+def about_drift(config: Config) -> Iterator[str]:
+    """Say that frames are where they were recorded, if a run moves those in which it finds cells."""
+    image = flow_of(config).seen["segment"][str(phase_channel(config))] if config.pipelines else None
+    for step in image.moved_by if image else ():
+        yield (
+            f"Frames are shown as they were recorded: the drift that step {step} undoes is known when a run has "
+            "measured all frames of a FOV, so tracks may break here that do not break there"
+        )
+
+
 def phase_channel(config: Config) -> int:
     """Index of the phase channel of a resolved config.
 

@@ -8,10 +8,12 @@ from math import prod
 
 from pyama_dask.config.models import Storage
 from pyama_dask.config.units import as_ranges, duration, many
+from pyama_dask.methods.tracker_parameters import WITHOUT_SHIFT
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.disk_space import gib
 from pyama_dask.runs.timings import Prediction
 from pyama_dask.steps.own_arrays import own_arrays
+from pyama_dask.steps.standard import registers
 from pyama_dask.store.layout import ArraySpec, changed_form, layout
 
 MANY = 12
@@ -39,6 +41,7 @@ def describe_plan(
         f"frames:  {job.n_frames} ({job.config.params.frames}), in {blocks}",
         f"steps:   {', '.join(plan.steps)}",
         *pipelines,
+        *_drift(plan),
         f"tasks:   {len(plan.tasks)} ({counts})"
         + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
         *_arrays(plan),
@@ -78,6 +81,14 @@ def _arrays(plan: Plan) -> Iterator[str]:
             alike.setdefault(f"{spec.store} {spec.dtype} {shape}", []).append(spec.group)
     if alike:
         yield "arrays:  " + "; ".join(f"{kind}: {', '.join(groups)}" for kind, groups in alike.items())
+
+
+def _drift(plan: Plan) -> Iterator[str]:
+    """Line about the drift of the stage, if it is measured to track cells."""
+    params = plan.job.config.params
+    if registers(plan.job.config):
+        instead = ", which looks for no shift itself" if params.tracking_method in WITHOUT_SHIFT else ""
+        yield f"drift:   of phase contrast; {params.tracking_method} links cells without it{instead}"
 
 
 def _resources(plan: Plan) -> Iterator[str]:

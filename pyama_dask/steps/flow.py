@@ -113,6 +113,12 @@ class Image:
         """True if it is made from the labels as the segmenter finds them."""
         return any(image.origin == FOUND for image in self.upstream())
 
+    @property
+    def moved_by(self) -> tuple[StepName, ...]:
+        """Steps `DRIFT` that have moved its pixels, in their order, also before they were stored."""
+        before = self.of[0] if self.of else self.lies_on
+        return (*(before.moved_by if before else ()), *([self.made_by] if self.by is not None else []))
+
     def upstream(self) -> Iterator[Image]:
         """Yield it and all images that it is made from."""
         yield self

@@ -18,6 +18,7 @@ from pyama_dask.kernels import lap
 from pyama_dask.kernels.drift_path import Pair, Path, solved
 from pyama_dask.kernels.frame_shift import total_shifts
 from pyama_dask.kernels.geometry import undrifted
+from pyama_dask.previews import preview as previews
 from pyama_dask.readers.base import Reader
 from pyama_dask.report import write_report_page
 from pyama_dask.runs.status import LEDGER
@@ -86,6 +87,7 @@ def run(methods):
             "params.tracking_params": {"min_frames": 1, "border_margin": 0},
             "params.background_params": {"tile_size": 60},
             "storage.display": "off",
+            "storage.cells": "off",
         }
         report = pyama_dask.run(config(movie, output, settings | changes), extend=extend)
         assert report.exit_status == 0, report
@@ -145,7 +147,7 @@ def test_shifts_are_a_table_and_columns_and_positions_are_those_of_the_image(pla
 
 def test_a_later_switch_redoes_what_follows_from_it_and_copies_nothing(movie, run, plain, registered, tmp_path):
     output, report, before = registered
-    assert {step.step for step in report.steps} == {"drift", "track", "crop", "extract", "summary"}
+    assert {step.step for step in report.steps} == {"drift", "track", "extract", "summary"}
     kept = {name for name, at in times_of_change(output).items() if before.get(name) == at}
     assert {name for name in before if "/0/c." in name and "seg_tracked" not in name and "images.zarr" in name} <= kept
     assert run(movie, output).tasks == 0
@@ -223,19 +225,18 @@ def prepared():
 
 
 def test_a_step_moves_frames_and_stores_them(movie, data, run, prepared, registered, tmp_path):
-    output = tmp_path / "out"
-    run(movie, output, "off", pipelines=prepared)
+    output, settings = tmp_path / "out", {"pipelines": prepared, "params.copy_only": True}
+    run(movie, output, "off", **settings)
     table = pd.read_csv(output / "fov_000/movie_fov_000_prepare_drift.csv")
     assert np.allclose(table[["shift_y", "shift_x"]], shifts(registered[0])[["shift_y", "shift_x"]])
     wanted = moved_back(data, table[["shift_y", "shift_x"]].to_numpy())
     for channel, raw in enumerate(("pc_ch_0", "fl_ch_1")):
         for path in (f"prepare.zarr/drift_{channel}/0", f"images.zarr/{raw}/0"):
             assert np.array_equal(zarr.open_array(output / "fov_000" / path, mode="r")[:], wanted[:, channel])
-    assert traces(output).groupby("cell").size().tolist() == [FRAMES] * CELLS
-    assert run(movie, output, "off", pipelines=prepared).tasks == 0
+    assert run(movie, output, "off", **settings).tasks == 0
     prepared[0]["steps"][0]["interpolation"] = "whole"
     before = times_of_change(output)
-    run(movie, output, "off", pipelines=prepared)
+    run(movie, output, "off", **settings)
     after = times_of_change(output)
     assert before["fov_000/movie_fov_000_prepare_drift.csv"] == after["fov_000/movie_fov_000_prepare_drift.csv"]
     assert before["fov_000/images.zarr/pc_ch_0/0/c.0.0.0"] != after["fov_000/images.zarr/pc_ch_0/0/c.0.0.0"]
@@ -277,10 +278,24 @@ def test_a_step_moves_what_comes_after_copying(movie, data, run, registered, tmp
         "extract",
         "cache",
     ]
-    run(movie, tmp_path / "out", "off", pipelines=[{"name": "cells", "steps": seven}])
+    pipelines = [{"name": "cells", "steps": seven}]
+    run(movie, tmp_path / "out", "off", pipelines=pipelines)
     raw = zarr.open_array(tmp_path / "out/fov_000/images.zarr/pc_ch_0/0", mode="r")[:]
     assert np.array_equal(raw, data[0, :, 0])
     assert traces(tmp_path / "out").groupby("cell").size().tolist() == [FRAMES] * CELLS
+    with patch.object(previews, "compile_kernels"):
+        preview = pyama_dask.preview(tmp_path / "out", fov=0, frames=[1])
+    assert [note for note in preview.notes if "recorded" in note and "step cells.drift" in note]
+    with pytest.raises(ConfigError, match=r"register: drift would move cells back once more, as step 'cells\.drift'"):
+        run(movie, tmp_path / "twice", pipelines=pipelines)
+
+
+@pytest.mark.parametrize(("at", "channels"), [(0, ["GFP"]), (1, ["Phase"]), (2, "all"), (3, ["GFP"])])
+def test_channels_that_would_not_lie_over_the_cells_are_refused(movie, run, tmp_path, at, channels):
+    seven = ["copy", "segment", "track", "background", "crop", "extract", "cache"]
+    steps = [*seven[:at], {"do": "drift", "channels": channels, "by": "Phase"}, *seven[at:]]
+    with pytest.raises(ConfigError, match=r"'background' gets channel [01] and cells that do not lie over each other"):
+        run(movie, tmp_path / "out", "off", pipelines=[{"name": "cells", "steps": steps}])
 
 
 def test_what_cannot_be_measured_reaches_the_report(data, run, tmp_path):
