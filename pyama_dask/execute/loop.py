@@ -274,7 +274,8 @@ class _Loop:
 
     def _submit(self, tasks: Sequence[Task]) -> None:
         if tasks:
-            limited = (with_inputs(self._with_frames_limit(task), self.ledger, self.plan.graph) for task in tasks)
+            graph, length = self.plan.graph, self.plan.job.block_frames
+            limited = (with_inputs(self._with_frames_limit(task), self.ledger, graph, length) for task in tasks)
             self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in limited], self.plan.job)
             self.in_flight += len(tasks)
 

@@ -16,11 +16,11 @@ from pyama_dask.workflow.graph import Graph, Part, Step, scope_of
 from pyama_dask.workflow.task import Task, fov_name, parse_key, task_key
 
 
-def with_inputs(task: Task, ledger: Ledger, graph: Graph) -> Task:
+def with_inputs(task: Task, ledger: Ledger, graph: Graph, block_frames: int) -> Task:
     """Task with the recorded checksums of the files that it may read.
 
     A task of a whole FOV, or of several, gets those of tables only, unless one of its parts declares that it reads
-    images.
+    images. `block_frames` is the number of frames of a block.
     """
     parts = [graph.by_kind[task.kind, step] for step in task.digests]
     needed = {name for part in parts for name in part.needs} if task.group else graph.upstream(p.name for p in parts)
@@ -34,9 +34,24 @@ def with_inputs(task: Task, ledger: Ledger, graph: Graph) -> Task:
         files |= {path: recorded for step in task.digests for path, recorded in before.get(step, {}).items()}
     if task.block is None and not any(part.reads for part in parts):
         files = {path: recorded for path, recorded in files.items() if f"/{IMAGES}/" not in path}
+    files |= _read_back(task, parts, ledger, graph, block_frames)
     attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
     files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
     return replace(task, inputs=files)
+
+
+def _read_back(
+    task: Task, parts: Iterable[Part], ledger: Ledger, graph: Graph, block_frames: int
+) -> dict[str, Checksum]:
+    """Recorded files of parts that are read instead of being made again, of the task's block and of those beside it."""
+    files = dict[str, Checksum]()
+    for name, reach in (each for part in parts for each in part.reads_back.items()):
+        assert task.block is not None
+        further = -(-reach // block_frames)
+        for block in range(max(0, task.block - further), task.block + further + 1):
+            key = task_key(graph.kind_of[name], task.fov, block)
+            files |= ledger.files.get(key, {}).get(graph.parts[name].step, {})
+    return files
 
 
 def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger, graph: Graph) -> dict[str, set[Step]]:

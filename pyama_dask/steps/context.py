@@ -16,6 +16,7 @@ from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.steps.flow import Flow, Image, flow_of
 from pyama_dask.steps.own_arrays import own_table_file
 from pyama_dask.steps.own_images import OwnImages, as_stored
+from pyama_dask.steps.read_back import StoredBefore
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import read_block, write_block
 from pyama_dask.store.cancel import check_wanted
@@ -123,7 +124,7 @@ class TaskContext:
     @cached_property
     def own_images(self) -> OwnImages:
         """Images that steps of a user's own give."""
-        return OwnImages(self, self.flow)
+        return OwnImages(self, self.flow, StoredBefore(self, self.flow))
 
     @property
     def block(self) -> int:

@@ -24,6 +24,7 @@ from pyama_dask.steps.flow import (
 )
 from pyama_dask.steps.images_memory import with_images
 from pyama_dask.steps.own_arrays import group_of
+from pyama_dask.steps.read_back import may_be_read
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
 from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
@@ -154,6 +155,7 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
     reads = {**part.reads_from, **shifts} if part.scope == "block" else part.reads_from
     return replace(
         part, needs=(*part.needs, *shifts), digest=changed, memory=memory, reads_from=reads,
+        reads_back=_reads_back(flow, seen) if part.scope == "block" else {},
         from_movie=part.from_movie or _reads_movie(seen),
     )  # fmt: skip
 
@@ -163,6 +165,11 @@ def _with_labels(part: Part, labels: Image) -> Part:
     before = part.digest
     assert before is not None
     return replace(part, digest=lambda of: digest(before(of), _seen_digest(of, [labels])))
+
+
+def _reads_back(flow: Flow, images: Iterable[Image]) -> dict[str, int]:
+    """Parts whose stored images are read instead of being made again, with the frames needed around a block."""
+    return {f"pipelines.{name}": reach for name, reach in may_be_read(flow, images).items()}
 
 
 def _reads_movie(images: Iterable[Image]) -> bool:
@@ -283,6 +290,7 @@ def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str
     wide |= _shifts_read(images)
     return Part(
         part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
+        reads_back={name: reach for name, reach in _reads_back(flow, images).items() if name != part_of(own)},
         memory=lambda _: with_images(Held(), flow, images, stored=kind == "images"),
     )  # fmt: skip
 

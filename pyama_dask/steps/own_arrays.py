@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pyama_dask.config.models import Config
@@ -71,19 +72,19 @@ def own_arrays(job: Job, shape: tuple[int, int]) -> dict[str, ArraySpec]:
     found: dict[str, ArraySpec] = {}
     for own in flow_of(job.config).own:
         for image in own.gives if own.is_stored else ():
-            for plane in range(max(1, image.planes)):
-                spec = _array(job, own, image, image.shape(shape), plane)
+            for plane, spec in enumerate(specs_of(job, own, image, shape)):
                 found[f"{spec.store}/{spec.path}" + (f" {plane}" if image.planes else "")] = spec
     return found
 
 
-def _array(job: Job, own: Own, image: Image, shape: tuple[int, int], plane: int) -> ArraySpec:
-    whole = (job.n_frames, *shape)
-    return ArraySpec(
+def specs_of(job: Job, own: Own, image: Image, shape: tuple[int, int]) -> list[ArraySpec]:
+    """Specs of a stored image, one for each plane; `shape` is (H, W) in the movie, in pixels."""
+    whole = (job.n_frames, *image.shape(shape))
+    one = ArraySpec(
         group_of(own, image), own.name, 0, whole, image.dtype, job.block_frames, **form_of(job.config.storage),
-        stack=(plane, image.planes) if image.planes else None, stack_axis="z", store=store_of(own.pipeline),
-        holds_labels=image.is_labels,
+        store=store_of(own.pipeline), holds_labels=image.is_labels, stack_axis="z",
     )  # fmt: skip
+    return [replace(one, stack=(z, image.planes)) for z in range(image.planes)] or [one]
 
 
 def own_table_file(fov_dir: Path, source: Path, fov: int, own: Own) -> Path:

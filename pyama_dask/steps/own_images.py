@@ -24,6 +24,7 @@ from pyama_dask.steps.demand import Demand, is_of_stacks
 from pyama_dask.steps.flow import FOUND, MOVIE, NUMBERED, Flow, Image, applies
 from pyama_dask.steps.movie_frames import Frames, MovieFrames
 from pyama_dask.steps.numbering import numbered
+from pyama_dask.steps.read_back import StoredBefore
 
 
 @dataclass
@@ -60,9 +61,12 @@ class OwnImages:
         Frames, arrays and config of the task.
     flow
         What is made from what.
+    stored
+        Images that earlier tasks have stored; None without any.
     """
 
-    def __init__(self, context: Frames, flow: Flow) -> None:
+    def __init__(self, context: Frames, flow: Flow, stored: StoredBefore | None = None) -> None:
+        self._stored = stored
         self._context, self._flow, self._demand = context, flow, Demand(flow)
         self._calls: dict[int, tuple[Chosen, bool]] = {}
         self._names = {id(own.step): own.name for own in flow.own}
@@ -88,7 +92,10 @@ class OwnImages:
             return made.of_type(wanted)[frame - made.start]
         kept = self._frames.setdefault((id(image.call), image.key), {})
         if frame not in kept:
-            self._keep(image, frame, self._of_frame(image, frame))
+            if self._is_stored(image, frame, frame + 1):
+                self._keep(image, frame, {image.key: self._read_back(image, frame, frame + 1)[0]})
+            else:
+                self._keep(image, frame, self._of_frame(image, frame))
         return kept[frame].of_type(wanted)
 
     def relabelled(self, frame: int, found: np.ndarray) -> np.ndarray:
@@ -102,6 +109,8 @@ class OwnImages:
         if image.step is not None and is_of_stacks(image.step) and self._applies(image):
             made = self._stack_with(image, start, stop)
             return made.of_type(wanted)[start - made.start : stop - made.start]
+        if self._is_stored(image, start, stop):
+            return to_type(self._read_back(image, start, stop), wanted)
         self._prepare(image, start, stop)
         native = wanted if image.step and image.step.found and image.step.found.array == wanted else "numpy"
         frames = (self.frame(image, frame, native) for frame in range(start, stop))
@@ -109,6 +118,8 @@ class OwnImages:
 
     def _prepare(self, image: Image, start: int, stop: int) -> None:
         """Make the stacks of which frames of an image are made, in one call instead of one for each frame."""
+        if self._is_stored(image, start, stop):
+            return
         for of in image.of:
             if of.step is not None and is_of_stacks(of.step) and self._applies(of):
                 self._stack_with(of, start, stop)
@@ -123,9 +134,12 @@ class OwnImages:
                 return made
         batch, margin = self._context.frames, self._demand.margin(image)
         first, last = max(0, batch.start - margin), min(self._context.job.n_frames, batch.stop + margin)
-        if batch and first <= start and stop <= last:  # all that will be asked for, at once
-            start, stop = first, last
-        for key, pixels in self._of_stack(image, start, stop).items():
+        is_all = batch and first <= start and stop <= last
+        if is_all and (self._is_stored(image, first, last) or not self._is_stored(image, start, stop)):
+            start, stop = first, last  # all that will be asked for, at once
+        is_stored = self._is_stored(image, start, stop)
+        new = {image.key: self._read_back(image, start, stop)} if is_stored else self._of_stack(image, start, stop)
+        for key, pixels in new.items():
             self._stacks.setdefault((id(image.call), key), []).append(Made(pixels, start, self._when_computed(image)))
         for of in image.of:
             if of.step is not None and is_of_stacks(of.step) and self._demand.only_by_stack(of):
@@ -133,6 +147,15 @@ class OwnImages:
         return known[-1]
 
     # ----------------------------------------------------------------------------------------- sources
+
+    def _is_stored(self, image: Image, start: int, stop: int) -> bool:
+        """Check whether earlier tasks have stored frames start to stop of an image."""
+        return self._stored is not None and self._stored.has(image, start, stop)
+
+    def _read_back(self, image: Image, start: int, stop: int) -> np.ndarray:
+        """(T, H, W) or (T, Z, H, W) pixels that earlier tasks have stored."""
+        assert self._stored is not None
+        return self._stored.read(image, start, stop)
 
     def _source(self, image: Image, frame: int) -> np.ndarray:
         if image.origin == MOVIE:

@@ -74,11 +74,17 @@ def _receipt(task: Task, job: Job) -> Receipt:
         wide=task.wide,
         provides=context.provides,
         spent=context.spent,
-        frames_read=tuple(crc for _, crc in sorted(context.frames_read.items())),
+        frames_read=_frames_read(context),
         processors=processors(task, job),
         begun=begun,
         worker=f"{socket.gethostname()}/{os.getpid()}",
     )
+
+
+def _frames_read(context: TaskContext) -> tuple[int, ...]:
+    """Digests of all frames of the block; none if some were not read, as images were stored that are made of them."""
+    read, task = context.frames_read, context.task
+    return tuple(read[frame] for frame in range(task.start, task.stop)) if len(read) == task.stop - task.start else ()
 
 
 def processors(task: Task, job: Job) -> dict[Step, str]:

@@ -192,6 +192,9 @@ class Part:
     from_blocks
         Of a part on a FOV: whether it reads nothing but the results of the parts that it needs, and what these have
         declared to read. It keeps its result as long as its blocks are made from the same.
+    reads_back
+        Parts on blocks whose files it reads where they are recorded, and else makes again what is in them; each with
+        the number of frames before and after its block of which it needs them.
     from_movie
         Whether it reads the movie.
     digest
@@ -228,6 +231,7 @@ class Part:
     needs: tuple[str, ...] = ()
     reads_from: Mapping[str, str] = field(default_factory=dict)
     from_blocks: bool = False
+    reads_back: Mapping[str, int] = field(default_factory=dict)
     from_movie: bool = False
     values: Callable[[Config], object] = no_form
     form: Callable[[Config], Sequence[object]] = no_form

@@ -1,0 +1,110 @@
+"""Stored images of pipelines that are read instead of being made again, where an earlier task has recorded them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pyama_dask.steps.flow import Flow, Image, applies
+from pyama_dask.steps.own_arrays import specs_of
+from pyama_dask.store.arrays import read_block
+from pyama_dask.store.layout import ArraySpec
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.task import Job, Task
+
+
+def may_be_read(flow: Flow, images: Iterable[Image]) -> dict[Step, int]:
+    """Steps that store any of some images, or of those that these are made from, by name.
+
+    Returns
+    -------
+    For each step, the largest number of frames around a frame for which its images are needed.
+    """
+    authors = {image: own.name for own in flow.own if own.is_stored for image in own.gives}
+    found: dict[Step, int] = {}
+    for image, reach in chain.from_iterable(_with_reach(image, 0) for image in images):
+        if image in authors:
+            found[authors[image]] = max(reach, found.get(authors[image], 0))
+    return found
+
+
+def _with_reach(image: Image, reach: int) -> Iterator[tuple[Image, int]]:
+    """Yield an image and all that it is made from, each with the frames around a frame for which it is needed."""
+    yield image, reach
+    if image.origin == "copy.frames" and reach and image.lies_on:  # raw frames of other blocks are made again
+        yield from _with_reach(image.lies_on, reach)
+    own = (image.step.halo or 0) if image.step else 0
+    for of in image.of:
+        yield from _with_reach(of, reach + own)
+
+
+class Files(Protocol):
+    """Files of a task, as `TaskContext` has them."""
+
+    task: Task
+    job: Job
+    bytes_read: int
+
+    def verified(self, path: Path) -> Path:
+        """Path of a file that is as it was recorded."""
+        ...
+
+
+class StoredBefore:
+    """Images that steps of a user's own have stored in earlier tasks on a FOV.
+
+    Parameters
+    ----------
+    context
+        Of a task, whose `Task.inputs` say what is recorded.
+    flow
+        What is made from what.
+    """
+
+    def __init__(self, context: Files, flow: Flow) -> None:
+        task, job = context.task, context.job
+        self._context, self._recorded, self._folder = context, task.inputs or {}, job.fov_dir(task.fov)
+        self._specs: dict[Image, list[ArraySpec]] = {
+            image: specs_of(job, own, image, task.movie_shape)
+            for own in flow.own
+            if self._recorded and own.is_stored and applies(own.step, task.fov)
+            for image in own.gives
+        }
+
+    def has(self, image: Image, start: int, stop: int) -> bool:
+        """Check whether frames start to stop of an image are recorded."""
+        output, specs = self._context.job.output, self._specs.get(image, ())
+        files = (self._file(spec, block) for spec in specs for block, *_ in self._pieces(start, stop))
+        return bool(specs) and all(file.relative_to(output).as_posix() in self._recorded for file in files)
+
+    def read(self, image: Image, start: int, stop: int) -> np.ndarray:
+        """(T, H, W) pixels of frames start to stop, or (T, Z, H, W) where frames have planes.
+
+        Raises
+        ------
+        DamagedError
+            If a file is not as it was recorded.
+        """
+        planes = [np.concatenate([*self._read(spec, start, stop)]) for spec in self._specs[image]]
+        pixels = np.stack(planes, axis=1) if image.planes else planes[0]
+        self._context.bytes_read += pixels.nbytes
+        pixels.flags.writeable = False
+        return pixels
+
+    def _read(self, spec: ArraySpec, start: int, stop: int) -> Iterator[np.ndarray]:
+        for block, first, last in self._pieces(start, stop):
+            self._context.verified(self._file(spec, block))
+            yield read_block(self._folder / spec.store, spec, first, last)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the blocks with frames start to stop, each with its first one of these, and the one after the last."""
+        length = self._context.job.block_frames
+        for block in range(start // length, -(-stop // length)):
+            yield block, max(start, block * length), min(stop, (block + 1) * length)
+
+    def _file(self, spec: ArraySpec, block: int) -> Path:
+        return spec.shard_file(self._folder / spec.store, block)
