@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 STOPPING = 6.0
 """Seconds to wait for running tasks before the output is unlocked; later they see that they are cancelled."""
+_MANY = 10**7
+"""More than the priorities of the tasks of one run differ."""
 TOGETHER = 0.005
 """Seconds within which ended tasks are collected: one message fetches their receipts, one write records them."""
 
@@ -44,10 +46,14 @@ class DaskPool:
         Workers of a scheduler.
     function
         Function that runs a task.
+    number
+        Number of the run among several on the same workers: tasks of earlier ones come first.
     """
 
-    def __init__(self, workers: Workers, function: Callable[[Task, Job], Receipt] = run_task) -> None:
-        self._workers, self._function = workers, function
+    def __init__(self, workers: Workers, function: Callable[[Task, Job], Receipt] = run_task, number: int = 0) -> None:
+        self._workers, self._function, self._number = workers, function, number
+        self._running: set[str] = set()
+        """Keys of its tasks among all that run on the workers."""
         self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt], float]] = queue.SimpleQueue()
         self._losses, self._submissions = Counter[str](), Counter[str]()
         self._run = ""
@@ -66,10 +72,12 @@ class DaskPool:
         graph = graph_of(job.config)
         resources = dict(graph.resources(tasks[0].kind)) or None
         futures = self._workers.client.map(
-            call, tasks, key=keys, pure=False, priority=_priority(tasks[0], graph), resources=resources
-        )
+            call, tasks, key=keys, pure=False, resources=resources,
+            priority=_priority(tasks[0], graph) - self._number * _MANY,
+        )  # fmt: skip
         for task, future in zip(tasks, futures, strict=True):
-            self._workers.running[task.key] = future
+            self._running.add(self._name(task))
+            self._workers.running[self._name(task)] = future
             future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended, time.monotonic())))
         self._workers.wake()
 
@@ -77,7 +85,11 @@ class DaskPool:
         """Key of a task; a new one for each attempt, as the scheduler may still know a failed one."""
         self._submissions[task.key] += 1
         attempt = self._submissions[task.key]
-        return task.key if attempt == 1 else f"{task.key}-try{attempt}"
+        return self._name(task) if attempt == 1 else f"{self._name(task)}-try{attempt}"
+
+    def _name(self, task: Task) -> str:
+        """Key of a task, which differs from those of other runs on the same workers."""
+        return f"{task.key}-run{self._number + 1}" if self._number else task.key
 
     def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
         """Wait for a task to end, and collect those that end a moment later."""
@@ -90,7 +102,8 @@ class DaskPool:
         ended += [self._ended.get() for _ in range(self._ended.qsize())]
         receipts = self._receipts({task.key: future for task, future, _ in ended})
         for task, _, _ in ended:
-            del self._workers.running[task.key]
+            self._running.discard(self._name(task))
+            self._workers.running.pop(self._name(task), None)
         return [(task, self._outcome(task, future, receipts.get(task.key), at)) for task, future, at in ended]
 
     def _receipts(self, futures: dict[str, Future[Receipt]]) -> dict[str, Receipt]:
@@ -150,7 +163,7 @@ class DaskPool:
 
     def stop(self, job: Job) -> None:
         """Discard tasks that have not started, and wait for the others, unless their workers end with the run."""
-        running = self._workers.running
+        running = {key: self._workers.running[key] for key in self._running}
         if not running or self._workers.owned:
             return
         stop_tasks(job.output, job.run)
@@ -159,7 +172,9 @@ class DaskPool:
         except TimeoutError:
             log.warning("%d running tasks will stop at their next frame", len(running))
         finally:
-            running.clear()
+            self._running.clear()
+            for key in running:
+                self._workers.running.pop(key, None)
 
 
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
@@ -171,7 +186,7 @@ def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> R
     return receipt
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _job(pickled: bytes) -> Job:
     """Data that all tasks of a run share; a worker unpickles it once."""
     job: Job = pickle.loads(pickled)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pyama_dask.config.units import as_ranges
@@ -33,6 +33,7 @@ from pyama_dask.execute.policy import (
     trouble_of,
 )
 from pyama_dask.execute.pool import Pool
+from pyama_dask.execute.turns import Turn
 from pyama_dask.execute.walltime import Pace
 from pyama_dask.execute.watch import Watch
 from pyama_dask.files.atomic import disk_error
@@ -81,6 +82,7 @@ def execute(
     progress: Progress,
     cancel: threading.Event,
     clock: Callable[[], float] = time.monotonic,
+    turn: Turn | None = None,
 ) -> Execution:
     """Run the tasks of a plan.
 
@@ -107,6 +109,8 @@ def execute(
         Set it to stop: no further task is submitted, and recorded work stays.
     clock
         Monotonic clock in seconds, for alarms.
+    turn
+        Turn among several runs on the same workers; None for a run alone.
 
     Returns
     -------
@@ -118,7 +122,8 @@ def execute(
         If another run has taken over the output.
     """
     watch = Watch(plan.job.config.cluster.alarm * 60, pool.status, pool.doing, clock)
-    return _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel, watch).run()
+    loop = _Loop(plan, pool, ledger, prepare, settle, tidy, repair, progress, cancel, watch, turn or Turn())
+    return loop.run()
 
 
 @dataclass
@@ -135,6 +140,7 @@ class _Loop:
     progress: Progress
     cancel: threading.Event
     watch: Watch
+    turn: Turn
 
     def __post_init__(self) -> None:
         self.unfinished = {fov.fov for fov in self.plan.fovs if fov.tasks}
@@ -157,20 +163,23 @@ class _Loop:
             stopped = error
             log.error("%s", error)  # noqa: TRY400  (a traceback would not help)
         finally:
+            self.turn.pass_on()
             self.pool.stop(self.plan.job)
         warnings = [*self.warnings, *self.watch.alarms]
         unfinished = {*self.active, *self.failed}
         return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept, unfinished)
 
     def _run(self) -> None:
-        waiting = iter([fov for fov in self.plan.fovs if fov.tasks])
+        waiting = deque(fov for fov in self.plan.fovs if fov.tasks)
         size = self.plan.job.config.cluster.batch_size
         while not self.cancel.is_set():
-            self._admit(waiting, 2 * self.pool.workers if size == "auto" else size)
-            if not self.in_flight:
+            window = 2 * self.pool.workers if size == "auto" else size
+            self._admit(waiting, window)
+            waits = bool(waiting) and not self.in_flight and self.turn.must_wait(window)
+            if not self.in_flight and not waits:
                 return
             ended = self.pool.next(timeout=0.1)
-            for step, message in self.watch.check(bool(ended)):
+            for step, message in self.watch.check(bool(ended) or waits):
                 self._event(step, -1, 0, message)
             self.ledger.record(*(outcome for _, outcome in ended if isinstance(outcome, Receipt)))
             for task, outcome in ended:
@@ -179,9 +188,10 @@ class _Loop:
 
     # ------------------------------------------------------------------------------------------- FOVs
 
-    def _admit(self, waiting: Iterator[FovPlan], window: int) -> None:
-        """Start FOVs until the window is full."""
-        while len(self.active) < window and not self.cancel.is_set() and (fov := next(waiting, None)) is not None:
+    def _admit(self, waiting: deque[FovPlan], window: int) -> None:
+        """Start FOVs until the window is full; after the last one, other runs may start theirs."""
+        while self.turn.may_take(len(self.active), window) and not self.cancel.is_set() and waiting:
+            fov = waiting.popleft()
             try:
                 self._warn(*self.prepare(fov))
             except Exception as error:  # noqa: BLE001  (the other FOVs continue)
@@ -190,6 +200,8 @@ class _Loop:
                 continue
             self.active[fov.fov] = FovRun(fov)
             self._advance(fov.fov)
+        if not waiting:
+            self.turn.pass_on(len(self.active))
 
     def _advance(self, fov: int) -> None:
         """Repair a FOV, submit its next stage, or finish it."""

@@ -165,9 +165,9 @@ def _started(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
             yield Workers(client, dashboard=client.dashboard_link, owned=True, patience=LOST_FOR)
 
 
-def pool_on(workers: Workers | None) -> Pool:
-    """Pool for the tasks of a run, on workers or in this process."""
-    return SerialPool() if workers is None else DaskPool(workers)
+def pool_on(workers: Workers | None, number: int = 0) -> Pool:
+    """Pool for the tasks of a run, on workers or in this process; `number` is that among runs on the same workers."""
+    return SerialPool() if workers is None else DaskPool(workers, number=number)
 
 
 def map_on(workers: Workers | None) -> BatchMap:

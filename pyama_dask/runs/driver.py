@@ -21,6 +21,7 @@ from pyama_dask.config.units import many
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import execute
+from pyama_dask.execute.turns import Turn
 from pyama_dask.files.atomic import writable, write_bytes
 from pyama_dask.launch import (
     check_cluster,
@@ -68,6 +69,7 @@ def run(
     approve: Callable[[Plan, Metadata], None] | None = None,
     on_start: Callable[[Plan, str | None], None] | None = None,
     pool: SharedPool | None = None,
+    turn: Turn | None = None,
 ) -> RunReport:
     """Process a movie as configured; results that are recorded as done in the output are kept.
 
@@ -104,6 +106,8 @@ def run(
         Called with the plan of what is left and the dashboard's address before the first task.
     pool
         Workers that several runs share; None to start them for this one.
+    turn
+        Turn of the run among those that share the workers.
 
     Raises
     ------
@@ -145,9 +149,11 @@ def run(
                     begins(todo, workers.dashboard if workers else None)
                 rest = replace(plan, forced=frozenset())
                 ended = execute(
-                    for_workers(todo), pool_on(workers), ledger, prepare=partial(prepare, plan, metadata, ledger),
+                    for_workers(todo), pool_on(workers, turn.number if turn else 0), ledger,
+                    prepare=partial(prepare, plan, metadata, ledger),
                     settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
                     repair=partial(repair, rest, metadata, ledger, steps), progress=tell, cancel=cancel,
+                    turn=turn,
                 )  # fmt: skip
             lock.check()
             if not isinstance(ended.stopped, DiskError):  # else nothing can be recorded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -44,6 +45,8 @@ from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 log = logging.getLogger("pyama_dask")
 
 CONFIG = "processing_config.yaml"
+_levels: dict[int, int] = {}
+"""Levels of the log: of threads with a run at work, and as it was before, with the key 0."""
 LOG = f"{WORK}/log.txt"
 MOST_ADDED = 4
 """Largest growth of the number of frames with which an extended run keeps the length of blocks."""
@@ -159,17 +162,23 @@ class LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(output: Path) -> Iterator[None]:
-    """Write what the package logs to `LOG`."""
+    """Write what the package logs to `LOG`, without what runs in other threads say."""
     handler = LogFile(output / LOG, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
+    mine = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == mine or record.thread not in _levels)
+    if not _levels:
+        _levels[0] = log.level
+    _levels[mine] = logging.INFO
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
         log.removeHandler(handler)
-        log.setLevel(level)
+        _levels.pop(mine, None)
+        if list(_levels) == [0]:
+            log.setLevel(_levels.pop(0))
         with suppress(OSError):  # on a full disk
             handler.close()
 

@@ -1,4 +1,4 @@
-"""Workers of a run: started for it alone, or shared by several runs, one after the other."""
+"""Workers of a run: started for it alone, or shared by several runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -44,7 +45,7 @@ def workers_of_run(
 
 
 class SharedPool:
-    """Workers that several runs share, one after the other; use it as a context manager.
+    """Workers that several runs share, which may be in different threads; use it as a context manager.
 
     They start when a run first has something to do, and stay until the end of the block.
 
@@ -60,12 +61,14 @@ class SharedPool:
         self._cluster, self._work = cluster, work
         self._stack = ExitStack()
         self._started: Workers | None = None
+        self._lock, self._context = threading.Lock(), copy_context()
+        """Dask's client begins and ends in one context, although the runs are in different threads."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._stack.close()
+        self._context.run(self._stack.close)
 
     @contextmanager
     def workers(
@@ -78,9 +81,10 @@ class SharedPool:
                 yield workers
             return
         compile_first(metadata, progress, cancel)
-        if self._started is None:
-            of_all = workers_for(self._cluster, None, self._work, uuid4().hex[:12], tasks=_MANY)
-            self._started = self._stack.enter_context(of_all)
+        with self._lock:
+            if self._started is None:
+                of_all = workers_for(self._cluster, None, self._work, uuid4().hex[:12], tasks=_MANY)
+                self._started = self._context.run(self._stack.enter_context, of_all)
         if self._started is not None:
             self._started.owned = False  # tasks that a run leaves behind must not disturb the next one
             show_run(self._started.client, partial(LivePage, todo.job.output))

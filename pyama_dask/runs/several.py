@@ -1,11 +1,13 @@
-"""Several movies, one after the other on the same workers: each has its own output below one folder."""
+"""Several movies on the same workers, which are never without work: each has its own output below one folder."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.several import expanded, names_several
 from pyama_dask.errors import ClusterError, ConfigError, DiskError, OutputError, PlanError, PyamaError
+from pyama_dask.execute.turns import Turns
 from pyama_dask.launch import existing_client
 from pyama_dask.readers import Metadata, movie_stem
 from pyama_dask.runs.driver import run
@@ -20,6 +23,8 @@ from pyama_dask.runs.run_workers import SharedPool
 from pyama_dask.runs.status import PLAN, RunReport, read_status
 from pyama_dask.workflow.task import WORK
 
+GLANCE = 0.1
+"""Seconds between looks whether a run has ended, or the next may begin."""
 Display = Callable[[Config, int], AbstractContextManager[Mapping[str, Any]]]
 """Makes the display of a run from its config and its number: it yields ``progress`` and ``on_start`` of `run`."""
 
@@ -94,18 +99,21 @@ def configs_of(document: Mapping[str, Any], source: str = "config") -> list[Conf
 def run_several(
     configs: Sequence[Config], display: Display, cancel: threading.Event, **options: Any
 ) -> Iterator[MovieRun]:
-    """Run several movies one after the other; one that is refused or fails harms no other.
+    """Run several movies on the same workers; one that is refused or fails harms no other.
 
-    Workers start once and serve all; runs on a given scheduler or allocation share that.
+    Workers start once and serve all; runs on a given scheduler or allocation share that. They take the FOVs of one
+    movie after the other. Each run has a thread of its own, and begins when the one before has submitted its first
+    tasks: so it is planned by the time when workers would be without work. Without workers, each waits for the one
+    before.
 
     Parameters
     ----------
     configs
         From `configs_of`; they differ in input and output only.
     display
-        Display of each run.
+        Display of each run; it is used in the thread of the run.
     cancel
-        Set it to end the current run early, and to begin no other.
+        Set it to end the runs at work early, and to begin no other.
     options
         As for `run`.
 
@@ -119,19 +127,51 @@ def run_several(
         If the scheduler of the config does not answer.
     """
     cluster, work = configs[0].cluster, configs[0].output.absolute().parent / WORK
-    is_over = False
-    with existing_client(cluster, work) as client, SharedPool(cluster, work) as pool:
-        for number, config in enumerate(configs):
-            ended = MovieRun(config)
-            if not is_over:
-                try:
-                    with display(config, number) as shown:
-                        report = run(config, client=client, pool=pool, cancel=cancel, **shown, **options)
-                    ended = replace(ended, report=report)
-                except PyamaError as error:
-                    ended = replace(ended, error=error)
-            is_over = is_over or ended.ends_all or cancel.is_set()
-            yield ended
+    turns, begun = Turns(), list[Future[MovieRun]]()
+    client = options.pop("client", None)
+    with (
+        existing_client(cluster, work, client) as client, SharedPool(cluster, work) as pool,
+        ThreadPoolExecutor(len(configs), "pyama-movie") as threads,
+    ):  # fmt: skip
+
+        def one(number: int) -> MovieRun:
+            turn = turns.turn(number)
+            try:
+                with display(configs[number], number) as shown:
+                    return MovieRun(
+                        configs[number],
+                        run(configs[number], client=client, pool=pool, turn=turn, cancel=cancel, **shown, **options),
+                    )
+            except PyamaError as error:
+                return MovieRun(configs[number], error=error)
+            finally:
+                turn.pass_on()
+
+        try:
+            for number, config in enumerate(configs):
+                while len(begun) <= number or not begun[number].done():
+                    if _may_begin(begun, len(configs), turns, overlap=cluster.kind != "serial", cancel=cancel):
+                        begun.append(threads.submit(copy_context().run, one, len(begun)))
+                    elif len(begun) <= number:
+                        break
+                    else:
+                        wait([begun[number]], timeout=GLANCE)
+                yield begun[number].result() if number < len(begun) else MovieRun(config)
+        except BaseException:
+            cancel.set()
+            raise
+
+
+def _may_begin(
+    begun: Sequence[Future[MovieRun]], count: int, turns: Turns, *, overlap: bool, cancel: threading.Event
+) -> bool:
+    """True if the next run may begin: the one before has begun to work, or has ended without ending all."""
+    if not begun or len(begun) == count:
+        return not begun
+    ended = [future.result() for future in begun if future.done() and not future.exception()]
+    if cancel.is_set() or any(one.ends_all for one in ended) or any(of.done() and of.exception() for of in begun):
+        return False
+    return begun[-1].done() or (overlap and turns.has_begun(len(begun) - 1))
 
 
 def alike(movies: Sequence[Metadata]) -> Metadata:
