@@ -51,6 +51,7 @@ from .report.fov_page import write_fov_page as write_fov_page
 from .report.page import write_report_page as write_report_page
 from .runs.background import BackgroundRun as BackgroundRun
 from .runs.background import start as start
-from .runs.driver import run as run
+from .runs.movies import MoviesReport as MoviesReport
+from .runs.movies import run as run
 from .runs.orchestrator import Orchestrator as Orchestrator
 from .runs.status import RunReport as RunReport

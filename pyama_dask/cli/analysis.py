@@ -47,13 +47,18 @@ def report(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write the report of a run as one HTML page, or of one of its FOVs.
+    """Write the report of a run as one HTML page, of one of its FOVs, or of all outputs in a folder.
 
     A run ends with its report; this command writes it at any other time.
     """
     from pyama_dask.report import write_fov_page, write_report_page
+    from pyama_dask.report.index_page import write_index_page
+    from pyama_dask.runs.several import outputs_below
 
-    path = write_report_page(output, to, force=force) if fov is None else write_fov_page(output, fov, to, force=force)
+    if fov is not None:
+        path = write_fov_page(output, fov, to, force=force)
+    else:
+        path = (write_index_page if outputs_below(output) else write_report_page)(output, to, force=force)
     say(f"Report: {path}")
 
 

@@ -76,29 +76,9 @@ def run(
     Parameters
     ----------
     config
-        A config, a mapping with its keys, or the path of a YAML file.
-    client
-        Dask client to run on, instead of the one that ``cluster`` describes.
-    progress
-        Called with a dict ``step, fov, frame, total, message`` after each finished step. ``step`` is a step of the
-        FOV, or ``done`` or ``failed`` at the end of a FOV. Without a FOV (-1), it is ``jobs`` when the status of the
-        jobs of a queue changes, ``alarm`` when no task ends for long, ``compile`` when the kernels are compiled, and
-        before the plan is made ``register``, whose ``frame`` and ``total`` count wells that are registered.
-        It is called in a thread, one event after the other. While it is quick, the run waits for it; a slow one does
-        not delay the run, and gets only the latest event of each step and FOV. An exception in it ends the run.
-        None shows bars in a Jupyter notebook, False shows nothing.
-    cancel
-        Set it to end the run early; the next run resumes it.
-    steps
-        Steps to do; the steps that they need must be done. None for all.
-    force
-        Steps to regenerate, with everything derived from them.
-    retry_failed
-        True to process only the FOVs that failed.
-    extend
-        True to accept a movie that has more frames than when the output was begun; see `runs.extend`.
-    into
-        True to begin an output in a directory that holds other files; these stay as they are.
+        A config of one movie, a mapping with its keys, or the path of a YAML file.
+    client, progress, cancel, steps, force, retry_failed, extend, into
+        As for `movies.run`.
     approve
         Called with the plan of the whole run and the movie's metadata before anything is written; an error that it
         raises refuses the run.

@@ -16,6 +16,8 @@ log = logging.getLogger("pyama_dask")
 
 WRITER = "pyama_dask.report.page:write_report_page"
 """Function that writes the page of an output and returns its path."""
+INDEX_WRITER = "pyama_dask.report.index_page:write_index_page"
+"""Function that writes the page of all outputs in a folder."""
 _WANTED: ContextVar[bool] = ContextVar("final_page", default=True)
 
 
@@ -38,14 +40,24 @@ def write_final_page(report: RunReport) -> Path | None:
     -------
     The file; None if it was not written.
     """
-    if report.cancelled or not _WANTED.get():
+    return None if report.cancelled else _written(WRITER, report.output)
+
+
+def write_index(folder: Path) -> Path | None:
+    """Write the page of all outputs in a folder; see `write_final_page`."""
+    return _written(INDEX_WRITER, folder)
+
+
+def _written(writer: str, output: Path) -> Path | None:
+    """Write a page by the function of this name."""
+    if not _WANTED.get():
         return None
-    module, _, name = WRITER.partition(":")
+    module, _, name = writer.partition(":")
     try:
         write: Callable[[Path], Path] = getattr(import_module(module), name)
-        return write(report.output)
+        return write(output)
     except PyamaError as error:
         log.warning("the report could not be written: %s", error)
     except Exception:
-        log.warning("the report could not be written. Fix: run 'pyama-dask report %s'", report.output, exc_info=True)
+        log.warning("the report could not be written. Fix: run 'pyama-dask report %s'", output, exc_info=True)
     return None

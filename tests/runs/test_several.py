@@ -1,6 +1,8 @@
 """Several movies in one config: one after the other on the same workers, each with its own output."""
 
+import io
 import json
+import re
 import shutil
 import threading
 from contextlib import contextmanager, nullcontext
@@ -9,16 +11,21 @@ from pathlib import Path
 import pytest
 import yaml
 from distributed import Client
+from rich.console import Console
 from support.configs import PLAIN
 from support.movies import config, differences, products, write_config
-from support.strategies import movie
+from support.strategies import movie, plan_of
 
+import pyama_dask
+from pyama_dask.cli.movies_display import MoviesDisplay
 from pyama_dask.config.load import read_document
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import start
 from pyama_dask.runs import driver
-from pyama_dask.runs.several import MovieRun, alike, configs_of, exit_status, run_several, with_failures
+from pyama_dask.runs.final_page import final_pages
+from pyama_dask.runs.movies import MovieRun, exit_status, run_several
+from pyama_dask.runs.several import alike, configs_of, with_failures
 from pyama_dask.runs.status import RunReport
 
 FEW = {"params.fovs": "0", "params.frames": "0-5"}
@@ -47,7 +54,7 @@ def test_one_broken_movie_harms_no_other(call, movies, finished, tmp_path):
     path = write_config(tmp_path / "run.yaml", config("night/*.czi", "results"))
     status, said, error = call("run", path)
     assert status == 3
-    assert [line for line in said.splitlines() if line.startswith("Movie ")] == [
+    assert [line for line in error.splitlines() if line.startswith("Movie ")] == [
         f"Movie {k} of 3: {movies / name}" for k, name in enumerate(("a.czi", "b.czi", "movie.czi"), 1)
     ]
     ending = said.splitlines()[said.splitlines().index("3 movies: 2 complete, 1 not") :]
@@ -55,7 +62,6 @@ def test_one_broken_movie_harms_no_other(call, movies, finished, tmp_path):
     assert ending[1].startswith(f"  b.czi: refused: {movies / 'b.czi'}: ")
     assert sorted(output.name for output in (tmp_path / "results").iterdir()) == ["a", "movie"]
     assert not differences(products(tmp_path / "results" / "movie"), products(finished))
-
     status, said, _ = call("status", tmp_path / "results")
     assert (status, said.count("2 FOVs done")) == (0, 2)
     found = json.loads(call("status", tmp_path / "results", "--json")[1])
@@ -167,3 +173,41 @@ def test_commands_for_one_movie_refuse_several(call, movies, tmp_path):
 def test_without_outputs_nothing_has_failed(movies, tmp_path):
     with pytest.raises(PlanError, match="no FOV has failed"):
         with_failures(configs_of(several([movies / "a.czi"], tmp_path / "results")))
+
+
+def test_from_python_with_a_result_for_each(call, movies, tmp_path):
+    events = []
+    document = several(sorted(movies.glob("*.czi")), tmp_path / "out", FEW)
+    with final_pages(True):
+        report = pyama_dask.run(document, progress=events.append)
+    assert repr(report) == "<MoviesReport: 2 of 3 movies complete>"
+    assert [(one.name, one.fault) for one in report.movies if not one.error] == [("a", ""), ("movie", "")]
+    assert report["b"].fault.startswith(f"refused: {movies / 'b.czi'}: ")
+    assert (report.exit_status, report.page) == (3, tmp_path / "out" / "report.html")
+    assert {event["movie"] for event in events if event["step"] == "done"} == {"a", "movie"}
+    page = report.page.read_text()
+    assert re.findall(r'<a href="([^"]*)">(a|movie)</a>', page) == [
+        ("a/report.html", "a"), ("movie/report.html", "movie"),
+    ]  # fmt: skip
+    assert "2 of 2 movies complete" in page
+    assert call("report", tmp_path / "out")[:2] == (0, f"Report: {report.page}\n")
+    assert pyama_dask.run(document | {"input": str(movies / "a.czi"), "output": str(tmp_path / "out" / "a")}).tasks == 0
+
+
+def test_the_display_says_what_each_movie_does(tmp_path):
+    out = io.StringIO()
+    display = MoviesDisplay(Console(file=out, width=100), 2)
+    one = configs_of(PLAIN)[0]
+    with display, display.of_movie(one, 0) as shown:
+        shown["on_start"](plan_of(movie(fovs=2)), None)
+        for step, fov in (("jobs", -1), ("done", 0), ("failed", 1), ("alarm", -1)):
+            shown["progress"]({"step": step, "fov": fov, "frame": 0, "total": 1, "message": f"said by {step}"})
+        display.ended(one.output.name, "1 FOV failed")
+    name = one.output.name
+    lines = out.getvalue().splitlines()
+    assert lines[0] == f"Movie 1 of 2: {one.input.path}"
+    assert lines[1].startswith(f"{name}: 2 FOVs, ")
+    assert lines[2:] == [
+        f"{name}: said by jobs", f"{name}: [1/2] said by done", f"{name}: [2/2] said by failed",
+        f"{name}: ALARM: said by alarm", f"{name}: 1 FOV failed",
+    ]  # fmt: skip
