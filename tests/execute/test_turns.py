@@ -39,7 +39,7 @@ class Pool:
     def status(self):
         return ""
 
-    summary = status
+    summary = doing = status
 
     def stop(self, job):
         assert not self.tasks
