@@ -73,4 +73,6 @@ def _call(image: Image, kept: Sequence[Image]) -> float:
     """Bytes per pixel of a frame that a call holds beside what is kept: what it gets, and its workspace."""
     given = sum(size_of(of) for of in image.of if of not in kept)
     widest = max([FLOAT * max([1, *(of.planes for of in image.of)]), size_of(image), *map(size_of, image.of)])
-    return given + WORKSPACE * widest
+    is_lazy = image.step is not None and image.step.found is not None and image.step.found.array == "dask"
+    joined = size_of(image) if image.planes and is_lazy else 0.0  # all planes, when they are computed
+    return given + WORKSPACE * widest + joined
