@@ -89,11 +89,11 @@ class Tables:
         if step.to == TRACES:
             self._check_columns(contract, gets, calls, where)
             self._columns |= {name: (contract.columns[name], fovs) for name in self._new(contract)}
+        elif contract.per == "well":
+            self._now.pop(str(step.to), None)  # a table of FOVs of this name, which later steps would mean
         elif contract.gives == "table" and step.to:
             is_of_traces = any(name == TRACES or self._now[name].is_of_traces for name in gets)
             self._now[step.to] = Table(self._written(contract, len(calls)), fovs, is_of_traces)
-            if contract.per == "well":  # later steps get tables of FOVs
-                del self._now[step.to]
 
     def _written(self, contract: Contract, calls: int) -> Mapping[str, str]:
         """Types of the columns of a table as it is written."""

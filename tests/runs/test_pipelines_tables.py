@@ -79,9 +79,10 @@ def pipelines(plate, *more, **keys):
     measured = [
         step("light", ["GFP", "tracked"], **keys.get("light", {})),
         step("size", ["GFP", "tracked"], "traces", **keys.get("size", {})),
-        step("density", ["traces", "light"], "traces"),
+        step("density", ["traces", "light"], "traces", **keys.get("others", {})),
     ]
-    of_tables = [step("ends"), step("codes", ["ends", "light"]), step("wells", ["traces", "light"])]
+    others = [step("codes", ["ends", "light"], **keys.get("others", {})), step("wells", ["traces", "light"])]
+    of_tables = [step("ends"), *others]
     further = [step(*one[:-1], **one[-1]) if isinstance(one[-1], dict) else step(*one) for one in more]
     return [
         SEVEN, {"name": "measured", "input": "cells", "steps": measured},
@@ -122,10 +123,24 @@ def test_functions_get_tables_and_columns_of_earlier_steps(plate, tmp_path):
     done = {step.step for step in again.steps if step.seconds}
     assert {"measured.light", "extract", "more.codes", "more.wells"} <= done
     assert not {"copy", "segment", "track", "measured.size"} & done
+    assert pyama_dask.run(document(plate, out, light={"factor": 2})).tasks == 0
     second = tables(out, 0)
     assert np.allclose(second["traces"]["density"], 2 * first["traces"]["density"], rtol=1e-9)
     assert second["codes"]["light"].tolist() == (2 * first["codes"]["light"]).tolist()
     assert second["wells"]["sum"].tolist() == (2 * first["wells"]["sum"]).tolist()
+
+
+def test_tables_of_some_wells(plate, tmp_path):
+    """All that gets a table is done where the table is; other FOVs have neither."""
+    only = {"wells": "B1"}
+    steps_of = pipelines(plate, light=only, others=only)
+    steps_of[2]["steps"][2] |= only
+    report = pyama_dask.run(document(plate, tmp_path / "out") | {"pipelines": steps_of})
+    assert not report.exit_status, (report.stopped, report.failed)
+    found = [tables(tmp_path / "out", fov) for fov in (0, 1)]
+    assert [{"light", "codes", "wells"} & {*of} for of in found] == [set(), {"light", "codes", "wells"}]
+    assert ["density" in of["traces"] for of in found] == [False, True]
+    assert found[1]["wells"]["sum"].tolist() == [found[1]["light"]["light"].sum()]
 
 
 @pytest.mark.parametrize(
