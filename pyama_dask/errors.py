@@ -155,6 +155,10 @@ class PlanError(PyamaError, ValueError):
     """Run that cannot work as configured, such as one whose tasks exceed a worker's memory."""
 
 
+class MissingStepError(PlanError, FileNotFoundError):
+    """Step that is to be done alone, while one that it needs is not done."""
+
+
 class AlgorithmError(PyamaError, RuntimeError):
     """Method that failed on a frame; the message names the FOV and the frame."""
 

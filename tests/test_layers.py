@@ -20,7 +20,7 @@ PLACES = {
     "PIL": {"files", "previews"},
     "btrack": {"methods"},
     "cellpose": {"methods"},
-    "distributed": {"analysis", "execute", "launch", "runs"},
+    "distributed": {"analysis", "api", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
     "jax": {"training"},
     "jinja2": {"previews", "report", "runs"},

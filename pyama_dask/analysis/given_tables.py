@@ -50,7 +50,7 @@ def tables_to_fit(paths: Paths, feature: str | None = None, *, force: bool = Fal
     OutputError
         If an output cannot be merged.
     """
-    return _found(paths, lambda folder: _of_feature(folder, _traces_in(folder), feature or FEATURE), force=force)
+    return _found(paths, lambda folder: _of_feature(folder, traces_in(folder), feature or FEATURE), force=force)
 
 
 def results_in(paths: Paths, feature: str | None = None, *, merge: bool = True, force: bool = False) -> Given:
@@ -76,7 +76,7 @@ def results_in(paths: Paths, feature: str | None = None, *, merge: bool = True, 
         fits = [path for path in _tables_in(folder) if is_fitted(path)]
         if feature is None and fits:
             return fits
-        return _of_feature(folder, [*fits, *_traces_in(folder)], feature or FEATURE)
+        return _of_feature(folder, [*fits, *traces_in(folder)], feature or FEATURE)
 
     return _found(paths, chosen, merge=merge, force=force)
 
@@ -95,7 +95,7 @@ def _found(paths: Paths, chosen: Callable[[Path], list[Path]], *, merge: bool = 
 
 def _together(paths: list[Path]) -> list[Path]:
     """Paths, with the folder above several outputs instead of these, if none of them was merged by itself."""
-    if len(paths) < 2 or not all(is_output(path) and not _traces_in(path / MERGED) for path in paths):
+    if len(paths) < 2 or not all(is_output(path) and not traces_in(path / MERGED) for path in paths):
         return paths
     common = given_outputs(paths).common
     return [common] if common is not None and {*outputs_in(common)} == {*map(Path, paths)} else paths
@@ -105,7 +105,7 @@ def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bo
     """Folder itself, or that of the merged tables of an output; merges all FOVs if there are no merged tables."""
     if not is_output(path) and (_tables_in(path) or not outputs_in(path)):
         return path
-    if _traces_in(path / MERGED):
+    if traces_in(path / MERGED):
         return path / MERGED
     if not merge:
         raise ConfigError(
@@ -119,7 +119,7 @@ def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bo
     return path / ALL_FOVS
 
 
-def _traces_in(folder: Path) -> list[Path]:
+def traces_in(folder: Path) -> list[Path]:
     """Tables of traces in a folder, without fits and other CSV files."""
     return [path for path in _tables_in(folder) if TableHead.read(path).has_traces]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pyama_dask.errors import PyamaError
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
 from pyama_dask.store.layout import IMAGES, channel_indices, channel_of
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name
 
 log = logging.getLogger("pyama_dask")
@@ -22,24 +23,29 @@ log = logging.getLogger("pyama_dask")
 RESULTS = "processing_results.yaml"
 
 
-def paths_of(output: Path, fov: int, ledger: Ledger) -> ResultsPathsPerFOV:
-    """Find the existing results of a FOV, with the ledger of the output."""
+def paths_of(output: Path, fov: int, ledger: Ledger, left: Collection[Step] = ()) -> ResultsPathsPerFOV:
+    """Find the existing results of a FOV, with the ledger of the output; those of steps that are left are not listed.
+
+    All arrays of a FOV are created when its first step begins.
+    """
     directory, traces = output.absolute() / fov_name(fov), recorded_traces(ledger, fov)
     groups = sorted(Fov(directory).channels, key=channel_of)
 
-    def arrays(kind: str) -> list[tuple[int, Path]]:
+    def arrays(kind: str, step: Step) -> list[tuple[int, Path]]:
+        if step in left:
+            return []
         paths = {channel_of(group): directory / IMAGES / group / "0" for group in groups if group.startswith(kind)}
         return [(channel, path) for channel, path in paths.items() if path.exists()]
 
-    def array(kind: str) -> tuple[int, Path] | None:
-        return next(iter(arrays(kind)), None)
+    def array(kind: str, step: Step) -> tuple[int, Path] | None:
+        return next(iter(arrays(kind, step)), None)
 
     return ResultsPathsPerFOV(
-        pc=array("pc_ch_"),
-        fl=arrays("fl_ch_"),
-        seg=array("seg_labeled_ch_"),
-        seg_labeled=array("seg_tracked_ch_"),
-        fl_background=arrays("fl_background_ch_"),
+        pc=array("pc_ch_", "copy"),
+        fl=arrays("fl_ch_", "copy"),
+        seg=array("seg_labeled_ch_", "segment"),
+        seg_labeled=array("seg_tracked_ch_", "track"),
+        fl_background=arrays("fl_background_ch_", "background"),
         traces_csv=[(None, output.absolute() / traces[0])] if traces else [],
     )
 

@@ -45,8 +45,11 @@ class BaseProcessingService:
         output_dir: Path,
         fov_start: int | None = None,
         fov_end: int | None = None,
+        cancel_event: threading.Event | None = None,
     ) -> None:
         """Process FOVs one by one, the last one included; None or -1 for the first or last FOV of the movie.
+
+        No further FOV begins once `cancel_event` is set.
 
         Raises
         ------
@@ -54,6 +57,8 @@ class BaseProcessingService:
             If a FOV does not exist; it is a ValueError.
         """
         for fov in fov_range(metadata.n_fovs, fov_start, fov_end):
+            if cancel_event is not None and cancel_event.is_set():
+                return
             self.process_fov(metadata, context, output_dir, fov)
 
 

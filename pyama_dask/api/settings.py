@@ -82,7 +82,7 @@ def translate(params: Mapping[str, Any]) -> Translated:
             for name, inner in value.items():
                 found.put(f"{key}.{name}", inner)
         elif key in Params.model_fields:
-            found.put(key, value)
+            found.put(key, _method(value) if key.endswith("_method") else value)
         elif key in sections and isinstance(value, Mapping):
             for name, inner in value.items():
                 _take(found, key, str(name), inner)

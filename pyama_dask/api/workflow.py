@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pyama_dask.api.configs import cluster_of, config_of
 from pyama_dask.api.context import (
-    Channels,
     MicroscopyMetadata,
     ProcessingContext,
     ResultsPathsPerFOV,
@@ -20,25 +21,22 @@ from pyama_dask.api.context import (
     fov_range,
 )
 from pyama_dask.api.paths import RESULTS, paths_of, write_results
+from pyama_dask.api.registries import register_preprocessor
 from pyama_dask.api.services import BaseProcessingService, Reporter, check_services, kept_going, run_services
-from pyama_dask.api.settings import Translated, translate
-from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges
-from pyama_dask.errors import ConfigError, SettingsWarning
-from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
-from pyama_dask.readers import Metadata, movie_stem
+from pyama_dask.errors import SettingsWarning
 from pyama_dask.runs.driver import run
 from pyama_dask.runs.output_dir import read_config
 from pyama_dask.runs.status import LEDGER, RunReport
-from pyama_dask.runs.template import fitting_params, guess_channels, notes_on_channels
 from pyama_dask.store.ledger import Ledger
 
-__all__ = ["SettingsWarning", "run_complete_workflow"]
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["SettingsWarning", "register_preprocessor", "run_complete_workflow"]
 
 log = logging.getLogger("pyama_dask")
-
-MINUTES = (None, "min", "minute", "minutes")
 
 
 def run_complete_workflow(
@@ -46,12 +44,14 @@ def run_complete_workflow(
     context: ProcessingContext,
     fov_start: int | None = None,
     fov_end: int | None = None,
-    batch_size: int = 2,
-    n_workers: int = 2,
+    batch_size: int | None = None,
+    n_workers: int | None = None,
+    cancel_event: threading.Event | None = None,
     *,
     progress: Reporter | None = None,
     services: Sequence[BaseProcessingService] = (),
-    cancel: threading.Event | None = None,
+    cluster: Mapping[str, Any] | None = None,
+    client: Client | None = None,
 ) -> bool:
     """Process a movie with `pyama_dask.run`, or resume an earlier run.
 
@@ -66,17 +66,21 @@ def run_complete_workflow(
     fov_start, fov_end
         First and last FOV (included); None or -1 for the first or last FOV of the movie.
     batch_size
-        FOVs in flight at once.
+        FOVs in flight at once; 2 by default, and with `cluster` or `client` twice the workers.
     n_workers
-        Worker processes on this machine; 1 runs everything in this process.
+        Worker processes on this machine, 2 by default; 1 runs everything in this process.
+    cancel_event
+        Set it to stop the run early; the next one resumes.
     progress
         Called with a dict ``step, fov, frame, total, message``, as in `pyama_dask.run`, and by services. Its
         first exception is logged, and the run continues.
     services
         Custom steps, run in this process for each completed FOV, one by one. They are not recorded, so they run every
         time.
-    cancel
-        Set it to stop the run early; the next one resumes.
+    cluster
+        Where the work runs, such as a queue: ``cluster`` of a config.
+    client
+        Dask client to run on.
 
     Returns
     -------
@@ -95,71 +99,48 @@ def run_complete_workflow(
     movie = as_in_file(metadata)
     fovs = fov_range(len(movie.fovs), fov_start, fov_end)
     check_services(services)
-    settings = translate(context.params)
-    for warning in (*settings.left_out, *_unused(metadata, context)):
-        warnings.warn(warning, SettingsWarning, stacklevel=2)
-    context.channels = context.channels or _guessed(movie)
-    config = _config(movie, context, context.channels, settings, fovs, _cluster(batch_size, n_workers))
-    report_to, cancel = kept_going(progress) if progress else None, cancel or threading.Event()
-    with nullcontext() if config.cluster.kind == "serial" else script_left_alone():
-        report = run(config, progress=report_to, cancel=cancel)
+    where = cluster_of(batch_size, n_workers, cluster, has_client=client is not None)
+    config = config_of(movie, metadata, context, fovs, where)
+    report_to, cancel = kept_going(progress) if progress else None, cancel_event or threading.Event()
+    report = run_alone(config, client=client, progress=report_to, cancel=cancel)
     good, resolved = _ended_well(report), read_config(config.output) or config
-    ledger = Ledger(config.output / LEDGER)
-    mine = {fov.fov: paths_of(config.output, fov.fov, ledger) for fov in report.fovs if fov.status == "done"}
-    context.time_units = "min"
-    context.results_paths = {fov: of for fov, of in context.results_paths.items() if fov not in fovs} | mine
+    mine = noted(report, context)
     good &= run_services(services, metadata, context, mine, report_to, cancel)
     return _recorded(resolved, {fov: context.results_paths.get(fov, of) for fov, of in mine.items()}) and good
 
 
-# ---------------------------------------------------------------------------------------------- before a run
+def run_alone(config: Config, **options: Any) -> RunReport:
+    """Run a config, once no other thread of the script runs one into the same output.
+
+    Parameters
+    ----------
+    config
+        Config of the run.
+    options
+        As for `pyama_dask.run`.
+    """
+    with (
+        _TURNS[config.output.absolute()],
+        nullcontext() if config.cluster.kind == "serial" else script_left_alone(),
+    ):
+        return run(config, **options)
 
 
-def _unused(metadata: MicroscopyMetadata, context: ProcessingContext) -> Iterator[str]:
-    """Messages about other arguments that have no effect."""
-    if metadata.base_name != (name := movie_stem(metadata.file_path)):
-        yield f"base_name {metadata.base_name!r} is not used: files are named by the movie, {name!r}"
-    if context.time_units not in MINUTES:
-        yield f"time_units {context.time_units!r} is not used: times are in minutes"
+_TURNS: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+"""One lock for each output: an output has one run at a time."""
 
 
-def _guessed(movie: Metadata) -> Channels:
-    """Guess the channels as 'pyama-dask init' does."""
-    guess = guess_channels(movie)
-    channels = Channels(guess["pc"] and guess["pc"]["channel"], [choice["channel"] for choice in guess["fl"]])
-    for note in (f"guessed channels: pc={channels.pc}, fl={channels.fl}", *notes_on_channels(movie)):
-        log.warning("%s: %s", movie.path, note)
-    return channels
-
-
-def _cluster(batch_size: int, n_workers: int) -> dict[str, Any]:
-    for name, value in {"batch_size": batch_size, "n_workers": n_workers}.items():
-        if value < 1:
-            raise ConfigError(f"{name}: must be 1 or more, not {value}")
-    workers = {"kind": "serial"} if n_workers == 1 else {"kind": "local", "workers": n_workers}
-    return workers | {"batch_size": batch_size}
-
-
-def _config(
-    movie: Metadata, context: ProcessingContext, channels: Channels, settings: Translated, fovs: range,
-    cluster: Mapping[str, Any],
-) -> Config:  # fmt: skip
-    """Config from the settings of a script; the rest as 'pyama-dask init' would write it."""
-    features = {"pc": list(SHAPE_FEATURES), "fl": list(INTENSITY_FEATURES)} | settings.features
-    pc = None if channels.pc is None else {"channel": channels.pc, "features": features["pc"]}
-    for place, value in fitting_params(movie).items():
-        if settings.put_default(place, value):
-            log.warning("%s: params.%s is %s, because its default does not fit this movie", movie.path, place, value)
-    return parse_config(
-        {
-            "input": movie.path.absolute(),
-            "output": context.output_dir.absolute(),
-            "channels": {"pc": pc, "fl": [{"channel": k, "features": features["fl"]} for k in channels.fl]},
-            "params": settings.params | {"fovs": f"{fovs[0]}-{fovs[-1]}"},
-            "cluster": cluster,
-        },
-        source="run_complete_workflow",
-    )
+def noted(
+    report: RunReport, context: ProcessingContext, status: Collection[str] = ("done",)
+) -> dict[int, ResultsPathsPerFOV]:
+    """Paths of the results of the FOVs of a run with some status, which the context gets instead of those it had."""
+    ledger = Ledger(report.output / LEDGER)
+    mine = {fov.fov: paths_of(report.output, fov.fov, ledger, fov.left) for fov in report.fovs if fov.status in status}
+    context.time_units = "min"
+    for fov in report.fovs:
+        context.results_paths.pop(fov.fov, None)
+    context.results_paths.update(mine)
+    return mine
 
 
 @contextmanager
@@ -188,9 +169,6 @@ def script_left_alone() -> Iterator[None]:
 _HIDING = threading.Lock()
 _HIDDEN: list[ModuleType] = []
 """The script, once for each run that hides it."""
-
-
-# ----------------------------------------------------------------------------------------------- after it
 
 
 def _ended_well(report: RunReport) -> bool:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from pyama_dask.errors import PlanError
+from pyama_dask.errors import MissingStepError, PlanError
 from pyama_dask.files.atomic import MISSING
 from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
@@ -233,7 +233,7 @@ def _check_needs(graph: Graph, fov: FovPlan, wanted: set[Step]) -> None:
         if step in wanted:
             for needed in map(graph.parts.__getitem__, graph.by_kind[kind, step].needs):
                 if (graph.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
-                    raise PlanError(
+                    raise MissingStepError(
                         f"step '{step}' of FOV {fov.fov} needs '{needed.step}', "
                         "which is not done for these settings. Fix: add it to --steps"
                     )

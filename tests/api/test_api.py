@@ -306,7 +306,20 @@ class TestExamples:
 
 class TestMovie:
     def test_what_the_file_says(self, movie, tmp_path):
-        assert load_microscopy_file(str(movie)) == MicroscopyMetadata(movie, "microscopy", FOVS, FRAMES, HEIGHT, WIDTH)
+        described = MicroscopyMetadata(
+            movie,
+            "microscopy",
+            FOVS,
+            FRAMES,
+            HEIGHT,
+            WIDTH,
+            "nd2",
+            3,
+            [10.0 * k for k in range(FRAMES)],
+            ["Phase", "GFP", "mCherry"],
+            "uint16",
+        )
+        assert load_microscopy_file(str(movie)) == described
         with pytest.raises(SourceError, match=r"absent\.nd2"):
             load_microscopy_file(tmp_path / "absent.nd2")
 
@@ -530,7 +543,7 @@ class TestResults:
     def test_a_run_that_is_cancelled_is_false_and_goes_on_later(self, movie, expected, tmp_path, caplog):
         cancel = threading.Event()
         context, good = serial(
-            movie, tmp_path / "out", 0, 1, batch_size=1, cancel=cancel,
+            movie, tmp_path / "out", 0, 1, batch_size=1, cancel_event=cancel,
             progress=lambda event: cancel.set() if event["step"] == "done" else None,
         )  # fmt: skip
         assert good is False
