@@ -7,6 +7,8 @@ import pytest
 import zarr
 from support import steps
 from support.movies import as_czi, config, differences, file_bytes, pixels, products, put_in_wells
+from support.strategies import movie as synthetic
+from support.strategies import plan_of
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
@@ -135,3 +137,16 @@ def test_what_cannot_replace_labels_is_refused(movie, tmp_path, between, after, 
     with pytest.raises(ConfigError, match=message):
         pyama_dask.run(document(movie, tmp_path / "out", *between, after=further))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_image_beside_changes_nothing_of_the_seven():
+    """Only what a step gets counts for it, not what else there is at its place in the pipeline."""
+
+    def digests(above):
+        mask = {"do": f"{MINE}:bright_pixels", "channels": ["C1"], "above": above, "to": "mask"}
+        cells = {"name": "cells", "steps": ["copy", mask, "segment", *REST]}
+        plan = plan_of(synthetic(fovs=1, frames=3, shape=(60, 64)), pipelines=[cells])
+        return {(task.key, step): of for task in plan.tasks for step, of in task.digests.items()}
+
+    few, many = digests(200), digests(100)
+    assert few == many
