@@ -41,7 +41,8 @@ from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import with_inputs
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.failure import Failure
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.kinds import Kind
 from pyama_dask.workflow.task import Receipt, Task, parse_key
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import clock_time, walltime_seconds
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, log_exit
-from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.kinds import Kind
 from pyama_dask.workflow.task import Receipt, Task
 
 JOB_ENDS = "PYAMA_DASK_JOB_ENDS"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pyama_dask.plan.plan import Plan
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import ON_BLOCKS, Part, Step
+from pyama_dask.workflow.graph import Part, Step
+from pyama_dask.workflow.kinds import ON_BLOCKS
 from pyama_dask.workflow.task import Job, Task, digest, task_key
 
 

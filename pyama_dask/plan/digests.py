@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pyama_dask.config.models import Config
 from pyama_dask.readers import movie_stem
 from pyama_dask.steps.graphs import graph_of
-from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, ON_BLOCKS, Graph, Kind, Part, Step, on_blocks, scope_of
+from pyama_dask.workflow.graph import Graph, Part, Step
+from pyama_dask.workflow.kinds import OF_SEVERAL_FOVS, ON_BLOCKS, Kind, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
 Value = TypeVar("Value")

@@ -11,10 +11,11 @@ from typing import Any
 
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import as_ranges, many, parse_selection
+from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import PlanError
+from pyama_dask.plan.config_warnings import warnings_of
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
-from pyama_dask.plan.resolve import Times, frame_times, held_until
+from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import (
     automatic_block,
     count_files,
@@ -26,14 +27,14 @@ from pyama_dask.plan.resources import (
     traffic,
 )
 from pyama_dask.readers import Metadata, is_file_format
-from pyama_dask.readers.base import ChannelKind, planes_of
+from pyama_dask.readers.base import planes_of
 from pyama_dask.steps.flow import shape_after
 from pyama_dask.steps.graphs import graph_of
-from pyama_dask.steps.standard import fills_gaps, finds_cells, registers
 from pyama_dask.store.layout import check_chunks, layout
 from pyama_dask.store.plate import images_in_plate
 from pyama_dask.store.trace_csv import place_of
-from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Kind, Scope, Step, on_blocks, scope_of
+from pyama_dask.workflow.graph import Graph, Step
+from pyama_dask.workflow.kinds import OF_SEVERAL_FOVS, Kind, Scope, on_blocks, scope_of
 from pyama_dask.workflow.task import Job, Task, digest
 
 Shapes = tuple[tuple[int, int], tuple[int, int]]
@@ -41,8 +42,6 @@ Shapes = tuple[tuple[int, int], tuple[int, int]]
 Costs = tuple[int, int, Mapping[int, int]]
 _LONGEST = 60
 """Characters of the longest list of frames that a message shows."""
-USES: Mapping[ChannelKind, str] = {"phase": "phase contrast", "fluorescence": "fluorescence"}
-"""Uses of the kinds of channels; channels of other kinds may have any use."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def make_plan(
     per_fov, per_cell = count_files(config, specs, len(job.blocks))
     in_movie = max((metadata.fovs[k].shape for k in chosen), key=prod)
     per_fov += files_in_plate(job, largest) + files_of_pipelines(job, in_movie)
-    warnings = [*metadata.notes, *_general_warnings(config, metadata), *_time_warnings(fovs), *of_groups]
+    warnings = [*metadata.notes, *warnings_of(config, metadata), *_time_warnings(fovs), *of_groups]
     steps = graph_of(config).active_steps(config)
     return Plan(job, identity, first_identity, fovs, steps, per_fov, per_cell, worker_memory, tuple(warnings))
 
@@ -242,53 +241,6 @@ def _time_warnings(fovs: Iterable[FovPlan]) -> Iterator[str]:
     for warning, of in alike.items():
         if warning:
             yield f"{f'FOVs {as_ranges([fov.fov for fov in of])}' if len(of) > 1 else of[0].title}: {warning}"
-
-
-def _general_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
-    if config.channels.pc is None and not config.params.copy_only and config.has_seven:
-        yield (
-            "channels.pc: no phase-contrast channel, so that frames are copied and displayed only: cells cannot be "
-            "found, nor the background between them. Fix: set channels.pc if there is one, else copy_only: true"
-        )
-    if config.params.register == "drift" and not registers(config):
-        yield (
-            "params.register: drift has no effect, as it is measured to track cells, and no cells are looked for. "
-            "Fix: set it to off, or set channels.pc, without copy_only"
-        )
-    fewest, frames = config.params.tracking_params["min_frames"], len(parse_selection(config.params.frames))
-    if finds_cells(config) and fewest > frames:
-        yield (
-            f"params.tracking_params.min_frames: is {fewest}, but the run has only {many(frames, 'frame')}, so that no "
-            "cell will be kept. Fix: lower it"
-        )
-    block, gap = int(config.storage.block_frames), config.params.tracking_params.get("gap", 0)
-    if fills_gaps(config) and block < min(gap, frames):
-        yield (
-            f"storage.block_frames: is {block}, so that only gaps of up to {block} frames are filled, while cells may "
-            f"be missing in {gap} (params.tracking_params.gap). Fix: raise it, or lower the gap"
-        )
-    channels, fovs = [int(choice.channel) for choice in config.channels.all], parse_selection(config.params.fovs)
-    held, chosen = held_until(metadata, fovs, channels, config.params.z), parse_selection(config.params.frames)
-    if held < metadata.n_frames and chosen[-1] == held - 1:
-        yield (
-            f"{metadata.path.name} announces {metadata.n_frames} frames, but no chosen FOV has any after frame "
-            f"{held - 1}; these are left out. Fix: use --extend if they arrive later"
-        )
-    yield from _channel_warnings(config, metadata)
-
-
-def _channel_warnings(config: Config, metadata: Metadata) -> Iterator[str]:
-    """Compare the use of each channel with its kind in the file."""
-    pc, fl = config.channels.pc, config.channels.fl
-    uses = {"channels.pc": ("phase contrast", pc)} if pc else {}
-    uses |= {f"channels.fl.{k}": ("fluorescence", choice) for k, choice in enumerate(fl)}
-    for key, (use, choice) in uses.items():
-        channel = metadata.channels[int(choice.channel)]
-        if (kind := USES.get(channel.kind, use)) != use:
-            yield (
-                f"{key}: channel {choice.channel} ({channel.name!r}) is used as {use}, but {metadata.path.name} "
-                f"describes it as {kind}. Fix: check 'channels'; 'pyama-dask inspect' lists the kinds"
-            )
 
 
 class _Fovs:

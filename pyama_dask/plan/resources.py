@@ -16,7 +16,8 @@ from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import finds_cells, registers
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
-from pyama_dask.workflow.graph import Held, Kind, on_blocks
+from pyama_dask.workflow.graph import Held
+from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 335 * 2**20

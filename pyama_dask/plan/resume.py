@@ -12,7 +12,8 @@ from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
-from pyama_dask.workflow.graph import Graph, Part, Step, scope_of
+from pyama_dask.workflow.graph import Graph, Part, Step
+from pyama_dask.workflow.kinds import scope_of
 from pyama_dask.workflow.task import Task, fov_name, parse_key, task_key
 
 

@@ -39,7 +39,8 @@ from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.graph import OF_SEVERAL_FOVS, Graph, Step, scope_of
+from pyama_dask.workflow.graph import Graph, Step
+from pyama_dask.workflow.kinds import OF_SEVERAL_FOVS, scope_of
 from pyama_dask.workflow.task import WORK, Job, Task, digest, fov_name
 
 log = logging.getLogger("pyama_dask")

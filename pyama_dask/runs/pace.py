@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyama_dask.runs.snapshot import Rate, WorkerProgress
 from pyama_dask.store.ledger import Cost
-from pyama_dask.workflow.graph import Kind
+from pyama_dask.workflow.kinds import Kind
 from pyama_dask.workflow.task import parse_key
 
 MINUTE, SPAN = 60.0, 600.0

@@ -11,7 +11,8 @@ from pyama_dask.runs.snapshot import FovFailure, FovProgress, FovState, StepProg
 from pyama_dask.runs.status import costs_by_step, report_fov, task_digests
 from pyama_dask.steps.standard import in_order, label_of
 from pyama_dask.store.ledger import Cost, Ledger
-from pyama_dask.workflow.graph import Kind, Step, on_blocks
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import parse_key
 
 

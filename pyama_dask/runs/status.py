@@ -23,7 +23,8 @@ from pyama_dask.store.layout import changed_form
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
-from pyama_dask.workflow.graph import Kind, Step, on_blocks
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import WORK, parse_key, task_key
 
 log = logging.getLogger(__name__)

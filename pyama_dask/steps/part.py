@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from pyama_dask.steps.context import TaskContext
-from pyama_dask.workflow.graph import Graph, Part, Step, on_blocks
+from pyama_dask.workflow.graph import Graph, Part, Step
+from pyama_dask.workflow.kinds import on_blocks
 
 
 class BlockPart:

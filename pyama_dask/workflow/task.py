@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pyama_dask.config.models import Config
 from pyama_dask.readers import Snapshot
-from pyama_dask.workflow.graph import Kind, Step
+from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.kinds import Kind
 
 WORK = ".pyama_dask"
 """Directory in the output for all that is not a result."""

@@ -19,7 +19,7 @@ from pyama_dask.store.layout import IMAGES, ArraySpec
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.ngff import documents
 from pyama_dask.store.summary import save_summary
-from pyama_dask.workflow.graph import on_blocks
+from pyama_dask.workflow.kinds import on_blocks
 from pyama_dask.workflow.task import WORK, Receipt, fov_name, task_key
 from support.summaries import made_summary
 
