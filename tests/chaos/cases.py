@@ -133,6 +133,15 @@ PIPELINES = [
 ]
 """Three pipelines in sequence: images on the way, a checkpoint with a halo, the seven, and every kind of result."""
 
+STILL = [
+    {
+        "name": "prepare",
+        "steps": [{"do": "drift", "channels": "all", "by": "Phase", "wells": "row:A", "checkpoint": True}],
+    },
+    {"name": "cells", "input": "prepare", "steps": "seven"},
+]
+"""Frames are moved by what was measured in all frames of a FOV."""
+
 CASES = [
     Case("small ND2, local 2, blocks of 1", small_nd2, {"storage.block_frames": 1, "cluster": LOCAL}),
     Case(
@@ -183,5 +192,9 @@ CASES = [
     Case(
         "plate of 6 wells, serial, pipelines after a complete run without them", plate_czi,
         {"pipelines": PIPELINES, "storage.block_frames": 3}, before={"storage.block_frames": 3},
+    ),
+    Case(
+        "plate of 6 wells, serial, drift of the stage registered, and undone in one row", plate_czi,
+        {"pipelines": STILL, "params.register": "drift", "storage.block_frames": 2},
     ),
 ]  # fmt: skip

@@ -13,7 +13,14 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc"),
 ]
-CASE = {"czi": CASES[1], "serial": CASES[2], "changed": CASES[11], "filled": CASES[13], "pipelines": CASES[16]}
+CASE = {
+    "czi": CASES[1],
+    "serial": CASES[2],
+    "changed": CASES[11],
+    "filled": CASES[13],
+    "pipelines": CASES[16],
+    "drift": CASES[17],
+}
 
 
 def under(case, folder, of):
@@ -49,6 +56,10 @@ def test_runs_that_fill_gaps(tmp_path):
 
 def test_pipelines_on_a_plate(tmp_path):
     under("pipelines", tmp_path, [kills.aimed("own table", 2), kills.aimed("well table")])
+
+
+def test_drift_of_the_stage(tmp_path):
+    under("drift", tmp_path, [kills.aimed("own table", 3)])
 
 
 @pytest.mark.parametrize("case", ["serial", "czi"])

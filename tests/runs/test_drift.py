@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import zarr
 from support.drifting import Scene
-from support.movies import as_czi, config, file_bytes, times_of_change
+from support.movies import as_czi, config, file_bytes, put_in_wells, times_of_change
 
 import pyama_dask
 from pyama_dask.errors import ConfigError
@@ -24,7 +24,7 @@ from pyama_dask.report import write_report_page
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.drift import LARGEST, doubts_about_drift
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.workflow.task import parse_key
+from pyama_dask.workflow.task import Task, parse_key
 
 FRAMES, SHAPE, CELLS = 12, (170, 190), 9
 METHODS = """
@@ -258,6 +258,23 @@ def test_extended_a_step_moves_again_only_frames_whose_shift_has_changed(data, r
     assert done == [[[0, 1], [0, 1]], [[2], [0, 1, 2]], [[2], [2]]]
     run(movie, tmp_path / "whole", "off", **settings)
     assert file_bytes(output) == file_bytes(tmp_path / "whole")
+
+
+def test_wells_are_measured_apart_and_in_batches_too(data, run, tmp_path):
+    two = np.concatenate([data[:, :6], data[:, 6:]])
+    movie = put_in_wells(as_czi(tmp_path / "movie.czi", two), ["A1", "B2"])
+    step = {"do": "drift", "channels": "all", "outside": "edge", "wells": "B2"}
+    pipelines = [{"name": "prepare", "steps": [step]}, {"name": "cells", "input": "prepare", "steps": "seven"}]
+    settings = {"pipelines": pipelines, "params.copy_only": True}
+    run(movie, tmp_path / "whole", "off", **settings)
+    with patch.object(Task, "frames_at_once", 3):
+        run(movie, tmp_path / "out", "off", **settings)
+    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "whole")
+    (table,) = (tmp_path / "out").glob("fov_*/*_drift.csv")
+    moved = moved_back(two[1:], pd.read_csv(table)[["shift_y", "shift_x"]].to_numpy())
+    for fov, wanted in enumerate((two[0], moved)):
+        raw = zarr.open_array(tmp_path / f"out/fov_{fov:03d}/images.zarr/pc_ch_0/0", mode="r")[:]
+        assert np.array_equal(raw, wanted[:, 0])
 
 
 @pytest.mark.parametrize(("by", "problem"), [("Fase", "did you mean Phase"), ("cells", "which has labels")])

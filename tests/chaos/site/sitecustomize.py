@@ -26,7 +26,7 @@ RENAMED = {
     "table": r"/\w+_b\d+\.npz$",
     "cells": r"/cells\.zarr(\.zip)?$",
     "traces": r"_traces\.csv$",
-    "own table": r"/fov_\d+/\w+_fov_\d+_spots_\w+\.csv$",
+    "own table": r"/fov_\d+/\w+_fov_\d+_(spots_\w+|shifts|\w+_drift)\.csv$",
     "well table": r"/wells/\w+\.csv$",
     "report": r"/report\.json$",
 }
