@@ -48,6 +48,24 @@ class View:
         filled = [list(lines) for lines in parts]
         return Text("\n\n").join(Text("\n").join(lines) for lines in filled if lines)
 
+    def describe_all(self, snapshots: Sequence[Snapshot]) -> Text:
+        """Runs of several movies: a line for each, then those at work in full, as far as there is room."""
+        width = min(max(len(one.output.name) for one in snapshots) + 2, max(14, self._width // 3))
+        lines = [self._line(one, width) for one in snapshots]
+        failures = [f"{one.output.name}: {failed.place}{failed.reason}" for one in snapshots for failed in one.failures]
+        lines += [Text(printable(line), FAILED) for line in self._cut(failures)]
+        at_work = [self.describe(one) for one in snapshots if one.is_active]
+        return Text("\n\n").join([Text("\n").join(lines), *at_work])
+
+    def _line(self, snapshot: Snapshot, width: int) -> Text:
+        """State of one of several movies."""
+        share = snapshot.tasks_done / snapshot.tasks if snapshot.tasks else 0.0
+        name = printable(snapshot.output.name)
+        fovs = ", ".join(f"{n} {state}" for state, n in snapshot.fov_counts.items())
+        words = f" {int(share * 100):>3} %  {snapshot.ended or snapshot.state}; FOVs: {fovs}"
+        line = Text(f"{name if len(name) < width else f'{name[: width - 3]}..':<{width}}")
+        return line.append_text(self._bar(share, max(10, self._width - width - len(words)))).append(words)
+
     # ------------------------------------------------------------------------------------------ whole run
 
     def _head(self, snapshot: Snapshot) -> Iterator[Text]:

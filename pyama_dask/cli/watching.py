@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pyama_dask.runs.live import LiveRun
     from pyama_dask.runs.snapshot import Snapshot
 
 ROWS = 20
@@ -32,46 +33,71 @@ def top(
 ) -> None:
     """Watch a run from any machine that sees its output, until it ends or you press Ctrl-C; writes nothing.
 
-    Without a terminal, or if no run is active, it prints the state once.
+    Of several movies, give the folder above their outputs. Without a terminal, or if no run is active, it prints the
+    state once.
     """
     from rich.console import Console
 
-    from pyama_dask.runs.live import LiveRun
+    from pyama_dask.runs.several import outputs_below
 
-    live = LiveRun(output)
-    snapshot = live.snapshot()
+    look = _looking_at(output)
+    snapshots = look()
     if as_json:
-        say(json.dumps(snapshot.document(), indent=1))
+        documents = [snapshot.document() for snapshot in snapshots]
+        say(json.dumps(documents if outputs_below(output) else documents[0], indent=1))
         return
     console = Console()
     status = 0
-    if snapshot.is_active and console.is_terminal and not once:
-        snapshot, status = _watch(live, snapshot, console, every)
-    console.print(_picture(snapshot, console), soft_wrap=True)
+    if _is_active(snapshots) and console.is_terminal and not once:
+        snapshots, status = _watch(look, snapshots, console, every)
+    console.print(_picture(snapshots, console), soft_wrap=True)
     raise typer.Exit(status)
 
 
-def _watch(live: LiveRun, snapshot: Snapshot, console: Console, every: float) -> tuple[Snapshot, int]:
-    """Show a run until it ends, with status 0, or until Ctrl-C, with status 130."""
+def _looking_at(output: Path) -> Callable[[], list[Snapshot]]:
+    """Function that takes a snapshot of a run, or of the runs of all outputs in a folder, where more may begin."""
+    from pyama_dask.runs.live import LiveRun
+    from pyama_dask.runs.several import outputs_below
+
+    runs: dict[Path, LiveRun] = {}
+
+    def look() -> list[Snapshot]:
+        found = outputs_below(output) or [output]
+        for one in found:
+            runs[one] = runs.get(one) or LiveRun(one)
+        return [runs[one].snapshot() for one in found]
+
+    return look
+
+
+def _is_active(snapshots: Sequence[Snapshot]) -> bool:
+    return any(snapshot.is_active for snapshot in snapshots)
+
+
+def _watch(
+    look: Callable[[], list[Snapshot]], snapshots: list[Snapshot], console: Console, every: float
+) -> tuple[list[Snapshot], int]:
+    """Show runs until they end, with status 0, or until Ctrl-C, with status 130."""
     from rich.live import Live
 
     try:
         with Live(console=console, screen=True, auto_refresh=False) as screen:
-            while snapshot.is_active:
-                screen.update(_picture(snapshot, console, console.height), refresh=True)
+            while _is_active(snapshots):
+                screen.update(_picture(snapshots, console, console.height), refresh=True)
                 time.sleep(every)
-                snapshot = live.snapshot()
+                snapshots = look()
     except KeyboardInterrupt:
-        return snapshot, 130
-    return snapshot, 0
+        return snapshots, 130
+    return snapshots, 0
 
 
-def _picture(snapshot: Snapshot, console: Console, height: int | None = None) -> Text:
-    """Picture of a run as wide as the terminal, and as high if `height` is given."""
+def _picture(snapshots: Sequence[Snapshot], console: Console, height: int | None = None) -> Text:
+    """Picture of runs as wide as the terminal, and as high if `height` is given."""
     from pyama_dask.cli.live_view import View
 
     rows = ROWS if height is None else max(2, min(ROWS, height - OTHERS))
-    text = View(console.width, rows, ascii_only=not console.encoding.startswith("utf")).describe(snapshot)
+    view = View(console.width, rows, ascii_only=not console.encoding.startswith("utf"))
+    text = view.describe(snapshots[0]) if len(snapshots) == 1 else view.describe_all(snapshots)
     if height is not None:
         text.no_wrap, text.overflow = True, "ellipsis"
     return text

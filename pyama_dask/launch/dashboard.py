@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
@@ -84,7 +84,9 @@ def with_run_page() -> Iterator[None]:
 
 
 def show_run(client: Client, make: Callable[[], Callable[[], str]]) -> None:
-    """Show a run on the dashboard of a scheduler that was started with the page; see `RunTab`."""
+    """Show a run on the dashboard of a scheduler that was started with the page, instead of the one before."""
+    with suppress(Exception):  # no run was shown before
+        client.unregister_scheduler_plugin(RunTab.name)
     try:
         client.register_plugin(RunTab(make))
     except Exception as error:  # noqa: BLE001  (a run works without the page)

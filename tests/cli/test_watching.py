@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from support.live_outputs import MadeRun
+from support.live_outputs import NOW, MadeRun
 from support.processes import wait_until
 
 from pyama_dask.store.lock_file import lock_path
@@ -99,3 +100,20 @@ def test_ctrl_c_ends_it_and_leaves_the_terminal_as_it_was(made):
     assert "Traceback" not in terminal.shown
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
     assert "8 of 24 tasks" in terminal.shown[terminal.shown.rindex("\x1b[?1049l") :]
+
+
+def test_of_several_movies_in_a_folder(call, tmp_path):
+    for name in ("night1", "night2"):
+        made = MadeRun(tmp_path / name, fovs=2)
+        made.done(*made.tasks(0), begun=NOW - 400)
+    made.done(*made.tasks(1), begun=NOW - 300)
+    other = MadeRun(tmp_path / "night3", fovs=1)
+    other.failed(other.tasks(0)[0], "it is dark")
+    status, said, _ = call("top", tmp_path)
+    lines = said.splitlines()
+    assert (status, [line.split()[0] for line in lines[:3]]) == (0, ["night1", "night2", "night3"])
+    assert re.search(r" 50 %  .*; FOVs: 1 done, 1 to do$", lines[0])
+    assert re.search(r" 100 %  .*; FOVs: 2 done$", lines[1])
+    assert lines[3] == "night3: FOV 0: it is dark"
+    found = json.loads(call("top", tmp_path, "--json")[1])
+    assert [document["fov_counts"] for document in found][:2] == [{"done": 1, "to do": 1}, {"done": 2}]

@@ -13,7 +13,7 @@ import yaml
 from distributed import Client
 from rich.console import Console
 from support.configs import PLAIN
-from support.movies import config, differences, products, write_config
+from support.movies import config, differences, products, put_in_wells, write_config
 from support.strategies import movie, plan_of
 
 import pyama_dask
@@ -211,3 +211,34 @@ def test_the_display_says_what_each_movie_does(tmp_path):
         f"{name}: said by jobs", f"{name}: [1/2] said by done", f"{name}: [2/2] said by failed",
         f"{name}: ALARM: said by alarm", f"{name}: 1 FOV failed",
     ]  # fmt: skip
+
+
+def test_cancelled_and_resumed_they_give_the_bytes_of_single_runs(small_nd2, small_czi, tmp_path, client):
+    """An ND2, a CZI and a plate; the second one is at work when the first one ends."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    shutil.copy(small_nd2, folder / "a.nd2")
+    shutil.copy(small_czi, folder / "b.czi")
+    put_in_wells(shutil.copy(small_czi, folder / "c.czi"), ["B02", "B03"])
+    document = several(sorted(folder.iterdir()), tmp_path / "out", {"params.frames": "0-5"})
+    document["cluster"] = {"kind": "local", "batch_size": 3}
+    cancel, seen = threading.Event(), set()
+
+    def stop(event):
+        seen.add(event["movie"])
+        if {"a", "b"} <= seen:
+            cancel.set()
+
+    report = pyama_dask.run(document, client=client, progress=stop, cancel=cancel)
+    assert report.exit_status == 130
+    assert report.page is None
+    report = pyama_dask.run(document, client=client, progress=False)
+    assert report.exit_status == 0
+    for path in sorted(folder.iterdir()):
+        alone = config(path, tmp_path / "alone" / path.stem, {"params.frames": "0-5"})
+        assert pyama_dask.run(alone).exit_status == 0
+        found = products(tmp_path / "out" / path.stem)
+        assert not differences(found, products(tmp_path / "alone" / path.stem))
+        assert len(found) > 10
+        log = (tmp_path / "out" / path.stem / ".pyama_dask" / "log.txt").read_text()
+        assert log.count("gather-fov000 done") == 1
