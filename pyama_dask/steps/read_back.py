@@ -89,16 +89,17 @@ class StoredBefore:
         DamagedError
             If a file is not as it was recorded.
         """
-        planes = [np.concatenate([*self._read(spec, start, stop)]) for spec in self._specs[image]]
-        pixels = np.stack(planes, axis=1) if image.planes else planes[0]
+        specs, pieces = self._specs[image], [*self._pieces(start, stop)]
+        planes = (image.planes,) if image.planes else ()
+        pixels = np.empty((stop - start, *planes, *specs[0].shape[1:]), image.dtype)
+        for z, spec in enumerate(specs):
+            plane = pixels[:, z] if image.planes else pixels
+            for block, first, last in pieces:
+                self._context.verified(self._file(spec, block))
+                plane[first - start : last - start] = read_block(self._folder / spec.store, spec, first, last)
         self._context.bytes_read += pixels.nbytes
         pixels.flags.writeable = False
         return pixels
-
-    def _read(self, spec: ArraySpec, start: int, stop: int) -> Iterator[np.ndarray]:
-        for block, first, last in self._pieces(start, stop):
-            self._context.verified(self._file(spec, block))
-            yield read_block(self._folder / spec.store, spec, first, last)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield the blocks with frames start to stop, each with its first one of these, and the one after the last."""
