@@ -2,6 +2,7 @@
 and fits."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -166,6 +167,15 @@ class TestPlugins:
         context = ProcessingContext(tmp_path / "out", Channels(0), params=PARAMS)
         assert run_complete_workflow(api.load_microscopy_file(few), context, 0, 0, n_workers=1)
         assert pyama_dask.open_output(tmp_path / "out").traces().empty  # every pixel is 0
+
+    def test_the_example_of_the_documentation(self, plugin, tmp_path):
+        text = (Path(__file__).parents[2] / "docs" / "older_api.md").read_text()
+        (example,) = (
+            of for of in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "Halved" in of
+        )
+        brightest = plugin(example, "brightest")
+        assert PHASE_FEATURES.pop("brightest") is brightest
+        assert [f"{tmp_path}/plugin.py:Halved"] == registries.PREPROCESSORS
 
     def test_one_with_default_parameters_is_its_class(self, plugin, tmp_path):
         make = plugin(PREPROCESSOR, "CustomPreprocessor")

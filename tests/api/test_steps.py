@@ -4,6 +4,7 @@ import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -232,6 +233,16 @@ class TestServices:
         fovs, done, failed, message = run_single_worker(range(2), metadata, config=config, output_dir=tmp_path / "out")
         assert (fovs, done, failed) == (range(2), 1, 1)
         assert message.startswith("FOV 0 failed (input)")
+
+    def test_the_example_of_the_documentation(self, few, tmp_path, monkeypatch):
+        text = (Path(__file__).parents[2] / "docs" / "older_api.md").read_text()
+        (example,) = (
+            of for of in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "Copying" in of
+        )
+        monkeypatch.chdir(tmp_path)
+        Path("movie.nd2").symlink_to(few)
+        executed(example.replace("fov_end=3", "fov_end=1"))
+        assert [fov["left"][0] for fov in pyama_dask.open_output("steps").status()["fovs"]] == ["track", "segment"]
 
     def test_correction_is_background_estimation(self):
         assert CorrectionService is BackgroundEstimationService
