@@ -17,7 +17,9 @@ MOST_FINDINGS = 3
 """Findings of a movie in its row; its report has all of them."""
 
 
-def write_index_page(folder: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
+def write_index_page(
+    folder: str | Path, to: str | Path | None = None, *, refused: Mapping[str, str] | None = None, force: bool = False
+) -> Path:
     """Write the page of all outputs in a folder.
 
     Parameters
@@ -26,6 +28,8 @@ def write_index_page(folder: str | Path, to: str | Path | None = None, *, force:
         Folder above outputs of runs.
     to
         File to write; by default ``report.html`` in the folder.
+    refused
+        Reasons why movies were not processed, by the name of the output that they would have.
     force
         True to overwrite a file that is not a report, or was changed since.
 
@@ -45,12 +49,14 @@ def write_index_page(folder: str | Path, to: str | Path | None = None, *, force:
     if not outputs:
         raise OutputError(f"{folder}: has no outputs of runs in it. Fix: give the folder above them")
     path = Path(to) if to is not None else folder / REPORT_PAGE
-    return write_page(path, lambda: _page(folder, outputs, path.parent), force=force)
+    return write_page(path, lambda: _page(folder, outputs, path.parent, refused or {}), force=force)
 
 
-def _page(folder: Path, outputs: list[Path], place: Path) -> str:
+def _page(folder: Path, outputs: list[Path], place: Path, refused: Mapping[str, str]) -> str:
     """HTML of the page, to be written to a folder."""
-    rows = [_row(output, place) for output in outputs]
+    without = [_without_run(name, reason) for name, reason in refused.items()]
+    of_run = {output.name: _row(output, place) for output in outputs if output.name not in refused}
+    rows = sorted([*without, *of_run.values()], key=lambda row: str(row["name"]))
     bad = sum(row["mood"] == "bad" for row in rows)
     complete = sum(row["complete"] for row in rows)
     state = f"{complete} of {len(rows)} movie{'s' if len(rows) > 1 else ''} complete"
@@ -67,7 +73,7 @@ def _row(output: Path, place: Path) -> Mapping[str, Any]:
     try:
         run = read_facts(output)
     except OutputError as error:
-        return {"name": name, "mood": "bad", "state": str(error), "complete": False, "findings": [], "more": 0}
+        return _without_run(name, str(error))
     page = output / REPORT_PAGE
     link = quote(page.absolute().relative_to(place.absolute()).as_posix()) if _below(page, place) else ""
     found = [finding.text for finding in run.findings]
@@ -76,6 +82,11 @@ def _row(output: Path, place: Path) -> Mapping[str, Any]:
         "mood": words.mood_of(run), "complete": run.counts["done"] == len(run.fovs), **_counts(run),
         "findings": found[:MOST_FINDINGS], "more": max(0, len(found) - MOST_FINDINGS),
     }  # fmt: skip
+
+
+def _without_run(name: str, reason: str) -> Mapping[str, Any]:
+    """Row of a movie of which nothing else is known."""
+    return {"name": name, "mood": "bad", "state": reason, "complete": False, "findings": [], "more": 0}
 
 
 def _below(page: Path, place: Path) -> bool:

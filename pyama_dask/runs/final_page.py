@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pyama_dask.errors import PyamaError
 from pyama_dask.runs.status import RunReport
@@ -43,19 +44,19 @@ def write_final_page(report: RunReport) -> Path | None:
     return None if report.cancelled else _written(WRITER, report.output)
 
 
-def write_index(folder: Path) -> Path | None:
-    """Write the page of all outputs in a folder; see `write_final_page`."""
-    return _written(INDEX_WRITER, folder)
+def write_index(folder: Path, refused: Mapping[str, str]) -> Path | None:
+    """Write the page of all outputs in a folder, with the reasons why other movies have none."""
+    return _written(INDEX_WRITER, folder, refused=refused)
 
 
-def _written(writer: str, output: Path) -> Path | None:
+def _written(writer: str, output: Path, **options: Any) -> Path | None:
     """Write a page by the function of this name."""
     if not _WANTED.get():
         return None
     module, _, name = writer.partition(":")
     try:
-        write: Callable[[Path], Path] = getattr(import_module(module), name)
-        return write(output)
+        write: Callable[..., Path] = getattr(import_module(module), name)
+        return write(output, **options)
     except PyamaError as error:
         log.warning("the report could not be written: %s", error)
     except Exception:

@@ -205,7 +205,10 @@ def reported(ended: Sequence[MovieRun]) -> MoviesReport:
     """Report of several runs, with the page of all their outputs."""
     begun = any(one.report is not None for one in ended)
     cancelled = any(one.report is not None and one.report.cancelled for one in ended)
-    return MoviesReport(tuple(ended), write_index(ended[0].output.parent) if begun and not cancelled else None)
+    if not begun or cancelled:
+        return MoviesReport(tuple(ended))
+    refused = {one.name: one.fault for one in ended if one.report is None}
+    return MoviesReport(tuple(ended), write_index(ended[0].output.parent, refused))
 
 
 def run_several(

@@ -189,7 +189,8 @@ def test_from_python_with_a_result_for_each(call, movies, tmp_path):
     assert re.findall(r'<a href="([^"]*)">(a|movie)</a>', page) == [
         ("a/report.html", "a"), ("movie/report.html", "movie"),
     ]  # fmt: skip
-    assert "2 of 2 movies complete" in page
+    assert "2 of 3 movies complete" in page
+    assert f"refused: {movies / 'b.czi'}: " in page
     assert call("report", tmp_path / "out")[:2] == (0, f"Report: {report.page}\n")
     assert pyama_dask.run(document | {"input": str(movies / "a.czi"), "output": str(tmp_path / "out" / "a")}).tasks == 0
 
