@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from support import steps
 from support.movies import as_czi, config, differences, file_bytes, pixels, products, put_in_wells
@@ -16,6 +17,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.previews.preview import preview
 from pyama_dask.readers import read_metadata
+from pyama_dask.runs.annotate import annotate
 from pyama_dask.runs.frame_check import check_frame
 
 MINE = Path(steps.__file__).as_posix()
@@ -65,7 +67,7 @@ def test_all_that_follows_is_as_with_a_segmenter_that_finds_these_labels(movie, 
     assert differences(products(replaced), products(tmp_path / "out")) == []
 
 
-def test_looks_at_frames_show_the_new_labels(movie, replaced):
+def test_looks_at_frames_show_the_new_labels(movie, replaced, tmp_path):
     wanted = document(movie, replaced, LARGE, UPPER, HALVED)
     stored = image(replaced, "seg_labeled_ch_0/0")
     found = preview(wanted, frames=[0, 2])
@@ -73,6 +75,12 @@ def test_looks_at_frames_show_the_new_labels(movie, replaced):
         assert np.array_equal(labels, stored[frame])
     metadata = read_metadata(movie)
     assert check_frame(resolve(parse_config(wanted), metadata), metadata) == ([], stored[2].max())
+    one = parse_config(wanted | {"params": wanted["params"] | {"frames": "2"}})
+    annotate(one, metadata, tmp_path, windows=1, size=150)
+    (file,) = tmp_path.glob("*_labels.tif")
+    left = int(file.name.partition("_x")[2][:4])
+    window = stored[2][:, left : left + 150]
+    assert np.array_equal(tifffile.imread(file), np.unique(window, return_inverse=True)[1].reshape(window.shape))
 
 
 def test_a_changed_step_redoes_all_but_copying(movie, tmp_path):
