@@ -26,35 +26,41 @@ def with_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...
         If such a step is not the first one on the images of the movie, has other parameters, or names an unknown
         channel.
     """
+    if not (profiles := _profiles(pipelines)):
+        return dict(document)
+    channels = dict(document.get("channels") or {})
+    channels |= {"pc": _shaded(channels["pc"], profiles)} if channels.get("pc") else {}
+    channels |= {"fl": [_shaded(choice, profiles) for choice in channels["fl"]]} if channels.get("fl") else {}
+    choices = [choice for choice in (channels.get("pc"), *(channels.get("fl") or ())) if isinstance(choice, Mapping)]
+    names = [choice.get("channel", "") for choice in choices]
+    if unknown := [name for name in profiles if name != "all" and name not in names]:
+        raise ValueError(
+            f"step flat_field: channel {unknown[0]!r} is not among 'channels', where it is written as one of {names}. "
+            "Fix: write it in the same way in both"
+        )
+    return {**document, "channels": channels}
+
+
+def _profiles(pipelines: tuple[Pipeline, ...]) -> dict[str | int, str]:
+    """Profiles by channel, or for ``all``, that steps name."""
     found: dict[str | int, str] = {}
     for pipeline in pipelines:
         for k, step in enumerate(pipeline.steps):
             if step.do == FLAT_FIELD:
                 _check_place(pipeline, k)
                 found |= dict.fromkeys(_channels(step), _profile(pipeline, step))
-    if not found:
-        return dict(document)
-    _check_alike(pipelines)
-    channels = dict(document.get("channels") or {})
-    names: list[str | int] = []
-    every = found.pop("all", None)
+    if found:
+        _check_alike(pipelines)
+    return found
 
-    def shaded(choice: Any) -> Any:
-        plain = choice.model_dump(exclude_unset=True) if hasattr(choice, "model_dump") else dict(choice)
-        names.append(plain.get("channel", ""))
-        profile = found.get(names[-1], every)
-        return plain if profile is None else plain | {"flat_field": profile}
 
-    if channels.get("pc"):
-        channels["pc"] = shaded(channels["pc"])
-    if channels.get("fl"):
-        channels["fl"] = [shaded(choice) for choice in channels["fl"]]
-    if unknown := [name for name in found if name not in names]:
-        raise ValueError(
-            f"step flat_field: channel {unknown[0]!r} is not among 'channels', where it is written as one of {names}. "
-            "Fix: write it in the same way in both"
-        )
-    return {**document, "channels": channels}
+def _shaded(choice: Any, profiles: Mapping[str | int, str]) -> Any:
+    """Keys of a channel, with the profile that is named for it; what is no channel stays as it is."""
+    plain = choice.model_dump(exclude_unset=True) if hasattr(choice, "model_dump") else choice
+    if not isinstance(plain, Mapping):
+        return plain
+    profile = profiles.get(plain.get("channel", ""), profiles.get("all"))
+    return dict(plain) if profile is None else {**plain, "flat_field": profile}
 
 
 def without_flat_fields(document: Mapping[str, Any], pipelines: tuple[Pipeline, ...]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pyama_dask.config.base import Model
 from pyama_dask.config.fov_selection import WellSelection
 from pyama_dask.config.function_names import named
 from pyama_dask.config.units import Selection, Whole
+from pyama_dask.errors import PlanError
 
 SEVEN = ("copy", "segment", "track", "background", "crop", "extract", "cache")
 """The steps that turn frames into traces, in their order."""
@@ -139,6 +140,13 @@ class Step(Model):
     def is_standard(self) -> bool:
         """True for one of the seven; ``crop`` with parameters is the step that cuts frames."""
         return self.do in SEVEN and not (self.do == "crop" and self.params)
+
+    @property
+    def planned(self) -> Found:
+        """Properties that planning the run has found; raises `PlanError` for steps of a config that is not resolved."""
+        if self.found is None:
+            raise PlanError(f"step {self.title}: no run was planned with it. Fix: plan the run first")
+        return self.found
 
     @property
     def title(self) -> str:

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ def tried(
     halo_of: HaloOf | None = None,
     seconds: float = SECONDS,
 ) -> Contract:
-    """Find the contract of a step, and refuse a function that does not fit.
+    """Find the contract of a step, and refuse a function that does not fit; equal calls are tried once.
 
     Parameters
     ----------
@@ -107,28 +108,29 @@ def tried(
     seconds
         Time that the trial may take.
 
-    Returns
-    -------
-    The contract. Equal calls in one process are tried once.
-
     Raises
     ------
     ConfigError
-        If the function is not found, does not take the data, or does not keep to what a step must do; the message
-        names pipeline, step, function, file and line, the data and the result, and says how to fix it.
+        If the function is not found or does not fit; the message names its place, the data, the result, and a fix.
     """
     function, images = read_step(step, where), images or {}
     key = repr((step, function.identity, sorted(images.items()), None if images else tables, halo_of))
     if key not in _KNOWN:
-        try:
-            _KNOWN[key] = _found(
-                step, function, images, tables, halo_of, Allowance(seconds, f"{where}: {function.title}")
-            )
-        except UnfitError as error:
-            raise ConfigError(f"{where}: {function.title} {error.problem}. Fix: {error.fix}") from error
-        except ConfigError as error:  # a package is missing
-            raise ConfigError(f"{where}: {function.title}: {error}") from error
+        title = f"{where}: {function.title}"
+        with _titled(title):
+            _KNOWN[key] = _found(step, function, images, tables, halo_of, Allowance(seconds, title))
     return _KNOWN[key]
+
+
+@contextmanager
+def _titled(title: str) -> Iterator[None]:
+    """Put pipeline, step and function before errors about it."""
+    try:
+        yield
+    except UnfitError as error:
+        raise ConfigError(f"{title} {error.problem}. Fix: {error.fix}") from error
+    except ConfigError as error:  # a package is missing
+        raise ConfigError(f"{title}: {error}") from error
 
 
 _KNOWN: dict[str, Contract] = {}

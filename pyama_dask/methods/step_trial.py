@@ -77,10 +77,9 @@ def try_images(
     function
     takes
         ``frame``, ``stack`` or ``planes``.
-    made
-        Types of the made images of the trial, by name.
-    real
-        Types of the movie's images, by name; the shape of the result is found by one call for these.
+    made, real
+        Types of the made images of the trial, and of the movie's images, by name; one call for the latter finds the
+        shape of the result.
     halo
         Frames before and after that the function says to look into.
     allowance
@@ -92,28 +91,17 @@ def try_images(
         If the function does not fit.
     """
     trial = _Trial(function, takes, allowance)
-    if takes == "stack":
-        largest = max(halo, LARGEST_HALO if made != real else FEW)
-        data = _frames(function, takes, made, 2 * largest + 8)
-        first = [trial.run(data)]
-        trial.compare(first, [data])
-        _check_reach(trial, data, first[0], halo, largest)
-    else:
-        data = _frames(function, takes, made, FRAMES)
-        single = [_cut(data, t, None) for t in range(FRAMES)]
-        first = [trial.run(one) for one in single]
-        trial.compare(first, single)
-        _check_alike(first, trial.given)
-    if first[0].table is not None:
+    most = LARGEST_HALO if made != real else FEW
+    first = trial.of_stack(made, halo, most) if takes == "stack" else trial.of_frames(made)
+    if (table := first[0].table) is not None:
         wrong = next((of for one in first if one.table is not None and (of := _unjoined(one.table))), "")
-        return Found(columns=_column_types(first[0].table), unjoined=wrong and f"{trial.given}, {wrong}", fix=CELLS_FIX)
-    is_labels = _gives_labels(function, first, made)
-    result, shape = first[0], next(iter(real.values())).shape
-    if made != real and not _keeps_shape(trial, made, real, lambda types: _some(function, takes, types, halo)):
+        return Found(columns=_column_types(table), unjoined=wrong and f"{trial.given}, {wrong}", fix=CELLS_FIX)
+    result, is_labels, shape = first[0], _gives_labels(function, first, made), None
+    if made != real and _keeps_shape(trial, made, real, lambda types: _some(function, takes, types, halo)):
+        shape = next(iter(real.values())).shape
+    elif made != real:
         result = trial.run(_some(function, takes, real, halo))
-        return Found({name: _type_of(image, is_labels) for name, image in result.images.items()})
-    shapes = {name: shape if made != real else image.shape[-2:] for name, image in result.images.items()}
-    return Found({name: ImageType(shapes[name], str(image.dtype), is_labels) for name, image in result.images.items()})
+    return Found({name: _type_of(image, is_labels, shape) for name, image in result.images.items()})
 
 
 def _keeps_shape(
@@ -218,6 +206,24 @@ class _Trial:
         self._function, self._takes, self._allowance = function, takes, allowance
         self.given = ""
         """Data of the last call, for messages."""
+
+    def of_frames(self, made: Mapping[str, ImageType]) -> list[Result]:
+        """Results of single frames, or of the planes of each, which must be alike."""
+        data = _frames(self._function, self._takes, made, FRAMES)
+        single = [_cut(data, t, None) for t in range(FRAMES)]
+        first = [self.run(one) for one in single]
+        self.compare(first, single)
+        _check_alike(first, self.given)
+        return first
+
+    def of_stack(self, made: Mapping[str, ImageType], halo: int, most: int) -> list[Result]:
+        """Result of one stack; the function must look no further than its halo, as far as `most` frames show."""
+        largest = max(halo, most)
+        data = _frames(self._function, self._takes, made, 2 * largest + 8)
+        first = self.run(data)
+        self.compare([first], [data])
+        _check_reach(self, data, first, halo, largest)
+        return [first]
 
     def run(self, data: Data) -> Result:
         """Result of one call, checked; the data stay as they are."""
@@ -331,8 +337,9 @@ def _column_types(table: pd.DataFrame) -> dict[str, str]:
     return {str(name): str(dtype) for name, dtype in table.dtypes.items()}
 
 
-def _type_of(image: np.ndarray, is_labels: bool) -> ImageType:
-    return ImageType((image.shape[-2], image.shape[-1]), str(image.dtype), is_labels)
+def _type_of(image: np.ndarray, is_labels: bool, shape: tuple[int, int] | None = None) -> ImageType:
+    """Type of an image, with another shape if one is given."""
+    return ImageType(shape or (image.shape[-2], image.shape[-1]), str(image.dtype), is_labels)
 
 
 # ------------------------------------------------------------------------------------------------- made data

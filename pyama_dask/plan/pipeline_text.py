@@ -70,8 +70,7 @@ def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[in
 
 def _line(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     """Images or tables that a step gets and gives."""
-    step, found = own.step, own.step.found
-    assert found is not None
+    step, found = own.step, own.step.planned
     gets = ", ".join(" + ".join(_name(image, names) for image in of) for of in own.gets)
     tables = " + ".join(map(str, step.of)) or "traces"
     of = {"planes": f"all planes of {gets}", "stack": f"stacks of {gets}", "traces": tables, "tables": f"all {tables}"}
@@ -81,8 +80,7 @@ def _line(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) ->
 
 def _details(own: Own) -> Iterator[str]:
     """Function with its parameters, frames that it looks into, and the type of its arrays."""
-    step, found = own.step, own.step.found
-    assert found is not None
+    step, found = own.step, own.step.planned
     function = step.do if ":" not in step.do or "/" not in step.do else step.do.rpartition("/")[2]
     parameters = ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in _set(step))
     is_named = own.title != step.do

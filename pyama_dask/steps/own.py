@@ -80,11 +80,10 @@ class Rows(BlockPart):
     def frame(self, k: int) -> None:
         """Call the function for the batch's frame k, or for the whole batch at its first frame."""
         context, own = self._context, self._own
-        assert own.step.found is not None
         if not applies(own.step, context.task.fov):
             return
         frames = context.frames
-        if own.step.found.per == "frame":
+        if own.step.planned.per == "frame":
             self._add(context.at(frames[k]), frames[k], frames[k] + 1)
         elif k == 0:
             self._add(f"FOV {context.task.fov}, frames {frames.start}-{frames.stop - 1}", frames.start, frames.stop)
@@ -92,12 +91,11 @@ class Rows(BlockPart):
     def _add(self, where: str, start: int, stop: int) -> None:
         """Add the rows of frames start to stop, for each image that the function is called for."""
         images, step = self._context.own_images, self._own.step
-        assert step.found is not None
         first, last = images.window(step, start, stop)
         for of in self._own.gets:
-            data = images.given_to(step, of, first, None if step.found.per == "frame" else last)
+            data = images.given_to(step, of, first, None if step.planned.per == "frame" else last)
             table = checked_table(images.call(step), where, self._own, *data, frames=last - first)
-            if step.found.per == "stack":
+            if step.planned.per == "stack":
                 table["frame"] = table["frame"].astype("int64") + first
                 table = table[table["frame"].between(start, stop - 1)]
             else:
@@ -141,13 +139,12 @@ def joined(own: Own, tables: Sequence[pd.DataFrame], fov: int) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415
 
-    assert own.step.found is not None
     with_rows = [table for table in tables if len(table)]
     if not with_rows:
-        found = [name for name in own.step.found.columns if name != "frame"]
+        found = [name for name in own.step.planned.columns if name != "frame"]
         return pd.DataFrame({name: [] for name in ("frame", *(["channel"] if len(own.gets) > 1 else []), *found)})
     table = pd.concat(with_rows, ignore_index=True).sort_values("frame", kind="stable", ignore_index=True)
-    for name in own.step.found.columns:
+    for name in own.step.planned.columns:
         if len({bool(pd.api.types.is_numeric_dtype(one[name])) for one in with_rows}) > 1:
             method = step_call(own.step, own.name)
             raise method.wrong(f"FOV {fov}", f"numbers and texts in the column {name!r}", "one of them in all frames")
@@ -180,16 +177,15 @@ def checked_table(
     WrongReturnError
         If it gives something else.
     """
-    assert own.step.found is not None
     planned = ", as when the run was planned"
     try:
         table = as_result(method.lazy(where, *data)).table
         if table is None:
             raise method.wrong(where, "images", f"a table{planned}")
-        check_table(table, own.step.found.takes, frames)
+        check_table(table, own.step.planned.takes, frames)
     except UnfitError as error:
         raise method.unfit(where, error.problem, error.fix) from error
-    wanted = own.step.found.columns
+    wanted = own.step.planned.columns
     given = [name for name in table.columns if name in wanted or name not in known]
     if {*given} != {*wanted}:
         raise method.wrong(where, f"columns {', '.join(given)}", f"columns {', '.join(wanted)}{planned}")

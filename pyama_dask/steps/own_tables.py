@@ -32,7 +32,6 @@ KEY = ["frame", "cell"]
 def write_own_table(context: TaskContext) -> None:
     """Write the table that a step gives of a FOV, from its rows, or from the traces and tables of other steps."""
     own = context.flow.steps[context.step]
-    assert own.step.found is not None
     if not applies(own.step, context.task.fov):
         return
     if own.tables:
@@ -138,8 +137,7 @@ def _with_columns(context: TaskContext, own: Own, table: pd.DataFrame) -> pd.Dat
     for name in table.columns.intersection(made.columns):
         if not table[name].reset_index(drop=True).equals(made[name]):
             raise method.wrong(where, f"another column {name!r} than the traces have", "it under another name")
-    assert own.step.found is not None
-    new = [name for name in own.step.found.columns if name not in table]
+    new = [name for name in own.step.planned.columns if name not in table]
     return table.assign(**{name: made[name].to_numpy() for name in new})
 
 

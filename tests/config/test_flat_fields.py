@@ -44,3 +44,14 @@ def test_channels_get_the_shading(step, pc, fl):
 def test_what_has_no_meaning_is_refused(pipelines, message):
     with pytest.raises(ConfigError, match=message):
         config(*pipelines)
+
+
+def test_what_is_no_channel_is_refused_as_without_shading():
+    document = {
+        "input": "a.nd2",
+        "output": "out",
+        "channels": {"pc": 0, "fl": [1]},
+        "pipelines": [shaded("flat_field")],
+    }
+    with pytest.raises(ConfigError, match=r"(?s)channels\.pc: must hold keys, not 0.*channels\.fl\.0: must hold keys"):
+        parse_config(document)

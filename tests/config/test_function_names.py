@@ -12,7 +12,7 @@ import skimage.filters
 
 from pyama_dask.config.function_names import named
 from pyama_dask.config.pipelines import SEVEN, Pipeline, Step
-from pyama_dask.errors import ConfigError
+from pyama_dask.errors import ConfigError, PlanError
 
 
 def doubled(frame, *, factor=2):
@@ -93,3 +93,8 @@ def test_steps_of_python_equal_those_of_yaml():
         {"name": "prepare", "input": "raw", "steps": [{"do": f"{__name__}:doubled"}, "crop_box"]}
     )
     assert tuple(step.do for step in Pipeline("cells", "seven").steps) == SEVEN
+
+
+def test_what_planning_finds_is_not_known_before():
+    with pytest.raises(PlanError, match=r"^step gaussian: no run was planned with it\. Fix: plan the run first"):
+        assert Step("gaussian").planned

@@ -154,7 +154,7 @@ class PipelineOrchestrator:
         pipeline_definition, compiled_contexts
             As given to `compile_pipelines`, and returned by it.
         max_workers
-            Worker processes; None for ``num_workers`` of the settings.
+            Worker processes; None for ``num_workers`` of the settings. A warning says if it has no effect.
         progress, cancel
             As for `pyama_dask.run`.
 
@@ -167,11 +167,6 @@ class PipelineOrchestrator:
         ------
         PlanError
             If other pipelines were compiled, or the plate or a function has changed since.
-
-        Warns
-        -----
-        SettingsWarning
-            If `max_workers` has no effect.
         """
         script, plan = compiled_contexts.script, compiled_contexts.plan
         if self._translated(pipeline_definition) != script:

@@ -98,11 +98,7 @@ class Stitcher:
         """
         metadata = reader.metadata
         self._check(well, metadata, folder)
-        positions = read_positions(positions_file, sites_by_well(metadata))
-        if well not in positions:
-            raise ConfigError(f"{positions_file}: has no positions of {well}. Fix: call generate_positions for it")
-        wells = tiles_of(metadata, {well: positions[well]}, ())
-        stitched, written = MosaicReader(reader, wells), list[Path]()
+        stitched, written = _stitched(well, reader, positions_file), list[Path]()
         planes = product(range(metadata.n_frames), range(len(metadata.channels)), range(metadata.z_planes))
         for frame, channel, z in planes:
             path = folder / f"{well}_w{channel + 1}_z{z + 1:03}_t{frame + 1:03}.tif"
@@ -124,6 +120,14 @@ class Stitcher:
                 f"{metadata.path.name}: has no well {well!r}. Fix: name one of its wells ({', '.join(wells)})"
             )
         check_outside(folder, metadata.path)
+
+
+def _stitched(well: str, reader: Reader, positions_file: Path) -> MosaicReader:
+    """Plate whose only FOV is a well, stitched by a table of positions."""
+    positions = read_positions(positions_file, sites_by_well(reader.metadata))
+    if well not in positions:
+        raise ConfigError(f"{positions_file}: has no positions of {well}. Fix: call generate_positions for it")
+    return MosaicReader(reader, tiles_of(reader.metadata, {well: positions[well]}, ()))
 
 
 def _write(path: Path, image: npt.NDArray[np.generic], pixel_size_um: float | None) -> None:
