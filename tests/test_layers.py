@@ -35,6 +35,7 @@ PLACES = {
     "optax": {"training"},
     "pyarrow": {"analysis", "files"},
     "pylibCZIrw": {"demo", "readers"},
+    "pynvml": {"launch"},
     "qtpy": {"napari"},
     "rich": {"cli"},
     "tensorstore": {"store"},

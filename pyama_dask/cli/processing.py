@@ -137,7 +137,7 @@ def plan(
             status.update("Looking at a frame")
             made = looked_at(made, metadata)
         found = compiled(loaded, made, metadata, predicted, jobs)
-        script = {"script": script_of(made.job.config.cluster)}
+        script = {"script": script_of(made.job.config.cluster, gpu=made.gpu_tasks > 0)}
         shown.append(found.document() | script if as_json else str(found))
     say(_joined(shown))
 

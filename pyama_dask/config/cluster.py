@@ -31,6 +31,21 @@ class Adaptive(Model):
         return self
 
 
+class GpuWorkers(Model):
+    """Workers that own a GPU each, for the steps that need one."""
+
+    devices: tuple[Annotated[str, Field(pattern=r"^[\w-]+$")] | Whole, ...] | Literal["auto"] = Field(
+        "auto", description="kind local: GPUs by number or UUID, a worker for each; auto: those that NVML finds"
+    )
+    jobs: Annotated[Count, Field(le=10_000)] | None = Field(
+        None, description="queue: number of jobs of one worker, which own a GPU each"
+    )
+    queue: str | None = Field(None, description="queue: its name for these jobs; left out, as for all others")
+    directives: tuple[str, ...] = Field(
+        (), description="queue: directives of these jobs, beside those of all, such as ['--gres=gpu:1']"
+    )
+
+
 class Cluster(Model):
     """Place where tasks run, and number of FOVs in progress."""
 
@@ -78,6 +93,9 @@ class Cluster(Model):
     options: dict[str, Any] = Field(
         default_factory=dict, description="queue: more options of dask-jobqueue, by their names there"
     )
+    gpu: GpuWorkers | None = Field(
+        None, description="workers with a GPU each, such as {jobs: 2, directives: ['--gres=gpu:1']} on a queue"
+    )
     failed_jobs: Annotated[Count, Field(le=1000)] = Field(
         5, description="queue: jobs in a row that may end before a worker connects"
     )
@@ -109,13 +127,28 @@ class Cluster(Model):
         return self
 
     @validates_model(mode="after")
+    def _gpu_fits(self) -> Self:
+        if self.gpu is None:
+            return self
+        if self.kind != "local" and not self.of_queue:
+            raise ValueError(f"'kind: {self.kind}' starts no workers with a GPU; 'gpu' goes with local, or a queue")
+        if self.of_queue and (self.gpu.jobs is None or self.gpu.devices != "auto"):
+            raise ValueError("'gpu' needs 'jobs' with a queue, their number, and has no 'devices' there")
+        if self.kind == "local" and (self.gpu.jobs or self.gpu.directives or self.gpu.queue):
+            raise ValueError("'gpu' has no 'jobs', 'directives' and 'queue' with 'kind: local', only 'devices'")
+        if "--resources" in map(str, self.options.get("worker_extra_args", ())):
+            raise ValueError("'options: worker_extra_args' has --resources, which the run sets if there is 'gpu'")
+        return self
+
+    @validates_model(mode="after")
     def _fits_htcondor(self) -> Self:
         if self.kind == "htcondor":
             if self.queue or self.account:
                 raise ValueError(
                     "htcondor has no 'queue' and no 'account'; 'directives' may say 'accounting_group = lab'"
                 )
-            if not all(re.fullmatch(r"\s*[^\s=]+\s*=.+", line) for line in self.directives):
+            of_gpu = self.gpu.directives if self.gpu else ()
+            if not all(re.fullmatch(r"\s*[^\s=]+\s*=.+", line) for line in (*self.directives, *of_gpu)):
                 raise ValueError("'directives' of htcondor are lines such as 'requirements = Arch == \"X86_64\"'")
         return self
 
@@ -143,6 +176,30 @@ class Cluster(Model):
     def worker_bytes(self) -> int:
         """Memory of a worker process of a job, whose first process looks after the workers and needs some, too."""
         return (self.job_bytes - NANNY_BYTES) // self.worker_processes
+
+    @property
+    def without_gpu(self) -> Self:
+        """Jobs of a queue whose workers have no GPU, beside others that have one."""
+        return self._with_resource(f"CPU={self.cores // self.worker_processes}", {})
+
+    @property
+    def with_gpu(self) -> Self:
+        """Jobs of a queue with one worker each, which owns a GPU and has the memory of any other worker."""
+        assert self.gpu is not None
+        memory = f"{(self.worker_bytes + NANNY_BYTES) / 2**20}MiB"
+        changes: dict[str, Any] = {
+            "jobs": self.gpu.jobs,
+            "adaptive": None,
+            "cores": 1,
+            "processes": 1,
+            "memory": memory,
+        }
+        changes |= {"queue": self.gpu.queue or self.queue, "directives": (*self.directives, *self.gpu.directives)}
+        return self._with_resource("GPU=1", changes)
+
+    def _with_resource(self, resource: str, changes: dict[str, Any]) -> Self:
+        words = [*self.options.get("worker_extra_args", ()), "--resources", resource]
+        return self.model_copy(update=changes | {"options": {**self.options, "worker_extra_args": words}, "gpu": None})
 
     @property
     def most_jobs(self) -> int:

@@ -28,6 +28,7 @@ from pyama_dask.config.units import (
     Fraction,
     Minutes,
     Moment,
+    NeedOfGpu,
     PixelSize,
     Selection,
     Whole,
@@ -115,6 +116,10 @@ class Params(Model):
     )
     segmentation_params: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the segmentation method"
+    )
+    segmentation_gpu: NeedOfGpu | None = Field(
+        None,
+        description="1: find cells on workers with a GPU; optional: if there are any; off; null: as the method says",
     )
     register: Annotated[Literal["off", "drift"], BeforeValidator(as_switch)] = Field(
         "off", description="off; drift: measure the drift of the stage, and track cells without it"

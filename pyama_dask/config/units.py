@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -69,6 +69,11 @@ def as_path(value: Any) -> Any:
 def as_switch(value: Any) -> Any:
     """Convert booleans to ``on`` and ``off``, which YAML reads as true and false."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _gpu(value: Any) -> Any:
+    """Convert ``true`` to 1, and ``false`` and 0 to ``off``."""
+    return {0: "off", 1: 1}.get(int(value), value) if isinstance(value, bool | int) else value
 
 
 def _length(value: Any) -> Any:
@@ -137,6 +142,8 @@ Dashboard = Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")]
 """Host and port; a port alone would listen on all interfaces."""
 Memory = Annotated[str, AfterValidator(_memory)]
 """An amount of memory in MiB or GiB, such as ``2GiB``."""
+NeedOfGpu = Annotated[Literal["off", 1, "optional"], BeforeValidator(_gpu)]
+"""``1``: a worker that owns a GPU does it; ``optional``: such a worker if there is one, else any; ``off``."""
 Walltime = Annotated[str, BeforeValidator(_walltime)]
 """Hours, minutes and seconds, such as ``04:00:00``, optionally with days, ``2-00:00:00``; normalised to hours."""
 

@@ -21,10 +21,11 @@ from pyama_dask.execute.walltime import check_time, note_time
 from pyama_dask.execute.worker_loss import MEMORY
 from pyama_dask.execute.workers import FETCHING, Workers
 from pyama_dask.methods.current_call import open_note
+from pyama_dask.methods.device import gpu_owned
 from pyama_dask.steps import run_task
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.cancel import stop_tasks
-from pyama_dask.workflow.graph import Graph
+from pyama_dask.workflow.graph import GPU, Graph
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class DaskPool:
         keys = [self._dask_key(task) for task in tasks]
         call = partial(_call, self._function, pickle.dumps(job))
         graph = graph_of(job.config)
-        resources = dict(graph.resources(tasks[0].kind)) or None
+        needs = graph.resources(tasks[0].kind)
+        resources = self._workers.resources(needs) or None
         futures = self._workers.client.map(
             call, tasks, key=keys, pure=False, resources=resources,
             priority=_priority(tasks[0], graph) - self._number * _MANY,
@@ -78,6 +80,8 @@ class DaskPool:
         for task, future in zip(tasks, futures, strict=True):
             self._running.add(self._name(task))
             self._workers.running[self._name(task)] = future
+            if GPU in needs:
+                self._workers.on_gpu.add(self._name(task))
             future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended, time.monotonic())))
         self._workers.wake()
 
@@ -104,6 +108,7 @@ class DaskPool:
         for task, _, _ in ended:
             self._running.discard(self._name(task))
             self._workers.running.pop(self._name(task), None)
+            self._workers.on_gpu.discard(self._name(task))
         return [(task, self._outcome(task, future, receipts.get(task.key), at)) for task, future, at in ended]
 
     def _receipts(self, futures: dict[str, Future[Receipt]]) -> dict[str, Receipt]:
@@ -175,13 +180,16 @@ class DaskPool:
             self._running.clear()
             for key in running:
                 self._workers.running.pop(key, None)
+                self._workers.on_gpu.discard(key)
 
 
 def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
     """Run a task on a worker whose job lasts long enough."""
     check_time(task)
-    open_note(get_worker().address)
-    receipt = function(task, _job(job))
+    worker = get_worker()
+    open_note(worker.address)
+    with gpu_owned(GPU in worker.state.total_resources):
+        receipt = function(task, _job(job))
     note_time(task, receipt)
     return receipt
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pyama_dask.plan.plan import FovPlan
-from pyama_dask.workflow.task import Task
+from pyama_dask.workflow.graph import Graph
+from pyama_dask.workflow.task import Task, parse_key
 
 
 @dataclass
@@ -27,8 +28,21 @@ class FovRun:
 
     @property
     def waits(self) -> bool:
-        """True if its next stage waits for other FOVs."""
-        return not self.running and bool(self.stages)
+        """True if a stage is left that waits for other FOVs."""
+        return any(stage[0].group for stage in self.stages)
+
+    def ready(self, graph: Graph) -> tuple[Task, ...] | None:
+        """Next stage that no unfinished task of its FOV keeps waiting; None if each has to wait.
+
+        Stages that are done on workers with a GPU do not keep others waiting that need nothing of them.
+        """
+        open_kinds = {parse_key(key).kind for key in self.running}
+        for stage in self.stages:
+            kind = stage[0].kind
+            if kind not in open_kinds and open_kinds.isdisjoint(graph.waits_for[kind]):
+                return stage
+            open_kinds.add(kind)
+        return None
 
     @property
     def finished(self) -> bool:

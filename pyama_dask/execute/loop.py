@@ -209,8 +209,9 @@ class _Loop:
         run = self.active[fov]
         if run.damaged and not run.running:
             run = self.active[fov] = FovRun(self._remaining_after_repair(run))
-        while not run.running and run.stages and self._may_start(run):
-            self._start(run, run.stages.pop(0))
+        while (stage := run.ready(self.plan.graph)) and self._may_start(run, stage):
+            run.stages.remove(stage)
+            self._start(run, stage)
         if run.finished:
             del self.active[fov]
             if fov not in self.failed:
@@ -226,9 +227,9 @@ class _Loop:
             if other in self.active:
                 self._advance(other)
 
-    def _may_start(self, run: FovRun) -> bool:
-        """Check whether the next stage can start; one of a well or plate waits for its other FOVs."""
-        task, needed = run.stages[0][0], run.plan.waits_for
+    def _may_start(self, run: FovRun, stage: Sequence[Task]) -> bool:
+        """Check whether a stage can start; one of a well or plate waits for its other FOVs."""
+        task, needed = stage[0], run.plan.waits_for
         if self.unfinished.intersection(task.group) - {task.fov}:
             return False
         missing = {
@@ -246,7 +247,7 @@ class _Loop:
         return not missing
 
     def _start(self, run: FovRun, stage: Sequence[Task]) -> None:
-        """Submit what is left of a stage, once the one before is finished."""
+        """Submit what is left of a stage, once all that it is made from is finished."""
         try:
             left = {task.key: task for task in self.settle(stage)}
         except Exception as error:  # noqa: BLE001  (the other FOVs continue)
@@ -256,7 +257,7 @@ class _Loop:
         self.kept += len(stage) - len(left)
         for task in stage:
             self._count(task, task.digests.keys() - (left[task.key].digests if task.key in left else {}))
-        run.running = set(left)
+        run.running |= set(left)
         self._submit(list(left.values()))
 
     def _remaining_after_repair(self, run: FovRun) -> FovPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -13,9 +13,12 @@ from distributed import Client, Future, KilledWorker
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import REPORTED_AFTER, ExitStatus, Loss, recorded_loss
 from pyama_dask.methods.current_call import methods_at_work
+from pyama_dask.workflow.graph import GPU
 
 log = logging.getLogger(__name__)
 
+CPU = "CPU"
+"""Dask resource of workers without a GPU, where others have one."""
 RECOUNT = 3.0
 """Seconds between counts of the workers."""
 FETCHING = 5.0
@@ -41,18 +44,25 @@ class Workers:
         Seconds without any worker after which none will come.
     clock
         Monotonic clock in seconds.
+    gpus
+        Number of workers with a GPU: those that have the Dask resource ``GPU``, or will come.
     """
 
     expected = 0
     """Number of threads that will come, if not all have."""
+    keeps_gpus_free = False
+    """True if all workers without a GPU have the Dask resource ``CPU``, so that tasks may be kept off the others."""
 
     def __init__(
         self, client: Client, *, dashboard: str = "", owned: bool = False, patience: float = math.inf,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, gpus: int = 0,
     ) -> None:  # fmt: skip
         self.client, self.dashboard, self.owned = client, dashboard, owned
         self.running: dict[str, Future[Any]] = {}
         """Futures of submitted tasks that have not ended."""
+        self.gpus = gpus
+        self.on_gpu: set[str] = set()
+        """Those of them that are for workers with a GPU."""
         self._clock, self._counted, self._threads = clock, -math.inf, 1
         self._patience, self._seen = patience, clock()
         self._unreported: set[str] = set()
@@ -61,6 +71,12 @@ class Workers:
             client.register_plugin(ExitStatus())
         except Exception as error:  # noqa: BLE001  (runs work without reasons for lost workers)
             log.info("reasons for lost workers will be unknown: %s: %s", type(error).__name__, error)
+
+    def resources(self, needs: Mapping[str, float]) -> dict[str, float]:
+        """Dask resources that tasks are submitted with; without any GPU, tasks that could use one go anywhere."""
+        if self.gpus and self.keeps_gpus_free and not needs:
+            return {CPU: 1}
+        return {name: count for name, count in needs.items() if name != GPU or self.gpus}
 
     @property
     def threads(self) -> int:

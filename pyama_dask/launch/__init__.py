@@ -1,6 +1,7 @@
 """Launching: where work runs, and the processes and jobs that run it."""
 
 from pyama_dask.launch.dashboard import PAGE, show_run
+from pyama_dask.launch.gpu_workers import GpusFound, gpu_workers
 from pyama_dask.launch.local import local_cluster
 from pyama_dask.launch.network import check_network, interfaces, named
 from pyama_dask.launch.settings import most_jobs, worker_count, workers_in
@@ -19,10 +20,12 @@ from pyama_dask.launch.start import (
 
 __all__ = [
     "PAGE",
+    "GpusFound",
     "check_cluster",
     "check_network",
     "dask_report",
     "existing_client",
+    "gpu_workers",
     "interfaces",
     "join_allocation",
     "local_cluster",

@@ -77,11 +77,15 @@ class Canceller:
         )  # fmt: skip
 
     def cancel_leftover(self) -> None:
-        """Cancel jobs that the run before has left in the queue; the lock of the output proves that it is over."""
-        with suppress(OSError):
-            if time.time() - self.numbers.stat().st_mtime < NUMBERS_KEPT:
-                cancel_jobs(self._kind, self.numbers.read_text().split()[-MOST_LEFTOVER:])
-            self.numbers.unlink()
+        """Cancel jobs that the run before has left in the queue; the lock of the output proves that it is over.
+
+        They may be in several files, of which this one's name is the shortest.
+        """
+        for numbers in self.numbers.parent.glob(f"{self.numbers.stem}*{self.numbers.suffix}"):
+            with suppress(OSError):
+                if time.time() - numbers.stat().st_mtime < NUMBERS_KEPT:
+                    cancel_jobs(self._kind, numbers.read_text().split()[-MOST_LEFTOVER:])
+                numbers.unlink()
 
     def add(self, number: str) -> None:
         """Cancel a job at the end of the run; at once if it is over."""

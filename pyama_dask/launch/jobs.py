@@ -73,12 +73,15 @@ class Jobs:
         Returns the names of the workers that have left before their walltime.
     timing
         Clock and intervals.
+    title
+        Name of these jobs in reports.
     """
 
     def __init__(
         self, cluster: Cluster, place: Place, connected: Callable[[], set[str]], demand: Callable[[], int],
-        retired: Callable[[], set[str]] = set, timing: Timing = Timing(),
+        retired: Callable[[], set[str]] = set, timing: Timing = Timing(), title: str = "jobs",
     ) -> None:  # fmt: skip
+        self.name, self._title = place.name, title
         self._cluster, self._place, self._timing, self._clock = cluster, place, timing, timing.clock
         self._connected, self._demand, self._retired = connected, demand, retired
         self._jobs: list[QueuedJob] = []
@@ -96,7 +99,7 @@ class Jobs:
         self._stop, self._look = threading.Event(), threading.Event()
         self.fault: ClusterError | None = None
         """Reason why no more jobs are submitted."""
-        numbers = place.logs / f"{cluster.kind}.numbers"
+        numbers = place.logs / f"{cluster.kind}{title.removeprefix('jobs').replace(' ', '-')}.numbers"
         self.canceller = Canceller(cluster.kind, numbers, timing.cancel_pauses)
         self._thread = threading.Thread(target=self._keep, name="jobs", daemon=True)
 
@@ -180,14 +183,17 @@ class Jobs:
         counts = self.counts
         lost = f", {counts.lost + counts.never_connected} lost" if counts.lost + counts.never_connected else ""
         problem = self._problem(counts)
-        return f"jobs: {counts.running} running, {counts.pending} pending{lost}" + (f"; {problem}" if problem else "")
+        return f"{self._title}: {counts.running} running, {counts.pending} pending{lost}" + (
+            f"; {problem}" if problem else ""
+        )
 
     def summary(self) -> str:
         """Return the number of submitted jobs, and the reasons why some ended before the run."""
         counts = self.counts
         ended = ", ".join(f"{number} {why}" for why, number in sorted(counts.ended.items()))
         failed = f"; {counts.never_connected} before a worker connected" if counts.never_connected else ""
-        return f"{counts.submitted} submitted" + (f"; ended before the run: {ended}{failed}" if ended else "")
+        of = "" if self._title == "jobs" else f"{self._title}: "
+        return f"{of}{counts.submitted} submitted" + (f"; ended before the run: {ended}{failed}" if ended else "")
 
     def _problem(self, counts: JobCounts) -> str:
         if self._silence:

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
 from pyama_dask.launch.dashboard import with_run_page
+from pyama_dask.launch.devices import Device, places
 from pyama_dask.launch.local_nanny import LocalNanny
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
@@ -26,23 +27,32 @@ LOST_FOR = 360.0
 
 
 @contextmanager
-def local_cluster(cluster: Cluster) -> Iterator[Client]:
+def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[Client]:
     """Workers with one thread each on this machine; the dashboard is accessible from this machine only.
+
+    Parameters
+    ----------
+    cluster
+        Part of the config.
+    devices
+        GPUs, for each of which there is one more worker.
 
     Raises
     ------
     RuntimeError, OSError
         Of Dask or the system; see `network.not_started`.
     """
+    of_workers = places(worker_count(cluster), devices)
     with own_settings():
         with ctrl_c_blocked():
             processes = scheduler_here(
                 cluster,
-                n_workers=worker_count(cluster),
+                n_workers=len(of_workers),
                 worker_class=LocalNanny,
+                places=of_workers,
                 threads_per_worker=1,
                 processes=True,
-                memory_limit=worker_memory(cluster),
+                memory_limit=worker_memory(cluster, gpus=len(devices)),
                 host="127.0.0.1",
             )
         with processes, Client(processes) as client:

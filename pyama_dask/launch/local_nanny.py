@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from distributed import Nanny, Status
 
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import exit_text
+from pyama_dask.launch.devices import WorkerPlace
 
 STARTS = 4
 """Times that the process of a worker is started before it is given up."""
@@ -17,12 +19,21 @@ STARTS = 4
 class LocalNanny(Nanny):
     """Nanny of a worker on this machine.
 
-    Dask's own one starts a worker again only if its process ends after it has once been connected. The parameters are
-    the same.
+    Dask's own one starts a worker again only if its process ends after it has once been connected.
+
+    Parameters
+    ----------
+    *given, **options
+        As for Dask's.
+    name
+        Number of the worker, from 0.
+    places
+        Environment and resources of each worker by number; a worker that is started again keeps its own.
     """
 
-    def __init__(self, *given: Any, **options: Any) -> None:
-        super().__init__(*given, **options)
+    def __init__(self, *given: Any, name: int, places: Sequence[WorkerPlace], **options: Any) -> None:
+        options |= {"env": dict(places[name].environment), "resources": dict(places[name].resources)}
+        super().__init__(*given, **options | {"name": name})
         self._exits: list[int] = []
         """Statuses with which processes have ended; negative numbers of signals."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -21,6 +22,8 @@ from pyama_dask.launch.keys import forget_keys, keys, protocol
 from pyama_dask.launch.local import dashboard_of, scheduler_here
 from pyama_dask.launch.settings import DASK, job_environment
 
+WITH_GPU = "jobs with a GPU"
+
 
 @contextmanager
 def queued(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
@@ -29,7 +32,7 @@ def queued(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
     Parameters
     ----------
     cluster
-        Part of the config.
+        Part of the config; with ``gpu`` if there are to be jobs whose workers have one.
     work
         Folder for certificates and logs.
     run
@@ -67,21 +70,34 @@ class JobWorkers(Workers):
     """
 
     def __init__(self, client: Client, cluster: Cluster, dashboard: str = "") -> None:
-        super().__init__(client, dashboard=dashboard, owned=True)
+        gpus = (cluster.gpu.jobs or 0) if cluster.gpu else 0
+        super().__init__(client, dashboard=dashboard, owned=True, gpus=gpus)
         self._cluster = cluster
-        self.expected = cluster.most_jobs * cluster.cores
-        self._jobs: Jobs | None = None
+        self.expected = cluster.most_jobs * cluster.cores + gpus
+        self.keeps_gpus_free = gpus > 0
+        self._groups: list[Jobs] = []
+        """Jobs without a GPU, and those with one, if there are any."""
 
     @contextmanager
     def jobs_at(self, place: Place) -> Iterator[None]:
         """Keep jobs in the queue inside the block."""
         place.logs.mkdir(exist_ok=True)
-        self._jobs = Jobs(self._cluster, place, self._connected, lambda: len(self.running), self._retired)
         try:
-            self._jobs.start()
+            if self.gpus:
+                self._start(self._cluster.without_gpu, place, lambda: len(self.running) - len(self.on_gpu))
+                of_gpu = replace(place, name=f"{place.name}-gpu")
+                self._start(self._cluster.with_gpu, of_gpu, lambda: len(self.on_gpu), WITH_GPU)
+            else:
+                self._start(self._cluster, place, lambda: len(self.running))
             yield
         finally:
-            self._jobs.close()
+            for jobs in self._groups:
+                jobs.close()
+
+    def _start(self, cluster: Cluster, place: Place, demand: Callable[[], int], title: str = "jobs") -> None:
+        """Start a group of jobs, for a number of unfinished tasks."""
+        self._groups.append(Jobs(cluster, place, self._connected, demand, self._retired, title=title))
+        self._groups[-1].start()
 
     def _connected(self) -> set[str]:
         """Names of connected workers."""
@@ -97,25 +113,27 @@ class JobWorkers(Workers):
         A queue sends SIGTERM to all processes of a job that it ends, so a nanny may live to report that signal.
         """
         loss = super().loss(worker, name, since)
-        if loss.why not in (None, exit_text(-signal.SIGTERM)) or self._jobs is None:
+        jobs = next((jobs for jobs in reversed(self._groups) if name.startswith(f"{jobs.name}-")), None)
+        if loss.why not in (None, exit_text(-signal.SIGTERM)) or jobs is None:
             return loss
-        return Loss(self._jobs.why(name, since) if ask else None, with_job=True)
+        return Loss(jobs.why(name, since) if ask else None, with_job=True)
 
     def check(self) -> None:
         """Check that tasks can run; see `Workers.check`."""
-        if self._jobs and self._jobs.fault:
-            raise self._jobs.fault
+        for jobs in self._groups:
+            if jobs.fault:
+                raise jobs.fault
         super().check()
 
     def wake(self) -> None:
         """Submit the jobs that new tasks need."""
-        if self._jobs:
-            self._jobs.wake()
+        for jobs in self._groups:
+            jobs.wake()
 
     def status(self) -> str:
         """Return the status of the jobs."""
-        return self._jobs.status() if self._jobs else ""
+        return "; ".join(jobs.status() for jobs in self._groups)
 
     def summary(self) -> str:
         """Return what became of the jobs."""
-        return self._jobs.summary() if self._jobs else ""
+        return "; ".join(jobs.summary() for jobs in self._groups)

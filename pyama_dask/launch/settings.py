@@ -92,17 +92,20 @@ def worker_count(cluster: Cluster) -> int:
     return CPU_COUNT if cluster.workers == "auto" else cluster.workers
 
 
-def worker_memory(cluster: Cluster) -> int:
-    """Memory in bytes that a task may use, on workers that are started as configured."""
+def worker_memory(cluster: Cluster, gpus: int = 0) -> int:
+    """Memory in bytes that a task may use, on workers that are started as configured, and one more for each GPU."""
     if cluster.of_queue:
         return cluster.worker_bytes * cluster.worker_processes // cluster.cores
     if cluster.memory != "auto":
         return memory_bytes(cluster.memory)
-    return int(MEMORY_LIMIT * 0.9 / worker_count(cluster))
+    return int(MEMORY_LIMIT * 0.9 / (worker_count(cluster) + gpus))
 
 
-def with_at_most(cluster: Cluster, tasks: int) -> Cluster:
-    """Settings of a cluster with no more workers than tasks."""
+def with_at_most(cluster: Cluster, tasks: int, gpu_tasks: int = 0) -> Cluster:
+    """Settings of a cluster with no more workers than tasks, and no more with a GPU than tasks for these."""
+    if cluster.gpu:
+        gpu = cluster.gpu.model_copy(update={"jobs": cluster.gpu.jobs and min(cluster.gpu.jobs, gpu_tasks)})
+        cluster = cluster.model_copy(update={"gpu": gpu if gpu_tasks else None})
     if not cluster.of_queue:
         return cluster.model_copy(update={"workers": min(worker_count(cluster), tasks)})
     jobs = -(-tasks // cluster.cores)

@@ -19,6 +19,8 @@ from pyama_dask.execute.pool import Pool, SerialPool
 from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.launch.allocation import allocated, serve_allocation
+from pyama_dask.launch.devices import devices_here
+from pyama_dask.launch.gpu_workers import gpu_workers
 from pyama_dask.launch.job_scripts import job_script
 from pyama_dask.launch.local import LOST_FOR, connected, dashboard_of, local_cluster
 from pyama_dask.launch.network import check_network, not_started
@@ -64,14 +66,22 @@ def existing_client(cluster: Cluster, work: Path, client: Client | None = None) 
         yield None
 
 
-def memory_per_task(cluster: Cluster, client: Client | None = None) -> int:
-    """Memory of a task in bytes, on the workers of a client, at an address, or as the config describes them."""
+def memory_per_task(cluster: Cluster, client: Client | None = None, gpus: int = 0) -> int:
+    """Memory of a task in bytes, on the workers of a client, at an address, or as the config describes them.
+
+    Parameters
+    ----------
+    cluster, client
+        As for `existing_client`.
+    gpus
+        Number of local workers with a GPU beside the others.
+    """
     if client is not None:
         return _least_memory(client)
     if cluster.kind == "address":
         with connected(str(cluster.address)) as connection:
             return _least_memory(connection)
-    return worker_memory(cluster)
+    return worker_memory(cluster, gpus if cluster.kind == "local" else 0)
 
 
 def _least_memory(client: Client) -> int:
@@ -94,9 +104,12 @@ def check_cluster(cluster: Cluster, work: Path) -> None:
         check_queue(cluster, work)
 
 
-def script_of(cluster: Cluster) -> str:
-    """Script of the jobs that a run submits; '' without a queue."""
-    return job_script(cluster, job_environment()) if cluster.of_queue else ""
+def script_of(cluster: Cluster, *, gpu: bool = True) -> str:
+    """Script of the jobs that a run submits, and of those with a GPU, unless `gpu` is False; '' without a queue."""
+    if not cluster.of_queue:
+        return ""
+    of = [cluster.without_gpu, cluster.with_gpu] if gpu and cluster.gpu else [cluster]
+    return "\nscript of a job with a GPU:\n".join(job_script(jobs, job_environment()) for jobs in of)
 
 
 def starts_workers(cluster: Cluster, client: Client | None, *, tasks: int, brief: bool = False) -> bool:
@@ -107,7 +120,8 @@ def starts_workers(cluster: Cluster, client: Client | None, *, tasks: int, brief
 
 @contextmanager
 def workers_for(
-    cluster: Cluster, client: Client | None, work: Path, run: str, *, tasks: int, brief: bool = False,
+    cluster: Cluster, client: Client | None, work: Path, run: str, *,
+    tasks: int, brief: bool = False, gpu_tasks: int = 0,
 ) -> Iterator[Workers | None]:  # fmt: skip
     """Workers for a number of tasks.
 
@@ -123,6 +137,8 @@ def workers_for(
         Name of the run.
     tasks
         Number of tasks; no more workers than tasks are started.
+    gpu_tasks
+        Number of those that are for workers with a GPU; no more of these are started.
     brief
         True if the tasks end before workers would have started: with ``workers: auto``, they run in this process.
 
@@ -138,13 +154,13 @@ def workers_for(
         If the processes of workers on this machine end while they start.
     """
     if client is not None and tasks:
-        runner = cluster.kind == "runner"
-        yield Workers(client, dashboard=dashboard_of(cluster, client) if runner else client.dashboard_link)
+        dashboard = dashboard_of(cluster, client) if cluster.kind == "runner" else client.dashboard_link
+        yield Workers(client, dashboard=dashboard, gpus=gpu_workers(cluster, client).count if gpu_tasks else 0)
     elif starts_workers(cluster, client, tasks=tasks, brief=brief):
         with ExitStack() as stack:
             try:
                 check_cluster(cluster, work)
-                started = stack.enter_context(_started(with_at_most(cluster, tasks), work, run))
+                started = stack.enter_context(_started(with_at_most(cluster, tasks, gpu_tasks), work, run, gpu_tasks))
             except PyamaError:
                 raise
             except Exception as error:  # whatever Dask, dask-jobqueue or the system raise
@@ -155,14 +171,18 @@ def workers_for(
 
 
 @contextmanager
-def _started(cluster: Cluster, work: Path, run: str) -> Iterator[Workers]:
+def _started(cluster: Cluster, work: Path, run: str, gpu_tasks: int) -> Iterator[Workers]:
     """Workers that end with the block."""
     if cluster.of_queue:
         with queued(cluster, work, run) as workers:
             yield workers
-    else:
-        with local_cluster(cluster) as client:
-            yield Workers(client, dashboard=client.dashboard_link, owned=True, patience=LOST_FOR)
+        return
+    devices = devices_here(cluster)[:gpu_tasks] if gpu_tasks else ()
+    with local_cluster(cluster, devices) as client:
+        address, gpus = client.dashboard_link, len(devices)
+        workers = Workers(client, dashboard=address, owned=True, patience=LOST_FOR, gpus=gpus)
+        workers.keeps_gpus_free = gpus > 0
+        yield workers
 
 
 def pool_on(workers: Workers | None, number: int = 0) -> Pool:

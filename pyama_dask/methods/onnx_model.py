@@ -23,7 +23,7 @@ SHIPPED = Path(__file__).parent / "models"
 """Folder of the models that come with this package, ``NAME.onnx`` each."""
 PROPERTY = "pyama_dask"
 """Metadata property of an ONNX file that holds its card."""
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SUFFIX = ".onnx"
 LARGEST = 2**31
 """Bytes of an ONNX file, at most: it is one message of protobuf."""
@@ -128,6 +128,15 @@ def read_model(path: Path, providers: tuple[str, ...] = (), content: str = "") -
         )
     session = _session(path, raw, providers)
     return _card(path, session), session
+
+
+def cuda_problem() -> str:
+    """Reason why networks cannot use a GPU here; '' if they may."""
+    import onnxruntime  # noqa: PLC0415  (most runs need no network)
+
+    if CUDA in onnxruntime.get_available_providers():
+        return ""
+    return f"the installed onnxruntime has no {CUDA}. Fix: install onnxruntime-gpu instead of onnxruntime"
 
 
 def check_providers(providers: Iterable[str]) -> None:

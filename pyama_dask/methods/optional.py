@@ -22,7 +22,7 @@ class Ready:
     ----------
     module, function
         Module and name of the method. The module also has a function ``check`` that takes the same parameters and
-        raises `ConfigError` if the method cannot run.
+        raises `ConfigError` if the method cannot run, and one ``gpu_problem`` that says why it cannot use a GPU.
     package
         Required package, and name of the extra that installs it.
     memory
@@ -62,6 +62,11 @@ class Ready:
         if not self.version:
             raise ConfigError(f"needs a package that is not installed. Fix: {self._install}")
         return getattr(importlib.import_module(self.module), self.function)
+
+    def gpu_problem(self) -> str:
+        """Reason why the method cannot use a GPU with the installed packages; '' if it may."""
+        problem: str = importlib.import_module(self.module).gpu_problem()
+        return problem
 
     def check(self, parameters: Mapping[str, Any]) -> None:
         """Check that the method can run on this machine.

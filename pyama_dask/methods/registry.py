@@ -16,6 +16,7 @@ from pyama_dask.kernels.segmentation import segment
 from pyama_dask.kernels.tracking import link
 from pyama_dask.methods import entry_points
 from pyama_dask.methods.objects import of_one_cell, process_of
+from pyama_dask.methods.onnx_model import cuda_problem
 from pyama_dask.methods.optional import READY, Ready
 from pyama_dask.methods.unet import segment_unet
 
@@ -134,6 +135,15 @@ def _check_takes_data(kind: str, name: str, method: Method) -> None:
 def is_plugin(kind: str, name: str) -> bool:
     """True if a method does not come with the core of this package."""
     return title_and_name(name)[1] not in BUILT_IN[kind]
+
+
+def gpu_problem(kind: str, name: str) -> str:
+    """Reason why a method cannot use a GPU with the installed packages, as a sentence and its fix; '' if it may."""
+    if ready := ready_method(kind, name):
+        return ready.gpu_problem()
+    if name == "unet":
+        return cuda_problem()
+    return "" if is_plugin(kind, name) else f"{name} works on the CPU only. Fix: remove it, or choose another method"
 
 
 def method_identity(kind: str, name: str) -> str:

@@ -28,7 +28,17 @@ from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.losses import LEAST_LOSS
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.resize import zoom as resized
-from pyama_dask.methods.onnx_model import SHIPPED, ModelCard, check_providers, find_model, model_digest, read_model
+from pyama_dask.methods.device import has_gpu
+from pyama_dask.methods.onnx_model import (
+    CUDA,
+    SHIPPED,
+    ModelCard,
+    check_providers,
+    cuda_problem,
+    find_model,
+    model_digest,
+    read_model,
+)
 
 DEFAULT = "adherent-phase-10x"
 """Model that is used if none is named."""
@@ -93,7 +103,7 @@ def segment_unet(
     depth, touch, smallest
         Settings of `kernels.cell_maps.decode`; None for those of the model.
     providers
-        Execution providers that are tried before the CPU.
+        Execution providers that are tried before the CPU; by default that of CUDA, on a worker that owns a GPU.
     content
         Digest of the model's file; '' for any.
 
@@ -115,7 +125,8 @@ def segment_unet(
     OverflowError
         If the frame has more than 65535 objects.
     """
-    opened = find_model(model), tuple(providers), content
+    chosen = tuple(providers) or ((CUDA,) if has_gpu() and not cuda_problem() else ())
+    opened = find_model(model), chosen, content
     network = open_network(*opened)
     card = network.card
     factor = scale(card, given=zoom, cell_diameter=cell_diameter, pixel_size_um=None)

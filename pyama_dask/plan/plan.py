@@ -110,6 +110,8 @@ class Plan:
     """Origin of these in words, by FOV, where they were not made with other settings."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Contents of files that are written to the output when the run begins, by name."""
+    gpus: str = ""
+    """Steps that are done on workers with a GPU, and what these are, in words; '' if no step needs one."""
     table_memory: int = 0
     """Predicted peak of a worker that links a FOV's objects or writes their traces, in bytes; 0 if they are unknown."""
 
@@ -122,6 +124,11 @@ class Plan:
     def tasks(self) -> tuple[Task, ...]:
         """All tasks."""
         return tuple(task for fov in self.fovs for task in fov.tasks)
+
+    @property
+    def gpu_tasks(self) -> int:
+        """Number of tasks for workers with a GPU."""
+        return sum(self.graph.needs_gpu(task.kind) for task in self.tasks)
 
     @property
     def memory(self) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import ConfigError, UnsupportedSourceError
 from pyama_dask.kernels.background import background
 from pyama_dask.methods import unet
-from pyama_dask.methods.registry import Method, find_method, is_plugin, ready_method
+from pyama_dask.methods.device import needs_of
+from pyama_dask.methods.registry import Method, find_method, gpu_problem, is_plugin, ready_method
 from pyama_dask.methods.tracker_parameters import SHARED, tracking_parameters
 from pyama_dask.plan.check_labels import check_found
 from pyama_dask.plan.check_pipelines import check_drift, check_halos, check_places, check_shapes
@@ -26,7 +28,7 @@ from pyama_dask.readers import Metadata
 from pyama_dask.readers.base import planes_of
 from pyama_dask.readers.times import NOMINAL, extended, typical_step, usable
 from pyama_dask.steps.image_place import frames_of, resizing_step
-from pyama_dask.steps.standard import uses_model
+from pyama_dask.steps.standard import finds_cells, uses_model
 
 PIXEL_TYPES = ("uint8", "uint16")
 DEFAULT_INTERVAL = 10.0
@@ -244,7 +246,7 @@ def _resolve_plane(z: int | str | None, chosen: set[int], metadata: Metadata) ->
     return z
 
 
-def _resolve_methods(config: Config, metadata: Metadata, movie: str) -> dict[str, Mapping[str, object]]:
+def _resolve_methods(config: Config, metadata: Metadata, movie: str) -> dict[str, object]:
     params = config.params
     try:
         for name in params.preprocess:
@@ -255,9 +257,21 @@ def _resolve_methods(config: Config, metadata: Metadata, movie: str) -> dict[str
         raise ConfigError(f"params: {error}") from error
     return {
         "segmentation_params": _resolve_segmentation(config, metadata, segmenter, movie),
+        "segmentation_gpu": _resolve_gpu(config, segmenter),
         "tracking_params": tracking_parameters(params.tracking_method, params.tracking_params),
         "background_params": method_parameters("params.background_params", params.background_params, background),
     }
+
+
+def _resolve_gpu(config: Config, segmenter: Method) -> Literal["off", 1, "optional"]:
+    """Decide whether cells are found on workers with a GPU: as the config says, else as the method does."""
+    params, key = config.params, "params.segmentation_gpu"
+    needs = needs_of(segmenter, f"params.segmentation_method: {params.segmentation_method}")
+    by_parameter = ready_method("segmenter", params.segmentation_method) and params.segmentation_params.get("gpu")
+    gpu = params.segmentation_gpu or ("optional" if by_parameter else needs.gpu)
+    if gpu == 1 and finds_cells(config) and (problem := gpu_problem("segmenter", params.segmentation_method)):
+        raise ConfigError(f"{key}: is 1, but {problem}")
+    return gpu
 
 
 def _resolve_segmentation(config: Config, metadata: Metadata, segmenter: Method, movie: str) -> dict[str, object]:

@@ -80,6 +80,8 @@ def findings(config: Config, wait: float, *, into: bool = False) -> Iterator[Fin
         if fov.problem:
             yield Finding("movie", fov.problem, good=False)
     cluster = plan.job.config.cluster
+    if plan.gpus:
+        yield Finding("GPU", plan.gpus)
     measured = read_calibration(plan.job.config)
     yield memory(plan, measured)
     if cluster.starts_scheduler:

@@ -92,7 +92,7 @@ class CompiledPlan:
         return describe_pipelines(self.plan.job.config, names, shape)
 
     def __str__(self) -> str:
-        script = script_of(self.plan.job.config.cluster)
+        script = script_of(self.plan.job.config.cluster, gpu=self.plan.gpu_tasks > 0)
         return describe_plan(self.plan, self.left, self.predicted, script, self.lines)
 
     def __repr__(self) -> str:

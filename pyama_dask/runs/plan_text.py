@@ -15,6 +15,7 @@ from pyama_dask.runs.timings import Prediction
 from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import registers
 from pyama_dask.store.layout import ArraySpec, changed_form, layout
+from pyama_dask.workflow.graph import GPU
 
 MANY = 12
 """Lines of a list that are shown; the rest is counted."""
@@ -52,6 +53,7 @@ def describe_plan(
         f"files:   {plan.files_per_fov} per FOV"
         + (f", plus {plan.files_per_cell} per cell" if plan.files_per_cell else ""),
         f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
+        *([f"GPU:     {plan.gpus}"] if plan.gpus else ()),
         *_resources(plan),
         *(describe_prediction(predicted) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
@@ -92,9 +94,9 @@ def _drift(plan: Plan) -> Iterator[str]:
 
 
 def _resources(plan: Plan) -> Iterator[str]:
-    """Line with the resources of Dask that tasks need."""
+    """Line with other resources of Dask that tasks need."""
     needed = {kind: plan.graph.resources(kind) for kind in dict.fromkeys(task.kind for task in plan.tasks)}
-    listed = [f"{kind}: {name} {count:g}" for kind, of in needed.items() for name, count in of.items()]
+    listed = [f"{kind}: {name} {count:g}" for kind, of in needed.items() for name, count in of.items() if name != GPU]
     if listed:
         yield "resources: " + ", ".join(listed)
 

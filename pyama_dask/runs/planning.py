@@ -21,6 +21,7 @@ from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resume import remaining
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.extend import first_identity, keep_zero
+from pyama_dask.runs.gpus import find_gpus
 from pyama_dask.runs.method_trial import try_methods
 from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
@@ -65,7 +66,8 @@ def plan_run(
     movie = look_at_movie(config, tell)
     snapshot, metadata = movie.snapshot, keep_zero(movie.metadata, config.output)
     resolved = resolve(config, metadata)
-    memory = memory_per_task(config.cluster, client)
+    found = find_gpus(resolved, client)
+    memory = memory_per_task(config.cluster, client, found.count)
     check_output(config.output, into=into)
     first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
@@ -76,8 +78,9 @@ def plan_run(
     if measured:
         check_walltime(plan, measured)
     noticed = [*remarks_on_model(config, plan.job.config, metadata), *try_methods(plan.job.config, metadata)]
-    noticed += _unknown_pixel_size(plan.job.config, metadata)
-    return replace(plan, warnings=(*plan.warnings, *movie.warnings, *noticed), files=movie.files), metadata
+    noticed += [*_unknown_pixel_size(plan.job.config, metadata), *found.warnings]
+    warnings = (*plan.warnings, *movie.warnings, *noticed)
+    return replace(plan, warnings=warnings, files=movie.files, gpus=found.text), metadata
 
 
 def remarks_on_model(config: Config, resolved: Config, metadata: Metadata) -> list[str]:

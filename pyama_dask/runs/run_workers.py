@@ -38,7 +38,8 @@ def workers_of_run(
     job, tasks = todo.job, len(todo.tasks)
     if starts_workers(job.config.cluster, client, tasks=tasks):
         compile_first(metadata, progress, cancel)
-    with workers_for(job.config.cluster, client, job.output / WORK, job.run, tasks=tasks) as workers:
+    where, gpu_tasks = job.output / WORK, todo.gpu_tasks
+    with workers_for(job.config.cluster, client, where, job.run, tasks=tasks, gpu_tasks=gpu_tasks) as workers:
         if workers and (workers.owned or job.config.cluster.kind == "runner"):
             show_run(workers.client, partial(LivePage, job.output))
         yield workers
@@ -83,7 +84,9 @@ class SharedPool:
         compile_first(metadata, progress, cancel)
         with self._lock:
             if self._started is None:
-                of_all = workers_for(self._cluster, None, self._work, uuid4().hex[:12], tasks=_MANY)
+                gpu_tasks = _MANY if any(map(todo.graph.needs_gpu, todo.graph.kinds)) else 0
+                run = uuid4().hex[:12]
+                of_all = workers_for(self._cluster, None, self._work, run, tasks=_MANY, gpu_tasks=gpu_tasks)
                 self._started = self._context.run(self._stack.enter_context, of_all)
         if self._started is not None:
             self._started.owned = False  # tasks that a run leaves behind must not disturb the next one

@@ -308,10 +308,11 @@ def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
 def settings_of(config: Config) -> dict[str, Any]:
     """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed.
 
-    Stitched wells depend on the table of positions, and not on how it was made; lengths are in pixels by then.
+    Nor on which workers cells are found. Stitched wells depend on the table of positions, and not on how it was made;
+    lengths are in pixels by then.
     """
     resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
-    for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params", "pixel_size"):
+    for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params", "pixel_size", "segmentation_gpu"):
         del resolved["params"][key]
     if config.params.register == "off":  # as in plans of older versions
         del resolved["params"]["register"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pyama_dask.config.models import Config
@@ -23,9 +23,10 @@ from pyama_dask.steps.flow import (
     shifts_part,
 )
 from pyama_dask.steps.images_memory import with_images
+from pyama_dask.steps.on_gpu import placed
 from pyama_dask.steps.own_arrays import group_of
 from pyama_dask.steps.read_back import may_be_read
-from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS
+from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS, needs_gpu
 from pyama_dask.store.layout import form_of
 from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
 from pyama_dask.workflow.task import digest
@@ -33,7 +34,7 @@ from pyama_dask.workflow.task import digest
 SEGMENT = "segment.labels"
 OF_LABELS = ("background.tiles", "crop.counts")
 """Parts that read labels, and whose digests have the segmenter where others have the digest of the labels."""
-_GRAPHS: dict[int, tuple[Flow, Graph]] = {}
+_GRAPHS: dict[int, tuple[object, Graph]] = {}
 
 
 def graph_of(config: Config) -> Graph:
@@ -46,13 +47,18 @@ def graph_of(config: Config) -> Graph:
     """
     flow = flow_of(config) if config.pipelines else None
     if flow is None or not flow.own:
-        return GRAPH
-    if id(flow) not in _GRAPHS:
+        usual = GRAPH.parts
+        return _kept(usual, lambda: Graph(placed([*usual.values()], config))) if needs_gpu(config) else GRAPH
+    return _kept(flow, lambda: Graph(placed([*_standard(flow), *_own(flow)], config)))
+
+
+def _kept(of: object, make: Callable[[], Graph]) -> Graph:
+    """Graph that belongs to a flow or a table of parts, made once."""
+    if id(of) not in _GRAPHS:
         if len(_GRAPHS) > 16:
             _GRAPHS.clear()
-        graph = Graph([*_standard(flow), *_own(flow)])
-        _GRAPHS[id(flow)] = flow, graph  # the flow is kept, so that no other one gets its id
-    return _GRAPHS[id(flow)][-1]
+        _GRAPHS[id(of)] = of, make()  # what it belongs to is kept, so that nothing else gets its id
+    return _GRAPHS[id(of)][-1]
 
 
 # ---------------------------------------------------------------------------------------------- digests

@@ -19,10 +19,11 @@ from pyama_dask.errors import DiskError
 from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
 from pyama_dask.kernels.compiled import instruction_set
+from pyama_dask.methods.device import has_gpu
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.part import run_parts
-from pyama_dask.workflow.graph import Step
+from pyama_dask.workflow.graph import GPU, Step
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 
@@ -88,11 +89,12 @@ def _frames_read(context: TaskContext) -> tuple[int, ...]:
 
 
 def processors(task: Task, job: Job) -> dict[Step, str]:
-    """Kind of this machine's processor, for each step of a task whose results depend on it."""
+    """Kind of this machine's processor, or GPU, for each step of a task whose results depend on it."""
     parts = [
         part for part in graph_of(job.config).kinds[task.kind] if part.step in task.digests and part.active(job.config)
     ]
-    return {part.step: instruction_set() for part in parts if part.by_processor(job.config)}
+    kind = "GPU" if has_gpu() else instruction_set()
+    return {part.step: kind for part in parts if part.by_processor(job.config) or GPU in part.resources}
 
 
 def forget_peak() -> None:

@@ -102,6 +102,11 @@ def form_of_background(config: Config) -> list[str]:
     return [which, *(form_of_images(config) if which == "full" else ())]
 
 
+def needs_gpu(config: Config) -> bool:
+    """Check whether cells are found on workers with a GPU, if there are any; of a resolved config."""
+    return finds_cells(config) and config.params.segmentation_gpu in (1, "optional")
+
+
 # ------------------------------------------------------------------------------------------------- digests
 # These are written out, and not derived from the needs, so that outputs of earlier versions can be resumed.
 

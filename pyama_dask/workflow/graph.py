@@ -24,6 +24,9 @@ Role = str
 ``half_labels`` or ``half_tracks`` for an image in ``plate.zarr`` at half size; else the step of a user's own that gives
 it."""
 
+GPU = "GPU"
+"""Dask resource of a worker that owns a GPU."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -185,6 +188,9 @@ class Part:
         Whether its results depend on the kind of processor, as those of libraries with loops for each kind do.
     resources
         Dask resources that it needs, such as ``{"GPU": 1}``; parts with different ones are in different tasks.
+    after
+        Parts that are done before it, although it reads nothing from them: so that it comes in one task with others
+        that wait for these.
     """
 
     name: str
@@ -208,6 +214,7 @@ class Part:
     together: str | None = None
     by_processor: Callable[[Config], bool] = never
     resources: Mapping[str, float] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
     label: str = ""
 
 
@@ -235,7 +242,8 @@ class Graph:
         for part in self.parts.values():
             self._check_needs(part)
         self.steps: tuple[Step, ...] = tuple(dict.fromkeys(part.step for part in self.parts.values()))
-        self._order = tuple(TopologicalSorter({part.name: part.needs for part in self.parts.values()}).static_order())
+        before = {part.name: (*part.needs, *part.after) for part in self.parts.values()}
+        self._order = tuple(TopologicalSorter(before).static_order())
         by_kind: dict[tuple[Kind, Step], Part] = {}
         for kind, inside in self.kinds.items():
             for part in inside:
@@ -265,7 +273,7 @@ class Graph:
         for name in self._order:
             part = self.parts[name]
             where = (part.scope, tuple(sorted(part.resources.items())))
-            levels = (places[need][0] + (places[need][1:] != where) for need in part.needs)
+            levels = (places[need][0] + (places[need][1:] != where) for need in (*part.needs, *part.after))
             places[name] = (max(levels, default=0), *where)
         return places
 
@@ -304,6 +312,23 @@ class Graph:
     def resources(self, kind: Kind) -> Mapping[str, float]:
         """Dask resources that tasks of a kind need."""
         return self.kinds[kind][0].resources
+
+    def needs_gpu(self, kind: Kind) -> bool:
+        """Check whether tasks of a kind are for workers with a GPU."""
+        return GPU in self.resources(kind)
+
+    @cached_property
+    def waits_for(self) -> Mapping[Kind, frozenset[Kind]]:
+        """Kinds of tasks of a FOV that are done before those of a kind.
+
+        These are all kinds before it, but those for workers with a GPU that nothing of it is made from: there may be
+        few such workers, and all else goes on.
+        """
+        kinds, found = list(self.kinds), dict[Kind, frozenset[Kind]]()
+        for place, kind in enumerate(kinds):
+            made_from = {self.kind_of[name] for name in self.upstream(part.name for part in self.kinds[kind])}
+            found[kind] = frozenset(of for of in kinds[:place] if of in made_from or not self.needs_gpu(of))
+        return found
 
     def is_temporary(self, kind: Kind, step: Step) -> bool:
         """Check whether the files of a step in a task are removed when all that is made from them is done."""
@@ -347,7 +372,7 @@ class Graph:
         for name in (name for name in self._order if name in inside):
             depth[name] = max((depth[need] + 1 for need in inside[name].needs if need in depth), default=0)
         for part in inside.values():
-            if part.together:
+            if part.together in depth:  # else it is in another task
                 depth[part.name] = depth[part.together]
         chosen = [part for part in inside.values() if part.step in steps]
         return [

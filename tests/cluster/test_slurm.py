@@ -126,3 +126,42 @@ def test_ctrl_c_ends_a_run_in_order_and_its_jobs_with_it(slurm, tmp_path):
     assert "Cancelled after" in start.out
     night.nothing_left()
     assert night.problems == []
+
+
+SEGMENTER = """
+import os
+from pathlib import Path
+from pyama_dask.kernels.segmentation import segment as on_cpu
+from pyama_dask.methods.device import has_gpu
+
+def segment(frame):
+    with (Path(__file__).parent / "jobs.txt").open("a") as file:
+        file.write(f"{os.environ.get('SLURM_JOB_ID')} {os.environ.get('CUDA_VISIBLE_DEVICES')} {has_gpu()}\\n")
+    return on_cpu(frame, morph_iterations=1)
+"""
+
+
+def test_jobs_with_a_gpu_are_a_group_of_their_own(slurm, tmp_path, small_czi, finished):
+    """Each node has two made-up GPUs, of which Slurm shows a job its own."""
+    (tmp_path / "mine.py").write_text(SEGMENTER)
+    output, held = tmp_path / "results", {}
+
+    def look(event):
+        for job in slurm.jobs("RUNNING"):
+            held[job] = slurm.ask("scontrol", "--oneliner", "show", "job", job)
+
+    gpu = {
+        "params.segmentation_gpu": 1,
+        "cluster": JOBS | {"jobs": 1, "gpu": {"jobs": 1, "directives": ["--gres=gpu:1"]}},
+    }
+    method = {"params.segmentation_method": f"{tmp_path}/mine.py:segment", "params.segmentation_params": {}}
+    report = pyama_dask.run(config(small_czi, output, gpu | method), progress=look)
+    assert report.exit_status == 0
+    assert report.jobs == "1 submitted; jobs with a GPU: 1 submitted"
+    with_gpu = {job for job, told in held.items() if "gres:gpu:1" in told or "gres/gpu=1" in told}
+    assert len(held) == 2
+    assert len(with_gpu) == 1
+    lines = (tmp_path / "jobs.txt").read_text().split("\n")[:-1]
+    assert {line for line in lines if not line.startswith("None")} == {f"{with_gpu.pop()} 0 True"}
+    assert file_bytes(output) == file_bytes(finished)
+    wait_until(lambda: not slurm.jobs(), 15)

@@ -212,5 +212,5 @@ def test_a_worker_that_its_queue_has_ended_is_no_fault_of_a_task(said, ask, loss
             return [(0.0, {"worker": "tls://n1:1", "why": said})] if said and topic == EXITS else []
 
     workers = JobWorkers(Client(), Cluster(kind="slurm", jobs=1, memory="2GiB", walltime="01:00:00"))
-    workers._jobs = SimpleNamespace(why=lambda name, since: "pre-empted")
+    workers._groups = [SimpleNamespace(name="pyama-1", why=lambda name, since: "pre-empted")]
     assert workers.loss("tls://n1:1", "pyama-1-1", 0.0, ask=ask) == loss

@@ -47,6 +47,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs.log
 SlurmdParameters=config_overrides
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
@@ -59,7 +60,7 @@ KillWait=10
 MinJobAge=600
 MaxJobCount=5000
 JobRequeue=0
-NodeName=DEFAULT CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000 State=UNKNOWN
+NodeName=DEFAULT CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 {nodes}
 PartitionName=main Nodes=n[1-4] Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 PartitionName=short Nodes=n[1-4] MaxTime=1 DefMemPerCPU=500 State=UP
@@ -112,6 +113,7 @@ class Slurm:
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
             for node, port in zip(NODES, ports[1:], strict=True)
         )
+        (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null,/dev/zero\n")  # made-up devices
         self.conf.write_text(CONF.format(host=host, munge=self.munge, folder=self.folder, ports=ports, nodes=nodes))
         self.start_controller()
         for node in NODES:
@@ -119,7 +121,7 @@ class Slurm:
         until = time.monotonic() + LISTED
         while self.ask("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D").strip() != str(len(NODES)):
             if time.monotonic() > until:
-                raise TimeoutError(f"Slurm's nodes are not idle: {self.ask('sinfo')}")
+                raise TimeoutError(f"Slurm's nodes are not idle: {self.ask('sinfo')}{self.ask('sinfo', '-R')}")
             time.sleep(0.1)
 
     def start_controller(self) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pyama_dask.config.units import FileName, Fraction, Whole
 from pyama_dask.errors import ConfigError
+from pyama_dask.methods.device import has_gpu
 
 URL = "https://huggingface.co/mouseland/cellpose-sam/resolve/main/"
 """Download folder of cellpose's weights."""
@@ -55,7 +56,7 @@ def segment(
     max_size_fraction
         Largest fraction of the frame that a cell may cover.
     gpu
-        True to use a GPU if there is one. Otherwise the worker's core is used.
+        As ``segmentation_gpu: optional`` of the config. Without a GPU, the worker's core is used.
 
     Returns
     -------
@@ -66,6 +67,7 @@ def segment(
     ConfigError
         If the weights do not exist.
     """
+    gpu = gpu or has_gpu()
     network = _network(str(weights(model)), gpu)
     with warnings.catch_warnings(action="ignore"):  # torch's are for programmers and would crowd the report
         labels, *_ = network.eval(
@@ -83,6 +85,15 @@ def segment(
 def check(*, model: str, **_: Any) -> None:
     """Check that the weights exist; see `weights`."""
     weights(model)
+
+
+def gpu_problem() -> str:
+    """Reason why cellpose cannot use a GPU here; '' if it may."""
+    import torch
+
+    if torch.version.cuda or torch.version.hip or torch.backends.mps.is_built():
+        return ""
+    return "the installed torch is a build for CPUs. Fix: install one with CUDA, see pytorch.org"
 
 
 def weights(model: str) -> Path:
