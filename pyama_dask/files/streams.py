@@ -69,7 +69,8 @@ class _Unfailing:
     def write(self, text: str) -> int:
         """Write text, or drop it."""
         try:
-            self._stream.write(text)
+            if not self.closed:
+                self._stream.write(text)
         except OSError:
             self._lose()
         return len(text)
@@ -77,9 +78,19 @@ class _Unfailing:
     def flush(self) -> None:
         """Write buffered text, or drop it."""
         try:
-            self._stream.flush()
+            if not self.closed:
+                self._stream.flush()
         except OSError:
             self._lose()
+
+    def close(self) -> None:
+        """Flush only: the stream belongs to the process, and a method that closes it must not harm later tasks."""
+        self.flush()
+
+    @property
+    def closed(self) -> bool:
+        """True if the stream was closed behind this one."""
+        return bool(getattr(self._stream, "closed", False))
 
     def _lose(self) -> None:
         with suppress(OSError, ValueError):  # the stream has no descriptor

@@ -189,6 +189,4 @@ def _planned_and_peak(document: dict[str, Any]) -> tuple[int, int]:
     entries = [json.loads(line) for line in (document["output"] / LEDGER).read_text().splitlines()]
     done = {entry["done"]["key"]: int(entry["done"]["peak_memory"]) for entry in entries if "done" in entry}
     key = min(memory, key=lambda key: memory[key] / done[key])
-    if __import__("os").environ.get("SHOW"):
-        print({k: (memory[k] >> 20, done[k] >> 20) for k in memory})
     return memory[key], done[key]

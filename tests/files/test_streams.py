@@ -1,5 +1,6 @@
 """Standard streams that take no more end no run."""
 
+import io
 import json
 import os
 import subprocess
@@ -27,6 +28,20 @@ def test_what_a_stream_does_not_take_is_lost(monkeypatch):
                     print("a line", file=stream, flush=True)
                     print("held back to the end", file=stream)
             assert (sys.stdout, sys.stderr) == (pipe, full)
+
+
+def test_a_method_that_closes_a_stream_harms_nobody(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with unfailing():
+        sys.stdout.close()
+        print("still here")
+    assert stream.getvalue() == "still here\n"
+    with unfailing():
+        stream.close()  # behind it
+        print("nowhere")
+        sys.stdout.flush()
+    assert sys.stdout is stream
 
 
 def test_blocks_that_overlap_leave_the_streams_as_they_were():
