@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pyama_dask.config.units import quoted
 from pyama_dask.errors import ConfigError
 
 _OF_FILES = "pyama_dask_file_"
@@ -74,8 +75,8 @@ def _check_kind(function: Any) -> None:
     name = str(getattr(function, "__qualname__", ""))
     if not callable(function):
         raise ConfigError(
-            f"a step is a function or its name, not {type(function).__name__}. Fix: give a function, "
-            "or a text such as 'module:function'"
+            f"{quoted(function)} is neither a function nor its name. Fix: give a function, or a text such as "
+            "'module:function'"
         )
     if isinstance(function, functools.partial):
         fix = "give the function, and its parameters as keywords of the step: Step(function, sigma=2)"

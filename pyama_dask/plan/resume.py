@@ -236,5 +236,5 @@ def _check_needs(graph: Graph, fov: FovPlan, wanted: set[Step]) -> None:
                 if (graph.kind_of[needed.name], needed.step) in undone and needed.step not in wanted:
                     raise MissingStepError(
                         f"step '{step}' of FOV {fov.fov} needs '{needed.step}', "
-                        "which is not done for these settings. Fix: add it to --steps"
+                        "which is not done for these settings. Fix: do it first, or add it to --steps"
                     )

@@ -187,7 +187,7 @@ class TestPlugins:
 
     @pytest.mark.parametrize(
         ("function", "refused"),
-        [(lambda image, mask, context: 0, "is a lambda"), (3, "a function or its name, not int")],
+        [(lambda image, mask, context: 0, "is a lambda"), (3, "3 is neither a function nor its name")],
     )
     def test_what_workers_cannot_find_is_refused(self, function, refused):
         with pytest.raises(ConfigError, match=refused):

@@ -63,7 +63,7 @@ def test_the_name_finds_the_function(function, name):
         (functools.partial(doubled, factor=3), "is a partial.*Fix: give the function, and its parameters as keywords"),
         (typed("def cell(frame): return frame"), r"typed into a notebook .*Fix: save it .*'steps\.py:cell'"),
         (types.FunctionType(doubled.__code__, {}, "lost"), "is not found by its name.*Fix: give its name as a text"),
-        (3, "a step is a function or its name, not int"),
+        (3, "3 is neither a function nor its name"),
     ],
 )
 def test_functions_without_a_name_for_workers_are_refused(function, says):
