@@ -158,7 +158,7 @@ def run(
     into: Into = False,
     changes: Set = None,
 ) -> None:
-    """Process a movie, or several one after the other; or resume an interrupted run."""
+    """Process a movie, or several on the same workers; or resume an interrupted run."""
     configs = loaded_configs(
         config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
     )

@@ -63,7 +63,7 @@ def _as_keys(value: Any) -> Any:
     """Convert a path to keys; mappings stay."""
     if isinstance(value, list | tuple):
         problem = "is a list, but a single run has one movie"
-        remedy = "pass the config to 'pyama-dask run', which processes one after the other"
+        remedy = "pass the config to 'pyama-dask run' or pyama_dask.run, which process several"
         raise ValueError(f"{problem}. {HOW}; else {remedy}")  # noqa: TRY004  (pydantic takes no TypeError)
     return value if isinstance(value, Mapping | MovieInput) else {"file": as_path(value)}
 

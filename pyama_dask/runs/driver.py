@@ -41,7 +41,7 @@ from pyama_dask.runs.ownership import check_free_names, void
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
 from pyama_dask.runs.plate_output import check_plate_is_ours
 from pyama_dask.runs.run_record import RunRecord
-from pyama_dask.runs.run_workers import SharedPool, workers_of_run
+from pyama_dask.runs.run_workers import DASK_REPORT, SharedPool, workers_of_run
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
 from pyama_dask.runs.verify import check_damage
@@ -51,8 +51,6 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import WORK
 
 log = logging.getLogger("pyama_dask")
-
-DASK_REPORT = "dask-report.html"
 
 
 def run(
@@ -118,7 +116,7 @@ def run(
                 amounts_told(todo, ledger),
                 recorded(todo, events, cancel) as (record, tell),
                 (pool.workers if pool else workers_of_run)(todo, metadata, existing, tell, cancel) as workers,
-                dask_report(workers if client is None else None, work / DASK_REPORT, cancel),
+                dask_report(workers if client is None and pool is None else None, work / DASK_REPORT, cancel),
             ):
                 documents, restored = begin(plan, metadata, ledger)
                 warnings += restored

@@ -17,7 +17,7 @@ from distributed import Client
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.events import Progress
 from pyama_dask.execute.workers import Workers
-from pyama_dask.launch import show_run, starts_workers, workers_for
+from pyama_dask.launch import dask_report, show_run, starts_workers, workers_for
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.compilation import compile_kernels
@@ -25,6 +25,9 @@ from pyama_dask.runs.live_page import LivePage
 from pyama_dask.workflow.task import WORK
 
 log = logging.getLogger("pyama_dask")
+
+DASK_REPORT = "dask-report.html"
+"""Name of Dask's report on the work, among the documents of a run, or in the folder above several outputs."""
 
 _MANY = 2**20
 """Number of tasks for which no worker is left out: how many the later runs have is not known yet."""
@@ -88,6 +91,9 @@ class SharedPool:
                 run = uuid4().hex[:12]
                 of_all = workers_for(self._cluster, None, self._work, run, tasks=_MANY, gpu_tasks=gpu_tasks)
                 self._started = self._context.run(self._stack.enter_context, of_all)
+                self._work.mkdir(parents=True, exist_ok=True)
+                report = dask_report(self._started, self._work / DASK_REPORT, cancel)  # one: it takes long to write
+                self._context.run(self._stack.enter_context, report)
         if self._started is not None:
             self._started.owned = False  # tasks that a run leaves behind must not disturb the next one
             show_run(self._started.client, partial(LivePage, todo.job.output))

@@ -1,4 +1,4 @@
-"""Several movies in one config: one after the other on the same workers, each with its own output."""
+"""Several movies in one config: on the same workers without a pause between them, each with its own output."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from pyama_dask.config.load import read_document
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import start
-from pyama_dask.runs import driver
+from pyama_dask.runs import run_workers
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.movies import MovieRun, exit_status, run_several
 from pyama_dask.runs.several import alike, configs_of, with_failures
@@ -83,7 +83,7 @@ def test_they_share_the_workers(movies, tmp_path, cluster, monkeypatch):
         started.append("closed")
 
     monkeypatch.setattr(start, "_started", once)
-    monkeypatch.setattr(driver, "dask_report", lambda *_: nullcontext())
+    monkeypatch.setattr(run_workers, "dask_report", lambda *_: nullcontext())
     document = several([movies / "a.czi", movies / "movie.czi"], tmp_path / "out", FEW | {"cluster.kind": "local"})
     for one in run_several(configs_of(document), silent, threading.Event()):
         assert one.report.exit_status == 0
