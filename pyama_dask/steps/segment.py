@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,29 @@ class Segmentation(BlockPart):
         self._noticed: dict[str, list[int]] = {}
 
     def frame(self, k: int) -> None:
-        """Find the cells of the batch's frame k."""
+        """Find the cells of the batch's frame k; with a method of several frames, of those that follow, too."""
+        if self._segmenter.batch:
+            self._together(k)
+        else:
+            self._alone(k)
+
+    def _together(self, k: int) -> None:
+        context, count = self._context, self._segmenter.batch
+        if k % count:
+            return
+        places = range(k, min(k + count, len(context.frames)))
+        frames = [context.frames[place] for place in places]
+        planes = [*context.seen(self.step, self._raw)[k : places.stop]]
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            found = segmented_together(self._preprocessors, self._segmenter, planes, [context.at(of) for of in frames])
+        for place, (labels, boxes, areas) in zip(places, found, strict=True):
+            context.room(self._labels)[place] = labels
+            self._boxes.append(boxes)
+            self._areas.append(areas)
+            self._losses.append(Losses())  # only built-in methods, of single frames, note them
+        self._notice(caught, frames)
+
+    def _alone(self, k: int) -> None:
         context, frame = self._context, self._context.frames[k]
         with warnings.catch_warnings(record=True, action="always") as caught, collected() as noted:
             labels, boxes, areas = segmented(
@@ -52,9 +74,13 @@ class Segmentation(BlockPart):
         self._areas.append(areas)
         # a plugin may call a segmenter of the package on pieces of a frame, and change what it returns
         self._losses.append(noted[0] if len(noted) == 1 and not self._is_plugin else Losses())
+        self._notice(caught, [frame])
+
+    def _notice(self, caught: Iterable[warnings.WarningMessage], frames: Sequence[int]) -> None:
+        """Keep warnings about frames for the report."""
         for warning in caught:
             if not issubclass(warning.category, DeprecationWarning):
-                self._noticed.setdefault(str(warning.message), []).append(frame)
+                self._noticed.setdefault(str(warning.message), []).extend(frames)
 
     def batch(self) -> None:
         """Write the labels; no later step needs the phase-contrast frames."""
@@ -98,13 +124,45 @@ def segmented(
     AlgorithmError, WrongReturnError
         If a method fails, or returns something else than an image or labels of the frame's shape.
     """
-    image = frame
-    for method in preprocessors:
-        image = preprocessed(method, image, where)
-    labels = segmenter.labels(where, image)
-    if labels.shape != frame.shape or labels.dtype.kind not in "iu":
-        raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
-    return as_stored(labels, segmenter, where)
+    return segmented_together(preprocessors, segmenter, [frame], [where])[0]
+
+
+def segmented_together(
+    preprocessors: Sequence[Chosen], segmenter: Chosen, frames: Sequence[np.ndarray], places: Sequence[str]
+) -> list[tuple[np.ndarray, npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+    """Run preprocessors and the segmenter on frames: in one call if it takes several, else one by one.
+
+    Parameters
+    ----------
+    preprocessors, segmenter
+        Methods from the config.
+    frames
+        (H, W) phase contrast each, no more than the segmenter takes at once.
+    places
+        FOV and frame of each, for messages.
+
+    Returns
+    -------
+    For each frame, as from `segmented`; raises the same.
+    """
+    images = []
+    for frame, where in zip(frames, places, strict=True):
+        image = frame
+        for method in preprocessors:
+            image = preprocessed(method, image, where)
+        images.append(image)
+    if segmenter.batch:
+        where = " to ".join(dict.fromkeys([places[0], places[-1]]))
+        stack = segmenter.labels(where, np.stack(images))
+        if stack.shape != (len(images), *frames[0].shape):
+            raise segmenter.wrong(where, stack, f"labels of shape {(len(images), *frames[0].shape)}")
+        made = [*stack]
+    else:
+        made = [segmenter.labels(where, image) for where, image in zip(places, images, strict=True)]
+    for labels, frame, where in zip(made, frames, places, strict=True):
+        if labels.shape != frame.shape or labels.dtype.kind not in "iu":
+            raise segmenter.wrong(where, labels, f"whole-number labels of shape {frame.shape}")
+    return [as_stored(labels, segmenter, where) for labels, where in zip(made, places, strict=True)]
 
 
 def preprocessed(method: Chosen, frame: np.ndarray, where: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pyama_dask.config.models import Config
 from pyama_dask.kernels.filling import plan_fills
 from pyama_dask.methods import unet
+from pyama_dask.methods.device import needs_of
 from pyama_dask.methods.objects import looks_at_pixels
 from pyama_dask.methods.registry import PHASE, find_method, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import parameters_of
@@ -19,6 +20,8 @@ METHOD_VERSION = 1
 """Version of the kernels; increased when results change, to regenerate those of older versions."""
 BRIGHT = 30.0
 """Bytes per pixel of a frame that `bright` holds."""
+BATCHED = 6.0
+"""Bytes per pixel of a frame and for each frame that a segmenter takes at once: frames, and labels."""
 SHADED = 12.0
 """Bytes per pixel of a frame that the removal of shading holds."""
 STITCHED = 28.0
@@ -242,7 +245,9 @@ def _held_to_segment(config: Config) -> Held:
     if uses_model(config):
         once, fixed = unet.held_memory(config.params.segmentation_params)
         return Held(once=once, fixed=fixed)
-    return Held(once=BRIGHT) if config.params.segmentation_method == "bright" else Held()
+    if (method := config.params.segmentation_method) == "bright":
+        return Held(once=BRIGHT)
+    return Held(once=BATCHED * needs_of(find_method("segmenter", method), method).batch)
 
 
 def _held_for_drift(_config: Config) -> Held:

@@ -155,6 +155,33 @@ def test_a_method_says_itself_what_it_needs(given, tmp_path):
         plan_run(pyama_dask.load_config(write_config(tmp_path / "run.yaml", given("out"))))
 
 
+def test_a_method_may_take_frames_in_batches(given, tmp_path):
+    """Blocks of four frames come as three and one; a wrong number of labels is refused when the run is planned."""
+    assert pyama_dask.run(given("plain", **{"storage.block_frames": 4})).exit_status == 0
+    together = """
+def together(frames):
+    with (HERE / "batches.txt").open("a") as file:
+        file.write(f"{frames.shape} ")
+    return np.stack([segment(frame) for frame in frames])
+
+together.batch = 3
+
+def too_few(frames):
+    return together(frames)[1:]
+
+too_few.batch = 3
+"""
+    (tmp_path / "mine.py").write_text(METHODS + together)
+    changes = {"storage.block_frames": 4, "params.segmentation_method": "mine.py:together"}
+    assert pyama_dask.run(given("out", **changes)).exit_status == 0
+    assert file_bytes(tmp_path / "out") == file_bytes(tmp_path / "plain")
+    of_fov = "(3, 96, 128) (1, 96, 128) "
+    assert (tmp_path / "batches.txt").read_text().endswith(2 * of_fov)
+    changes["params.segmentation_method"] = "mine.py:too_few"
+    with pytest.raises(ConfigError, match=r"too_few.* returned .*, but must return labels of shape \(1, 96, 128\)"):
+        pyama_dask.run(given("out", **changes))
+
+
 @pytest.mark.parametrize("method", ["logstd", "bright", "unet"])
 def test_methods_that_cannot_use_one_are_refused(given, tmp_path, method):
     changes = {"params.segmentation_method": method, **with_gpu(1, LOCAL)}
