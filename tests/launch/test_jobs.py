@@ -20,6 +20,7 @@ from pyama_dask.launch.job_logs import READ
 from pyama_dask.launch.job_scripts import Place
 from pyama_dask.launch.jobs import NO_WORKER, Jobs, Timing
 from pyama_dask.launch.queue_kinds import KINDS
+from pyama_dask.launch.queued import JobWorkers
 
 RUNS, WAITS = "RUNNING None", "PENDING Resources"
 
@@ -439,6 +440,41 @@ def test_what_a_run_has_left_behind_is_cancelled_by_the_next(run, queue):
     assert numbers.read_text().split() == ["3"]
     second.jobs.close()
     assert not numbers.exists()
+
+
+class NoWorkers:
+    """Stands for a client of a scheduler without workers."""
+
+    status = "running"
+
+    def register_plugin(self, plugin): ...
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {}}
+
+    def get_events(self, topic):
+        return []
+
+
+def test_jobs_with_a_gpu_are_counted_apart_and_cancelled_with_the_others(queue, tmp_path):
+    """The jobs of both groups that a run has left behind are cancelled by the next, even if it has no such group."""
+    keys = {"kind": "slurm", "jobs": 2, "memory": "1GiB", "walltime": "01:00:00", "gpu": {"jobs": 1}}
+    place = Place("tls://h:1", "pyama-123e4", tmp_path / "logs")
+    workers = JobWorkers(NoWorkers(), Cluster.model_validate(keys))
+    assert (workers.gpus, workers.expected) == (1, 3)
+    assert workers.resources({}) == {"CPU": 1}
+    assert workers.resources({"GPU": 1}) == {"GPU": 1}
+    with workers.jobs_at(place):
+        wait_until(lambda: len(queue.jobs) >= 2, 20)
+        assert "jobs with a GPU: 0 running, 1 pending" in workers.status()
+        assert "jobs with a GPU: 1 submitted" in workers.summary()
+        left = {path.name: path.read_text() for path in place.logs.glob("*.numbers")}
+    assert {*left} == {"slurm.numbers", "slurm-with-a-GPU.numbers"}
+    assert queue.jobs == []
+    for name in left:  # as if a whole machine had gone
+        (place.logs / name).write_text("7\n" if "GPU" in name else "8\n")
+    with JobWorkers(NoWorkers(), Cluster.model_validate(keys | {"gpu": None})).jobs_at(place):
+        assert {7, 8} <= {*queue.cancelled}
 
 
 def test_refusals_for_good_end_a_run_that_has_no_job(run, queue):
