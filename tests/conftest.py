@@ -32,14 +32,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Undo inherited signal settings, and save seconds a run: see `isolated` and `final_pages`."""
-    from support.processes import fork_workers, use_default_signals
+    from support.processes import use_default_signals
 
     from pyama_dask.readers.isolated import isolation
     from pyama_dask.runs.final_page import final_pages
 
     use_default_signals()
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # tests run in this process
-        fork_workers()
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and not config.option.collectonly:
         threading.Thread(target=_compile, daemon=True).start()  # while the processes collect the tests
     here = ExitStack()
@@ -163,11 +161,12 @@ def cluster():
     import dask
     from distributed import LocalCluster
 
-    from pyama_dask.launch.settings import DASK
+    from pyama_dask.launch.processes import forked_workers
+    from pyama_dask.launch.settings import DASK, worker_environment
 
     rarely = {name: value for name, value in DASK.items() if name.endswith("interval")}  # it is idle most of the time
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with dask.config.set(rarely):
+    with dask.config.set(rarely), forked_workers(worker_environment()):
         processes = LocalCluster(n_workers=2, threads_per_worker=1, **where)
     with processes:
         yield processes

@@ -1,6 +1,6 @@
 """``python -m pyama_dask.cli``."""
 
-from pyama_dask.cli import main
+from pyama_dask.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -14,8 +14,16 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as in shells."""
 
 
+def program() -> None:
+    """Run the command line as a program, whose exit status Ctrl-C no longer changes while Python ends."""
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def main() -> None:
-    """Run the command line; Ctrl-C ends it with status 130 and no traceback."""
+    """Run the command line in this process; Ctrl-C ends it with status 130 and no traceback."""
     open_closed()
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:

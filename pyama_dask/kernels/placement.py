@@ -12,8 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy  # loads `scipy.sparse`, which takes a while, when it is used
 
 from pyama_dask.kernels.registration import LEAST_NCC, Offset
 
@@ -99,5 +98,5 @@ def _solve(stage: npt.NDArray[np.float64], used: Mapping[Pair, Offset]) -> npt.N
 
 def _groups(count: int, used: Collection[Pair]) -> npt.NDArray[np.int64]:
     first, second = np.array([*used], np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(used)), (first, second)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    graph = scipy.sparse.coo_array((np.ones(len(used)), (first, second)), shape=(count, count))
+    return np.asarray(scipy.sparse.csgraph.connected_components(graph, directed=False)[1], np.int64)

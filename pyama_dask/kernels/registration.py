@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+import scipy  # loads `scipy.fft` when it is used
 from scipy.ndimage import gaussian_filter
 
 Image = npt.NDArray[np.float64]
@@ -182,8 +182,8 @@ def _ncc(a: Image, b: Image, rows: Whole, columns: Whole) -> Image:
 
 def _products(a: Image, b: Image, rows: Whole, columns: Whole) -> Image:
     """Sum of the products of the pixels of `a` and the shifted `b`, for all pairs of shifts."""
-    size = [fft.next_fast_len(n + m, real=True) for n, m in zip(a.shape, b.shape, strict=True)]
-    products = fft.irfft2(fft.rfft2(a, size) * np.conj(fft.rfft2(b, size)), size)
+    size = [scipy.fft.next_fast_len(n + m, real=True) for n, m in zip(a.shape, b.shape, strict=True)]
+    products = scipy.fft.irfft2(scipy.fft.rfft2(a, size) * np.conj(scipy.fft.rfft2(b, size)), size)
     return np.asarray(products[np.ix_(rows % size[0], columns % size[1])])
 
 

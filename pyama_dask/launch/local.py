@@ -8,8 +8,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from distributed import Client, LocalCluster
@@ -20,7 +19,8 @@ from pyama_dask.launch.dashboard import with_run_page
 from pyama_dask.launch.devices import Device, places
 from pyama_dask.launch.local_nanny import LocalNanny
 from pyama_dask.launch.network import free_address
-from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
+from pyama_dask.launch.processes import ctrl_c_blocked, forked_workers
+from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_environment, worker_memory
 
 LOST_FOR = 360.0
 """Seconds after which no worker of a local cluster will start again; the cluster gives it up after 5 minutes."""
@@ -43,7 +43,7 @@ def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[
         Of Dask or the system; see `network.not_started`.
     """
     of_workers = places(worker_count(cluster), devices)
-    with own_settings():
+    with own_settings(), forked_workers(worker_environment()):
         with ctrl_c_blocked():
             processes = scheduler_here(
                 cluster,
@@ -57,6 +57,16 @@ def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[
             )
         with processes, Client(processes) as client:
             yield client
+            end_workers(processes)
+
+
+def end_workers(processes: LocalCluster) -> None:
+    """End workers that have nothing left to do: they hold nothing, and take a second or two to close by themselves."""
+    for nanny in processes.workers.values():
+        nanny.auto_restart = False
+        with suppress(ProcessLookupError):
+            if nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
@@ -69,28 +79,6 @@ def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
             silence_logs=logging.CRITICAL,  # the log of the run has the events of workers
             **options,
         )
-
-
-@contextmanager
-def ctrl_c_blocked() -> Iterator[None]:
-    """Block Ctrl-C in processes that are started in the block: a terminal sends it to all, but the driver ends them.
-
-    Threads and processes inherit blocked signals. The resource tracker is started before, as its start unblocks them.
-    It cleans up after a killed driver, and must not write warnings to the prompt then.
-    """
-    given = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        del os.environ["PYTHONWARNINGS"]
-        if given is not None:
-            os.environ["PYTHONWARNINGS"] = given
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

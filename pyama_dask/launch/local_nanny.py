@@ -11,6 +11,7 @@ from distributed import Nanny, Status
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import exit_text
 from pyama_dask.launch.devices import WorkerPlace
+from pyama_dask.launch.settings import worker_environment
 
 STARTS = 4
 """Times that the process of a worker is started before it is given up."""
@@ -32,7 +33,8 @@ class LocalNanny(Nanny):
     """
 
     def __init__(self, *given: Any, name: int, places: Sequence[WorkerPlace], **options: Any) -> None:
-        options |= {"env": dict(places[name].environment), "resources": dict(places[name].resources)}
+        environment = worker_environment() | dict(places[name].environment)
+        options |= {"env": environment, "resources": dict(places[name].resources)}
         super().__init__(*given, **options | {"name": name})
         self._exits: list[int] = []
         """Statuses with which processes have ended; negative numbers of signals."""

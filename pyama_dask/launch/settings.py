@@ -69,6 +69,11 @@ def own_settings() -> Iterator[None]:
         os.environ |= foreign
 
 
+def worker_environment() -> dict[str, str]:
+    """Environment of a worker on this machine: that of this process, and `WORKER_ENVIRONMENT` where it says nothing."""
+    return WORKER_ENVIRONMENT | os.environ
+
+
 def job_environment() -> dict[str, str]:
     """Environment variables that give the workers of a job the settings of `DASK`."""
     settings = {name: value for name, value in DASK.items() if name != "distributed.nanny.pre-spawn-environ"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,9 @@ from pyama_dask.launch.network import check_network, not_started
 from pyama_dask.launch.queue_commands import check_queue
 from pyama_dask.launch.queued import queued
 from pyama_dask.launch.settings import job_environment, with_at_most, worker_memory
+
+REPORTED_FROM = 20.0
+"""Seconds that a run takes at least for Dask to report on it."""
 
 
 def join_allocation(cluster: Cluster, work: Path) -> None:
@@ -197,7 +201,9 @@ def map_on(workers: Workers | None) -> BatchMap:
 
 @contextmanager
 def dask_report(workers: Workers | None, path: Path, cancel: Event) -> Iterator[None]:
-    """Let Dask report on the work inside the block, unless it is cancelled or the disk is full.
+    """Let Dask report on the work inside the block, unless this is done soon or cancelled, or the disk is full.
+
+    Drawing the report takes almost a second of CPU, which a short run is not worth.
 
     Parameters
     ----------
@@ -214,9 +220,10 @@ def dask_report(workers: Workers | None, path: Path, cancel: Event) -> Iterator[
     report = performance_report(path, mode="inline")  # its scripts in the file, for machines without a network
     with workers.client.as_current():
         report.__enter__()
+    began = time.monotonic()
     try:
         yield
     finally:
-        if not cancel.is_set():
+        if not cancel.is_set() and time.monotonic() - began >= REPORTED_FROM:
             with suppress(OSError), workers.client.as_current():
                 report.__exit__(None, None, None)

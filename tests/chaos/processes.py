@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
@@ -10,7 +11,10 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from uuid import uuid4
 
 import psutil
@@ -23,6 +27,14 @@ LEAVING = 10.0
 """Seconds within which all processes of a killed or cancelled run must be gone."""
 HANGS = 180.0
 """Seconds after which a run that nobody has killed is taken to hang."""
+
+
+@cache
+def temporary_folder() -> str:
+    """Folder for temporary files of all starts, until this process ends; it is short, as paths of sockets must be."""
+    made = mkdtemp(prefix="chaos-")
+    atexit.register(rmtree, made, ignore_errors=True)
+    return made
 
 
 @dataclass
@@ -67,7 +79,7 @@ class Start:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
-        found = dict(os.environ) | {"PYTHONPATH": path, MARK: self.mark, "TMPDIR": str(self.folder)}
+        found = dict(os.environ) | {"PYTHONPATH": path, MARK: self.mark, "TMPDIR": temporary_folder()}
         found.pop("CHAOS_AT", None)
         if self.blow:
             found["CHAOS_AT"] = f"{self.blow.moment}:{self.blow.number}:{self.blow.action}:{self._token}"
@@ -114,7 +126,9 @@ class Start:
 
     def workers(self) -> list[psutil.Process]:
         """Its worker processes that are alive, also those that are starting."""
-        return [process for process in self.family() if "spawn_main" in " ".join(_words(process))]
+        family = self.family()
+        servers = {process.pid for process in family if "multiprocessing.forkserver" in " ".join(_words(process))}
+        return [process for process in family if _parent(process) in servers]
 
     def kill_worker(self, rng: random.Random) -> bool:
         """Kill one worker process, if there is one."""
@@ -163,6 +177,13 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def listening_inodes() -> set[str]:

@@ -106,13 +106,12 @@ def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
         out, error = program.communicate(timeout=5)
         assert_gone(family)
     assert program.returncode == 130, error
-    assert out == ""
-    said = [line for line in error.splitlines() if "dashboard" not in line]
-    assert [line.split(";")[0] for line in said if line] == [
-        "2 FOVs, 10 frames, 16 tasks",
-        "Stopping",
-        "Stopped at once",
-    ][kind == "local" :]
+    said = [line.split(";")[0] for line in error.splitlines() if line and "dashboard" not in line]
+    if kind == "local" and "Cancelled" in out:  # it has ended before the second signal, as its workers can be killed
+        assert said == ["Stopping"]
+    else:
+        assert out == ""
+        assert said == ["2 FOVs, 10 frames, 16 tasks", "Stopping", "Stopped at once"][kind == "local" :]
 
 
 @pytest.mark.slow

@@ -1,13 +1,19 @@
 """What cannot be started is refused in one message, exit status 2, and nothing is written."""
 
 import os
+import signal
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from support.fake_slurm import FakeSlurm
 from support.movies import config, file_bytes, listing, write_config
 
-from pyama_dask.launch import local, network
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.execute.workers import Workers
+from pyama_dask.launch import local, network, start, workers_for
+from pyama_dask.launch.preloaded import MODULES
 from pyama_dask.runs import driver
 from pyama_dask.runs.compilation import compile_kernels
 
@@ -97,3 +103,33 @@ def test_interfaces_without_an_address_do_not_count(monkeypatch):
     monkeypatch.setattr(network.psutil, "net_if_addrs", lambda: {"lo": [], "eth0": []})
     assert network.interfaces() == {}
     assert network.named({}) == "none"
+
+
+def test_workers_are_forked_from_a_server_with_their_environment_and_without_ctrl_c(tmp_path, monkeypatch):
+    monkeypatch.setenv("SINCE_THE_SERVER_STARTED", "yes")
+    with workers_for(Cluster.model_validate(LOCAL), None, tmp_path, "run", tasks=1) as workers:
+        found = workers.client.submit(_about_a_worker).result(timeout=60)
+    assert found["imported"] == [True] * len(MODULES)
+    assert found["threads of the server"] <= {"python", "jemalloc_bg_thd"}
+    assert found["variables"] == ["yes", "glibc.malloc.hugetlb=1", None]
+    assert found["blocked"] == {signal.SIGINT}
+
+
+def _about_a_worker():
+    tasks = Path(f"/proc/{os.getppid()}/task").iterdir()
+    names = ("SINCE_THE_SERVER_STARTED", "GLIBC_TUNABLES", "PYTHONSAFEPATH")
+    return {
+        "imported": [name in sys.modules for name in MODULES],
+        "threads of the server": {(task / "comm").read_text().strip()[:15] for task in tasks},
+        "variables": [os.environ.get(name) for name in names],
+        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+    }
+
+
+def test_dask_reports_on_runs_that_take_a_while(tmp_path, monkeypatch, client):
+    for seconds in (20.0, 0.0):
+        monkeypatch.setattr(start, "REPORTED_FROM", seconds)
+        with start.dask_report(Workers(client), tmp_path / "dask.html", threading.Event()):
+            client.submit(pow, 2, 3, key="two-to-three").result()
+        assert (tmp_path / "dask.html").exists() == (seconds == 0)
+    assert "two-to-three" in (tmp_path / "dask.html").read_text()

@@ -3,10 +3,12 @@
 from threading import Event
 
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.launch import start
 from pyama_dask.launch.start import dask_report, workers_for
 
 
-def test_it_shows_its_plots_without_a_network(tmp_path, browser, screenshots):
+def test_it_shows_its_plots_without_a_network(tmp_path, browser, screenshots, monkeypatch):
+    monkeypatch.setattr(start, "REPORTED_FROM", 0.0)
     file = tmp_path / "dask-report.html"
     cluster = Cluster(kind="local", workers=1)
     with workers_for(cluster, None, tmp_path, "run", tasks=4) as workers, dask_report(workers, file, Event()):

@@ -1,7 +1,6 @@
 """Subprocesses of tests: every wait has a limit, and nothing that a test starts outlives it."""
 
 import os
-import pkgutil
 import signal
 import subprocess
 import time
@@ -9,41 +8,13 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-PRELOADED = (
-    "distributed.nanny", "distributed.worker", "nd2", "numba.core.inline_closurecall", "numba.np.linalg",
-    "numba.np.polynomial", "numba.typed", "pandas", "pyama_dask.readers.czi.reader", "pyama_dask.steps.standard",
-    "scipy.interpolate", "tensorstore", "zarr",
-)  # fmt: skip
-"""Modules of a worker, which take two seconds to import."""
-
-
-def fork_workers():
-    """Fork the workers of clusters in this process from a server that has imported what they need.
-
-    The tests of Dask do the same. Programs that tests start spawn their workers, as users do.
-    """
-    import multiprocessing
-
-    import dask
-    from distributed.utils import get_mp_context
-
-    import pyama_dask.kernels
-    import pyama_dask.steps
-
-    dask.config.update_defaults({"distributed": {"worker": {"multiprocessing-method": "forkserver"}}})
-    get_mp_context()  # which sets modules of its own at its first call
-    packages = (pyama_dask.kernels, pyama_dask.steps)
-    ours = [name for of in packages for _, name, _ in pkgutil.iter_modules(of.__path__, f"{of.__name__}.")]
-    multiprocessing.set_forkserver_preload([*PRELOADED, *ours])
-
 
 def worker_processes():
     """Processes of all workers that were started by this process and are alive."""
     me, found = psutil.Process(), set()
     for child in me.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-            words, forked = child.cmdline(), child.ppid() != me.pid
-            if "--multiprocessing-fork" in words or (forked and "multiprocessing.forkserver" in " ".join(words)):
+            if child.ppid() != me.pid and "multiprocessing.forkserver" in " ".join(child.cmdline()):
                 found.add(child)
     return found
 

@@ -1,0 +1,83 @@
+"""Processes of workers on this machine: forked from a server that has imported what they need.
+
+A worker that is spawned instead imports it all by itself, which takes two seconds of CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context, resource_tracker
+
+import dask
+import distributed.utils
+
+log = logging.getLogger(__name__)
+
+PRELOADED = "pyama_dask.launch.preloaded"
+METHOD = "distributed.worker.multiprocessing-method"
+
+
+@contextmanager
+def forked_workers(environment: Mapping[str, str]) -> Iterator[None]:
+    """Fork workers that start in the block from a server, on Linux; on other systems, Dask spawns them.
+
+    The first call starts the server, which ends with this process. If it cannot be started, workers are spawned, too.
+
+    Parameters
+    ----------
+    environment
+        Environment variables of the server, for libraries that read them when they are imported.
+    """
+    if sys.platform != "linux":  # system libraries of macOS start threads, and Windows cannot fork
+        yield
+        return
+    try:
+        with ctrl_c_blocked():
+            _start_server(environment)
+    except OSError as error:  # the path of its socket, in the folder for temporary files, may be too long
+        log.info("workers are spawned, as no server could be started that forks them: %s", error)
+        yield
+        return
+    with dask.config.set({METHOD: "forkserver"}):
+        yield
+
+
+def _start_server(environment: Mapping[str, str]) -> None:
+    """Start the server, unless it runs already."""
+    before = dict(os.environ)
+    os.environ.update(environment, PYTHONSAFEPATH="1")  # a module of the working directory is not the package we mean
+    try:
+        get_context("forkserver").set_forkserver_preload([PRELOADED])
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    # without this, Dask imports other modules here, and asks for them in vain, as the server runs
+    distributed.utils._forkserver_preload_set = True
+
+
+@contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Block Ctrl-C in processes that are started in the block: a terminal sends it to all, but the driver ends them.
+
+    Threads and processes inherit blocked signals. The resource tracker is started before, as its start unblocks them.
+    It cleans up after a killed driver, and must not write warnings to the prompt then.
+    """
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if given is not None:
+            os.environ["PYTHONWARNINGS"] = given
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
