@@ -31,11 +31,11 @@ _ALWAYS = {"kind", "memory", "batch_size", "retries", "lost_workers", "alarm"}
 _ALLOCATED = {"dashboard", "interface", "local_directory", "tls"}
 _QUEUED = {
     "jobs", "adaptive", "cores", "processes", "walltime", "queue", "account", "prologue", "directives", "options",
-    "failed_jobs",
+    "failed_jobs", "gpu",
 }  # fmt: skip
 _USED: Mapping[str, set[str]] = {
     "serial": _ALWAYS,
-    "local": _ALWAYS | {"workers", "dashboard"},
+    "local": _ALWAYS | {"workers", "dashboard", "gpu"},
     "address": _ALWAYS | {"address"},
     "runner": _ALWAYS | _ALLOCATED,
     **dict.fromkeys(QUEUES, _ALWAYS | _ALLOCATED | _QUEUED),

@@ -51,7 +51,7 @@ class TestTemplate:
     def test_it_has_the_keys_that_the_kind_of_cluster_uses(self, text, tmp_path):
         assert yaml.safe_load(text)["cluster"] == {
             "kind": "local", "workers": "auto", "memory": "auto", "dashboard": "127.0.0.1:8787", "batch_size": "auto",
-            "retries": 1, "lost_workers": 3, "alarm": 10.0,
+            "retries": 1, "lost_workers": 3, "gpu": None, "alarm": 10.0,
         }  # fmt: skip
         seen = set()
         for kind in ("serial", "local", "address", "runner", *QUEUES):
