@@ -53,28 +53,30 @@ class Segmentation(BlockPart):
         planes = [*context.seen(self.step, self._raw)[k : places.stop]]
         with warnings.catch_warnings(record=True, action="always") as caught:
             found = segmented_together(self._preprocessors, self._segmenter, planes, [context.at(of) for of in frames])
-        for place, (labels, boxes, areas) in zip(places, found, strict=True):
-            context.room(self._labels)[place] = labels
-            self._boxes.append(boxes)
-            self._areas.append(areas)
+        for place, objects in zip(places, found, strict=True):
+            self._keep(place, *objects)
             self._losses.append(Losses())  # only built-in methods, of single frames, note them
         self._notice(caught, frames)
 
     def _alone(self, k: int) -> None:
         context, frame = self._context, self._context.frames[k]
         with warnings.catch_warnings(record=True, action="always") as caught, collected() as noted:
-            labels, boxes, areas = segmented(
-                self._preprocessors, self._segmenter, context.seen(self.step, self._raw)[k], context.at(frame)
-            )
+            plane = context.seen(self.step, self._raw)[k]
+            objects = segmented(self._preprocessors, self._segmenter, plane, context.at(frame))
+        self._keep(k, *objects)
+        # a plugin may call a segmenter of the package on pieces of a frame, and change what it returns
+        self._losses.append(noted[0] if len(noted) == 1 and not self._is_plugin else Losses())
+        self._notice(caught, [frame])
+
+    def _keep(self, k: int, labels: np.ndarray, boxes: np.ndarray, areas: np.ndarray) -> None:
+        """Keep the labels of the batch's frame k as steps of pipelines leave them, with boxes and areas."""
+        context = self._context
         if context.flow.relabelled is not None:
-            labels = context.own_images.relabelled(frame, labels)
+            labels = context.own_images.relabelled(context.frames[k], labels)
             boxes, areas = boxes_and_areas(labels)
         context.room(self._labels)[k] = labels
         self._boxes.append(boxes)
         self._areas.append(areas)
-        # a plugin may call a segmenter of the package on pieces of a frame, and change what it returns
-        self._losses.append(noted[0] if len(noted) == 1 and not self._is_plugin else Losses())
-        self._notice(caught, [frame])
 
     def _notice(self, caught: Iterable[warnings.WarningMessage], frames: Sequence[int]) -> None:
         """Keep warnings about frames for the report."""

@@ -67,6 +67,11 @@ def test_all_that_follows_is_as_with_a_segmenter_that_finds_these_labels(movie, 
     assert differences(products(replaced), products(tmp_path / "out")) == []
 
 
+def test_labels_that_are_found_in_several_frames_at_once_are_replaced(movie, replaced, tmp_path):
+    run(movie, tmp_path / "out", LARGE, UPPER, HALVED, segmenter=("several", {}))
+    assert differences(products(replaced), products(tmp_path / "out")) == []
+
+
 def test_looks_at_frames_show_the_new_labels(movie, replaced, tmp_path):
     wanted = document(movie, replaced, LARGE, UPPER, HALVED)
     stored = image(replaced, "seg_labeled_ch_0/0")
