@@ -140,7 +140,7 @@ def workers_for(
     run
         Name of the run.
     tasks
-        Number of tasks; no more workers than tasks are started.
+        Number of tasks that can run at the same time; no more workers than that are started.
     gpu_tasks
         Number of those that are for workers with a GPU; no more of these are started.
     brief

@@ -126,6 +126,11 @@ class Plan:
         return tuple(task for fov in self.fovs for task in fov.tasks)
 
     @property
+    def at_once(self) -> int:
+        """Largest number of tasks that can run at the same time."""
+        return sum(max(map(len, fov.stages), default=0) for fov in self.fovs)
+
+    @property
     def gpu_tasks(self) -> int:
         """Number of tasks for workers with a GPU."""
         return sum(self.graph.needs_gpu(task.kind) for task in self.tasks)

@@ -38,7 +38,7 @@ def workers_of_run(
     todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
 ) -> Iterator[Workers | None]:
     """Workers for the tasks of a run; the kernels are compiled before the workers start."""
-    job, tasks = todo.job, len(todo.tasks)
+    job, tasks = todo.job, todo.at_once
     if starts_workers(job.config.cluster, client, tasks=tasks):
         compile_first(metadata, progress, cancel)
     where, gpu_tasks = job.output / WORK, todo.gpu_tasks
@@ -79,8 +79,7 @@ class SharedPool:
         self, todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
     ) -> Iterator[Workers | None]:
         """Workers for the tasks of a run; see `workers_of_run`."""
-        tasks = len(todo.tasks)
-        if not starts_workers(self._cluster, client, tasks=tasks):
+        if not starts_workers(self._cluster, client, tasks=len(todo.tasks)):
             with workers_of_run(todo, metadata, client, progress, cancel) as workers:
                 yield workers
             return

@@ -155,6 +155,10 @@ class TestBlocks:
     def test_a_block_is_never_longer_than_the_movie(self):
         assert plan_of(movie(frames=7), storage={"block_frames": 100}).job.block_frames == 7
 
+    @pytest.mark.parametrize(("frames", "at_once"), [(7, 2), (3, 6)])
+    def test_as_many_tasks_run_at_once_as_all_fovs_have_blocks(self, frames, at_once):
+        assert plan_of(movie(fovs=2, frames=7), storage={"block_frames": frames}).at_once == at_once
+
     def test_the_block_is_written_into_the_config(self):
         assert plan_of(movie(frames=7)).job.config.storage.block_frames == 7
 
