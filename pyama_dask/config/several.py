@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,15 @@ def is_glob(path: Any) -> bool:
     return bool(WILD.intersection(text)) and "{" not in text and not os.path.lexists(text)
 
 
-def expanded(value: Any) -> list[Any]:
+def expanded(value: Any, leave_out: Callable[[Path], bool] = lambda _: False) -> list[Any]:
     """Movies that ``input`` names, sorted by path: each a path, or a mapping with a path and facts about the movie.
 
     Parameters
     ----------
     value
         A list of movies and globs, or one of them. A mapping with a glob states the same facts about all its movies.
+    leave_out
+        True for what a glob does not mean, such as results in the same folder.
 
     Raises
     ------
@@ -43,12 +45,12 @@ def expanded(value: Any) -> list[Any]:
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items:
         raise ConfigError("is an empty list. Fix: name at least one movie")
-    movies = [movie for item in items for movie in _movies(item)]
+    movies = [movie for item in items for movie in _movies(item, leave_out)]
     _refuse_repeated([_path_in(movie) for movie in movies])
     return sorted(movies, key=lambda movie: str(_path_in(movie)))
 
 
-def _movies(item: Any) -> Iterator[Any]:
+def _movies(item: Any, leave_out: Callable[[Path], bool]) -> Iterator[Any]:
     """Yield the movies that an item leads to: one, or those of a glob."""
     try:
         path = as_path(_path_in(item))
@@ -59,7 +61,8 @@ def _movies(item: Any) -> Iterator[Any]:
             raise ConfigError(f"{path}: no such file. Fix: check the path")
         yield item
         return
-    found = [Path(name) for name in sorted(glob(str(path), recursive=True))]  # noqa: PTH207  (absolute, or relative)
+    names = sorted(glob(str(path), recursive=True))  # noqa: PTH207  (absolute, or relative)
+    found = [Path(name) for name in names if not leave_out(Path(name))]
     if not found:
         raise ConfigError(f"{path}: no such file. Fix: check the path")
     for movie in found:

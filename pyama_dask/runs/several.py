@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyama_dask.config.load import parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.several import expanded, names_several
+from pyama_dask.config.units import as_path
 from pyama_dask.errors import ConfigError, OutputError, PlanError
+from pyama_dask.files.manifest import read_manifest
 from pyama_dask.readers import Metadata, movie_stem
 from pyama_dask.runs.status import PLAN, read_status
+from pyama_dask.workflow.task import WORK
 
 
 def configs_of(document: Mapping[str, Any], source: str = "config") -> list[Config]:
@@ -34,7 +39,7 @@ def configs_of(document: Mapping[str, Any], source: str = "config") -> list[Conf
     if not names_several(document.get("input")):
         return [parse_config(document, source)]
     try:
-        movies = expanded(document["input"])
+        movies = expanded(document["input"], partial(_is_result, document.get("output")))
     except ConfigError as error:
         raise ConfigError(f"{source}:\n  input: {error}") from error
     each = [parse_config({**document, "input": movie}, source) for movie in movies]
@@ -56,6 +61,16 @@ def configs_of(document: Mapping[str, Any], source: str = "config") -> list[Conf
         parse_config({**document, "input": movie, "output": config.output / name}, source)
         for movie, config, name in zip(movies, each, names, strict=True)
     ]
+
+
+def _is_result(output: Any, path: Path) -> bool:
+    """True for the folder of the outputs, and for what runs have written into it; movies may be in it, too."""
+    try:
+        folder = Path(os.path.realpath(as_path(output)))
+        parts = Path(os.path.realpath(path)).relative_to(folder).parts
+    except ValueError:  # not in it, or no path, which is refused later
+        return False
+    return not parts or (folder / parts[0] / WORK).is_dir() or parts[0] in read_manifest(folder)
 
 
 def alike(movies: Sequence[Metadata]) -> Metadata:

@@ -135,6 +135,19 @@ def test_movies_with_the_same_name_are_refused(movies, tmp_path):
         configs_of(several([movies / "a.czi", movies / "more" / "a.nd2"], tmp_path / "results"))
 
 
+@pytest.mark.parametrize("output", [".", "results"])
+def test_a_glob_leaves_out_the_results_in_the_same_folder(call, movies, monkeypatch, output):
+    monkeypatch.chdir(movies)
+    (movies / "b.czi").unlink()
+    assert pyama_dask.run(config("*", output, FEW), progress=False).exit_status == 0
+    assert call("report", output)[0] == 0
+    for pattern in ("*", "**/*.*"):
+        found = [one.input.path for one in configs_of(config(pattern, output, FEW))]
+        assert found == [Path("a.czi"), Path("movie.czi")]
+    with pytest.raises(ConfigError, match=r"\*\*/\*\.zarr: no such file"):
+        configs_of(config("**/*.zarr", output))
+
+
 def test_the_output_of_a_single_run_is_no_folder_for_several(movies, finished):
     with pytest.raises(OutputError, match=r"is the output of a run of one movie\. Fix: choose another 'output'"):
         configs_of(several([movies / "a.czi"], finished))

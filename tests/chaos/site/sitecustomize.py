@@ -22,7 +22,7 @@ from functools import wraps
 RENAMED = {
     "config": r"/processing_config\.yaml$",
     "plan": r"/plan\.json$",
-    "create": r"/images\.zarr/\w+/\w+/zarr\.json$",
+    "create": r"/fov_\d+/(?!cells)\w+\.zarr/\w+/\w+/zarr\.json$",
     "table": r"/\w+_b\d+\.npz$",
     "cells": r"/cells\.zarr(\.zip)?$",
     "traces": r"_traces\.csv$",
