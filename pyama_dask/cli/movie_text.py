@@ -94,7 +94,8 @@ def _times(metadata: Metadata) -> str:
     if known.size:
         unit, size = ("s", 60.0) if 0 < np.median(known) < 1 else ("min", 1.0)
         low, middle, high = (size * float(of(known)) for of in (np.min, np.median, np.max))
-        words.append(f"{middle:.4g} {unit} between frames ({low:.4g} to {high:.4g})")
+        spread = f" ({low:.4g} to {high:.4g})" if f"{low:.4g}" != f"{high:.4g}" else ""
+        words.append(f"{middle:.4g} {unit} between frames{spread}")
     if missing := int(np.isnan(times).sum()):
         words.append(f"{many(missing, 'time stamp')} missing")
     if (known <= 0).any():

@@ -57,8 +57,8 @@ def preview(
 ) -> None:
     """Show what a run would find in some frames, for these settings or a grid of them.
 
-    Draws kept objects, and those that are dropped as too large, too small, or at the border. A grid such as
-    --grid morph_iterations=0,1,3 or --grid segmentation_method=logstd,bright,unet shows settings side by side.
+    Draws kept objects, and those that are dropped as too large, too small, or at the border.
+    A grid such as --grid morph_iterations=0,1,3 or --grid segmentation_method=logstd,unet shows settings side by side.
     """
     from rich.console import Console
 

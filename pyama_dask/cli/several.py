@@ -46,8 +46,8 @@ def run_all(configs: Sequence[Config], options: Mapping[str, Any]) -> int:
                 display.ended(one.name, one.fault or "complete")
         report = reported(ended)
         for one in ended:
-            if one.report or one.error:
-                say(f"{one.config.input.path}\n{describe_report(one.report) if one.report else one.fault}\n")
+            if one.report:
+                say(f"{one.config.input.path}\n{describe_report(one.report)}\n")
         say(describe_several(report))
     return report.exit_status
 
@@ -57,4 +57,5 @@ def describe_several(report: MoviesReport) -> str:
     lines = [f"  {one.config.input.path.name}: {one.fault}" for one in report.movies if one.fault]
     complete = len(report.movies) - len(lines)
     page = [f"Report: {report.page}"] if report.page else []
-    return "\n".join([*page, f"{many(len(report.movies), 'movie')}: {complete} complete, {len(lines)} not", *lines])
+    counts = f"{complete} complete, {len(lines)} not" if lines else "all complete"
+    return "\n".join([*page, f"{many(len(report.movies), 'movie')}: {counts}", *lines])

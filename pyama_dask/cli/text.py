@@ -221,11 +221,13 @@ def _costs(report: RunReport) -> list[str]:
     if sum(step.seconds for step in report.steps) < WORTH_SHOWING:
         return lines
     total = sum(step.seconds for step in report.steps)
-    lines.append(f"{'Step':<14}{'worker time':>14}{'share':>8}{'memory':>12}")
-    for step in report.steps:
+    labels = [label_of(step.step) for step in report.steps]
+    wide = max(14, *map(len, labels))
+    lines.append(f"{'Step':<{wide}}{'worker time':>14}{'share':>8}{'memory':>12}")
+    for step, label in zip(report.steps, labels, strict=True):
         time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
-        label, share, memory = label_of(step.step), step.seconds / total, step.memory / 2**20
-        lines.append(f"{label:<14}{time:>14}{share:>8.0%}{memory:>8.0f} MiB")
+        share, memory = step.seconds / total, step.memory / 2**20
+        lines.append(f"{label:<{wide}}{time:>14}{share:>8.0%}{memory:>8.0f} MiB")
     return lines
 
 

@@ -33,8 +33,8 @@ def top(
 ) -> None:
     """Watch a run from any machine that sees its output, until it ends or you press Ctrl-C; writes nothing.
 
-    Of several movies, give the folder above their outputs. Without a terminal, or if no run is active, it prints the
-    state once.
+    Of several movies, give the folder above their outputs.
+    Without a terminal, or if no run is active, it prints the state once.
     """
     from rich.console import Console
 

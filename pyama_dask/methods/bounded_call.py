@@ -86,7 +86,9 @@ class Allowance:
             thread.join(SLOW)
             if thread.is_alive():
                 self._reported, left = True, left - SLOW
-                log.warning("%s is tried on made data; if it does not end in %g s, it is refused", self._what, left)
+                log.warning(
+                    "%s is tried on synthetic data; if it does not end in %.0f s, it is refused", self._what, left
+                )
         thread.join(left)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
+from pyama_dask.config.units import many
 from pyama_dask.steps.flow import DRIFT, LABELS, TRACES, Flow, Image, Own, flow_of
 from pyama_dask.steps.own_arrays import group_of, store_of
 
@@ -62,7 +63,7 @@ def _steps(flow: Flow, pipeline: Pipeline, names: Sequence[str], shape: tuple[in
         else:
             one = next(own)
             yield f"{one.title:<{width - 1}} {_line(flow, one, names, shape)}"
-            if details := "; ".join(_details(one)):
+            if details := "; ".join(_details(one, names)):
                 yield f"{'':<{width}}{details}"
     if seven:
         yield ", ".join(seven)
@@ -78,11 +79,11 @@ def _line(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) ->
     return f"{of.get(found.takes, gets)} -> {_given(flow, own, names, shape)}{only}"
 
 
-def _details(own: Own) -> Iterator[str]:
+def _details(own: Own, names: Sequence[str]) -> Iterator[str]:
     """Function with its parameters, frames that it looks into, and the type of its arrays."""
     step, found = own.step, own.step.planned
     function = step.do if ":" not in step.do or "/" not in step.do else step.do.rpartition("/")[2]
-    parameters = ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in _set(step))
+    parameters = ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in _set(step, names))
     is_named = own.title != step.do
     called = f"{function}({parameters})" if parameters else function
     if is_named or parameters:
@@ -96,8 +97,12 @@ def _details(own: Own) -> Iterator[str]:
         yield f"{found.array} arrays" + "".join(f", converted from {array}" for array in sorted(converted))
 
 
-def _set(step: Step) -> list[tuple[str, object]]:
-    return [(name, value) for name, value in step.params.items() if value is not None]
+def _set(step: Step, names: Sequence[str]) -> list[tuple[str, object]]:
+    """Parameters that are set; the image in which drift is measured has the name of its channel."""
+    given = {name: value for name, value in step.params.items() if value is not None}
+    if step.do == DRIFT and "by" in given:
+        given["by"] = _named(str(given["by"]), names)
+    return list(given.items())
 
 
 def _array(image: Image) -> str:
@@ -113,7 +118,7 @@ def _given(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -
         return f"columns of the traces ({listed})" if to == TRACES else f"table {own.pipeline}_{to} ({listed})"
     one = own.gives[0]
     h, w = one.shape(shape)
-    size = f"{one.planes} planes of {h} x {w}" if one.planes else f"{h} x {w}"
+    size = f"{many(one.planes, 'plane')} of {h} x {w}" if one.planes else f"{h} x {w}"
     kind = "labels " if one.is_labels and one.name != LABELS else ""
     listed = ", ".join(_name(image, names) for image in own.gives)
     groups = ", ".join(f"{store_of(own.pipeline)}/{group_of(own, image)}" for image in own.gives)
@@ -124,4 +129,9 @@ def _given(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -
 
 
 def _name(image: Image, names: Sequence[str]) -> str:
-    return names[int(image.name)] if image.name.isdigit() else image.name
+    return _named(image.name, names)
+
+
+def _named(image: str, names: Sequence[str]) -> str:
+    """Name of a channel instead of its number; other images have names."""
+    return names[int(image)] if image.isdigit() else image

@@ -10,7 +10,7 @@ from math import prod
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config, Params
 from pyama_dask.config.pipelines import Found, Pipeline, Step
-from pyama_dask.config.units import as_ranges, parse_selection
+from pyama_dask.config.units import as_ranges, many, parse_selection
 from pyama_dask.errors import ConfigError
 from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
@@ -201,7 +201,7 @@ class _Resolution:
             )
         name = self._name(given, now, where)
         if now[name].planes or now[name].kind.is_labels:
-            what = f"{now[name].planes} planes" if now[name].planes else "labels"
+            what = many(now[name].planes, "plane") if now[name].planes else "labels"
             raise ConfigError(
                 f"{where}: the drift cannot be measured in {self._title(name)!r}, which has {what}. "
                 "Fix: add a step 'over: z' for it before, or name another image with 'by'"

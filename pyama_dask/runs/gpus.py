@@ -49,7 +49,7 @@ def find_gpus(config: Config, client: Client | None) -> Gpus:
     unused = tuple(f"{need.key}: no GPU is used, as {need.problem}" for need in needs.values() if need.problem)
     if not found.count:
         warning = f"{names}: is done without a GPU, as {found.text}"
-        return Gpus(text=f"{names} on workers without one", warnings=(warning, *unused))
+        return Gpus(text=f"none; {names} on workers without one", warnings=(warning, *unused))
     memory = [f"{step} needs {gib(need.memory)} of its memory" for step, need in needs.items() if need.memory]
     return Gpus(found.count, "; ".join([f"{names} on {found.text}", *memory]), unused)
 

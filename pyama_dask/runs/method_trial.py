@@ -101,9 +101,9 @@ class Made:
 
 
 def try_methods(config: Config, metadata: Metadata, known: Known | None = None) -> list[str]:
-    """Run each method of other people on made data, and check what it gives as a run would.
+    """Run each method of other people on synthetic data, and check what it gives as a run would.
 
-    That a method fails on made data does not prove that it is wrong, unless it would fail on all data: a name or a
+    That a method fails on synthetic data does not prove that it is wrong, unless it would fail on all data: a name or a
     module that is not there, an attribute that a module or its data does not have, arguments that a function does not
     take. Ready plugins are right, and may take long to load, so that only what they need is looked for.
 
@@ -164,7 +164,7 @@ class Trial:
         return known[key]
 
     def _result(self, made: Made) -> tuple[str, Made]:
-        where = f"{self.key}, tried on made data"
+        where = f"{self.key}, tried on synthetic data"
         method = Chosen(self.kind, self.name, **self.parameters)
         try:
             # of a synthetic frame
@@ -178,7 +178,10 @@ class Trial:
             problem = str(error).removeprefix(f"{where}: ") + line_of(error.__cause__, method.function)
             if _fails_always(error.__cause__):
                 raise ConfigError(f"{where}: {problem}") from error
-        return f"{self.key}: could not be tried on made data: {problem}; if it fails on the movie, too, FOVs fail", made
+        return (
+            f"{self.key}: could not be tried on synthetic data: {problem}; if it fails on the movie, too, FOVs fail",
+            made,
+        )
 
 
 _TRIED: Known = {}

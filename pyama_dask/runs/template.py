@@ -110,7 +110,7 @@ def config_template(
     }
     lines = list(_lines(document, descriptions(**chosen)))
     if found and found.others:
-        place = next(k for k, line in enumerate(lines) if line.startswith("  tracking_method:"))
+        place = next(k for k, line in enumerate(lines) if line.startswith("  segmentation_gpu:"))
         lines[place:place] = _other_methods(found)
     return "\n".join(lines) + "\n"
 

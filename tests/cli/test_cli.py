@@ -229,7 +229,7 @@ class TestInspect:
 
     def test_short_intervals_are_in_seconds(self, call, here, small_pixels):
         _, out, _ = call("inspect", as_czi(here / "a.czi", small_pixels[:1, :3, :, :32, :32], period_s=30.0))
-        assert "30 s between frames (30 to 30)" in out
+        assert "30 s between frames\n" in out
 
     def test_many_fovs_are_cut_short(self, call, tmp_path, small_pixels):
         movie = as_nd2(tmp_path / "many.nd2", small_pixels[:1, :1, :, :32, :32].repeat(MANY + 3, axis=0))

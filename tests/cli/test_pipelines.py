@@ -7,7 +7,9 @@ from support import steps
 from support.movies import as_czi, config, file_bytes, listing, pixels, write_config
 
 from pyama_dask.cli.phases import describe_results
+from pyama_dask.cli.text import describe_report
 from pyama_dask.runs.orchestrator import WellResult
+from pyama_dask.runs.status import RunReport, StepCost
 
 MINE = Path(steps.__file__).as_posix()
 PIPELINES = [
@@ -122,3 +124,24 @@ def test_a_function_that_does_not_fit_is_one_message(call, run_yaml, tmp_path):
     assert error.startswith("pyama-dask: ")
     assert "pipelines.a.gaussian" in error
     assert "did you mean sigma" in error
+
+
+def test_long_names_of_steps_leave_the_costs_in_columns():
+    costs = (StepCost("copy", 3.0, 2**20), StepCost("light.bright_pixels", 1.0, 2**21))
+    lines = describe_report(RunReport(Path("out"), (), (), 1, 1, 1.0, steps=costs)).splitlines()
+    table = lines[next(k for k, line in enumerate(lines) if line.startswith("Step")) :][:3]
+    assert len({len(line) for line in table}) == 1
+    assert table[2].split() == ["light.bright_pixels", "1.0", "s", "25%", "2", "MiB"]
+
+
+def test_the_plan_names_channels_and_a_single_plane(call, movie, tmp_path):
+    steps = [
+        {"do": f"{MINE}:mean_of_three", "halo": 1, "channels": ["GFP"]},
+        {"do": "max_projection", "over": "z"},
+        {"do": "drift", "channels": ["Phase", "GFP"], "by": "Phase"},
+    ]
+    made = config(movie, tmp_path / "out", {"pipelines": [{"name": "prepare", "steps": steps}]})
+    status, out, error = call("plan", write_config(tmp_path / "run.yaml", made))
+    assert (status, error) == (0, "")
+    assert 'by: "Phase", interpolation: "linear"' in out
+    assert "GFP -> GFP, float32 1 plane of 60 x 70, in memory" in out

@@ -1,5 +1,6 @@
 """The method that a first look chooses, on made movies of separate, compact and merging cells."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,9 @@ def test_init_writes_the_method_and_the_others_as_comments(here, call, compact_n
     lines = text.splitlines()
     others = [k for k, line in enumerate(lines) if line.startswith("  #   segmentation_method:")]
     assert others
+    above = lines.index("  # Other methods; to take one, replace the two keys above by its keys:") - 1
+    keys = [line.split(":")[0] for line in lines[:above] if re.match(r"  \w", line)]
+    assert keys[-2:] == ["  segmentation_method", "  segmentation_params"]
     for k in others:
         commented = yaml.safe_load("\n".join(line.replace("  #   ", "", 1) for line in lines[k : k + 2]))
         document = yaml.safe_load(text)

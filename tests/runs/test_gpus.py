@@ -113,7 +113,7 @@ def test_without_a_gpu_it_is_refused_or_done_elsewhere(given, tmp_path, call, mo
     assert pyama_dask.run(given("plain")).exit_status == 0
     assert file_bytes(tmp_path / "plain") == file_bytes(tmp_path / "out")
     status, told, _ = call("plan", write_config(tmp_path / "run.yaml", given("out", **with_gpu("optional"))))
-    assert "GPU:     segment on workers without one" in told
+    assert "GPU:     none; segment on workers without one" in told
     again = []
     pyama_dask.run(given("out", **with_gpu("optional")), on_start=lambda plan, _: again.extend(plan.tasks))
     assert not again

@@ -1,4 +1,4 @@
-"""Methods of other people, tried on made data when a run is planned: what is wrong is refused, with name and line."""
+"""Methods of other people, tried on synthetic data by a plan: what is wrong is refused, with name and line."""
 
 import re
 import signal
@@ -99,7 +99,7 @@ class TestEveryKind:
 
     @pytest.mark.parametrize("body", ["return None", "return 'cells'", "return [[1], [2, 3]]", "return {}"])
     def test_what_is_no_array_of_its_kind_is_refused_with_key_name_and_line(self, tried, kind, body):
-        said = rf"^{KEYS[kind]}, tried on made data.*: the {kind} '.*plug\.py:f' \(.*plug\.py, line {LINE}\) returned "
+        said = rf"^{KEYS[kind]}, tried on synthetic .*: the {kind} '.*plug\.py:f' \(.*plug\.py, line {LINE}\) returned "
         with pytest.raises(ConfigError, match=said):
             tried(kind, body)
 
@@ -136,7 +136,9 @@ class TestEveryKind:
     )
     def test_what_fails_on_some_data_perhaps_is_a_warning(self, tried, kind, body, error):
         (warning,) = tried(kind, body)
-        assert re.match(rf"{KEYS[kind]}: could not be tried on made data: the {kind} '.*' .*failed: {error}", warning)
+        assert re.match(
+            rf"{KEYS[kind]}: could not be tried on synthetic data: the {kind} '.*' .*failed: {error}", warning
+        )
         assert ("in line" in warning) == ("MemoryError" not in error)
 
     def test_what_ends_the_program_is_refused(self, tried, kind):
