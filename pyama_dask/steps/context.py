@@ -13,7 +13,7 @@ from pyama_dask.errors import DamagedError, PlanError
 from pyama_dask.files.atomic import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.readers import SharedMovie, shared_movie
-from pyama_dask.steps.flow import Flow, Image, flow_of
+from pyama_dask.steps.flow import COPIED, Flow, Image, flow_of
 from pyama_dask.steps.own_arrays import own_table_file
 from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.steps.read_back import StoredBefore
@@ -153,7 +153,7 @@ class TaskContext:
         They are those of the raw array, unless steps of the user's own come between.
         """
         image = self.flow.seen.get(step, {}).get(str(channel_of(group)))
-        if image is None or image.origin == "copy.frames":
+        if image is None or image.origin == COPIED:
             return self.get(group)
         key = f"{group} for {step}"
         if key not in self._held:

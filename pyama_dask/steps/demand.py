@@ -37,8 +37,10 @@ class Demand:
     def _add(self, own: Own) -> None:
         """Count what a step asks for."""
         if not own.gives:  # rows
+            halo = own.step.halo or 0
             for of in own.gets:
-                self._ask(of, {(id(of),)} if is_of_stacks(own.step) else {BY_FRAME}, 0)
+                self._ask(of, {(id(of),)} if is_of_stacks(own.step) else {BY_FRAME}, halo)
+                self._around += len(of) if halo else 0
         if own.is_stored:
             self._ask(own.gives, {BY_FRAME}, 0)
         for image in own.gives:

@@ -22,6 +22,8 @@ MOVIE = "movie"
 """Origin of images that are read from the movie."""
 LABELS, TRACKED = "labels", "tracked"
 """Names of the labels of single frames and of the tracked labels, for steps after those that make them."""
+COPIED = "copy.frames"
+"""Part that stores the raw frames of all channels."""
 STORED_BY: Mapping[str, str] = {LABELS: "segment.labels", TRACKED: "track.relabel"}
 """Part that stores each of them."""
 FOUND = "found"
@@ -80,8 +82,7 @@ class Image:
     @cached_property
     def reach(self) -> int:
         """Frames before and after a frame that it is made from."""
-        own = (self.step.halo or 0) if self.step else 0
-        return own + max((image.reach for image in self.of), default=0)
+        return max(reach for _, reach in self.needed())
 
     @cached_property
     def is_of_movie(self) -> bool:
@@ -92,11 +93,8 @@ class Image:
 
     def stored_labels(self) -> Iterator[tuple[str, int]]:
         """Yield the labels of the seven steps that it is made from, and how many frames around its own of them."""
-        if self.origin in (FOUND, *STORED_BY.values()):
-            yield self.name, 0
-        own = (self.step.halo or 0) if self.step else 0
-        for image in self.of:
-            yield from ((name, reach + own) for name, reach in image.stored_labels())
+        of_seven = (FOUND, *STORED_BY.values())
+        yield from ((image.name, reach) for image, reach in self.needed() if image.origin in of_seven)
 
     @property
     def shifts(self) -> str:
@@ -125,6 +123,23 @@ class Image:
         for image in self.of:
             yield from image.upstream()
 
+    def needed(self, reach: int = 0) -> Iterator[tuple[Image, int]]:
+        """Yield it and all images that a task makes it from, each with the frames around its own that it needs of them.
+
+        Raw frames of other blocks may not be stored yet, and are made again from what they are copied from.
+
+        Parameters
+        ----------
+        reach
+            Frames before and after a frame that are needed of the image itself.
+        """
+        yield self, reach
+        if reach and self.origin == COPIED and self.lies_on is not None:
+            yield from self.lies_on.needed(reach)
+        halo = (self.step.halo or 0) if self.step else 0
+        for image in self.of:
+            yield from image.needed(reach + halo)
+
 
 @dataclass(frozen=True, eq=False)
 class Own:
@@ -147,10 +162,15 @@ class Own:
         """Name in ``--steps``, reports and the ledger."""
         return f"{self.pipeline}.{self.title}"
 
+    def needed(self) -> Iterator[tuple[Image, int]]:
+        """Yield all images that its calls need, each with the frames before and after a frame."""
+        for image in itertools.chain.from_iterable(self.gets):
+            yield from image.needed(self.step.halo or 0)
+
     @property
     def reach(self) -> int:
         """Frames before and after a frame that its result is made from."""
-        return (self.step.halo or 0) + max((image.reach for of in self.gets for image in of), default=0)
+        return max((reach for _, reach in self.needed()), default=0)
 
 
 Names = dict[str, Image]
@@ -250,7 +270,7 @@ class Flow:
             before = self.seen["copy"]
             return {
                 name: Image(
-                    name, "uint16", "copy.frames", raw_name("pc" if kind == "pc" else "fl", int(name)),
+                    name, "uint16", COPIED, raw_name("pc" if kind == "pc" else "fl", int(name)),
                     lies_on=before[name],
                 )
                 for name, kind in raw.items()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Step
@@ -34,6 +35,8 @@ from pyama_dask.workflow.task import digest
 SEGMENT = "segment.labels"
 OF_LABELS = ("background.tiles", "crop.counts")
 """Parts that read labels, and whose digests have the segmenter where others have the digest of the labels."""
+Needed = Collection[tuple[Image, int]]
+"""Images that a task needs, each with the frames before and after a frame, see `Image.needed`."""
 _GRAPHS: dict[int, tuple[object, Graph]] = {}
 
 
@@ -157,12 +160,13 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
     def memory(config: Config) -> Held:
         return with_images(held(config), flow, seen)
 
-    shifts = _shifts_read(seen)
+    needed = list(chain.from_iterable(image.needed() for image in seen))
+    shifts = _shifts_read(needed)
     reads = {**part.reads_from, **shifts} if part.scope == "block" else part.reads_from
     return replace(
         part, needs=(*part.needs, *shifts), digest=changed, memory=memory, reads_from=reads,
-        reads_back=_reads_back(flow, seen) if part.scope == "block" else {},
-        from_movie=part.from_movie or _reads_movie(seen),
+        reads_back=_reads_back(flow, needed) if part.scope == "block" else {},
+        from_movie=part.from_movie or _reads_movie(needed),
     )  # fmt: skip
 
 
@@ -173,14 +177,14 @@ def _with_labels(part: Part, labels: Image) -> Part:
     return replace(part, digest=lambda of: digest(before(of), _seen_digest(of, [labels])))
 
 
-def _reads_back(flow: Flow, images: Iterable[Image]) -> dict[str, int]:
+def _reads_back(flow: Flow, needed: Needed) -> dict[str, int]:
     """Parts whose stored images are read instead of being made again, with the frames needed around a block."""
-    return {f"pipelines.{name}": reach for name, reach in may_be_read(flow, images).items()}
+    return {f"pipelines.{name}": reach for name, reach in may_be_read(flow, needed).items()}
 
 
-def _reads_movie(images: Iterable[Image]) -> bool:
+def _reads_movie(needed: Needed) -> bool:
     """Check whether frames of the movie are read for images: as the source, or for frames of other blocks."""
-    return any(of.origin == MOVIE or image.reach for image in images for of in image.upstream())
+    return any(image.origin == MOVIE for image, _ in needed)
 
 
 def _with_columns(part: Part, flow: Flow) -> Part:
@@ -246,21 +250,17 @@ def _own(flow: Flow) -> Iterator[Part]:
                 yield _of_table(own)
 
 
-def _needs(images: Iterable[Image]) -> tuple[str, ...]:
+def _needs(needed: Needed) -> tuple[str, ...]:
     """Parts that store what images are made from."""
-    origins = {of.origin for image in images for of in image.upstream()} - {"", MOVIE, FOUND, NUMBERED}
+    origins = {image.origin for image, _ in needed} - {"", MOVIE, FOUND, NUMBERED}
     linked = {"track.link"} if STORED_BY[TRACKED] in origins else set[str]()
-    return tuple(sorted(origins | linked | _shift_parts(images)))
+    return tuple(sorted(origins | linked | _shifts_read(needed).keys()))
 
 
-def _shift_parts(images: Iterable[Image]) -> set[str]:
-    """Parts that find shifts for images, or for what these are made from."""
-    return {of.shifts for image in images for of in image.upstream()} - {""}
-
-
-def _shifts_read(images: Iterable[Image]) -> dict[str, str]:
+def _shifts_read(needed: Needed) -> dict[str, str]:
     """Parts that find shifts for images, and what a block reads from them, so that it stays as long as that does."""
-    return dict.fromkeys(sorted(_shift_parts(images)), "pyama_dask.steps.drift:own_shifts_by_block")
+    parts = {image.shifts for image, _ in needed} - {""}
+    return dict.fromkeys(sorted(parts), "pyama_dask.steps.drift:own_shifts_by_block")
 
 
 def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
@@ -269,7 +269,7 @@ def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
     if by is None:
         return
     name = f"{part_of(own)}.pairs"
-    pairs = _on_blocks(flow, own, "pyama_dask.steps.drift:PairsOfImages", [by], "drift pairs")
+    pairs = _on_blocks(flow, own, "pyama_dask.steps.drift:PairsOfImages", [by], [*by.needed()], "drift pairs")
     before = pairs.digest
     assert before is not None
     yield replace(
@@ -283,9 +283,9 @@ def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
     )  # fmt: skip
 
 
-def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str) -> Part:
-    """Part on blocks that makes images."""
-    needs, reach = _needs(images), max((image.reach for image in images), default=0)
+def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], needed: Needed, kind: str) -> Part:
+    """Part on blocks that makes images, for which it needs others."""
+    needs, reach = _needs(needed), max(reach for _, reach in needed)
 
     def made(of: Inputs) -> str:
         places = [group_of(own, image) for image in own.gives]
@@ -293,22 +293,23 @@ def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], kind: str
         return digest(kind, made_from, list(of.around(reach)), of.block_frames, places, own.step.to)
 
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
-    wide |= _shifts_read(images)
+    wide |= _shifts_read(needed)
     return Part(
-        part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(images),
-        reads_back={name: reach for name, reach in _reads_back(flow, images).items() if name != part_of(own)},
+        part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(needed),
+        reads_back={name: reach for name, reach in _reads_back(flow, needed).items() if name != part_of(own)},
         memory=lambda _: with_images(Held(), flow, images, stored=kind == "images"),
     )  # fmt: skip
 
 
 def _of_images(flow: Flow, own: Own) -> Part:
-    part = _on_blocks(flow, own, "pyama_dask.steps.own:StoredImages", own.gives, "images")
+    needed = list(chain.from_iterable(image.needed() for image in own.gives))
+    part = _on_blocks(flow, own, "pyama_dask.steps.own:StoredImages", own.gives, needed, "images")
     return replace(part, writes=(own.name,), form=lambda config: tuple(form_of(config.storage).values()))
 
 
 def _of_rows(flow: Flow, own: Own) -> Part:
     images = tuple(image for of in own.gets for image in of)
-    part = _on_blocks(flow, own, "pyama_dask.steps.own:Rows", images, "rows")
+    part = _on_blocks(flow, own, "pyama_dask.steps.own:Rows", images, [*own.needed()], "rows")
     before = part.digest
     assert before is not None
     return replace(part, digest=lambda of: digest(before(of), call_digest(of, own.step)))

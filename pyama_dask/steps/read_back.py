@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +16,15 @@ from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
 
 
-def may_be_read(flow: Flow, images: Iterable[Image]) -> dict[Step, int]:
-    """Steps that store any of some images, or of those that these are made from, by name.
+def may_be_read(flow: Flow, needed: Iterable[tuple[Image, int]]) -> dict[Step, int]:
+    """Steps that store any of the images that a task needs, by name.
+
+    Parameters
+    ----------
+    flow
+        What is made from what.
+    needed
+        Images, each with the number of frames around a frame, see `Image.needed`.
 
     Returns
     -------
@@ -26,20 +32,10 @@ def may_be_read(flow: Flow, images: Iterable[Image]) -> dict[Step, int]:
     """
     authors = {image: own.name for own in flow.own if own.is_stored for image in own.gives}
     found: dict[Step, int] = {}
-    for image, reach in chain.from_iterable(_with_reach(image, 0) for image in images):
+    for image, reach in needed:
         if image in authors:
             found[authors[image]] = max(reach, found.get(authors[image], 0))
     return found
-
-
-def _with_reach(image: Image, reach: int) -> Iterator[tuple[Image, int]]:
-    """Yield an image and all that it is made from, each with the frames around a frame for which it is needed."""
-    yield image, reach
-    if image.origin == "copy.frames" and reach and image.lies_on:  # raw frames of other blocks are made again
-        yield from _with_reach(image.lies_on, reach)
-    own = (image.step.halo or 0) if image.step else 0
-    for of in image.of:
-        yield from _with_reach(of, reach + own)
 
 
 class Files(Protocol):

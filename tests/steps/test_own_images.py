@@ -19,6 +19,7 @@ from pyama_dask.workflow.task import Job, Task
 FRAMES = 10
 MINE = steps.__file__
 MEAN = {"do": f"{MINE}:mean_of_three", "channels": ["C1"], "halo": 1}
+ROWS = {"do": f"{MINE}:stack_light", "of": ["C0", "C1"], "halo": 1, "to": "light"}
 SMOOTH = {"do": "dask_image.ndfilters:gaussian_filter", "sigma": [1, 1, 1], "channels": ["C1"]}
 BRIGHTER = {"do": f"{MINE}:brighter", "by": 7}
 PIXELS = np.random.default_rng(0).integers(100, 900, (FRAMES, 2, 30, 40), np.uint16)
@@ -67,7 +68,15 @@ class Worker:
                 for own in self.flow.own:
                     for image in own.gives if own.is_stored else ():
                         found[own.name, image.name, frame] = self.images.frame(image, frame)
+                    if not own.gives and frame == self.frames.start:
+                        found |= self.given(own)
         return found
+
+    def given(self, own):
+        """Stacks that a function gets which gives rows."""
+        first, last = self.images.window(own.step, self.frames.start, self.frames.stop)
+        (images,) = self.images.given_to(own.step, own.gets[0], first, last)
+        return {(name, t): stack[t - first] for name, stack in images.items() for t in self.frames}
 
 
 def worker(monkeypatch, *pipelines, start=4, stop=8, planes=1):
@@ -83,6 +92,8 @@ CHAINS = {
     "checkpoint": ([MEAN | {"checkpoint": True}, MEAN | {"checkpoint": True}, BRIGHTER], 2),
     "both channels": ([BRIGHTER, MEAN | {"channels": "all"}], 1),
     "start": ([MEAN, MEAN | {"source": "start", "to": "other"}], 1),
+    "rows": ([BRIGHTER | {"channels": ["C1"]}, ROWS], 1),
+    "rows of what has a halo": ([MEAN, ROWS], 2),
 }
 
 

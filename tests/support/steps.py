@@ -104,8 +104,9 @@ def refuses_large_frames(frame: Frame) -> Frame:
 
 
 def stack_light(images: dict[str, Stack]) -> pd.DataFrame:
-    """Mean grey level of each frame and the frames beside it."""
-    return pd.DataFrame({"frame": range(len(images["GFP"])), "light": mean_of_three(images["GFP"]).mean((1, 2))})
+    """Mean grey level of the last image in each frame and the frames beside it."""
+    *_, last = images.values()
+    return pd.DataFrame({"frame": range(len(last)), "light": mean_of_three(last).mean((1, 2))})
 
 
 def halves(frame: Frame) -> dict[str, Frame]:
