@@ -8,7 +8,7 @@ from rich.text import Text
 
 from pyama_dask.config.units import as_ranges, duration, many, printable
 from pyama_dask.files.palette import SERIES
-from pyama_dask.runs.live_words import speed_text, state_text
+from pyama_dask.runs.live_words import brief_text, speed_text, state_text
 from pyama_dask.runs.snapshot import Cell, FovState, Snapshot, WorkerProgress, cells_of
 
 DONE, WORKING, FAILED = SERIES[2], SERIES[4], SERIES[5]
@@ -59,12 +59,10 @@ class View:
 
     def _line(self, snapshot: Snapshot, width: int) -> Text:
         """State of one of several movies."""
-        share = snapshot.tasks_done / snapshot.tasks if snapshot.tasks else 0.0
         name = printable(snapshot.output.name)
-        fovs = ", ".join(f"{n} {state}" for state, n in snapshot.fov_counts.items())
-        words = f" {int(share * 100):>3} %  {snapshot.ended or snapshot.state}; FOVs: {fovs}"
+        words = f" {int(snapshot.share * 100):>3} %  {brief_text(snapshot)}"
         line = Text(f"{name if len(name) < width else f'{name[: width - 3]}..':<{width}}")
-        return line.append_text(self._bar(share, max(10, self._width - width - len(words)))).append(words)
+        return line.append_text(self._bar(snapshot.share, max(10, self._width - width - len(words)))).append(words)
 
     # ------------------------------------------------------------------------------------------ whole run
 
@@ -72,9 +70,8 @@ class View:
         yield Text(printable(str(snapshot.output)), "bold").append(f": {state_text(snapshot)}", "not bold")
         if not snapshot.tasks:
             return
-        share = snapshot.tasks_done / snapshot.tasks
-        counts = f"  {snapshot.tasks_done} of {many(snapshot.tasks, 'task')}, {int(share * 100)} %"
-        bar = self._bar(share, max(10, self._width - 14 - len(counts)))
+        counts = f"  {snapshot.tasks_done} of {many(snapshot.tasks, 'task')}, {int(snapshot.share * 100)} %"
+        bar = self._bar(snapshot.share, max(10, self._width - 14 - len(counts)))
         yield Text(f"{'whole run':<14}").append_text(bar).append(counts)
         if speed := speed_text(snapshot):
             yield Text(f"{'':<14}{speed}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from pyama_dask.runs.live import LiveRuns
     from pyama_dask.runs.snapshot import Snapshot
 
 ROWS = 20
@@ -38,45 +38,27 @@ def top(
     """
     from rich.console import Console
 
-    from pyama_dask.runs.several import outputs_below
+    from pyama_dask.runs.live import LiveRuns
 
-    look = _looking_at(output)
-    snapshots = look()
+    runs = LiveRuns(output)
+    snapshots = runs.snapshots()
     if as_json:
         documents = [snapshot.document() for snapshot in snapshots]
-        say(json.dumps(documents if outputs_below(output) else documents[0], indent=1))
+        say(json.dumps(documents if runs.are_several else documents[0], indent=1))
         return
     console = Console()
     status = 0
     if _is_active(snapshots) and console.is_terminal and not once:
-        snapshots, status = _watch(look, snapshots, console, every)
+        snapshots, status = _watch(runs, snapshots, console, every)
     console.print(_picture(snapshots, console), soft_wrap=True)
     raise typer.Exit(status)
-
-
-def _looking_at(output: Path) -> Callable[[], list[Snapshot]]:
-    """Function that takes a snapshot of a run, or of the runs of all outputs in a folder, where more may begin."""
-    from pyama_dask.runs.live import LiveRun
-    from pyama_dask.runs.several import outputs_below
-
-    runs: dict[Path, LiveRun] = {}
-
-    def look() -> list[Snapshot]:
-        found = outputs_below(output) or [output]
-        for one in found:
-            runs[one] = runs.get(one) or LiveRun(one)
-        return [runs[one].snapshot() for one in found]
-
-    return look
 
 
 def _is_active(snapshots: Sequence[Snapshot]) -> bool:
     return any(snapshot.is_active for snapshot in snapshots)
 
 
-def _watch(
-    look: Callable[[], list[Snapshot]], snapshots: list[Snapshot], console: Console, every: float
-) -> tuple[list[Snapshot], int]:
+def _watch(runs: LiveRuns, snapshots: list[Snapshot], console: Console, every: float) -> tuple[list[Snapshot], int]:
     """Show runs until they end, with status 0, or until Ctrl-C, with status 130."""
     from rich.live import Live
 
@@ -85,7 +67,7 @@ def _watch(
             while _is_active(snapshots):
                 screen.update(_picture(snapshots, console, console.height), refresh=True)
                 time.sleep(every)
-                snapshots = look()
+                snapshots = runs.snapshots()
     except KeyboardInterrupt:
         return snapshots, 130
     return snapshots, 0

@@ -14,6 +14,7 @@ from pyama_dask.errors import OutputError
 from pyama_dask.files.documents import read_fields
 from pyama_dask.runs.pace import Pace, workers_of
 from pyama_dask.runs.run_record import read_run_record
+from pyama_dask.runs.several import outputs_below
 from pyama_dask.runs.snapshot import RunState, Snapshot
 from pyama_dask.runs.standing import Planned, Standing
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_plan
@@ -140,6 +141,38 @@ class LiveRun:
                 ledger = Ledger(path)
         self._ledger, self._ledger_file = ledger, number
         return ledger
+
+
+class LiveRuns:
+    """Reads the state of a run, or of the runs of all outputs in a folder, again and again; more of them may begin.
+
+    Parameters
+    ----------
+    output
+        Output directory, or a folder above several.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._runs: dict[Path, LiveRun] = {}
+
+    @property
+    def are_several(self) -> bool:
+        """True for a folder above outputs, even if there is only one in it yet."""
+        return bool(outputs_below(self.output))
+
+    def snapshots(self) -> list[Snapshot]:
+        """State of each run, in the order of the outputs' names.
+
+        Raises
+        ------
+        OutputError
+            If there is no run, or an output is gone or damaged.
+        """
+        found = outputs_below(self.output) or [self.output]
+        for one in found:
+            self._runs[one] = self._runs.get(one) or LiveRun(one)
+        return [self._runs[one].snapshot() for one in found]
 
 
 def _state_of(holder: Holder | None, alive: bool, *, begun: bool) -> RunState:

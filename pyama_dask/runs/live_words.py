@@ -24,6 +24,12 @@ def state_text(snapshot: Snapshot) -> str:
     return f"{snapshot.state}{since}{where}{silent}"
 
 
+def brief_text(snapshot: Snapshot) -> str:
+    """State of one of several runs, and of its FOVs, in a few words."""
+    fovs = ", ".join(f"{count} {state}" for state, count in snapshot.fov_counts.items())
+    return f"{snapshot.ended or snapshot.state}; FOVs: {fovs}"
+
+
 def speed_text(snapshot: Snapshot) -> str:
     """Speed and time left in words; '' if unknown."""
     if snapshot.rate is None:

@@ -35,16 +35,20 @@ _MANY = 2**20
 
 @contextmanager
 def workers_of_run(
-    todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event
-) -> Iterator[Workers | None]:
-    """Workers for the tasks of a run; the kernels are compiled before the workers start."""
+    todo: Plan, metadata: Metadata, client: Client | None, progress: Progress, cancel: threading.Event,
+    shown: Path | None = None,
+) -> Iterator[Workers | None]:  # fmt: skip
+    """Workers for the tasks of a run; the kernels are compiled before the workers start.
+
+    The dashboard shows the run, or all runs in the folder `shown`.
+    """
     job, tasks = todo.job, todo.at_once
     if starts_workers(job.config.cluster, client, tasks=tasks):
         compile_first(metadata, progress, cancel)
     where, gpu_tasks = job.output / WORK, todo.gpu_tasks
     with workers_for(job.config.cluster, client, where, job.run, tasks=tasks, gpu_tasks=gpu_tasks) as workers:
         if workers and (workers.owned or job.config.cluster.kind == "runner"):
-            show_run(workers.client, partial(LivePage, job.output))
+            show_run(workers.client, partial(LivePage, shown or job.output))
         yield workers
 
 
@@ -80,23 +84,26 @@ class SharedPool:
     ) -> Iterator[Workers | None]:
         """Workers for the tasks of a run; see `workers_of_run`."""
         if not starts_workers(self._cluster, client, tasks=len(todo.tasks)):
-            with workers_of_run(todo, metadata, client, progress, cancel) as workers:
+            with workers_of_run(todo, metadata, client, progress, cancel, self._work.parent) as workers:
                 yield workers
             return
         compile_first(metadata, progress, cancel)
         with self._lock:
-            if self._started is None:
-                gpu_tasks = _MANY if any(map(todo.graph.needs_gpu, todo.graph.kinds)) else 0
-                run = uuid4().hex[:12]
-                of_all = workers_for(self._cluster, None, self._work, run, tasks=_MANY, gpu_tasks=gpu_tasks)
-                self._started = self._context.run(self._stack.enter_context, of_all)
-                self._work.mkdir(parents=True, exist_ok=True)
-                report = dask_report(self._started, self._work / DASK_REPORT, cancel)  # one: it takes long to write
-                self._context.run(self._stack.enter_context, report)
-        if self._started is not None:
-            self._started.owned = False  # tasks that a run leaves behind must not disturb the next one
-            show_run(self._started.client, partial(LivePage, todo.job.output))
+            self._started = self._started or self._start(todo, cancel)
         yield self._started
+
+    def _start(self, todo: Plan, cancel: threading.Event) -> Workers | None:
+        """Start workers that stay until the end of the block, with one report and one page for all runs."""
+        gpu_tasks = _MANY if any(map(todo.graph.needs_gpu, todo.graph.kinds)) else 0
+        of_all = workers_for(self._cluster, None, self._work, uuid4().hex[:12], tasks=_MANY, gpu_tasks=gpu_tasks)
+        started = self._context.run(self._stack.enter_context, of_all)
+        self._work.mkdir(parents=True, exist_ok=True)
+        report = dask_report(started, self._work / DASK_REPORT, cancel)  # one: it takes long to write
+        self._context.run(self._stack.enter_context, report)
+        if started is not None:
+            started.owned = False  # tasks that a run leaves behind must not disturb the next one
+            show_run(started.client, partial(LivePage, self._work.parent))
+        return started
 
 
 def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:

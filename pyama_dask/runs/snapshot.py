@@ -132,6 +132,11 @@ class Snapshot:
         return self.state in ("starting", "running", "stopping")
 
     @property
+    def share(self) -> float:
+        """Share of the tasks that is done, from 0 to 1."""
+        return self.tasks_done / self.tasks if self.tasks else 0.0
+
+    @property
     def fov_counts(self) -> Mapping[FovState, int]:
         """Number of FOVs by state."""
         counts = Counter(fov.state for fov in self.fovs)
