@@ -18,6 +18,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.methods.array_types import ArrayType
 from pyama_dask.methods.bounded_call import Allowance
 from pyama_dask.methods.entry_points import nearest
+from pyama_dask.methods.last_words import named_if_killed
 from pyama_dask.methods.made_images import SMALL, ImageType
 from pyama_dask.methods.step_functions import StepFunction, Takes, read_step
 from pyama_dask.methods.step_results import UnfitError
@@ -117,7 +118,7 @@ def tried(
     key = repr((step, function.identity, sorted(images.items()), None if images else tables, halo_of))
     if key not in _KNOWN:
         title = f"{where}: {function.title}"
-        with _titled(title):
+        with _titled(title), named_if_killed(title):
             _KNOWN[key] = _found(step, function, images, tables, halo_of, Allowance(seconds, title))
     return _KNOWN[key]
 

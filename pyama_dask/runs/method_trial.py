@@ -19,6 +19,7 @@ from pyama_dask.kernels.features import Intensities, Pixels, Shapes
 from pyama_dask.methods.bounded_call import ends_with_message
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.entry_points import line_of
+from pyama_dask.methods.last_words import named_if_killed
 from pyama_dask.methods.objects import ExtractionContext
 from pyama_dask.methods.registry import is_plugin, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import own_parameters
@@ -168,7 +169,10 @@ class Trial:
         method = Chosen(self.kind, self.name, **self.parameters)
         try:
             # of a synthetic frame
-            with warnings.catch_warnings(action="ignore"), ends_with_message():
+            with (
+                warnings.catch_warnings(action="ignore"), ends_with_message(),
+                named_if_killed(f"{self.key}: the {self.kind} {self.name!r}"),
+            ):  # fmt: skip
                 return "", self.run(method, made, where)
         except WrongReturnError as error:
             raise ConfigError(str(error)) from error

@@ -1,6 +1,7 @@
 """Calls on trial: what users are told of slow ones, and of those that crash."""
 
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -38,3 +39,22 @@ def test_a_crash_names_the_line_that_led_to_it():
     assert ended.returncode < 0
     assert "Segmentation fault" in ended.stderr
     assert "line 6 in crashes" in ended.stderr
+
+
+KILLED = """
+import os, signal
+from pyama_dask.methods.last_words import named_if_killed
+
+with named_if_killed("pipelines.p.calm: f.py:calm"):
+    pass
+with named_if_killed("pipelines.p.f: f.py:f"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_function_that_kills_the_program_is_named():
+    script = [sys.executable, "-c", KILLED]
+    ended = subprocess.run(script, capture_output=True, text=True, check=False, timeout=50)
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stderr.startswith("pyama-dask: pipelines.p.f: f.py:f was being tried on made data when the program ")
+    assert ended.stderr.count("\n") == 1
