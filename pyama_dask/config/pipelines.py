@@ -16,13 +16,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, StrictInt, model_serializer
 from pydantic import model_validator as validates_model
 
 from pyama_dask.config.base import Model
 from pyama_dask.config.fov_selection import WellSelection
 from pyama_dask.config.function_names import named
-from pyama_dask.config.units import Selection, Whole
+from pyama_dask.config.units import NeedOfGpu, Selection, Whole
 from pyama_dask.errors import PlanError
 
 SEVEN = ("copy", "segment", "track", "background", "crop", "extract", "cache")
@@ -95,6 +95,9 @@ class Step(Model):
     wells: WellSelection = Field("all", description="of a plate: wells that the step is done for")
     sites: Selection = Field("all", description="of a plate: sites that the step is done for")
     checkpoint: bool = Field(default=False, description="true: the images that the step gives are written")
+    gpu: NeedOfGpu | None = Field(
+        None, description="1: on workers with a GPU; optional: if there are any; off; left out: as the function says"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the function")
     found: Found | None = Field(None, description="what planning has found out about it; not for users")
 
@@ -135,6 +138,17 @@ class Step(Model):
                 "Fix: set its parameters in 'params' and 'channels' of the config"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `gpu` where it is not set, as in plans of older versions."""
+        written: dict[str, Any] = serialize(self)
+        return {key: value for key, value in written.items() if key != "gpu" or value is not None}
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """True if it is done on workers with a GPU, if there are any; of a resolved step."""
+        return self.gpu in (1, "optional")
 
     @property
     def is_standard(self) -> bool:

@@ -143,7 +143,7 @@ def gpu_problem(kind: str, name: str) -> str:
         return ready.gpu_problem()
     if name == "unet":
         return cuda_problem()
-    return "" if is_plugin(kind, name) else f"{name} works on the CPU only. Fix: remove it, or choose another method"
+    return "" if is_plugin(kind, name) else f"{name} works on the CPU only. Fix: set it to off, or use another method"
 
 
 def method_identity(kind: str, name: str) -> str:

@@ -91,6 +91,6 @@ def check_found(config: Config) -> None:
         if is_asked and any(image.is_of_found for of in own.gets for image in of):
             raise ConfigError(
                 f"pipelines: step {own.name!r} gets the labels before {flow.relabelled.of[0].made_by!r} replaces them. "
-                "They are not stored, so that only images of single frames without 'checkpoint' may be made from them. "
-                "Fix: move the step after the other one"
+                "They are not stored, so that only images of single frames without 'checkpoint' and 'gpu' may be made "
+                "from them. Fix: move the step after the other one"
             )

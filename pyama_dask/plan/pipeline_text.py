@@ -90,6 +90,8 @@ def _details(own: Own, names: Sequence[str]) -> Iterator[str]:
         yield called if is_named else parameters
     if step.halo:
         yield f"halo {step.halo}"
+    if step.is_on_gpu:
+        yield "on workers with a GPU" if step.gpu == 1 else "on workers with a GPU, if there are any"
     if step.do == DRIFT:
         yield f"shifts in table {own.pipeline}_{own.title}, for which all frames are read once more"
     converted = {_array(image) for of in own.gets for image in of} - {found.array, ""}

@@ -10,11 +10,12 @@ from math import prod
 from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config, Params
 from pyama_dask.config.pipelines import Found, Pipeline, Step
-from pyama_dask.config.units import as_ranges, many, parse_selection
+from pyama_dask.config.units import NeedOfGpu, as_ranges, many, parse_selection
 from pyama_dask.errors import ConfigError
+from pyama_dask.methods.device import needs_of
 from pyama_dask.methods.halos import halo_of
 from pyama_dask.methods.made_images import ImageType
-from pyama_dask.methods.registry import BUILT_IN
+from pyama_dask.methods.registry import BUILT_IN, gpu_problem
 from pyama_dask.methods.step_contract import Contract, tried
 from pyama_dask.methods.step_functions import gets_tables
 from pyama_dask.plan.check_labels import check_replaced
@@ -181,7 +182,7 @@ class _Resolution:
         resolved = step.model_copy(
             update={
                 "channels": channels, "of": of, "halo": contract.halo, "params": dict(contract.function.parameters),
-                "found": found, "wells": "all", "sites": "all",
+                "found": found, "wells": "all", "sites": "all", "gpu": _gpu(step, contract, where),
             }
         )  # fmt: skip
         planes = 0 if step.over == "z" or not calls else now[calls[0][0]].planes
@@ -305,6 +306,19 @@ class _Resolution:
             return as_ranges(find_fovs(Params(wells=step.wells, sites=step.sites), self.metadata))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+
+
+def _gpu(step: Step, contract: Contract, where: str) -> NeedOfGpu | None:
+    """Decide whether a step is done on workers with a GPU: as the config says, else as its function does."""
+    needs = needs_of(contract.function.function, where)
+    gpu = step.gpu or (None if needs.gpu == "off" else needs.gpu)
+    if gpu in (None, "off"):
+        return gpu
+    if contract.per in ("fov", "well"):
+        raise ConfigError(f"{where}.gpu: is {gpu}, but functions of tables use no GPU. Fix: set it to off")
+    if problem := gpu_problem("step", step.do):
+        raise ConfigError(f"{where}.gpu: is {gpu}, but {problem}")
+    return gpu
 
 
 def _given(got: Given, contract: Contract) -> list[tuple[str, str, tuple[int, int] | None]]:

@@ -102,6 +102,11 @@ class Image:
         return shifts_part(self.made_by) if self.by is not None else ""
 
     @property
+    def on_gpu(self) -> str:
+        """Part that makes and stores it on a worker with a GPU, for all others to read; '' if each task makes it."""
+        return f"pipelines.{self.made_by}" if self.step is not None and self.step.is_on_gpu else ""
+
+    @property
     def unchanged(self) -> Image:
         """Image that a FOV keeps for which the step is not done: the one of the same name, else the first one."""
         return next((image for image in self.of if image.name == self.name), self.of[0])
@@ -139,6 +144,12 @@ class Image:
         halo = (self.step.halo or 0) if self.step else 0
         for image in self.of:
             yield from image.needed(reach + halo)
+
+    def in_task(self, *, stored: bool = False) -> Iterator[Image]:
+        """Yield it and all images of which a task makes it; one made on a GPU is read, except where it is `stored`."""
+        yield self
+        for image in self.of if stored or not self.on_gpu else ():
+            yield from image.in_task()
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +263,8 @@ class Flow:
         results = self._results(own, now) if is_last and not pipeline.has_seven else set()
         for made in own:
             is_result = any(id(image) in results for image in made.gives)
-            self.own.append(replace(made, is_stored=bool(made.gives) and (made.step.checkpoint or is_result)))
+            is_kept = made.step.checkpoint or made.step.is_on_gpu or is_result
+            self.own.append(replace(made, is_stored=bool(made.gives) and is_kept))
         return now
 
     @staticmethod

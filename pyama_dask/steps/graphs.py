@@ -23,8 +23,8 @@ from pyama_dask.steps.flow import (
     flow_of,
     shifts_part,
 )
-from pyama_dask.steps.images_memory import with_images
-from pyama_dask.steps.on_gpu import placed
+from pyama_dask.steps.images_memory import loaded, with_images
+from pyama_dask.steps.on_gpu import WITH_GPU, placed
 from pyama_dask.steps.own_arrays import group_of
 from pyama_dask.steps.read_back import may_be_read
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS, needs_gpu
@@ -161,10 +161,10 @@ def _with_images(part: Part, flow: Flow, seen: Sequence[Image]) -> Part:
         return with_images(held(config), flow, seen)
 
     needed = list(chain.from_iterable(image.needed() for image in seen))
-    shifts = _shifts_read(needed)
+    shifts, stored = _shifts_read(needed), _stored_on_gpu(needed)
     reads = {**part.reads_from, **shifts} if part.scope == "block" else part.reads_from
     return replace(
-        part, needs=(*part.needs, *shifts), digest=changed, memory=memory, reads_from=reads,
+        part, needs=(*part.needs, *shifts, *stored), digest=changed, memory=memory, reads_from=reads,
         reads_back=_reads_back(flow, needed) if part.scope == "block" else {},
         from_movie=part.from_movie or _reads_movie(needed),
     )  # fmt: skip
@@ -254,7 +254,12 @@ def _needs(needed: Needed) -> tuple[str, ...]:
     """Parts that store what images are made from."""
     origins = {image.origin for image, _ in needed} - {"", MOVIE, FOUND, NUMBERED}
     linked = {"track.link"} if STORED_BY[TRACKED] in origins else set[str]()
-    return tuple(sorted(origins | linked | _shifts_read(needed).keys()))
+    return tuple(sorted(origins | linked | _shifts_read(needed).keys() | _stored_on_gpu(needed)))
+
+
+def _stored_on_gpu(needed: Needed) -> set[str]:
+    """Parts on workers with a GPU that store images, or what these are made from."""
+    return {image.on_gpu for image, _ in needed} - {""}
 
 
 def _shifts_read(needed: Needed) -> dict[str, str]:
@@ -285,7 +290,8 @@ def _of_shifts(flow: Flow, own: Own) -> Iterator[Part]:
 
 def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], needed: Needed, kind: str) -> Part:
     """Part on blocks that makes images, for which it needs others."""
-    needs, reach = _needs(needed), max(reach for _, reach in needed)
+    needs = tuple(need for need in _needs(needed) if need != part_of(own))
+    reach = max(reach for _, reach in needed)
 
     def made(of: Inputs) -> str:
         places = [group_of(own, image) for image in own.gives]
@@ -294,10 +300,13 @@ def _on_blocks(flow: Flow, own: Own, do: str, images: Sequence[Image], needed: N
 
     wide = {"track.link": "pyama_dask.steps.track:ids_by_block"} if "track.link" in needs else {}
     wide |= _shifts_read(needed)
+    is_apart = own.step.is_on_gpu or _stored_on_gpu(needed)  # from the tasks of the seven steps, which hold their own
+    held = Held(frame=loaded(images)) if is_apart else Held()
     return Part(
         part_of(own), own.name, "block", do, made, needs=needs, reads_from=wide, from_movie=_reads_movie(needed),
         reads_back={name: reach for name, reach in _reads_back(flow, needed).items() if name != part_of(own)},
-        memory=lambda _: with_images(Held(), flow, images, stored=kind == "images"),
+        memory=lambda _: with_images(held, flow, images, stored=kind == "images"),
+        resources=WITH_GPU if own.step.is_on_gpu else {},
     )  # fmt: skip
 
 

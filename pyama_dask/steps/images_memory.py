@@ -33,7 +33,7 @@ def with_images(held: Held, flow: Flow, images: Sequence[Image], *, stored: bool
     stored
         True if it writes them.
     """
-    demand, made = Demand(flow), _upstream(images)
+    demand, made = Demand(flow), _held_for(images, stored=stored)
     kept = [image for image in made if _is_kept(image, demand)]
     calls = [image for image in made if is_of_stacks(image.step)]
     around = sum(map(size_of, kept)) + max((_call(image, kept) for image in calls), default=0.0)
@@ -46,11 +46,17 @@ def with_images(held: Held, flow: Flow, images: Sequence[Image], *, stored: bool
     return replace(held, made=frame, made_around=around, around=2 * reach, made_once=once)
 
 
-def _upstream(images: Iterable[Image]) -> list[Image]:
-    """Images, and all that they are made from, each once."""
+def loaded(images: Iterable[Image]) -> float:
+    """Bytes per pixel of the frames and labels of the seven steps that a task reads for images."""
+    groups = {of.group: size_of(of) for image in images for of in image.upstream() if of.group}
+    return sum(groups.values())
+
+
+def _held_for(images: Iterable[Image], *, stored: bool) -> list[Image]:
+    """Images, and all that a task makes and reads for them, each once."""
     found: dict[object, Image] = {}
     for image in images:
-        for of in image.upstream():
+        for of in image.in_task(stored=stored):
             found.setdefault((MOVIE, of.name) if of.origin == MOVIE else id(of), of)
     return [*found.values()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,7 +43,9 @@ class Files(Protocol):
 
     task: Task
     job: Job
+    frames: range
     bytes_read: int
+    written: dict[Step, list[Path]]
 
     def verified(self, path: Path) -> Path:
         """Path of a file that is as it was recorded."""
@@ -67,15 +69,23 @@ class StoredBefore:
         self._specs: dict[Image, list[ArraySpec]] = {
             image: specs_of(job, own, image, task.movie_shape)
             for own in flow.own
-            if self._recorded and own.is_stored and applies(own.step, task.fov)
+            if own.is_stored and applies(own.step, task.fov)
             for image in own.gives
         }
 
     def has(self, image: Image, start: int, stop: int) -> bool:
-        """Check whether frames start to stop of an image are recorded."""
+        """Check whether frames start to stop of an image are recorded, or this task has stored them on its GPU."""
         output, specs = self._context.job.output, self._specs.get(image, ())
-        files = (self._file(spec, block) for spec in specs for block, *_ in self._pieces(start, stop))
-        return bool(specs) and all(file.relative_to(output).as_posix() in self._recorded for file in files)
+        files = [self._file(spec, block) for spec in specs for block, *_ in self._pieces(start, stop)]
+        if not files or (image.on_gpu and self._has_written(files, start, stop)):
+            return bool(files)
+        return all(file.relative_to(output).as_posix() in self._recorded for file in files)
+
+    def _has_written(self, files: Sequence[Path], start: int, stop: int) -> bool:
+        """Check whether this task has written frames of its batch, in an earlier pass, to all of some files."""
+        context = self._context
+        written = {file for of in context.written.values() for file in of}
+        return context.frames.start <= start and stop <= context.frames.stop and written.issuperset(files)
 
     def read(self, image: Image, start: int, stop: int) -> np.ndarray:
         """(T, H, W) pixels of frames start to stop, or (T, Z, H, W) where frames have planes.
