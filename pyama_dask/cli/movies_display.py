@@ -11,12 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from pyama_dask.cli.phases import results_of_pipelines
 from pyama_dask.cli.progress import with_run_page
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many, printable
 from pyama_dask.plan.plan import Plan
+from pyama_dask.readers import Metadata
 from pyama_dask.runs.plan_text import MANY, describe_replaced
 from pyama_dask.runs.progress import Tally
+from pyama_dask.runs.status import RunReport
 
 SAID = ("register", "compile", "jobs", "alarm")
 """Subjects of events that become lines."""
@@ -44,6 +47,7 @@ class MoviesDisplay:
         self._rows: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
         self._last: dict[str, str] = {}
+        self._planned: dict[str, tuple[Plan, Metadata]] = {}
         self._ended = 0
 
     def __enter__(self) -> Self:
@@ -55,7 +59,7 @@ class MoviesDisplay:
 
     @contextmanager
     def of_movie(self, config: Config, number: int) -> Iterator[Mapping[str, Any]]:
-        """Yield ``progress`` and ``on_start`` for the run of a movie."""
+        """Yield callbacks for the run of a movie."""
         name, tally = config.output.name, Tally()
         self._say(f"Movie {number + 1} of {self._count}: {config.input.path}")
 
@@ -67,7 +71,14 @@ class MoviesDisplay:
             tally.event(of)
             self._event(name, of, tally)
 
-        yield {"progress": event, "on_start": start}
+        def planned(plan: Plan, metadata: Metadata) -> None:
+            self._planned[name] = plan, metadata
+
+        yield {"progress": event, "on_start": start, "approve": planned}
+
+    def results(self, name: str, report: RunReport) -> list[str]:
+        """Result of each well of a movie, as lines; none without pipelines."""
+        return results_of_pipelines(report, self._planned.get(name))
 
     def ended(self, name: str, how: str) -> None:
         """Note the end of a movie."""

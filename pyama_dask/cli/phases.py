@@ -9,8 +9,9 @@ from pyama_dask.cli.movie_text import count_wells, headline
 from pyama_dask.plan.pipeline_text import summarize_pipelines
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.orchestrator import WellResult
+from pyama_dask.runs.orchestrator import WellResult, results_by_well
 from pyama_dask.runs.plan_text import MANY, cut_lines
+from pyama_dask.runs.status import RunReport
 
 
 def in_phase(name: str, lines: list[str]) -> list[str]:
@@ -27,6 +28,13 @@ def describe_phases(plan: Plan, metadata: Metadata) -> list[str]:
         *in_phase("initialize", ["; ".join(filter(None, there))]),
         *in_phase("compile", summarize_pipelines(plan.job.config)),
     ]
+
+
+def results_of_pipelines(report: RunReport, planned: tuple[Plan, Metadata] | None) -> list[str]:
+    """Describe the result of each well of a run, whose whole plan is given; no line without pipelines."""
+    if planned is None or not planned[0].job.config.pipelines:
+        return []
+    return describe_results(results_by_well(report, *planned))
 
 
 def describe_results(wells: Mapping[str, WellResult]) -> list[str]:

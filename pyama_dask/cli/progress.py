@@ -18,12 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pyama_dask.cli.phases import describe_phases, describe_results, in_phase
+from pyama_dask.cli.phases import describe_phases, in_phase, results_of_pipelines
 from pyama_dask.config.units import duration, many, printable
 from pyama_dask.launch import PAGE
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.orchestrator import results_by_well
 from pyama_dask.runs.plan_text import MANY, describe_replaced
 from pyama_dask.runs.progress import RunProgress, Tally
 from pyama_dask.runs.status import RunReport
@@ -74,9 +73,7 @@ class RunDisplay:
 
     def results(self, report: RunReport) -> list[str]:
         """Result of each well, as lines; none without pipelines."""
-        if self._planned is None or not self._planned[0].job.config.pipelines:
-            return []
-        return describe_results(results_by_well(report, *self._planned))
+        return results_of_pipelines(report, self._planned)
 
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Print the size of the run, the results that it replaces, and what may be wrong while a stop costs nothing."""

@@ -47,7 +47,8 @@ def run_all(configs: Sequence[Config], options: Mapping[str, Any]) -> int:
         report = reported(ended)
         for one in ended:
             if one.report:
-                say(f"{one.config.input.path}\n{describe_report(one.report)}\n")
+                wells = [] if options.get("steps") else display.results(one.name, one.report)
+                say(f"{one.config.input.path}\n{describe_report(one.report, wells)}\n")
         say(describe_several(report))
     return report.exit_status
 

@@ -125,6 +125,7 @@ def made_table(columns: Mapping[str, str], fov: int = 0) -> pd.DataFrame:
         "fov": np.full(cell.size, fov), "cell": cell, "frame": frame, "time": frame * 10.0, "good": cell != 2,
         "position_x": x, "position_y": y, "bbox_x0": x - RADIUS, "bbox_y0": y - RADIUS,
         "bbox_x1": x + RADIUS + 1, "bbox_y1": y + RADIUS + 1,
+        "well": np.full(cell.size, "A01"), "site": np.full(cell.size, fov + 1),
     }  # fmt: skip
     made = {
         name: np.asarray(known[name]).astype(dtype) if name in known else _made_column(dtype, cell.size, rng)

@@ -12,7 +12,8 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.methods.step_contract import Contract
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.flow import LABELS, TRACES, TRACKED
-from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS, feature_columns
+from pyama_dask.steps.standard import fills_gaps, registers
+from pyama_dask.store.trace_csv import columns_of_run, feature_columns
 
 ROW_COLUMNS: Mapping[str, str] = {"fov": "int64", "frame": "int64", "time": "float64"}
 """Columns that a run adds to rows of frames, and their types."""
@@ -57,7 +58,21 @@ class Tables:
         """Types of the columns of all tables that a step for some FOVs may get; of the traces, those that all have."""
         features = dict.fromkeys(feature_columns(self._config), "float64")
         further = {name: kind for name, (kind, of) in self._columns.items() if self._has_all(of, fovs)}
-        return {TRACES: features | further} | {name: table.columns for name, table in self._now.items()}
+        traces = features | self._of_tracks() | self._place(fovs, with_tiles=True) | further
+        return {TRACES: traces} | {name: table.columns for name, table in self._now.items()}
+
+    def _of_tracks(self) -> dict[str, str]:
+        """Types of the columns of traces that depend on how cells are linked."""
+        shifts = ("shift_y", "shift_x") if registers(self._config) else ()
+        return dict.fromkeys(shifts, "float64") | ({"filled": "bool"} if fills_gaps(self._config) else {})
+
+    def _place(self, fovs: str, *, with_tiles: bool = False) -> dict[str, str]:
+        """Types of the columns with the well and site of FOVs, as far as all of them have one."""
+        of = [self._metadata.fovs[fov] for fov in self._of(fovs)]
+        if any(info.well is None for info in of):
+            return {}
+        site = {} if any(info.site is None for info in of) else {"site": "int64"}
+        return {"well": "str"} | site | ({"tile": "int64"} if with_tiles and all(info.tiles for info in of) else {})
 
     def _has_all(self, known: str, fovs: str) -> bool:
         """Check whether a selection has all chosen FOVs of another one."""
@@ -93,17 +108,14 @@ class Tables:
             self._now.pop(str(step.to), None)  # a table of FOVs of this name, which later steps would mean
         elif contract.gives == "table" and step.to:
             is_of_traces = any(name == TRACES or self._now[name].is_of_traces for name in gets)
-            self._now[step.to] = Table(self._written(contract, len(calls)), fovs, is_of_traces)
+            self._now[step.to] = Table(self._written(contract, len(calls), fovs), fovs, is_of_traces)
 
-    def _written(self, contract: Contract, calls: int) -> Mapping[str, str]:
+    def _written(self, contract: Contract, calls: int, fovs: str) -> Mapping[str, str]:
         """Types of the columns of a table as it is written."""
         added = {"fov": "int64"} if contract.per == "fov" else dict(ROW_COLUMNS)
         if contract.per != "fov" and calls > 1:
             added |= {"channel": "int64"}
-        of = [self._metadata.fovs[fov] for fov in self._chosen]
-        place = {"well": "str"} if any(info.well is not None for info in of) else {}
-        place |= {"site": "int64"} if any(info.site is not None for info in of) else {}
-        return added | dict(contract.columns) | place
+        return added | dict(contract.columns) | self._place(fovs)
 
     # ----------------------------------------------------------------------------------------- checks
 
@@ -158,18 +170,13 @@ class Tables:
                 f"{where}: gets the table {later!r}, which is made from the traces, of which its columns would be "
                 "part. Fix: name a separate table with 'to'"
             )
-        if double := sorted(self._new(contract) & (self._known | self._columns.keys())):
+        if double := sorted(self._new(contract) & (columns_of_run(self._config) | self._columns.keys())):
             raise ConfigError(f"{where}: gives a column {double[0]!r}, which the traces have already. Fix: rename it")
-
-    @property
-    def _known(self) -> set[str]:
-        """Columns of traces that no pipeline gives."""
-        return {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(self._config)}
 
     def _new(self, contract: Contract) -> set[str]:
         """Columns that a step gives to the traces.
 
         A function of the traces may return their columns, too; that they are the same is seen when it runs.
         """
-        passed_on = self._known | self._columns.keys() if contract.per == "fov" else {"cell", "frame"}
-        return {*contract.columns} - passed_on
+        of_traces = columns_of_run(self._config) | self._columns.keys()
+        return {*contract.columns} - (of_traces if contract.per == "fov" else {"cell", "frame"})

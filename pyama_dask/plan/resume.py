@@ -10,6 +10,7 @@ from pyama_dask.errors import MissingStepError, PlanError
 from pyama_dask.files.atomic import MISSING
 from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
+from pyama_dask.steps.flow import Own, flow_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES
 from pyama_dask.store.ledger import Checksum, Ledger
 from pyama_dask.workflow.graph import Graph, Part, Step
@@ -147,10 +148,22 @@ def _replaced(graph: Graph, fov: FovPlan, ledger: Ledger) -> tuple[Step, ...]:
 def known_steps(plan: Plan, steps: Iterable[Step]) -> set[Step]:
     """Check that steps are those of a run."""
     if unknown := set(steps) - set(plan.steps):
+        if own := flow_of(plan.job.config).steps.get(min(unknown)):
+            raise PlanError(_nothing_kept(own))
         like = difflib.get_close_matches(min(unknown), plan.steps, n=1)
         meant = f". Fix: did you mean {like[0]}?" if like else ". Fix: name one of these"
         raise PlanError(f"step {min(unknown)!r} is not one of this run's: {', '.join(plan.steps)}{meant}")
     return set(steps)
+
+
+def _nothing_kept(own: Own) -> str:
+    """Reason why a step of a user's own cannot be chosen: no task records it."""
+    if own.gives:
+        return (
+            f"step {own.name!r} stores nothing: its images stay in memory, and are made again by each step that gets "
+            "them. Fix: name one of those, or store its images with 'checkpoint: true'"
+        )
+    return f"step {own.name!r} gives columns of the traces, which 'extract' writes. Fix: name 'extract'"
 
 
 def forced(plan: Plan, steps: Iterable[Step]) -> Plan:

@@ -35,7 +35,7 @@ from pyama_dask.workflow.task import WORK
 GLANCE = 0.1
 """Seconds between looks whether a run has ended, or the next may begin."""
 Display = Callable[[Config, int], AbstractContextManager[Mapping[str, Any]]]
-"""Makes the display of a run from its config and its number: it yields ``progress`` and ``on_start`` of `run`."""
+"""Makes the display of a run from its config and its number: it yields callbacks for `driver.run`."""
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,7 @@ def _calls(config: Config) -> dict[tuple[int, bool], str]:
 
 
 def _call(step: Step, *, is_done: bool) -> str:
-    assert step.found is not None
-    found = step.found
+    found = step.planned
     return digest(
         method_identity("step", step.do), step.params, found.takes, found.per, found.array, step.over, step.halo,
         list(found.names), found.given, is_done,
@@ -221,7 +220,7 @@ def _table_part(own: Own) -> str:
 
 
 def _is_of_traces(own: Own) -> bool:
-    return own.step.found is not None and own.step.found.takes == "traces"
+    return own.step.planned.takes == "traces"
 
 
 # ------------------------------------------------------------------------------------- a user's own steps
@@ -235,9 +234,7 @@ def part_of(own: Own) -> str:
 def _own(flow: Flow) -> Iterator[Part]:
     """Parts of all steps of a user's own that store something."""
     for own in flow.own:
-        found = own.step.found
-        assert found is not None
-        if found.per in ("fov", "well"):
+        if own.step.planned.per in ("fov", "well"):
             if own.step.to != TRACES:  # else it is a part of writing the traces
                 yield _of_tables(flow, own)
         elif own.gives:
@@ -334,8 +331,7 @@ def _of_table(own: Own) -> Part:
 
 def _of_tables(flow: Flow, own: Own) -> Part:
     """Part of a function of the traces, or of tables of other steps."""
-    found = own.step.found
-    assert found is not None
+    found = own.step.planned
     do = "write_own_table" if found.per == "fov" else "write_well_table"
     fovs = "" if found.per == "fov" else found.fovs  # of the well's FOVs, the digest of a call has the last one only
     needs = [_table_part(flow.steps[name]) if name else "extract.table" for name in own.tables]

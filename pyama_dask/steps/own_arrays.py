@@ -41,7 +41,7 @@ def stored_images(config: Config) -> dict[tuple[str, str], Image]:
 
 def is_of_well(own: Own) -> bool:
     """Check whether a step gives tables of wells."""
-    return own.step.found is not None and own.step.found.per == "well"
+    return own.step.planned.per == "well"
 
 
 def own_places(own: Own) -> Iterator[str]:

@@ -207,17 +207,15 @@ class OwnImages:
 
     def _values(self, step: Step, of: Sequence[Image], start: int, stop: int | None = None) -> list[Any]:
         """Images of a frame, or of frames start to stop, in the type of array that a step works on."""
-        assert step.found is not None
-        array = step.found.array
+        array = step.planned.array
         if stop is None:
             return [self.frame(image, start, array) for image in of]
         return [self.stack(image, start, stop, array) for image in of]
 
     def _arguments(self, step: Step, values: Sequence[Any]) -> tuple[Any, ...]:
-        assert step.found is not None
         if self._call(step)[1]:
             return tuple(values)
-        return (dict(zip(step.found.names, values, strict=True)),)
+        return (dict(zip(step.planned.names, values, strict=True)),)
 
     def _of_frame(self, image: Image, frame: int) -> Mapping[str, Any]:
         """Images that a call gives for one frame; plane by plane, if it takes single ones of several."""

@@ -19,7 +19,7 @@ from pyama_dask.steps.own_arrays import own_table_file, well_table_file
 from pyama_dask.steps.own_images import step_call
 from pyama_dask.store.arrays import read_attributes
 from pyama_dask.store.layout import DOCUMENT
-from pyama_dask.store.trace_csv import place_of, traces_file, write_traces
+from pyama_dask.store.trace_csv import columns_of_run, place_of, traces_file, write_traces
 from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:
@@ -60,15 +60,26 @@ def _with_times(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _given(context: TaskContext, own: Own, fov: int) -> list[pd.DataFrame]:
-    """Tables of a FOV that a function of tables gets, as they were written."""
-    return [_written(context, name, fov) for name in own.tables]
+    """Tables of a FOV that a function of tables gets, as they were written; traces without columns of later steps."""
+    tables = [_written(context, name, fov) for name in own.tables]
+    later = _later_columns(context, own)
+    return [
+        table if name else table.drop(columns=later & {*table}) for name, table in zip(own.tables, tables, strict=True)
+    ]
+
+
+def _later_columns(context: TaskContext, own: Own) -> set[str]:
+    """Columns that only steps after one give to the traces."""
+    place = context.flow.own.index(own)
+    given = [{*one.step.planned.columns} if one.step.to == TRACES else set[str]() for one in context.flow.own]
+    return set().union(*given[place:]).difference(columns_of_run(context.job.config), *given[:place])
 
 
 def _written(context: TaskContext, step: Step, fov: int) -> pd.DataFrame:
     """Table of a FOV that a step has written; the traces for ''."""
     flow, folder, source = context.flow, context.job.fov_dir(fov), context.job.source
     of = [flow.steps[step]] if step else [own for own in flow.own if own.step.to == TRACES]
-    texts = {name for own in of if own.step.found for name in own.step.found.texts}
+    texts = {name for own in of for name in own.step.planned.texts}
     path = own_table_file(folder, source, fov, of[0]) if step else traces_file(folder, source, fov)
     return read_written(context.verified(path), {*texts, "well"})
 

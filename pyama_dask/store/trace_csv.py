@@ -41,6 +41,11 @@ def feature_columns(config: Config) -> list[str]:
     return [feature_column(name, int(choice.channel)) for choice in chosen for name in choice.features]
 
 
+def columns_of_run(config: Config) -> set[str]:
+    """Names of all columns that traces may have, but for those that steps of a user's own give."""
+    return {*BASE_COLUMNS, *TRACK_COLUMNS, *PLACE_COLUMNS, *feature_columns(config)}
+
+
 def feature_column(name: str, channel: int) -> str:
     """Column of a feature in a channel; features from a module or file are named by their title or function."""
     return f"{title_and_name(name)[0]}_ch_{channel}"

@@ -118,6 +118,25 @@ def test_a_step_that_does_not_exist_is_refused(call, run_yaml, option):
     assert "did you mean prepare.gaussian" in error
 
 
+@pytest.mark.parametrize("option", ["--steps", "--force"])
+def test_a_step_in_memory_is_refused_with_the_reason(call, run_yaml, option):
+    status, _, error = call("run", run_yaml, option, "prepare.brighter")
+    assert status == 2
+    assert "step 'prepare.brighter' stores nothing: its images stay in memory" in error
+    assert "Fix: name one of those, or store its images with 'checkpoint: true'" in error
+
+
+def test_several_movies_have_a_result_per_well(call, movie, run_yaml, tmp_path):
+    other = as_czi(tmp_path / "other.czi", pixels(fovs=2, frames=3, shape=(60, 70), cells=2))
+    options = ["--set", f"input=[{movie}, {other}]"]
+    status, out, _ = call("run", run_yaml, "--steps", "prepare.gaussian", *options)
+    assert (status, "FOVs:" in out) == (0, False)
+    status, out, _ = call("run", run_yaml, *options)
+    assert status == 0
+    assert "\nFOVs: 1 done\n  FOV 0: done\n" in out
+    assert "\nFOVs: 2 done\n  FOV 0: done\n  FOV 1: done\n" in out
+
+
 def test_a_function_that_does_not_fit_is_one_message(call, run_yaml, tmp_path):
     status, out, error = call("plan", run_yaml, "--set", "pipelines=[{name: a, steps: [{do: gaussian, sgma: 2}]}]")
     assert (status, out) == (2, "")

@@ -9,6 +9,8 @@ import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.steps.own_tables import read_written
 
+LATER = ("size", "density")
+"""Columns that later steps give to the traces."""
 SEVEN = {"name": "cells", "steps": "seven"}
 MINE = '''
 import numpy as np
@@ -33,6 +35,12 @@ def density(traces: pd.DataFrame, light: pd.DataFrame) -> pd.DataFrame:
     one = light.drop_duplicates(["cell", "frame"])[["cell", "frame", "light"]]
     found = traces[["cell", "frame", "size"]].merge(one, on=["cell", "frame"], how="left")
     return pd.DataFrame({"density": found["light"] / found["size"]})
+
+
+def columns(traces: pd.DataFrame) -> pd.DataFrame:
+    """Columns that it gets; the trial needs those of the well and the drift, too."""
+    assert traces["well"].nunique() == 1
+    return pd.DataFrame({"columns": [" ".join(traces)], "drift": [traces["shift_y"].abs().max()]})
 
 
 def ends(traces: pd.DataFrame) -> pd.DataFrame:
@@ -83,6 +91,7 @@ def pipelines(plate, *more, **keys):
     ]
     others = [step("codes", ["ends", "light"], **keys.get("others", {})), step("wells", ["traces", "light"])]
     of_tables = [step("ends"), *others]
+    measured.insert(1, step("columns"))
     further = [step(*one[:-1], **one[-1]) if isinstance(one[-1], dict) else step(*one) for one in more]
     return [
         SEVEN, {"name": "measured", "input": "cells", "steps": measured},
@@ -91,7 +100,10 @@ def pipelines(plate, *more, **keys):
 
 
 def document(plate, output, *more, **keys):
-    limits = {"params.tracking_params": {"min_frames": 2, "border_margin": 0}, "storage.block_frames": 2}
+    limits = {
+        "params.tracking_params": {"min_frames": 2, "border_margin": 0}, "storage.block_frames": 2,
+        "params.register": "drift",
+    }  # fmt: skip
     return config(plate, output, {"pipelines": pipelines(plate, *more, **keys), **limits})
 
 
@@ -109,6 +121,7 @@ def test_functions_get_tables_and_columns_of_earlier_steps(plate, tmp_path):
         found = tables(out, fov)
         traces, light, codes = found["traces"], found["light"], found["codes"]
         assert len(traces) >= 3
+        assert found["columns"]["columns"].tolist() == [" ".join(name for name in traces if name not in LATER)]
         one = light.drop_duplicates(["cell", "frame"]).set_index(["cell", "frame"])["light"]
         expected = one.loc[[*zip(traces["cell"], traces["frame"], strict=True)]].to_numpy() / traces["size"]
         assert np.allclose(traces["density"], expected, rtol=1e-9)
