@@ -96,7 +96,9 @@ def parsed(changes: list[str] | None) -> dict[str, Any]:
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {quoted_key(change)}: must be KEY=VALUE, such as params.background_weight=0.5")
-        found[key] = parse_yaml(value, f"--set {quoted_key(change)}: {quoted(value)} is not YAML")
+        is_glob = value.startswith("*")  # which begins an alias in YAML
+        problem = f"--set {quoted_key(change)}: {quoted(value)} is not YAML"
+        found[key] = value if is_glob else parse_yaml(value, problem)
     return found
 
 

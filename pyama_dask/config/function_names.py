@@ -140,6 +140,13 @@ def _script(function: Any, name: str) -> Path:
     return path.resolve()
 
 
+def unguarded_script() -> Path | None:
+    """Script that runs, if processes that it starts would run it again, as it has no guard; None without one."""
+    path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    is_imported = path.suffix == ".py" and path.name != "__main__.py" and path.is_file()
+    return path if is_imported and not _has_guard(path) else None
+
+
 def _has_guard(path: Path) -> bool:
     """True if a script does not run when it is imported, as far as its top level shows."""
     tests = [node.test for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.If)]

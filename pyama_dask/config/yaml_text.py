@@ -44,7 +44,8 @@ def parse_yaml(text: str, problem: str) -> Any:
         _check_events(text)
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # also a date that no calendar has
-        raise ConfigError(f"{problem}: {error}") from error
+        fix = ". Fix: put text that begins with '*' in quotes" if "scanning an alias" in str(error) else ""
+        raise ConfigError(f"{problem}: {error}{fix}") from error
 
 
 def load_yaml(content: str | bytes) -> Any:

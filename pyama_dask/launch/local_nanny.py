@@ -8,6 +8,7 @@ from typing import Any
 
 from distributed import Nanny, Status
 
+from pyama_dask.config.function_names import unguarded_script
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import exit_text
 from pyama_dask.launch.devices import WorkerPlace
@@ -63,10 +64,12 @@ class LocalNanny(Nanny):
 def never_started(exits: list[int]) -> str:
     """Message for a worker whose processes have ended while they started, with these statuses."""
     how = " and ".join(f"by {exit_text(end)}" if end < 0 else f"with {exit_text(end)}" for end in dict.fromkeys(exits))
-    fix = (
-        "if the machine lacks memory ('dmesg' names processes that the system has killed for it), free some or lower "
-        "cluster.workers; else run again"
-        if -signal.SIGKILL in exits
-        else "a package that it imports may be broken: install pyama_dask into a new environment, and run again"
-    )
-    return f"a worker could not be started, as its process ended {len(exits)} times while it started, {how}. Fix: {fix}"
+    told = f"a worker could not be started, as its process ended {len(exits)} times while it started, {how}. Fix: "
+    if -signal.SIGKILL in exits:
+        return told + (
+            "if the machine lacks memory ('dmesg' names processes that the system has killed for it), free some or "
+            "lower cluster.workers; else run again"
+        )
+    if script := unguarded_script():
+        return told + f"put what {script} does under  if __name__ == '__main__':  since each worker imports the script"
+    return told + "a package that it imports may be broken: install pyama_dask into a new environment, and run again"

@@ -19,7 +19,7 @@ FEW_KEPT, LEAST_TRACKS = 0.1, 20
 """Kept tracks, as a fraction of all, below which they are few, from this number of tracks."""
 SPARSE = 0.5
 """Cells per megapixel of a frame below which there is hardly any, beside one per FOV."""
-LOOK = "Fix: 'pyama-dask preview' of this output shows what is dropped, and with other settings"
+LOOK = "Fix: 'pyama-dask preview' shows what is dropped in this output, also with other settings"
 
 
 @dataclass(frozen=True)

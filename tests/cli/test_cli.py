@@ -21,7 +21,7 @@ from support.processes import started, wait_until
 from support.write_nd2 import Nd2Channel
 
 import pyama_dask
-from pyama_dask.cli.app import ORDER
+from pyama_dask.cli.app import ORDER, parsed
 from pyama_dask.cli.progress import RunDisplay
 from pyama_dask.runs.output_dir import LOG, logging_to
 from pyama_dask.runs.plan_text import MANY
@@ -598,3 +598,7 @@ def test_a_path_in_a_folder_that_may_not_be_entered_is_one_message(call, here, m
 
 def test_help_names_the_extra_that_view_needs(call):
     assert "pip install pyama-dask[napari]" in call("view", "--help")[1]
+
+
+def test_a_glob_that_begins_with_a_star_is_text():
+    assert parsed(["input=*.nd2", "params.fovs=[0, 1]"]) == {"input": "*.nd2", "params.fovs": [0, 1]}

@@ -32,6 +32,7 @@ class TestYaml:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
+            ("input: *.czi\n", r"scanning an alias(.|\n)*Fix: put text that begins with '\*' in quotes$"),
             ("a: &x [1]\nb: *x\n", r"the alias '\*x' instead of a value in line 2, column 4"),
             ("a: {b: 1, b: 2}\n", "the key 'b' stands there twice in line 1, column 11. Fix: keep one"),
             ("a:\n  - ? [b]\n    : 1\n", "a key that is not text in line 2, column 7"),

@@ -1,6 +1,7 @@
 """Workers on this machine whose processes are killed while they start."""
 
 import os
+import sys
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_worker_that_never_starts_is_no_fault_of_the_config(deaths, tmp_path):
 def test_a_crash_is_not_taken_for_lack_of_memory():
     told = "ended 3 times while it started, by signal 11 and with exit status 1. Fix: a package that it imports may be"
     assert told in never_started([-11, -11, 1])
+
+
+@pytest.mark.parametrize(("text", "said"), [("run()", True), ("if __name__ == '__main__':\n    run()", False)])
+def test_a_script_that_each_worker_would_run_again_is_named(tmp_path, monkeypatch, text, said):
+    script = tmp_path / "night.py"
+    script.write_text(text)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    fix = f"Fix: put what {script} does under  if __name__ == '__main__':  since each worker imports the script"
+    assert never_started([1, 1]).endswith(fix) == said
+    assert fix not in never_started([-9, 1])
