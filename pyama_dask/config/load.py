@@ -11,6 +11,7 @@ from typing import Any
 from pyama_dask.config.messages import named_keys
 from pyama_dask.config.models import Config, Params
 from pyama_dask.config.movie_input import KINDS
+from pyama_dask.config.several import check_one
 from pyama_dask.config.units import quoted
 from pyama_dask.config.yaml_text import parse_yaml
 from pyama_dask.errors import ConfigError
@@ -110,10 +111,19 @@ def with_overrides(
 
 
 def as_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
-    """Config from a mapping with its keys, or from a YAML file."""
+    """Config of one movie, from a mapping with its keys, or from a YAML file."""
+    if isinstance(config, Config):
+        return config
+    document, source = given_document(config)
+    check_one(document.get("input"), source)
+    return parse_config(document, source)
+
+
+def given_document(config: Mapping[str, Any] | str | Path) -> tuple[Mapping[str, Any], str]:
+    """Keys of a config that are given as they are, or as a YAML file; and its origin, for messages."""
     if isinstance(config, str | Path):
-        return load_config(Path(config))
-    return config if isinstance(config, Config) else parse_config(config)
+        return read_document(Path(config)), str(config)
+    return config, "config"
 
 
 def _overridden(

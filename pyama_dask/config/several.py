@@ -21,6 +21,15 @@ def names_several(value: Any) -> bool:
     return isinstance(value, list | tuple) or is_glob(_path_in(value))
 
 
+def check_one(value: Any, source: str = "config") -> None:
+    """Refuse a list or a glob as ``input`` where one movie is wanted; raises `ConfigError`."""
+    if names_several(value):
+        raise ConfigError(
+            f"{source}:\n  input: {quoted(value)}: names several movies, but one is needed here. Fix: name one; or use "
+            "'pyama-dask run', pyama_dask.run or pyama_dask.start, which process several"
+        )
+
+
 def is_glob(path: Any) -> bool:
     """True for a path with ``*``, ``?`` or ``[``, unless a file is called so, or it is a pattern with fields."""
     text = str(path) if isinstance(path, str | Path) else ""

@@ -11,16 +11,15 @@ from pyama_dask.errors import OutputError
 from pyama_dask.report import words
 from pyama_dask.report.facts import RunFacts, read_facts
 from pyama_dask.report.page import REPORT_PAGE, render, write_page
+from pyama_dask.runs.refused import read_refused
 from pyama_dask.runs.several import outputs_below
 
 MOST_FINDINGS = 3
 """Findings of a movie in its row; its report has all of them."""
 
 
-def write_index_page(
-    folder: str | Path, to: str | Path | None = None, *, refused: Mapping[str, str] | None = None, force: bool = False
-) -> Path:
-    """Write the page of all outputs in a folder.
+def write_index_page(folder: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
+    """Write the page of all outputs in a folder, and of the movies that a run of several has refused.
 
     Parameters
     ----------
@@ -28,8 +27,6 @@ def write_index_page(
         Folder above outputs of runs.
     to
         File to write; by default ``report.html`` in the folder.
-    refused
-        Reasons why movies were not processed, by the name of the output that they would have.
     force
         True to overwrite a file that is not a report, or was changed since.
 
@@ -49,11 +46,12 @@ def write_index_page(
     if not outputs:
         raise OutputError(f"{folder}: has no outputs of runs in it. Fix: give the folder above them")
     path = Path(to) if to is not None else folder / REPORT_PAGE
-    return write_page(path, lambda: _page(folder, outputs, path.parent, refused or {}), force=force)
+    return write_page(path, lambda: _page(folder, outputs, path.parent), force=force)
 
 
-def _page(folder: Path, outputs: list[Path], place: Path, refused: Mapping[str, str]) -> str:
+def _page(folder: Path, outputs: list[Path], place: Path) -> str:
     """HTML of the page, to be written to a folder."""
+    refused = read_refused(folder)
     without = [_without_run(name, reason) for name, reason in refused.items()]
     of_run = {output.name: _row(output, place) for output in outputs if output.name not in refused}
     rows = sorted([*without, *of_run.values()], key=lambda row: str(row["name"]))

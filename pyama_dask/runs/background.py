@@ -10,15 +10,14 @@ from typing import Any, Literal
 
 from distributed import Client
 
-from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.errors import BusyError
 from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import never_failing, text
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.bars import Bars, OnStart, bars_html, check_progress, in_notebook
-from pyama_dask.runs.driver import run
-from pyama_dask.runs.progress import RunProgress, Tally
+from pyama_dask.runs.movies import MoviesReport, given_configs, run_given
+from pyama_dask.runs.progress import MoviesProgress, MoviesTally, RunProgress, Tally
 from pyama_dask.runs.status import RunReport
 from pyama_dask.workflow.graph import Step
 
@@ -38,13 +37,19 @@ class BackgroundRun:
     Attributes
     ----------
     output : Path
-        Directory of the results.
+        Directory of the results; of several movies, the folder above.
     """
 
-    def __init__(self, config: Config, progress: Progress | Literal[False] | None, options: Mapping[str, Any]) -> None:
-        self.output = config.output.absolute()
-        self._cancel, self._done, self._tally = threading.Event(), threading.Event(), Tally()
-        self._report: RunReport | None = None
+    def __init__(
+        self, given: Config | list[Config], progress: Progress | Literal[False] | None, options: Mapping[str, Any]
+    ) -> None:
+        self._tally: Tally | MoviesTally
+        if isinstance(given, list):
+            self.output, self._tally = given[0].output.parent.absolute(), MoviesTally(len(given))
+        else:
+            self.output, self._tally = given.output.absolute(), Tally()
+        self._cancel, self._done = threading.Event(), threading.Event()
+        self._report: RunReport | MoviesReport | None = None
         self._error: BaseException | None = None
         self._callback = progress if callable(progress) else None
         self._bars = Bars(self._tally) if progress is None and in_notebook() else None
@@ -53,7 +58,7 @@ class BackgroundRun:
         work = contextvars.copy_context()
         # not a daemon: the interpreter waits for the thread at its end, while threads and processes can still be used
         self._thread = threading.Thread(
-            target=work.run, args=(self._work, config, {**options, **calls}), name="pyama-run", daemon=False
+            target=work.run, args=(self._work, given, {**options, **calls}), name="pyama-run", daemon=False
         )
         self._watch = threading.Thread(target=self._end_with_program, name="pyama-run-end", daemon=True)
 
@@ -73,9 +78,9 @@ class BackgroundRun:
 
     # ------------------------------------------------------------------------------------- in the thread
 
-    def _work(self, config: Config, options: Mapping[str, Any]) -> None:
+    def _work(self, given: Config | list[Config], options: Mapping[str, Any]) -> None:
         try:
-            self._report = run(config, **options)
+            self._report = run_given(given, **options)
         except BaseException as error:  # noqa: BLE001  (`wait` and `result` raise it)
             self._error = error
         finally:
@@ -105,7 +110,7 @@ class BackgroundRun:
     # ------------------------------------------------------------------------------------ for the caller
 
     @property
-    def progress(self) -> RunProgress:
+    def progress(self) -> RunProgress | MoviesProgress:
         """Progress at this moment."""
         return self._tally.now()
 
@@ -115,7 +120,7 @@ class BackgroundRun:
         return self._done.is_set()
 
     @property
-    def result(self) -> RunReport | None:
+    def result(self) -> RunReport | MoviesReport | None:
         """Report of the run; None while it is at work.
 
         Raises
@@ -131,7 +136,7 @@ class BackgroundRun:
         """Stop the run soon; finished work stays recorded, and the next run resumes it. Returns at once."""
         self._cancel.set()
 
-    def wait(self, timeout: float | None = None) -> RunReport:
+    def wait(self, timeout: float | None = None) -> RunReport | MoviesReport:
         """Wait for the end of the run. Interrupting the wait, as with Ctrl-C, leaves the run at work.
 
         Parameters
@@ -202,11 +207,16 @@ def start(
     ------
     ConfigError
         If the config or `progress` is invalid. Later errors are raised by ``wait()`` and ``result``.
+    OutputError, PlanError
+        If several movies are named, but `output` is that of one; or none has failed FOVs to try again.
     BusyError
         If another run in a thread is at work in this process.
     """
     check_progress(progress)
-    options = {"client": client, "steps": steps, "force": force, "retry_failed": retry_failed, "extend": extend}
-    begun = BackgroundRun(as_config(config), progress, options | {"into": into, "on_start": on_start})
+    options = {
+        "client": client, "steps": steps, "force": force, "retry_failed": retry_failed, "extend": extend, "into": into,
+        "on_start": on_start,
+    }  # fmt: skip
+    begun = BackgroundRun(given_configs(config, retry_failed=retry_failed), progress, options)
     begun._begin()
     return begun

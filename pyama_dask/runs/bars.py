@@ -15,7 +15,7 @@ from pyama_dask.execute.events import Progress
 from pyama_dask.files.html import text
 from pyama_dask.files.palette import SERIES
 from pyama_dask.plan.plan import Plan
-from pyama_dask.runs.progress import RunProgress, Tally
+from pyama_dask.runs.progress import MoviesProgress, MoviesTally, RunProgress, Tally
 from pyama_dask.steps.standard import label_of
 
 OnStart = Callable[[Plan, str | None], None]
@@ -43,7 +43,7 @@ def check_progress(progress: object) -> None:
 
 @contextmanager
 def shown_in_notebook(
-    progress: Progress | Literal[False] | None, on_start: OnStart | None
+    progress: Progress | Literal[False] | None, on_start: OnStart | None, tally: Tally | MoviesTally | None = None
 ) -> Iterator[tuple[Progress | None, OnStart | None]]:
     """Show bars for the block if it runs in a notebook and the caller has no display.
 
@@ -53,6 +53,8 @@ def shown_in_notebook(
         The caller's display of events; None for bars in a notebook, False for none.
     on_start
         Called by the run with its plan.
+    tally
+        What counts the events; None for that of one movie.
 
     Yields
     ------
@@ -67,15 +69,15 @@ def shown_in_notebook(
     if progress is not None or not in_notebook():
         yield progress or None, on_start
         return
-    tally = Tally()
+    counts = tally or Tally()
 
     def start(plan: Plan, dashboard: str | None) -> None:
-        tally.start(plan, dashboard)
+        counts.start(plan, dashboard)
         if on_start:
             on_start(plan, dashboard)
 
-    with Bars(tally):
-        yield tally.event, start
+    with Bars(counts):
+        yield counts.event, start
 
 
 class Bars:
@@ -87,7 +89,7 @@ class Bars:
         Progress to show.
     """
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally | MoviesTally) -> None:
         self._tally, self._over, self._shown = tally, threading.Event(), ""
         self._thread = threading.Thread(target=self._keep, name="pyama-bars", daemon=True)
 
@@ -132,7 +134,8 @@ def bars_html(progress: RunProgress) -> str:
     """Bars of all steps, with time and rate above them, and messages below."""
     if not progress.steps:
         return f"<div>{text(progress.message or 'Planning')}</div>"
-    rows = [("FOVs", progress.fovs_done + progress.fovs_failed, progress.fovs)]
+    rows = [("movies", progress.ended, progress.count)] if isinstance(progress, MoviesProgress) else []
+    rows += [("FOVs", progress.fovs_done + progress.fovs_failed, progress.fovs)]
     rows += [(label_of(step), *frames) for step, frames in progress.steps.items()]
     bars = "".join(_row(label, done, total) for label, done, total in rows)
     notes = [f'<div style="color:{FAILED}">{text(alarm)}</div>' for alarm in progress.alarms[-1:]]

@@ -35,7 +35,7 @@ from pyama_dask.plan.resume import derived_from, forced
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.bars import shown_in_notebook
 from pyama_dask.runs.disk_space import amounts_told, check_room, with_amounts
-from pyama_dask.runs.final_page import write_final_page
+from pyama_dask.runs.final_page import load_writers, write_final_page
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names, void
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
@@ -125,6 +125,7 @@ def run(
                 record.begin(workers.dashboard if workers else "")
                 if begins and todo.tasks:
                     begins(todo, workers.dashboard if workers else None)
+                load_writers()
                 rest = replace(plan, forced=frozenset())
                 ended = execute(
                     for_workers(todo), pool_on(workers, turn.number if turn else 0), ledger,

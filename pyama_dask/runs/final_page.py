@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from pyama_dask.errors import PyamaError
 from pyama_dask.runs.status import RunReport
@@ -44,19 +44,34 @@ def write_final_page(report: RunReport) -> Path | None:
     return None if report.cancelled else _written(WRITER, report.output)
 
 
-def write_index(folder: Path, refused: Mapping[str, str]) -> Path | None:
-    """Write the page of all outputs in a folder, with the reasons why other movies have none."""
-    return _written(INDEX_WRITER, folder, refused=refused)
+def write_index(folder: Path) -> Path | None:
+    """Write the page of all outputs in a folder."""
+    return _written(INDEX_WRITER, folder)
 
 
-def _written(writer: str, output: Path, **options: Any) -> Path | None:
+def load_writers() -> None:
+    """Import what writes pages in a thread, so that the end of a run, or the next movie, need not wait for it."""
+    if _WANTED.get():
+        threading.Thread(target=_load, name="pyama-page").start()
+
+
+def _load() -> None:
+    with suppress(Exception):  # it is told when a page is written
+        _function(WRITER)
+
+
+def _function(place: str) -> Callable[[Path], Path]:
+    module, _, name = place.partition(":")
+    found: Callable[[Path], Path] = getattr(import_module(module), name)
+    return found
+
+
+def _written(writer: str, output: Path) -> Path | None:
     """Write a page by the function of this name."""
     if not _WANTED.get():
         return None
-    module, _, name = writer.partition(":")
     try:
-        write: Callable[..., Path] = getattr(import_module(module), name)
-        return write(output, **options)
+        return _function(writer)(output)
     except PyamaError as error:
         log.warning("the report could not be written: %s", error)
     except Exception:

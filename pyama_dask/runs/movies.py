@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from distributed import Client
 
-from pyama_dask.config.load import read_document
+from pyama_dask.config.load import given_document, parse_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.several import names_several
 from pyama_dask.config.units import many
@@ -22,10 +22,11 @@ from pyama_dask.execute.events import Progress
 from pyama_dask.execute.turns import Turns
 from pyama_dask.files.html import InTables
 from pyama_dask.launch import existing_client
-from pyama_dask.plan.plan import Plan
 from pyama_dask.runs import driver
-from pyama_dask.runs.bars import check_progress
+from pyama_dask.runs.bars import OnStart, check_progress, shown_in_notebook
 from pyama_dask.runs.final_page import write_index
+from pyama_dask.runs.progress import MoviesTally
+from pyama_dask.runs.refused import note_refused
 from pyama_dask.runs.run_workers import SharedPool
 from pyama_dask.runs.several import configs_of, with_failures
 from pyama_dask.runs.status import RunReport
@@ -127,7 +128,7 @@ def run(
     retry_failed: bool = False,
     extend: bool = False,
     into: bool = False,
-    on_start: Callable[[Plan, str | None], None] | None = None,
+    on_start: OnStart | None = None,
 ) -> RunReport | MoviesReport:
     """Process a movie, or several, as configured; results that are recorded as done in the output are kept.
 
@@ -146,7 +147,8 @@ def run(
         It is called in a thread, one event after the other. While it is quick, the run waits for it; a slow one does
         not delay the run, and gets only the latest event of each step and FOV. An exception in it ends the run.
         None shows bars in a Jupyter notebook, False shows nothing. Of several movies, each event has ``movie``, too,
-        the name of its output, and comes in the thread of the movie.
+        the name of its output, and comes in the thread of the movie; at the end of each comes an event with the step
+        ``movie``, how the movie has ended as message, and in ``frame`` and ``total`` how many have ended.
     cancel
         Set it to end the run early; the next run resumes it.
     steps
@@ -172,28 +174,53 @@ def run(
         If the run is refused; nothing was written.
     """
     check_progress(progress)
-    options: dict[str, Any] = {
-        "client": client, "steps": steps, "force": force, "retry_failed": retry_failed, "extend": extend, "into": into,
-    }  # fmt: skip
-    configs = _several(config)
-    if configs is None:
-        return driver.run(config, progress=progress, cancel=cancel, on_start=on_start, **options)
-
-    def display(one: Config, _: int) -> AbstractContextManager[Mapping[str, Any]]:
-        named = _naming(progress, one.output.name) if callable(progress) else progress
-        return nullcontext({"progress": named, "on_start": on_start})
-
-    chosen = with_failures(configs) if retry_failed else configs
-    return reported(list(run_several(chosen, display, cancel or threading.Event(), **options)))
+    return run_given(
+        given_configs(config, retry_failed=retry_failed), client=client, progress=progress, cancel=cancel,
+        on_start=on_start, steps=steps, force=force, retry_failed=retry_failed, extend=extend, into=into,
+    )  # fmt: skip
 
 
-def _several(config: Config | Mapping[str, Any] | str | Path) -> list[Config] | None:
-    """Configs of several movies; None if the config is of one."""
+def given_configs(
+    config: Config | Mapping[str, Any] | str | Path, *, retry_failed: bool = False
+) -> Config | list[Config]:
+    """Config of one movie, or those of several; with `retry_failed` only of movies with FOVs that failed.
+
+    Raises
+    ------
+    ConfigError, OutputError, PlanError
+        As for `configs_of` and `with_failures`.
+    """
     if isinstance(config, Config):
-        return None
-    document = config if isinstance(config, Mapping) else read_document(Path(config))
-    source = "config" if isinstance(config, Mapping) else str(config)
-    return configs_of(document, source) if names_several(document.get("input")) else None
+        return config
+    document, source = given_document(config)
+    if not names_several(document.get("input")):
+        return parse_config(document, source)
+    configs = configs_of(document, source)
+    return with_failures(configs) if retry_failed else configs
+
+
+def run_given(
+    configs: Config | list[Config], *, progress: Progress | Literal[False] | None, cancel: threading.Event | None,
+    on_start: OnStart | None, **options: Any,
+) -> RunReport | MoviesReport:  # fmt: skip
+    """Process the movies of `given_configs`; parameters as for `run`."""
+    if isinstance(configs, Config):
+        return driver.run(configs, progress=progress, cancel=cancel, on_start=on_start, **options)
+    with shown_in_notebook(progress, on_start, MoviesTally(len(configs))) as (events, begins):
+
+        def display(one: Config, _: int) -> AbstractContextManager[Mapping[str, Any]]:
+            named = _naming(events, one.output.name) if events else False
+            return nullcontext({"progress": named, "on_start": begins})
+
+        ended: list[MovieRun] = []
+        for one in run_several(configs, display, cancel or threading.Event(), **options):
+            ended.append(one)
+            if events:
+                events({
+                    "step": "movie", "fov": -1, "frame": len(ended), "total": len(configs),
+                    "message": one.fault or "complete", "movie": one.name,
+                })  # fmt: skip
+        return reported(ended)
 
 
 def _naming(progress: Progress, movie: str) -> Progress:
@@ -205,10 +232,10 @@ def reported(ended: Sequence[MovieRun]) -> MoviesReport:
     """Report of several runs, with the page of all their outputs."""
     begun = any(one.report is not None for one in ended)
     cancelled = any(one.report is not None and one.report.cancelled for one in ended)
-    if not begun or cancelled:
-        return MoviesReport(tuple(ended))
-    refused = {one.name: one.fault for one in ended if one.report is None}
-    return MoviesReport(tuple(ended), write_index(ended[0].output.parent, refused))
+    folder = ended[0].output.parent
+    if begun:
+        note_refused(folder, {one.name: one.fault if one.error else "" for one in ended})
+    return MoviesReport(tuple(ended), write_index(folder) if begun and not cancelled else None)
 
 
 def run_several(

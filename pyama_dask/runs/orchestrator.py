@@ -17,6 +17,7 @@ from pyama_dask.config.load import parse_config, read_document
 from pyama_dask.config.models import Config
 from pyama_dask.config.movie_input import KINDS
 from pyama_dask.config.pipelines import Pipeline
+from pyama_dask.config.several import check_one
 from pyama_dask.config.units import many
 from pyama_dask.errors import PlanError
 from pyama_dask.execute.events import Progress
@@ -151,7 +152,7 @@ class WellResult:
 
 
 class Orchestrator:
-    """Look at a movie or plate, compile pipelines, and execute them.
+    """Look at one movie or plate, compile pipelines, and execute them.
 
     Parameters
     ----------
@@ -179,6 +180,7 @@ class Orchestrator:
         document = _document(config)
         if input is not None:
             document["input"] = _with_path(document.get("input"), input)
+        check_one(document.get("input"))
         self._given = document
         self.config = parse_config(document)
         self.into = into
@@ -271,7 +273,7 @@ def _document(config: Config | Mapping[str, Any] | str | Path) -> dict[str, Any]
 def _with_path(given: Any, path: str | Path) -> Any:
     """``input`` of a config with another path; facts that it states stay."""
     facts = {key: value for key, value in given.items() if key not in KINDS} if isinstance(given, Mapping) else {}
-    return {KINDS[0]: str(path), **facts} if facts else str(path)
+    return {KINDS[0]: path, **facts} if facts else path
 
 
 def _check_same(compiled: Plan, now: Plan) -> None:

@@ -131,6 +131,91 @@ class Tally:
             )
 
 
+@dataclass(frozen=True, repr=False)
+class MoviesProgress(RunProgress):
+    """Progress of the runs of several movies; FOVs and frames are those of all movies that have begun."""
+
+    movies: Mapping[str, RunProgress] = field(default_factory=dict)
+    """Progress of each movie at work, by the name of its output."""
+    ended: int = 0
+    """Number of movies whose runs have ended or were refused."""
+    count: int = 1
+    """Number of all movies."""
+
+    @property
+    def share(self) -> float:
+        """Share of the work that is done, from 0 to 1; each movie counts the same."""
+        return (self.ended + sum(movie.share for movie in self.movies.values())) / self.count
+
+    @property
+    def left(self) -> float | None:
+        """Remaining time in seconds, at the pace so far; None before the first step of a FOV ends."""
+        return self.seconds * (1 / self.share - 1) if self.share else None
+
+    def __str__(self) -> str:
+        return f"{self.ended} of {self.count} movies ended, {super().__str__()}"
+
+
+class MoviesTally:
+    """Counts the events of the runs of several movies, which may come from any thread.
+
+    Parameters
+    ----------
+    count
+        Number of movies.
+    clock
+        Monotonic clock in seconds.
+    """
+
+    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count, self._clock = count, clock
+        self._tallies, self._over = dict[str, Tally](), set[str]()
+        self._last, self._begun, self._end = "", 0.0, 0.0
+
+    def start(self, plan: Plan, dashboard: str | None) -> None:
+        """Take the plan of what is left of a movie."""
+        self._begun = self._begun or self._clock()
+        self._of(plan.job.output.name).start(plan, dashboard)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take one progress event, which names its movie."""
+        self._last = event["movie"]
+        if event["step"] == "movie":
+            self._over.add(event["movie"])
+        else:
+            self._of(event["movie"]).event(event)
+
+    def end(self) -> None:
+        """Stop the clock, at the end of all runs."""
+        self._end = self._clock()
+
+    def now(self) -> MoviesProgress:
+        """Progress at this moment."""
+        found = {name: tally.now() for name, tally in sorted(self._tallies.items())}
+        steps: dict[Step, tuple[int, int]] = {}
+        for step, (done, total) in (item for of in found.values() for item in of.steps.items()):
+            before = steps.get(step, (0, 0))
+            steps[step] = before[0] + done, before[1] + total
+        last = found[self._last].message if self._last in found else ""
+        return MoviesProgress(
+            fovs=sum(of.fovs for of in found.values()),
+            fovs_done=sum(of.fovs_done for of in found.values()),
+            fovs_failed=sum(of.fovs_failed for of in found.values()),
+            steps=steps,
+            dropped=sum(of.dropped for of in found.values()),
+            seconds=(self._end or self._clock()) - self._begun if self._begun else 0.0,
+            dashboard=next((of.dashboard for of in found.values() if of.dashboard), None),
+            message=f"{self._last}: {last}" if last else "",
+            alarms=tuple(f"{name}: {alarm}" for name, of in found.items() for alarm in of.alarms),
+            movies={name: of for name, of in found.items() if name not in self._over},
+            ended=len(self._over),
+            count=self._count,
+        )
+
+    def _of(self, movie: str) -> Tally:
+        return self._tallies.setdefault(movie, Tally(self._clock))
+
+
 def frames_of(tasks: Iterable[Task], step: Step, graph: Graph) -> int:
     """Number of frames that a step processes in some tasks."""
     last = (task for task in tasks if task.kind == graph.completes[step] and step in task.digests)

@@ -18,13 +18,16 @@ from support.strategies import movie, plan_of
 
 import pyama_dask
 from pyama_dask.cli.movies_display import MoviesDisplay
-from pyama_dask.config.load import read_document
+from pyama_dask.config.load import as_config, read_document
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import start
 from pyama_dask.runs import run_workers
+from pyama_dask.runs.bars import bars_html
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.movies import MovieRun, exit_status, run_several
+from pyama_dask.runs.progress import MoviesTally
+from pyama_dask.runs.refused import note_refused, read_refused
 from pyama_dask.runs.several import alike, configs_of, with_failures
 from pyama_dask.runs.status import RunReport
 
@@ -61,7 +64,7 @@ def test_one_broken_movie_harms_no_other(call, movies, finished, tmp_path):
     assert len(ending) == 2
     assert ending[1].startswith(f"  b.czi: refused: {movies / 'b.czi'}: ")
     assert said.count("refused") == 1
-    assert sorted(output.name for output in (tmp_path / "results").iterdir()) == ["a", "movie"]
+    assert sorted(output.name for output in (tmp_path / "results").iterdir()) == [".pyama_dask", "a", "movie"]
     assert not differences(products(tmp_path / "results" / "movie"), products(finished))
     status, said, _ = call("status", tmp_path / "results")
     assert (status, said.count("2 FOVs done")) == (0, 2)
@@ -193,7 +196,13 @@ def test_from_python_with_a_result_for_each(call, movies, tmp_path):
     events = []
     document = several(sorted(movies.glob("*.czi")), tmp_path / "out", FEW)
     with final_pages(True):
-        report = pyama_dask.run(document, progress=events.append)
+        run = pyama_dask.start(document, progress=events.append)
+        report = run.wait(150)
+    assert run.output == tmp_path / "out"
+    assert (run.progress.ended, run.progress.count, run.progress.fovs_done, run.progress.share) == (3, 3, 2, 1)
+    assert repr(run) == "<BackgroundRun out: ended, 3 of 3 movies ended, 2 of 2 FOVs done, 100% of the work>"
+    ends = [(event["movie"], event["frame"], event["total"]) for event in events if event["step"] == "movie"]
+    assert ends == [("a", 1, 3), ("b", 2, 3), ("movie", 3, 3)]
     assert repr(report) == "<MoviesReport: 2 of 3 movies complete>"
     assert [(one.name, one.fault) for one in report.movies if not one.error] == [("a", ""), ("movie", "")]
     assert report["b"].fault.startswith(f"refused: {movies / 'b.czi'}: ")
@@ -203,10 +212,53 @@ def test_from_python_with_a_result_for_each(call, movies, tmp_path):
     assert re.findall(r'<a href="([^"]*)">(a|movie)</a>', page) == [
         ("a/report.html", "a"), ("movie/report.html", "movie"),
     ]  # fmt: skip
-    assert "2 of 3 movies complete" in page
-    assert f"refused: {movies / 'b.czi'}: " in page
     assert call("report", tmp_path / "out")[:2] == (0, f"Report: {report.page}\n")
+    for text in (page, report.page.read_text()):  # written later, it knows what was refused
+        assert "2 of 3 movies complete" in text
+        assert f"refused: {movies / 'b.czi'}: " in text
+    assert f"{tmp_path / 'out' / 'b'}: refused: {movies / 'b.czi'}: " in call("status", tmp_path / "out")[1]
     assert pyama_dask.run(document | {"input": str(movies / "a.czi"), "output": str(tmp_path / "out" / "a")}).tasks == 0
+
+
+def test_what_was_refused_is_noted_until_it_is_processed(tmp_path):
+    note_refused(tmp_path, {"a": "", "b": ""})
+    assert not list(tmp_path.iterdir())
+    note_refused(tmp_path, {"a": "", "b": "refused: it is dark", "c": "refused: no file"})
+    note_refused(tmp_path, {"c": "", "d": "refused: no disk"})
+    assert read_refused(tmp_path) == {"b": "refused: it is dark", "d": "refused: no disk"}
+    for name, ended in (("b", "2020-01-01T00:00:00+00:00"), ("d", "2120-01-01T00:00:00+00:00")):
+        (tmp_path / name / ".pyama_dask").mkdir(parents=True)
+        (tmp_path / name / ".pyama_dask" / "report.json").write_text(json.dumps({"ended": ended}))
+    assert read_refused(tmp_path) == {"b": "refused: it is dark"}
+
+
+@pytest.mark.parametrize("many", [["a.nd2", "b.nd2"], "night/*.nd2"])
+def test_where_one_movie_is_needed_several_are_refused(many):
+    keys = {key: value for key, value in PLAIN.items() if key != "input"}
+    for make in (lambda: as_config({**keys, "input": many}), lambda: pyama_dask.Orchestrator(many, keys)):
+        with pytest.raises(ConfigError, match=r"config:\n  input: .*: names several movies, .* Fix: name one; or use"):
+            make()
+
+
+def test_the_progress_of_several_counts_each_movie_the_same():
+    clock = iter(range(100)).__next__
+    tally = MoviesTally(4, clock)
+    assert (tally.now().share, tally.now().left, str(tally.now())) == (0, None, "0 of 4 movies ended, being planned")
+    for name, fovs in (("a", 2), ("b", 6)):
+        plan = plan_of(movie(fovs=fovs, frames=4), output=f"out/{name}")
+        tally.start(plan, "link")
+    tally.event({"step": "copy", "fov": 1, "frame": 4, "movie": "b"})
+    tally.event({"step": "alarm", "fov": -1, "message": "no task", "movie": "a"})
+    now = tally.now()
+    assert (now.fovs, now.steps["copy"], list(now.movies), now.alarms) == (8, (4, 32), ["a", "b"], ("a: no task",))
+    assert now.share == now.movies["b"].share / 4
+    for name in ("a", "refused"):
+        tally.event({"step": "movie", "fov": -1, "frame": 1, "total": 4, "message": "complete", "movie": name})
+    tally.event({"step": "done", "fov": 3, "message": "FOV 3: 2 cells", "movie": "b"})
+    now = tally.now()
+    assert (now.ended, list(now.movies), now.message) == (2, ["b"], "b: FOV 3: 2 cells")
+    assert now.share == (2 + now.movies["b"].share) / 4
+    assert "movies" in bars_html(now)
 
 
 def test_the_display_says_what_each_movie_does(tmp_path):
