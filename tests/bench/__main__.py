@@ -16,6 +16,7 @@ def main() -> None:
     from bench import (
         calibration,
         fits,
+        joints,
         kernels,
         memory,
         merge,
@@ -39,6 +40,7 @@ def main() -> None:
         "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
         "scale": scale.measure,
         "startup": startup.measure,
+        "joints": joints.measure,
         "plates": plates.measure,
         "pipelines": pipelines.measure,
         "previews": previews.measure,
