@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ from tempfile import mkdtemp
 from uuid import uuid4
 
 import psutil
+from support.forked import Forked
 
-PROGRAM = Path(sys.executable).with_name("pyama-dask")
 SITE = Path(__file__).with_name("site")
 MARK = "CHAOS_START"
-"""Variable by which all processes of a start are known, whoever their parent is."""
+"""Variable by which processes of a start are known that are not of its session."""
 LEAVING = 10.0
 """Seconds within which all processes of a killed or cancelled run must be gone."""
 HANGS = 180.0
@@ -73,9 +72,7 @@ class Start:
         self._out, self._error, self._token = (self.folder / f"{self.mark}.{name}" for name in ("out", "err", "token"))
         with self._out.open("wb") as out, self._error.open("wb") as error:
             self.began = time.monotonic()
-            self.process = subprocess.Popen(
-                [PROGRAM, "run", self.config], stdout=out, stderr=error, env=self._environment(), start_new_session=True
-            )
+            self.process = Forked(["run", self.config], self._environment(), out, error)
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -118,7 +115,8 @@ class Start:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                mine = os.getsid(process.pid) == self.process.pid or process.environ().get(MARK) == self.mark
+                if mine and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 continue
