@@ -22,7 +22,7 @@ from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.packages import prepare_training
 from support.touching import touching_cells
 
-STEPS = 150
+STEPS = 60
 """Steps of the model that must find cells."""
 
 
@@ -69,7 +69,7 @@ def annotated() -> list[Annotated]:
 def same_seeds() -> dict[str, bool]:
     from pyama_dask.training.train import Settings, train
 
-    first, again, other = (train(annotated(), Settings(steps=10, seed=seed)).model for seed in (4, 4, 5))
+    first, again, other = (train(annotated(), Settings(steps=4, seed=seed)).model for seed in (4, 4, 5))
     return {"same": first == again, "differs": first != other}
 
 
@@ -78,9 +78,9 @@ def ends() -> dict[str, object]:
     from pyama_dask.training.train import Settings, train
 
     found = {}
-    for name, step in (("first", 2), ("last", 17)):
+    for name, step in (("first", 1), ("last", 8)):
         seen = []
-        given = train(annotated(), Settings(steps=20), seen.append, is_cancelled=lambda s=seen, k=step: len(s) >= k)
+        given = train(annotated(), Settings(steps=10), seen.append, is_cancelled=lambda s=seen, k=step: len(s) >= k)
         found[name] = [len(seen), given.complete, given.card.steps, len(given.judged), len(given.model) > 100_000]
     seen = []
     times = iter(range(0, 10_000, 30))
