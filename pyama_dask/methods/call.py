@@ -14,7 +14,7 @@ from pyama_dask.config.units import exception_text
 from pyama_dask.errors import AlgorithmError, OutOfMemoryError, WrongReturnError
 from pyama_dask.methods import entry_points
 from pyama_dask.methods.current_call import at_work
-from pyama_dask.methods.device import needs_of
+from pyama_dask.methods.device import has_gpu, needs_of
 from pyama_dask.methods.registry import find_method, is_plugin
 
 Made = TypeVar("Made")
@@ -34,7 +34,7 @@ class Chosen:
     def __init__(self, kind: str, name: str, /, **parameters: Any) -> None:
         self.function, self._parameters = find_method(kind, name), parameters
         self._names_lines = kind == "step"
-        self.batch = needs_of(self.function, name).batch if kind == "segmenter" else 0
+        self.batch = needs_of(self.function, name).frames_at_once(on_gpu=has_gpu()) if kind == "segmenter" else 0
         """Frames that it takes at once, as (N, H, W); 0 if it takes one frame, (H, W)."""
         self.name = name
         self.title = f"the {kind} {name!r}{entry_points.defined_at(self.function) if is_plugin(kind, name) else ''}"

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from pyama_dask.config.units import FileName, Length, Whole, exception_text
+from pyama_dask.config.units import FileName, Length, Whole
 from pyama_dask.errors import ConfigError, MethodWarning
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.flatten import flatten
@@ -29,6 +26,7 @@ from pyama_dask.kernels.losses import LEAST_LOSS
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.resize import zoom as resized
 from pyama_dask.methods.device import has_gpu
+from pyama_dask.methods.network import Network, open_network
 from pyama_dask.methods.onnx_model import (
     CUDA,
     SHIPPED,
@@ -37,22 +35,21 @@ from pyama_dask.methods.onnx_model import (
     cuda_problem,
     find_model,
     model_digest,
-    read_model,
 )
 
 DEFAULT = "adherent-phase-10x"
 """Model that is used if none is named."""
-MULTIPLE = 32
-"""Frames are padded to multiples of this many pixels."""
 SMALLEST_ZOOM, LARGEST_ZOOM = 0.05, 16.0
 ALIKE = 1.25
 """Pixel sizes that differ by less than this factor need no remark."""
-TRIAL = 64
-"""Width in pixels of the image on which a model is tried."""
 PIXEL_BYTES = 34
 """Bytes that a model of this package holds per pixel of its input; measured with onnxruntime 1.32."""
 FIXED_BYTES = 40 * 2**20
 """Bytes that onnxruntime holds in a worker."""
+TOGETHER = 4
+"""Frames that go through the network at once on a GPU."""
+TOGETHER_BYTES = 12
+"""Bytes that a worker holds per pixel of the input for each further one of them: flattened frame, maps, labels."""
 FILE_COPIES = 4
 """Bytes that a worker holds per byte of the model's file."""
 
@@ -87,12 +84,12 @@ def segment_unet(
         str, Field(description="digest that the model's file must have; found when a run is planned")
     ] = "",
 ) -> npt.NDArray[np.uint16]:
-    """Segment the cells of one frame by a network.
+    """Segment the cells of one frame by a network, or of several frames.
 
     Parameters
     ----------
     frame
-        (H, W) uint8 or uint16.
+        (H, W) uint8 or uint16, or (N, H, W) of several frames, which go through the network together on a GPU.
     model
         Name of a model of this package, or path of an ONNX file.
     zoom
@@ -109,7 +106,7 @@ def segment_unet(
 
     Returns
     -------
-    (H, W) labels: 0 is background, cells are 1..N.
+    (H, W) labels: 0 is background, cells are 1..N; (N, H, W) of several frames.
 
     Warns
     -----
@@ -130,17 +127,32 @@ def segment_unet(
     network = open_network(*opened)
     card = network.card
     factor = scale(card, given=zoom, cell_diameter=cell_diameter, pixel_size_um=None)
-    flat = flatten(resized(frame, factor))
-    maps = _maps(network, flat, *opened)
+    flats = [flatten(resized(one, factor)) for one in (frame if frame.ndim == 3 else frame[None])]
+    shape, found = frame.shape[-2:], list[npt.NDArray[np.uint16]]()
+    for flat, maps in zip(flats, _maps(network, flats, *opened), strict=True):
+        labels = _decoded(network, maps, flat.shape, depth, touch, smallest)
+        found.append(without_gaps(nearest(labels, shape)) if labels.shape != shape else labels)
+    return np.stack(found) if frame.ndim == 3 else found[0]
+
+
+segment_unet.batch_on_gpu = TOGETHER  # type: ignore[attr-defined]
+
+
+def _decoded(
+    network: Network, maps: npt.NDArray[np.float32], shape: tuple[int, int],
+    depth: float | None, touch: float | None, smallest: int | None,
+) -> npt.NDArray[np.uint16]:  # fmt: skip
+    """(H, W) labels of a flattened frame of this shape, by its maps; settings that are None are the model's."""
+    card = network.card
     depth = card.depth if depth is None else depth
     smallest = card.smallest if smallest is None else smallest
     if len(maps) == 1:
-        labels = decode_mask(maps[0], flat.shape, depth=depth, smallest=smallest, factor=network.factor)
+        labels = decode_mask(maps[0], shape, depth=depth, smallest=smallest, factor=network.factor)
     else:
         touch = card.touch if touch is None else touch
-        labels = decode(maps, flat.shape, depth=depth, touch=touch, smallest=smallest)
-    _warn_of_losses(maps[0][: -(-flat.shape[0] // network.factor), : -(-flat.shape[1] // network.factor)], labels)
-    return without_gaps(nearest(labels, frame.shape)) if labels.shape != frame.shape else labels
+        labels = decode(maps, shape, depth=depth, touch=touch, smallest=smallest)
+    _warn_of_losses(maps[0][: -(-shape[0] // network.factor), : -(-shape[1] // network.factor)], labels)
+    return labels
 
 
 KEPT_MAPS = 8
@@ -158,11 +170,19 @@ def maps_kept() -> Iterator[None]:
         _KEPT.reset(before)
 
 
-def _maps(network: Network, flat: npt.NDArray[np.float32], *opened: object) -> npt.NDArray[np.float32]:
-    """Maps of a flattened frame by a network, which is known by how it was opened."""
+def _maps(
+    network: Network, flats: Sequence[npt.NDArray[np.float32]], *opened: object
+) -> Sequence[npt.NDArray[np.float32]]:
+    """Maps of flattened frames by a network, which is known by how it was opened."""
     kept = _KEPT.get()
-    if kept is None:
-        return network.maps(flat)
+    return network.maps_of(flats) if kept is None else [_kept_maps(kept, network, flat, *opened) for flat in flats]
+
+
+def _kept_maps(
+    kept: dict[tuple[object, ...], npt.NDArray[np.float32]], network: Network, flat: npt.NDArray[np.float32],
+    *opened: object,
+) -> npt.NDArray[np.float32]:  # fmt: skip
+    """Maps of a flattened frame, kept from before or for later."""
     key = (*opened, flat.shape, hashlib.blake2b(flat.tobytes(), digest_size=16).digest())
     found = kept.pop(key, None)
     kept[key] = network.maps(flat) if found is None else found
@@ -179,7 +199,7 @@ def _warn_of_losses(inside: npt.NDArray[np.float32], labels: np.ndarray) -> None
             "most of the area that the network takes for cells was dropped, as smaller than 'smallest'. "
             "Fix: with 'pyama-dask preview', try a larger zoom or depth, or a smaller 'smallest'",
             MethodWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -223,94 +243,6 @@ def scale(
             "Fix: give 'zoom', or another cell_diameter"
         )
     return factor
-
-
-@dataclass(frozen=True)
-class Network:
-    """An open model whose input and output are known to fit."""
-
-    card: ModelCard
-    session: Any
-    factor: int
-    """Pixels of the input per pixel of the output, by axis."""
-    probabilities: bool
-    """True if the map of the foreground has probabilities, not logits."""
-
-    def maps(self, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Run the network on a flattened frame.
-
-        Returns
-        -------
-        (3, h, w) maps, or (1, h, w) with a map above 0 in the foreground, of the frame padded to multiples of 32.
-
-        Raises
-        ------
-        ValueError
-            If a value is not finite.
-        """
-        rest = [(0, -n % MULTIPLE) for n in flat.shape]
-        padded = np.pad(flat, rest, mode="reflect")
-        found: npt.NDArray[np.float32] = _run(self.session, padded)
-        if not np.isfinite(found).all():
-            raise ValueError("the network returned values that are not finite")
-        return found - np.float32(0.5) if self.probabilities else found
-
-
-@lru_cache(maxsize=2)
-def open_network(path: Path, providers: tuple[str, ...] = (), content: str = "") -> Network:
-    """Open a model, check its input and output, and try it once; each process keeps the last two.
-
-    Parameters
-    ----------
-    path, providers, content
-        As for `methods.onnx_model.read_model`.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be opened (see `read_model`), has other inputs or outputs than described in this module, or returns
-        values that are not finite.
-    """
-    card, session = read_model(path, providers, content)
-    _check_ends(path, session)
-    image = np.random.default_rng(0).normal(size=(TRIAL, TRIAL)).astype(np.float32)
-    try:
-        found = _run(session, image)
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        said = exception_text(error, 200)
-        raise ConfigError(
-            f"{path}: the model fails on an image of {TRIAL} x {TRIAL} pixels ({said}). Fix: name another"
-        ) from error
-    count, height, width = found.shape if found.ndim == 3 else (0, 1, 1)
-    factor = TRIAL // max(height, 1)
-    if (count, factor) not in {(3, 2), (1, 1), (1, 2), (1, 4)} or height != width or factor * height != TRIAL:
-        raise ConfigError(
-            f"{path}: the model makes {found.shape} of an image of {TRIAL} x {TRIAL} pixels, but must make three maps "
-            "of half the size, or one of the full size, a half or a quarter. Fix: name a model made for pyama_dask"
-        )
-    if not np.isfinite(found).all():
-        raise ConfigError(f"{path}: the model returns values that are not finite. Fix: train it again, or name another")
-    probabilities = count == 1 and float(found.min()) >= 0 and float(found.max()) <= 1
-    return Network(card, session, factor, probabilities)
-
-
-def _run(session: Any, image: npt.NDArray[np.float32]) -> Any:
-    return session.run(None, {session.get_inputs()[0].name: image[None, None]})[0][0]
-
-
-def _check_ends(path: Path, session: Any) -> None:
-    """Refuse a model with other inputs or outputs than one of float32, and of images of any size."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    shape = list(inputs[0].shape) if inputs else []
-    fits = len(inputs) == len(outputs) == 1 and inputs[0].type == outputs[0].type == "tensor(float)" and len(shape) == 4
-    if not fits or (isinstance(shape[1], int) and shape[1] != 1):
-        ends = "; ".join(f"{of.name}: {of.type} {of.shape}" for of in (*inputs, *outputs))
-        raise ConfigError(
-            f"{path}: the model has other inputs or outputs ({ends}) than one float32 image (N, 1, H, W) and its maps. "
-            "Fix: name a model made for pyama_dask, or export it so"
-        )
-    if fixed := [n for n in shape[2:] if isinstance(n, int)]:
-        raise ConfigError(f"{path}: the model takes images of {fixed[0]} pixels only. Fix: export it with dynamic axes")
 
 
 # ------------------------------------------------------------------------------------------- plans of runs
@@ -386,8 +318,9 @@ def result_parameters(resolved_params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in resolved_params.items() if name != "model"}
 
 
-def held_memory(resolved_params: Mapping[str, Any]) -> tuple[float, int]:
-    """Bytes that a worker holds per pixel of a frame, and bytes that do not depend on the frame."""
+def held_memory(resolved_params: Mapping[str, Any], frames: int = 1) -> tuple[float, int]:
+    """Bytes that a worker holds per pixel of a frame, with some frames at once, and those that do not depend on it."""
     factor = float(resolved_params["zoom"] or 1.0)
     path = find_model(resolved_params["model"])
-    return PIXEL_BYTES * max(factor, 0.1) ** 2, FIXED_BYTES + FILE_COPIES * path.stat().st_size
+    pixel_bytes = PIXEL_BYTES + TOGETHER_BYTES * (frames - 1)
+    return pixel_bytes * max(factor, 0.1) ** 2, FIXED_BYTES + FILE_COPIES * path.stat().st_size

@@ -51,11 +51,11 @@ class Segmentation(BlockPart):
         places = range(k, min(k + count, len(context.frames)))
         frames = [context.frames[place] for place in places]
         planes = [*context.seen(self.step, self._raw)[k : places.stop]]
-        with warnings.catch_warnings(record=True, action="always") as caught:
+        with warnings.catch_warnings(record=True, action="always") as caught, collected() as noted:
             found = segmented_together(self._preprocessors, self._segmenter, planes, [context.at(of) for of in frames])
         for place, objects in zip(places, found, strict=True):
             self._keep(place, *objects)
-            self._losses.append(Losses())  # only built-in methods, of single frames, note them
+        self._add_losses(noted, len(frames))
         self._notice(caught, frames)
 
     def _alone(self, k: int) -> None:
@@ -64,9 +64,15 @@ class Segmentation(BlockPart):
             plane = context.seen(self.step, self._raw)[k]
             objects = segmented(self._preprocessors, self._segmenter, plane, context.at(frame))
         self._keep(k, *objects)
-        # a plugin may call a segmenter of the package on pieces of a frame, and change what it returns
-        self._losses.append(noted[0] if len(noted) == 1 and not self._is_plugin else Losses())
+        self._add_losses(noted, 1)
         self._notice(caught, [frame])
+
+    def _add_losses(self, noted: list[Losses], frames: int) -> None:
+        """Add what the segmenter noted of some frames, one by one.
+
+        A plugin may call a segmenter of the package on pieces of a frame, and change what it returns.
+        """
+        self._losses += noted if len(noted) == frames and not self._is_plugin else [Losses()] * frames
 
     def _keep(self, k: int, labels: np.ndarray, boxes: np.ndarray, areas: np.ndarray) -> None:
         """Keep the labels of the batch's frame k as steps of pipelines leave them, with boxes and areas."""

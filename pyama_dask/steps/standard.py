@@ -180,10 +180,6 @@ def _levels(of: Inputs) -> str:
     return digest("levels", of.digest("background.tiles" if finds_cells(of.config) else "copy.frames"))
 
 
-def _crop_levels(of: Inputs) -> str:
-    return digest("crop levels", of.digest("crop.counts"))
-
-
 def _features(config: Config) -> list[list[str]]:
     channels = config.channels
     kinds = [*(["phase feature"] if channels.pc else []), *["fluorescence feature"] * len(channels.fl)]
@@ -243,11 +239,12 @@ def _held_to_segment(config: Config) -> Held:
     if ready:
         return Held(once=ready.pixel_bytes, fixed=ready.memory)
     if uses_model(config):
-        once, fixed = unet.held_memory(config.params.segmentation_params)
+        once, fixed = unet.held_memory(config.params.segmentation_params, unet.TOGETHER if needs_gpu(config) else 1)
         return Held(once=once, fixed=fixed)
     if (method := config.params.segmentation_method) == "bright":
         return Held(once=BRIGHT)
-    return Held(once=BATCHED * needs_of(find_method("segmenter", method), method).batch)
+    needs = needs_of(find_method("segmenter", method), method)
+    return Held(once=BATCHED * needs.frames_at_once(on_gpu=needs_gpu(config)))
 
 
 def _held_for_drift(_config: Config) -> Held:
@@ -321,8 +318,9 @@ PARTS = (
         together="background.tiles", label="cropping",
     ),
     Part(
-        "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_crop_windows", _crop_levels,
-        needs=("copy.frames", "crop.counts"), active=cuts_cells,
+        "crop.levels", "crop", "fov", "pyama_dask.steps.levels:find_crop_windows",
+        lambda of: digest("crop levels", of.digest("crop.counts")), needs=("copy.frames", "crop.counts"),
+        active=cuts_cells,
     ),
     Part(
         "crop.cut", "crop", "block", "pyama_dask.steps.crop:Crops", _cut,

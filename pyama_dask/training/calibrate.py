@@ -14,8 +14,8 @@ from pyama_dask.kernels.cell_maps import decode
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.resize import nearest, zoom
 from pyama_dask.kernels.scores import Match, count, match, seg
+from pyama_dask.methods.network import Network, open_network
 from pyama_dask.methods.onnx_model import ModelCard, model_digest
-from pyama_dask.methods.unet import Network, open_network
 from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.held_back import Held
 

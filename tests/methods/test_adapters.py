@@ -18,6 +18,7 @@ from pyama_dask.errors import ConfigError, PlanError
 from pyama_dask.methods import optional
 from pyama_dask.methods.adapters import btrack as our_btrack
 from pyama_dask.methods.adapters import cellpose as our_cellpose
+from pyama_dask.methods.device import gpu_owned
 from pyama_dask.methods.optional import READY
 from pyama_dask.methods.registry import BUILT_IN, find_method, is_plugin, known_methods, method_identity
 from pyama_dask.plan.resolve import plugins
@@ -224,10 +225,17 @@ class TestCellpose:
         assert made.threads == [1]
 
     def test_parameters_are_passed_on(self, made):
-        our_cellpose.segment(np.ones((4, 5), "uint16"), diameter=20.0, min_object_size=7, flow_threshold=0.1, gpu=True)
-        assert made.calls[0]["gpu"] is True
+        our_cellpose.segment(np.ones((4, 5), "uint16"), diameter=20.0, min_object_size=7, flow_threshold=0.1)
         given = made.calls[1]
-        assert (given["diameter"], given["min_size"], given["flow_threshold"], given["batch_size"]) == (20.0, 7, 0.1, 8)
+        assert (given["diameter"], given["min_size"], given["flow_threshold"]) == (20.0, 7, 0.1)
+
+    @pytest.mark.parametrize(("owned", "tiles"), [(True, 8), (False, 1)])
+    def test_it_uses_the_gpu_of_a_worker_that_owns_one_and_no_other(self, made, owned, tiles):
+        for asked in (True, False):
+            with gpu_owned(owned):
+                our_cellpose.segment(np.ones((4, 5), "uint16"), gpu=asked)
+        assert made.calls[0]["gpu"] is owned
+        assert [given["batch_size"] for given in made.calls[1:]] == [tiles, tiles]
 
     def test_warnings_for_programmers_do_not_reach_reports(self, made):
         with warnings.catch_warnings(action="error"):

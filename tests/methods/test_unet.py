@@ -8,15 +8,15 @@ from support.bright_cells import bright_movie
 from support.onnx_models import CARD, write_model
 
 from pyama_dask.errors import ConfigError, MethodWarning
+from pyama_dask.kernels.losses import collected
 from pyama_dask.kernels.resize import nearest
 from pyama_dask.kernels.scores import match, seg
-from pyama_dask.methods import unet
+from pyama_dask.methods import network, unet
+from pyama_dask.methods.network import Network, open_network
 from pyama_dask.methods.onnx_model import ModelCard, find_model, model_digest, read_model
 from pyama_dask.methods.unet import (
-    Network,
     fitted,
     held_memory,
-    open_network,
     remarks,
     result_parameters,
     scale,
@@ -58,14 +58,37 @@ def test_most_of_the_foreground_that_is_dropped_is_told(model, movie):
         assert not segment_unet(movie[0][0], model=model, smallest=10_000).any()
 
 
+def runs_of_the_network(monkeypatch):
+    """List to which the number of frames of each run of the network is added."""
+    ran, run = [], network._run
+    monkeypatch.setattr(network, "_run", lambda session, images: ran.append(len(images)) or run(session, images))
+    return ran
+
+
+@pytest.mark.parametrize(("takes_several", "runs"), [(False, [1, 1, 1]), (True, [3])])
+def test_several_frames_go_through_the_network_together_on_a_gpu_only(model, movie, monkeypatch, takes_several, runs):
+    stack = np.stack([movie[0][0], movie[0][0][::-1], movie[0][0][:, ::-1]])
+    with collected() as alone:
+        expected = [segment_unet(frame, model=model, zoom=0.7) for frame in stack]
+    if takes_several:  # as with another provider than that of the CPU
+        monkeypatch.setattr(Network, "takes_several", True)
+    ran = runs_of_the_network(monkeypatch)
+    with collected() as together:
+        found = segment_unet(stack, model=model, zoom=0.7)
+    assert ran == runs
+    assert (found.dtype, found.shape) == (np.uint16, stack.shape)
+    assert np.array_equal(found, expected)
+    assert len(together) == 3
+    assert together == alone
+
+
 def test_other_limits_on_the_same_frame_need_no_other_run_of_the_network(model, movie, monkeypatch):
     frames, settings = (
         [movie[0][0], movie[0][0][::-1].copy()],
         [{"smallest": 0}, {"smallest": 100}, {"depth": 0.5}, {"zoom": 0.5}],
     )
     expected = [segment_unet(frame, model=model, **of) for of in settings for frame in frames]
-    ran, run = [], unet._run
-    monkeypatch.setattr(unet, "_run", lambda session, image: ran.append(1) or run(session, image))
+    ran = runs_of_the_network(monkeypatch)
     with unet.maps_kept():
         found = [segment_unet(frame, model=model, **of) for of in settings for frame in frames]
     assert all((one == other).all() for one, other in zip(found, expected, strict=True))

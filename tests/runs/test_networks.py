@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pytest
 from support.bright_cells import bright_movie
-from support.movies import as_nd2, config, differences, products, write_config
+from support.movies import as_nd2, config, differences, file_bytes, products, write_config
 from support.onnx_models import CARD, write_model
 
 import pyama_dask
 from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.errors import ConfigError
+from pyama_dask.methods.device import gpu_owned
+from pyama_dask.methods.network import Network
 from pyama_dask.plan.resources import task_memory
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER, read_status
@@ -69,6 +71,15 @@ def test_local_processes_give_the_same_bytes(movie, model, finished, tmp_path):
     report = pyama_dask.run(with_network(movie, tmp_path / "local", model, LOCAL))
     assert report.exit_status == 0
     assert differences(products(finished), products(tmp_path / "local")) == []
+
+
+def test_a_worker_with_a_gpu_gives_it_several_frames_at_once(movie, model, finished, tmp_path, monkeypatch):
+    counts, maps_of = [], Network.maps_of
+    monkeypatch.setattr(Network, "maps_of", lambda self, flats: counts.append(len(flats)) or maps_of(self, flats))
+    with gpu_owned(True):
+        assert not pyama_dask.run(with_network(movie, tmp_path / "out", model)).exit_status
+    assert counts[-4:] == [4, 2, 4, 2]
+    assert file_bytes(tmp_path / "out") == file_bytes(finished)  # also the numbers of objects that were dropped
 
 
 def test_a_moved_model_changes_nothing(movie, model, output, tmp_path):

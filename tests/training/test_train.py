@@ -19,8 +19,9 @@ from pyama_dask.cli.training import SELDOM, TrainDisplay, describe_scores
 from pyama_dask.errors import ConfigError
 from pyama_dask.kernels.scores import count, match
 from pyama_dask.kernels.segmentation import segment
+from pyama_dask.methods.network import open_network
 from pyama_dask.methods.onnx_model import ModelCard, read_model
-from pyama_dask.methods.unet import open_network, segment_unet
+from pyama_dask.methods.unet import segment_unet
 from pyama_dask.training import packages
 from pyama_dask.training.annotated import Annotated
 from pyama_dask.training.calibrate import Judged, calibrate, judge, scores

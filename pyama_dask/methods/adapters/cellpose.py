@@ -56,7 +56,7 @@ def segment(
     max_size_fraction
         Largest fraction of the frame that a cell may cover.
     gpu
-        As ``segmentation_gpu: optional`` of the config. Without a GPU, the worker's core is used.
+        As ``segmentation_gpu: optional`` of the config. On a worker that owns no GPU, its core is used.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def segment(
     ConfigError
         If the weights do not exist.
     """
-    gpu = gpu or has_gpu()
+    gpu = has_gpu()  # what the config asks for has decided where this runs
     network = _network(str(weights(model)), gpu)
     with warnings.catch_warnings(action="ignore"):  # torch's are for programmers and would crowd the report
         labels, *_ = network.eval(
