@@ -20,8 +20,8 @@ def named_if_killed(what: str) -> Iterator[None]:
         Where in the config the function is named, and its name.
     """
     message = (
-        f"pyama-dask: {what} was being tried on made data when the program was killed. Fix: if you have not killed "
-        "it, see that the function sends no signals and takes less memory"
+        f"pyama-dask: {what} was being tried on synthetic data when the program was killed. Fix: if you have not "
+        "killed it, see that the function sends no signals and takes less memory"
     )
     with ExitStack() as stack:
         with suppress(OSError):  # without a shell or a free process, there is no message

@@ -56,5 +56,5 @@ def test_a_function_that_kills_the_program_is_named():
     script = [sys.executable, "-c", KILLED]
     ended = subprocess.run(script, capture_output=True, text=True, check=False, timeout=50)
     assert ended.returncode == -signal.SIGKILL
-    assert ended.stderr.startswith("pyama-dask: pipelines.p.f: f.py:f was being tried on made data when the program ")
+    assert ended.stderr.startswith("pyama-dask: pipelines.p.f: f.py:f was being tried on synthetic data when the ")
     assert ended.stderr.count("\n") == 1
