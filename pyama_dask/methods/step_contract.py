@@ -46,9 +46,6 @@ class Contract:
     takes
         ``frame`` (H, W), ``stack`` (T, H, W), ``planes`` (Z, H, W), ``traces`` of a FOV, or ``tables`` of a well by
         FOV.
-    together
-        Names of the images that it gets together, in order; () if it gets one image or tables. They are all frames,
-        or all stacks or planes, as `takes` says.
     per
         What it is called for: each ``frame``, ``stack`` of a block, ``fov`` or ``well``.
     gives
@@ -64,7 +61,6 @@ class Contract:
 
     function: StepFunction
     takes: Takes
-    together: tuple[str, ...]
     per: Per
     gives: Gives
     halo: int
@@ -75,11 +71,6 @@ class Contract:
     def array(self) -> ArrayType:
         """Type of array that the function works on."""
         return self.function.array
-
-    @property
-    def over(self) -> str | None:
-        """``z`` for functions of planes."""
-        return "z" if self.takes == "planes" else None
 
 
 def tried(
@@ -154,7 +145,7 @@ def _found(
         given = {str(name): tables[str(name)] for name in step.of or ("traces",)}
         found = try_tables(function, choices[0], given, allowance)
         _check_target(step, found)
-        return _contract(function, choices[0], (), 0, found)
+        return _contract(function, choices[0], 0, found)
     if not images:
         fix = "annotate the table as pd.DataFrame, say  takes: traces,  or name images"
         raise UnfitError("gets no image", fix)
@@ -172,7 +163,7 @@ def _found(
     if halo and takes != "stack":
         raise UnfitError(f"gets single {takes}s, but has a halo of {halo}", "let it take a stack, or leave out 'halo'")
     _check_target(step, found)
-    return _contract(function, takes, tuple(images) if step.of else (), halo, found)
+    return _contract(function, takes, halo, found)
 
 
 def _check_labels(function: StepFunction, images: Mapping[str, ImageType]) -> None:
@@ -184,11 +175,11 @@ def _check_labels(function: StepFunction, images: Mapping[str, ImageType]) -> No
             raise UnfitError(f"takes labels, but gets the image {name}", fix)
 
 
-def _contract(function: StepFunction, takes: Takes, together: tuple[str, ...], halo: int, found: Found) -> Contract:
+def _contract(function: StepFunction, takes: Takes, halo: int, found: Found) -> Contract:
     gives: Gives = "table" if found.columns is not None else "image" if "" in found.images else "images"
     if gives == "image" and found.images[""].is_labels:
         gives = "labels"
-    return Contract(function, takes, together, PER[takes], gives, halo, found.images, found.columns or {})
+    return Contract(function, takes, PER[takes], gives, halo, found.images, found.columns or {})
 
 
 def _choices(step: Step, function: StepFunction) -> list[Takes]:

@@ -109,14 +109,13 @@ def _set(step: Step, names: Sequence[str]) -> list[tuple[str, object]]:
 
 def _array(image: Image) -> str:
     """Type of array in which an image is made; stored images and those of the movie are of NumPy."""
-    return image.step.found.array if image.step and image.step.found else "numpy"
+    return image.step.planned.array if image.step else "numpy"
 
 
 def _given(flow: Flow, own: Own, names: Sequence[str], shape: tuple[int, int]) -> str:
     if not own.gives:
         to = own.step.to or own.title
-        columns = own.step.found.columns if own.step.found else ()
-        listed = ", ".join(name for name in columns if to != TRACES or name not in ("cell", "frame"))
+        listed = ", ".join(name for name in own.step.planned.columns if to != TRACES or name not in ("cell", "frame"))
         return f"columns of the traces ({listed})" if to == TRACES else f"table {own.pipeline}_{to} ({listed})"
     one = own.gives[0]
     h, w = one.shape(shape)

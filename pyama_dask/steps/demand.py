@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from pyama_dask.config.pipelines import Step
 from pyama_dask.steps.flow import MOVIE, NUMBERED, Flow, Image, Own
 
 By = tuple[int, ...]
@@ -86,7 +87,6 @@ def key_of(image: Image) -> object:
     return (MOVIE, image.name) if image.origin == MOVIE else id(image.call) if image.step else id(image)
 
 
-def is_of_stacks(step: object) -> bool:
-    """Check whether a function is called for stacks of frames."""
-    found = getattr(step, "found", None)
-    return found is not None and found.per == "stack"
+def is_of_stacks(step: Step | None) -> bool:
+    """Check whether a step's function is called for stacks of frames; None is the step of an image that none gives."""
+    return step is not None and step.planned.per == "stack"

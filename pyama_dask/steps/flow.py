@@ -15,6 +15,7 @@ from pyama_dask.config.flat_fields import FLAT_FIELD
 from pyama_dask.config.models import Config
 from pyama_dask.config.pipelines import Pipeline, Step
 from pyama_dask.config.units import parse_selection
+from pyama_dask.errors import PlanError
 from pyama_dask.store.layout import labels_name, raw_name, tracked_name
 from pyama_dask.workflow.graph import Step as StepName
 
@@ -78,6 +79,13 @@ class Image:
         if self.step is None:
             return self.lies_on.shape(movie) if self.lies_on else movie
         return self.given_shape or self.of[0].shape(movie)
+
+    @property
+    def author(self) -> Step:
+        """Step of a user's own that gives it; raises `PlanError` for images of the movie and of the seven steps."""
+        if self.step is None:
+            raise PlanError(f"image {self.name}: no step of a pipeline gives it. Fix: ask for the frames of its source")
+        return self.step
 
     @cached_property
     def reach(self) -> int:
@@ -303,8 +311,8 @@ class Flow:
 
     def _made(self, pipeline: Pipeline, title: str, step: Step, now: Names) -> Own:
         """Images that a step gets and gives."""
-        found = step.found
-        if found is None or found.takes in ("traces", "tables"):
+        found = step.planned
+        if found.takes in ("traces", "tables"):
             tables = self._tables[pipeline.name]
             return Own(pipeline.name, title, step, tables=tuple(tables.get(str(name), "") for name in step.of or ("",)))
         together = tuple(now[str(name)] for name in step.of)
@@ -335,8 +343,8 @@ def last_to_relabel(pipeline: Pipeline) -> Step | None:
 
 def _given(step: Step) -> Iterator[str]:
     """Yield the names of the images that a resolved step gives."""
-    if step.found is not None and step.found.gives != "table":
-        keys = {key for key, *_ in step.found.given}
+    if not step.is_standard and step.do != FLAT_FIELD and step.planned.gives != "table":
+        keys = {key for key, *_ in step.planned.given}
         yield from keys - {""}
         if "" in keys:
             yield from [step.to] if step.to else map(str, step.channels)
@@ -355,7 +363,8 @@ def _titles(pipeline: Pipeline) -> Iterator[str]:
 
 def applies(step: Step, fov: int) -> bool:
     """Check whether a step is done for a FOV."""
-    return step.found is None or step.found.fovs == "all" or fov in _chosen(step.found.fovs)
+    fovs = step.planned.fovs
+    return fovs == "all" or fov in _chosen(fovs)
 
 
 @lru_cache(maxsize=64)

@@ -112,7 +112,7 @@ class OwnImages:
         if self._is_stored(image, start, stop):
             return to_type(self._read_back(image, start, stop), wanted)
         self._prepare(image, start, stop)
-        native = wanted if image.step and image.step.found and image.step.found.array == wanted else "numpy"
+        native = wanted if image.step and image.step.planned.array == wanted else "numpy"
         frames = (self.frame(image, frame, native) for frame in range(start, stop))
         return to_type(stacked(frames, stop - start, native), wanted)
 
@@ -164,8 +164,7 @@ class OwnImages:
             return self._found[frame]
         if image.origin == NUMBERED:
             (made,) = image.of
-            assert made.step is not None
-            return numbered(self.frame(made, frame), self.call(made.step), self._context.at(frame))
+            return numbered(self.frame(made, frame), self.call(made.author), self._context.at(frame))
         context = self._context
         if frame in context.frames:
             return np.asarray(context.get(image.group)[frame - context.frames.start])
@@ -178,8 +177,7 @@ class OwnImages:
 
     def _applies(self, image: Image) -> bool:
         """Check whether the step of an image is done for this FOV."""
-        assert image.step is not None
-        return applies(image.step, self._context.task.fov)
+        return applies(image.author, self._context.task.fov)
 
     def call(self, step: Step) -> Chosen:
         """Function of a step, with its parameters."""
@@ -219,8 +217,7 @@ class OwnImages:
 
     def _of_frame(self, image: Image, frame: int) -> Mapping[str, Any]:
         """Images that a call gives for one frame; plane by plane, if it takes single ones of several."""
-        step, where = image.step, self._context.at(frame)
-        assert step is not None
+        step, where = image.author, self._context.at(frame)
         if image.by is not None:
             return {image.key: self._undrifted(image, step, frame)}
         return self._called(image, where, self._values(step, image.of, frame))
@@ -231,8 +228,7 @@ class OwnImages:
         A function of single planes is called for one after the other, with (H, W) of (Z, H, W), or (T, H, W) of
         (T, Z, H, W).
         """
-        step, count = image.step, image.of[0].planes
-        assert step is not None
+        step, count = image.author, image.of[0].planes
         if not count or step.over == "z":
             return self._results(image, where, self._arguments(step, values), frames)
         axis, made = 0 if frames is None else 1, list[Mapping[str, Any]]()
@@ -251,8 +247,7 @@ class OwnImages:
 
     def _of_stack(self, image: Image, start: int, stop: int) -> Mapping[str, Any]:
         """Images that a call gives for frames start to stop, of a function that also looks at those around them."""
-        step = image.step
-        assert step is not None
+        step = image.author
         first, last = self.window(step, start, stop)
         where = f"FOV {self._context.task.fov}, frames {start}-{stop - 1}"
         made = self._called(image, where, self._values(step, image.of, first, last), last - first)
@@ -268,8 +263,7 @@ class OwnImages:
 
         An array of the type that the function works on stays as it is, so that a chain of one type is not converted.
         """
-        assert image.step is not None
-        method = self.call(image.step)
+        method = self.call(image.author)
         made = method.lazy(where, *data)
         try:
             results = self._checked(made, method, where, image, frames)
@@ -298,8 +292,7 @@ class OwnImages:
         """Check of the pixels of a lazy image, for `Made`."""
 
         def check(pixels: np.ndarray) -> None:
-            assert image.step is not None
-            method, where = self.call(image.step), f"FOV {self._context.task.fov}"
+            method, where = self.call(image.author), f"FOV {self._context.task.fov}"
             single = pixels.reshape(-1, *pixels.shape[-2:]) if image.planes else pixels
             try:
                 self._checked(single, method, where, image, len(single) if single.ndim > 2 else None)

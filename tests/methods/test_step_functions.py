@@ -179,8 +179,6 @@ TOGETHER = {"GFP": GFP, "RFP": GFP}
 def test_the_contract(contract, do, keys, images, expected):
     found = contract(do, images, **keys)
     assert (found.takes, found.per, found.gives, found.array, found.halo) == expected
-    assert found.over == keys.get("over")
-    assert found.together == tuple(images if "of" in keys else ())
 
 
 def test_shapes_and_types_are_those_for_images_of_the_movie(contract):
