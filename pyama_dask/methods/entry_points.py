@@ -92,7 +92,7 @@ def identity(kind: str, group: str, name: str, known: Collection[str]) -> str:
         return name
     module, _ = _place(kind, group, name, known)
     file = Path(module) if module.endswith(".py") else Path(str(getattr(_module(module), "__file__", "")))
-    return f"{name}@{_content(file)}"
+    return f"{name}@{content_of(file)}"
 
 
 def distribution(kind: str, group: str, name: str, known: Collection[str]) -> str:
@@ -160,7 +160,8 @@ _LOADING = threading.RLock()
 """Held while a file is loaded, as other threads find its module before it is complete."""
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """Digest of the content of a file; '' if it is absent."""
     return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
 
 
@@ -171,7 +172,7 @@ def _module(module: str) -> Any:
     if path.exists() and not path.is_file():  # reading a pipe would wait for a writer
         raise ImportError(f"{path} is not a file")
     place = hashlib.blake2b(bytes(path), digest_size=8).hexdigest()
-    name = f"pyama_dask_file_{path.stem}_{place}_{_content(path)}"  # so a long-lived worker reloads a changed file
+    name = f"pyama_dask_file_{path.stem}_{place}_{content_of(path)}"  # so a long-lived worker reloads a changed file
     with _LOADING:
         return sys.modules.get(name) or _load_file(name, path)
 

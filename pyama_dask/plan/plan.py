@@ -13,6 +13,7 @@ from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges, parse_selection
 from pyama_dask.errors import PlanError
+from pyama_dask.methods.own_files import own_files
 from pyama_dask.plan.config_warnings import warnings_of
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
 from pyama_dask.plan.resolve import Times, frame_times
@@ -224,7 +225,9 @@ def make_plan(
     else:
         block = min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})
-    job = Job(metadata.path.absolute(), config.output.absolute(), config, frames, block)
+    job = Job(
+        metadata.path.absolute(), config.output.absolute(), config, frames, block, own_files=own_files(config)
+    )  # fmt: skip
     first_identity = first_identity or identity
     seen = digest(first_identity, metadata.flat_field.digest) if metadata.flat_field else first_identity
     known, planned = problems or {}, _Fovs(job, metadata, seen, worker_memory)

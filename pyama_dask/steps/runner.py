@@ -20,6 +20,7 @@ from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
 from pyama_dask.kernels.compiled import instruction_set
 from pyama_dask.methods.device import has_gpu
+from pyama_dask.methods.own_files import check_unchanged
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.part import run_parts
@@ -53,8 +54,10 @@ def _receipt(task: Task, job: Job) -> Receipt:
     forget_peak()
     context = TaskContext(task, job)
     context.check()
+    check_unchanged(job.own_files)
     with closing(context):
         run_parts(context, graph_of(job.config))
+    check_unchanged(job.own_files)  # functions may have been loaded since
     context.begin(context.step)  # counts the time of the last one
     return Receipt(
         key=task.key,

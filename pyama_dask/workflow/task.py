@@ -140,6 +140,8 @@ class Job:
     """Name of this run, by which tasks and receipts of an earlier one are told apart."""
     snapshot: Snapshot | None = None
     """The movie when the run was planned; tasks that read frames need it."""
+    own_files: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the files with functions of users, by path, when the run was planned."""
 
     @property
     def n_frames(self) -> int:

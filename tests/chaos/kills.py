@@ -24,7 +24,7 @@ from pyama_dask.config.load import load_config
 COLUMNS = ("movie, settings", "kills", "restarts", "arrays", "tables", "records", "differences")
 GRACEFUL = {"term": signal.SIGTERM, "interrupt": signal.SIGINT}
 DEADLY = {"driver": signal.SIGKILL, "group": signal.SIGKILL, "hup": signal.SIGHUP}
-WORKER = ("worker", "starting worker")
+WORKER = ("worker", "starting worker", "server of workers")
 RANDOM = ("driver", *WORKER, "group", "interrupt", "interrupt then kill", "term", "hup")
 """Kinds of kill that come from without, at random moments."""
 ENDS = {0, 130, *(-number for number in GRACEFUL.values()), 1}
@@ -177,7 +177,7 @@ class Chain:
             return False, status
         sockets = start.sockets()
         if kill.kind in WORKER:
-            hit = self._kill_worker(start, self.rng.uniform(0, 1) if kill.kind == "starting worker" else 0.0)
+            hit = self._kill_worker(start, kill.kind)
             status = start.wait()
             self._ended(start, status, {0})
         elif kill.kind in DEADLY:
@@ -196,12 +196,15 @@ class Chain:
             self._ended(start, status, ENDS | {-signal.SIGKILL}, sockets)
         return hit, status
 
-    def _kill_worker(self, start: Start, later: float) -> bool:
-        """Kill a worker as soon as there is one, or some seconds later; gives whether there was one."""
+    def _kill_worker(self, start: Start, kind: str) -> bool:
+        """Kill a worker as soon as there is one, or some seconds later, or their server; gives whether it was there."""
         while not start.workers():
             if start.wait(0.02) is not None:
                 return False
-        return start.wait(later) is None and start.kill_worker(self.rng)
+        later = self.rng.uniform(0, 1) if kind == "starting worker" else 0.0
+        if start.wait(later) is not None:
+            return False
+        return start.kill_one_of(start.servers() if kind == "server of workers" else start.workers(), self.rng)
 
     def _ended(
         self, start: Start, status: int | None, wanted: set[int], sockets: set[str] = frozenset(), at_once: bool = False

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -124,15 +125,19 @@ class Start:
 
     def workers(self) -> list[psutil.Process]:
         """Its worker processes that are alive, also those that are starting."""
-        family = self.family()
-        servers = {process.pid for process in family if "multiprocessing.forkserver" in " ".join(_words(process))}
-        return [process for process in family if _parent(process) in servers]
+        servers = {process.pid for process in self.servers()}
+        return [process for process in self.family() if _parent(process) in servers]
 
-    def kill_worker(self, rng: random.Random) -> bool:
-        """Kill one worker process, if there is one."""
-        if workers := self.workers():
-            rng.choice(workers).kill()
-        return bool(workers)
+    def servers(self) -> list[psutil.Process]:
+        """Processes from which workers are forked: one, or none."""
+        return [process for process in self.family() if "multiprocessing.forkserver" in " ".join(_words(process))]
+
+    def kill_one_of(self, processes: Sequence[psutil.Process], rng: random.Random) -> bool:
+        """Kill one of some processes; gives whether there was one."""
+        if processes:
+            with suppress(psutil.NoSuchProcess):
+                rng.choice(processes).kill()
+        return bool(processes)
 
     def left(self, sockets: set[str], seconds: float = LEAVING) -> list[str]:
         """What is still there after some seconds: processes, which are then ended, and listening sockets."""

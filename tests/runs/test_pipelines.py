@@ -125,6 +125,30 @@ def test_steps_between_the_seven(movie, data, plain, tmp_path):
     assert np.array_equal(image(out, "images.zarr/seg_tracked_ch_0/0"), image(plain, "images.zarr/seg_tracked_ch_0/0"))
 
 
+EDITED = "from pyama_dask import Frame\n\ndef up(frame: Frame) -> Frame:\n    return frame + frame.dtype.type({})\n"
+
+
+def test_a_file_that_is_edited_during_the_run_fails_what_is_left(movie, tmp_path):
+    file = tmp_path / "steps.py"
+    file.write_text(EDITED.format(1))
+    prepare = {"name": "prepare", "steps": [{"do": f"{file}:up", "channels": ["GFP"]}]}
+    given = config(movie, tmp_path / "out", {"pipelines": [prepare], "cluster.batch_size": 1})
+
+    def edit(event):
+        if event["step"] == "done":
+            file.write_text(EDITED.format(2))
+
+    first = pyama_dask.run(given, progress=edit)
+    assert [fov.status for fov in first.fovs] == ["done", "failed"]
+    assert f"{file}: was changed since the run was planned. Fix: run again" in first.fovs[1].reason
+    assert pyama_dask.run(given, progress=False).exit_status == 0
+    raised = [image(tmp_path / "out", "prepare.zarr/up_1/0", fov) for fov in (0, 1)]
+    file.write_text(EDITED.format(1))
+    run(movie, tmp_path / "other", prepare)
+    for fov, frames in enumerate(raised):
+        assert (frames == image(tmp_path / "other", "prepare.zarr/up_1/0", fov) + 1).all()
+
+
 def test_a_changed_step_redoes_itself_and_what_needs_it(movie, tmp_path):
     out = tmp_path / "out"
     spots = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"}
