@@ -103,7 +103,7 @@ def _together(paths: list[Path]) -> list[Path]:
 
 def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bool) -> Path:
     """Folder itself, or that of the merged tables of an output; merges all FOVs if there are no merged tables."""
-    if not is_output(path) and (_tables_in(path) or not outputs_in(path)):
+    if not is_output(path) and (_has_tables(path) or not outputs_in(path)):
         return path
     if traces_in(path / MERGED):
         return path / MERGED
@@ -117,6 +117,11 @@ def _folder_of_tables(path: Path, warnings: list[str], *, merge: bool, force: bo
     )
     warnings += report.warnings
     return path / ALL_FOVS
+
+
+def _has_tables(folder: Path) -> bool:
+    """True for a folder with tables of traces or fits; other tables, such as those of quality, do not count."""
+    return any(is_fitted(path) or TableHead.read(path).has_traces for path in _tables_in(folder))
 
 
 def traces_in(folder: Path) -> list[Path]:

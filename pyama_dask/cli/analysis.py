@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyama_dask.cli.app import AsJson, ClusterKind, OutputFolder, OutputFolders, Set, app, check_threads, parsed, say
+from pyama_dask.cli.app import AsJson, ClusterKind, OutputFolders, Set, app, check_threads, parsed, say
 from pyama_dask.cli.signals import cancelled_by_signals
 
 Good = Annotated[
@@ -35,7 +35,7 @@ Force = Annotated[bool, typer.Option("--force", help="overwrite files that pyama
 
 @app.command()
 def report(
-    output: OutputFolder,
+    outputs: OutputFolders,
     to: Annotated[
         Path | None, typer.Option("-o", "--output", help="page to write", show_default="OUTPUT/report.html")
     ] = None,
@@ -49,17 +49,21 @@ def report(
 ) -> None:
     """Write the report of a run as one HTML page, of one of its FOVs, or of all outputs in a folder.
 
-    A run ends with its report; this command writes it at any other time.
+    A run ends with its report; this command writes it at any other time. Each of several outputs gets its page.
     """
+    from pyama_dask.errors import ConfigError
     from pyama_dask.report import write_fov_page, write_report_page
     from pyama_dask.report.index_page import write_index_page
     from pyama_dask.runs.several import outputs_below
 
-    if fov is not None:
-        path = write_fov_page(output, fov, to, force=force)
-    else:
-        path = (write_index_page if outputs_below(output) else write_report_page)(output, to, force=force)
-    say(f"Report: {path}")
+    if to is not None and len(outputs) > 1:
+        raise ConfigError(f"-o {to}: names one page, but there are {len(outputs)} outputs. Fix: leave it out")
+    for output in outputs:
+        if fov is not None:
+            path = write_fov_page(output, fov, to, force=force)
+        else:
+            path = (write_index_page if outputs_below(output) else write_report_page)(output, to, force=force)
+        say(f"Report: {path}")
 
 
 @app.command()

@@ -79,12 +79,7 @@ def init(
     folder, ending = to.absolute().parent.resolve(), "_results"
     stem = movie_stem(metadata.path if len(every) == 1 else metadata.path.parent)
     output = f"{shortened(stem, longest_name(folder) - len(ending))}{ending}"
-    if to.exists() and not force:
-        raise ConfigError(f"{to}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(
-            f"{to}: cannot be written: {folder} is no folder to write to. Fix: choose another place with -o"
-        )
+    _check_new(to, folder, force=force)
     cluster_keys(cluster)  # faults are refused before the look, which takes longer
     found = _look(metadata) if look else None
     paths = [_from(folder, one.path.resolve()) for one in every]
@@ -294,6 +289,18 @@ def _each(movies: Sequence[Path]) -> list[Path]:
 
     is_single = len(movies) == 1 and not is_glob(movies[0])
     return list(movies) if is_single else expanded(list(movies))
+
+
+def _check_new(path: Path, folder: Path, *, force: bool) -> None:
+    """Refuse a config that exists, or that cannot be written into its folder."""
+    from pyama_dask.errors import ConfigError
+
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: already exists. Fix: use --force to overwrite it, or choose another name with -o")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"{path}: cannot be written: {folder} is no folder to write to. Fix: choose another place with -o"
+        )
 
 
 def _from(folder: Path, movie: Path) -> Path:

@@ -222,6 +222,8 @@ def test_commands_take_the_folder_or_the_outputs(call, nights, tmp_path):
     status, said, _ = call("inspect-traces", *(nights / name for name in NIGHTS), "--max-jump", "1e-6")
     assert (status, "18 cells of 6 FOVs" in said) == (0, True)
     assert "night1, FOV 0, cell 1: " in said
+    assert (nights / "quality.csv").exists()  # beside the outputs, but no table to fit
+    assert [path.parent.name for path in tables_to_fit([nights]).files] == ["merged"]
     status, said, _ = call("export", nights, "--to", "csv-wide")
     assert (status, "night1 FOV 0-1; night2 FOV 0-1" in said) == (0, True)
     status, said, _ = call("status", nights / "night1", nights / "night2")

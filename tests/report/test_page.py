@@ -380,6 +380,9 @@ def test_the_command_writes_pages_and_says_where(copied, tmp_path, call):
     assert call("report", copied)[:2] == (0, f"Report: {copied / 'report.html'}\n")
     assert call("report", copied, "--fov", 1)[:2] == (0, f"Report: {copied / 'fov_001.html'}\n")
     assert call("report", copied, "-o", tmp_path / "page.html")[0] == 0
+    assert call("report", copied, copied)[:2] == (0, f"Report: {copied / 'report.html'}\n" * 2)
+    status, _, error = call("report", copied, copied, "-o", tmp_path / "both.html")
+    assert (status, "names one page, but there are 2 outputs. Fix: leave it out" in error) == (2, True)
     assert call("report", copied, "--fov", 9)[0] == 2
     (tmp_path / "page.html").write_text("changed")
     status, _, error = call("report", copied, "-o", tmp_path / "page.html")
