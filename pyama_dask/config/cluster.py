@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field
@@ -156,6 +157,11 @@ class Cluster(Model):
     def of_queue(self) -> bool:
         """True if workers are jobs of a queue."""
         return self.kind in QUEUES
+
+    @property
+    def forks_workers(self) -> bool:
+        """True if workers are forked from a process that has imported their packages."""
+        return self.kind == "local" and sys.platform == "linux"
 
     @property
     def starts_scheduler(self) -> bool:

@@ -8,6 +8,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
 from pyama_dask.steps.flow import MOVIE, TRACES, flow_of
@@ -20,9 +21,13 @@ from pyama_dask.workflow.graph import Held
 from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import Job
 
-WORKER_BASE = 335 * 2**20
-"""Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels."""
-GATHERING = 96 * 2**20
+WORKER_BASE = 480 * 2**20
+"""Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels, small pieces."""
+FORKED_BASE = 390 * 2**20
+"""The same of a forked worker, in which code of packages counts only as far as it runs."""
+BESIDE_BLOCKS = 335 * 2**20
+"""Memory that a block may not take of the share of a worker's memory for blocks, with ``block_frames: auto``."""
+GATHERING = 64 * 2**20
 """Memory of the task that joins a FOV's tables and crops, some at a time."""
 OBJECT = 250
 """Bytes per object of all frames of a FOV, where it is linked, and where its row of the traces is written."""
@@ -99,7 +104,20 @@ def task_memory(
         (H, W) of a frame in the movie, if steps change it.
     """
     if not on_blocks(kind):
-        return WORKER_BASE + GATHERING
+        return worker_base(config.cluster) + GATHERING
+    return worker_base(config.cluster) + _block_memory(config, kind, shape, frames, at_once, movie_shape)
+
+
+def worker_base(cluster: Cluster) -> int:
+    """Memory of a worker without blocks, in bytes."""
+    return FORKED_BASE if cluster.forks_workers else WORKER_BASE
+
+
+def _block_memory(
+    config: Config, kind: Kind, shape: tuple[int, int], frames: int, at_once: int | None = None,
+    movie_shape: tuple[int, int] | None = None,
+) -> int:  # fmt: skip
+    """Bytes that a task on a block holds, with what its methods need."""
     parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
     in_work = min(at_once or frames, frames)
     frame = max((held.frame for held in parts), default=0)
@@ -107,7 +125,7 @@ def task_memory(
     added = max((held.added for held in parts), default=0) if in_work < frames else 0
     images = prod(shape) * (in_work * frame + frames * (block + added))
     images += max(prod(shape), prod(movie_shape or shape)) * sum(_made(config, held, in_work) for held in parts)
-    return WORKER_BASE + int(images) + fixed_memory(config, shape, kind, movie_shape)
+    return int(images) + fixed_memory(config, shape, kind, movie_shape)
 
 
 def _made(config: Config, held: Held, in_work: int) -> float:
@@ -125,15 +143,17 @@ def _around_blocks(config: Config, kind: Kind) -> int:
     return int(sum(held.made_around * min(held.around, most) for held in parts))
 
 
-def table_memory(objects: int) -> int:
+def table_memory(cluster: Cluster, objects: int) -> int:
     """Peak memory of a worker that links the objects of a FOV, or writes their traces, in bytes.
 
     Parameters
     ----------
+    cluster
+        Settings of the workers.
     objects
         Of all frames of the FOV together.
     """
-    return WORKER_BASE + GATHERING + OBJECT * objects
+    return worker_base(cluster) + GATHERING + OBJECT * objects
 
 
 def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind, movie_shape: tuple[int, int] | None = None) -> int:
@@ -207,11 +227,12 @@ def automatic_block(
         kind: fixed_memory(config, shape, kind, movie_shape) + _around_blocks(config, kind) * largest for kind in kinds
     }  # frames around a block are the same for short ones, which would read more of them
     fixed = max(of + reading * reads_movie(config, kind) for kind, of in by_kind.items())
-    room = 0.6 * (worker_memory - fixed)
+    room = 0.6 * (worker_memory - fixed) - BESIDE_BLOCKS
     if not config.cluster.of_queue:  # other programs want to live on this machine, too
-        room = min(room, WORKER_BASE + BLOCK_MEMORY)
+        room = min(room, BLOCK_MEMORY)
     one, two = (
-        max(task_memory(config, kind, shape, n, None, movie_shape) - of for kind, of in by_kind.items()) for n in (1, 2)
+        max(_block_memory(config, kind, shape, n, None, movie_shape) - of for kind, of in by_kind.items())
+        for n in (1, 2)
     )
     fits = 1 + int(max(room - one, 0) // max(two - one, 1))
     blocks = ceil(n_frames / min(max(fits, 1), longest))

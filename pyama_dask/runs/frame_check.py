@@ -22,7 +22,7 @@ def looked_at(plan: Plan, metadata: Metadata) -> Plan:
     therefore assumes few; this one assumes as many in each frame as in the one that was looked at.
     """
     warnings, objects = check_frame(plan.job.config, metadata)
-    tables = table_memory(objects * plan.job.n_frames)
+    tables = table_memory(plan.job.config.cluster, objects * plan.job.n_frames)
     if tables > plan.worker_memory:
         warnings.append(
             f"FOVs may have {objects} objects in each of {plan.job.n_frames} frames; to link them and write their "

@@ -7,6 +7,7 @@ without conversion, so that a chain of Dask steps is computed as one.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,8 @@ class OwnImages:
         self._frames.clear()
         self._stacks.clear()
         self._movie.forget()
+        if any(own.step.found and own.step.found.array == "dask" for own in self._flow.own):
+            gc.collect()  # what Dask has computed may be in objects that refer to each other
 
     def frame(self, image: Image, frame: int, wanted: ArrayType = "numpy") -> Any:
         """(H, W) pixels of a frame of the output, or (Z, H, W) where a frame has planes; not to be written to."""

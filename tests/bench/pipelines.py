@@ -158,10 +158,12 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def of_memory(directory: Path, blocks: Sequence[int] = (4, 16), chains: Sequence[str] = tuple(CHAINS)) -> list[Row]:
-    """Peak of tasks of chains against what the plan says of them, on frames of 2048 x 2048."""
+def of_memory(
+    directory: Path, blocks: Sequence[int] = (4, 16), chains: Sequence[str] = tuple(CHAINS), size: int = SIZE
+) -> list[Row]:
+    """Peak of a worker's tasks of chains against what the plan says of them, on frames of 2048 x 2048."""
     directory.mkdir()
-    flat = DemoMovie(fovs=1, frames=2, shape=(SIZE, SIZE), cells=100)
+    flat = DemoMovie(fovs=1, frames=2, shape=(size, size), cells=size // 20)
     frames = [np.stack([flat[0, frame, channel] for channel in range(2)]) for frame in range(2)]
     pixels = np.stack([frames[k % 2] for k in range(max(blocks))])[None]
     sources = {"plain": as_nd2(directory / "plain.nd2", pixels)}
@@ -172,19 +174,19 @@ def of_memory(directory: Path, blocks: Sequence[int] = (4, 16), chains: Sequence
             pipelines = [{"name": "prepare", "steps": CHAINS[name]}, *([SEVEN] if with_seven else [])]
             document = config(
                 sources["planes" if name == "planes" else "plain"], directory / "out", pipelines=pipelines,
-                storage={"block_frames": block},
+                storage={"block_frames": block}, cluster={"workers": 1, "dashboard": "127.0.0.1:0"},
             )  # fmt: skip
-            planned, peak = in_new_process(_planned_and_peak, document)
-            what = f"peak of {name}{' and the seven' if with_seven else ''}, blocks of {block} x 2048 x 2048"
+            planned, peak = _planned_and_peak(document)
+            what = f"peak of {name}{' and the seven' if with_seven else ''}, blocks of {block} x {size} x {size}"
             rows.append((what, f"{peak / 2**20:.0f} MiB, plan {planned / peak:.2f} times", "plan 1 to 2 times"))
             shutil.rmtree(directory / "out")
     return rows
 
 
 def _planned_and_peak(document: dict[str, Any]) -> tuple[int, int]:
-    """Memory that the plan says of the task with the highest peak, and the peak."""
+    """Memory that the plan says of the task that comes closest to it, or exceeds it most, and its peak in a worker."""
     plan = plan_run(parse_config(document))[0]
-    memory = {task.key: task.memory for task in plan.tasks if task.block is not None}
+    memory = {task.key: task.memory for task in plan.tasks}
     assert not pyama_dask.run(document).exit_status
     entries = [json.loads(line) for line in (document["output"] / LEDGER).read_text().splitlines()]
     done = {entry["done"]["key"]: int(entry["done"]["peak_memory"]) for entry in entries if "done" in entry}

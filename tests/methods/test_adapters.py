@@ -22,7 +22,7 @@ from pyama_dask.methods.device import gpu_owned
 from pyama_dask.methods.optional import READY
 from pyama_dask.methods.registry import BUILT_IN, find_method, is_plugin, known_methods, method_identity
 from pyama_dask.plan.resolve import plugins
-from pyama_dask.plan.resources import BLOCK_MEMORY, WORKER_BASE, automatic_block, task_memory
+from pyama_dask.plan.resources import BLOCK_MEMORY, FORKED_BASE, automatic_block, task_memory
 from pyama_dask.runs.method_trial import try_methods
 
 CELLPOSE = {"segmentation_method": "cellpose", "segmentation_params": {}}
@@ -137,7 +137,7 @@ class TestMemory:
         with_it, without = (plan_of(movie(shape=shape), params).job.config for params in (CELLPOSE, {}))
         blocks = [automatic_block(of, shape, 100, 16 * GIB) for of in (with_it, without)]
         assert blocks[0] == blocks[1] > 1
-        assert task_memory(with_it, "ingest", shape, blocks[0]) > WORKER_BASE + BLOCK_MEMORY
+        assert task_memory(with_it, "ingest", shape, blocks[0]) > FORKED_BASE + BLOCK_MEMORY
 
     def test_nothing_of_it_is_needed_where_nothing_is_segmented(self, versions):
         assert plan_of(movie(), CELLPOSE | {"copy_only": True}, memory=GIB).tasks

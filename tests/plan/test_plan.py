@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from pyama_dask.errors import PlanError
 from pyama_dask.files.atomic import MISSING
 from pyama_dask.plan.plan import make_plan
 from pyama_dask.plan.resolve import resolve
-from pyama_dask.plan.resources import GATHERING, LONGEST_BLOCK, WORKER_BASE, task_memory
+from pyama_dask.plan.resources import FORKED_BASE, GATHERING, LONGEST_BLOCK, WORKER_BASE, task_memory, worker_base
 from pyama_dask.plan.resume import remaining
 from pyama_dask.readers.base import Channel, FovInfo
 from pyama_dask.runs.planning import plan_run
@@ -134,7 +135,7 @@ class TestBlocks:
     def test_longer_blocks_need_more_memory(self, plan, frames):
         shape = plan.tasks[0].shape
         needs = [task_memory(plan.job.config, "ingest", shape, n) for n in (frames, frames + 1)]
-        assert WORKER_BASE < needs[0] < needs[1]
+        assert worker_base(plan.job.config.cluster) < needs[0] < needs[1]
 
     @given(plans(), st.integers(2, 64))
     @settings(max_examples=20)
@@ -146,6 +147,22 @@ class TestBlocks:
             whole = task_memory(config, kind, shape, frames)
             assert {task_memory(config, kind, shape, frames, n) for n in (frames, frames + 1)} == {whole}
             assert pieces[0] < whole
+
+    @pytest.mark.parametrize("queue", [False, True])
+    def test_blocks_are_as_long_as_in_outputs_of_before(self, queue):
+        """Otherwise, a run that goes on there would do them again."""
+        cluster = {"kind": "slurm", "jobs": 1, "memory": "4GiB", "walltime": "04:00:00"} if queue else {}
+        plans = [
+            plan_of(movie(shape=(1024, 1024), frames=48), memory=of * MIB, cluster=cluster)
+            for of in (700, 900, 1100, 1500)
+        ]
+        assert [plan.job.block_frames for plan in plans] == [6, 12, 24 if queue else 16, 24 if queue else 16]
+
+    def test_forked_workers_hold_less_than_those_of_a_queue(self):
+        queue = {"kind": "slurm", "jobs": 1, "memory": "4GiB", "walltime": "04:00:00"}
+        one = {"block_frames": 1}
+        forked, queued = (plan_of(movie(), cluster=of, storage=one).memory for of in ({"kind": "local"}, queue))
+        assert queued - forked == (WORKER_BASE - FORKED_BASE if sys.platform == "linux" else 0)
 
     def test_more_memory_gives_longer_blocks(self):
         metadata = movie(frames=200, shape=(2048, 2048))

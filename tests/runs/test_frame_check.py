@@ -70,8 +70,9 @@ def test_memory_for_tables_is_predicted_from_the_objects_of_the_frame(tmp_path, 
     changes = {"params.segmentation_method": "bright", "params.segmentation_params": {}}
     plan, metadata = plan_run(parse_config(config(crowded_nd2, tmp_path / "out", changes)))
     looked = looked_at(plan, metadata)
-    assert looked.table_memory == table_memory(looked_objects := check_frame(plan.job.config, metadata)[1] * 3)
-    assert looked_objects > 900
+    objects = check_frame(plan.job.config, metadata)[1] * 3
+    assert looked.table_memory == table_memory(plan.job.config.cluster, objects)
+    assert objects > 900
     long = replace(plan, job=replace(plan.job, frames=tuple(range(3)) * 10**5))
     looked = looked_at(long, metadata)
     assert looked.memory == looked.table_memory > plan.worker_memory
