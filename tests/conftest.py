@@ -116,7 +116,7 @@ def odd_nd2(tmp_path_factory):
     """A movie whose sizes no block, chunk or tile divides."""
     from support.movies import as_nd2, pixels
 
-    data = pixels(fovs=1, frames=37, shape=(419, 523), fluorescence_channels=2, seed=2)
+    data = pixels(fovs=1, frames=19, shape=(211, 263), fluorescence_channels=2, seed=2)
     return as_nd2(tmp_path_factory.mktemp("odd") / "odd.nd2", data)
 
 

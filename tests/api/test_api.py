@@ -34,7 +34,7 @@ from pyama_dask.api.settings import translate
 from pyama_dask.errors import ConfigError, OutputError, SettingsWarning, SourceError
 from pyama_dask.kernels.features import INTENSITY_FEATURES, SHAPE_FEATURES
 
-FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 300, 320
+FOVS, FRAMES, HEIGHT, WIDTH = 4, 6, 240, 260
 
 # ------------------------------------------------------------------------------- the examples, as they stand
 

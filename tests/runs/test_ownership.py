@@ -6,7 +6,7 @@ import signal
 from multiprocessing import get_context
 
 import pytest
-from support.movies import as_czi, config, file_bytes, listing, pixels, write_config
+from support.movies import as_czi, config, file_bytes, listing, write_config
 from support.processes import end_of
 
 import pyama_dask
@@ -27,7 +27,7 @@ SAMPLES = {"samples": [{"name": "a", "fovs": "0"}, {"name": "b", "fovs": "1"}]}
 
 @pytest.fixture
 def movie(tmp_path, small_pixels):
-    return as_czi(tmp_path / "lab" / "movie.czi", small_pixels) if (tmp_path / "lab").mkdir() is None else None
+    return as_czi(tmp_path / "lab" / "movie.czi", small_pixels[:, :6]) if (tmp_path / "lab").mkdir() is None else None
 
 
 def fill(folder, names=LIKE_OURS):
@@ -70,7 +70,7 @@ def test_no_command_touches_files_of_a_user(movie, tmp_path, call, small_pixels)
     traces = pyama_dask.open_output(output).traces()
     assert set(traces["fov"]) == {0, 1}
     changes = (
-        [], ["--force", "segment"], ["--set", "params.crop_padding=2"], ["--set", "params.frames=0-8"],
+        [], ["--force", "segment"], ["--set", "params.crop_padding=2"], ["--set", "params.frames=0-4"],
         ["--set", "channels.fl=[]"], ["--set", "storage.cells=zip"], ["--set", "storage.display=off"], [],
     )  # fmt: skip
     for change in changes:
@@ -80,7 +80,7 @@ def test_no_command_touches_files_of_a_user(movie, tmp_path, call, small_pixels)
     does("doctor", run_yaml)
     does("demo", output, status=2)
     does("init", movie, "-o", run_yaml, status=2)
-    as_czi(movie, pixels(fovs=2, frames=12, shape=(200, 240), cells=6)[:, :, : small_pixels.shape[2]])
+    as_czi(movie, small_pixels[:, :8])
     does("run", run_yaml, "--extend")
     assert pyama_dask.open_output(output)[0].channels == pyama_dask.open_output(output)[1].channels
 
