@@ -42,6 +42,10 @@ class GpuWorkers(Model):
         None, description="queue: number of jobs of one worker, which own a GPU each"
     )
     queue: str | None = Field(None, description="queue: its name for these jobs; left out, as for all others")
+    memory: Memory | None = Field(
+        None, description="queue: memory of these jobs; left out, that of one worker of the others"
+    )
+    walltime: Walltime | None = Field(None, description="queue: time limit of these jobs; left out, as for all others")
     directives: tuple[str, ...] = Field(
         (), description="queue: directives of these jobs, beside those of all, such as ['--gres=gpu:1']"
     )
@@ -135,8 +139,15 @@ class Cluster(Model):
             raise ValueError(f"'kind: {self.kind}' starts no workers with a GPU; 'gpu' goes with local, or a queue")
         if self.of_queue and (self.gpu.jobs is None or self.gpu.devices != "auto"):
             raise ValueError("'gpu' needs 'jobs' with a queue, their number, and has no 'devices' there")
-        if self.kind == "local" and (self.gpu.jobs or self.gpu.directives or self.gpu.queue):
-            raise ValueError("'gpu' has no 'jobs', 'directives' and 'queue' with 'kind: local', only 'devices'")
+        if self.kind == "local" and any(of for key, of in self.gpu if key != "devices"):
+            raise ValueError("'gpu' has only 'devices' with 'kind: local'; its other keys are for queues")
+        if self.of_queue and self.gpu.memory and memory_bytes(self.gpu.memory) < self.worker_bytes + NANNY_BYTES:
+            raise ValueError(
+                f"'memory' of 'gpu', {self.gpu.memory}, is less than a worker of the other jobs has with its process, "
+                f"{self._memory_of_one}, to which blocks are fitted"
+            )
+        if self.kind == "htcondor" and self.gpu.walltime:
+            raise ValueError("htcondor has no 'walltime'")
         if "--resources" in map(str, self.options.get("worker_extra_args", ())):
             raise ValueError("'options: worker_extra_args' has --resources, which the run sets if there is 'gpu'")
         return self
@@ -192,16 +203,19 @@ class Cluster(Model):
     def with_gpu(self) -> Self:
         """Jobs of a queue with one worker each, which owns a GPU and has the memory of any other worker."""
         assert self.gpu is not None
-        memory = f"{(self.worker_bytes + NANNY_BYTES) / 2**20}MiB"
-        changes: dict[str, Any] = {
-            "jobs": self.gpu.jobs,
-            "adaptive": None,
-            "cores": 1,
-            "processes": 1,
-            "memory": memory,
+        changes: dict[str, Any] = {"jobs": self.gpu.jobs, "adaptive": None, "cores": 1, "processes": 1}
+        changes |= {
+            "memory": self.gpu.memory or self._memory_of_one,
+            "walltime": self.gpu.walltime or self.walltime,
+            "queue": self.gpu.queue or self.queue,
+            "directives": (*self.directives, *self.gpu.directives),
         }
-        changes |= {"queue": self.gpu.queue or self.queue, "directives": (*self.directives, *self.gpu.directives)}
         return self._with_resource("GPU=1", changes)
+
+    @property
+    def _memory_of_one(self) -> str:
+        """Memory of a job with one worker that has the memory of any other."""
+        return f"{(self.worker_bytes + NANNY_BYTES) / 2**20:.10g}MiB"
 
     def _with_resource(self, resource: str, changes: dict[str, Any]) -> Self:
         words = [*self.options.get("worker_extra_args", ()), "--resources", resource]

@@ -16,6 +16,7 @@ from pyama_dask.errors import (
     WalltimeError,
     WorkerLostError,
 )
+from pyama_dask.execute.walltime import walltime_of
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.workflow.failure import CERTAIN, Cause, Failure, cause_of
 from pyama_dask.workflow.task import Job, Receipt, Task
@@ -171,10 +172,11 @@ def _after_short_job(task: Task, error: BaseException, new_jobs: int, cluster: C
     if new_jobs <= SHORT_JOBS:
         return Retry()
     blocks = " or lower storage.block_frames" if task.block is not None else ""
+    key, walltime = walltime_of(cluster, task.kind)
     return Stop(
         ClusterError(
             f"{error}, although the job was new, as were {SHORT_JOBS} jobs before it. "
-            f"Fix: raise cluster.walltime, now {cluster.walltime}{blocks}"
+            f"Fix: raise {key}, now {walltime}{blocks}"
         )
     )
 

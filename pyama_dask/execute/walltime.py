@@ -24,7 +24,7 @@ from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import clock_time, walltime_seconds
 from pyama_dask.errors import ClusterError, WalltimeError
 from pyama_dask.execute.worker_loss import RETIRED, WALLTIME, log_exit
-from pyama_dask.workflow.kinds import Kind
+from pyama_dask.workflow.kinds import Kind, on_gpu
 from pyama_dask.workflow.task import Receipt, Task
 
 JOB_ENDS = "PYAMA_DASK_JOB_ENDS"
@@ -138,7 +138,6 @@ class Pace:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._room = room_of(cluster)
         self._took: dict[Kind, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._cut_off = Counter[str]()
 
@@ -154,13 +153,14 @@ class Pace:
         ClusterError
             If a usual task of this kind is too long for a job.
         """
-        if self._room is None or not (took := self._took[task.kind]):
+        room = room_of(self._cluster, task.kind)
+        if room is None or not (took := self._took[task.kind]):
             return 0.0
         usual = statistics.median(took) * frames_of(task)
-        if usual > self._room and len(took) >= CERTAIN:
+        if usual > room and len(took) >= CERTAIN:
             raise ClusterError(too_long(self._cluster, usual, task))
         slow = sorted(took)[int(0.9 * len(took))] * frames_of(task)
-        return min(max(2 * usual, slow), self._room)
+        return min(max(2 * usual, slow), room)
 
     def cut_off(self, task: Task, ran: float) -> None:
         """Record that a job ended during a task.
@@ -177,12 +177,12 @@ class Pace:
         ClusterError
             If the task had nearly the whole time of several jobs.
         """
-        if self._room is None:
+        if (room := room_of(self._cluster, task.kind)) is None:
             return
-        self._cut_off[task.key] += ran > 0.8 * self._room
+        self._cut_off[task.key] += ran > 0.8 * room
         if self._cut_off[task.key] >= CERTAIN:
             raise ClusterError(too_long(self._cluster, ran, task))
-        self._took[task.kind].append(min(1.5 * ran, self._room) / frames_of(task))
+        self._took[task.kind].append(min(1.5 * ran, room) / frames_of(task))
 
 
 def frames_of(task: Task) -> int:
@@ -190,17 +190,25 @@ def frames_of(task: Task) -> int:
     return task.stop - task.start if task.block is not None else 1
 
 
-def room_of(cluster: Cluster) -> float | None:
-    """Seconds of a job that its tasks can use; None without a walltime."""
-    return walltime_seconds(cluster.walltime) - STARTING - SPARE if cluster.walltime and cluster.of_queue else None
+def walltime_of(cluster: Cluster, kind: Kind) -> tuple[str, str | None]:
+    """Key of the walltime of jobs for a kind of task, and its value; None without one."""
+    if cluster.gpu and cluster.gpu.walltime and on_gpu(kind):
+        return "cluster.gpu.walltime", cluster.gpu.walltime
+    return "cluster.walltime", cluster.walltime
+
+
+def room_of(cluster: Cluster, kind: Kind) -> float | None:
+    """Seconds of a job that its tasks, of this kind, can use; None without a walltime."""
+    _, walltime = walltime_of(cluster, kind)
+    return walltime_seconds(walltime) - STARTING - SPARE if walltime and cluster.of_queue else None
 
 
 def too_long(cluster: Cluster, seconds: float, task: Task) -> str:
     """Message for a task that is too long for every job, with the calculation."""
-    room = room_of(cluster) or 0.0
+    room, (key, walltime) = room_of(cluster, task.kind) or 0.0, walltime_of(cluster, task.kind)
     blocks = f", or lower storage.block_frames, now {frames_of(task)}" if task.block is not None else ""
     return (
-        f"{task.key} takes {seconds:.0f} s or more, but a job has {room:.0f} s for tasks: cluster.walltime "
-        f"{cluster.walltime} less {STARTING:.0f} s to start and {SPARE:.0f} s to end. Fix: set cluster.walltime to "
+        f"{task.key} takes {seconds:.0f} s or more, but a job has {room:.0f} s for tasks: {key} "
+        f"{walltime} less {STARTING:.0f} s to start and {SPARE:.0f} s to end. Fix: set {key} to "
         f"{clock_time(3 * seconds + STARTING + SPARE)} or more{blocks}"
     )

@@ -1,6 +1,7 @@
 """Launching: where work runs, and the processes and jobs that run it."""
 
 from pyama_dask.launch.dashboard import PAGE, show_run
+from pyama_dask.launch.devices import VISIBLE
 from pyama_dask.launch.gpu_workers import GpusFound, gpu_workers
 from pyama_dask.launch.local import local_cluster
 from pyama_dask.launch.network import check_network, interfaces, named
@@ -20,6 +21,7 @@ from pyama_dask.launch.start import (
 
 __all__ = [
     "PAGE",
+    "VISIBLE",
     "GpusFound",
     "check_cluster",
     "check_network",

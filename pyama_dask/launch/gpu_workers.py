@@ -36,7 +36,8 @@ def gpu_workers(cluster: Cluster, client: Client | None = None) -> GpusFound:
     if cluster.of_queue:
         return _of_queue(cluster)
     if cluster.kind != "local":
-        return GpusFound(text=f"cluster.kind is {cluster.kind}, which has no such workers. Fix: set it to local")
+        fix = "set it to local" if cluster.kind == "serial" else "set it to a queue, with cluster.gpu, or to local"
+        return GpusFound(text=f"cluster.kind is {cluster.kind}, which has no such workers. Fix: {fix}")
     devices = devices_here(cluster)
     if not devices:
         return GpusFound(text=f"{_why_none()}, or name the GPUs in cluster.gpu: {{devices: [0]}}")

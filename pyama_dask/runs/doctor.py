@@ -26,13 +26,14 @@ from pyama_dask.errors import ClusterError, ConfigError, PyamaError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import folder_for, write_bytes
-from pyama_dask.launch import check_network, existing_client, interfaces, named, script_of, workers_for
+from pyama_dask.launch import VISIBLE, check_network, existing_client, interfaces, named, script_of, workers_for
 from pyama_dask.plan.plan import Plan
 from pyama_dask.runs.disk_space import check_room, gib
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.workflow.graph import GPU
 from pyama_dask.workflow.task import WORK
 
 PACKAGES = (
@@ -129,17 +130,18 @@ def network(cluster: Cluster) -> Finding:
 def walltime(plan: Plan, measured: Calibration | None) -> Finding:
     """Compare the duration of a task with the walltime of a job."""
     cluster = plan.job.config.cluster
-    room = room_of(cluster)
-    if room is None:
+    rooms = {kind: room for kind in {task.kind for task in plan.tasks} if (room := room_of(cluster, kind)) is not None}
+    if not rooms:
         return Finding("walltime", f"{cluster.kind} has none")
+    room = min(rooms.values())
     if measured is None:
         return Finding(
             "walltime",
             f"a job has {clock_time(room)} for tasks, but how long they take is not measured. "
             "'pyama-dask plan RUN.YAML --calibrate' measures it",
         )
-    longest = max(plan.tasks, key=measured.of)
-    seconds = measured.of(longest)
+    longest = max(plan.tasks, key=lambda task: measured.of(task) / rooms[task.kind])
+    seconds, room = measured.of(longest), rooms[longest.kind]
     if seconds > room:
         return Finding("walltime", too_long(cluster, seconds, longest), good=False)
     text = f"a task takes up to {seconds:.1f} s, a job has {clock_time(room)} for tasks"
@@ -216,7 +218,7 @@ def files(plan: Plan, measured: Calibration | None) -> Finding:
 
 
 def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
-    """Start one worker as the run would, and check its environment."""
+    """Start one worker as the run would, and one with a GPU if the run has some, and check their environments."""
     job, cluster = plan.job, plan.job.config.cluster
     if cluster.kind in ("serial", "runner"):  # no worker, or none outside an allocation
         return
@@ -227,13 +229,18 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
             try:
                 trial.mkdir()
                 (note := trial / "note").write_text(trial.name)
-                with worker_for_trial(cluster, trial) as workers:
-                    worker = first_worker(workers, wait)
-                    seen = workers.client.run(look_around, str(note), str(job.source), workers=[worker])[worker]
+                with worker_for_trial(cluster, trial, min(1, plan.gpu_tasks)) as workers:
+                    kinds = (False, True) if workers.gpus else (False,)
+                    places = [first_worker(workers, wait, gpu=gpu) for gpu in kinds]
+                    found = workers.client.run(look_around, str(note), str(job.source), workers=places)
             finally:
                 shutil.rmtree(trial, ignore_errors=True)
+        seen = found[places[0]]
         yield Finding("worker", f"came to {seen['host']} and was back within {time.monotonic() - began:.0f} s")
         yield from compare(seen, trial.name, plan)
+        for place in places[1:]:
+            yield device(found[place])
+            yield from (finding for finding in compare(found[place], trial.name, plan) if not finding.good)
     except (PyamaError, OSError) as error:
         yield Finding("worker", str(error), good=False)
     except Exception as error:  # noqa: BLE001  (a worker of another environment may raise anything)
@@ -241,19 +248,27 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
 
 
 @contextmanager
-def worker_for_trial(cluster: Cluster, trial: Path) -> Iterator[Workers]:
-    """Workers as a run would have them, but one only where they are started, and one job that may fail."""
+def worker_for_trial(cluster: Cluster, trial: Path, gpu_tasks: int = 0) -> Iterator[Workers]:
+    """Workers as a run would have them, but one only where they are started, and one job that may fail.
+
+    Parameters
+    ----------
+    cluster, trial
+        Part of the config, and folder for logs.
+    gpu_tasks
+        1 for one more that owns a GPU, where there are any.
+    """
     settings = cluster.model_copy(update={"failed_jobs": 1})
     with (
         existing_client(settings, trial) as client,
-        workers_for(settings, client, trial, trial.name, tasks=1) as workers,
+        workers_for(settings, client, trial, trial.name, tasks=1, gpu_tasks=gpu_tasks) as workers,
     ):
         assert workers is not None
         yield workers
 
 
-def first_worker(workers: Workers, wait: float) -> str:
-    """Wait for a worker, and return its address.
+def first_worker(workers: Workers, wait: float, *, gpu: bool = False) -> str:
+    """Wait for a worker, with a GPU or without, and return its address.
 
     Raises
     ------
@@ -261,12 +276,16 @@ def first_worker(workers: Workers, wait: float) -> str:
         If none connects in time.
     """
     until = time.monotonic() + wait
-    while not (connected := workers.client.scheduler_info(n_workers=-1)["workers"]):
+    while True:
+        connected = workers.client.scheduler_info(n_workers=-1)["workers"]
+        fit = [address for address, of in connected.items() if (GPU in of.get("resources", {})) is gpu]
+        if fit or (connected and not workers.keeps_gpus_free and not gpu):  # one with a GPU may do all tasks
+            return str(next(iter(fit or connected)))
         workers.check()
         if time.monotonic() > until:
-            raise ClusterError(f"none came within {wait:.0f} s; {workers.status() or 'the reason is unknown'}")
+            which = "none with a GPU" if gpu else "none"
+            raise ClusterError(f"{which} came within {wait:.0f} s; {workers.status() or 'the reason is unknown'}")
         time.sleep(0.2)
-    return str(next(iter(connected)))
 
 
 def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:
@@ -288,6 +307,7 @@ def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:
     scratch = dask_worker.local_directory
     answer = Path(f"{note}-answer")
     seen: dict[str, Any] = {"host": socket.gethostname(), "versions": versions(), "scratch": scratch}
+    seen["devices"] = os.environ.get(VISIBLE)
     with suppress(OSError):
         seen["scratch_free"] = shutil.disk_usage(scratch).free
     try:
@@ -298,6 +318,16 @@ def look_around(note: str, movie: str, dask_worker: Any) -> dict[str, Any]:
         seen["disk_error"] = str(error)
     seen["movie"] = os.access(movie, os.R_OK)
     return seen
+
+
+def device(seen: dict[str, Any]) -> Finding:
+    """Check that a worker with a GPU sees one device, as `look_around` has found."""
+    host, devices = seen["host"], seen["devices"]
+    if devices and "," not in devices:
+        return Finding("GPU", f"a worker with one came to {host}, and sees device {devices}")
+    many = f"sees devices {devices}" if devices else f"has no {VISIBLE}"
+    fix = "have the queue give each job one GPU with cluster.gpu.directives, or start workers with one device each"
+    return Finding("GPU", f"a worker with one came to {host}, and {many}. Fix: {fix}", good=False)
 
 
 def versions() -> dict[str, str]:

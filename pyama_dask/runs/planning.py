@@ -119,9 +119,9 @@ def check_walltime(plan: Plan, measured: Calibration) -> None:
         If there is such a task; the message says what to change.
     """
     cluster = plan.job.config.cluster
-    longest = max(plan.tasks, key=measured.of, default=None)
-    if longest and (room := room_of(cluster)) and measured.of(longest) > room:
-        raise PlanError(too_long(cluster, measured.of(longest), longest))
+    for task in sorted(plan.tasks, key=measured.of, reverse=True):
+        if (room := room_of(cluster, task.kind)) and measured.of(task) > room:
+            raise PlanError(too_long(cluster, measured.of(task), task))
 
 
 def what_is_left(

@@ -40,6 +40,11 @@ def scope_of(kind: Kind) -> Scope:
     return found
 
 
+def on_gpu(kind: Kind) -> bool:
+    """Check whether tasks of a kind are for workers with a GPU, by its name."""
+    return "gpu" in kind.split("_")[1:]
+
+
 def on_blocks(kind: Kind) -> bool:
     """Check whether each task of a kind works on one block."""
     return scope_of(kind) in ON_BLOCKS

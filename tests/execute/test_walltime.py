@@ -51,9 +51,9 @@ def receipt(task, seconds):
 
 
 def test_a_job_has_its_walltime_less_what_it_takes_to_start_and_to_end():
-    assert room_of(QUEUE) == 100 - STARTING - SPARE
-    assert room_of(Cluster()) is None
-    assert room_of(Cluster(kind="htcondor", jobs=1, memory="2GiB")) is None
+    assert room_of(QUEUE, "ingest") == 100 - STARTING - SPARE
+    assert room_of(Cluster(), "ingest") is None
+    assert room_of(Cluster(kind="htcondor", jobs=1, memory="2GiB"), "ingest") is None
 
 
 def test_a_task_may_take_twice_what_is_usual_or_as_long_as_the_slowest(task):
@@ -221,4 +221,4 @@ def test_times_of_a_config_reach_the_pace():
     document = config(
         "movie.nd2", "out", {"cluster": {"kind": "slurm", "jobs": 1, "memory": "2GiB", "walltime": "1-00:00:00"}}
     )
-    assert room_of(parse_config(document).cluster) == 86400 - STARTING - SPARE
+    assert room_of(parse_config(document).cluster, "ingest") == 86400 - STARTING - SPARE

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from pyama_dask.config.cluster import Cluster, GpuWorkers
+from pyama_dask.execute.walltime import room_of
 from pyama_dask.launch import gpu_workers, script_of
 from pyama_dask.launch.devices import Device, devices_here, places
 from pyama_dask.launch.settings import with_at_most
@@ -90,6 +91,16 @@ def test_jobs_with_a_gpu_are_a_group_of_their_own():
     assert gpu_workers(SLURM).text == "3 jobs of one worker each (--gres=gpu:1)"
 
 
+def test_their_jobs_may_have_memory_and_a_walltime_of_their_own():
+    given = {**SLURM.gpu.model_dump(), "memory": "16GiB", "walltime": "00:30:00"}
+    cluster = Cluster.model_validate(SLURM.model_dump() | {"gpu": given})
+    cpu, gpu = script_of(cluster).split("script of a job with a GPU:\n")
+    assert "#SBATCH --mem=16384M" in gpu
+    assert "#SBATCH -t 00:30:00" in gpu
+    assert "#SBATCH -t 01:00:00" in cpu
+    assert room_of(cluster, "ingest") - room_of(cluster, "block1_gpu") == 1800
+
+
 def test_there_are_no_more_of_them_than_tasks_for_them():
     assert with_at_most(SLURM, 100, 2).gpu.jobs == 2
     assert with_at_most(SLURM, 100, 9).gpu.jobs == 3
@@ -101,6 +112,8 @@ def test_there_are_no_more_of_them_than_tasks_for_them():
     [
         ({"kind": "serial", "gpu": {}}, "starts no workers with a GPU"),
         ({"kind": "local", "gpu": {"jobs": 2}}, "only 'devices'"),
+        ({"kind": "local", "gpu": {"walltime": "01:00:00"}}, "only 'devices'"),
+        (SLURM.model_dump() | {"gpu": {"jobs": 1, "memory": "2000MiB"}}, "2000MiB, is less than .*, 2148MiB, to which"),
         (SLURM.model_dump() | {"gpu": {}}, "needs 'jobs' with a queue"),
         (SLURM.model_dump() | {"options": {"worker_extra_args": ["--resources", "A=1"]}}, "has --resources"),
     ],

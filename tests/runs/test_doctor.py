@@ -1,6 +1,7 @@
 """What the doctor finds; on a queue, see the tests of Slurm."""
 
 import os
+import re
 from dataclasses import replace
 
 import psutil
@@ -46,6 +47,26 @@ def test_a_worker_of_this_machine_is_there_and_back(small_czi, output, call):
     for words in ("worker:   came to", "output:   the worker sees it", "versions: the same", "scratch:  "):
         assert f"ok    {words}" in told
     assert listing(output.parent) == {"run.yaml"}
+
+
+def test_a_worker_with_a_gpu_is_tried_if_a_step_needs_one(small_czi, output, call):
+    (output.parent / "mine.py").write_text("def segment(frame):\n    return (frame > 0).astype('uint16')\n")
+    local = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0", "gpu": {"devices": ["GPU-a"]}}
+    keys = {
+        "cluster": local, "params.segmentation_gpu": 1, "params.segmentation_params": {},
+        "params.segmentation_method": f"{output.parent}/mine.py:segment",
+    }  # fmt: skip
+    status, told, _ = call("doctor", write_config(output.parent / "run.yaml", config(small_czi, output, keys)))
+    assert status == 0, told
+    assert "ok    worker:   came to" in told
+    assert re.search(r"ok    GPU: +a worker with one came to \S+, and sees device GPU-a\n", told), told
+
+
+@pytest.mark.parametrize(("devices", "told"), [("0,1", "sees devices 0,1"), (None, "has no CUDA_VISIBLE_DEVICES")])
+def test_a_worker_that_may_see_several_gpus_is_told(devices, told):
+    finding = doctor.device({"host": "n1", "devices": devices})
+    assert not finding.good
+    assert f"came to n1, and {told}. Fix: have the queue give each job one GPU" in finding.text
 
 
 def test_a_config_that_cannot_run_is_the_only_finding(small_czi, output):
