@@ -93,6 +93,15 @@ def plate_czi(folder: Path) -> Path:
     return put_in_wells(as_czi(folder / "plate.czi", _plate()), wells)
 
 
+def three_movies(folder: Path) -> Path:
+    """Glob of an ND2, a CZI and a plate of two wells, with the pixels of `small_nd2`."""
+    (night := folder / "night").mkdir()
+    as_nd2(night / "a.nd2", _small())
+    as_czi(night / "b.czi", _small())
+    put_in_wells(as_czi(night / "c.czi", _small()), ["A1", "B2"])
+    return night / "*"
+
+
 def real(name: str) -> Callable[[Path], Path | None]:
     """A movie of the shared data."""
     return lambda _: DATA / name if (DATA / name).exists() else None
@@ -197,4 +206,5 @@ CASES = [
         "plate of 6 wells, serial, drift of the stage registered, and undone in one row", plate_czi,
         {"pipelines": STILL, "params.register": "drift", "storage.block_frames": 2},
     ),
+    Case("ND2, CZI and a plate in one run, local 2", three_movies, {"cluster": LOCAL}, kills=9),
 ]  # fmt: skip

@@ -11,11 +11,12 @@ import yaml
 import zarr
 from support.movies import differences, file_bytes, listing, products
 
-from pyama_dask.config.load import load_config
+from pyama_dask.config.load import read_document
 from pyama_dask.files.atomic import checksum
 from pyama_dask.files.manifest import MANIFEST
 from pyama_dask.report.page import REPORT_PAGE
 from pyama_dask.runs.planning import plan_run, what_is_left
+from pyama_dask.runs.several import configs_of, outputs_below
 from pyama_dask.runs.status import LEDGER, PLAN, read_status
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.workflow.task import WORK
@@ -24,7 +25,22 @@ OWN = {f"{WORK}/log.txt", f"{WORK}/dask-report.html", LEDGER, REPORT_PAGE, MANIF
 """Files that tell of single runs."""
 
 
-def compare(output: Path, reference: Path) -> tuple[Counter[str], list[str]]:
+def outputs_in(folder: Path) -> list[Path]:
+    """Outputs of several movies in a folder, or the folder itself."""
+    return outputs_below(folder) or [folder]
+
+
+def compare(folder: Path, reference: Path) -> tuple[Counter[str], list[str]]:
+    """As `compare_output`, for all outputs of several movies together."""
+    counts, found = Counter[str](), list[str]()
+    for wanted in outputs_in(reference):
+        some, differing = compare_output(folder / wanted.relative_to(reference), wanted)
+        counts += some
+        found += differing
+    return counts, found
+
+
+def compare_output(output: Path, reference: Path) -> tuple[Counter[str], list[str]]:
     """How many arrays, tables and records of a finished output were compared with the reference, and what differs."""
     mine, wanted = products(output), products(reference)
     found = [f"values: {name}" for name in differences(mine, wanted)]
@@ -99,5 +115,5 @@ def what_a_reader_meets(output: Path) -> list[str]:
 
 def left_to_do(config: Path) -> list[str]:
     """Tasks that another run would do."""
-    plan, _ = plan_run(load_config(config))
-    return [f"not done: {task.key} {sorted(task.digests)}" for task in what_is_left(plan).tasks]
+    plans = [plan_run(one)[0] for one in configs_of(read_document(config), str(config))]
+    return [f"not done: {task.key} {sorted(task.digests)}" for plan in plans for task in what_is_left(plan).tasks]

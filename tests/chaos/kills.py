@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pyama_dask
 from chaos.cases import CASES, Case
-from chaos.compare import compare, left_to_do, what_a_reader_meets, wrong_records
+from chaos.compare import compare, left_to_do, outputs_in, what_a_reader_meets, wrong_records
 from chaos.processes import LEAVING, Blow, Start
 from chaos.table import Table
-from pyama_dask.config.load import load_config
 
 COLUMNS = ("movie, settings", "kills", "restarts", "arrays", "tables", "records", "differences")
 GRACEFUL = {"term": signal.SIGTERM, "interrupt": signal.SIGINT}
@@ -108,13 +107,14 @@ class Chain:
                 return False
         if not self._undisturbed(config):
             return False
-        lasted = json.loads((self.reference / ".pyama_dask" / "report.json").read_bytes())["seconds"]
+        reports = [output / ".pyama_dask" / "report.json" for output in outputs_in(self.reference)]
+        lasted = sum(json.loads(report.read_bytes())["seconds"] for report in reports)
         self.began = max(0.0, self.duration - lasted)
         return True
 
     def _undisturbed(self, config: Path) -> bool:
         if all(kill.blow for kill in self.kills):  # how long it takes does not matter: in this process
-            self.duration, report = 0.0, pyama_dask.run(load_config(config))
+            self.duration, report = 0.0, pyama_dask.run(config)
             return report.exit_status == 0
         start = Start(config, self.folder / "said")
         status = start.wait()
@@ -155,7 +155,7 @@ class Chain:
             if not hit or status == 0:
                 self._begin()  # the output is complete, or cannot be gone on with, which is a problem by now
             self.restarts += 1
-        if (self.output / ".pyama_dask").exists():
+        if self.output.exists():
             start = Start(self.config, self.folder / "said")
             self._ended(start, start.wait(), {0})
             self._compare(start)
@@ -221,8 +221,9 @@ class Chain:
             self.watched.append(self.watchers.submit(self._leaves, start, sockets))
             return
         self._leaves(start, sockets)
-        for found in (*wrong_records(self.output), *what_a_reader_meets(self.output)):
-            self._problem(start, found)
+        for output in outputs_in(self.output):
+            for found in (*wrong_records(output), *what_a_reader_meets(output)):
+                self._problem(start, found)
 
     def _leaves(self, start: Start, sockets: set[str]) -> None:
         for found in start.left(sockets):
