@@ -26,6 +26,11 @@ class Turns:
         with self._lock:
             return number in self._held or number in self._passed
 
+    def waiting(self, count: int) -> int:
+        """Number of the first `count` runs that have not let the next one take FOVs."""
+        with self._lock:
+            return sum(number not in self._passed for number in range(count))
+
     def may_take(self, number: int, held: int, window: int) -> bool:
         """Note how many FOVs a run holds; True if it may take one more."""
         with self._lock:

@@ -35,6 +35,8 @@ from pyama_dask.workflow.task import WORK
 
 GLANCE = 0.1
 """Seconds between looks whether a run has ended, or the next may begin."""
+AHEAD = 2
+"""Runs that are planned before it is their turn."""
 Display = Callable[[Config, int], AbstractContextManager[Mapping[str, Any]]]
 """Makes the display of a run from its config and its number: it yields callbacks for `driver.run`."""
 
@@ -89,8 +91,8 @@ class MoviesReport(InTables):
     """HTML page with a row per movie, in the folder above the outputs; None if it was not written."""
 
     def __getitem__(self, name: str) -> MovieRun:
-        """Run of a movie, by the name of its output."""
-        return next(one for one in self.movies if one.name == name)
+        """Run of a movie, by the name of its output, or KeyError."""
+        return {one.name: one for one in self.movies}[name]
 
     @property
     def exit_status(self) -> int:
@@ -244,9 +246,9 @@ def run_several(
     """Run several movies on the same workers; one that is refused or fails harms no other.
 
     Workers start once and serve all; runs on a given scheduler or allocation share that. They take the FOVs of one
-    movie after the other. Each run has a separate thread, and begins when the one before has submitted its first
-    tasks: so it is planned by the time when workers would be without work. Without workers, each waits for the one
-    before.
+    movie after the other. Each run has a separate thread, and begins when the one before is planned, as long as no more
+    than two are ahead of their turn: so it is planned by the time when workers would be without work. Without workers,
+    each waits for the one before.
 
     Parameters
     ----------
@@ -306,13 +308,14 @@ class _Together:
         return self._begun[number].result()
 
     def _may_begin(self) -> bool:
-        """True if the next run may begin: the one before submits tasks or has ended, and none has ended all."""
+        """True if the next run may begin: the one before is planned or over, few are ahead, and none has ended all."""
         count, cancel = len(self._begun), self._options["cancel"]
         if not count or count == len(self._configs):
             return not count
         if cancel.is_set() or any(one.exception() or one.result().ends_all for one in self._begun if one.done()):
             return False
-        return self._begun[-1].done() or (self._overlap and self._turns.has_begun(count - 1))
+        is_planned = self._overlap and self._turns.has_begun(count - 1)
+        return (self._begun[-1].done() or is_planned) and self._turns.waiting(count) <= AHEAD
 
     def _run(self, number: int) -> MovieRun:
         config, turn = self._configs[number], self._turns.turn(number)

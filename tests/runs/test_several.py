@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from pyama_dask.config.load import as_config, read_document
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import start
-from pyama_dask.runs import run_workers
+from pyama_dask.runs import driver, run_workers
 from pyama_dask.runs.bars import bars_html
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.movies import MovieRun, exit_status, run_several
@@ -103,6 +105,30 @@ def test_after_cancelling_no_other_movie_begins(movies, tmp_path):
     first, second = run_several(configs_of(document), silent, cancel)
     assert (first.report.cancelled, second.report, second.error) == (True, None, None)
     assert exit_status([first, second]) == 130
+
+
+def test_only_few_movies_are_planned_ahead(movies, tmp_path, monkeypatch):
+    begun, go_on = [], threading.Event()
+
+    def run(config, turn, **_):
+        begun.append(turn.number)
+        turn.may_take(0, 4)
+        assert go_on.wait(60)
+        return RunReport(config.output, (), (), 0, 0, 0.0)
+
+    monkeypatch.setattr(driver, "run", run)
+    for name in "cdefg":
+        (movies / f"{name}.czi").touch()
+    configs = configs_of(several(movies.glob("*.czi"), tmp_path / "out", {"cluster.kind": "local"}))
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(lambda: list(run_several(configs, silent, threading.Event())))
+        while len(begun) < 3:
+            time.sleep(0.01)
+        time.sleep(0.3)  # another one would begin by now
+        assert begun == [0, 1, 2]
+        go_on.set()
+        assert [one.config for one in ended.result(60)] == configs
+    assert begun == [*range(len(configs))]
 
 
 def ended(status, error=None):
