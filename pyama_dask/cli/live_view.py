@@ -154,7 +154,9 @@ class View:
 def _work_of(workers: Sequence[WorkerProgress], snapshot: Snapshot) -> str:
     """Work of all workers of a machine, in words."""
     tasks, busy = sum(worker.tasks for worker in workers), sum(worker.busy for worker in workers) / len(workers)
-    done = f"{many(len(workers), 'worker')}, {many(tasks, 'task')}"
+    gpus = sum(worker.has_gpu for worker in workers)
+    of_them = f" ({gpus} with a GPU)" if gpus else ""
+    done = f"{many(len(workers), 'worker')}{of_them}, {many(tasks, 'task')}"
     if not snapshot.is_active:
         return done
     last = duration(max(0.0, snapshot.at - max(worker.last for worker in workers)))

@@ -20,6 +20,7 @@ from pyama_dask.runs.standing import Planned, Standing
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_plan
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock_file import SILENT, Holder, glance, lock_path
+from pyama_dask.workflow.graph import GPU
 from pyama_dask.workflow.task import parse_key
 
 
@@ -91,7 +92,7 @@ class LiveRun:
             steps=standing.steps(costs),
             fovs=standing.fovs,
             failures=standing.failures,
-            workers=workers_of(costs, first, now),
+            workers=workers_of(costs, first, now, {key for key, of in ledger.processors.items() if GPU in of.values()}),
             jobs=str(record.get("jobs", "")) if alive else "",
             alarms=tuple(map(str, record.get("alarms", ()))),
             warnings=plan.warnings,

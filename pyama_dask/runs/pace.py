@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pyama_dask.runs.snapshot import Rate, WorkerProgress
 from pyama_dask.store.ledger import Cost
@@ -61,13 +61,16 @@ class Pace:
         return sum(n * mean.get(kind, unseen) for kind, n in ours.items()) / at_once
 
 
-def workers_of(costs: Iterable[Cost], began: float, now: float) -> tuple[WorkerProgress, ...]:
-    """Work of each worker; receipts of older versions do not name theirs."""
+def workers_of(
+    costs: Iterable[Cost], began: float, now: float, on_gpu: Collection[str] = ()
+) -> tuple[WorkerProgress, ...]:
+    """Work of each worker; receipts of older versions do not name theirs. `on_gpu` are tasks that were done on one."""
     of: dict[str, list[Cost]] = {}
     for cost in costs:
         if cost.worker:
             of.setdefault(cost.worker, []).append(cost)
-    return tuple(_progress_of(name, of[name], max(now - SPAN, began), now) for name in sorted(of))
+    found = (_progress_of(name, of[name], max(now - SPAN, began), now) for name in sorted(of))
+    return tuple(replace(one, has_gpu=any(cost.key in on_gpu for cost in of[one.worker])) for one in found)
 
 
 def _progress_of(name: str, costs: Sequence[Cost], since: float, now: float) -> WorkerProgress:

@@ -74,6 +74,8 @@ class WorkerProgress:
     """Share of the last 10 minutes, or of the run if that is shorter, that it spent on tasks that have ended."""
     last: float
     """End of its last task, in UTC seconds since 1970."""
+    has_gpu: bool = False
+    """True if it owns a GPU, as its tasks say."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -29,6 +30,14 @@ def made(tmp_path):
 def described(made, width=80, rows=20, **options):
     text = View(width, rows, **options).describe(LiveRun(made.output, lambda: NOW).snapshot())
     return [line.rstrip() for line in text.plain.splitlines()]
+
+
+def test_workers_with_a_gpu_are_counted(made):
+    snapshot = LiveRun(made.output, lambda: NOW).snapshot()
+    first, *others = snapshot.workers
+    text = View(80, 20).describe(replace(snapshot, workers=[replace(first, has_gpu=True), *others])).plain
+    assert "node0: 2 workers (1 with a GPU), 160 tasks" in text
+    assert "node1: 2 workers, " in text
 
 
 @pytest.mark.parametrize(("width", "across"), [(80, 50), (130, 100), (200, 100), (40, 30)])

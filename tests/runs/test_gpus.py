@@ -11,6 +11,7 @@ from pyama_dask.errors import ConfigError
 from pyama_dask.execute.fov_run import FovRun
 from pyama_dask.launch import devices, gpu_workers
 from pyama_dask.launch.devices import Device
+from pyama_dask.runs.live import LiveRun
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER, read_status, warn_of_mixed_processors
 from pyama_dask.store.ledger import Ledger
@@ -84,6 +85,10 @@ def test_each_gpu_part_is_on_a_worker_with_one_device_and_no_other_part_is(given
     assert len(seen["measure", "none", "False"]) <= 4
     records = Ledger(tmp_path / "out" / LEDGER)
     assert {parse_key(key).kind for key, of in records.processors.items() if of == {"segment": "GPU"}} == {"block1_gpu"}
+
+    told = {of.worker.rpartition("/")[2] for of in LiveRun(tmp_path / "out").snapshot().workers if of.has_gpu}
+    assert told
+    assert told <= seen["segment", "GPU-a", "True"] | seen["segment", "GPU-b", "True"]
 
     again = given("plain", **with_gpu("off"))
     assert pyama_dask.run(again).exit_status == 0
