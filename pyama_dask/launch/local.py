@@ -19,7 +19,7 @@ from pyama_dask.launch.dashboard import with_run_page
 from pyama_dask.launch.devices import Device, places
 from pyama_dask.launch.local_nanny import LocalNanny
 from pyama_dask.launch.network import free_address
-from pyama_dask.launch.processes import ctrl_c_blocked, forked_workers
+from pyama_dask.launch.processes import ctrl_c_blocked, forked_workers, started_again
 from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_environment, worker_memory
 
 LOST_FOR = 360.0
@@ -45,7 +45,7 @@ def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[
     of_workers = places(worker_count(cluster), devices)
     with own_settings(), forked_workers(worker_environment()):
         with ctrl_c_blocked():
-            processes = scheduler_here(
+            processes = started_again(lambda: scheduler_here(
                 cluster,
                 n_workers=len(of_workers),
                 worker_class=LocalNanny,
@@ -54,7 +54,7 @@ def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[
                 processes=True,
                 memory_limit=worker_memory(cluster, gpus=len(devices)),
                 host="127.0.0.1",
-            )
+            ))  # fmt: skip
         with processes, Client(processes) as client:
             yield client
             end_workers(processes)

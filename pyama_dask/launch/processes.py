@@ -9,9 +9,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
+from typing import TypeVar
 
 import dask
 import distributed.utils
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 PRELOADED = "pyama_dask.launch.preloaded"
 METHOD = "distributed.worker.multiprocessing-method"
+STARTS = 3
+"""Times that workers are started again if their server is killed meanwhile."""
+Started = TypeVar("Started")
 
 
 @contextmanager
@@ -45,6 +49,26 @@ def forked_workers(environment: Mapping[str, str]) -> Iterator[None]:
         return
     with dask.config.set({METHOD: "forkserver"}):
         yield
+
+
+def started_again(start: Callable[[], Started]) -> Started:
+    """Call a function that starts workers, and again if their server is killed meanwhile."""
+    for _ in range(STARTS):
+        try:
+            return start()
+        except Exception:  # whatever Dask raises
+            if not _is_server_lost():
+                raise
+    return start()
+
+
+def _is_server_lost() -> bool:
+    """True if the server was started and has ended."""
+    number = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    try:
+        return number is not None and os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # its end was noticed elsewhere
+        return True
 
 
 def _start_server(environment: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -133,3 +134,33 @@ def test_dask_reports_on_runs_that_take_a_while(tmp_path, monkeypatch, client):
             client.submit(pow, 2, 3, key="two-to-three").result()
         assert (tmp_path / "dask.html").exists() == (seconds == 0)
     assert "two-to-three" in (tmp_path / "dask.html").read_text()
+
+
+KILLED = """
+import os, signal
+from pyama_dask.config.cluster import Cluster
+from pyama_dask.launch import local_cluster, processes
+
+start, killed = processes._start_server, []
+
+
+def start_and_kill(environment):
+    start(environment)
+    if not killed:
+        killed.append(processes.forkserver._forkserver._forkserver_pid)
+        os.kill(killed[0], signal.SIGKILL)
+
+
+processes._start_server = start_and_kill
+if __name__ == "__main__":
+    with local_cluster(Cluster(kind="local", workers=1, dashboard="127.0.0.1:0")) as client:
+        print(client.submit(os.getpid).result(timeout=60) not in (os.getpid(), *killed), len(killed))
+"""
+
+
+@pytest.mark.slow
+def test_workers_start_though_their_server_is_killed(tmp_path):
+    (tmp_path / "program.py").write_text(KILLED)
+    command = [sys.executable, "program.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "True 1\n"), ran.stderr
