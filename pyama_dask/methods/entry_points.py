@@ -18,8 +18,10 @@ import threading
 import traceback
 from collections.abc import Collection
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points, files, metadata, packages_distributions, version
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from pyama_dask.config.units import exception_text
@@ -177,8 +179,18 @@ def _module(module: str) -> Any:
         return sys.modules.get(name) or _load_file(name, path)
 
 
+class _FromSource(SourceFileLoader):
+    """Loads a file from its source, always: compiled code of an edited file may look up to date.
+
+    Python compares times in seconds, and sizes. No compiled code is written beside the file either.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  (of importlib)
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load_file(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     loaded = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses of the file look it up

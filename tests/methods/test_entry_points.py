@@ -1,5 +1,6 @@
 """Methods that other packages declare as entry points."""
 
+import os
 import sys
 
 import pytest
@@ -62,3 +63,12 @@ def test_a_file_may_have_dataclasses(tmp_path):
         "@dataclass\nclass Size:\n    n: int = 3\n\ndef area(shapes):\n    return shapes.area * Size().n\n"
     )
     assert callable(find_method("phase feature", f"{path}:area"))
+
+
+def test_a_file_that_is_edited_within_a_second_is_loaded_anew(tmp_path):
+    file = tmp_path / "mine.py"
+    for level in (1, 2, 3):
+        file.write_text(f"def up(frame):\n    return frame + {level}\n")
+        os.utime(file, (1e9, 1e9))  # the size is the same, too, by which Python knows compiled code
+        assert find_method("preprocessor", f"{file}:up")(0) == level
+    assert [one.name for one in tmp_path.iterdir()] == ["mine.py"]

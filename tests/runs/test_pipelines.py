@@ -1,6 +1,7 @@
 """Pipelines of a user's own steps: what they give, where it is stored, and what is done again."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from support.movies import as_czi, as_nd2, config, differences, file_bytes, pixe
 import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.runs.verify import verify_output
+from pyama_dask.steps import runner
 from pyama_dask.steps.context import TaskContext
 
 MINE = Path(steps.__file__).as_posix()
@@ -134,11 +136,13 @@ def test_a_file_that_is_edited_during_the_run_fails_what_is_left(movie, tmp_path
     prepare = {"name": "prepare", "steps": [{"do": f"{file}:up", "channels": ["GFP"]}]}
     given = config(movie, tmp_path / "out", {"pipelines": [prepare], "cluster.batch_size": 1})
 
-    def edit(event):
-        if event["step"] == "done":
+    def edited(context, graph, real=runner.run_parts):
+        if context.task.fov == 1:
             file.write_text(EDITED.format(2))
+        return real(context, graph)
 
-    first = pyama_dask.run(given, progress=edit)
+    with patch.object(runner, "run_parts", edited):
+        first = pyama_dask.run(given, progress=False)
     assert [fov.status for fov in first.fovs] == ["done", "failed"]
     assert f"{file}: was changed since the run was planned. Fix: run again" in first.fovs[1].reason
     assert pyama_dask.run(given, progress=False).exit_status == 0
