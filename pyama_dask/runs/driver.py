@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,9 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import many
 from pyama_dask.errors import DiskError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
-from pyama_dask.execute.loop import execute
+from pyama_dask.execute.loop import Execution, execute
 from pyama_dask.execute.turns import Turn
+from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable, write_bytes
 from pyama_dask.launch import (
     check_cluster,
@@ -75,13 +76,11 @@ def run(
     ----------
     config
         A config of one movie, a mapping with its keys, or the path of a YAML file.
-    client, progress, cancel, steps, force, retry_failed, extend, into
+    client, progress, cancel, steps, force, retry_failed, extend, into, on_start
         As for `movies.run`.
     approve
         Called with the plan of the whole run and the movie's metadata before anything is written; an error that it
         raises refuses the run.
-    on_start
-        Called with the plan of what is left and the dashboard's address before the first task.
     pool
         Workers that several runs share; None to start them for this one.
     turn
@@ -106,56 +105,98 @@ def run(
             approve(plan, metadata)
         plan = replace(forced(plan, force), job=replace(plan.job, run=uuid4().hex[:12]))
         with opened(plan, cancel) as (lock, ledger):
-            check_free_names(plan, ledger)
-            check_plate_is_ours(plan, ledger)
-            warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
-            todo = what_is_left(only_failed(plan, ledger) if retry_failed else plan, steps, ledger=ledger)
-            warnings += check_room(todo, ledger)
-            before = len(ledger.costs)
+            this = _Run.checked(plan, metadata, ledger, cancel, steps, retry_failed=retry_failed)
             with (
-                amounts_told(todo, ledger),
-                recorded(todo, events, cancel) as (record, tell),
-                (pool.workers if pool else workers_of_run)(todo, metadata, existing, tell, cancel) as workers,
+                amounts_told(this.todo, ledger),
+                recorded(this.todo, events, cancel) as (record, tell),
+                (pool.workers if pool else workers_of_run)(this.todo, metadata, existing, tell, cancel) as workers,
                 dask_report(workers if client is None and pool is None else None, work / DASK_REPORT, cancel),
             ):
-                documents, restored = begin(plan, metadata, ledger)
-                warnings += restored
-                for warning in warnings:
-                    log.warning("%s", warning)
+                documents = this.begin()
                 record.begin(workers.dashboard if workers else "")
-                if begins and todo.tasks:
-                    begins(todo, workers.dashboard if workers else None)
+                if begins and this.todo.tasks:
+                    begins(this.todo, workers.dashboard if workers else None)
                 load_writers()
-                rest = replace(plan, forced=frozenset())
-                ended = execute(
-                    for_workers(todo), pool_on(workers, turn.number if turn else 0), ledger,
-                    prepare=partial(prepare, plan, metadata, ledger),
-                    settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
-                    repair=partial(repair, rest, metadata, ledger, steps), progress=tell, cancel=cancel,
-                    turn=turn,
-                )  # fmt: skip
+                ended = this.execute(workers, tell, turn)
             lock.check()
-            if not isinstance(ended.stopped, DiskError):  # else nothing can be recorded
-                void_unsettled(plan, ledger, ended.unfinished)
-            changes = check_after_run(plan, ledger, ledger.costs[before:])
-            stopped = ended.stopped
-            if isinstance(stopped, DiskError):
-                stopped = with_amounts(stopped, unfinished(todo, ledger), ledger)
-            report = RunReport(
-                output=plan.job.output,
-                fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
-                warnings=(*warnings, *ended.warnings, *changes, *warn_of_mixed_processors(ledger)),
-                tasks=len(todo.tasks) - ended.kept,
-                tasks_done=len(ledger.costs) - before,
-                seconds=time.monotonic() - started,
-                cancelled=cancel.is_set(),
-                stopped=None if stopped is None else str(stopped),
-                steps=costs_by_step(ledger.costs[before:]),
-                jobs=ended.jobs,
-            )
+            report = this.report(ended, documents, started)
             write_report(report)
             report = replace(report, page=write_final_page(report))
     return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run on its locked output, which nothing has refused."""
+
+    plan: Plan
+    metadata: Metadata
+    ledger: Ledger
+    cancel: threading.Event
+    steps: Sequence[Step] | None
+    todo: Plan
+    """Rest of the plan that this run is to do."""
+    warnings: list[str]
+    before: int
+    """Costs in the ledger that earlier runs have recorded."""
+
+    @classmethod
+    def checked(
+        cls, plan: Plan, metadata: Metadata, ledger: Ledger, cancel: threading.Event, steps: Sequence[Step] | None,
+        *, retry_failed: bool,
+    ) -> _Run:  # fmt: skip
+        """Run of a plan, with what its output lacks; an error if it cannot go there."""
+        check_free_names(plan, ledger)
+        check_plate_is_ours(plan, ledger)
+        warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
+        todo = what_is_left(only_failed(plan, ledger) if retry_failed else plan, steps, ledger=ledger)
+        warnings += check_room(todo, ledger)
+        return cls(plan, metadata, ledger, cancel, steps, todo, warnings, len(ledger.costs))
+
+    def begin(self) -> dict[int, dict[str, Any]]:
+        """Record config, files and plan, once nothing can refuse the run any more; documents as of `write_records`."""
+        self.ledger.belongs_to(self.plan.identity, self.plan.first_identity)
+        for name, content in self.plan.files.items():
+            write_bytes(self.plan.job.output / name, content)
+        for plugin in plugins(self.plan.job.config):
+            log.info("%s", plugin)
+        documents, restored = write_records(self.plan, self.metadata, self.ledger)
+        self.warnings.extend(restored)
+        for warning in self.warnings:
+            log.warning("%s", warning)
+        return documents
+
+    def execute(self, workers: Workers | None, tell: Progress, turn: Turn | None) -> Execution:
+        """Do what is left; without workers, in this process."""
+        plan, metadata, ledger = self.plan, self.metadata, self.ledger
+        rest = replace(plan, forced=frozenset())
+        return execute(
+            for_workers(self.todo), pool_on(workers, turn.number if turn else 0), ledger,
+            prepare=partial(prepare, plan, metadata, ledger),
+            settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
+            repair=partial(repair, rest, metadata, ledger, self.steps), progress=tell, cancel=self.cancel, turn=turn,
+        )  # fmt: skip
+
+    def report(self, ended: Execution, documents: Mapping[int, dict[str, Any]], started: float) -> RunReport:
+        """Report of the run, after a last look at the movie; what was begun but not settled is void."""
+        plan, ledger, stopped = self.plan, self.ledger, ended.stopped
+        if not isinstance(stopped, DiskError):  # else nothing can be recorded
+            void_unsettled(plan, ledger, ended.unfinished)
+        changes = check_after_run(plan, ledger, ledger.costs[self.before :])
+        if isinstance(stopped, DiskError):
+            stopped = with_amounts(stopped, unfinished(self.todo, ledger), ledger)
+        return RunReport(
+            output=plan.job.output,
+            fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
+            warnings=(*self.warnings, *ended.warnings, *changes, *warn_of_mixed_processors(ledger)),
+            tasks=len(self.todo.tasks) - ended.kept,
+            tasks_done=len(ledger.costs) - self.before,
+            seconds=time.monotonic() - started,
+            cancelled=self.cancel.is_set(),
+            stopped=None if stopped is None else str(stopped),
+            steps=costs_by_step(ledger.costs[self.before :]),
+            jobs=ended.jobs,
+        )
 
 
 @contextmanager
@@ -178,16 +219,6 @@ def recorded(todo: Plan, progress: Progress | None, cancel: threading.Event) -> 
     record = RunRecord(todo)
     with Events(progress, cancel) if progress else nullcontext(ignore) as events:
         yield record, record.noting(events)
-
-
-def begin(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Record the config, files and plan of a run, once nothing can refuse it any more; see `write_records`."""
-    ledger.belongs_to(plan.identity, plan.first_identity)
-    for name, content in plan.files.items():
-        write_bytes(plan.job.output / name, content)
-    for plugin in plugins(plan.job.config):
-        log.info("%s", plugin)
-    return write_records(plan, metadata, ledger)
 
 
 def for_workers(plan: Plan) -> Plan:
