@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -33,20 +34,43 @@ def devices_here(cluster: Cluster) -> tuple[Device, ...]:
 
     If ``CUDA_VISIBLE_DEVICES`` is set, as in a job, only those in it count.
     """
-    if cluster.gpu and cluster.gpu.devices != "auto":
-        return tuple(Device(str(name)) for name in cluster.gpu.devices)
     found = nvml_devices()
     visible = os.environ.get(VISIBLE)
-    if visible is None or not found:
-        return found
-    names = [name.strip() for name in visible.split(",")]
-    known = {device.name: device for device in found}
-    valid = takewhile(lambda name: name.isdigit() or name.startswith(("GPU-", "MIG-")), names)  # as CUDA does
-    return tuple(known.get(name, Device(name)) for name in valid)
+    if cluster.gpu and cluster.gpu.devices != "auto":
+        names = [str(name) for name in cluster.gpu.devices]
+    elif visible is None or not found:
+        return tuple(device for device in found if device.name)
+    else:
+        given = (name.strip() for name in visible.split(","))
+        names = [*takewhile(lambda name: name.isdigit() or name.startswith(("GPU-", "MIG-")), given)]  # as CUDA does
+    return tuple(_known(name, found) for name in names)
+
+
+def unreadable_devices() -> int:
+    """Number of GPUs that NVML counts but cannot read, such as broken ones."""
+    return sum(not device.name for device in nvml_devices())
+
+
+def _known(name: str, found: Sequence[Device]) -> Device:
+    """Device that CUDA calls by a name, with its title and memory if it is certain which one NVML means by it.
+
+    NVML counts devices in PCI order. CUDA begins with the fastest one, and may skip broken ones, so that a number says
+    which device it is only if CUDA is told to count as NVML does, or if all are alike.
+    """
+    if not name.isdigit():
+        same = [device for device in found if device.name.startswith(name)]  # CUDA takes the beginning of a UUID, too
+        return replace(same[0], name=name) if len(same) == 1 else Device(name)
+    alike = len({(device.title, device.memory) for device in found}) == 1
+    ordered = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" and all(device.name for device in found)
+    number = int(name)
+    return replace(found[number], name=name) if number < len(found) and (alike or ordered) else Device(name)
 
 
 def nvml_devices() -> tuple[Device, ...]:
-    """GPUs that NVML, the library of the driver, finds; none without the driver, or the package nvidia-ml-py."""
+    """GPUs that NVML, the library of the driver, counts, in PCI order; those that it cannot read have the name ''.
+
+    Without the driver, or the package nvidia-ml-py, the tuple is empty.
+    """
     try:
         import pynvml  # noqa: PLC0415  (an optional package)
 
@@ -54,16 +78,25 @@ def nvml_devices() -> tuple[Device, ...]:
     except Exception:  # noqa: BLE001  (no package, no driver, or one that does not fit it)
         return ()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(k) for k in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(
-            Device(
-                _text(pynvml.nvmlDeviceGetUUID(handle)), _text(pynvml.nvmlDeviceGetName(handle)),
-                int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            )
-            for handle in handles
-        )  # fmt: skip
+        return tuple(_read_device(pynvml, number) for number in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError:  # of the count
+        return ()
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _read_device(nvml: Any, number: int) -> Device:
+    """Read what NVML says about a GPU; some do not tell their memory, and broken ones not even their UUID."""
+    name, title, memory = "", "", 0
+    with suppress(nvml.NVMLError):
+        handle = nvml.nvmlDeviceGetHandleByIndex(number)
+        name = _text(nvml.nvmlDeviceGetUUID(handle))
+        with suppress(nvml.NVMLError):
+            title = _text(nvml.nvmlDeviceGetName(handle))
+        with suppress(nvml.NVMLError):
+            memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    return Device(name, title, memory)
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ from distributed import Client
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import many
-from pyama_dask.launch.devices import VISIBLE, devices_here
+from pyama_dask.launch.devices import VISIBLE, devices_here, unreadable_devices
 from pyama_dask.launch.local import connected
 from pyama_dask.workflow.graph import GPU
 
@@ -23,7 +23,10 @@ class GpusFound:
     text: str = ""
     """Description of them; without any, the reason and its fix."""
     memory: int = 0
-    """Bytes of the smallest device; 0 if they are unknown."""
+    """Bytes of the smallest device, of those whose memory is known; 0 if all are unknown."""
+    unknown: str = ""
+    """Devices of this machine whose memory is unknown."""
+    warning: str = ""
 
 
 def gpu_workers(cluster: Cluster, client: Client | None = None) -> GpusFound:
@@ -38,12 +41,21 @@ def gpu_workers(cluster: Cluster, client: Client | None = None) -> GpusFound:
     if cluster.kind != "local":
         fix = "set it to local" if cluster.kind == "serial" else "set it to a queue, with cluster.gpu, or to local"
         return GpusFound(text=f"cluster.kind is {cluster.kind}, which has no such workers. Fix: {fix}")
+    return _of_machine(cluster)
+
+
+def _of_machine(cluster: Cluster) -> GpusFound:
     devices = devices_here(cluster)
+    broken = unreadable_devices() if cluster.gpu is None or cluster.gpu.devices == "auto" else 0
+    warning = f"{many(broken, 'GPU')} of this machine cannot be read by NVML, and are not used. Fix: see nvidia-smi"
+    warning = warning if broken else ""
     if not devices:
-        return GpusFound(text=f"{_why_none()}, or name the GPUs in cluster.gpu: {{devices: [0]}}")
+        text = f"{_why_none()}, or name the GPUs in cluster.gpu: {{devices: [0]}}"
+        return GpusFound(text=text, warning=warning)
     titles = ", ".join(dict.fromkeys(device.title or f"GPU {device.name}" for device in devices))
-    smallest = min(device.memory for device in devices)
-    return GpusFound(len(devices), f"{many(len(devices), 'worker')} here, on {titles}", smallest)
+    unknown = ", ".join(device.name for device in devices if not device.memory)
+    smallest = min((device.memory for device in devices if device.memory), default=0)
+    return GpusFound(len(devices), f"{many(len(devices), 'worker')} here, on {titles}", smallest, unknown, warning)
 
 
 def _of_scheduler(client: Client) -> GpusFound:

@@ -46,12 +46,13 @@ def find_gpus(config: Config, client: Client | None) -> Gpus:
     found = gpu_workers(config.cluster, client)
     _check(needs, found)
     names = ", ".join(needs)
-    unused = tuple(f"{need.key}: no GPU is used, as {need.problem}" for need in needs.values() if need.problem)
+    notes = [f"{need.key}: no GPU is used, as {need.problem}" for need in needs.values() if need.problem]
+    notes += [found.warning] if found.warning else []
     if not found.count:
         warning = f"{names}: is done without a GPU, as {found.text}"
-        return Gpus(text=f"none; {names} on workers without one", warnings=(warning, *unused))
+        return Gpus(text=f"none; {names} on workers without one", warnings=(warning, *notes))
     memory = [f"{step} needs {gib(need.memory)} of its memory" for step, need in needs.items() if need.memory]
-    return Gpus(found.count, "; ".join([f"{names} on {found.text}", *memory]), unused)
+    return Gpus(found.count, "; ".join([f"{names} on {found.text}", *memory]), (*notes, *_not_checked(needs, found)))
 
 
 def _check(needs: Mapping[Step, GpuNeed], found: GpusFound) -> None:
@@ -64,3 +65,13 @@ def _check(needs: Mapping[Step, GpuNeed], found: GpusFound) -> None:
                 f"{need.key}: {step} needs {gib(need.memory)} of the memory of a GPU, but one has {gib(found.memory)}. "
                 "Fix: leave it out of cluster.gpu: {devices: [...]}, or set the step to off"
             )
+
+
+def _not_checked(needs: Mapping[Step, GpuNeed], found: GpusFound) -> list[str]:
+    """Warnings about steps for which devices of this machine may have too little memory."""
+    return [
+        f"{need.key}: {step} needs {gib(need.memory)} of the memory of a GPU, but it is unknown how much these have: "
+        f"{found.unknown}. Fix: name GPUs by the UUIDs that nvidia-smi -L shows, or set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        for step, need in needs.items()
+        if need.memory and found.unknown
+    ]

@@ -56,8 +56,8 @@ class CompiledPlan:
         """Digests of all results by task and step: equal ones mean equal results."""
         return digests_of(self.plan)
 
-    def differences(self, other: CompiledPlan) -> dict[str, set[str]]:
-        """Steps that are in one plan only, or give another result than in the other, with the keys of their tasks."""
+    def differences(self, other: CompiledPlan) -> dict[str, tuple[str, ...]]:
+        """Steps that are in one plan only, or give other results than in the other, with the keys of their tasks."""
         return differences(self.plan, other.plan)
 
     def save(self, path: str | Path) -> None:
@@ -127,16 +127,16 @@ def digests_of(plan: Plan) -> dict[str, Mapping[str, str]]:
     return {task.key: dict(task.digests) for task in plan.tasks}
 
 
-def differences(one: Plan, other: Plan) -> dict[str, set[str]]:
-    """Steps that are in one plan only, or give another result than in the other, with the keys of their tasks."""
+def differences(one: Plan, other: Plan) -> dict[str, tuple[str, ...]]:
+    """Steps that are in one plan only, or give other results than in the other, with the keys of their tasks."""
     mine, theirs = digests_of(one), digests_of(other)
-    found: dict[str, set[str]] = {}
-    for key in mine.keys() | theirs.keys():
+    found: dict[str, list[str]] = {}
+    for key in mine | theirs:
         a, b = mine.get(key, {}), theirs.get(key, {})
-        for step in a.keys() | b.keys():
+        for step in dict.fromkeys((*a, *b)):
             if a.get(step) != b.get(step):
-                found.setdefault(step, set()).add(key)
-    return found
+                found.setdefault(step, []).append(key)
+    return {step: tuple(keys) for step, keys in found.items()}
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,12 @@ SLURM = Cluster(
 def cards(monkeypatch):
     """NVML finds two cards; gives a function that changes what programs may see."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     made = SimpleNamespace(
         nvmlInit=lambda: None, nvmlShutdown=lambda: None, nvmlDeviceGetCount=lambda: 2,
         nvmlDeviceGetHandleByIndex=lambda k: k, nvmlDeviceGetUUID=lambda k: f"GPU-{k}{k}",
         nvmlDeviceGetName=lambda k: b"A100" if k else "L4",
-        nvmlDeviceGetMemoryInfo=lambda k: SimpleNamespace(total=(24 + 16 * k) * 2**30),
+        nvmlDeviceGetMemoryInfo=lambda k: SimpleNamespace(total=(24 + 16 * k) * 2**30), NVMLError=LookupError,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "pynvml", made)
     return lambda visible: monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -55,6 +56,54 @@ def test_only_cards_that_programs_may_see_count(cards, visible, seen):
 def test_the_config_may_name_them(cards):
     cards("")
     assert names(LOCAL.model_copy(update={"gpu": GpuWorkers(devices=(3, "GPU-ab"))})) == ["3", "GPU-ab"]
+
+
+def test_of_unlike_cards_a_number_means_one_only_if_cuda_counts_as_nvml_does(cards, monkeypatch):
+    cards("1,0,2")
+    found = gpu_workers(LOCAL)
+    assert (found.text, found.memory, found.unknown) == ("3 workers here, on GPU 1, GPU 0, GPU 2", 0, "1, 0, 2")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert devices_here(LOCAL) == (Device("1", "A100", 40 * 2**30), Device("0", "L4", 24 * 2**30), Device("2"))
+    found = gpu_workers(LOCAL)
+    assert (found.memory, found.unknown) == (24 * 2**30, "2")
+
+
+def test_of_cards_that_are_alike_each_number_is_known(cards, monkeypatch):
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetName", lambda k: "L4")
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetMemoryInfo", lambda k: SimpleNamespace(total=2**30))
+    cluster = LOCAL.model_copy(update={"gpu": GpuWorkers(devices=(1, "GPU-0"))})
+    assert devices_here(cluster) == (Device("1", "L4", 2**30), Device("GPU-0", "L4", 2**30))
+
+
+def broken(k):
+    if k == 0:
+        raise LookupError("GPU is lost")
+    return k
+
+
+def test_a_card_that_nvml_cannot_read_is_left_out_with_a_warning(cards, monkeypatch):
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetHandleByIndex", broken)
+    found = gpu_workers(LOCAL)
+    assert (found.count, found.text) == (1, "1 worker here, on A100")
+    assert found.warning.startswith("1 GPU of this machine cannot be read by NVML")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    cards("1")  # CUDA may count without the broken one
+    assert devices_here(LOCAL) == (Device("1"),)
+
+
+def unknown(k):
+    raise LookupError("Not Supported")
+
+
+def test_a_card_that_does_not_tell_its_memory_is_used(cards, monkeypatch):
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetMemoryInfo", unknown)
+    assert devices_here(LOCAL) == (Device("GPU-00", "L4"), Device("GPU-11", "A100"))
+    assert gpu_workers(LOCAL).unknown == "GPU-00, GPU-11"
+
+
+def test_an_error_of_nvml_itself_means_no_cards(cards, monkeypatch):
+    monkeypatch.setattr(sys.modules["pynvml"], "nvmlDeviceGetCount", lambda: broken(0))
+    assert names() == []
 
 
 def test_without_nvml_there_is_none_and_that_is_said(monkeypatch):

@@ -142,6 +142,13 @@ def test_the_memory_of_a_device_is_in_the_plan(given, call, tmp_path, monkeypatc
     status, told, _ = call("plan", path)
     assert status == 0
     assert "GPU:     segment on 2 workers here, on L4, T4; segment needs 6.0 GiB of its memory" in told
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    status, told, error = call("plan", path)
+    assert status == 0
+    assert (
+        "segment needs 6.0 GiB of the memory of a GPU, but it is unknown how much these have: 1. Fix: " in told + error
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(devices, "nvml_devices", lambda: (Device("GPU-a", "P4", 4 * 2**30),))
     status, _, error = call("plan", path)
     assert status == 2
