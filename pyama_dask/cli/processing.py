@@ -205,16 +205,10 @@ def plugins(as_json: AsJson = False) -> None:
 def status(outputs: OutputFolders, as_json: AsJson = False) -> None:
     """Show every FOV of outputs, or of all outputs in a folder: done, partial, failed or pending."""
     from pyama_dask.cli.text import describe_status
-    from pyama_dask.runs.refused import read_refused
-    from pyama_dask.runs.several import outputs_below
-    from pyama_dask.runs.status import read_status
+    from pyama_dask.runs.refused import read_statuses
 
-    found = [read_status(one) for output in outputs for one in outputs_below(output) or [output]]
-    if as_json:
-        say(_joined(found))
-        return
-    refused = [f"{output / name}: {why}" for output in outputs for name, why in read_refused(output).items()]
-    say(_joined([*map(describe_status, found), *refused]))
+    found = [document for output in outputs for document in read_statuses(output)]
+    say(_joined(found if as_json else [describe_status(document) for document in found]))
 
 
 @app.command()

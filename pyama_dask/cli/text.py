@@ -32,8 +32,10 @@ WORTH_SHOWING = 1.0
 
 
 def describe_status(document: Mapping[str, Any]) -> str:
-    """Progress of the FOVs of an output."""
+    """Progress of the FOVs of an output, and why its movie was refused."""
     fovs = document["fovs"]
+    if not fovs and "refused" in document:
+        return f"{document['output']}: {document['refused']}"
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
     lines += status_map(((fov.get("well"), fov["status"]) for fov in fovs), document["plate_shape"])
@@ -54,6 +56,7 @@ def describe_status(document: Mapping[str, Any]) -> str:
     lines += cut_lines([f"  warning: {warning}" for warning in document["warnings"]])
     lines += cut_lines([f"  warning: {warning}" for fov in fovs for warning in fov["warnings"]])
     lines += [document["attention"]] if document["attention"] else []
+    lines += [f"  {document['refused']}"] if "refused" in document else []
     return "\n".join(lines)
 
 

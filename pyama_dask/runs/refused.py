@@ -7,10 +7,12 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pyama_dask.files.atomic import write_bytes
 from pyama_dask.files.documents import read_fields
-from pyama_dask.runs.status import REPORT
+from pyama_dask.runs.several import outputs_below
+from pyama_dask.runs.status import REPORT, read_status
 from pyama_dask.workflow.task import WORK
 
 log = logging.getLogger("pyama_dask")
@@ -45,6 +47,25 @@ def note_refused(folder: Path, faults: Mapping[str, str]) -> None:
 def read_refused(folder: Path) -> dict[str, str]:
     """Reasons why movies have not been processed since they were refused, by name."""
     return {name: of["reason"] for name, of in _read(folder).items() if of["at"] >= _last_run(folder / name)}
+
+
+def read_statuses(folder: Path) -> list[dict[str, Any]]:
+    """Status of an output; or of all outputs in a folder, and of the movies that were refused there.
+
+    Returns
+    -------
+    Documents of `read_status`; that of a movie that was refused has the reason as ``refused``. If the movie has no
+    output, there is only the path of it as ``output``, and no FOV in ``fovs``.
+
+    Raises
+    ------
+    OutputError
+        If there is no output, or one cannot be read.
+    """
+    outputs, refused = outputs_below(folder) or [folder], read_refused(folder)
+    documents = {name: {"output": str(folder / name), "fovs": []} for name in refused}
+    documents |= {output.name: read_status(output) for output in outputs}
+    return [of | ({"refused": refused[name]} if name in refused else {}) for name, of in sorted(documents.items())]
 
 
 def _read(folder: Path) -> dict[str, dict[str, str]]:

@@ -20,6 +20,7 @@ from support.strategies import movie, plan_of
 
 import pyama_dask
 from pyama_dask.cli.movies_display import MoviesDisplay
+from pyama_dask.cli.text import describe_status
 from pyama_dask.config.load import as_config, read_document
 from pyama_dask.errors import ConfigError, OutputError, PlanError, SourceError
 from pyama_dask.execute.workers import Workers
@@ -71,7 +72,16 @@ def test_one_broken_movie_harms_no_other(call, movies, finished, tmp_path):
     status, said, _ = call("status", tmp_path / "results")
     assert (status, said.count("2 FOVs done")) == (0, 2)
     found = json.loads(call("status", tmp_path / "results", "--json")[1])
-    assert [document["input"] for document in found] == [str(movies / name) for name in ("a.czi", "movie.czi")]
+    assert [document.get("input") for document in found] == [str(movies / "a.czi"), None, str(movies / "movie.czi")]
+    why = found[1].pop("refused")
+    assert why.startswith(f"refused: {movies / 'b.czi'}: ")
+    assert found[1] == {"output": str(tmp_path / "results" / "b"), "fovs": []}
+    assert f"{tmp_path / 'results' / 'b'}: {why}\n" in said
+    note_refused(tmp_path / "results", {"movie": "refused: it is dark"})
+    (_, _, again) = json.loads(call("status", tmp_path / "results", "--json")[1])
+    assert again == found[2] | {"refused": "refused: it is dark"}
+    assert describe_status(again) == f"{describe_status(found[2])}\n  refused: it is dark"
+    note_refused(tmp_path / "results", {"movie": ""})
     status, _, error = call("run", path, "--retry-failed")
     assert (status, "no FOV has failed in its outputs" in error) == (2, True)
     status, said, _ = call("run", path, "--set", f'input=["{movies}/a.czi", "{movies}/movie.czi"]')
