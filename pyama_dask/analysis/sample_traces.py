@@ -12,8 +12,9 @@ from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file
-from pyama_dask.runs.status import read_plan
+from pyama_dask.runs.status import read_plan, without_frames
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
+from pyama_dask.workflow.task import digest
 
 TRACES = "_traces.csv"
 """End of the file's name, after the sample."""
@@ -68,10 +69,12 @@ def _about(outputs: Outputs, sample: str, wanted: Fovs) -> Iterator[str]:
 
 
 def _settings(sources: Sources, fovs: Sequence[int]) -> list[str]:
-    """Digests of the settings of some FOVs, each once; of an older program, that of its config."""
+    """Digests of the settings of some FOVs without their frames, each once; of an older program, that of its config."""
     try:
-        used = {fov["fov"]: str(fov["settings"]) for fov in read_plan(sources.output)["fovs"]}
-        return list(dict.fromkeys(used[fov] for fov in fovs if fov in used))
+        plan = read_plan(sources.output)
     except OutputError:
         config = sources.output / "processing_config.yaml"
         return [hashlib.sha256(read_file(config)).hexdigest()[:16]] if config.is_file() else []
+    used = {fov["fov"]: fov["settings"] for fov in plan["fovs"]}
+    alike = {name: digest(without_frames(of)) for name, of in plan["settings"].items()}
+    return list(dict.fromkeys(str(alike.get(used[fov], used[fov])) for fov in fovs if fov in used))

@@ -339,9 +339,13 @@ def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
     """Frames of earlier settings if nothing else differs from the present ones, else None."""
     if not before or not now or before["params"]["frames"] == now["params"]["frames"]:
         return None
+    return str(before["params"]["frames"]) if without_frames(before) == without_frames(now) else None
+
+
+def without_frames(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings apart from those that the number of frames decides, which are None."""
     only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
-    alike = [{**of, **{part: of[part] | new for part, new in only_frames.items()}} for of in (before, now)]
-    return str(before["params"]["frames"]) if alike[0] == alike[1] else None
+    return {**settings, **{part: settings[part] | new for part, new in only_frames.items()}}
 
 
 def warn_of_mixed_processors(ledger: Ledger) -> list[str]:

@@ -17,6 +17,7 @@ from pyama_dask.analysis.given_tables import tables_to_fit
 from pyama_dask.analysis.result_tables import read_results
 from pyama_dask.analysis.samples import parse_samples
 from pyama_dask.errors import ConfigError, OutputError, TableError
+from pyama_dask.runs.status import PLAN
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 
 NIGHTS = ("night1", "night2", "night3")
@@ -109,6 +110,18 @@ def test_traces_of_a_sample_have_all_columns_below_their_origin(nights):
     assert all(path.name not in {"a_traces.csv", "b_traces.csv"} for path in tables_to_fit(nights).files)
     (said,) = [line for line in pyama_dask.merge_samples(nights, SAMPLES).warnings if "earlier merges" in line]
     assert "a_traces.csv, b_traces.csv" in said
+
+
+def test_movies_of_one_config_have_one_digest_of_the_settings_whatever_their_frames(nights):
+    for name, frames, block, z in zip(NIGHTS, ("0-9", "0-3", "0-9"), (8, 4, 8), (None, None, 1), strict=True):
+        path = nights / name / PLAN
+        settings = {"params": {"frames": frames, "z": z}, "storage": {"block_frames": block}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"a": settings}}))
+    report = pyama_dask.merge_samples(nights, SAMPLES, traces=True)
+    head = report.traces[0].read_text()
+    first, second, third = re.findall(r"^# Movie: .*, settings ([0-9a-f]{24})$", head, re.MULTILINE)
+    assert first == second != third
+    assert "night3: processed with other settings than night2" in report.warnings
 
 
 def test_fits_and_figures_take_each_cell_by_movie(nights, tmp_path):
