@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 
 from pyama_dask.analysis.find_traces import RESULTS
 from pyama_dask.errors import ConfigError, OutputError
+from pyama_dask.runs.several import outputs_below
 from pyama_dask.runs.status import PLAN
 
 Paths = str | Path | Sequence[str | Path]
@@ -85,10 +86,8 @@ def movie_name(output: Path) -> str:
 
 
 def outputs_in(folder: Path) -> list[Path]:
-    """Outputs in a folder, by name; none if it is an output itself."""
-    if is_output(folder) or not folder.is_dir():
-        return []
-    return sorted(output for output in folder.iterdir() if is_output(output))
+    """Outputs in a folder, by name, also those of an older program; none if it is an output itself."""
+    return outputs_below(folder, is_output)
 
 
 def is_output(folder: Path) -> bool:

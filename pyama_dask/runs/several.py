@@ -123,8 +123,12 @@ def _has_failures(output: Path) -> bool:
         return False
 
 
-def outputs_below(folder: Path) -> list[Path]:
-    """Outputs of runs in a folder, by name; empty if the folder is an output itself, or has none."""
-    if (folder / PLAN).exists() or not folder.is_dir():
+def _has_plan(folder: Path) -> bool:
+    return (folder / PLAN).exists()
+
+
+def outputs_below(folder: Path, is_output: Callable[[Path], bool] = _has_plan) -> list[Path]:
+    """Outputs in a folder, by name, by default those of runs; empty if the folder is an output itself, or has none."""
+    if is_output(folder) or not folder.is_dir():
         return []
-    return sorted(output for output in folder.iterdir() if (output / PLAN).is_file())
+    return sorted(output for output in folder.iterdir() if is_output(output))
