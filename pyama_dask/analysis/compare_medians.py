@@ -9,14 +9,13 @@ import numpy as np
 
 from pyama_dask.analysis.compared_samples import Settings, TracesOf, count, groups_of, noun, unit_of
 from pyama_dask.analysis.resampling import FEWEST, Array, interval, resampled_medians
+from pyama_dask.analysis.trace_sources import ALIKE
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_STEPS = 120
 """Largest number of times with a median; longer movies are averaged over a few frames."""
-_ALIKE = 0.01
-"""Relative difference below which frame intervals are equal."""
 
 
 def medians_of(samples: Sequence[TracesOf], settings: Settings, warnings: list[str]) -> pd.DataFrame:
@@ -74,7 +73,7 @@ def _steps(samples: Sequence[TracesOf], warnings: list[str]) -> tuple[float, flo
     intervals = {of.name: _interval(of) for of in samples}
     start, end = min(low for low, _ in spans.values()), max(high for _, high in spans.values())
     step = max(intervals.values()) or 1.0
-    if any(0 < hours < step * (1 - _ALIKE) for hours in intervals.values()):
+    if any(0 < hours < step * (1 - ALIKE) for hours in intervals.values()):
         said = ", ".join(f"{name} {hours * 60:.3g} min" for name, hours in intervals.items())
         warnings.append(f"frame intervals differ: {said}. Values are averaged in steps of {step * 60:.3g} min")
     if any(max(abs(low - start), abs(high - end)) > step for low, high in spans.values()):

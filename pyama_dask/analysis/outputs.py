@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyama_dask.analysis.given_outputs import GivenOutputs, Paths, given_outputs, movie_name
 from pyama_dask.analysis.overrides import GOOD, load_overrides, movies_named
-from pyama_dask.analysis.trace_sources import Sources
+from pyama_dask.analysis.trace_sources import ALIKE, Sources
 from pyama_dask.config.units import quoted
 from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.runs.status import other_frames, read_plan
@@ -137,7 +137,7 @@ class Outputs:
         return names.pop() if len(names) == 1 else ""
 
     def look(self, fovs: Fovs) -> Iterator[str]:
-        """Notes on what differs between the outputs: features, names of channels, settings."""
+        """Notes on what differs between the outputs: features, names of channels, frame intervals, settings."""
         features = self.features(fovs)
         for sources, of in self.of(fovs):
             lacks = [name for name in features if of and name not in sources.features(of)]
@@ -147,10 +147,18 @@ class Outputs:
             if len(set(channels.values()) - {""}) > 1:
                 said = ", ".join(f"{channel} in {movie}" for movie, channel in channels.items())
                 yield f"{name}: is of different channels: {said}. Fix: merge only movies with the same channels"
+        yield from self._other_intervals(fovs)
         settings = {movie: _settings(sources.output) for movie, sources in self.movies.items()}
         for (first, a), (second, b) in pairwise(settings.items()):
             if a and b and a != b and other_frames(a, b) is None:
                 yield f"{second}: processed with other settings than {first}"
+
+    def _other_intervals(self, fovs: Fovs) -> Iterator[str]:
+        found = {sources.movie: sources.interval(of) for sources, of in self.of(fovs)}
+        known = {movie: minutes for movie, minutes in found.items() if minutes}
+        if known and min(known.values()) < max(known.values()) * (1 - ALIKE):
+            said = ", ".join(f"{minutes:.3g} min in {movie}" for movie, minutes in known.items())
+            yield f"frame intervals differ: {said}. Fix: compare values by their times, not by frames"
 
 
 def _settings(output: Path) -> Mapping[str, object] | None:

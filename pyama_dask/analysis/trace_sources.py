@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pyama_dask.analysis.find_traces import Frames, _stored_shape, find_sources, known_frames
@@ -18,6 +20,9 @@ from pyama_dask.store.trace_csv import PLACE_COLUMNS, TRACK_COLUMNS, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ALIKE = 0.01
+"""Relative difference below which frame intervals are equal."""
 
 
 class Sources:
@@ -136,6 +141,14 @@ class Sources:
         if self.frames.pixel_size_um is not None or not (images / "zarr.json").exists():
             return self.frames.pixel_size_um
         return attributes_of(images).get("pixel_size_um") or None
+
+    def interval(self, fovs: Iterable[int]) -> float | None:
+        """Median time between frames in the first of some FOVs that states its times, in minutes; None if unknown."""
+        for images in (self.fovs[fov].directory / IMAGES for fov in self.usable(fovs)):
+            times: list[float] = attributes_of(images).get("times_min", []) if (images / "zarr.json").exists() else []
+            if steps := [after - before for before, after in pairwise(times) if after > before]:
+                return median(steps)
+        return None
 
     def channel_of(self, column: str) -> str:
         """Name of the channel of a feature column such as ``area_ch_0`` in the movie; '' if unknown."""

@@ -96,6 +96,18 @@ def test_what_is_left_out_or_differs_names_the_movie(nights):
     assert report.exit_status == 3
 
 
+def test_other_frame_intervals_are_told_with_those_of_each_movie(nights):
+    for name, minutes in zip(NIGHTS, (10.0, 10.05, 5.0), strict=True):
+        images = nights / name / "fov_000" / "images.zarr"
+        images.mkdir()
+        times = [0.0, minutes, float("nan"), 3 * minutes, 4 * minutes]
+        (images / "zarr.json").write_text(json.dumps({"attributes": {"times_min": times}}))
+    told = "frame intervals differ: 10 min in night1, 10.1 min in night2, 5 min in night3. Fix: compare values by"
+    assert any(warning.startswith(told) for warning in pyama_dask.merge_samples(nights, {"a": "all"}).warnings)
+    alike = pyama_dask.merge_samples([nights / name for name in NIGHTS[:2]], {"a": "all"}, nights / "two").warnings
+    assert not any("frame intervals" in warning for warning in alike)
+
+
 def test_traces_of_a_sample_have_all_columns_below_their_origin(nights):
     report = pyama_dask.merge_samples(nights, SAMPLES, traces=True)
     assert [path.name for path in report.traces] == ["a_traces.csv", "b_traces.csv"]
