@@ -1,5 +1,6 @@
 # make demo    a movie with known truth, the whole pipeline on it, and how close the traces are
-# make test    all tests
+# make test    all tests but the slow ones
+# make slow    those: kills, full disks, real queues, training, and others that take more than a few seconds (5 min)
 # make look   tests of pages, figures, notebooks and napari, in a real Chromium and on a virtual screen (chromium and xvfb
 #             of the system); their pictures are in .screenshots
 # make coverage   the same, and which lines they run; takes half as long again
@@ -21,13 +22,16 @@ PARALLEL := --numprocesses 3 --dist worksteal
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test look coverage check latest oldest constraints bench chaos chaos-slurm format clean
+.PHONY: demo test slow look coverage check latest oldest constraints bench chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
 
 test: .venv/development
-	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(TESTS)
+
+slow: .venv/development
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(TESTS)
 
 look: .venv/look
 	xvfb-run --auto-servernum --server-args="-screen 0 1600x1200x24" $(BIN)/python -m pytest -W default tests/look $(LOOK)

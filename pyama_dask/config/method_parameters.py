@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -14,7 +15,17 @@ from pyama_dask.errors import ConfigError
 
 
 def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
-    """Model of a function's keyword-only parameters: their names, types, limits and defaults."""
+    """Model of a function's keyword-only parameters: their names, types, limits and defaults.
+
+    Raises
+    ------
+    ConfigError
+        If its annotations are not types that pydantic knows.
+    """
+    return _model_once(function) if isinstance(function, Hashable) else _model(function)
+
+
+def _model(function: Callable[..., Any]) -> type[BaseModel]:
     try:
         hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = {
@@ -29,6 +40,9 @@ def parameter_model(function: Callable[..., Any]) -> type[BaseModel]:
             f"the parameters of {quoted(function)} cannot be read: {type(error).__name__}: {error}. "
             "Fix: annotate the parameters with types that pydantic knows"
         ) from error
+
+
+_model_once = lru_cache(maxsize=256)(_model)  # a run asks dozens of times, and a model takes milliseconds
 
 
 def method_parameters(key: str, given: Mapping[str, Any], *functions: Callable[..., Any]) -> dict[str, Any]:

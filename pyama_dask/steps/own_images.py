@@ -82,7 +82,7 @@ class OwnImages:
         self._stacks.clear()
         self._movie.forget()
         if any(own.step.found and own.step.found.array == "dask" for own in self._flow.own):
-            gc.collect()  # what Dask has computed may be in objects that refer to each other
+            collect()
 
     def frame(self, image: Image, frame: int, wanted: ArrayType = "numpy") -> Any:
         """(H, W) pixels of a frame of the output, or (Z, H, W) where a frame has planes; not to be written to."""
@@ -358,3 +358,12 @@ def as_stored(frame: np.ndarray) -> tuple[np.ndarray, int]:
         return levels.astype(np.uint16), 0
     out_of_range = np.count_nonzero(~((levels >= 0) & (levels <= top)))
     return np.nan_to_num(levels, nan=0.0).clip(0, top).astype(np.uint16), int(out_of_range)
+
+
+def collect() -> None:
+    """Free objects that refer to each other, as what Dask has computed may do.
+
+    Forked workers look through all their objects, as those of their server are frozen and cost nothing. Other processes
+    look through young ones only: hundreds of thousands are theirs from imports, which takes longer than a batch.
+    """
+    gc.collect(2 if gc.get_freeze_count() else 1)
