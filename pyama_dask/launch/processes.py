@@ -73,14 +73,10 @@ def _is_server_lost() -> bool:
 
 def _start_server(environment: Mapping[str, str]) -> None:
     """Start the server, unless it runs already."""
-    before = dict(os.environ)
-    os.environ.update(environment, PYTHONSAFEPATH="1")  # a module of the working directory is not the package we mean
-    try:
+    safe = {"PYTHONSAFEPATH": "1"}  # a module of the working directory is not the package we mean
+    with _variables({**environment, **safe}):
         get_context("forkserver").set_forkserver_preload([PRELOADED])
         forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     # without this, Dask imports other modules here, and asks for them in vain, as the server runs
     distributed.utils._forkserver_preload_set = True
 
@@ -92,16 +88,25 @@ def ctrl_c_blocked() -> Iterator[None]:
     Threads and processes inherit blocked signals. The resource tracker is started before, as its start unblocks them.
     It cleans up after a killed driver, and must not write warnings to the prompt then.
     """
-    given = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
-    try:
+    with _variables({"PYTHONWARNINGS": "ignore:resource_tracker"}):
         resource_tracker.ensure_running()
-    finally:
-        del os.environ["PYTHONWARNINGS"]
-        if given is not None:
-            os.environ["PYTHONWARNINGS"] = given
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _variables(changes: Mapping[str, str]) -> Iterator[None]:
+    """Change environment variables in the block, and no others, as other threads may read them meanwhile."""
+    given = {name: os.environ.get(name) for name, value in changes.items() if os.environ.get(name) != value}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in given.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
