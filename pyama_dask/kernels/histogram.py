@@ -33,16 +33,6 @@ class Histogram:
     maximum: float
 
     @classmethod
-    def of_integers(cls, block: npt.NDArray[np.unsignedinteger]) -> Histogram:
-        """Exact histogram of an array of uint8 or uint16."""
-        counts = np.zeros(_SPAN, np.int64)
-        _count_integers(block.reshape(-1), counts)
-        values = np.flatnonzero(counts)
-        return cls.of_counts(
-            values.astype(np.float64), counts[values], 0.0, (values.min(initial=_SPAN), values.max(initial=0))
-        )
-
-    @classmethod
     def of_counts(
         cls,
         values: npt.NDArray[np.float64],
@@ -96,6 +86,23 @@ class Histogram:
         """1st and 99th percentile; minimum and maximum if the two percentiles are equal."""
         low, high = self.percentile(1), self.percentile(99)
         return (low, high) if high > low else (self.minimum, self.maximum)
+
+
+class WholeLevels:
+    """Counter of whole grey levels, frame by frame."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_SPAN, np.int64)
+
+    def add(self, values: npt.NDArray[np.unsignedinteger]) -> None:
+        """Count an array of uint8 or uint16."""
+        _count_integers(values.reshape(-1), self._counts)
+
+    def histogram(self) -> Histogram:
+        """Exact histogram of all counted values."""
+        values = np.flatnonzero(self._counts)
+        limits = values.min(initial=_SPAN), values.max(initial=0)
+        return Histogram.of_counts(values.astype(np.float64), self._counts[values], 0.0, limits)
 
 
 class FineLevels:

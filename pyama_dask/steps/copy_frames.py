@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pyama_dask.kernels.histogram import Histogram
+from pyama_dask.kernels.histogram import WholeLevels
 from pyama_dask.kernels.sharpness import level_and_spread, sharpness
 from pyama_dask.readers.frames import digest_of, read_planes
 from pyama_dask.steps.context import TaskContext
@@ -23,18 +23,20 @@ class Copy(BlockPart):
         super().__init__(context, step)
         self._movie = context.movie
         self._channels = [*([] if context.pc is None else [context.pc]), *context.fl]
-        self._levels: dict[str, list[Histogram]] = {group: [] for group in context.raw_groups}
+        self._levels = {group: WholeLevels() for group in context.raw_groups}
         self._sharpness: list[float] = []
         self._light: list[list[tuple[float, float]]] = []
 
     def frame(self, k: int) -> None:
-        """Read the batch's frame k."""
+        """Read the batch's frame k, and measure it."""
         context = self._context
         for group, plane in zip(context.raw_groups, self._planes(context.frames[k]), strict=True):
             context.room(group)[k] = plane
         copies = [context.room(group)[k] for group in context.raw_groups]
         self._sharpness.append(np.nan if context.pc is None else sharpness(copies[0]))
         self._light.append([level_and_spread(copy) for copy in copies])
+        for levels, copy in zip(self._levels.values(), copies, strict=True):
+            levels.add(copy)
 
     def _planes(self, frame: int) -> Iterable[np.ndarray]:
         """Channels of a frame of the output, after the steps that come before."""
@@ -49,17 +51,15 @@ class Copy(BlockPart):
         return planes
 
     def batch(self) -> None:
-        """Check that the movie is unchanged; write the raw channels and count their grey levels."""
+        """Check that the movie is unchanged, and write the raw channels."""
         self._movie.check()
-        for group, levels in self._levels.items():
-            raw = self._context.room(group)
-            self._context.put(group, raw)
-            levels.append(Histogram.of_integers(raw))
+        for group in self._levels:
+            self._context.put(group, self._context.room(group))
 
     def end(self) -> None:
         """Write the grey levels for `link`, and (C, n) level and spread and (n,) sharpness of n frames for `gather`."""
         context = self._context
-        write_levels(context, {group: Histogram.sum(levels) for group, levels in self._levels.items()})
+        write_levels(context, {group: levels.histogram() for group, levels in self._levels.items()})
         level, spread = np.moveaxis(np.array(self._light), (2, 1), (0, 1))
         file = intermediate.block_file(context.work, "light", context.block)
         context.wrote(intermediate.save(file, sharpness=self._sharpness, level=level, spread=spread))

@@ -69,7 +69,7 @@ KERNELS: dict[str, tuple[Callable[[dict[str, Any]], Any], Callable[[dict[str, An
         lambda f: (f["phase"][::4, ::4].mean(), f["phase"][::4, ::4].std()),
     ),
     "grey levels, raw": (
-        lambda f: histogram.Histogram.of_integers(f["phase"]),
+        lambda f: histogram.WholeLevels().add(f["phase"]),
         lambda f: np.percentile(f["phase"], [1, 99]),
     ),
     "grey levels, above background": (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import crops, display
-from pyama_dask.kernels.histogram import FINE, FineLevels, Histogram
+from pyama_dask.kernels.histogram import FINE, FineLevels, Histogram, WholeLevels
 
 PERCENTS = (0, 0.1, 1, 25, 50, 73.3, 99, 99.9, 100)
 STACKS = ((1, 1, 1), (1, 2, 2), (3, 5, 7), (2, 1, 9), (2, 9, 1), (4, 32, 48), (3, 31, 44), (5, 64, 33))
@@ -29,6 +29,13 @@ floats = st.builds(
     st.floats(-3e4, 3e4),
     st.sampled_from([0.0, 0.01, 1.0, 100.0, 5000.0]),
 )
+
+
+def of_integers(*blocks):
+    levels = WholeLevels()
+    for block in blocks:
+        levels.add(block)
+    return levels.histogram()
 
 
 def of_floats(block):
@@ -55,7 +62,7 @@ def assert_same(found, whole):
 
 @given(integers)
 def test_percentiles_of_whole_numbers_are_numpys(block):
-    histogram = Histogram.of_integers(block)
+    histogram = of_integers(block)
     for percent in PERCENTS:
         assert histogram.percentile(percent) == pytest.approx(np.percentile(block, percent), rel=0, abs=1e-9)
     assert (histogram.minimum, histogram.maximum) == (block.min(), block.max())
@@ -95,7 +102,7 @@ def test_histogram_of_corrected_grey_levels(block, seed, weight):
 @pytest.mark.parametrize("layout", ["fortran", "strided", "reversed"])
 def test_histograms_of_any_layout_in_memory(layout):
     block = frames.noise((3, 20, 30), np.uint16, 1)
-    assert_same(Histogram.of_integers(frames.views(block)[layout]), Histogram.of_integers(block))
+    assert_same(of_integers(frames.views(block)[layout]), of_integers(block))
     background = frames.noise((3, 20, 30), np.uint16, 2).astype(np.float32)
     found = corrected(frames.views(block)[layout], frames.views(background)[layout], 0.5)
     assert_same(found, corrected(block, background, 0.5))
@@ -113,7 +120,8 @@ def parts(draw, whole):
 @given(parts(integers))
 def test_sums_of_parts_of_whole_numbers_equal_the_whole(case):
     block, pieces = case
-    assert_same(Histogram.sum([Histogram.of_integers(piece) for piece in pieces]), Histogram.of_integers(block))
+    assert_same(Histogram.sum([of_integers(piece) for piece in pieces]), of_integers(block))
+    assert_same(of_integers(*pieces), of_integers(block))
 
 
 @given(parts(floats), frames.seeds)
@@ -144,15 +152,15 @@ def test_histogram_of_nothing():
 
 
 def test_histogram_of_no_whole_numbers():
-    histogram = Histogram.of_integers(np.zeros((0, 5, 5), np.uint16))
+    histogram = of_integers(np.zeros((0, 5, 5), np.uint16))
     assert np.isnan([histogram.percentile(1), *histogram.window()]).all()
-    some = Histogram.of_integers(np.array([1, 2, 2], np.uint16))
+    some = of_integers(np.array([1, 2, 2], np.uint16))
     assert_same(Histogram.sum([histogram, some]), some)
 
 
 @pytest.mark.parametrize("value", [0, 1, 255, 65535])
 def test_histogram_of_a_constant(value):
-    whole = Histogram.of_integers(np.full((4, 5), value, np.uint16))
+    whole = of_integers(np.full((4, 5), value, np.uint16))
     fine = of_floats(np.full((4, 5), value, np.float32))
     assert whole.window() == fine.window() == (value, value)
     assert fine.percentile(50) == value
@@ -162,12 +170,12 @@ def test_histogram_of_a_constant(value):
 def test_window_is_the_whole_range_where_nearly_all_is_the_same():
     block = np.full(1000, 50, np.uint16)
     block[:3] = 9, 50, 4000
-    assert Histogram.of_integers(block).window() == (9, 4000)
+    assert of_integers(block).window() == (9, 4000)
     block[:40] = 9
     block[-40:] = 4000
-    assert Histogram.of_integers(block).window() == (9, 4000)
+    assert of_integers(block).window() == (9, 4000)
     block = np.arange(1001, dtype=np.uint16)
-    assert Histogram.of_integers(block).window() == (10, 990)
+    assert of_integers(block).window() == (10, 990)
 
 
 # ---------------------------------------------------------------------------------------------- display
@@ -191,7 +199,7 @@ def test_shown_whole_numbers_are_the_plain_definition(kind):
     for shape, dtype in itertools.product(STACKS, frames.DTYPES):
         stack = some_stack(kind, shape, dtype)
         plain = reference.display_level(stack, is_labels=False)
-        for window in (plain_window(stack), Histogram.of_integers(stack).window()):
+        for window in (plain_window(stack), of_integers(stack).window()):
             found = display.show_intensities(stack, *window)
             assert found.dtype == np.uint8
             np.testing.assert_array_equal(found, plain, err_msg=f"{shape}, {dtype}, {window}")
@@ -222,7 +230,7 @@ def test_shown_floats_are_the_plain_definition_within_a_level(centre):
 
 def test_blocks_are_shown_as_the_whole():
     stack = some_stack("noise", (7, 12, 13), np.uint16)
-    window = Histogram.sum([Histogram.of_integers(stack[:4]), Histogram.of_integers(stack[4:])]).window()
+    window = Histogram.sum([of_integers(stack[:4]), of_integers(stack[4:])]).window()
     found = np.concatenate([display.show_intensities(block, *window) for block in (stack[:4], stack[4:])])
     np.testing.assert_array_equal(found, reference.display_level(stack, is_labels=False))
 
@@ -413,7 +421,7 @@ def test_scale():
 def test_what_is_constant_or_unknown_becomes_0():
     stack = np.full((1, 3, 3), 700, np.uint16)
     box, valid, sizes = np.array([[[0, 0, 3, 3]]], np.int32), np.array([[True]]), np.array([[3, 3]], np.int32)
-    constant = crops.Scale.between(*Histogram.of_integers(stack).window())
+    constant = crops.Scale.between(*of_integers(stack).window())
     assert not cut_intensities(stack, None, 1.0, constant, box, valid, sizes).any()
     nothing = np.full(stack.shape, np.nan, np.float32)
     unknown = crops.Scale.between(*corrected(stack, nothing, 1.0).window())

@@ -17,7 +17,7 @@ from zarr.storage import ZipStore
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import PlanError, StoreError
 from pyama_dask.kernels.crops import Scale
-from pyama_dask.kernels.histogram import Histogram
+from pyama_dask.kernels.histogram import WholeLevels
 from pyama_dask.store import intermediate
 from pyama_dask.store.arrays import array_document, create_array, read_block, read_frame, write_block
 from pyama_dask.store.crops import CellsWriter
@@ -549,8 +549,9 @@ class TestScratch:
             load(tmp_path / "gone.npz")
 
     def test_histograms_of_several_products_share_a_file(self, tmp_path):
-        path = tmp_path / "levels.npz"
-        a, b = (np.random.default_rng(k).integers(0, 1000, (2, 5, 5)).astype("uint16") for k in range(2))
-        intermediate.save_levels(path, {"a": Histogram.of_integers(a), "b": Histogram.of_integers(b)})
-        for name, stack in (("a", a), ("b", b)):
-            assert intermediate.load_levels([path], name).window() == Histogram.of_integers(stack).window()
+        path, levels = tmp_path / "levels.npz", {"a": WholeLevels(), "b": WholeLevels()}
+        for k, one in enumerate(levels.values()):
+            one.add(np.random.default_rng(k).integers(0, 1000, (2, 5, 5)).astype("uint16"))
+        intermediate.save_levels(path, {name: one.histogram() for name, one in levels.items()})
+        for name, one in levels.items():
+            assert intermediate.load_levels([path], name).window() == one.histogram().window()
