@@ -18,6 +18,7 @@ from scipy.ndimage import convolve
 from pyama_dask.config.units import Count, Fraction, Whole
 from pyama_dask.kernels.bitmask import Bits, dilate, pack, unpack
 from pyama_dask.kernels.compiled import compiled
+from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.kernels.morphology import disk
 from pyama_dask.kernels.runlength import find_runs
 
@@ -25,6 +26,8 @@ Grid = npt.NDArray[np.float64]
 """(gy, gx) one value per tile."""
 MOST_LEVELS = 8192
 """Largest number of grey levels in the histograms that all tiles share."""
+STRIP = 2**17
+"""Number of pixels of a background that are made and counted together."""
 TERMS = 4
 """Number of nonzero terms of a cubic spline at one point, per axis."""
 
@@ -107,11 +110,54 @@ def background_plane(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -
     -------
     `out`.
     """
-    if np.isnan(grid).any():
-        out.fill(np.nan)
-    else:
-        surface(grid, tile_size, out)
+    Surface(grid, tile_size, (out.shape[0], out.shape[1])).rows(0, out)
     return out
+
+
+class CountedPlanes:
+    """Backgrounds of frames, of which grey levels are counted as they are made.
+
+    A background is made strip by strip, so that it is counted while it is in the processor's cache.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the frames.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._shape, self._height = shape, max(STRIP // max(shape[1], 1), 1)
+        self._strip = np.empty((min(self._height, shape[0]), shape[1]), np.float32)
+        self.background: FineLevels | None = None
+        """Grey levels of the backgrounds; None to not count them."""
+        self.corrected: FineLevels | None = None
+        """Grey levels of the frames after background subtraction; None to not count them."""
+
+    def add(
+        self, grid: Grid, tile_size: int, out: npt.NDArray[np.float32] | None, frame: np.ndarray | None, weight: float
+    ) -> None:
+        """Make the background of a frame, and count what is asked for.
+
+        Parameters
+        ----------
+        grid, tile_size
+            As for `background_plane`.
+        out
+            (H, W) array for the background; None if it is only counted.
+        frame
+            (H, W) grey levels, needed for `corrected`.
+        weight
+            Factor of the background that is subtracted from the frame.
+        """
+        surface = Surface(grid, tile_size, self._shape)
+        for start in range(0, self._shape[0], self._height):
+            rows = slice(start, min(start + self._height, self._shape[0]))
+            strip = self._strip[: rows.stop - start] if out is None else out[rows]
+            surface.rows(start, strip)
+            if self.background is not None and surface.is_measured:
+                self.background.add(strip)
+            if self.corrected is not None and frame is not None and surface.is_measured:
+                self.corrected.add_corrected(frame[rows], strip, weight)
 
 
 def cover(labels: np.ndarray, dilation: int) -> Bits:
@@ -258,25 +304,41 @@ def fill_grid(grid: Grid) -> Grid:
 # ---------------------------------------------------------------------------------------------- surface
 
 
-def surface(grid: Grid, tile_size: int, out: npt.NDArray[np.float32]) -> None:
-    """Evaluate the bicubic spline through the tile centres, linearly extended by one row of tiles to the image border.
+class Surface:
+    """Bicubic spline through the tile centres, linearly extended by one row of tiles to the image border.
 
     Parameters
     ----------
     grid
-        Finite tile medians, from `tile_medians` and `fill_grid`.
+        (gy, gx) tile medians, from `tile_grid`.
     tile_size
         Width of a tile in pixels.
-    out
-        (H, W) array for the values at the pixel centres.
+    shape
+        (H, W) of the frame.
     """
-    if 1 in grid.shape:  # too small for a surface
-        rows, columns = (_extension(n, tile_size)[1] for n in out.shape)
-        out.fill((rows @ grid @ columns.T).mean())
-        return
-    down, right = (_basis(n, tile_size) for n in out.shape)
-    coefficients = np.pad(down.solve @ grid @ right.solve.T, (0, TERMS - 1))
-    _evaluate(coefficients, down.first, down.weights, right.first, right.weights, right.stretches, out)
+
+    def __init__(self, grid: Grid, tile_size: int, shape: tuple[int, int]) -> None:
+        self.is_measured = not np.isnan(grid).any()
+        """False if the grid has NaN; then the surface is NaN everywhere."""
+        self._constant: float | None = None
+        if not self.is_measured:
+            self._constant = np.nan
+        elif 1 in grid.shape:  # too small for a surface
+            rows, columns = (_extension(n, tile_size)[1] for n in shape)
+            self._constant = (rows @ grid @ columns.T).mean()
+        else:
+            self._down, self._right = (_basis(n, tile_size) for n in shape)
+            self._coefficients = np.pad(self._down.solve @ grid @ self._right.solve.T, (0, TERMS - 1))
+
+    def rows(self, start: int, out: npt.NDArray[np.float32]) -> None:
+        """Write the values at the pixel centres of rows from `start` on into a (rows, W) array."""
+        if self._constant is not None:
+            out.fill(self._constant)
+            return
+        down, right = self._down, self._right
+        _evaluate(
+            self._coefficients, start, down.first, down.weights, right.first, right.weights, right.stretches, out
+        )  # fmt: skip
 
 
 class _Basis:
@@ -323,20 +385,19 @@ def _extension(n: int, tile_size: int) -> tuple[npt.NDArray[np.float64], Grid]:
 
 @compiled
 def _evaluate(
-    coefficients: Any, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, stretches: Any, out: Any
+    coefficients: Any, start: int, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, stretches: Any, out: Any
 ) -> None:
     row = np.empty(coefficients.shape[1])
     for y in range(out.shape[0]):
         row[:] = 0.0
         for k in range(TERMS):
-            row += weights_y[k, y] * coefficients[first_y[y] + k]
+            row += weights_y[k, start + y] * coefficients[first_y[start + y] + k]
         for k in range(stretches.size - 1):
-            begin, end = stretches[k], stretches[k + 1]
-            _combine(row[first_x[begin] :], weights_x[:, begin:end], out[y, begin:end])
-
-
-@compiled
-def _combine(coefficients: Any, weights: Any, out: Any) -> None:
-    a, b, c, d = coefficients[0], coefficients[1], coefficients[2], coefficients[3]
-    for x in range(out.size):
-        out[x] = a * weights[0, x] + b * weights[1, x] + c * weights[2, x] + d * weights[3, x]
+            begin, end = (
+                np.uint64(stretches[k]),
+                np.uint64(stretches[k + 1]),
+            )  # unsigned skips numba's wraparound
+            first = first_x[begin]
+            a, b, c, d = row[first], row[first + 1], row[first + 2], row[first + 3]
+            for x in range(begin, end):
+                out[y, x] = a * weights_x[0, x] + b * weights_x[1, x] + c * weights_x[2, x] + d * weights_x[3, x]

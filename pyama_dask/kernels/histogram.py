@@ -14,6 +14,7 @@ from pyama_dask.kernels.compiled import compiled
 FINE = 16
 """Bins per grey level for non-integer values; percentiles are accurate to 1/16 grey level."""
 _SPAN = 65536
+_FINE_BINS = 2 * _SPAN * FINE
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,12 @@ class FineLevels:
     """Counter of float values, frame by frame, in bins of 1/`FINE` grey level from -65536 to 65536; NaN is ignored."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros((2, 2 * _SPAN * FINE), np.uint32)
+        # One bin more for NaN. Memory for bins that stay empty is never touched, so the system does not allocate it.
+        self._counts = np.zeros((2, _FINE_BINS + 1), np.uint32)
         self._limits = np.array([np.inf, -np.inf])
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Count an array of values."""
-        if values.size and np.isnan(values.min()):
-            values = values[~np.isnan(values)]
         if values.size:
             _count_values(values.reshape(-1, values.shape[-1]), self._counts, self._limits)
 
@@ -131,9 +131,6 @@ class FineLevels:
         weight
             Factor of the background, usually from 0 to 1.
         """
-        if background.size and np.isnan(background.min()):
-            measured = ~np.isnan(background)
-            frame, background = frame[measured], background[measured]
         if background.size:
             rows, columns = -1, background.shape[-1]
             _count_corrected(
@@ -142,10 +139,11 @@ class FineLevels:
 
     def histogram(self) -> Histogram:
         """Histogram of all counted values."""
-        bins = np.flatnonzero(self._counts[0] | self._counts[1])
-        counts = self._counts[:, bins].sum(0, dtype=np.int64)
         low, high = self._limits.tolist()
-        return Histogram.of_counts(bins / FINE - _SPAN, counts, 1.0 / FINE, (low, high))
+        first, last = (int(np.clip((limit + _SPAN) * FINE, 0, _FINE_BINS - 1)) for limit in (low, high))
+        counts = self._counts[:, first : last + 1].sum(0, dtype=np.int64)
+        occupied = np.flatnonzero(counts)
+        return Histogram.of_counts((first + occupied) / FINE - _SPAN, counts[occupied], 1.0 / FINE, (low, high))
 
 
 @compiled
@@ -156,35 +154,42 @@ def _count_integers(values: Any, counts: Any) -> None:
 
 @compiled
 def _count_values(values: Any, counts: Any, limits: Any) -> None:
-    row, places, lows, highs = _columns(values.shape[1])
+    places, lows, highs = _columns(values.shape[1])
     for y in range(values.shape[0]):
-        for x in range(row.size):
-            row[x] = values[y, x]
-        _count_row(row, places, lows, highs, counts)
+        for x in range(places.size):
+            value = np.float64(values[y, x])
+            lows[x], highs[x] = min(lows[x], value), max(highs[x], value)
+            places[x] = _bin(value)
+        _count_row(places, counts)
     limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
 
 
 @compiled
 def _count_corrected(frame: Any, background: Any, weight: float, counts: Any, limits: Any) -> None:
-    row, places, lows, highs = _columns(frame.shape[1])
+    places, lows, highs = _columns(frame.shape[1])
     for y in range(frame.shape[0]):
-        for x in range(row.size):
-            row[x] = np.float64(frame[y, x]) - weight * np.float64(background[y, x])
-        _count_row(row, places, lows, highs, counts)
+        for x in range(places.size):
+            value = np.float64(frame[y, x]) - weight * np.float64(background[y, x])
+            lows[x], highs[x] = min(lows[x], value), max(highs[x], value)
+            places[x] = _bin(value)
+        _count_row(places, counts)
     limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
 
 
 @compiled
 def _columns(width: int) -> Any:
-    """Buffers for one row: its values, their bins, and limits per column (one per row would serialize the loop)."""
-    return np.empty(width), np.empty(width, np.int32), np.full(width, np.inf), np.full(width, -np.inf)
+    """Buffers for one row: bins, and limits per column, as one limit per row would serialize the loop."""
+    return np.empty(width, np.int32), np.full(width, np.inf), np.full(width, -np.inf)
 
 
 @compiled
-def _count_row(row: Any, places: Any, lows: Any, highs: Any, counts: Any) -> None:
-    last = np.float64(counts.shape[1] - 1)
-    for x in range(row.size):
-        lows[x], highs[x] = min(lows[x], row[x]), max(highs[x], row[x])
-        places[x] = np.int32(min(max((row[x] + 65536.0) * 16.0, 0.0), last))
-    for x in range(row.size):
-        counts[x & 1, places[x]] += 1  # neighbours often share a bin: two counters avoid waiting for the last write
+def _bin(value: float) -> Any:
+    place = min(max((value + 65536.0) * 16.0, 0.0), _FINE_BINS - 1.0)
+    return np.int32(_FINE_BINS) if np.isnan(value) else np.int32(place)
+
+
+@compiled
+def _count_row(places: Any, counts: Any) -> None:
+    for x in range(places.size):
+        # neighbours often share a bin: two counters avoid waiting for the last write
+        counts[x & 1, np.uint32(places[x])] += np.uint32(1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from pyama_dask.store.layout import (
 from pyama_dask.store.trace_csv import read_shifts
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
+
+Shared = TypeVar("Shared")
 
 DISPLAY_FAULTS = (OSError, RuntimeError, ValueError, ArithmeticError)
 """Errors that lose a display level and give a warning, instead of failing the FOV."""
@@ -79,6 +82,7 @@ class TaskContext:
         self._verified: set[Path] = set()
         self._shifts: dict[Step, np.ndarray] = {}
         self._planes: dict[int, tuple[int, np.ndarray]] = {}
+        self._shared: dict[tuple[object, int], Any] = {}
 
     @property
     def phase(self) -> int:
@@ -114,6 +118,7 @@ class TaskContext:
         self._held.clear()
         self._single.clear()
         self._planes.clear()
+        self._shared.clear()
         self.own_images.forget()
 
     @cached_property
@@ -242,6 +247,13 @@ class TaskContext:
             assert tiles is not None
             self._planes[channel] = frame, background_plane(self.get(group, "tiles")[k], tiles.size, out)
         return out
+
+    def shared(self, make: Callable[[TaskContext, int], Shared], channel: int) -> Shared:
+        """Object of a channel that several parts of the task use; the first one that asks makes it."""
+        if (make, channel) not in self._shared:
+            self._shared[make, channel] = make(self, channel)
+        found: Shared = self._shared[make, channel]
+        return found
 
     def verified(self, path: Path) -> Path:
         """Compare a file that is about to be read with its recorded checksum, and return its path.

@@ -8,6 +8,7 @@ from support import frames, reference
 
 from pyama_dask.kernels import background as kernel
 from pyama_dask.kernels.bitmask import pack
+from pyama_dask.kernels.histogram import FineLevels
 
 SHAPES = [
     # (H, W), tile size: from a single pixel to several tiles, elongated, and where tiles are barely exceeded
@@ -194,6 +195,42 @@ def test_the_plane_is_rebuilt_from_its_tiles():
         np.testing.assert_array_equal(out.view(np.uint32), whole.view(np.uint32))  # every bit
 
 
+def counted(frame, grid, weight, *, out, background=True, corrected=True):
+    """Grey levels that are counted as a plane is made, and what counts them of the whole plane."""
+    planes, plain = kernel.CountedPlanes(frame.shape), [FineLevels(), FineLevels()]
+    planes.background = FineLevels() if background else None
+    planes.corrected = FineLevels() if corrected else None
+    for _ in range(2):  # frames add up, and the second finds the room of the first used
+        planes.add(grid, 40, out, frame, weight)
+        plane = kernel.background_plane(grid, 40, np.empty(frame.shape, np.float32))
+        plain[0].add(plane)
+        plain[1].add_corrected(frame, plane, weight)
+    if out is not None:
+        np.testing.assert_array_equal(out.view(np.uint32), plane.view(np.uint32))
+    return [planes.background, planes.corrected], plain
+
+
+@pytest.mark.parametrize("strip", [1, 140, 1000, 2**17], ids="{} pixels".format)
+@pytest.mark.parametrize("dtype", frames.DTYPES)
+@pytest.mark.parametrize("stored", [True, False])
+def test_grey_levels_counted_strip_by_strip_are_those_of_the_whole(monkeypatch, strip, dtype, stored):
+    monkeypatch.setattr(kernel, "STRIP", strip)
+    frame, labels = lit((130, 140), dtype)
+    grid = kernel.tile_grid(frame, labels, tile_size=40)
+    out = np.empty(frame.shape, np.float32) if stored else None
+    for background, corrected in ((True, True), (True, False), (False, True)):
+        found, plain = counted(frame, grid, 0.3, out=out, background=background, corrected=corrected)
+        for one, whole in zip(found, plain, strict=True):
+            for name in vars(whole.histogram()) if one else ():
+                np.testing.assert_array_equal(getattr(one.histogram(), name), getattr(whole.histogram(), name))
+
+
+def test_nothing_is_counted_without_background():
+    frame, _ = lit((130, 140))
+    found, _ = counted(frame, np.full((5, 5), np.nan), 1.0, out=np.zeros(frame.shape, np.float32))
+    assert [one.histogram().counts.size for one in found] == [0, 0]
+
+
 def test_without_background_the_grid_and_its_plane_are_nan():
     frame, _ = lit((130, 217))
     grid = kernel.tile_grid(frame, np.ones_like(frame), tile_size=30)
@@ -219,7 +256,7 @@ def plain_surface(grid, tile_size, shape):
 def test_no_bit_depends_on_the_order_of_the_loops(shape, tile_size):
     grid = np.random.default_rng(3).uniform(0, 65535, kernel.grid_shape(shape, tile_size))
     out = np.empty(shape, np.float32)
-    kernel.surface(grid, tile_size, out)
+    kernel.background_plane(grid, tile_size, out)
     np.testing.assert_array_equal(out, plain_surface(grid, tile_size, shape))
 
 
