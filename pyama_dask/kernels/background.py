@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # loads `scipy.interpolate`, which takes half a second, when it is used
+import scipy  # loads its parts, which take half a second, when they are used
 from pydantic import Field
-from scipy.ndimage import convolve
 
 from pyama_dask.config.units import Count, Fraction, Whole
 from pyama_dask.kernels.bitmask import Bits, dilate, pack, unpack
@@ -294,8 +293,8 @@ def fill_grid(grid: Grid) -> Grid:
     around = np.ones((3, 3))
     while np.isnan(grid).any() and np.isfinite(grid).any():
         known = np.isfinite(grid)
-        total = convolve(np.where(known, grid, 0.0), around, mode="constant")
-        count = convolve(known.astype(float), around, mode="constant")
+        total = scipy.ndimage.convolve(np.where(known, grid, 0.0), around, mode="constant")
+        count = scipy.ndimage.convolve(known.astype(float), around, mode="constant")
         grow = ~known & (count > 0)
         grid[grow] = total[grow] / count[grow]
     return grid

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+import scipy  # loads `scipy.ndimage`, which takes a while, when it is used
 
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.losses import Losses, note
@@ -52,7 +52,7 @@ def decode(maps: Maps, shape: tuple[int, int], *, depth: float, touch: float, sm
     """
     inside, touching, distance = (reduce_area(of, DECODED // 2) for of in maps)
     landscape = distance - np.float32(touch) * _probability(touching)
-    landscape = gaussian_filter(landscape, BLUR, mode="nearest")
+    landscape = scipy.ndimage.gaussian_filter(landscape, BLUR, mode="nearest")
     labels, count = persistence_watershed(landscape, inside > 0, depth)
     return _outlined(_numbered(labels, count, smallest), maps[0], DECODED // 2, shape)
 
@@ -85,8 +85,8 @@ def decode_mask(
         If there are more than 65535 cells.
     """
     mask = reduce_area(inside, DECODED // factor) > 0
-    distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].astype(np.float32)
-    landscape = gaussian_filter(np.log(np.maximum(distance, 0.5)), BLUR, mode="nearest")
+    distance = scipy.ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].astype(np.float32)
+    landscape = scipy.ndimage.gaussian_filter(np.log(np.maximum(distance, 0.5)), BLUR, mode="nearest")
     labels, count = persistence_watershed(landscape, mask, -math.log1p(-min(depth, 0.999)))
     return _outlined(_numbered(labels, count, smallest), inside, factor, shape)
 

@@ -16,8 +16,8 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # loads `scipy.fft` when it is used
 from pydantic import Field
-from scipy import fft
 
 from pyama_dask.config.units import Count
 from pyama_dask.kernels.image_types import Frame
@@ -113,7 +113,7 @@ def seen(frame: Frame) -> Seen:
         (H, W) numbers; values that are not finite count as the mean.
     """
     factor = max(1, min(frame.shape) // WIDTH)
-    height, width = (fft.prev_fast_len(n // factor, real=True) * factor for n in frame.shape)
+    height, width = (scipy.fft.prev_fast_len(n // factor, real=True) * factor for n in frame.shape)
     image = reduce_area(np.asarray(frame[:height, :width], np.float32), factor)
     if not math.isfinite(float(image.sum(dtype=np.float64))):
         known = np.isfinite(image)
@@ -131,7 +131,7 @@ def drift_of(before: Seen, after: Seen, *, max_shift: float, upsample: int = 10)
     cross, total = _normalised(before.spectrum, after.spectrum, shape)
     if not total:
         return NOTHING
-    plane = fft.irfft2(cross, shape)
+    plane = scipy.fft.irfft2(cross, shape)
     at, height, next_height = _highest(plane, max_shift / factor)
     confidence = min(max(height / total, 0.0), 1.0)
     if height < max(CLEAR * float(plane.std()), RATIO * next_height):
@@ -164,7 +164,7 @@ def _spectrum(image: Real) -> Spectrum:
     levelled -= levelled.mean()
     levelled *= _fading(height)[:, None]
     levelled *= _fading(width)
-    return np.asarray(fft.rfft2(levelled), np.complex64)
+    return np.asarray(scipy.fft.rfft2(levelled), np.complex64)
 
 
 def _fading(n: int) -> Real:
@@ -181,7 +181,7 @@ def _common(before: Real, after: Real, shift: tuple[int, int]) -> tuple[Real, Re
     """Part of both images that shows the same, with sides that are quick to transform."""
     first, second = [], []
     for n, by in zip(before.shape, shift, strict=True):
-        length = fft.prev_fast_len(n - abs(by), real=True)
+        length = scipy.fft.prev_fast_len(n - abs(by), real=True)
         begin = (n - abs(by) - length) // 2
         first.append(slice(begin + max(-by, 0), begin + max(-by, 0) + length))
         second.append(slice(begin + max(by, 0), begin + max(by, 0) + length))
@@ -202,7 +202,7 @@ def _normalised(before: Spectrum, after: Spectrum, shape: tuple[int, ...]) -> tu
 @lru_cache(maxsize=16)
 def _band(shape: tuple[int, int]) -> tuple[Real, Real]:
     """Weights of the frequencies of an image, and the number of frequencies that each column of a spectrum has."""
-    down, across = fft.fftfreq(shape[0]), fft.rfftfreq(shape[1])
+    down, across = scipy.fft.fftfreq(shape[0]), scipy.fft.rfftfreq(shape[1])
     square = down[:, None] ** 2 + across**2
     weights = np.exp(-2 * (np.pi * SMOOTHING) ** 2 * square) * (square > COARSEST**-2)
     twice = np.full(across.size, 2.0, np.float32)
@@ -224,8 +224,8 @@ def _highest(plane: Real, reach: float) -> tuple[tuple[int, int], float, float]:
 def _between_pixels(cross: Spectrum, shape: tuple[int, ...], upsample: int) -> tuple[float, float]:
     """Place of the peak within a pixel of 0, from the correlation at fractions of pixels."""
     steps = np.arange(-upsample, upsample + 1) / upsample
-    down = np.exp(2j * np.pi * np.outer(steps, fft.fftfreq(shape[0]))).astype(np.complex64)
-    across = np.exp(2j * np.pi * np.outer(fft.rfftfreq(shape[1]), steps)).astype(np.complex64)
+    down = np.exp(2j * np.pi * np.outer(steps, scipy.fft.fftfreq(shape[0]))).astype(np.complex64)
+    across = np.exp(2j * np.pi * np.outer(scipy.fft.rfftfreq(shape[1]), steps)).astype(np.complex64)
     values = np.real(down @ (cross @ (across * _band(shape)[1][:, None])))
     row, column = (int(k) for k in np.unravel_index(int(np.argmax(values)), values.shape))
     padded = np.pad(values, 1, constant_values=-np.inf)

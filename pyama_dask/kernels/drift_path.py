@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, lil_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import spsolve
+import scipy  # loads `scipy.sparse`, which takes a while, when it is used
 
 from pyama_dask.kernels.drift import Seen, drift_of, seen
 from pyama_dask.kernels.image_types import Frame
@@ -234,10 +232,10 @@ def _bridges(near: Sequence[Pair], n_frames: int) -> list[Pair]:
 
 def _parts(pairs: Sequence[Pair], n_frames: int) -> npt.NDArray[np.int32]:
     """Number of the connected part that each frame belongs to."""
-    graph: Any = lil_array((n_frames, n_frames))
+    graph: Any = scipy.sparse.lil_array((n_frames, n_frames))
     for pair in pairs:
         graph[pair.first, pair.second] = 1
-    return np.asarray(connected_components(graph.tocsr(), directed=False)[1], np.int32)
+    return np.asarray(scipy.sparse.csgraph.connected_components(graph.tocsr(), directed=False)[1], np.int32)
 
 
 def _stray(pair: Pair, shifts: npt.NDArray[np.float64]) -> float:
@@ -259,6 +257,6 @@ def _least_squares(pairs: Sequence[Pair], n_frames: int) -> npt.NDArray[np.float
         np.concatenate([roots, -roots]),
         (np.concatenate([rows, rows]), np.concatenate([second, first])),
     )
-    design = coo_array(entries, shape=(len(pairs), n_frames)).tocsc()[:, 1:]
-    found = spsolve((design.T @ design).tocsc(), design.T @ (roots[:, None] * steps))
+    design = scipy.sparse.coo_array(entries, shape=(len(pairs), n_frames)).tocsc()[:, 1:]
+    found = scipy.sparse.linalg.spsolve((design.T @ design).tocsc(), design.T @ (roots[:, None] * steps))
     return np.concatenate([np.zeros((1, 2)), np.asarray(found).reshape(-1, 2)])

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
+import scipy  # loads `scipy.ndimage`, which takes a while, when it is used
 from pydantic import Field
-from scipy import ndimage
 
 from pyama_dask.config.units import Count, OddSize
 from pyama_dask.kernels import smooth
@@ -70,7 +70,7 @@ def median(
     if size == 1:
         return frame.copy()
     if size > 3 or frame.dtype not in (np.uint8, np.uint16):
-        return np.asarray(ndimage.median_filter(frame, size))
+        return np.asarray(scipy.ndimage.median_filter(frame, size))
     padded, out = np.pad(frame, 1, mode="symmetric"), np.empty(frame.shape, frame.dtype)
     _median_of_nine(padded, out)
     return out
@@ -100,7 +100,7 @@ def top_hat(
         return np.asarray(frame - opened.astype(frame.dtype))
     reach = disk(radius)
     around = np.abs(np.arange(-radius, radius + 1))
-    return np.asarray(ndimage.white_tophat(frame, footprint=around <= reach[around][:, None]))
+    return np.asarray(scipy.ndimage.white_tophat(frame, footprint=around <= reach[around][:, None]))
 
 
 def rolling_ball(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter
+import scipy  # loads `scipy.ndimage`, which takes a while, when it is used
 
 from pyama_dask.kernels.compiled import compiled
 from pyama_dask.kernels.resize import between, interpolate_row, reduce_area
@@ -38,11 +38,11 @@ def flatten(frame: np.ndarray) -> npt.NDArray[np.float32]:
     (H, W) float32 of about unit spread, from -4 to 4; 0 where the frame is constant.
     """
     frame = np.ascontiguousarray(frame)
-    small = uniform_filter(reduce_area(frame, REDUCED), BACKGROUND, mode="reflect")
+    small = scipy.ndimage.uniform_filter(reduce_area(frame, REDUCED), BACKGROUND, mode="reflect")
     at = between(small.shape, frame.shape, (1 / REDUCED, 1 / REDUCED))
     variance = np.empty_like(small)
     _variance(frame, small, at, variance)
-    spread = np.sqrt(np.maximum(uniform_filter(variance, SPREAD, mode="reflect"), 0))
+    spread = np.sqrt(np.maximum(scipy.ndimage.uniform_filter(variance, SPREAD, mode="reflect"), 0))
     scale = 0.5 * spread + np.float32(0.5 * np.median(spread))
     out = np.empty(frame.shape, np.float32)
     _normalise(frame, small, scale, at, out)

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # loads `scipy.ndimage`, which takes a while, when it is used
 from pydantic import Field
-from scipy import ndimage
 
 from pyama_dask.config.units import Count, Whole
 from pyama_dask.kernels.image_types import Frame
@@ -69,7 +69,7 @@ def moved(
     if y == round(y) and x == round(x):
         return _moved_by_pixels(frame, round(y), round(x), outside)
     real = np.asarray(frame, np.float64)
-    return in_type(ndimage.shift(real, (y, x), order=ORDERS[interpolation], mode=MODES[outside]), frame.dtype)
+    return in_type(scipy.ndimage.shift(real, (y, x), order=ORDERS[interpolation], mode=MODES[outside]), frame.dtype)
 
 
 def _moved_by_pixels(frame: Frame, y: int, x: int, outside: Outside) -> Frame:

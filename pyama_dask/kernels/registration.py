@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # loads `scipy.fft` when it is used
-from scipy.ndimage import gaussian_filter
+import scipy  # loads its parts when they are used
 
 Image = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -140,7 +139,8 @@ class _Tile:
         high = np.clip(offset + self.image.shape + reach, 0, self.image.shape)
         down, across = (slice(*ends) for ends in zip(low, high, strict=True))
         part = self.image[down, across] - self.rows[down, None] - self.columns[across]
-        return gaussian_filter(part, FINE, output=np.float64) - gaussian_filter(part, COARSE, output=np.float64), low
+        blurred = (scipy.ndimage.gaussian_filter(part, sigma, output=np.float64) for sigma in (FINE, COARSE))
+        return next(blurred) - next(blurred), low
 
 
 def _pair_offset(first: _Tile, second: _Tile, expected: npt.NDArray[np.float64], max_shift: float) -> Offset:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # loads `scipy.ndimage`, which takes a while, when it is used
 from pydantic import Field
-from scipy.ndimage import gaussian_filter1d
 
 from pyama_dask.config.units import OddSize, OddWindow, Whole
 from pyama_dask.errors import MethodWarning
@@ -143,7 +143,7 @@ def threshold_valley(deviation: LocalDeviation) -> float:
     """
     counts, edges = deviation.histogram(HISTOGRAM_BINS)
     centres = (edges[:-1] + edges[1:]) / 2
-    smooth = gaussian_filter1d(counts.astype(np.float64), 2.0, mode="nearest")
+    smooth = scipy.ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0, mode="nearest")
     k0 = int(smooth.argmax())
     inner = np.arange(k0 + 1, smooth.size - 1)
     peaks = inner[(smooth[inner - 1] < smooth[inner]) & (smooth[inner] >= smooth[inner + 1])]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy  # loads `scipy.sparse`, which takes a while, when it is used
 
 from pyama_dask.config.models import StitchParams
 from pyama_dask.errors import ConfigError
@@ -99,8 +98,8 @@ def _by_multiview_stitcher(well: str, images: Images, stage: Corners) -> tuple[C
 def _connected(count: int, pairs: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
     """Yield groups of two or more sites that pairs connect."""
     first, second = np.array([*pairs], np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(count, count))
-    groups = connected_components(graph, directed=False)[1]
+    graph = scipy.sparse.coo_array((np.ones(len(pairs)), (first, second)), shape=(count, count))
+    groups = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     for group in range(groups.max(initial=-1) + 1):
         members = np.flatnonzero(groups == group).tolist()
         if len(members) > 1:

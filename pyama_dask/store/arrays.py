@@ -3,8 +3,8 @@
 A shard holds one block of one array, so that every shard has exactly one writer. The driver creates the arrays, except
 for tracked labels, whose dtype is unknown before the tracks are. Tasks write each shard in one assignment,
 or, where memory is short, some frames after the other. They take an array's shape and type from its `ArraySpec`, so
-that a damaged document changes no pixel. Documents come from zarr-python; pixels go through tensorstore, which takes
-half the time (see docs/performance.md).
+that a damaged document changes no pixel. Pixels go through tensorstore, which takes half the time of zarr-python (see
+docs/performance.md).
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import tensorstore
-import zarr
-from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore
 
 from pyama_dask.errors import StoreError
-from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import read_file, write_bytes
-from pyama_dask.store.layout import DOCUMENT, USUAL_LEVEL, ArraySpec
+from pyama_dask.store.array_documents import array_document
+from pyama_dask.store.layout import DOCUMENT, ArraySpec
+
+if TYPE_CHECKING:
+    import tensorstore
 
 STRIPS = 4
 """Parts in which frames are added to chunks that hold all frames of a block; each rewrites the shard."""
@@ -44,36 +43,6 @@ def read_attributes(path: Path) -> dict[str, Any]:
     return attributes
 
 
-@lru_cache(maxsize=256)
-def array_document(spec: ArraySpec) -> bytes:
-    """``zarr.json`` of an array as zarr writes it; created once in memory, because FOVs have equal ones."""
-    held: dict[str, Any] = {}
-    tiles: Any = {} if spec.tiles is None else {"tile_size": spec.tiles.size, "shape": spec.tiles.shape}
-    zarr.create_array(
-        MemoryStore(held), shape=spec.stored(spec.shape, spec.stack and spec.stack[1]),
-        chunks=spec.stored(spec.chunks, 1), shards=spec.shards and spec.stored(spec.shards, 1), dtype=spec.dtype,
-        fill_value=0, compressors=compressors(spec), dimension_names=spec.axes, attributes=tiles,
-        chunk_key_encoding={"name": "default", "separator": "."},  # a file of a shard, not a folder an axis
-    )  # fmt: skip
-    return bytes(held["zarr.json"].to_bytes())
-
-
-def compressors(spec: ArraySpec) -> tuple[BloscCodec, ...]:
-    """Compressors of an array: Blosc with the config's codec and level, and with shuffling unless that is off.
-
-    Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
-    """
-    if spec.codec == "none":
-        return ()
-    size = np.dtype(spec.dtype).itemsize
-    noisy = not spec.is_labels and spec.dtype == "uint16"
-    fits = "bitshuffle" if noisy else "shuffle" if size > 1 else "noshuffle"
-    shuffle: Any = fits if spec.shuffled else "noshuffle"
-    kind: Any = spec.codec
-    level = USUAL_LEVEL[kind] if spec.codec_level is None else spec.codec_level
-    return (BloscCodec(cname=kind, clevel=level, shuffle=shuffle, typesize=size),)
-
-
 # ------------------------------------------------------------------------------------- reading, writing
 
 
@@ -84,6 +53,8 @@ def _context() -> tensorstore.Context:
     Without locks, every write goes into a new file. A lock is a file of the shard's name that tensorstore writes into
     as it finds it: what a killed process has left there would become the end of the next shard.
     """
+    import tensorstore  # noqa: PLC0415  (the driver and some tasks never need what takes long to import)
+
     one = {"limit": 1}
     return tensorstore.Context(
         {"data_copy_concurrency": one, "file_io_concurrency": one, "file_io_locking": {"mode": "none"}}
@@ -95,6 +66,8 @@ def _opened(path: Path, mode: Literal["r", "w"], spec: ArraySpec | None = None) 
 
     Of an array with several channels, it gives the one of the spec: (T, H, W) in any case.
     """
+    import tensorstore  # noqa: PLC0415  (see above)
+
     # an all-zero shard must be a file too: a missing one means not done
     source = {
         "driver": "zarr3",
@@ -207,6 +180,10 @@ def read_frame(images: Path, path: str, frame: int, step: int = 1) -> np.ndarray
 
 def missing_frames(path: Path) -> list[int]:
     """Frames of an array whose shards are missing; Zarr would return zeros for them."""
+    import zarr  # noqa: PLC0415  (a run does not need what takes long to import)
+
+    from pyama_dask.files import zarr_thread  # noqa: F401, PLC0415  (it ends with the process)
+
     array = zarr.open_array(path, mode="r")
     frames, block = array.shape[0], (array.shards or array.chunks)[0]
     planes = array.shape[1] if array.ndim == 4 else 0

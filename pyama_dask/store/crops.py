@@ -1,8 +1,8 @@
 """``cells.zarr``: the crops of single cells over time, one array per cell, product and level.
 
 With hundreds of cells these are thousands of small arrays of one chunk. Creating each through zarr-python takes far
-longer than writing its pixels. So zarr makes one document per kind of array, into which the shape is put, and chunks
-are written directly, in the form that the Zarr v3 specification gives them.
+longer than writing its pixels. So documents and chunks are written directly, in the form that the Zarr v3 specification
+gives them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import zarr
 from numcodecs.blosc import Blosc
-from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore
 
 from pyama_dask.config.models import Config
-from pyama_dask.files import zarr_thread  # noqa: F401  (it ends with the process)
 from pyama_dask.files.atomic import beside, files_below, flush_below
 from pyama_dask.kernels.crops import Scale
+from pyama_dask.store.array_documents import blosc_settings, chunk_document
 from pyama_dask.store.layout import AXES, DOCUMENT
 
 CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
@@ -210,31 +207,9 @@ def _remove(path: Path) -> None:
 @lru_cache(maxsize=1024)
 def _document(shape: tuple[int, ...], dtype: str, axes: tuple[str, ...] | None) -> bytes:
     """``zarr.json`` of an array of a single chunk, compressed with Blosc-LZ4."""
-    chunks = {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in shape]}}
-    document = _template(len(shape), dtype, axes) | {"shape": shape, "chunk_grid": chunks}
-    return json.dumps(document).encode()
-
-
-@lru_cache
-def _template(ndim: int, dtype: str, axes: tuple[str, ...] | None) -> dict[str, Any]:
-    """Metadata of an array of one pixel as zarr writes it; zarr takes some milliseconds for each array."""
-    size = np.dtype(dtype).itemsize
-    blosc = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle" if size > 1 else "noshuffle", typesize=size)
-    held: dict[str, Any] = {}
-    zarr.create_array(
-        MemoryStore(held), shape=(1,) * ndim, chunks=(1,) * ndim, dtype=dtype, fill_value=0, compressors=blosc,
-        dimension_names=axes, chunk_key_encoding={"name": "default", "separator": "."},
-    )  # fmt: skip
-    document: dict[str, Any] = json.loads(held["zarr.json"].to_bytes())
-    return _in_order(document)
-
-
-def _in_order(document: dict[str, Any]) -> dict[str, Any]:
-    """Sort the keys as in all outputs so far, so that the same crops have the same bytes."""
-    blosc = document["codecs"][-1]["configuration"]
-    blosc["shuffle"] = blosc.pop("shuffle")
-    last = {"dimension_names": document.pop("dimension_names")} if "dimension_names" in document else {}
-    return {key: document.pop(key) for key in ("zarr_format", "node_type")} | document | last
+    blosc = blosc_settings(dtype, "lz4", 5, "shuffle" if np.dtype(dtype).itemsize > 1 else "noshuffle")
+    blosc["shuffle"] = blosc.pop("shuffle")  # the last one, as in all outputs so far
+    return chunk_document(shape, dtype, axes, blosc)
 
 
 @lru_cache

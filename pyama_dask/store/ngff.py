@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pyama_dask.files.palette import cell_colours, rgb
-from pyama_dask.store.arrays import array_document
+from pyama_dask.store.array_documents import array_document
 from pyama_dask.store.layout import DOCUMENT, ArraySpec
 
 VERSION = "0.5"

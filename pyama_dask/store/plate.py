@@ -16,7 +16,7 @@ from typing import Any
 from pyama_dask.config.well_names import parse_well, row_name, well_name
 from pyama_dask.config.wells import plate_format
 from pyama_dask.readers import FovInfo
-from pyama_dask.store.arrays import array_document
+from pyama_dask.store.array_documents import array_document
 from pyama_dask.store.layout import DOCUMENT, ArraySpec, layout
 from pyama_dask.store.ngff import VERSION, Look, colours, group_document, shown_as
 from pyama_dask.workflow.graph import Role

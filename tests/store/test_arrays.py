@@ -19,7 +19,8 @@ from pyama_dask.errors import PlanError, StoreError
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import WholeLevels
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import array_document, create_array, read_block, read_frame, write_block
+from pyama_dask.store.array_documents import array_document
+from pyama_dask.store.arrays import create_array, read_block, read_frame, write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import ArraySpec, check_chunks, layout
 from pyama_dask.store.ngff import documents
