@@ -139,6 +139,9 @@ class Windows:
         _cut_masks(tracked, ids, boxes, valid, self._sizes, places, self.flat)
 
 
+# ----------------------------------------------- loops over boxes; unsigned indices skip numba's wraparound
+
+
 @compiled
 def _cut_intensities(
     frame: Any, back: Any, weight: float, offset: float, scale: float, boxes: Any, valid: Any,
@@ -147,15 +150,14 @@ def _cut_intensities(
     for n in range(boxes.shape[0]):
         if valid[n]:
             y0, x0, y1, x1 = boxes[n]
-            for y in range(y0, y1):
-                place = places[n] + (y - y0) * sizes[n, 1] - x0
-                for x in range(x0, x1):
+            for y in range(np.uint64(y0), np.uint64(y1)):
+                place = np.uint64(places[n] + (np.int64(y) - y0) * sizes[n, 1] - x0)
+                for x in range(np.uint64(x0), np.uint64(x1)):
                     value = np.float64(frame[y, x])
                     if back.size:
                         value -= weight * np.float64(back[y, x])
                     value = (value - offset) / scale
-                    if value > 0:  # not for NaN
-                        out[place + x] = min(value, 1.0)
+                    out[place + x] = min(value, 1.0) if value > 0 else 0.0  # 0 for NaN, too
 
 
 @compiled
@@ -163,7 +165,7 @@ def _cut_masks(tracked: Any, ids: Any, boxes: Any, valid: Any, sizes: Any, place
     for n in range(boxes.shape[0]):
         if valid[n]:
             y0, x0, y1, x1 = boxes[n]
-            for y in range(y0, y1):
-                place = places[n] + (y - y0) * sizes[n, 1] - x0
-                for x in range(x0, x1):
+            for y in range(np.uint64(y0), np.uint64(y1)):
+                place = np.uint64(places[n] + (np.int64(y) - y0) * sizes[n, 1] - x0)
+                for x in range(np.uint64(x0), np.uint64(x1)):
                     out[place + x] = tracked[y, x] == ids[n]

@@ -164,26 +164,28 @@ def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
         h, w = y1 - y0, x1 - x0
         edge = buffer[: (h + 2) * (w + 2)].reshape((h + 2, w + 2))
         edge[:] = 0
+        inside = np.uint64(k + 1)
         for y in range(y0, y1):
-            for x in range(x0, x1):
-                if labels[y, x] != k + 1:
+            above, at, below = labels[max(y - 1, 0)], labels[y], labels[min(y + 1, labels.shape[0] - 1)]
+            for x in range(np.uint64(x0), np.uint64(x1)):  # unsigned indices skip numba's wraparound
+                if at[x] != inside:
                     continue
-                dy, dx = np.int64(2 * y - y0 - y1 + 1), np.int64(2 * x - x0 - x1 + 1)
+                dy, dx = np.int64(2 * y - y0 - y1 + 1), np.int64(2 * np.int64(x) - x0 - x1 + 1)
                 sums[k, 0] += 1
                 sums[k, 1] += dy
                 sums[k, 2] += dx
                 sums[k, 3] += dy * dy
                 sums[k, 4] += dx * dx
                 sums[k, 5] += dy * dx
-                inner = y > y0 and y + 1 < y1 and x > x0 and x + 1 < x1
+                inner = y > y0 and y + 1 < y1 and np.int64(x) > x0 and np.int64(x) + 1 < x1
                 if not (
                     inner
-                    and labels[y - 1, x] == k + 1
-                    and labels[y + 1, x] == k + 1
-                    and labels[y, x - 1] == k + 1
-                    and labels[y, x + 1] == k + 1
+                    and above[x] == inside
+                    and below[x] == inside
+                    and at[x - np.uint64(1)] == inside
+                    and at[x + np.uint64(1)] == inside
                 ):
-                    edge[y - y0 + 1, x - x0 + 1] = 1
+                    edge[y - y0 + 1, np.int64(x) - x0 + 1] = 1
         perimeter[k] = _edge_length(edge)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pyama_dask.kernels.bitmask import Bits, empty_words, pack_row
 from pyama_dask.kernels.compiled import compiled
 
-MANTISSA_BITS = 9
+MANTISSA_BITS = 7
 """Leading mantissa bits of a float32 that, with the exponent, select the bin where the search starts."""
 _SHIFT = 23 - MANTISSA_BITS
 
@@ -85,9 +85,9 @@ class LocalDeviation:
         first_bin = np.clip(np.searchsorted(starts, smallest, side="right") - 1, 0, None).astype(np.int32)
         steps = int((np.searchsorted(starts, boundaries[1:]) - 1 - first_bin).max())
         limits = np.append(starts[1:].astype(self._word), self._word(np.iinfo(self._word).max))
-        counts = np.zeros((4, bins), np.int64)
-        _histogram(self._source(), first_bin, low, steps, limits, counts)
-        return counts.sum(0), edges
+        counts = np.zeros((4, bins), np.uint32)
+        _histogram(self._source(), low, first_bin, limits[first_bin], steps, limits, counts)
+        return counts.sum(0, dtype=np.int64), edges
 
     def above(self, cut: float) -> Bits:
         """Mask of the pixels whose value exceeds a cut, compared as float32."""
@@ -228,28 +228,27 @@ def _extremes(source: Any, extremes: Any) -> None:
 
 
 @compiled
-def _histogram(source: Any, first_bin: Any, low: int, steps: int, limits: Any, counts: Any) -> None:
+def _histogram(source: Any, low: int, first_bin: Any, least: Any, steps: int, limits: Any, counts: Any) -> None:
     rounded = np.empty(source[0].shape[1], np.float32)
-    places = rounded.view(np.int32)  # shared memory: leading bits become bins; unsigned indices skip numba's wraparound
+    bits = rounded.view(np.int32)  # shared memory; unsigned indices skip numba's wraparound
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
             rounded[x] = scaled[x]
         for x in range(scaled.size):
-            k = first_bin[np.uint32((places[x] >> _SHIFT) - low)]
-            places[x] = k + (scaled[x] >= limits[np.uint32(k)])
-        for _ in range(1, steps):
-            for x in range(scaled.size):
-                places[x] += scaled[x] >= limits[np.uint32(places[x])]
-        for x in range(scaled.size):
-            counts[x & 3, places[x]] += 1  # neighbours often share a bin: four counters avoid waiting for the last one
+            key = np.uint32((bits[x] >> _SHIFT) - low)
+            k = np.uint32(first_bin[key] + np.int32(scaled[x] >= least[key]))
+            for _ in range(1, steps):
+                k += np.uint32(scaled[x] >= limits[k])
+            # neighbours often share a bin: four counters avoid waiting for the last one
+            counts[x & 3, k] += np.uint32(1)
 
 
 @compiled
 def _above(source: Any, least: Any, words: Any) -> None:
-    flags = np.zeros(64 * words.shape[1], np.uint8)
+    flags, cut = np.zeros(64 * words.shape[1], np.uint8), least[0]
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
-            flags[x] = scaled[x] >= least[0]
+            flags[x] = scaled[x] >= cut
         pack_row(flags, words[y])
