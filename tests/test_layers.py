@@ -22,6 +22,7 @@ PLACES = {
     "cellpose": {"methods"},
     "distributed": {"analysis", "api", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
+    "imagecodecs": {"readers"},
     "jax": {"training"},
     "jinja2": {"previews", "report", "runs"},
     "markupsafe": {"report"},

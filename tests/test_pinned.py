@@ -344,14 +344,14 @@ def counted_run(movie, document, at_once=None):
     reads, plans = Counter(), []
     with pyama_dask.open_reader(movie) as reader:
         of = type(reader)
-    read_frame = of.read_frame
+    fill = of._fill
 
-    def counting(self, fov, frame, *, channels=None, z=0):
-        reads[fov, frame, z, *(channels or ())] += 1
-        return read_frame(self, fov, frame, channels=channels, z=z)
+    def counting(self, file, out, fov, frame, channels, z):
+        reads[fov, frame, z, *channels] += 1
+        fill(self, file, out, fov, frame, channels, z)
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(of, "read_frame", counting))
+        stack.enter_context(patch.object(of, "_fill", counting))
         if at_once:
             pool = SerialPool(lambda task, job: run_task(replace(task, at_once=at_once), job))
             stack.enter_context(patch.object(start, "SerialPool", lambda: pool))

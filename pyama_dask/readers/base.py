@@ -16,6 +16,8 @@ import numpy.typing as npt
 ChannelKind = Literal["phase", "fluorescence", "other"]
 PROJECTION = -1
 """Plane that stands for the instrument's own projection over z."""
+Planes = Sequence[np.ndarray] | np.ndarray
+"""(H, W) arrays, one per channel: in a list, or as one (C, H, W) array."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,22 @@ def absent_planes(held: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {"missing": tuple(missing.tolist()), "partial": tuple(plane for plane in partial if plane[2])}
 
 
+def check_room(out: Planes, info: Metadata, fov: int, channels: Sequence[int]) -> None:
+    """Check that arrays can take the channels of a frame; see `Reader.read_into`.
+
+    Raises
+    ------
+    ValueError
+        If they cannot.
+    """
+    shape, dtype = info.fovs[fov].shape, info.pixel_type(channels)
+    for plane in out:
+        if (plane.shape, plane.dtype) != (shape, dtype) or not (plane.flags.c_contiguous and plane.flags.writeable):
+            raise ValueError(f"frames of FOV {fov} need contiguous, writable arrays of {shape} {dtype}")
+    if len(out) != len(channels):
+        raise ValueError(f"{len(out)} arrays for {len(channels)} channels")
+
+
 def planes_of(z: int | str | None, count: int) -> list[int]:
     """Planes that are read for a plane of the config, of a movie with a number of planes."""
     if z in ("max", "all"):
@@ -144,6 +162,10 @@ class Metadata:
     read_memory: int = 0
     """Bytes that a process needs to read a frame, beside the frame: where planes are stored together."""
 
+    def pixel_type(self, channels: Sequence[int]) -> np.dtype[Any]:
+        """Smallest pixel type that holds the levels of all these channels: that of frames read with them."""
+        return np.result_type(*([self.channels[channel].dtype for channel in channels] or [self.channels[0].dtype]))
+
     def source_of(self, fov: int) -> str | None:
         """Origin of one FOV's times; None without times."""
         return self.time_source[fov] if isinstance(self.time_source, tuple) else self.time_source
@@ -193,6 +215,28 @@ class Reader(Protocol):
             If the file lacks the frame in these channels and this plane (it is never replaced by zeros).
         IndexError
             If FOV, frame, channel or plane is out of range.
+        """
+        ...
+
+    def read_into(
+        self, out: Planes, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> None:
+        """Read one frame of one FOV into memory of the caller.
+
+        Parameters
+        ----------
+        out
+            C-contiguous (H, W) array for each channel, of the type `Metadata.pixel_type`. After an error, its content
+            is undefined.
+        fov, frame, channels, z
+            As for `read_frame`.
+
+        Raises
+        ------
+        MissingFrameError, IndexError
+            As for `read_frame`.
+        ValueError
+            If `out` does not fit.
         """
         ...
 

@@ -9,7 +9,7 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -19,7 +19,7 @@ import numpy as np
 from pyama_dask.config.movie_input import HOW
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
 from pyama_dask.files.atomic import open_file
-from pyama_dask.readers.base import PROJECTION, Metadata
+from pyama_dask.readers.base import PROJECTION, Metadata, Planes, check_room
 
 
 class OpenFile(Protocol):
@@ -107,16 +107,43 @@ class FileReader(ABC, Generic[File]):
         SourceError
             If the frame cannot be read.
         """
+        picked = self._picked(fov, frame, channels, z)
         file, info = self._opened()
+        with self._reading(fov, frame):
+            pixels = np.empty((len(picked), *info.fovs[fov].shape), info.pixel_type(picked))
+            self._fill(file, pixels, fov, frame, picked, z)
+        return pixels
+
+    def read_into(
+        self, out: Planes, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> None:
+        """Read one frame of one FOV into memory of the caller; see `Reader.read_into`.
+
+        Raises
+        ------
+        MissingFrameError, IndexError, ValueError
+            As for `Reader.read_into`.
+        SourceError
+            If the frame cannot be read.
+        """
+        picked = self._picked(fov, frame, channels, z)
+        file, info = self._opened()
+        check_room(out, info, fov, picked)
+        with self._reading(fov, frame):
+            self._fill(file, out, fov, frame, picked, z)
+
+    def _picked(self, fov: int, frame: int, channels: Sequence[int] | None, z: int) -> Sequence[int]:
+        """Channels to read, after checking that the file has them."""
+        info = self.metadata
         picked = range(len(info.channels)) if channels is None else channels
         self._check_indices(info, fov, frame, picked, z)
         if frame in info.fovs[fov].missing and frame in info.fovs[fov].lacking(picked, [z]):
             raise self._missing(fov, frame, picked, z)
-        dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
-        with self._readable(f"FOV {fov} ({info.fovs[fov].name}), frame {frame} cannot be read", MemoryError):
-            pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
-            self._fill(file, pixels, fov, frame, picked, z)
-        return pixels
+        return picked
+
+    def _reading(self, fov: int, frame: int) -> AbstractContextManager[None]:
+        """Context in which errors of the vendor's package name the frame."""
+        return self._readable(f"FOV {fov} ({self.metadata.fovs[fov].name}), frame {frame} cannot be read", MemoryError)
 
     def _missing(self, fov: int, frame: int, channels: Sequence[int], z: int) -> MissingFrameError:
         plane = "the projection" if z == PROJECTION else f"plane {z}"
@@ -142,8 +169,8 @@ class FileReader(ABC, Generic[File]):
         """Read the content of the file."""
 
     @abstractmethod
-    def _fill(self, file: File, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        """Read an existing frame into a (C, H, W) array."""
+    def _fill(self, file: File, out: Planes, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+        """Read an existing frame into (H, W) arrays, which `check_room` accepts."""
 
     def _opened(self) -> tuple[File, Metadata]:
         """File, opened by this process, and its metadata."""

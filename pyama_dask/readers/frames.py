@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import google_crc32c
 import numpy as np
 
-from pyama_dask.readers.base import Reader, planes_of
+from pyama_dask.readers.base import Planes, Reader, planes_of
 
 
-def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:
+@overload
+def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray: ...
+
+
+@overload
+def read_planes(
+    reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None, out: Planes
+) -> Planes: ...
+
+
+def read_planes(
+    reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None, out: Planes | None = None
+) -> Planes:
     """Read the channels of one frame.
 
     Parameters
@@ -22,15 +36,25 @@ def read_planes(reader: Reader, fov: int, frame: int, channels: list[int], z: in
     z
         Plane from 0; None for the first one; ``max`` or ``all`` for the maximum over all planes; ``projection`` for
         the instrument's own projection.
+    out
+        Memory to read into, as for `Reader.read_into`, which a task may use for each of its frames; None for new
+        memory.
 
     Returns
     -------
-    (C, H, W) grey levels.
+    (C, H, W) grey levels; `out`, if it is given.
     """
     first, *others = planes_of(z, reader.metadata.z_planes)
-    highest = reader.read_frame(fov, frame, channels=channels, z=first)
-    for plane in others:
-        np.maximum(highest, reader.read_frame(fov, frame, channels=channels, z=plane), out=highest)
+    if out is None:
+        highest: Planes = reader.read_frame(fov, frame, channels=channels, z=first)
+    else:
+        highest = out
+        reader.read_into(highest, fov, frame, channels=channels, z=first)
+    other = [np.empty_like(plane) for plane in highest] if others else []
+    for number in others:
+        reader.read_into(other, fov, frame, channels=channels, z=number)
+        for levels, more in zip(highest, other, strict=True):
+            np.maximum(levels, more, out=levels)
     return highest
 
 
@@ -50,9 +74,12 @@ def read_stacks(reader: Reader, fov: int, frame: int, channels: list[int]) -> np
     return np.stack([reader.read_frame(fov, frame, channels=channels, z=plane) for plane in planes], axis=1)
 
 
-def digest_of(planes: np.ndarray) -> int:
-    """CRC-32C of the channels of a frame as they were read."""
-    return int(google_crc32c.value(np.ascontiguousarray(planes)))
+def digest_of(planes: Planes) -> int:
+    """CRC-32C of the channels of a frame as they were read; contiguous ones are not copied."""
+    digest = 0
+    for plane in planes:
+        digest = google_crc32c.extend(digest, np.ascontiguousarray(plane))
+    return digest
 
 
 def read_chosen(reader: Reader, fov: int, frame: int, channels: list[int], z: int | str | None) -> np.ndarray:

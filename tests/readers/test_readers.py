@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import psutil
 import pytest
@@ -292,6 +293,28 @@ class TestPixels:
         write_nd2(tmp_path / "a.nd2", data, "TCYX", compression=compression)
         with open_reader(tmp_path / "a.nd2") as reader:
             assert np.array_equal(all_frames(reader)[0, :, :, 0], data)
+
+    @pytest.mark.parametrize("compression", [None, "lossless"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+    @pytest.mark.parametrize("channels", range(1, 6))
+    @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (150, 300)])
+    def test_nd2_interleaved_channels(self, tmp_path, compression, dtype, channels, shape):
+        data = noise((2, channels, *shape), dtype)
+        write_nd2(tmp_path / "a.nd2", data, "TCYX", compression=compression)
+        with open_reader(tmp_path / "a.nd2") as reader:
+            for frame in range(2):
+                assert np.array_equal(reader.read_frame(0, frame), data[frame])
+                for chosen in ([channels - 1], [channels // 2, 0]):
+                    assert np.array_equal(reader.read_frame(0, frame, channels=chosen), data[frame, chosen])
+
+    def test_nd2_frames_that_only_zlib_decompresses(self, tmp_path, monkeypatch):
+        def refuse(*_arguments, **_options):
+            raise imagecodecs.DeflateError("refused", 1)
+
+        movie = write(tmp_path / "a.nd2", noise((1, 2, 2, 1, 9, 11)), compression="lossless")
+        monkeypatch.setattr(imagecodecs, "deflate_decode", refuse)
+        with open_reader(movie.path) as reader:
+            assert np.array_equal(all_frames(reader), movie.data)
 
     def test_float_pixels_come_as_they_are(self, tmp_path):
         data = noise((2, 2, 6, 7), np.float32) - 0.5

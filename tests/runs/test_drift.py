@@ -19,7 +19,6 @@ from pyama_dask.kernels.drift_path import Pair, Path, solved
 from pyama_dask.kernels.frame_shift import total_shifts
 from pyama_dask.kernels.geometry import undrifted
 from pyama_dask.previews import preview as previews
-from pyama_dask.readers.base import Reader
 from pyama_dask.report import write_report_page
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.drift import LARGEST, doubts_about_drift
@@ -159,14 +158,14 @@ def test_a_later_switch_redoes_what_follows_from_it_and_copies_nothing(movie, ru
 def test_extended_it_is_the_same_and_each_frame_is_read_once_and_a_halo_once_more(data, run, registered, tmp_path):
     movie, reads = as_czi(tmp_path / "movie.czi", data[:, :8]), Counter()
     with pyama_dask.open_reader(movie) as reader:
-        of: type[Reader] = type(reader)
-    read_frame = of.read_frame
+        of = type(reader)
+    fill = of._fill
 
-    def counted(self, fov, frame, *, channels=None, z=0):
-        reads[frame, tuple(channels or ())] += 1
-        return read_frame(self, fov, frame, channels=channels, z=z)
+    def counted(self, file, out, fov, frame, channels, z):
+        reads[frame, tuple(channels)] += 1
+        fill(self, file, out, fov, frame, channels, z)
 
-    with patch.object(of, "read_frame", counted):
+    with patch.object(of, "_fill", counted):
         run(movie, tmp_path / "out")
     assert reads == {(frame, (0, 1)): 1 for frame in range(8)} | {(frame, (0,)): 1 for frame in (0, 2, 3)}
     as_czi(movie, data)

@@ -422,15 +422,15 @@ class TestRuns:
         assert file_bytes(tmp_path / "out") == file_bytes(output)
 
     def test_a_fov_that_fails_is_not_listed_and_breaks_nothing(self, movie, tmp_path, monkeypatch):
-        read_frame = CziReader.read_frame
+        fill = CziReader._fill
 
-        def failing(self, fov, frame, **options):
+        def failing(self, file, out, fov, *others):
             if fov == 2:
                 raise OSError("unreadable")
-            return read_frame(self, fov, frame, **options)
+            fill(self, file, out, fov, *others)
 
         with monkeypatch.context() as patch:
-            patch.setattr(CziReader, "read_frame", failing)
+            patch.setattr(CziReader, "_fill", failing)
             assert run(movie, tmp_path / "out", {"cluster.retries": 0}).exit_status == 3
         assert listed(tmp_path / "out") == (IMAGES[0], IMAGES[1], IMAGES[3])
         (shown,) = shown_by_napari(tmp_path / "out/plate.zarr")

@@ -175,15 +175,15 @@ def tasks(movie, changes, tmp_path):
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_a_task_stops_between_frames_when_the_run_is_cancelled(tasks, monkeypatch, at_once):
     by_key, job = tasks
-    read, frames = CziReader.read_frame, []
+    fill, frames = CziReader._fill, []
 
-    def cancel(self, fov, frame, **more):
+    def cancel(self, file, out, fov, frame, *others):
         frames.append(frame)
         if len(frames) == 2:
             stop_tasks(job.output, "run")
-        return read(self, fov, frame, **more)
+        fill(self, file, out, fov, frame, *others)
 
-    monkeypatch.setattr(CziReader, "read_frame", cancel)
+    monkeypatch.setattr(CziReader, "_fill", cancel)
     with locked(job.output, "run"), pytest.raises(CancelledError, match="the run was cancelled"):
         run_task(replace(by_key["ingest-fov000-b000"], at_once=at_once), replace(job, run="run"))
     assert frames == [0, 1]

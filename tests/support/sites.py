@@ -49,5 +49,9 @@ class Sites:
         window = self.canvas[frame, list(channels), y : y + SHAPE[0], x : x + SHAPE[1]]
         return window.astype(np.result_type(*(CHANNELS[channel].dtype for channel in channels)))
 
+    def read_into(self, out, fov, frame, *, channels=None, z=0):
+        for plane, window in zip(out, self.read_frame(fov, frame, channels=channels, z=z), strict=True):
+            plane[...] = window
+
     def close(self):
         self.is_open = False

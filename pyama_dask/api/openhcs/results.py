@@ -12,7 +12,7 @@ import numpy as np
 from pyama_dask.errors import ConfigError, MissingFrameError, StoreError
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.readers.base import Channel
+from pyama_dask.readers.base import Channel, Planes
 from pyama_dask.steps.flow import MOVIE, Image, flow_of
 from pyama_dask.steps.own_arrays import group_of, store_of
 from pyama_dask.store.arrays import missing_frames, read_frame
@@ -107,6 +107,13 @@ class ResultReader:
             except (StoreError, OSError) as error:
                 raise MissingFrameError(f"{self._movie.fovs[fov].name}: {error}") from error
         return np.stack(found)
+
+    def read_into(
+        self, out: Planes, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> None:
+        """Read a frame into memory of the caller; see `Reader.read_into` and `read_frame`."""
+        for plane, found in zip(out, self.read_frame(fov, frame, channels=channels, z=z), strict=True):
+            plane[...] = found
 
     def close(self) -> None:
         """Do nothing: files are open only while a frame is read."""

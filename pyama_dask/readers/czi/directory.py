@@ -12,6 +12,9 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.content import Extent, Places, smallest_extent
 
@@ -44,6 +47,19 @@ def places(file: BinaryIO) -> Places:
     others = [place for place, pyramid in subblocks if pyramid]
     end = file.seek(0, os.SEEK_END)
     return Places(tables, smallest_extent(planes, [*others, *(table.offset for table in tables)], end))
+
+
+def block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
+    """Offsets of all subblocks in an open file, in the order of the directory.
+
+    Raises
+    ------
+    struct.error
+        If the directory is damaged.
+    """
+    (directory, *_) = _PLACES.unpack(_read(file, _HEAD.size, _PLACES.size))
+    entries = _subblocks(_read(file, *_segment(file, directory))[_HEAD.size :])
+    return np.array([place for place, _ in entries], np.int64)
 
 
 def _subblocks(directory: bytes) -> Iterator[tuple[int, bool]]:

@@ -30,10 +30,21 @@ class CziPlanes:
     pixel_types: tuple[frozenset[str], ...]
     """Names of the pixel types that occur in each channel."""
 
-    first_blocks: npt.NDArray[np.int64]
-    """(S, T) directory index of the subblock of the first complete plane; -1 if all are incomplete."""
+    blocks: npt.NDArray[np.int64]
+    """(S, T, C, Z) directory index of the first subblock of each complete plane; -1 if it is incomplete."""
     whole: npt.NDArray[np.bool_]
     """(S, T, C, Z) mask of the complete planes: those as large as at other time points, without filled-in pixels."""
+
+    @property
+    def first_blocks(self) -> npt.NDArray[np.int64]:
+        """(S, T) subblock of the complete plane with the lowest z, then channel; -1 if all planes are incomplete."""
+        blocks = self.blocks.swapaxes(2, 3).reshape(*self.blocks.shape[:2], -1)
+        first = np.argmax(blocks >= 0, axis=2)
+        return np.take_along_axis(blocks, first[..., None], axis=2)[..., 0]
+
+    def indices(self, frame: int, channel: int, z: int) -> dict[str, int]:
+        """T, C and Z index of a plane in the file."""
+        return {"T": self.first[0] + frame, "C": self.channels[channel], "Z": self.first[1] + z}
 
     @property
     def of_other_size(self) -> npt.NDArray[np.bool_]:
@@ -101,7 +112,7 @@ def find_planes(document: Any, announced_frames: int) -> CziPlanes | None:
         channels=tuple(int(index) for index in channels),
         first=(start, int(z.min())),
         tiles=tiles,
-        first_blocks=_first_blocks(whole, places, table[:, 8]),
+        blocks=_first_blocks(whole, places, table[:, 8]),
         whole=whole,
         pixel_types=tuple(frozenset(types[int(index)]) for index in channels),
     )
@@ -130,13 +141,10 @@ def _whole(
 def _first_blocks(
     whole: npt.NDArray[np.bool_], places: tuple[npt.NDArray[np.int64], ...], blocks: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Find the subblock with the lowest z, then channel, for each scene and time point."""
-    _, _, channel, z = places
-    first = np.full(whole.shape[:2], -1)
-    order = np.lexsort((blocks, channel, z))[::-1]
-    scene, time = (axis[order][whole[places][order]] for axis in places[:2])
-    first[scene, time] = blocks[order][whole[places][order]]  # reversed order: the last assignment wins
-    return first
+    """(S, T, C, Z) lowest directory index of the subblocks of each complete plane; -1 for the others."""
+    first = np.full(whole.shape, np.iinfo(np.int64).max)
+    np.minimum.at(first, places, blocks)
+    return np.where(whole, first, -1)
 
 
 def _usual(rectangles: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:

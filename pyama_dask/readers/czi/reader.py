@@ -1,4 +1,4 @@
-"""Zeiss CZI movies, through the `pylibCZIrw` package."""
+"""Zeiss CZI movies, through the `pylibCZIrw` package, and directly where pixels are stored in a plain form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from pylibCZIrw import czi
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, Planes, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name, default_fov_name
 from pyama_dask.readers.czi.metadata_xml import (
     SceneText,
@@ -26,6 +26,7 @@ from pyama_dask.readers.czi.metadata_xml import (
 )
 from pyama_dask.readers.czi.planes import CziPlanes, find_planes
 from pyama_dask.readers.czi.stamps import read_plane_times, read_stamps, stamps_of_frames
+from pyama_dask.readers.czi.subblocks import Subblocks
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.times import Stamps, choose_times
 
@@ -41,11 +42,39 @@ class CziMovie:
     document: czi.CziReader
     root: ET.Element
     planes: CziPlanes
+    blocks: Subblocks
     opened: ExitStack
 
     def close(self) -> None:
         """Close the file."""
         self.opened.close()
+
+    def pixel_type(self, channel: int) -> str:
+        """ZEISS's name of a channel's pixel type."""
+        (kind,) = self.planes.pixel_types[channel]
+        return kind
+
+    def read(self, fov: int, frame: int, channel: int, z: int) -> np.ndarray:
+        """(H, W) pixels of any plane, by ZEISS's library."""
+        pixels: np.ndarray = self.document.read(
+            roi=self.planes.boxes[fov],
+            plane=self.planes.indices(frame, channel, z),
+            scene=self.planes.scenes[fov],
+            pixel_type=self.pixel_type(channel),
+        )[..., 0]
+        return pixels
+
+    def read_directly(self, out: np.ndarray, place: tuple[int, int, int, int], where: str) -> bool:
+        """Read a plane, by FOV, frame, channel and z, that is one plain subblock; else return False.
+
+        See `Subblocks.read`.
+        """
+        fov, *others = place
+        if self.planes.tiles[place] != 1:
+            return False
+        x, y, _, _ = self.planes.boxes[fov]
+        starts = self.planes.indices(*others) | {"X": x, "Y": y, "S": self.planes.scenes[fov] or 0}
+        return self.blocks.read(out, int(self.planes.blocks[place]), starts, where)
 
 
 class CziReader(FileReader[CziMovie]):
@@ -65,7 +94,8 @@ class CziReader(FileReader[CziMovie]):
             if planes is None:
                 raise SourceError(f"{self.path}: holds no images. Fix: check whether the recording was aborted")
             self._check_pixels(planes)
-            return CziMovie(document, root, planes, stack.pop_all())
+            blocks = Subblocks(stack.enter_context(self.path.open("rb")))
+            return CziMovie(document, root, planes, blocks, stack.pop_all())
 
     def _describe(self, movie: CziMovie) -> Metadata:
         planes = movie.planes
@@ -140,23 +170,20 @@ class CziReader(FileReader[CziMovie]):
                     "Fix: convert it to one of them in ZEN"
                 )
 
-    def _fill(self, movie: CziMovie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        planes = movie.planes
-        first_frame, first_z = planes.first
-        for place, channel in enumerate(channels):
-            (kind,) = planes.pixel_types[channel]
-            plane = movie.document.read(
-                roi=planes.boxes[fov],
-                plane={"T": first_frame + frame, "C": planes.channels[channel], "Z": first_z + z},
-                scene=planes.scenes[fov],
-                pixel_type=kind,
-            )[..., 0]
-            if plane.shape != pixels.shape[1:]:
+    def _fill(self, file: CziMovie, out: Planes, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+        for plane, channel in zip(out, channels, strict=True):
+            where = f"{self.path}: FOV {fov}, frame {frame}, channel {channel}, plane {z}"
+            dtype = np.dtype(_DTYPES[file.pixel_type(channel)])
+            levels = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
+            if not file.read_directly(levels, (fov, frame, channel, z), where):
+                levels = file.read(fov, frame, channel, z)
+            if levels.shape != plane.shape:
                 raise SourceError(
-                    f"{self.path}: FOV {fov}, frame {frame} has a different size: {plane.shape} instead of "
-                    f"{pixels.shape[1:]}. Fix: copy the file again, or leave out the frame"
+                    f"{where} has a different size: {levels.shape} instead of {plane.shape}. "
+                    "Fix: copy the file again, or leave out the frame"
                 )
-            pixels[place] = plane
+            if levels is not plane:
+                plane[...] = levels
 
 
 def _size_notes(name: str, movie: CziMovie) -> Iterator[str]:

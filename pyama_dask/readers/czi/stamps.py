@@ -1,7 +1,7 @@
 """Time stamps in a CZI file that pylibCZIrw does not read: those of single planes, and lists in attachments.
 
-From ZEISS's description of the format: every segment has a header of 32 bytes. The first segment holds the offsets of
-the subblock directory and the attachment directory. Attachment entries have 128 bytes, subblock entries 32 plus 20 per
+From ZEISS's description of the format: every segment has a header of 32 bytes. The first segment holds the offset of
+the attachment directory. Attachment entries have 128 bytes, subblock entries 32 plus 20 per
 dimension. An attachment with stamps is two int32 (bytes, count) followed by float64 seconds. A subblock has a copy of
 its entry followed by XML, to which ZEN writes the acquisition time of the plane.
 """
@@ -21,17 +21,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.readers.czi.directory import block_places
+
 Array = npt.NDArray[np.float64]
 
 _SEGMENT_HEAD = 32
-_DIRECTORY_PLACES = struct.Struct("<52x q 12x q")
+_ATTACHMENTS = struct.Struct("<72x q")
 _COUNT = struct.Struct("<i 252x")
 _ENTRY = struct.Struct("<12x q 28x 80s")
 _ATTACHMENT_HEAD = 256
 _STAMPS = struct.Struct("<ii")
 
-_BLOCK_COUNT = struct.Struct("<i 124x")
-_BLOCK_PLACE, _BLOCK_DIMENSIONS = struct.Struct("<6x q"), struct.Struct("<28x i")
+_BLOCK_DIMENSIONS = struct.Struct("<28x i")
 _BLOCK_SIZES = struct.Struct("<i 12x")
 _RECORDED = re.compile(rb"<AcquisitionTime>\s*([^<]+?)\s*</AcquisitionTime>")
 
@@ -88,7 +89,7 @@ def read_plane_times(path: Path, blocks: npt.NDArray[np.int64], longest_s: float
     seconds = np.full(blocks.size, np.nan)
     wanted = np.flatnonzero(blocks.ravel() >= 0)
     with path.open("rb") as file:
-        places = _block_places(file)[blocks.ravel()[wanted]]
+        places = block_places(file)[blocks.ravel()[wanted]]
         end = time.monotonic() + longest_s
 
         def read(chosen: npt.NDArray[np.intp]) -> None:
@@ -149,7 +150,8 @@ def _is_even(seconds: Array, interval_s: float | None) -> bool:
 
 
 def _find(file: BinaryIO, name: str) -> int:
-    _, directory = _directories(file)
+    file.seek(_SEGMENT_HEAD)
+    (directory,) = _unpack(file, _ATTACHMENTS)
     if directory <= 0:
         return 0
     file.seek(directory + _SEGMENT_HEAD)
@@ -159,20 +161,6 @@ def _find(file: BinaryIO, name: str) -> int:
         if label.rstrip(b"\0") == name.encode():
             return int(place)
     return 0
-
-
-def _block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
-    """Offsets of all subblocks in the file, in directory order."""
-    directory, _ = _directories(file)
-    file.seek(directory)
-    (used,) = struct.unpack("<24x q", file.read(_SEGMENT_HEAD))
-    data = file.read(used)
-    (count,) = _BLOCK_COUNT.unpack_from(data)
-    places, at = np.empty(count, np.int64), _BLOCK_COUNT.size
-    for k in range(count):
-        (places[k],) = _BLOCK_PLACE.unpack_from(data, at)
-        at += _entry_size(data, at)
-    return places
 
 
 def _recorded_at(descriptor: int, place: int) -> float:
@@ -193,13 +181,6 @@ def _recorded_at(descriptor: int, place: int) -> float:
 
 def _entry_size(data: bytes, at: int) -> int:
     return 32 + 20 * int(_BLOCK_DIMENSIONS.unpack_from(data, at)[0])
-
-
-def _directories(file: BinaryIO) -> tuple[int, int]:
-    """Offsets of the subblock directory and the attachment directory."""
-    file.seek(_SEGMENT_HEAD)
-    blocks, attachments = _unpack(file, _DIRECTORY_PLACES)
-    return blocks, attachments
 
 
 def _unpack(file: BinaryIO, layout: struct.Struct) -> tuple[Any, ...]:

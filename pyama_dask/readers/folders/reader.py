@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from pyama_dask.readers.base import Metadata
+from pyama_dask.readers.base import Metadata, Planes
 from pyama_dask.readers.damage import READ_ERRORS
 from pyama_dask.readers.file_reader import FileReader
 from pyama_dask.readers.folders.content import load_folder
@@ -79,12 +77,12 @@ class FolderReader(FileReader[Folder]):
     def _describe(self, file: Folder) -> Metadata:
         return file.metadata
 
-    def _fill(self, file: Folder, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+    def _fill(self, file: Folder, out: Planes, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
         name = f"{file.metadata.fovs[fov].name}, frame {frame}"
-        for k, channel in enumerate(channels):
+        for plane, channel in zip(out, channels, strict=True):
             if file.planes.file_of(fov, frame, channel, z) == ABSENT:  # a projection: planes were looked for before
                 raise self._missing(fov, frame, [channel], z)
-            pixels[k] = read_plane(file.planes, (fov, frame, channel, z), pixels.shape[1:], pixels.dtype, name)
+            plane[...] = read_plane(file.planes, (fov, frame, channel, z), plane.shape, plane.dtype, name)
 
 
 # ------------------------------------------------------------------------------------------ the most recent scan

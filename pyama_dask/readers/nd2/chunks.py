@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.nd2.map import HEADER, MAGIC, read_map
+from pyama_dask.readers.scratch import fill
 
 _FRAME = re.compile(rb"ImageDataSeq\|(\d+)!(.{16})", re.DOTALL)
 _PLACE = struct.Struct("<QQ")
@@ -112,25 +113,21 @@ class FrameBytes:
     """
 
     def __init__(self, file: BinaryIO, number: int, chunk: Chunk, where: str) -> None:
-        self._file, self._where = file.fileno(), where
+        self.size, self.where = chunk.size, where
+        self._file = file.fileno()
         self._start = chunk.offset + HEADER.size + _NAME_LENGTH + _STAMP
         name = b"ImageDataSeq|%d!" % number
         head = os.pread(self._file, HEADER.size + len(name), chunk.offset)
         if not head.startswith(MAGIC) or not head.endswith(name):
             raise SourceError(f"{where} is not where the file's map says. Fix: copy the file again")
 
-    def read(self, first: int, count: int) -> bytes:
-        """Read `count` bytes from byte `first` on.
+    def read(self, data: npt.NDArray[np.uint8], first: int) -> None:
+        """Fill `data` with the bytes from `first` on.
 
         Raises
         ------
         SourceError
             If the file ends before.
         """
-        data = b""
-        while len(data) < count:  # a call may return less
-            part = os.pread(self._file, count - len(data), self._start + first + len(data))
-            if not part:
-                raise SourceError(f"{self._where} is cut off. Fix: copy the file again")
-            data += part
-        return data
+        if not fill(self._file, data, self._start + first):
+            raise SourceError(f"{self.where} is cut off. Fix: copy the file again")

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError, UnsupportedSourceError
-from pyama_dask.files.atomic import PART
-from pyama_dask.readers.base import Channel, FovInfo, Metadata, absent_planes
+from pyama_dask.readers.base import Channel, FovInfo, Metadata, Planes, absent_planes
 from pyama_dask.readers.channel_kinds import channel_kind, default_channel_name, default_fov_name
 from pyama_dask.readers.file_reader import FileReader, FirstBytes
 from pyama_dask.readers.nd2.chunks import Chunk, FrameBytes, frame_chunks, recorded_values
+from pyama_dask.readers.nd2.pixels import Layout, Wanted, read_lossless, read_raw
+from pyama_dask.readers.scratch import Scratch
 from pyama_dask.readers.times import Stamps, choose_times
 
 _AXES = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
@@ -43,6 +44,8 @@ class Nd2Movie:
     """Open file that `file` also reads from."""
     chunks: dict[int, Chunk]
     """Places of the frames in the file, by sequence number."""
+    scratch: Scratch = field(default_factory=Scratch, repr=False)
+    """Memory for stored bytes."""
 
     def close(self) -> None:
         """Close the file."""
@@ -133,20 +136,12 @@ class Nd2Movie:
         """(P, T, Z) mask of the planes in the file that have the usual size."""
         return np.isin(self.sequence, np.array(sorted(self.whole_frames()), np.int64))
 
-    @property
-    def row_shape(self) -> tuple[int, int]:
-        """Pixels per row, and channels per pixel, which are interleaved."""
-        return self.file.attributes.widthPx or 0, self.file.attributes.componentCount
-
-    @property
-    def row_bytes(self) -> int:
-        """Uncompressed bytes of a row, including padding."""
-        return int(self.file.attributes.widthBytes or math.prod(self.row_shape) * self.file.dtype.itemsize)
-
-    @property
-    def frame_bytes(self) -> int:
-        """Uncompressed bytes of a frame's pixels."""
-        return int(self.file.attributes.heightPx * self.row_bytes)
+    @cached_property
+    def layout(self) -> Layout:
+        """Layout of a frame's uncompressed bytes."""
+        attributes, dtype = self.file.attributes, self.file.dtype
+        shape, channels = (attributes.heightPx, attributes.widthPx or 0), attributes.componentCount
+        return Layout(shape, channels, dtype, int(attributes.widthBytes or shape[1] * channels * dtype.itemsize))
 
     @property
     def is_compressed(self) -> bool:
@@ -158,26 +153,25 @@ class Nd2Movie:
         if self.is_compressed:  # sizes are only known after decompression
             return list(self.chunks)
         sizes = Counter(chunk.size for chunk in self.chunks.values())
-        usual = self.frame_bytes if self.frame_bytes in sizes else max(sizes, key=sizes.__getitem__, default=0)
-        return [number for number, chunk in self.chunks.items() if chunk.size == usual >= self.frame_bytes]
+        own = self.layout.frame_bytes
+        usual = own if own in sizes else max(sizes, key=sizes.__getitem__, default=0)
+        return [number for number, chunk in self.chunks.items() if chunk.size == usual >= own]
 
-    def rows(self, number: int, where: str) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the (H, row_bytes) bytes of a frame in groups of rows that fit in a core's cache."""
-        chunk = self.chunks[number]
-        stored = FrameBytes(self.stream, number, chunk, where)
-        if self.is_compressed:
-            data = zlib.decompress(stored.read(0, chunk.size))
-            if len(data) != self.frame_bytes:
-                raise SourceError(
-                    f"{where} has a different size: {len(data)} bytes instead of {self.frame_bytes}. "
-                    "Fix: copy the file again, or leave out the frame"
-                )
-            yield np.frombuffer(data, np.uint8).reshape(-1, self.row_bytes)
-            return
-        part = max(1, PART // self.row_bytes) * self.row_bytes
-        for first in range(0, self.frame_bytes, part):
-            data = stored.read(first, min(part, self.frame_bytes - first))
-            yield np.frombuffer(data, np.uint8).reshape(-1, self.row_bytes)
+    def read(self, number: int, wanted: Wanted, where: str) -> None:
+        """Read channels of a frame.
+
+        Parameters
+        ----------
+        number
+            Sequence number of the frame.
+        wanted
+            Channels, each with its (H, W) array.
+        where
+            File and frame, for messages.
+        """
+        stored = FrameBytes(self.stream, number, self.chunks[number], where)
+        read = read_lossless if self.is_compressed else read_raw
+        read(stored, self.layout, wanted, self.scratch)
 
 
 class Nd2Reader(FileReader[Nd2Movie]):
@@ -237,16 +231,9 @@ class Nd2Reader(FileReader[Nd2Movie]):
         if problem:
             raise UnsupportedSourceError(f"{self.path}: {problem}")
 
-    def _fill(self, movie: Nd2Movie, pixels: np.ndarray, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
-        number = int(movie.sequence[fov, frame, z])
-        width, components = movie.row_shape
-        first = 0
-        for rows in movie.rows(number, f"{self.path}: FOV {fov}, frame {frame}"):
-            used = rows[:, : width * components * pixels.itemsize].view(pixels.dtype)
-            side_by_side = used.reshape(-1, width, components)
-            for place, channel in enumerate(channels):
-                pixels[place, first : first + len(rows)] = side_by_side[..., channel]
-            first += len(rows)
+    def _fill(self, file: Nd2Movie, out: Planes, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+        wanted = list(zip(channels, out, strict=True))
+        file.read(int(file.sequence[fov, frame, z]), wanted, f"{self.path}: FOV {fov}, frame {frame}")
 
 
 def _sequence(counts: Mapping[str, int]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from pyama_dask.kernels.flat_field import correct
-from pyama_dask.readers.base import FlatField, Metadata, Reader
+from pyama_dask.readers.base import FlatField, Metadata, Planes, Reader
 
 
 class FlatFieldReader:
@@ -37,13 +37,26 @@ class FlatFieldReader:
 
     def read_frame(self, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0) -> np.ndarray:
         """Read one frame; see `Reader.read_frame`. Corrected levels are rounded, and stay in the file's pixel type."""
-        pixels, info = self._movie.read_frame(fov, frame, channels=channels, z=z), self._movie.metadata
+        pixels = self._movie.read_frame(fov, frame, channels=channels, z=z)
+        self._correct(pixels, channels)
+        return pixels
+
+    def read_into(
+        self, out: Planes, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> None:
+        """Read one frame into memory of the caller; see `Reader.read_into`."""
+        self._movie.read_into(out, fov, frame, channels=channels, z=z)
+        self._correct(out, channels)
+
+    def _correct(self, planes: Planes, channels: Sequence[int] | None) -> None:
+        """Remove the shading of (H, W) arrays, in place."""
+        info = self._movie.metadata
         profiles, backgrounds = self._flat_field.profiles, self._flat_field.backgrounds
         for k, channel in enumerate(range(len(info.channels)) if channels is None else channels):
             if channel in profiles:
-                plane = pixels[k].astype(info.channels[channel].dtype, copy=False)
-                pixels[k] = correct(plane, profiles[channel], dark=backgrounds.get(channel, self._flat_field.dark))
-        return pixels
+                plane = planes[k].astype(info.channels[channel].dtype, copy=False)
+                dark = backgrounds.get(channel, self._flat_field.dark)
+                planes[k][...] = correct(plane, profiles[channel], dark=dark)
 
     def close(self) -> None:
         """Close the reader of the movie."""

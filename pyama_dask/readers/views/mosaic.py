@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
 from pyama_dask.kernels.mosaic import Mosaic, blend, lay_out
-from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata, Reader, Tile, absent_planes
+from pyama_dask.readers.base import PROJECTION, FovInfo, Metadata, Planes, Reader, Tile, absent_planes, check_room
 
 Wells = Mapping[str, Sequence[Tile]]
 """Tiles of each well by its name, in the order of the stitched FOVs."""
@@ -53,19 +53,34 @@ class MosaicReader:
         SourceError
             If the frame of a site cannot be read.
         """
+        picked, info = self._picked(fov, channels), self.metadata
+        pixels = np.empty((len(picked), *info.fovs[fov].shape), info.pixel_type(picked))
+        self._fill(pixels, fov, frame, picked, z)
+        return pixels
+
+    def read_into(
+        self, out: Planes, fov: int, frame: int, *, channels: Sequence[int] | None = None, z: int = 0
+    ) -> None:
+        """Read one frame of one well into memory of the caller; see `Reader.read_into` and `read_frame`."""
+        picked = self._picked(fov, channels)
+        check_room(out, self.metadata, fov, picked)
+        self._fill(out, fov, frame, picked, z)
+
+    def _picked(self, fov: int, channels: Sequence[int] | None) -> Sequence[int]:
+        """Channels to read, after checking that they and the FOV exist."""
         info = self.metadata
         if not 0 <= fov < len(info.fovs):
             raise IndexError(f"{self.path}: FOV {fov} is outside 0..{len(info.fovs) - 1}")
         picked = range(len(info.channels)) if channels is None else channels
         if wrong := [channel for channel in picked if not 0 <= channel < len(info.channels)]:
             raise IndexError(f"{self.path}: channel {wrong[0]} is outside 0..{len(info.channels) - 1}")
-        dtypes = [info.channels[channel].dtype for channel in picked] or [info.channels[0].dtype]
-        pixels = np.empty((len(picked), *info.fovs[fov].shape), np.result_type(*dtypes))
-        numbers, mosaic = self._numbers[fov], mosaic_of(info.fovs[fov])
-        for k, channel in enumerate(picked):
+        return picked
+
+    def _fill(self, out: Planes, fov: int, frame: int, channels: Sequence[int], z: int) -> None:
+        numbers, mosaic = self._numbers[fov], mosaic_of(self.metadata.fovs[fov])
+        for plane, channel in zip(out, channels, strict=True):
             sites = (self._sites.read_frame(site, frame, channels=[channel], z=z)[0] for site in numbers)
-            pixels[k] = blend(sites, mosaic)
-        return pixels
+            plane[...] = blend(sites, mosaic)
 
     @cached_property
     def _numbers(self) -> list[list[int]]:
