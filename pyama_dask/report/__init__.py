@@ -1,6 +1,5 @@
 """The report of a run: one HTML page that opens anywhere, and one for each FOV on demand."""
 
-from pyama_dask.report.fov_page import write_fov_page
-from pyama_dask.report.page import write_report_page
+import lazy_loader
 
-__all__ = ["write_fov_page", "write_report_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

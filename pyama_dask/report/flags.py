@@ -39,11 +39,11 @@ class Flagged:
 
 def flagged_cells(run: RunFacts, fovs: Sequence[FovFacts]) -> Flagged | None:
     """Find cells to inspect in some FOVs, until `MOST_ROWS` rows are read; None if no traces can be read."""
-    import pandas as pd  # noqa: PLC0415  (takes long to import)
-
     with_traces = [(fov, fov.table) for fov in fovs if fov.report.cells and fov.table]
     if not with_traces:
         return None
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
+
     found, rows = list[pd.DataFrame](), 0
     try:
         for fov, table in with_traces:

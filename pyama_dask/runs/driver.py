@@ -46,6 +46,7 @@ from pyama_dask.runs.run_workers import DASK_REPORT, SharedPool, workers_of_run
 from pyama_dask.runs.source_check import check_after_run
 from pyama_dask.runs.status import LEDGER, RunReport, costs_by_step, report_fov, warn_of_mixed_processors, write_report
 from pyama_dask.runs.verify import check_damage
+from pyama_dask.steps.standard import finds_cells
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock import Lock, locked
 from pyama_dask.workflow.graph import Step
@@ -116,7 +117,7 @@ def run(
                 record.begin(workers.dashboard if workers else "")
                 if begins and this.todo.tasks:
                     begins(this.todo, workers.dashboard if workers else None)
-                load_writers()
+                load_writers(cells=may_keep_cells(plan))
                 ended = this.execute(workers, tell, turn)
             lock.check()
             report = this.report(ended, documents, started)
@@ -226,6 +227,12 @@ def for_workers(plan: Plan) -> Plan:
     snapshot = plan.job.snapshot
     kept = snapshot and snapshot.kept_in(plan.job.output / WORK)
     return replace(plan, job=replace(plan.job, snapshot=kept))
+
+
+def may_keep_cells(plan: Plan) -> bool:
+    """True if there are enough frames for a cell to be kept."""
+    config = plan.job.config
+    return finds_cells(config) and plan.job.n_frames >= config.params.tracking_params.get("min_frames", 1)
 
 
 def unfinished(plan: Plan, ledger: Ledger) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
@@ -49,15 +49,23 @@ def write_index(folder: Path) -> Path | None:
     return _written(INDEX_WRITER, folder)
 
 
-def load_writers() -> None:
-    """Import what writes pages in a thread, so that the end of a run, or the next movie, need not wait for it."""
+def load_writers(*, cells: bool) -> None:
+    """Import what writes pages in a thread, so that the end of a run, or the next movie, need not wait for it.
+
+    Parameters
+    ----------
+    cells
+        True if there may be traces, which a page lists with pandas.
+    """
     if _WANTED.get():
-        threading.Thread(target=_load, name="pyama-page").start()
+        threading.Thread(target=_load, args=[["pandas"] if cells else []], name="pyama-page").start()
 
 
-def _load() -> None:
+def _load(others: Sequence[str]) -> None:
     with suppress(Exception):  # it is told when a page is written
         _function(WRITER)
+        for name in others:
+            import_module(name)
 
 
 def _function(place: str) -> Callable[[Path], Path]:

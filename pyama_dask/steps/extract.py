@@ -16,7 +16,7 @@ from pyama_dask.readers.views.mosaic import mosaic_at
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, Objects
-from pyama_dask.steps.own_tables import own_columns
+from pyama_dask.steps.own_tables import with_own_columns
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
@@ -26,8 +26,8 @@ from pyama_dask.store.trace_csv import (
     feature_column,
     feature_columns,
     place_of,
+    trace_columns,
     traces_file,
-    traces_table,
     write_traces,
 )
 from pyama_dask.workflow.graph import Step
@@ -132,17 +132,17 @@ def write_table(context: TaskContext) -> None:
     known = read_attributes(context.verified(context.images / DOCUMENT).parent)
     times, place = np.array(known["times_min"]), place_of(known.get("well"), known.get("site"))
     mothers = dict(context.tracks["parents"].tolist()) if "parents" in context.tracks else None
-    table = traces_table(
+    columns = trace_columns(
         rows, context.task.fov, times, feature_columns(context.job.config), mothers, place, shifts_of(context)
     )
     if "tiles" in known:
-        table["tile"] = tile_numbers(known["tiles"], context.task.shape, table[["position_y", "position_x"]].to_numpy())
-    table = own_columns(context, table)
+        positions = np.stack([columns["position_y"], columns["position_x"]], axis=1)
+        columns["tile"] = tile_numbers(known["tiles"], context.task.shape, positions)
     path = traces_file(context.job.fov_dir(context.task.fov), context.job.source, context.task.fov)
-    write_traces(path, table)
+    write_traces(path, with_own_columns(context, columns))
     context.wrote(path)
-    context.note(rows=len(table), cells=int(table["cell"].nunique()))
-    if table.empty:
+    context.note(rows=len(columns["cell"]), cells=len(np.unique(columns["cell"])))
+    if not len(columns["cell"]):
         context.warn(_why_empty(context))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,11 +123,18 @@ def write_well_table(context: TaskContext) -> None:
 # ---------------------------------------------------------------------------------- columns of the traces
 
 
-def own_columns(context: TaskContext, table: pd.DataFrame) -> pd.DataFrame:
-    """Traces with the columns of steps that give some (``to: traces``)."""
-    for own in context.flow.own:
-        if own.step.to == TRACES and applies(own.step, context.task.fov):
-            table = _with_columns(context, own, table)
+def with_own_columns(
+    context: TaskContext, columns: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray] | pd.DataFrame:
+    """Columns of the traces, or a table of them with the columns of steps that give some (``to: traces``)."""
+    steps = [own for own in context.flow.own if own.step.to == TRACES and applies(own.step, context.task.fov)]
+    if not steps:
+        return columns
+    import pandas as pd  # noqa: PLC0415  (takes long to import)
+
+    table = pd.DataFrame(columns)
+    for own in steps:
+        table = _with_columns(context, own, table)
     return table
 
 

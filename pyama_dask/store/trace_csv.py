@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,7 @@ def feature_column(name: str, channel: int) -> str:
     return f"{title_and_name(name)[0]}_ch_{channel}"
 
 
-def traces_table(
+def trace_columns(
     rows: Sequence[dict[str, np.ndarray]],
     fov: int,
     times: np.ndarray,
@@ -59,8 +61,8 @@ def traces_table(
     mothers: Mapping[int, int] | None = None,
     place: Mapping[str, Any] | None = None,
     shifts: np.ndarray | None = None,
-) -> pd.DataFrame:
-    """Join the rows of all blocks to one table.
+) -> dict[str, np.ndarray]:
+    """Join the rows of all blocks to the columns of one table.
 
     Parameters
     ----------
@@ -82,11 +84,9 @@ def traces_table(
 
     Returns
     -------
-    Table with `BASE_COLUMNS`, the features, and `TRACK_COLUMNS` and `PLACE_COLUMNS` if there are any, sorted by
-    cell and frame.
+    (N,) values by name: `BASE_COLUMNS`, the features, and `TRACK_COLUMNS` and `PLACE_COLUMNS` if there are any, sorted
+    by cell and frame.
     """
-    import pandas as pd  # noqa: PLC0415  (the driver and most tasks never need what takes longest to import)
-
     others = ["filled"] if rows and "filled" in rows[0] else []
     names = ("cell", "frame", "bbox", *features, *others)
     order = np.lexsort([np.concatenate([block[name] for block in rows]) for name in ("frame", "cell")])
@@ -104,8 +104,9 @@ def traces_table(
     if mothers is not None:
         column["parent"] = np.array([mothers.get(cell, 0) for cell in column["cell"].tolist()], np.int64)
         others.append("parent")
-    columns = base | {name: column[name] for name in (*features, *others)} | dict(place or {})
-    return pd.DataFrame(columns, index=range(len(y0)), copy=False)
+    types = {"well": object, "site": np.int64}
+    everywhere = {name: np.full(len(y0), value, types[name]) for name, value in (place or {}).items()}
+    return base | {name: column[name] for name in (*features, *others)} | everywhere
 
 
 def place_of(well: str | None, site: int | None) -> dict[str, Any]:
@@ -128,10 +129,25 @@ def _file_of(fov_dir: Path, source: Path, fov: int, what: str) -> Path:
     return fov_dir / (shortened(movie_stem(source), longest_name(fov_dir) - len(ending) - TEMPORARY) + ending)
 
 
-def write_traces(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of traces; floats keep ten digits."""
+def write_traces(path: Path, table: Mapping[str, np.ndarray] | pd.DataFrame) -> None:
+    """Write a table of traces; floats keep ten digits.
+
+    Columns of numbers and texts get the same bytes as in a table of pandas, which takes longer to import than to use.
+    """
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        if not isinstance(table, Mapping):
+            table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table)
+            writer.writerows(zip(*map(_words, table.values()), strict=True))
+
+
+def _words(column: np.ndarray) -> list[Any]:
+    """Values of a column as pandas writes them: unknown ones are empty."""
+    values: list[Any] = column.tolist()
+    return ["" if isnan(value) else f"{value:.10g}" for value in values] if column.dtype.kind == "f" else values
 
 
 # ------------------------------------------------------------------------------------------------ shifts

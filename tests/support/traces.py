@@ -13,7 +13,7 @@ import pandas as pd
 from pyama_dask.files.atomic import checksum
 from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.trace_csv import traces_table, write_traces
+from pyama_dask.store.trace_csv import trace_columns, write_traces
 from pyama_dask.workflow.task import Receipt
 
 FEATURES = ("area_ch_0", "intensity_total_ch_1")
@@ -26,7 +26,7 @@ def table(fov: int, cells: int, frames: int, features: Sequence[str] = FEATURES)
     corner = rng.integers(0, 2000, (len(cell), 2))
     columns = {"cell": cell, "frame": frame, "bbox": np.hstack([corner, corner + 30])}
     values = {name: rng.lognormal(8, 2, len(cell)) for name in features}
-    return traces_table([columns | values], fov, np.arange(frames) * 10.0, features)
+    return pd.DataFrame(trace_columns([columns | values], fov, np.arange(frames) * 10.0, features))
 
 
 def traces_path(output: Path, fov: int) -> Path:
