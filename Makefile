@@ -9,6 +9,8 @@
 # make oldest  the tests with the lower bounds of pyproject.toml
 # make constraints   pin the newest releases in constraints.txt, from which demo, test and check install
 # make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
+# make bench-peers   a run, a loop with scikit-image and, with PYAMA=/path/of/its/checkout, PyAMA on one movie: CPU, wall, memory, and
+#             how equal their results are (4 min); FULL=1 for 64 frames of 2048 x 2048
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
 # make chaos-slurm   a night on a real Slurm, which it starts: jobs, driver and controller are killed (15 min; as root)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12
@@ -22,7 +24,7 @@ PARALLEL := --numprocesses 3 --dist worksteal
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: demo test slow look coverage check latest oldest constraints bench chaos chaos-slurm format clean
+.PHONY: demo test slow look coverage check latest oldest constraints bench bench-peers chaos chaos-slurm format clean
 
 demo: .venv/package
 	$(BIN)/pyama-dask demo $(DEMO)
@@ -62,6 +64,9 @@ constraints: $(UV)
 bench: .venv/development
 	$(BIN)/python -m pytest --quiet tests/bench/kernel_speed.py --benchmark-columns=min,rounds --benchmark-group-by=group
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+bench-peers: .venv/development
+	PYTHONPATH=tests $(BIN)/python -m bench.peers $(if $(FULL),--full) $(if $(PYAMA),--pyama $(PYAMA)) $(PEERS)
 
 chaos: .venv/development
 	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)

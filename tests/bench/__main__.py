@@ -7,17 +7,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "BLOSC_NTHREADS"):
-    os.environ[name] = "1"  # before numpy is imported
+from bench.spent import ONE_THREAD, busy
+
+os.environ.update(ONE_THREAD)  # before numpy is imported
 
 
 def main() -> None:
     """Measure everything, or the parts that are named, and print the table."""
+    noise = busy()
     from bench import (
         calibration,
         fits,
         joints,
         kernels,
+        limits,
         memory,
         merge,
         pipelines,
@@ -35,27 +38,30 @@ def main() -> None:
     parts = {
         "kernels": lambda _: kernels.measure(),
         "fits": lambda _: fits.measure(),
-        "runs": lambda directory: [*runs.against_the_floor(directory), *runs.on_two_workers(directory)],
+        "limits": limits.measure,
+        "runs": runs.against_the_floor,
         "checksums": runs.of_checksums,
-        "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
         "scale": scale.measure,
         "startup": startup.measure,
         "joints": joints.measure,
         "plates": plates.measure,
-        "pipelines": pipelines.measure,
         "previews": previews.measure,
         "merge": merge.measure,
         "reports": reports.measure,
         "summaries": summaries.measure,
         "tracking": lambda _: tracking.measure(),
         "calibration": calibration.measure,
-    }
+        "pipelines": pipelines.measure,
+        "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
+    }  # the last two remove outputs, which costs whoever measures time in the minutes that follow
     rows = []
-    for part in sys.argv[1:] or parts:
-        print(f"{part} ...", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
-            rows += parts[part](Path(folder))
-    print_table(rows)
+    with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
+        for part in sys.argv[1:] or parts:
+            print(f"{part} ...", file=sys.stderr, flush=True)
+            directory = Path(folder) / part
+            directory.mkdir()
+            rows += parts[part](directory)
+    print_table(rows, noise)
 
 
 if __name__ == "__main__":

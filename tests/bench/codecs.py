@@ -5,7 +5,6 @@ CPU of one core in ms for a frame of 2048 x 2048, and how much smaller it gets. 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.kernels import frame_of_200_cells
-from bench.runs import spent, write_with_zarr
+from bench.runs import write_with_zarr
+from bench.spent import spent
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.store import arrays
@@ -54,11 +54,10 @@ def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) ->
         size = sum(file.stat().st_size for file in (images / spec.path).glob("c.*"))
         writing.append(written.cpu)
         reading.append(read.cpu)
-        shutil.rmtree(images)
     return min(writing) / FRAMES * 1e3, min(reading) / FRAMES * 1e3, data.nbytes / size
 
 
-def main() -> None:
+def print_tables() -> None:
     """Print two tables: by codec and package, and by length of the shards."""
     everything = list(products())
     print("| array | codec | write, zarr-python | write, tensorstore | read, tensorstore | smaller |")
@@ -74,6 +73,12 @@ def main() -> None:
     for length in (1, 3, 6, 12):
         found = [measured(replace(spec, block_frames=length), data, arrays.write_block)[0] for spec, data in everything]
         print(f"| {length} | " + " | ".join(f"{ms:.1f}" for ms in found) + " |", flush=True)
+
+
+def main() -> None:
+    """Measure in a temporary folder, and remove all files at the end only."""
+    with tempfile.TemporaryDirectory(prefix="pyama-codecs-") as tempfile.tempdir:
+        print_tables()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ in ms per frame, minima of repeats, new files each time: to write, to read, and 
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.codecs import products
-from bench.runs import spent
+from bench.spent import spent
 from bench.tracking import COMPOSITE
 from pyama_dask.kernels.background import background
 from pyama_dask.kernels.segmentation import segment
@@ -67,12 +66,11 @@ def measured(spec: ArraySpec, data: np.ndarray) -> tuple[float, float, float, fl
                 opened[(slice(None), *(slice(at, at + SIDE) for at in middle))].read().result()
         size = file.stat().st_size
         cpu.append([written.cpu, read.cpu, traced.cpu / 4])
-        shutil.rmtree(images)
     write, read_all, trace = (min(of) / len(data) * 1e3 for of in zip(*cpu, strict=True))
     return write, read_all, trace, size / len(data) / 1024
 
 
-def main() -> None:
+def print_tables() -> None:
     """Print a table per movie; of forms whose names contain one of the arguments, if there are any."""
     wanted = sys.argv[1:] or [""]
     movies = ({"512 x 512, real phase": composite} if COMPOSITE.exists() else {}) | {"2048 x 2048, made": products}
@@ -84,6 +82,12 @@ def main() -> None:
             cells = (measured(replace(spec, **changes), data) for spec, data in held)
             shown = (f"{w:.2f} / {r:.2f} / {t:.3f}, {size:.0f}" for w, r, t, size in cells)
             print(f"| {form} | " + " | ".join(shown) + " |", flush=True)
+
+
+def main() -> None:
+    """Measure in a temporary folder, and remove all files at the end only."""
+    with tempfile.TemporaryDirectory(prefix="pyama-forms-") as tempfile.tempdir:
+        print_tables()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyama_dask
-from bench.runs import config
+from bench.commands import config
 from bench.table import Row
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.runs.final_page import final_pages

@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from support.write_nd2 import Nd2Writer
-
 import pyama_dask
-from bench.runs import config
+from bench.commands import config
+from bench.movies import BackAndForth, write_nd2
 from bench.table import Row
 from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
@@ -24,20 +22,6 @@ LONG = (96, 288, 600, 2400)
 """Frames of ND2 movies that are read by workers of 1 GiB."""
 
 
-class BackAndForth:
-    """A movie of any length that runs through a short one, back and forth."""
-
-    def __init__(self, movie: DemoMovie, frames: int) -> None:
-        fovs, self._period, *rest = movie.shape
-        self.shape, self.dtype = (fovs, frames, *rest), movie.dtype
-        self._planes = {index: movie[index] for index in np.ndindex(*movie.shape[:3])}
-
-    def __getitem__(self, index: tuple[int, int, int]) -> np.ndarray:
-        fov, frame, channel = index
-        there, back = frame % (2 * self._period - 2), -frame % (2 * self._period - 2)
-        return self._planes[fov, min(there, back), channel]
-
-
 def against_length(directory: Path) -> list[Row]:
     """Peak of one worker for a short and a long movie, 2048 x 2048, two channels, 200 cells."""
     short = DemoMovie(fovs=1, frames=8, shape=(2048, 2048), cells=200)
@@ -48,7 +32,7 @@ def against_length(directory: Path) -> list[Row]:
         document = config(movie, directory / f"memory{frames}", cluster={"workers": 1})
         planned.append(plan_run(parse_config(document))[0].memory)
         pyama_dask.run(document)
-        peaks.append(_peak(directory / f"memory{frames}"))
+        peaks.append(peak_memory(directory / f"memory{frames}"))
         movie.unlink()
     mib = [f"{peak / 2**20:.0f}" for peak in peaks]
     name = f"peak memory of a worker, 2048 x 2048, 2 channels, {LENGTHS[0]} and {LENGTHS[1]} frames"
@@ -63,13 +47,10 @@ def of_long_movies(directory: Path, lengths: Sequence[int] = LONG) -> list[Row]:
     """Peak of two workers of 1 GiB on ND2 movies of 1024 x 1024, two channels; none may be lost at any length."""
     short, peaks, failed = DemoMovie(fovs=1, frames=8, shape=(1024, 1024), cells=50), [], 0
     for frames in lengths:
-        planes = BackAndForth(short, frames)
-        movie, output = directory / f"movie{frames}.nd2", directory / f"long{frames}"
-        with Nd2Writer(movie, {"T": frames, "C": 2, "Y": 1024, "X": 1024}) as writer:
-            for frame in range(frames):
-                writer.write(np.stack([planes[0, frame, channel] for channel in range(2)]), T=frame)
+        output = directory / f"long{frames}"
+        movie = write_nd2(directory / f"movie{frames}.nd2", BackAndForth(short, frames))
         pyama_dask.run(config(movie, output, cluster={"workers": 2, "memory": "1GiB"}))
-        peaks.append(_peak(output))
+        peaks.append(peak_memory(output))
         failed += (output / LEDGER).read_text().count('{"failed"')
         movie.unlink()
         shutil.rmtree(output)
@@ -79,7 +60,7 @@ def of_long_movies(directory: Path, lengths: Sequence[int] = LONG) -> list[Row]:
     return [(name, found, "at most 60 MiB apart, 0 failed")]
 
 
-def _peak(output: Path) -> int:
+def peak_memory(output: Path) -> int:
     """Largest resident memory that a receipt tells of."""
     entries = [json.loads(line) for line in (output / LEDGER).read_text().splitlines()]
     return max(int(entry["done"]["peak_memory"]) for entry in entries if "done" in entry)

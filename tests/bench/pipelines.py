@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,9 @@ from support.movies import as_nd2
 from support.strategies import movie, plan_of
 
 import pyama_dask
-from bench.runs import config, spent
+from bench.commands import config
 from bench.scale import in_new_process
+from bench.spent import spent
 from bench.table import Row
 from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import DemoMovie
@@ -78,14 +80,15 @@ def of_chain(directory: Path) -> list[Row]:
             for channel in corrected:
                 max_projection(channel)
 
-    def run(document: Mapping[str, Any]) -> Callable[[], None]:
+    def run(name: str, document: Mapping[str, Any]) -> Callable[[], None]:
+        outputs = (directory / f"{name}{k}" for k in itertools.count())
+
         def call() -> None:
-            assert not pyama_dask.run(document).exit_status
-            shutil.rmtree(directory / "out")
+            assert not pyama_dask.run({**document, "output": next(outputs)}).exit_status
 
         return call
 
-    calls = {"chain": run(chain), "seven": run(seven), "bare": bare}
+    calls = {"chain": run("chain", chain), "seven": run("seven", seven), "bare": bare}
     for _ in range(REPEATS + 1):  # the first compiles, and is never the fastest
         for name, call in calls.items():
             with spent() as used:

@@ -14,7 +14,9 @@ import tifffile
 from support.movies import as_nd2
 
 import pyama_dask
-from bench.runs import REPEATS, config, spent
+from bench.commands import config
+from bench.runs import REPEATS
+from bench.spent import spent
 from bench.table import Row
 from pyama_dask.demo.plate import make_plate
 from pyama_dask.readers import open_reader

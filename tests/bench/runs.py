@@ -1,26 +1,21 @@
-"""Whole runs: against the floor of reading and writing the same bytes, and on two workers against one."""
+"""Whole runs against the floor of reading and writing the same bytes, and with and without checks of inputs."""
 
 from __future__ import annotations
 
-import resource
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import zarr
 
 import pyama_dask
+from bench.commands import config
+from bench.spent import Spent, spent
 from bench.table import Row
 from pyama_dask.config.load import parse_config
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.files.atomic import write_bytes
-from pyama_dask.launch import local_cluster
 from pyama_dask.plan.resume import with_inputs
 from pyama_dask.readers import open_reader
 from pyama_dask.runs.planning import plan_run
@@ -34,41 +29,6 @@ REPEATS = 2
 """Runs in turns, of which the fastest count."""
 
 
-@dataclass
-class Spent:
-    """CPU and wall seconds."""
-
-    cpu: float = 0.0
-    wall: float = 0.0
-
-
-@contextmanager
-def spent() -> Iterator[Spent]:
-    """Measure what this process spends in the block."""
-    found, cpu, wall = Spent(), _cpu(), time.perf_counter()
-    yield found
-    found.cpu, found.wall = _cpu() - cpu, time.perf_counter() - wall
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def config(movie: Path, output: Path, **more: Any) -> dict[str, Any]:
-    """Config with all features of one fluorescence channel."""
-    return {
-        "input": movie,
-        "output": output,
-        "channels": {
-            "pc": {"channel": 0, "features": ["area", "aspect_ratio"]},
-            "fl": [{"channel": 1, "features": ["intensity_total", "intensity_mean"]}],
-        },
-        "params": {"tracking_params": {"min_frames": 2}},
-        "cluster": {"kind": "serial"},
-    } | more
-
-
 def against_the_floor(directory: Path) -> list[Row]:
     """CPU of a run of 48 frames, 2048 x 2048, 200 cells, against that of reading and writing the same bytes alone."""
     frames = 48
@@ -78,14 +38,13 @@ def against_the_floor(directory: Path) -> list[Row]:
         config(movie, directory / "warm") | {"params": {"frames": "0-1", "tracking_params": {"min_frames": 1}}}
     )
     whole, floor, plain = [], [], []
-    for _ in range(REPEATS):  # in turns, as the machine has better and worse minutes
-        shutil.rmtree(directory / "whole", ignore_errors=True)
+    for repeat in range(REPEATS):  # in turns, as the machine has better and worse minutes
         with spent() as run:
-            pyama_dask.run(config(movie, directory / "whole"))
+            pyama_dask.run(config(movie, directory / f"whole{repeat}"))
         whole.append(run.cpu)
         for found, write in ((floor, write_block), (plain, write_with_zarr)):
-            found.append(_floor(movie, directory / "whole", directory / "floor", write).cpu)
-            shutil.rmtree(directory / "floor")
+            output = directory / f"{write.__name__}{repeat}"
+            found.append(_floor(movie, directory / f"whole{repeat}", output, write).cpu)
     ms, least, usual = (min(of) / frames * 1e3 for of in (whole, floor, plain))
     against = f"CPU of a whole run ({ms:.0f} ms a frame) against its floor"
     return [
@@ -101,9 +60,9 @@ def of_checksums(directory: Path) -> list[Row]:
     spent_by = {with_inputs: list[float](), trusting: list[float]()}
     for repeat in range(2 * REPEATS + 1):  # the first compiles
         for given_inputs, cpu in spent_by.items():
+            output = directory / f"{given_inputs.__name__}{repeat}"
             with patch("pyama_dask.execute.loop.with_inputs", given_inputs), spent() as run:
-                pyama_dask.run(config(movie, directory / "out", storage={"block_frames": 8}))
-            shutil.rmtree(directory / "out")
+                pyama_dask.run(config(movie, output, storage={"block_frames": 8}))
             cpu.extend([run.cpu] * (repeat > 0))
     checked, unchecked = map(min, spent_by.values())
     what = f"CPU of checking what tasks read, against a run that does not ({unchecked / frames * 1e3:.0f} ms a frame)"
@@ -151,32 +110,3 @@ def _crops(store: Path) -> list[tuple[str, int, list[np.ndarray]]]:
         levels = [np.asarray(zarr.open_array(group.parent / level, mode="r")[:]) for level in "01"]
         found.append((group.parent.parent.name, int(group.parent.name), levels))
     return found
-
-
-def on_two_workers(directory: Path) -> list[Row]:
-    """Wall time of a run's body on two workers against one, for four FOVs and for one."""
-    rows = []
-    for fovs, frames, target in ((4, 64, "at least 1.85"), (1, 128, "at least 1.7")):
-        make_movie(directory / f"fovs{fovs}", fovs=fovs, frames=frames, shape=(1024, 1024), cells=60)
-        movie = directory / f"fovs{fovs}" / "movie.czi"
-        body: dict[int, list[float]] = {1: [], 2: []}
-        for repeat in range(REPEATS):
-            for workers, found in body.items():
-                output = directory / f"out{fovs}_{workers}_{repeat}"
-                found.append(_body(movie, output, workers))
-                shutil.rmtree(output)
-        one, two = (min(found) for found in body.values())
-        what = f"{fovs} FOV{'s' * (fovs > 1)} x {frames} frames, 1024 x 1024"
-        rows.append((f"wall time of {what}: 1 worker ({one:.1f} s) against 2", f"{one / two:.2f} times", target))
-    return rows
-
-
-def _body(movie: Path, output: Path, workers: int) -> float:
-    """Seconds from the first task to the last, on workers that have done a run before."""
-    given = parse_config(config(movie, output, cluster={"workers": workers}))
-    started: list[float] = []
-    with local_cluster(given.cluster) as client:
-        warm: Callable[..., Any] = pyama_dask.run
-        warm(config(movie, output.with_name(output.name + "_warm")) | {"storage": {"block_frames": 4}}, client=client)
-        pyama_dask.run(given, client=client, on_start=lambda *_: started.append(time.perf_counter()))
-        return time.perf_counter() - started[0]

@@ -19,9 +19,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {model or platform.machine()}, Python {platform.python_version()}"
 
 
-def print_table(rows: Iterable[Row]) -> None:
-    """Print the rows as Markdown."""
+def print_table(rows: Iterable[Row], noise: str = "") -> None:
+    """Print the rows as Markdown, with a warning if the machine was busy."""
     print(f"{machine()}\n")
+    if noise:
+        print(f"{noise}\n")
     print("| figure | found | target |\n| --- | --- | --- |")
     for row in rows:
         print("| " + " | ".join(row) + " |")
