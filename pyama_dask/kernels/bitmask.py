@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels import scratch
 from pyama_dask.kernels.compiled import compiled
 
 Reach = npt.NDArray[np.int64]
@@ -42,12 +43,13 @@ class Bits:
         return int(np.bitwise_count(self.words).sum())
 
     def __invert__(self) -> Bits:
-        return Bits(_within(~self.words, self.width), self.width)
+        words = np.invert(self.words, out=scratch.empty(self.words.shape, np.uint64))
+        return Bits(_within(words, self.width), self.width)
 
 
 def empty_words(shape: tuple[int, ...]) -> npt.NDArray[np.uint64]:
     """Words of an empty mask of shape (H, W)."""
-    return np.zeros((shape[0], -(-shape[1] // 64)), np.uint64)
+    return scratch.zeros((shape[0], -(-shape[1] // 64)), np.uint64)
 
 
 def pack(mask: np.ndarray) -> Bits:
@@ -89,7 +91,7 @@ def pack_row(flags: Any, out: Any) -> None:
 
 def dilate(bits: Bits, reach: Reach) -> Bits:
     """Set every pixel within the footprint's reach of a set pixel."""
-    words = np.zeros_like(bits.words)
+    words = scratch.zeros(bits.words.shape, np.uint64)
     _dilate(bits.words, reach, words)
     return Bits(_within(words, bits.width), bits.width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyama_dask.kernels.compiled import compiled
 Display = npt.NDArray[np.uint8]
 
 
-def show_intensities(stack: np.ndarray, low: float, high: float) -> Display:
+def show_intensities(stack: np.ndarray, low: float, high: float, out: Display | None = None) -> Display:
     """Scale 2 x 2 means from `low`..`high` to 0..255.
 
     Parameters
@@ -21,21 +22,33 @@ def show_intensities(stack: np.ndarray, low: float, high: float) -> Display:
         (T, H, W) uint8, uint16 or float32; NaN is shown as 0.
     low, high
         Grey levels shown as black and white; all black if they are equal or NaN.
+    out
+        (T, H // 2, W // 2) array for the result; a new array if None.
 
     Returns
     -------
     (T, H // 2, W // 2) uint8; an odd last row or column is dropped.
     """
-    t, h, w = stack.shape
-    out = np.zeros((t, h // 2, w // 2), np.uint8)
-    if high > low:
-        if stack.dtype.kind == "u":
-            sums = np.arange(4 * np.iinfo(stack.dtype).max + 1)
-            shades = (np.clip((sums / 4 - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-            _show_integers(stack, shades, out)
-        else:
-            _show_floats(stack, low, high, out)
+    out = _room(stack) if out is None else out
+    if not high > low:
+        out.fill(0)
+    elif stack.dtype.kind == "u":
+        _show_integers(stack, _shades(low, high, int(np.iinfo(stack.dtype).max)), out)
+    else:
+        _show_floats(stack, low, high, out)
     return out
+
+
+def _room(stack: np.ndarray) -> Display:
+    t, h, w = stack.shape
+    return np.empty((t, h // 2, w // 2), np.uint8)
+
+
+@lru_cache(maxsize=16)
+def _shades(low: float, high: float, top: int) -> npt.NDArray[np.uint8]:
+    """Grey levels to show for the sums of four pixels from 0 to `top`."""
+    sums = np.arange(4 * top + 1)
+    return (np.clip((sums / 4 - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 @compiled
@@ -56,11 +69,10 @@ def _show_floats(stack: Any, low: Any, high: Any, out: Any) -> None:
             for x in range(out.shape[2]):
                 total = np.float64(upper[2 * x]) + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]
                 value = (total / 4 - low) / (high - low)
-                if value > 0:  # not for NaN
-                    out[t, y, x] = np.uint8(min(value, 1.0) * 255)
+                out[t, y, x] = np.uint8(min(value, 1.0) * 255) if value > 0 else np.uint8(0)  # 0 for NaN, too
 
 
-def show_labels(stack: np.ndarray, top: int) -> Display:
+def show_labels(stack: np.ndarray, top: int, out: Display | None = None) -> Display:
     """Subsample labels by 2 and scale them so that `top` is white and no label is black.
 
     Parameters
@@ -69,18 +81,24 @@ def show_labels(stack: np.ndarray, top: int) -> Display:
         (T, H, W) labels or track ids.
     top
         Largest label of the whole FOV.
+    out
+        (T, H // 2, W // 2) array for the result; a new array if None.
 
     Returns
     -------
     (T, H // 2, W // 2) uint8.
     """
-    t, h, w = stack.shape
-    ids = np.arange(max(top, 1) + 1)
-    shades = np.clip(np.ceil(ids * 255 / max(top, 1)), 1, 255).astype(np.uint8)
-    shades[0] = 0
-    out = np.empty((t, h // 2, w // 2), np.uint8)
-    _show_labels(stack, shades, out)
+    out = _room(stack) if out is None else out
+    _show_labels(stack, _label_shades(max(top, 1)), out)
     return out
+
+
+@lru_cache(maxsize=16)
+def _label_shades(top: int) -> npt.NDArray[np.uint8]:
+    """Grey levels to show for the labels from 0 to `top`."""
+    shades = np.clip(np.ceil(np.arange(top + 1) * 255 / top), 1, 255).astype(np.uint8)
+    shades[0] = 0
+    return shades
 
 
 @compiled

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels import scratch
 from pyama_dask.kernels.bitmask import Bits, empty_words, pack_row
 from pyama_dask.kernels.compiled import compiled
 
@@ -59,7 +60,7 @@ class LocalDeviation:
 
     def values(self) -> npt.NDArray[np.float32]:
         """(H, W) values of all pixels."""
-        out = np.empty(self._frame.shape, np.float32)
+        out = scratch.empty(self._frame.shape, np.float32)
         _values(self._source(), out)
         return out
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.kernels import scratch
 from pyama_dask.kernels.bitmask import ALL, LAST, ONE, Bits, empty_words
 from pyama_dask.kernels.compiled import compiled
 
@@ -68,7 +69,7 @@ def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint
     -------
     (H, W) uint16 labels, valid only if N fits 16 bits; N; and what was dropped.
     """
-    out = np.zeros(mask.shape, np.uint16)
+    out = scratch.zeros(mask.shape, np.uint16)
     count, *dropped = map(int, _label(*find_runs(mask), min_size, max_size, out))
     return out, count, Dropped(*dropped)
 
@@ -78,7 +79,7 @@ def find_runs(mask: Bits) -> Runs:
     h, w = mask.shape
     # memory for runs that do not occur is never touched, so the system does not allocate it
     first = np.empty(h + 1, np.int32)
-    begins, ends = (np.empty(h * (w // 2 + 1), np.int32) for _ in range(2))
+    begins, ends = (scratch.empty((h * (w // 2 + 1),), np.int32) for _ in range(2))
     count = _find_runs(mask.words, w, first, begins, ends)
     return first, begins[:count], ends[:count]
 
