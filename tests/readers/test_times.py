@@ -11,7 +11,7 @@ from support.czi_stamps import attach_stamps, put_plane_times
 from support.movies import as_czi, as_nd2, config
 from support.write_nd2 import write_nd2
 
-import pyama_dask
+from pyama_dask.config.load import parse_config
 from pyama_dask.readers import open_reader, read_metadata
 from pyama_dask.readers.czi.stamps import read_plane_times, stamps_of_frames
 from pyama_dask.readers.times import NOMINAL, Stamps, choose_times, usable
@@ -128,7 +128,7 @@ class TestCzi:
         bad = {2: None, 3: "yesterday", 4: "2001-01-01T00:00:00", 5: ""}
         path = as_czi(tmp_path / "a.czi", noise(1, 12, 2, 40, 48), period_s=600)
         put_plane_times(path, lambda at: bad.get(at["T"], 60.0 * at["T"]))
-        plan, _ = plan_run(pyama_dask.config.load.parse_config(config(path, tmp_path / "out")))
+        plan, _ = plan_run(parse_config(config(path, tmp_path / "out")))
         assert np.allclose(plan.fovs[0].times.minutes, np.arange(12))
         assert plan.fovs[0].times.source == "czi AcquisitionTime of planes; estimated for frames 2-5"
         faults = "3 time stamps are missing (frames 2-3, 5) and the time stamps do not increase (frame 4)"
@@ -178,7 +178,7 @@ class TestCzi:
     def test_an_order_that_is_not_certain_is_a_warning_with_both_numbers(self, tmp_path):
         path = as_czi(tmp_path / "a.czi", noise(2, 3, 2, 40, 48), period_s=None)
         attach_stamps(path, [0, 60, 120, 180, 240, 300])
-        plan, metadata = plan_run(pyama_dask.config.load.parse_config(config(path, tmp_path / "out")))
+        plan, metadata = plan_run(parse_config(config(path, tmp_path / "out")))
         assert metadata.times_min is None
         assert (
             "TimeStamps has 6 time stamps for 2 FOVs of 3 frames, in an order that is not certain" in plan.warnings[0]
@@ -212,7 +212,7 @@ class TestInterval:
         movie = as_nd2(tmp_path / "a.nd2", noise(1, 3, 2, 40, 48), period_ms=300_000, frame_times_ms=[500.0] * 3)
         for given, minutes, source in (("auto", 5, NOMINAL), (5, 5, NOMINAL), (7.5, 7.5, "frame_interval")):
             changes = {"params.frame_interval": given}
-            plan, _ = plan_run(pyama_dask.config.load.parse_config(config(movie, tmp_path / "out", changes)))
+            plan, _ = plan_run(parse_config(config(movie, tmp_path / "out", changes)))
             times = plan.fovs[0].times
             assert (times.minutes.tolist(), times.source) == ([0, minutes, 2 * minutes], source)
             assert "the time stamps do not increase" in times.warning

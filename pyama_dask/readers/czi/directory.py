@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,17 @@ _ENTRIES = 128
 """Bytes before the entries of the subblock directory."""
 _ENTRY = struct.Struct("<6x q 8x B 5x i")
 _DIMENSION = 20
+_BEFORE_PLACE, _AFTER_PLACE = 6, 18
+"""Bytes of an entry before and after the part and offset in the file."""
+
+
+class Entries(NamedTuple):
+    """Entries of the subblock directory."""
+
+    places: npt.NDArray[np.int64]
+    """(n,) offsets of the subblocks."""
+    digests: npt.NDArray[np.uint32]
+    """(n,) values of `entry_digest`."""
 
 
 def places(file: BinaryIO) -> Places:
@@ -43,14 +55,14 @@ def places(file: BinaryIO) -> Places:
         tables += [_segment(file, place) for place in (metadata, attachments) if place > 0]
     except (struct.error, OverflowError, MemoryError, OSError) as error:
         raise SourceError(f"{file.name}: the directory of the file is damaged. Fix: copy the file again") from error
-    planes = [place for place, pyramid in subblocks if not pyramid]
-    others = [place for place, pyramid in subblocks if pyramid]
+    planes = [place for place, pyramid, _ in subblocks if not pyramid]
+    others = [place for place, pyramid, _ in subblocks if pyramid]
     end = file.seek(0, os.SEEK_END)
     return Places(tables, smallest_extent(planes, [*others, *(table.offset for table in tables)], end))
 
 
-def block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
-    """Offsets of all subblocks in an open file, in the order of the directory.
+def read_entries(file: BinaryIO) -> Entries:
+    """Read the subblock directory of an open file.
 
     Raises
     ------
@@ -58,17 +70,29 @@ def block_places(file: BinaryIO) -> npt.NDArray[np.int64]:
         If the directory is damaged.
     """
     (directory, *_) = _PLACES.unpack(_read(file, _HEAD.size, _PLACES.size))
-    entries = _subblocks(_read(file, *_segment(file, directory))[_HEAD.size :])
-    return np.array([place for place, _ in entries], np.int64)
+    entries = list(_subblocks(_read(file, *_segment(file, directory))[_HEAD.size :]))
+    places = np.array([place for place, _, _ in entries], np.int64)
+    return Entries(places, np.array([digest for _, _, digest in entries], np.uint32))
 
 
-def _subblocks(directory: bytes) -> Iterator[tuple[int, bool]]:
-    """Yield the offset of each subblock, and True if it belongs to a reduced pyramid level."""
+def entry_size(data: bytes, at: int) -> int:
+    """Bytes of a subblock's entry, or of its copy in the subblock, that begins at an offset."""
+    _, _, dimensions = _ENTRY.unpack_from(data, at)
+    return int(_ENTRY.size + _DIMENSION * max(dimensions, 0))
+
+
+def entry_digest(data: bytes, at: int) -> int:
+    """Digest of an entry without the place of its subblock, which the copy need not repeat."""
+    return zlib.crc32(data[at + _AFTER_PLACE : at + entry_size(data, at)], zlib.crc32(data[at : at + _BEFORE_PLACE]))
+
+
+def _subblocks(directory: bytes) -> Iterator[tuple[int, bool, int]]:
+    """Yield the offset of each subblock, True if it belongs to a reduced pyramid level, and the entry's digest."""
     at = _ENTRIES
     for _ in range(struct.unpack_from("<i", directory)[0]):
-        place, pyramid, dimensions = _ENTRY.unpack_from(directory, at)
-        yield place, bool(pyramid)
-        at += _ENTRY.size + _DIMENSION * max(dimensions, 0)
+        place, pyramid, _ = _ENTRY.unpack_from(directory, at)
+        yield place, bool(pyramid), entry_digest(directory, at)
+        at += entry_size(directory, at)
 
 
 def _segment(file: BinaryIO, place: int) -> Extent:

@@ -42,10 +42,6 @@ class CziPlanes:
         first = np.argmax(blocks >= 0, axis=2)
         return np.take_along_axis(blocks, first[..., None], axis=2)[..., 0]
 
-    def indices(self, frame: int, channel: int, z: int) -> dict[str, int]:
-        """T, C and Z index of a plane in the file."""
-        return {"T": self.first[0] + frame, "C": self.channels[channel], "Z": self.first[1] + z}
-
     @property
     def of_other_size(self) -> npt.NDArray[np.bool_]:
         """(S, C) channels that have planes, but none as large as those of other channels."""

@@ -56,10 +56,12 @@ class CziMovie:
 
     def read(self, fov: int, frame: int, channel: int, z: int) -> np.ndarray:
         """(H, W) pixels of any plane, by ZEISS's library."""
+        planes = self.planes
+        first_frame, first_z = planes.first
         pixels: np.ndarray = self.document.read(
-            roi=self.planes.boxes[fov],
-            plane=self.planes.indices(frame, channel, z),
-            scene=self.planes.scenes[fov],
+            roi=planes.boxes[fov],
+            plane={"T": first_frame + frame, "C": planes.channels[channel], "Z": first_z + z},
+            scene=planes.scenes[fov],
             pixel_type=self.pixel_type(channel),
         )[..., 0]
         return pixels
@@ -69,12 +71,8 @@ class CziMovie:
 
         See `Subblocks.read`.
         """
-        fov, *others = place
-        if self.planes.tiles[place] != 1:
-            return False
-        x, y, _, _ = self.planes.boxes[fov]
-        starts = self.planes.indices(*others) | {"X": x, "Y": y, "S": self.planes.scenes[fov] or 0}
-        return self.blocks.read(out, int(self.planes.blocks[place]), starts, where)
+        block = int(self.planes.blocks[place])
+        return bool(self.planes.tiles[place] == 1) and self.blocks.read(out, block, where)
 
 
 class CziReader(FileReader[CziMovie]):

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.readers.czi.directory import block_places
+from pyama_dask.readers.czi.directory import entry_size, read_entries
 
 Array = npt.NDArray[np.float64]
 
@@ -32,7 +32,6 @@ _ENTRY = struct.Struct("<12x q 28x 80s")
 _ATTACHMENT_HEAD = 256
 _STAMPS = struct.Struct("<ii")
 
-_BLOCK_DIMENSIONS = struct.Struct("<28x i")
 _BLOCK_SIZES = struct.Struct("<i 12x")
 _RECORDED = re.compile(rb"<AcquisitionTime>\s*([^<]+?)\s*</AcquisitionTime>")
 
@@ -89,7 +88,7 @@ def read_plane_times(path: Path, blocks: npt.NDArray[np.int64], longest_s: float
     seconds = np.full(blocks.size, np.nan)
     wanted = np.flatnonzero(blocks.ravel() >= 0)
     with path.open("rb") as file:
-        places = block_places(file)[blocks.ravel()[wanted]]
+        places = read_entries(file).places[blocks.ravel()[wanted]]
         end = time.monotonic() + longest_s
 
         def read(chosen: npt.NDArray[np.intp]) -> None:
@@ -168,7 +167,7 @@ def _recorded_at(descriptor: int, place: int) -> float:
     try:
         data = os.pread(descriptor, READ_AT_ONCE, place + _SEGMENT_HEAD)
         (size,) = _BLOCK_SIZES.unpack_from(data)
-        head = max(256, _BLOCK_SIZES.size + _entry_size(data, _BLOCK_SIZES.size))
+        head = max(256, _BLOCK_SIZES.size + entry_size(data, _BLOCK_SIZES.size))
         end = head + min(max(size, 0), LARGEST_XML)
         if end > len(data):
             data = os.pread(descriptor, end, place + _SEGMENT_HEAD)
@@ -177,10 +176,6 @@ def _recorded_at(descriptor: int, place: int) -> float:
     except (ValueError, struct.error):
         return np.nan
     return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() if moment else np.nan
-
-
-def _entry_size(data: bytes, at: int) -> int:
-    return 32 + 20 * int(_BLOCK_DIMENSIONS.unpack_from(data, at)[0])
 
 
 def _unpack(file: BinaryIO, layout: struct.Struct) -> tuple[Any, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import imagecodecs
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from pyama_dask.errors import SourceError
 from pyama_dask.files.atomic import PART
 from pyama_dask.readers.content import Extent
-from pyama_dask.readers.czi.directory import block_places
+from pyama_dask.readers.czi.directory import entry_digest, entry_size, read_entries
 from pyama_dask.readers.scratch import Scratch, fill
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,9 +27,11 @@ Bytes = npt.NDArray[np.uint8]
 _SEGMENT = 32
 """Bytes of a segment's header."""
 _SIZES = struct.Struct("<iiq")
-_ENTRY = struct.Struct("<2s i 12x i 6x i")
-_DIMENSION = struct.Struct("<4s i i 4x i")
-_BEFORE_DATA = 256
+_COPY = _SEGMENT + _SIZES.size
+"""First byte of the copy of the directory's entry."""
+_ENTRY = struct.Struct("<2s i 12x i 10x")
+_DIMENSION = struct.Struct("<4s 4x i 4x i")
+_BEFORE_XML = 256
 """Fewest bytes between the segment's header and the XML."""
 _LOOK = 1024
 """Bytes that hold all that is before the XML."""
@@ -46,8 +47,8 @@ class Subblock(NamedTuple):
     compression: int
     shape: tuple[int, int]
     """(height, width) in stored pixels."""
-    starts: dict[str, int]
-    """First index in each dimension, such as X, Y, T and C."""
+    digest: int
+    """Digest of its copy of the directory's entry."""
     data: Extent
 
 
@@ -69,10 +70,10 @@ class Subblocks:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._places = block_places(file)
+        self._entries = read_entries(file)
         self._scratch = Scratch()
 
-    def read(self, out: np.ndarray, block: int, starts: Mapping[str, int], where: str) -> bool:
+    def read(self, out: np.ndarray, block: int, where: str) -> bool:
         """Read a subblock that is a whole plane.
 
         Parameters
@@ -81,8 +82,6 @@ class Subblocks:
             Contiguous (H, W) array.
         block
             Directory index.
-        starts
-            First index in each dimension, as the directory says; 0 where it says nothing.
         where
             File and frame, for messages.
 
@@ -98,11 +97,11 @@ class Subblocks:
         imagecodecs.ZstdError
             If it is damaged.
         """
-        place = int(self._places[block])
+        place = int(self._entries.places[block])
         found = _described(os.pread(self._file.fileno(), _LOOK, place), place)
-        if found is None or (found.pixel_type, found.shape) != (_PIXEL_TYPES.get(out.dtype.name), out.shape):
+        if found is None or found.digest != self._entries.digests[block]:
             return False
-        if any(found.starts.get(name, 0) != start for name, start in starts.items()):
+        if (found.pixel_type, found.shape) != (_PIXEL_TYPES.get(out.dtype.name), out.shape):
             return False
         if found.compression == _UNCOMPRESSED:
             if found.data.size < out.nbytes:  # ZEISS's library would add zeros
@@ -138,20 +137,19 @@ def _described(head: bytes, place: int) -> Subblock | None:
     """Description of a subblock from its first bytes; None if they are not those of a subblock."""
     try:
         xml, _, count = _SIZES.unpack_from(head, _SEGMENT)
-        schema, pixel_type, compression, dimensions = _ENTRY.unpack_from(head, _SEGMENT + _SIZES.size)
-        entries = _SEGMENT + _SIZES.size + _ENTRY.size
-        extents = [_DIMENSION.unpack_from(head, entries + k * _DIMENSION.size) for k in range(dimensions)]
+        schema, pixel_type, compression = _ENTRY.unpack_from(head, _COPY)
+        size = entry_size(head, _COPY)
+        extents = list(_DIMENSION.iter_unpack(head[_COPY + _ENTRY.size : _COPY + size]))
     except struct.error:
         return None
-    if not head.startswith(_MAGIC) or schema != b"DV" or min(xml, count) < 0:
+    if not head.startswith(_MAGIC) or schema != b"DV" or min(xml, count) < 0 or _COPY + size > len(head):
         return None
-    sizes = {name: (size, stored) for name, _, size, stored in extents}
+    sizes = {name: (size, stored) for name, size, stored in extents}
     (height, rows), (width, columns) = (sizes.get(name, (0, 0)) for name in (b"Y\0\0\0", b"X\0\0\0"))
     if (height, width) != (rows, columns):
         return None
-    starts = {name.rstrip(b"\0").decode("latin-1"): first for name, first, _, _ in extents}
-    start = max(_SEGMENT + _BEFORE_DATA, entries + dimensions * _DIMENSION.size) + xml
-    return Subblock(pixel_type, compression, (rows, columns), starts, Extent(place + start, count))
+    start = _SEGMENT + max(_BEFORE_XML, _SIZES.size + size) + xml
+    return Subblock(pixel_type, compression, (rows, columns), entry_digest(head, _COPY), Extent(place + start, count))
 
 
 def _zstd1_head(data: Bytes) -> tuple[int, bool] | None:
