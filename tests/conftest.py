@@ -162,11 +162,11 @@ def cluster():
     from distributed import LocalCluster
 
     from pyama_dask.launch.processes import forked_workers
-    from pyama_dask.launch.settings import DASK, worker_environment
+    from pyama_dask.launch.settings import DASK
 
     rarely = {name: value for name, value in DASK.items() if name.endswith("interval")}  # it is idle most of the time
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-    with dask.config.set(rarely), forked_workers(worker_environment()):
+    with dask.config.set(rarely), forked_workers():
         processes = LocalCluster(n_workers=2, threads_per_worker=1, **where)
     with processes:
         yield processes

@@ -193,7 +193,7 @@ def _forbidden(error: Exception) -> str:
 def _dask_problem() -> str:
     """Reason if the user's Dask settings break its import; '' otherwise."""
     try:
-        import pyama_dask.launch  # noqa: F401
+        import pyama_dask.launch.start  # noqa: F401
     except Exception as error:  # noqa: BLE001  (its settings are read at import and may contain anything)
         reason = " ".join(str(error).split())
         return (

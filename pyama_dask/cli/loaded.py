@@ -10,6 +10,27 @@ from pyama_dask.cli.app import parsed
 if TYPE_CHECKING:
     from pyama_dask.config.models import Config
 
+LARGEST = 2**20
+"""Bytes of a config that is looked at before it is loaded."""
+
+
+def likely_kind(path: Path, changes: list[str] | None, cluster: str | None) -> str:
+    """``cluster.kind`` of a config that is yet to be loaded, for what can begin before; '' if it cannot be read."""
+    from pyama_dask.config.yaml_text import parse_yaml
+    from pyama_dask.errors import ConfigError
+
+    file = path / "processing_config.yaml" if path.is_dir() else path
+    try:
+        if cluster or not file.is_file() or file.stat().st_size > LARGEST:
+            return cluster or ""
+        document, given = parse_yaml(file.read_text(), ""), parsed(changes)
+    except (OSError, ValueError, ConfigError):  # the loading reports it
+        return ""
+    settings = document.get("cluster") if isinstance(document, dict) else None
+    settings = given.get("cluster", settings)
+    of_file = settings.get("kind") if isinstance(settings, dict) else None
+    return str(given.get("cluster.kind", of_file or "local"))
+
 
 def loaded_config(path: Path, changes: list[str] | None, **options: Any) -> Config:
     """Read the config of one movie; see `loaded_configs`."""

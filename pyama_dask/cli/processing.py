@@ -29,7 +29,7 @@ from pyama_dask.cli.app import (
     check_threads,
     say,
 )
-from pyama_dask.cli.loaded import loaded_config, loaded_configs
+from pyama_dask.cli.loaded import likely_kind, loaded_config, loaded_configs
 from pyama_dask.cli.signals import cancelled_by_signals
 from pyama_dask.files.streams import unfailing
 
@@ -154,9 +154,15 @@ def run(
     changes: Set = None,
 ) -> None:
     """Process a movie, or several on the same workers; or resume an interrupted run."""
+    from pyama_dask.launch.processes import begin_server, end_server
+
+    if likely_kind(config, changes, cluster) == "local":
+        begin_server()
     configs = loaded_configs(
         config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
     )
+    if configs[0].cluster.kind != "local":
+        end_server()
     options: dict[str, Any] = {
         "steps": steps.split(",") if steps else None, "force": force.split(",") if force else (),
         "retry_failed": retry_failed, "extend": extend, "into": into,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,8 +15,13 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as in shells."""
 
 
+OBJECTS = 100_000
+"""New objects after which Python looks for garbage; with its usual 700, it does so all the time during imports."""
+
+
 def program() -> None:
     """Run the command line as a program, whose exit status Ctrl-C no longer changes while Python ends."""
+    gc.set_threshold(OBJECTS)
     try:
         main()
     finally:

@@ -6,10 +6,12 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
@@ -25,6 +27,17 @@ def compiled(loop: Loop) -> Loop:
     with suppress(RuntimeError):  # numba found no writable folder
         dispatcher._cache = OptionalCache(loop)
     return cast("Loop", dispatcher)
+
+
+def load_cached(module: ModuleType) -> None:
+    """Load the machine code of a module's functions from the cache, for all types of arguments; compile nothing."""
+    loops: list[Any] = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
+    for loop in loops:
+        for types in loop._cache.signatures() if isinstance(loop._cache, OptionalCache) else ():
+            code = None if types in loop.overloads else loop._cache.load_overload(types, loop.targetctx)
+            if code is not None:
+                loop.targetctx.insert_user_function(code.entry_point, code.fndesc, [code.library])
+                loop.add_overload(code)
 
 
 def cache_folder() -> Path | None:
@@ -56,6 +69,13 @@ class OptionalCache:
     def __init__(self, loop: Callable[..., object]) -> None:
         self._cache: Any = FunctionCache(loop)
         self.cache_path = self._cache.cache_path
+
+    def signatures(self) -> list[Any]:
+        """Types of arguments with machine code, perhaps for another processor; [] if they are not known."""
+        try:
+            return [key[0] for key in self._cache._cache_file._load_index()]
+        except Exception:  # noqa: BLE001  (numba does not document these names)
+            return []
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """Load the machine code for a signature; None if it is absent or unreadable."""

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, Scheduler, SchedulerPlugin
 from distributed.http.utils import RequestHandler
+from tornado.web import Application
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,39 @@ def with_run_page() -> Iterator[None]:
     given = [module for module in dask.config.get(ROUTES) if module != __name__]
     with dask.config.set({ROUTES: [*given, __name__]}):
         yield
+
+
+class PagesOnDemand(Application):
+    """Application of a scheduler's web server that adds the pages of Dask when one is first asked for.
+
+    Their import takes half a second, and most runs are not looked at.
+
+    Parameters
+    ----------
+    scheduler
+        Scheduler in this process, which was started without its pages.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+
+    def find_handler(self, request: Any, **options: Any) -> Any:
+        """Handler of Dask for an address that no other application serves, or that of an unknown page."""
+        application = self._scheduler.http_application
+        application.applications.remove(self)
+        try:
+            from distributed.dashboard.scheduler import connect  # noqa: PLC0415  (takes long to import)
+        except ImportError as error:
+            log.info("the dashboard cannot be shown: %s", error)
+        else:
+            connect(application, self._scheduler.http_server, self._scheduler, prefix="")
+        return application.find_handler(request, **options)
+
+
+def pages_on_demand(scheduler: Scheduler) -> None:
+    """Let a scheduler in this process show the pages of Dask, too, from when one is asked for."""
+    scheduler.http_application.add_application(PagesOnDemand(scheduler))
 
 
 def show_run(client: Client, make: Callable[[], Callable[[], str]]) -> None:

@@ -9,18 +9,18 @@ import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Scheduler
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError
-from pyama_dask.launch.dashboard import with_run_page
+from pyama_dask.launch.dashboard import pages_on_demand, with_run_page
 from pyama_dask.launch.devices import Device, places
 from pyama_dask.launch.local_nanny import LocalNanny
 from pyama_dask.launch.network import free_address
 from pyama_dask.launch.processes import ctrl_c_blocked, forked_workers, started_again
-from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_environment, worker_memory
+from pyama_dask.launch.settings import own_settings, user_name, worker_count, worker_memory
 
 LOST_FOR = 360.0
 """Seconds after which no worker of a local cluster will start again; the cluster gives it up after 5 minutes."""
@@ -43,7 +43,7 @@ def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[
         Of Dask or the system; see `network.not_started`.
     """
     of_workers = places(worker_count(cluster), devices)
-    with own_settings(), forked_workers(worker_environment()):
+    with own_settings(), forked_workers():
         with ctrl_c_blocked():
             processes = started_again(lambda: scheduler_here(
                 cluster,
@@ -74,11 +74,14 @@ def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
     with warnings.catch_warnings(), with_run_page():
         # the port was taken after the check; the printed link has the right one
         warnings.filterwarnings("ignore", r"(?s)Port \d+ is already in use", UserWarning)
-        return LocalCluster(
+        started = LocalCluster(
             dashboard_address=free_address(cluster.dashboard),
             silence_logs=logging.CRITICAL,  # the log of the run has the events of workers
+            scheduler_kwargs={"dashboard": False},
             **options,
         )
+    pages_on_demand(cast("Scheduler", started.scheduler))
+    return started
 
 
 @contextmanager

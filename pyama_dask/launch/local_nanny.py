@@ -12,7 +12,7 @@ from pyama_dask.config.function_names import unguarded_script
 from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import exit_text
 from pyama_dask.launch.devices import WorkerPlace
-from pyama_dask.launch.settings import worker_environment
+from pyama_dask.launch.environment import worker_environment
 
 STARTS = 4
 """Times that the process of a worker is started before it is given up."""

@@ -1,6 +1,7 @@
 """Processes of workers on this machine: forked from a server that has imported what they need.
 
-A worker that is spawned instead imports it all by itself, which takes two seconds of CPU.
+A worker that is spawned instead imports it all by itself, which takes seconds of CPU. This module imports little: the
+server can start before the process that needs it has imported its own packages.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import dask
-import distributed.utils
+from pyama_dask.launch.environment import without_settings_of_dask, worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -27,28 +27,44 @@ Started = TypeVar("Started")
 
 
 @contextmanager
-def forked_workers(environment: Mapping[str, str]) -> Iterator[None]:
+def forked_workers() -> Iterator[None]:
     """Fork workers that start in the block from a server, on Linux; on other systems, Dask spawns them.
 
-    The first call starts the server, which ends with this process. If it cannot be started, workers are spawned, too.
-
-    Parameters
-    ----------
-    environment
-        Environment variables of the server, for libraries that read them when they are imported.
+    The first call starts the server, unless `begin_server` has, and it ends with this process. If it cannot be started,
+    workers are spawned, too.
     """
+    import dask  # noqa: PLC0415  (takes long to import)
+    import distributed.utils  # noqa: PLC0415
+
     if sys.platform != "linux":  # system libraries of macOS start threads, and Windows cannot fork
         yield
         return
     try:
-        with ctrl_c_blocked():
-            _start_server(environment)
+        _start_server()
     except OSError as error:  # the path of its socket, in the folder for temporary files, may be too long
         log.info("workers are spawned, as no server could be started that forks them: %s", error)
         yield
         return
+    # without this, Dask imports other modules in the server, and asks for them in vain, as it runs
+    distributed.utils._forkserver_preload_set = True
     with dask.config.set({METHOD: "forkserver"}):
         yield
+
+
+def begin_server() -> None:
+    """Start the server, whose imports go on while this process has its own; without one, `forked_workers` starts it."""
+    if sys.platform == "linux":
+        with suppress(OSError), without_settings_of_dask():
+            _start_server()
+
+
+def end_server() -> None:
+    """End a server that no worker will be forked from."""
+    server: Any = forkserver._forkserver
+    with suppress(AttributeError, OSError):  # else it ends with this process
+        if server._forkserver_pid is not None:
+            os.kill(server._forkserver_pid, signal.SIGKILL)  # it may be busy with imports
+            server._stop()
 
 
 def started_again(start: Callable[[], Started]) -> Started:
@@ -71,14 +87,12 @@ def _is_server_lost() -> bool:
         return True
 
 
-def _start_server(environment: Mapping[str, str]) -> None:
-    """Start the server, unless it runs already."""
+def _start_server() -> None:
+    """Start the server with the environment of workers, unless it runs already."""
     safe = {"PYTHONSAFEPATH": "1"}  # a module of the working directory is not the package we mean
-    with _variables({**environment, **safe}):
+    with ctrl_c_blocked(), _variables({**worker_environment(), **safe}):
         get_context("forkserver").set_forkserver_preload([PRELOADED])
         forkserver.ensure_running()
-    # without this, Dask imports other modules here, and asks for them in vain, as the server runs
-    distributed.utils._forkserver_preload_set = True
 
 
 @contextmanager

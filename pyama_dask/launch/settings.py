@@ -13,22 +13,7 @@ from distributed.system import MEMORY_LIMIT
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.units import memory_bytes
-
-WORKER_ENVIRONMENT = {
-    **dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
-        "1",
-    ),
-    "BLOSC_NTHREADS": "1",
-    # arrays of blocks are large: with small pages, workers wait for each other in the kernel
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    # Dask warns that it cannot measure the deep stacks of a compiling Numba in its profile
-    # the log of the driver has failures of tasks; the rest are heartbeats to a scheduler that is closing
-    "DASK_DISTRIBUTED__LOGGING": (
-        "{'distributed.sizeof': 'error', 'distributed.worker': 'critical', 'distributed.worker.memory': 'warning'}"
-    ),
-}
-"""Environment variables of a worker: a single thread, and large memory pages."""
+from pyama_dask.launch.environment import WORKER_ENVIRONMENT, without_settings_of_dask
 
 DASK = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
@@ -61,17 +46,8 @@ def own_settings() -> Iterator[None]:
     Environment variables are removed, as workers prefer them to other settings.
     """
     defaults = dask.config.merge(*dask.config.defaults)["distributed"]
-    foreign = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("DASK_DISTRIBUTED")}
-    try:
-        with dask.config.set({"distributed": defaults}), dask.config.set(DASK):
-            yield
-    finally:
-        os.environ |= foreign
-
-
-def worker_environment() -> dict[str, str]:
-    """Environment of a worker on this machine: that of this process, and `WORKER_ENVIRONMENT` where it says nothing."""
-    return WORKER_ENVIRONMENT | os.environ
+    with without_settings_of_dask(), dask.config.set({"distributed": defaults}), dask.config.set(DASK):
+        yield
 
 
 def job_environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ from distributed import Client
 
 from pyama_dask.config.models import Config
 from pyama_dask.errors import ConfigError
-from pyama_dask.launch import GpusFound, gpu_workers
+from pyama_dask.launch.gpu_workers import GpusFound, gpu_workers
 from pyama_dask.runs.disk_space import gib
 from pyama_dask.steps.on_gpu import GpuNeed, gpu_needs
 from pyama_dask.workflow.graph import Step

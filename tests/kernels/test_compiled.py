@@ -30,3 +30,10 @@ def test_the_widest_instructions_count(monkeypatch, features, name):
 
     monkeypatch.setattr(type(compiled.cpu_target), "target_context", Target())
     assert compiled.instruction_set() == f"{platform.machine()} {name}".strip()
+
+
+def test_a_cache_of_unknown_form_holds_nothing(monkeypatch):
+    cache = compiled.OptionalCache(test_the_widest_instructions_count)
+    assert cache.signatures() == []
+    monkeypatch.setattr(cache, "_cache", None)
+    assert cache.signatures() == []

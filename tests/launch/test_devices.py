@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from pyama_dask.config.cluster import Cluster, GpuWorkers
 from pyama_dask.execute.walltime import room_of
-from pyama_dask.launch import gpu_workers, script_of
+from pyama_dask.launch import script_of
 from pyama_dask.launch.devices import Device, devices_here, places
+from pyama_dask.launch.gpu_workers import gpu_workers
 from pyama_dask.launch.settings import with_at_most
 
 LOCAL = Cluster(kind="local", workers=4)

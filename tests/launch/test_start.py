@@ -13,6 +13,7 @@ from support.movies import config, file_bytes, listing, write_config
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.workers import Workers
+from pyama_dask.kernels import histogram
 from pyama_dask.launch import local, network, start, workers_for
 from pyama_dask.launch.preloaded import MODULES
 from pyama_dask.runs import driver
@@ -114,6 +115,7 @@ def test_workers_are_forked_from_a_server_with_their_environment_and_without_ctr
     assert found["threads of the server"] <= {"python", "jemalloc_bg_thd"}
     assert found["variables"] == ["yes", "glibc.malloc.hugetlb=1", None]
     assert found["blocked"] == {signal.SIGINT}
+    assert found["loaded"] > 0
 
 
 def _about_a_worker():
@@ -123,6 +125,7 @@ def _about_a_worker():
         "imported": [name in sys.modules for name in MODULES],
         "threads of the server": {(task / "comm").read_text().strip()[:15] for task in tasks},
         "variables": [os.environ.get(name) for name in names],
+        "loaded": len(histogram._count_integers.overloads),
         "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
     }
 
@@ -144,8 +147,8 @@ from pyama_dask.launch import local_cluster, processes
 start, killed = processes._start_server, []
 
 
-def start_and_kill(environment):
-    start(environment)
+def start_and_kill():
+    start()
     if not killed:
         killed.append(processes.forkserver._forkserver._forkserver_pid)
         os.kill(killed[0], signal.SIGKILL)

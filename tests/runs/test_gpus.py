@@ -9,8 +9,9 @@ from support.movies import as_czi, config, file_bytes, pixels, write_config
 import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.execute.fov_run import FovRun
-from pyama_dask.launch import devices, gpu_workers
+from pyama_dask.launch import devices
 from pyama_dask.launch.devices import Device
+from pyama_dask.launch.gpu_workers import gpu_workers
 from pyama_dask.runs.live import LiveRun
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER, read_status, warn_of_mixed_processors
