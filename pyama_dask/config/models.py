@@ -170,6 +170,9 @@ class Storage(Model):
     block_frames: Count | Literal["auto"] = Field(
         "auto", description="frames per task; auto adapts to the memory of the workers"
     )
+    direct_io: Annotated[Literal["auto", "on", "off"], BeforeValidator(as_switch)] = Field(
+        "auto", description="write images past the page cache: auto: on local disks that can do it; on; off"
+    )
     layout: Literal["fovs", "plate"] = Field(
         "fovs", description="fovs: a folder per FOV; plate: also the images of all wells as one OME-Zarr plate"
     )

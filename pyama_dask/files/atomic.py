@@ -226,7 +226,7 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     Parameters
     ----------
     error
-        Exception of a write, of tensorstore, or one raised because of these.
+        Exception of a write, or one raised because of it.
     output
         Output directory, for the message; a file outside it is named instead.
 
@@ -238,22 +238,14 @@ def disk_error(error: BaseException, output: Path) -> DiskError | None:
     while cause is not None:
         if isinstance(cause, DiskError):
             return cause
-        if (number := _system_error(cause)) in TAKES_NO_MORE:
-            file = cause.filename if isinstance(cause, OSError) else None
+        if isinstance(cause, OSError) and (number := cause.errno) in TAKES_NO_MORE:
+            file = cause.filename
             named = Path(file) if isinstance(file, str) else output
             elsewhere = named.is_absolute() and not named.is_relative_to(output.parent)  # `rmtree` gives bare names
             place = named if elsewhere else output
             return DiskError(f"{place}: cannot be written to any more: {os.strerror(number)}")
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _system_error(error: BaseException) -> int:
-    """Error number of the system; 0 if the exception has none."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    match = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore does not raise OSError
-    return int(match[1]) if match else 0
 
 
 @contextmanager

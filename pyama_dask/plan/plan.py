@@ -29,6 +29,7 @@ from pyama_dask.plan.resources import (
 )
 from pyama_dask.readers import Metadata, is_file_format
 from pyama_dask.readers.base import planes_of
+from pyama_dask.steps.batches import frames_together
 from pyama_dask.steps.flow import shape_after
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.layout import check_chunks, layout
@@ -296,6 +297,7 @@ class _Fovs:
                 self._costs[kind, shapes] = _costs_of(self._job, kind, shapes, self._metadata.read_memory)
             read, written, memory = self._costs[kind, shapes]
             blocked = on_blocks(kind)
+            together = frames_together(self._job.config, self._job.block_frames) if blocked else None
             for number, (start, stop) in enumerate(self._job.blocks if blocked else [(0, self._job.n_frames)]):
                 if of[number].full:
                     n = stop - start
@@ -303,6 +305,7 @@ class _Fovs:
                         kind, plan.fov, shape, start, stop, number if blocked else None, of[number].full,
                         of[number].local, bytes_read=read * n, bytes_written=written * n, memory=memory[n],
                         in_plate=in_plate, title=title, shape_in_movie=None if movie == shape else movie,
+                        at_once=together,
                     )  # fmt: skip
 
 

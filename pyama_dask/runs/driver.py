@@ -24,6 +24,7 @@ from pyama_dask.execute.loop import Execution, execute
 from pyama_dask.execute.turns import Turn
 from pyama_dask.execute.workers import Workers
 from pyama_dask.files.atomic import writable, write_bytes
+from pyama_dask.files.paged import direct_works
 from pyama_dask.launch import (
     check_cluster,
     dask_report,
@@ -170,9 +171,14 @@ class _Run:
     def execute(self, workers: Workers | None, tell: Progress, turn: Turn | None) -> Execution:
         """Do what is left; without workers, in this process."""
         plan, metadata, ledger = self.plan, self.metadata, self.ledger
-        rest = replace(plan, forced=frozenset())
+        rest, todo = replace(plan, forced=frozenset()), for_workers(self.todo)
+        if plan.job.config.storage.direct_io == "on" and not todo.job.direct_io:
+            self.warnings.append(
+                f"storage.direct_io: is on, but the file system of {plan.job.output} has no direct transfer, so that "
+                "images go through the page cache. Fix: set it to auto"
+            )
         return execute(
-            for_workers(self.todo), pool_on(workers, turn.number if turn else 0), ledger,
+            todo, pool_on(workers, turn.number if turn else 0), ledger,
             prepare=partial(prepare, plan, metadata, ledger),
             settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
             repair=partial(repair, rest, metadata, ledger, self.steps), progress=tell, cancel=self.cancel, turn=turn,
@@ -223,10 +229,14 @@ def recorded(todo: Plan, progress: Progress | None, cancel: threading.Event) -> 
 
 
 def for_workers(plan: Plan) -> Plan:
-    """Plan whose tasks can travel: where the planes of a folder are is written to a file that workers read."""
-    snapshot = plan.job.snapshot
-    kept = snapshot and snapshot.kept_in(plan.job.output / WORK)
-    return replace(plan, job=replace(plan.job, snapshot=kept))
+    """Plan whose tasks can travel: where the planes of a folder are is written to a file that workers read.
+
+    Its job says whether shards go past the page cache, which is tried in the output.
+    """
+    snapshot, work = plan.job.snapshot, plan.job.output / WORK
+    kept, wanted = snapshot and snapshot.kept_in(work), plan.job.config.storage.direct_io
+    direct = wanted != "off" and direct_works(work, anywhere=wanted == "on")
+    return replace(plan, job=replace(plan.job, snapshot=kept, direct_io=direct))
 
 
 def may_keep_cells(plan: Plan) -> bool:

@@ -316,7 +316,8 @@ def settings_of(config: Config) -> dict[str, Any]:
         del resolved["params"][key]
     if config.params.register == "off":  # as in plans of older versions
         del resolved["params"]["register"]
-    del resolved["storage"]["layout"]  # a separate step writes the plate
+    for key in ("layout", "direct_io"):  # a separate step writes the plate, and the bytes of a file are the same
+        del resolved["storage"][key]
     changed = changed_form(config.storage)
     for key in {"level", "shuffle", "chunks"} - changed.keys():  # as in plans of older versions
         del resolved["storage"][key]

@@ -13,13 +13,14 @@ import numpy as np
 from pyama_dask.errors import DamagedError, PlanError
 from pyama_dask.files.atomic import MISSING, fault
 from pyama_dask.kernels.background import background_plane
+from pyama_dask.methods.own_files import calls_plugins
 from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.steps.flow import COPIED, Flow, Image, flow_of
 from pyama_dask.steps.own_arrays import own_table_file
 from pyama_dask.steps.own_images import OwnImages, as_stored
 from pyama_dask.steps.read_back import StoredBefore
+from pyama_dask.steps.task_shards import TaskShards
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import read_block, write_block
 from pyama_dask.store.cancel import check_wanted
 from pyama_dask.store.layout import (
     IMAGES,
@@ -66,7 +67,10 @@ class TaskContext:
         self.step: Step = next(iter(task.digests))
         """Current step."""
         self._since = time.perf_counter()
-        self.written: dict[Step, list[Path]] = {step: [] for step in task.digests}
+        self.shards = TaskShards(task, job)
+        """Shards of arrays that the task reads and writes."""
+        self.written: dict[Step, dict[Path, tuple[int, int] | None]] = {step: {} for step in task.digests}
+        """Files that each step has written, with size and CRC-32C where these are known."""
         self.warnings: list[tuple[Step, str]] = []
         self.notes: dict[Step, dict[str, int]] = {}
         self.provides: dict[Step, dict[str, list[str]]] = {step: {} for step in task.digests}
@@ -76,6 +80,7 @@ class TaskContext:
         """CRC-32C of every frame of the block that was read from the movie, by its number in the output."""
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
+        self._spare: dict[str, np.ndarray] = {}
         self.drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         """Tracks and boxes of the fills that were drawn, by frame."""
         self._single: dict[tuple[str, int], np.ndarray] = {}
@@ -105,17 +110,26 @@ class TaskContext:
         self.step, self._since = step, now
 
     def batches(self) -> Iterator[range]:
-        """Yield the batches of frames one by one, and free the arrays of the previous one."""
+        """Yield the batches of frames one by one; arrays of the previous one are used again."""
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
+            if self._reuses:
+                self._spare |= self._held
             self._held.clear()
             self.own_images.forget()
             self.frames = range(start, min(start + length, self.task.stop))
             yield self.frames
 
+    @cached_property
+    def _reuses(self) -> bool:
+        """True if arrays may be used again: functions of users could keep those that they get."""
+        return not (self.flow.own or calls_plugins(self.job.config))
+
     def close(self) -> None:
-        """Free all arrays at once; else they would stay until Python looks for objects that refer to each other."""
+        """Close all files, and free all arrays; else they would stay until Python looks for cycles of objects."""
+        self.shards.close()
         self._held.clear()
+        self._spare.clear()
         self._single.clear()
         self._planes.clear()
         self._shared.clear()
@@ -146,11 +160,17 @@ class TaskContext:
         """Current batch's piece of an array, from memory if the task has it."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
-            self.verified(spec.shard_file(self.images, self.block))
-            array = read_block(self.images, spec, self.frames.start, self.frames.stop)
+            array = self._empty(spec)
+            self.shards.read(self.images, spec, self.frames.start, array)
             self.bytes_read += array.nbytes
             self._held[spec.path] = array
         return self._held[spec.path]
+
+    def _empty(self, spec: ArraySpec) -> np.ndarray:
+        """Array for the current batch's piece of an array: one that an earlier batch needed, if it fits."""
+        shape, spare = (len(self.frames), *spec.shape[1:]), self._spare.pop(spec.path, None)
+        fits = spare is not None and spare.shape == shape and spare.dtype == spec.dtype and spare.flags.owndata
+        return spare if spare is not None and fits else np.empty(shape, spec.dtype)
 
     def seen(self, step: Step, group: str) -> np.ndarray:
         """(frames of the batch, H, W) grey levels of a raw channel as one of the seven steps gets them.
@@ -189,10 +209,11 @@ class TaskContext:
         if frame in self.frames and spec.path in self._held:
             return np.asarray(self._held[spec.path][frame - self.frames.start])
         if (spec.path, frame) not in self._single:
-            self.verified(spec.shard_file(self.images, frame // self.job.block_frames))
             if len(self._single) >= SINGLE_FRAMES:
                 self._single.pop(next(iter(self._single)))
-            self._single[spec.path, frame] = read_block(self.images, spec, frame, frame + 1)[0]
+            pixels = np.empty((1, *spec.shape[1:]), spec.dtype)
+            self.shards.read(self.images, spec, frame, pixels)
+            self._single[spec.path, frame] = pixels[0]
             self.bytes_read += spec.frame_bytes
         return self._single[spec.path, frame]
 
@@ -200,7 +221,7 @@ class TaskContext:
         """Array for the current batch's piece, which a part fills frame by frame and then passes to `put`."""
         spec = self.spec(group, level)
         if spec.path not in self._held:
-            self._held[spec.path] = np.empty((len(self.frames), *spec.shape[1:]), spec.dtype)
+            self._held[spec.path] = self._empty(spec)
         return self._held[spec.path]
 
     def put(self, group: str, data: np.ndarray, level: Level = 0) -> None:
@@ -215,24 +236,31 @@ class TaskContext:
         level
             Level in the group.
         """
-        self.check()
         spec = self.spec(group, level)
-        if data.size:
-            self.wrote(write_block(self.images, spec, self.frames.start, data, self.frames.stop))
-            self.bytes_written += data.nbytes
+        self.store(self.images, spec, data)
         self._held[spec.path] = data
+
+    def store(self, folder: Path, spec: ArraySpec, data: np.ndarray) -> None:
+        """Write the current batch's piece of an array of any store, (frames of the batch, H, W)."""
+        self.check()
+        if data.size:
+            shard = self.shards.write(folder, spec, self.frames.start, data)
+            self.bytes_written += data.nbytes
+            if shard.checksum is not None:
+                self.wrote(shard.file, shard.checksum)
 
     def drop(self, group: str) -> None:
         """Free a piece at full resolution that no later step needs."""
-        self._held.pop(f"{group}/0", None)
+        if (held := self._held.pop(f"{group}/0", None)) is not None and self._reuses:
+            self._spare[f"{group}/0"] = held
         self._held.pop(f"{group} for {self.step}", None)
 
     def remove(self, group: str, level: Level) -> None:
         """Remove the files written to an array."""
         file = self.spec(group, level).shard_file(self.images, self.block)
+        self.shards.drop(file)
         file.unlink(missing_ok=True)
-        if file in self.written[self.step]:
-            self.written[self.step].remove(file)
+        self.written[self.step].pop(file, None)
 
     def background(self, channel: int, k: int) -> np.ndarray:
         """(H, W) background of the batch's frame k, rebuilt from its tiles; the next call reuses the array."""
@@ -300,10 +328,9 @@ class TaskContext:
         """Record counts for the report."""
         self.notes[self.step] = counts
 
-    def wrote(self, path: Path) -> None:
-        """Record a written file for the receipt."""
-        if path not in self.written[self.step]:
-            self.written[self.step].append(path)
+    def wrote(self, path: Path, checksum: tuple[int, int] | None = None) -> None:
+        """Record a written file for the receipt, with its size and CRC-32C if these are known."""
+        self.written[self.step][path] = checksum
 
     def spec(self, group: str, level: Level = 0) -> ArraySpec:
         """Spec of an array; see `fitted`."""

@@ -17,7 +17,6 @@ from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.own_images import step_call
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import write_block
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.workflow.graph import Step
 
@@ -61,12 +60,8 @@ class StoredImages(BlockPart):
         self._pixels = []
 
     def _write(self, spec: ArraySpec, pixels: np.ndarray) -> None:
-        context, frames = self._context, self._context.frames
-        context.check()
-        if pixels.size:
-            folder = context.job.fov_dir(context.task.fov) / spec.store
-            context.wrote(write_block(folder, spec, frames.start, pixels, frames.stop))
-            context.bytes_written += pixels.nbytes
+        context = self._context
+        context.store(context.job.fov_dir(context.task.fov) / spec.store, spec, pixels)
 
 
 class Rows(BlockPart):

@@ -10,7 +10,6 @@ from pyama_dask.files.atomic import give_second_name
 from pyama_dask.kernels.display import halve, subsample
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.part import BlockPart
-from pyama_dask.store.arrays import write_block
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.store.plate import PLATE, image_arrays
 from pyama_dask.workflow.graph import Step
@@ -45,13 +44,9 @@ class _InPlate(BlockPart):
 
     def batch(self) -> None:
         """Write the halves."""
-        context, frames = self._context, self._context.frames
+        context = self._context
         for group, half in self._half.items():
-            context.check()
-            data = self._halves.pop(group)
-            if data.size:
-                context.wrote(write_block(self._image, half, frames.start, data, frames.stop))
-                context.bytes_written += data.nbytes
+            context.store(self._image, half, self._halves.pop(group))
 
     def end(self) -> None:
         """Give the complete shards at full size their names in the plate."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from pyama_dask.steps.flow import Flow, Image, applies
 from pyama_dask.steps.own_arrays import specs_of
-from pyama_dask.store.arrays import read_block
+from pyama_dask.steps.task_shards import TaskShards
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
@@ -45,11 +45,8 @@ class Files(Protocol):
     job: Job
     frames: range
     bytes_read: int
-    written: dict[Step, list[Path]]
-
-    def verified(self, path: Path) -> Path:
-        """Path of a file that is as it was recorded."""
-        ...
+    shards: TaskShards
+    written: dict[Step, dict[Path, tuple[int, int] | None]]
 
 
 class StoredBefore:
@@ -100,9 +97,8 @@ class StoredBefore:
         pixels = np.empty((stop - start, *planes, *specs[0].shape[1:]), image.dtype)
         for z, spec in enumerate(specs):
             plane = pixels[:, z] if image.planes else pixels
-            for block, first, last in pieces:
-                self._context.verified(self._file(spec, block))
-                plane[first - start : last - start] = read_block(self._folder / spec.store, spec, first, last)
+            for _, first, last in pieces:
+                self._context.shards.read(self._folder / spec.store, spec, first, plane[first - start : last - start])
         self._context.bytes_read += pixels.nbytes
         pixels.flags.writeable = False
         return pixels

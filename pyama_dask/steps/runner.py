@@ -11,12 +11,13 @@ import os
 import re
 import socket
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from pyama_dask.errors import DiskError
+from pyama_dask.errors import CancelledError, DiskError
 from pyama_dask.files.atomic import checksum, disk_error
 from pyama_dask.files.streams import unfailing
 from pyama_dask.kernels.compiled import instruction_set
@@ -57,7 +58,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
     context = TaskContext(task, job)
     context.check()
     check_unchanged(job.own_files)
-    with closing(context):
+    with closing(context), undamaged_inputs(context):
         run_parts(context, graph_of(job.config))
     check_unchanged(job.own_files)  # functions may have been loaded since
     context.begin(context.step)  # counts the time of the last one
@@ -65,7 +66,7 @@ def _receipt(task: Task, job: Job) -> Receipt:
         key=task.key,
         digests=task.digests,
         files={
-            step: {file.relative_to(job.output).as_posix(): checksum(file) for file in files}
+            step: {file.relative_to(job.output).as_posix(): known or checksum(file) for file, known in files.items()}
             for step, files in context.written.items()
         },
         seconds=time.perf_counter() - started,
@@ -85,6 +86,25 @@ def _receipt(task: Task, job: Job) -> Receipt:
         begun=begun,
         worker=f"{socket.gethostname()}/{os.getpid()}",
     )
+
+
+@contextmanager
+def undamaged_inputs(context: TaskContext) -> Iterator[None]:
+    """Compare shards with their checksums when they have been read, also if the block fails: that may be the cause.
+
+    Raises
+    ------
+    DamagedError
+        If one is not as it was recorded.
+    """
+    try:
+        yield
+    except CancelledError:
+        raise
+    except Exception:
+        context.shards.check()
+        raise
+    context.shards.check()
 
 
 def _frames_read(context: TaskContext) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyama_dask.store.layout import USUAL_LEVEL, ArraySpec
+from pyama_dask.store.layout import ArraySpec
 
 FILLS: dict[str, bool | int | float] = {"b": False, "u": 0, "i": 0, "f": 0.0}
 """Values of pixels that are not stored, by kind of pixel type."""
@@ -72,16 +72,7 @@ def codecs(dtype: str, blosc: Document | None) -> list[Document]:
 
 
 def _blosc(spec: ArraySpec) -> Document | None:
-    """Settings of Blosc: the config's codec and level, and shuffling unless that is off.
-
-    Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
-    """
-    if spec.codec == "none":
-        return None
-    noisy = not spec.is_labels and spec.dtype == "uint16"
-    fits = "bitshuffle" if noisy else "shuffle" if np.dtype(spec.dtype).itemsize > 1 else "noshuffle"
-    level = USUAL_LEVEL[spec.codec] if spec.codec_level is None else spec.codec_level
-    return blosc_settings(spec.dtype, spec.codec, level, fits if spec.shuffled else "noshuffle")
+    return None if spec.compression is None else blosc_settings(spec.dtype, *spec.compression)
 
 
 def _description(shape: Sequence[int], dtype: str, chunks: Sequence[int]) -> Document:

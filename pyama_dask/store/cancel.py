@@ -15,6 +15,9 @@ from pyama_dask.errors import CancelledError
 from pyama_dask.store.lock_file import lock_path, read_record, write_record
 from pyama_dask.workflow.task import Job
 
+_wanted: dict[str, bytes] = {}
+"""Content of the lock with which a run continued at the last look, by its name."""
+
 
 def check_wanted(job: Job) -> None:
     """Make sure that a task's run continues; reads one small file. A job without a run name always continues.
@@ -27,9 +30,23 @@ def check_wanted(job: Job) -> None:
     if not job.run:
         return
     try:
-        record = json.loads(lock_path(job.output).read_bytes())
+        file = os.open(lock_path(job.output), os.O_RDONLY)
     except FileNotFoundError:
         raise CancelledError(f"{job.output}: the run is over") from None
+    try:
+        content = os.read(file, 4096)
+    finally:
+        os.close(file)
+    if _wanted.get(job.run) == content:  # as at the last look
+        return
+    _check_record(job, content)
+    _wanted.clear()
+    _wanted[job.run] = content
+
+
+def _check_record(job: Job, content: bytes) -> None:
+    try:
+        record = json.loads(content)
     except ValueError:
         raise CancelledError(f"{job.output}: another run is starting") from None
     if record.get("run") != job.run:

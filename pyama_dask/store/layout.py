@@ -111,6 +111,19 @@ class ArraySpec:
         return (self.block_frames if self.is_deep else 1, h, w)
 
     @property
+    def compression(self) -> tuple[str, int, str] | None:
+        """Codec, level and shuffling of Blosc; None if chunks are not compressed.
+
+        Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
+        """
+        if self.codec == "none":
+            return None
+        noisy = not self.is_labels and self.dtype == "uint16"
+        fits = "bitshuffle" if noisy else "shuffle" if np.dtype(self.dtype).itemsize > 1 else "noshuffle"
+        level = USUAL_LEVEL[self.codec] if self.codec_level is None else self.codec_level
+        return self.codec, level, fits if self.shuffled else "noshuffle"
+
+    @property
     def is_deep(self) -> bool:
         """True if a chunk of pixels holds all frames of a block."""
         return self.level == 0 and self.chunking == "block"

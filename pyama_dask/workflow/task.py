@@ -53,8 +53,7 @@ class Task:
     title: str = ""
     """Number, well and site of the FOV, such as ``FOV 3 (B02 s2)``; empty for a FOV outside of wells."""
     at_once: int | None = None
-    """Frames of the block that are worked on at once; None for all. The results are the same, so no digest has it."""
-
+    """Frames of the block that are held at once; None for all. The results are the same, so no digest has it."""
     shape_in_movie: tuple[int, int] | None = None
     """(H, W) of the FOV's frames in the movie, if steps change it; else None."""
     inputs: Mapping[str, tuple[int, int]] | None = None
@@ -80,7 +79,7 @@ class Task:
     @property
     def frames_at_once(self) -> int:
         """Frames that it holds at once."""
-        return self.at_once or self.stop - self.start
+        return min(self.at_once or self.stop - self.start, max(self.stop - self.start, 1))
 
 
 def task_key(kind: Kind, fov: int, block: int | None) -> str:
@@ -142,6 +141,8 @@ class Job:
     """The movie when the run was planned; tasks that read frames need it."""
     own_files: Mapping[str, str] = field(default_factory=dict)
     """Digests of the files with functions of users, by path, when the run was planned."""
+    direct_io: bool = False
+    """True if shards are written and read past the page cache; see ``storage.direct_io``."""
 
     @property
     def n_frames(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from support.shards import write_block
 
 from bench.kernels import frame_of_200_cells
 from bench.runs import write_with_zarr
@@ -19,6 +20,7 @@ from pyama_dask.kernels.background import background
 from pyama_dask.kernels.segmentation import segment
 from pyama_dask.store import arrays
 from pyama_dask.store.layout import ArraySpec
+from pyama_dask.store.shards import read_frames
 
 FRAMES, REPEATS = 12, 5
 CODECS = ("lz4", "zstd", "none")
@@ -50,7 +52,7 @@ def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) ->
                 write(images, spec, start, data[start : start + spec.block_frames])
         with spent() as read:
             for start in starts:
-                arrays.read_block(images, spec, start, start + spec.block_frames)
+                read_frames(images, spec, start, start + spec.block_frames)
         size = sum(file.stat().st_size for file in (images / spec.path).glob("c.*"))
         writing.append(written.cpu)
         reading.append(read.cpu)
@@ -60,18 +62,18 @@ def measured(spec: ArraySpec, data: np.ndarray, write: Callable[..., object]) ->
 def print_tables() -> None:
     """Print two tables: by codec and package, and by length of the shards."""
     everything = list(products())
-    print("| array | codec | write, zarr-python | write, tensorstore | read, tensorstore | smaller |")
+    print("| array | codec | write, zarr-python | write, shards | read, shards | smaller |")
     print("| --- | --- | --- | --- | --- | --- |")
     for spec, data in everything:
         for codec in CODECS:
             one = replace(spec, codec=codec)
             plain, _, _ = measured(one, data, write_with_zarr)
-            write, read, smaller = measured(one, data, arrays.write_block)
+            write, read, smaller = measured(one, data, write_block)
             print(f"| {spec.group} | {codec} | {plain:.1f} | {write:.1f} | {read:.1f} | {smaller:.2f} |", flush=True)
     print("\n| frames a shard | " + " | ".join(f"write {spec.group}" for spec, _ in everything) + " |")
     print("| --- |" + " --- |" * len(everything))
     for length in (1, 3, 6, 12):
-        found = [measured(replace(spec, block_frames=length), data, arrays.write_block)[0] for spec, data in everything]
+        found = [measured(replace(spec, block_frames=length), data, write_block)[0] for spec, data in everything]
         print(f"| {length} | " + " | ".join(f"{ms:.1f}" for ms in found) + " |", flush=True)
 
 

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 import zarr
+from support.shards import write_block
 
 import pyama_dask
 from bench.commands import config
@@ -19,7 +20,6 @@ from pyama_dask.files.atomic import write_bytes
 from pyama_dask.plan.resume import with_inputs
 from pyama_dask.readers import open_reader
 from pyama_dask.runs.planning import plan_run
-from pyama_dask.store.arrays import write_block
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import IMAGES, ArraySpec, layout
 from pyama_dask.store.ngff import documents

@@ -53,6 +53,10 @@ class Script:
         return Receipt(task.key, task.digests, {}, 0.01, 0, 0, 0)
 
 
+BATCHES = {"block_frames": 4, "chunks": "block"}
+"""Blocks that are done in one batch."""
+
+
 class Run:
     """One execution of a plan with a script."""
 
@@ -60,7 +64,7 @@ class Run:
         self, tmp_path, script, *, fovs=3, cancel_after=None, prepare=None, check=lambda: None, clock=time.monotonic,
         pool=SerialPool, progress=None, **cluster,
     ):  # fmt: skip
-        self.plan = plan_of(movie(fovs=fovs), storage={"block_frames": 4}, cluster={"kind": "serial"} | cluster)
+        self.plan = plan_of(movie(fovs=fovs), storage=BATCHES, cluster={"kind": "serial"} | cluster)
         self.events, self.prepared, self.tidied, self.repaired, self.script = [], [], [], [], script
         self.cancel = threading.Event()
         self.cancel_after = cancel_after
@@ -234,8 +238,9 @@ def test_a_full_disk_stops_the_run_and_blames_no_fov(tmp_path, number):
     assert run.calls[-1] == "link-fov001"
 
 
-def test_a_full_disk_of_tensorstore_stops_the_run(tmp_path):
-    error = StoreError("c.0.0.0: cannot be written: RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")
+def test_a_full_disk_under_a_shard_stops_the_run(tmp_path):
+    error = StoreError("c.0.0.0: cannot be written: No space left on device")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert "No space left" in str(Run(tmp_path, Script(link_fov001=[error])).execution.stopped)
 
 
@@ -252,10 +257,10 @@ def test_a_disk_that_is_full_when_a_fov_is_prepared_stops_the_run(tmp_path):
 def test_a_task_too_large_for_memory_has_fewer_frames_at_once_and_so_have_those_after_it(tmp_path):
     run = Run(tmp_path, Script(ingest_fov000_b000=[MemoryError()]), batch_size=1, retries=0)
     assert run.failed == {}
-    assert [task.at_once for task in run.script.calls if task.key == "ingest-fov000-b000"] == [None, 1]
+    assert [task.at_once for task in run.script.calls if task.key == "ingest-fov000-b000"] == [4, 1]
     later = {task.at_once for task in run.script.calls if task.kind == "ingest" and task.fov > 0}
     assert later == {1}
-    assert {task.at_once for task in run.script.calls if task.kind == "finish"} == {None}
+    assert {task.at_once for task in run.script.calls if task.kind == "finish"} == {4}
 
 
 def test_a_task_that_does_not_fit_with_one_frame_fails_its_fov(tmp_path):

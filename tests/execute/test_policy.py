@@ -38,9 +38,12 @@ from pyama_dask.execute.policy import (
 from pyama_dask.workflow.failure import Failure
 from pyama_dask.workflow.task import Receipt
 
-PLAN = plan_of(movie(fovs=1), storage={"block_frames": 8}, cluster={"kind": "serial", "retries": 2, "lost_workers": 4})
+PLAN = plan_of(
+    movie(fovs=1), storage={"block_frames": 8, "chunks": "block"},
+    cluster={"kind": "serial", "retries": 2, "lost_workers": 4},
+)  # fmt: skip
 BLOCK = PLAN.fovs[0].tasks[0]
-"""Task of a block of 8 frames."""
+"""Task of a block of 8 frames, in one batch."""
 FOV = next(task for task in PLAN.fovs[0].tasks if task.block is None)
 """Task of a whole FOV."""
 ONE_FRAME = replace(BLOCK, at_once=1)
@@ -129,7 +132,7 @@ def test_tasks_of_a_whole_fov_are_retried_without_memory():
     ("frames", "fewer"), [(100, 25), (8, 2), (5, 1), (4, 1), (3, 1), (2, 1), (1, None)]
 )  # fmt: skip
 def test_batches_shrink_to_a_quarter_until_a_single_frame(frames, fewer):
-    assert fewer_frames(replace(BLOCK, at_once=frames)) == fewer
+    assert fewer_frames(replace(BLOCK, at_once=frames, stop=200)) == fewer
 
 
 def test_a_task_fails_when_it_has_lost_several_workers_and_gets_fewer_frames_before():

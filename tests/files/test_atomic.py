@@ -167,7 +167,7 @@ def caused(error, cause):
         (OSError(errno.ENOSPC, "full"), "out: cannot be written to any more: No space left on device"),
         (OSError(errno.EFBIG, "large", "/data/out/a"), "out: cannot be written to any more: File too large"),
         (OSError(errno.EDQUOT, "much", "/tmp/cache"), "/tmp/cache: cannot be written to any more: Disk quota exceeded"),
-        (StoreError("a: cannot be written: UNKNOWN [os_error_code='30']"), "out: .*Read-only file system"),
+        (caused(StoreError("a: cannot be written"), OSError(errno.EROFS, "")), "out: .*Read-only file system"),
         (caused(ValueError("writing handle"), OSError(errno.ENOSPC, "full")), "out: .*No space left"),
         (caused(AlgorithmError("method"), OSError(errno.ENOSPC, "full", "/var/x")), "/var/x: .*No space left"),
         (OSError(errno.EROFS, "read-only", "c.0.0.0"), "^/data/out: .*Read-only file system"),  # named by `rmtree`

@@ -2,7 +2,7 @@
 
 import json
 import re
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +12,21 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from support.movies import data_files, times_of_change
+from support.shards import write_block
 from zarr.storage import ZipStore
 
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import PlanError, StoreError
+from pyama_dask.files.atomic import checksum
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import WholeLevels
 from pyama_dask.store import intermediate
 from pyama_dask.store.array_documents import array_document
-from pyama_dask.store.arrays import create_array, read_block, read_frame, write_block
+from pyama_dask.store.arrays import create_array, read_frame
 from pyama_dask.store.crops import CellsWriter
 from pyama_dask.store.layout import ArraySpec, check_chunks, layout
 from pyama_dask.store.ngff import documents
+from pyama_dask.store.shards import ShardReader, ShardWriter, read_frames
 from pyama_dask.workflow.task import Job
 
 SHAPE, FRAMES, BLOCK = (419, 523), 10, 4
@@ -161,7 +164,7 @@ class TestForms:
             write_block(tmp_path, spec, start, whole[start : start + BLOCK])
         assert np.array_equal(zarr.open_array(tmp_path / path, mode="r")[:], whole)
         for start, stop in ((0, 4), (1, 3), (4, 8), (8, 10), (9, 10)):
-            assert np.array_equal(read_block(tmp_path, spec, start, stop), whole[start:stop])
+            assert np.array_equal(read_frames(tmp_path, spec, start, stop), whole[start:stop])
         assert np.array_equal(read_frame(tmp_path, path, 6, 3), whole[6, ::3, ::3])
 
     @pytest.mark.parametrize("name", ["tiles", "block", "off", "none"])
@@ -173,10 +176,7 @@ class TestForms:
             data = block(spec, start, seed=5)
             data[1] = 0
             whole = write_block(tmp_path, spec, start, data).read_bytes()
-            for k in range(0, len(data), length):
-                piece = data[k : k + length]
-                file = write_block(tmp_path, spec, start + k, piece, start + k + len(piece))
-            assert file.read_bytes() == whole
+            assert write_block(tmp_path, spec, start, data, length).read_bytes() == whole
 
     def test_each_setting_changes_bytes_in_its_way(self, tmp_path):
         noisy = np.random.default_rng(0).normal(3000, 40, (BLOCK, *SHAPE)).astype("uint16")
@@ -254,7 +254,7 @@ class TestBlocks:
         whole = zarr.open_array(images / spec.path, mode="r")[:]
         for start in range(0, FRAMES, BLOCK):
             stop = min(start + BLOCK, FRAMES)
-            assert np.array_equal(read_block(images, spec, start, stop), whole[start:stop])
+            assert np.array_equal(read_frames(images, spec, start, stop), whole[start:stop])
             assert np.array_equal(whole[start:stop], block(spec, start, seed=start))
 
     def test_a_block_is_one_file_that_no_other_block_touches(self, images, spec):
@@ -271,7 +271,7 @@ class TestBlocks:
 
     def test_a_block_of_zeros_has_a_file_too(self, images, spec):
         assert write_block(images, spec, 0, block(spec) * 0).exists()
-        assert not read_block(images, spec, 0, BLOCK).any()
+        assert not read_frames(images, spec, 0, BLOCK).any()
 
     @pytest.mark.parametrize("torn", [b"", b"\0" * 10, "half"])
     def test_a_torn_shard_can_be_written_again(self, images, spec, torn):
@@ -281,57 +281,71 @@ class TestBlocks:
         write_block(images, spec, 0, block(spec))
         assert file.read_bytes() == whole
 
-    @pytest.mark.parametrize("start", [0, 2 * BLOCK])  # the last block is shorter than its shard
-    def test_what_killed_attempts_have_left_changes_nothing(self, images, spec, start):
-        file = write_block(images, spec, start, block(spec, start))
-        whole = file.read_bytes()
-        for left in (
-            file,
-            file.with_name(f"{file.name}.__lock"),
-            file.with_name(f"{file.name}_0123456789abcdef.__lock"),
-        ):
-            left.write_bytes(whole[:-9] + b"torn" * len(whole))
-            write_block(images, spec, start, block(spec, start))
-            assert file.read_bytes() == whole
-        frames = block(spec, start)
-        for k in range(len(frames)):
-            if spec.level != "tiles":
-                write_block(images, spec, start + k, frames[k : k + 1], start + k + 1)
-        assert file.read_bytes() == whole
+    def test_what_a_killed_attempt_has_left_changes_nothing(self, images, spec):
+        killed = ShardWriter(images, spec, 0)
+        killed.add(block(spec)[:2])
+        whole = write_block(images, spec, 0, block(spec)).read_bytes()
+        assert (read_frames(images, spec, 0, BLOCK) == block(spec)).all()
+        killed.add(block(spec)[2:])  # it was only taken for dead
+        assert killed.file.read_bytes() == whole
+        assert data_files(images / spec.path) == {killed.file}
+
+    def test_a_shard_appears_with_its_last_frame_and_with_its_checksum(self, images, spec):
+        writer = ShardWriter(images, spec, 1)
+        for k in range(BLOCK):
+            assert not writer.file.exists()
+            assert writer.checksum is None
+            writer.add(block(spec, BLOCK)[k : k + 1])
+        assert writer.checksum == checksum(writer.file)
+
+    def test_a_shard_that_is_given_up_leaves_nothing(self, images, spec):
+        before = write_block(images, spec, 0, block(spec, seed=1)).read_bytes()
+        writer = ShardWriter(images, spec, 0)
+        writer.add(block(spec)[:3])
+        writer.drop()
+        assert {file.name for file in (images / spec.path).iterdir()} == {"c.0.0.0", "zarr.json"}
+        assert writer.file.read_bytes() == before
 
     @pytest.mark.parametrize(
-        ("start", "change"),
+        "change",
         [
-            (0, lambda data: data[:-1]),
-            (0, lambda data: np.concatenate([data, data[:1]])),
-            (2, lambda data: data),
-            (8, lambda data: data),
-            (0, lambda data: data[:, :-1]),
-            (0, lambda data: data.astype("int64")),
-            (0, lambda data: data.astype("float16")),
-            (0, lambda data: data[0]),
+            lambda data: np.concatenate([data, data[:1]]),
+            lambda data: data[:, :-1],
+            lambda data: data.astype("int64"),
+            lambda data: data.astype("float16"),
+            lambda data: data[0],
         ],
     )
-    def test_what_is_not_one_block_is_refused(self, images, spec, start, change):
-        with pytest.raises(StoreError, match="is not one block of"):
-            write_block(images, spec, start, change(block(spec)))
+    def test_what_is_not_of_the_block_is_refused(self, images, spec, change):
+        writer = ShardWriter(images, spec, 0)
+        with pytest.raises(StoreError, match="are not frames 0 to"):
+            writer.add(change(block(spec)))
+        writer.drop()
         assert not data_files(images / spec.path)
+
+    def test_no_frame_fits_after_the_last_one(self, images, spec):
+        write_block(images, spec, 8, block(spec, 8))
+        writer = ShardWriter(images, spec, 2)
+        writer.add(block(spec, 8)[:1])
+        with pytest.raises(StoreError, match="are not frames 1 to 2 of a block"):
+            writer.add(block(spec, 8))
+        writer.drop()
 
     def test_a_torn_shard_is_an_error_and_not_zeros(self, images, spec):
         write_block(images, spec, 0, block(spec)).write_bytes(b"torn")
         with pytest.raises(StoreError, match="shard"):
-            read_block(images, spec, 0, BLOCK)
+            read_frames(images, spec, 0, BLOCK)
 
     def test_a_missing_shard_is_an_error_and_not_zeros(self, images, spec):
         with pytest.raises(StoreError, match="the shard is gone"):
-            read_block(images, spec, 0, BLOCK)
+            read_frames(images, spec, 0, BLOCK)
 
     def test_a_damaged_or_missing_document_changes_no_pixel(self, images, spec):
         document = images / spec.path / "zarr.json"
         for content in (document.read_bytes().replace(b"523", b"522"), b"?", None):
             document.unlink() if content is None else document.write_bytes(content)
             write_block(images, spec, 0, block(spec, seed=3))
-            assert np.array_equal(read_block(images, spec, 0, BLOCK), block(spec, seed=3))
+            assert np.array_equal(read_frames(images, spec, 0, BLOCK), block(spec, seed=3))
 
 
 class TestPieces:
@@ -347,41 +361,67 @@ class TestPieces:
             data = block(specs[path], start, seed)
             data[1] = 0
             whole = write_block(tmp_path, specs[path], start, data).read_bytes()
-            for k in range(0, len(data), length):
-                piece = data[k : k + length]
-                file = write_block(tmp_path, specs[path], start + k, piece, start + k + len(piece))
-            assert file.read_bytes() == whole
+            assert write_block(tmp_path, specs[path], start, data, length).read_bytes() == whole
             for k in range(0, len(data), length):
                 stop = min(k + length, len(data))
-                assert np.array_equal(read_block(tmp_path, specs[path], start + k, start + stop), data[k:stop])
+                assert np.array_equal(read_frames(tmp_path, specs[path], start + k, start + stop), data[k:stop])
+
+    @pytest.mark.parametrize("direct", [False, True])
+    def test_frames_are_read_in_any_order_and_the_checksum_is_that_of_the_file(self, images, spec, direct):
+        file = write_block(images, spec, BLOCK, block(spec, BLOCK), direct=direct)
+        for order in (range(BLOCK), (2, 0, 3), ()):
+            reader = ShardReader(images, spec, 1, direct=direct)
+            for k in order:
+                out = np.empty((1, *spec.shape[1:]), spec.dtype)
+                reader.read(k, out)
+                assert np.array_equal(out[0], block(spec, BLOCK)[k])
+            assert reader.checksum() == checksum(file)
+            reader.close()
 
     def test_every_chunk_of_zeros_is_there_too(self, images):
-        spec = specs_of()["pc_ch_0/0"]
-        for frame in range(8, FRAMES):
-            file = write_block(images, spec, frame, np.zeros((1, *SHAPE), "uint16"), frame + 1)
+        file = write_block(images, specs_of()["pc_ch_0/0"], 8, np.zeros((2, *SHAPE), "uint16"), 1)
         index = np.frombuffer(file.read_bytes()[-16 * BLOCK - 4 : -4], "<u8").reshape(BLOCK, 2)
         assert [bool(length != 2**64 - 1) for _, length in index] == [True, True, False, False]
 
-    def test_the_first_piece_removes_what_is_there(self, images, spec):
+
+class TestDamage:
+    """Shards with wrong bytes: an error, and never a crash or another frame."""
+
+    @pytest.mark.parametrize("name", ["auto", "tiles", "block", "none"])
+    def test_any_flipped_byte_is_an_error_or_has_another_checksum(self, tmp_path, name):
+        spec = replace(specs_of(storage=FORMS[name][0])["pc_ch_0/0"], shape=(FRAMES, 40, 50))
+        file = write_block(tmp_path, spec, 0, block(spec))
+        whole, recorded = file.read_bytes(), checksum(file)
+        rng, out, refused = np.random.default_rng(0), np.empty((BLOCK, 40, 50), "uint16"), 0
+        for k in [*rng.integers(0, len(whole), 150).tolist(), *range(len(whole) - 80, len(whole)), *range(20)]:
+            torn = bytearray(whole)
+            torn[k] ^= int(rng.integers(1, 256))
+            file.write_bytes(torn)
+            try:
+                with closing(ShardReader(tmp_path, spec, 0)) as reader:
+                    reader.read(0, out)
+                    assert reader.checksum() != recorded
+            except StoreError:
+                refused += 1
+        assert refused >= 20  # the index at least
+
+    @pytest.mark.parametrize("length", [0, 3, 70, -1, -30])
+    def test_a_shard_that_ends_too_early_is_damaged(self, images, length):
+        spec = specs_of()["pc_ch_0/0"]
         file = write_block(images, spec, 0, block(spec))
-        write_block(images, spec, 0, block(spec, seed=1)[:2], 2)
-        assert np.array_equal(read_block(images, spec, 0, 2), block(spec, seed=1)[:2])
-        assert not read_block(images, spec, 2, BLOCK).any()
-        file.write_bytes(b"torn")
-        write_block(images, spec, 0, block(spec)[:1], 1)
-        assert np.array_equal(read_block(images, spec, 0, 1), block(spec)[:1])
+        file.write_bytes(file.read_bytes()[:length])
+        with pytest.raises(StoreError, match="the shard is damaged"):
+            read_frames(images, spec, 0, BLOCK)
 
-    def test_a_piece_after_what_is_gone_is_refused(self, images, spec):
-        with pytest.raises(StoreError, match="the shard is gone, with its frames before 2"):
-            write_block(images, spec, 2, block(spec)[2:])
-        assert not data_files(images / spec.path)
-
-    @pytest.mark.parametrize(("start", "stop", "frames"), [(0, 2, 3), (0, 3, 2), (2, 5, 3), (8, 11, 3), (0, 8, 8)])
-    def test_what_is_not_in_one_block_is_refused(self, images, spec, start, stop, frames):
-        write_block(images, spec, 0, block(spec))
-        with pytest.raises(StoreError, match=f"nor frames {start} to {stop - 1} of it"):
-            write_block(images, spec, start, np.zeros((frames, *spec.shape[1:]), spec.dtype), stop)
-        assert np.array_equal(read_block(images, spec, 0, BLOCK), block(spec))
+    def test_a_frame_that_is_absent_is_an_error_and_not_zeros(self, images):
+        spec = specs_of()["pc_ch_0/0"]
+        writer = ShardWriter(images, spec, 2)  # the last block has two frames
+        writer.add(np.full((1, *SHAPE), 7, "uint16"))
+        writer.add(np.full((1, *SHAPE), 7, "uint16"))
+        writer.file.rename(spec.shard_file(images, 0))
+        with pytest.raises(StoreError, match="its index has no frame 2"):
+            read_frames(images, spec, 0, BLOCK)
+        assert (read_frames(images, spec, 0, 2) == 7).all()
 
 
 class TestOtherPrograms:

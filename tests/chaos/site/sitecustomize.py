@@ -6,7 +6,7 @@ together, what is done then (see `ACTIONS`), and a file that counts the occurren
 written (audit events and `os.write`), as those are what the package promises, and not how it is written.
 """
 # It is imported by every process before all else, and leaves out what would change its start, such as pathlib.
-# ruff: noqa: PTH115, PTH116, PTH118
+# ruff: noqa: PTH115
 
 import ctypes
 import errno
@@ -16,7 +16,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from functools import wraps
 
 RENAMED = {
@@ -43,8 +42,8 @@ WRITTEN = {
     "cancel": "the run was interrupted, and gives up its lock",
 }
 CALLED = {
-    "shard": ("pyama_dask.store.arrays", "write_block"),
-    "torn": ("pyama_dask.store.arrays", "write_block"),
+    "shard": ("pyama_dask.files.paged", "AppendedFile.append"),
+    "torn": ("pyama_dask.files.paged", "AppendedFile.finish"),
     "crop": ("pyama_dask.store.crops", "CellsWriter.crop"),
 }
 """In the middle of a shard's write, with half a shard in its place, and between two cells of a store."""
@@ -152,43 +151,28 @@ def watch_ledger(blow: Blow) -> None:
     os.write = write
 
 
-def during_shard(blow: Blow, write_block):
-    """Strike while the shard is written, which is when its temporary file has content."""
+def during_shard(blow: Blow, append):
+    """Strike while a shard is written, when its temporary file has content."""
 
-    @wraps(write_block)
-    def wrapper(images, spec, start, data, *stop):
-        if not blow.due():
-            return write_block(images, spec, start, data, *stop)
-        if blow.action is fill or blow.action is lock_up:
+    @wraps(append)
+    def wrapper(file, content):
+        append(file, content)
+        if file.size and blow.due():
             blow.fall()
-            return write_block(images, spec, start, data, *stop)
-        folder = os.path.join(images, spec.path)
-
-        def strike() -> None:
-            while not any(file.name.endswith(".__lock") and file.stat().st_size for file in os.scandir(folder)):
-                pass
-            blow.fall()
-
-        thread = threading.Thread(target=strike, daemon=True)
-        thread.start()
-        written = write_block(images, spec, start, data, *stop)
-        thread.join(0)
-        blow.fall()  # it was written too fast to be seen
-        return written
 
     return wrapper
 
 
-def after_half_a_shard(blow: Blow, write_block):
+def after_half_a_shard(blow: Blow, finish):
     """Strike with half a shard in its place, as a file system may leave it that has lost its power."""
 
-    @wraps(write_block)
-    def wrapper(images, spec, start, data, *stop):
-        file = write_block(images, spec, start, data, *stop)
+    @wraps(finish)
+    def wrapper(file):
+        recorded = finish(file)
         if blow.due():
-            os.truncate(file, os.stat(file).st_size // 2)
+            os.truncate(file.path, recorded[0] // 2)
             blow.fall()
-        return file
+        return recorded
 
     return wrapper
 
