@@ -189,7 +189,7 @@ def _fov_document(fov: FovPlan) -> dict[str, Any]:
 
 def make_plan(
     config: Config, metadata: Metadata, identity: str, worker_memory: int, first_identity: str | None = None,
-    pace: Mapping[Kind, float] | None = None, problems: Mapping[str, str] | None = None,
+    pace: Mapping[Kind, float] | None = None, problems: Mapping[str, str] | None = None, workers: int = 1,
 ) -> Plan:  # fmt: skip
     """Plan a whole run.
 
@@ -209,6 +209,8 @@ def make_plan(
         Seconds of tasks by kind for each frame, where they were measured.
     problems
         Reasons why FOVs cannot be processed, by name.
+    workers
+        Number of local workers.
 
     Raises
     ------
@@ -220,7 +222,7 @@ def make_plan(
     largest = max((shape_after(config, metadata.fovs[k].shape) for k in chosen), key=prod)
     wanted = config.storage.block_frames
     if wanted == "auto":
-        longest = longest_block(config, largest, len(chosen) * len(frames), pace)
+        longest = longest_block(config, largest, len(chosen) * len(frames), pace, workers)
         in_movie = max((metadata.fovs[k].shape for k in chosen), key=prod)
         block = automatic_block(config, largest, len(frames), worker_memory, longest, metadata.read_memory, in_movie)
     else:

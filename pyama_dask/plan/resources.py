@@ -11,6 +11,7 @@ import numpy as np
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
+from pyama_dask.steps.batches import frames_together
 from pyama_dask.steps.flow import MOVIE, TRACES, flow_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.own_arrays import own_arrays
@@ -34,6 +35,8 @@ OBJECT = 250
 BLOCK_MEMORY = 512 * 2**20
 """Largest memory of one block with ``block_frames: auto``."""
 LONGEST_BLOCK = 16
+SHORTEST_TASK = 0.5
+"""Seconds that a local task takes at least, so that the cost of sending it does not count."""
 TASK_SECONDS = 60.0
 """Target duration of a task on a queue: long compared with the cost of sending it, short compared with a walltime."""
 SECONDS_A_MEGAPIXEL = 0.05
@@ -99,7 +102,7 @@ def task_memory(
     frames
         Frames of the task.
     at_once
-        Frames that it handles together; None for all.
+        Frames that it handles together; None for as many as usual.
     movie_shape
         (H, W) of a frame in the movie, if steps change it.
     """
@@ -119,11 +122,10 @@ def _block_memory(
 ) -> int:  # fmt: skip
     """Bytes that a task on a block holds, with what its methods need."""
     parts = [part.memory(config) for part in graph_of(config).kinds[kind] if part.active(config)]
-    in_work = min(at_once or frames, frames)
+    in_work = min(at_once or frames_together(config, frames), frames)
     frame = max((held.frame for held in parts), default=0)
     block = sum(held.block for held in parts)
-    added = max((held.added for held in parts), default=0) if in_work < frames else 0
-    images = prod(shape) * (in_work * frame + frames * (block + added))
+    images = prod(shape) * (in_work * frame + frames * block)
     images += max(prod(shape), prod(movie_shape or shape)) * sum(_made(config, held, in_work) for held in parts)
     return int(images) + fixed_memory(config, shape, kind, movie_shape)
 
@@ -168,10 +170,13 @@ def reads_movie(config: Config, kind: Kind) -> bool:
     return any("raw" in part.writes for part in graph_of(config).kinds[kind] if part.active(config))
 
 
-def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None) -> int:
+def longest_block(
+    config: Config, shape: tuple[int, int], frames: int, pace: Mapping[Kind, float] | None = None, workers: int = 1
+) -> int:
     """Largest number of frames per block with ``block_frames: auto``.
 
-    On a queue, as many as take about a minute, unless workers would run out of blocks before the end.
+    On a queue, as many as take about a minute. Fewer, if workers would run out of blocks before the end, unless tasks
+    on local workers became very short.
 
     Parameters
     ----------
@@ -183,14 +188,17 @@ def longest_block(config: Config, shape: tuple[int, int], frames: int, pace: Map
         Of all FOVs together.
     pace
         Seconds of tasks by kind for each frame, where they were measured.
+    workers
+        Number of local workers.
     """
-    if not config.cluster.of_queue:
-        return LONGEST_BLOCK
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
-    a_minute = TASK_SECONDS / max((pace[kind] for kind in kinds if kind in pace) if pace else [guess], default=guess)
+    seconds = max((pace[kind] for kind in kinds if kind in pace) if pace else [guess], default=guess)
+    if not config.cluster.of_queue:
+        a_share = frames / (BLOCKS_A_WORKER * workers) if workers > 1 else LONGEST_BLOCK
+        return max(1, int(min(LONGEST_BLOCK, max(a_share, ceil(SHORTEST_TASK / seconds)))))
     a_share = frames / (BLOCKS_A_WORKER * config.cluster.most_jobs * config.cluster.worker_processes)
-    return max(1, int(min(a_minute, max(a_share, LONGEST_BLOCK))))
+    return max(1, int(min(TASK_SECONDS / seconds, max(a_share, LONGEST_BLOCK))))
 
 
 def automatic_block(

@@ -29,6 +29,8 @@ STITCHED = 28.0
 areas without a tile."""
 DRIFTING = 68.0
 """Bytes per pixel of a frame that measuring a shift holds: four frames with their spectra, and products of two."""
+SHARD = 8 * 2**20
+"""Bytes of the buffers of a shard that is written or read."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 
@@ -226,7 +228,8 @@ def _held_to_copy(config: Config) -> Held:
     once = 0 if config.params.stitch == "off" else STITCHED
     once += 0 if all(choice.flat_field == "off" for choice in config.channels.all) else SHADED
     once += 4 * sum(choice.flat_field == "instrument" for choice in config.channels.all)  # levels of the background
-    return Held(frame=2 * len(config.channels.all) + 2 + KEPT, added=5 if is_deep(config) else 2.25, once=once)
+    channels = len(config.channels.all)
+    return Held(frame=2 * channels + 2 + KEPT, once=once, fixed=channels * SHARD)
 
 
 def _held_for_plate(config: Config) -> Held:
@@ -252,20 +255,15 @@ def _held_for_drift(_config: Config) -> Held:
 
 
 def _held_for_background(config: Config) -> Held:
-    stored = config.storage.background == "full"
-    loose = "shuffle" in changed_form(config.storage)  # hardly compressed
-    planes = (8 if loose else 6) if stored else 0  # 4, and 2 compressed
-    added = 4 if stored and (loose or config.storage.codec == "none") else 0
-    added = 10 if stored and is_deep(config) else added
-    return Held(frame=2 * len(config.channels.fl) + 2 + planes + KEPT, added=added)
+    planes, channels = 4 if config.storage.background == "full" else 0, len(config.channels.fl)
+    return Held(frame=2 * channels + 2 + planes + KEPT, fixed=(channels + 1) * SHARD)  # and labels
 
 
 def _held_to_finish(config: Config) -> Held:
     labels = 4.5 if finds_cells(config) else 2
-    added = 2 if config.storage.codec == "none" else 0.25
-    added += 3 if is_deep(config) else 0
-    drawn = 12 if fills_gaps(config) else 0  # labels with fills, and of frames that these come from
-    return Held(frame=2 * len(config.channels.all) + labels + KEPT, added=added, once=drawn)
+    channels, drawn = len(config.channels.all), 12 if fills_gaps(config) else 0
+    # drawn: labels with fills, and of frames that these come from
+    return Held(frame=2 * channels + labels + KEPT, once=drawn, fixed=2 * (channels + 1) * SHARD)
 
 
 def _held_to_cut(config: Config) -> Held:

@@ -115,7 +115,8 @@ class ShardWriter:
         """Size and CRC-32C of the file; None before it is complete."""
         self._chunks, self._done = _Chunks(spec, block), 0
         self._index = np.full((*self._chunks.shape, 2), ABSENT, _INDEX)
-        self._held = np.empty((self._chunks.frames, *spec.shape[1:]), spec.dtype) if spec.chunks[0] > 1 else None
+        self._held: np.ndarray | None = None
+        """(block, H, W) frames for chunks that hold several; None while there are none."""
         with _named(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._appended = AppendedFile(self.file, direct=direct)
@@ -142,14 +143,21 @@ class ShardWriter:
                 f"{spec.dtype} {(self._chunks.frames, *spec.shape[1:])}"
             )
         with _named(self.file):
-            if self._held is not None:
-                self._held[done:last] = frames
-            else:
+            if self._chunks.depth == 1:
                 for k, frame in enumerate(frames):
                     self._add_chunks(done + k, frame[None])
+            elif len(frames) == self._chunks.frames:
+                self._add_chunks(0, frames)
+            else:
+                self._hold(frames)
             self._done = last
             if last == self._chunks.frames:
                 self._finish()
+
+    def _hold(self, frames: np.ndarray) -> None:
+        if self._held is None:
+            self._held = np.empty((self._chunks.frames, *frames.shape[1:]), frames.dtype)
+        self._held[self._done : self._done + len(frames)] = frames
 
     def _add_chunks(self, t: int, frames: np.ndarray) -> None:
         """Append the chunks with frames, which are number `t` along that axis."""

@@ -33,11 +33,9 @@ class Held:
     """Memory of a part, in bytes per pixel of a frame where nothing else is stated."""
 
     frame: float = 0.0
-    """For each frame that is in work at the same time, including what is being compressed."""
+    """For each frame that is in work at the same time."""
     block: float = 0.0
     """For each frame of the block, until the task ends."""
-    added: float = 0.0
-    """For each frame of the largest shard, compressed, while frames are added to it."""
     once: float = 0.0
     """However many frames are in work."""
     fixed: int = 0

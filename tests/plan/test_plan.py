@@ -134,29 +134,42 @@ class TestBlocks:
     @settings(max_examples=20)
     def test_longer_blocks_need_more_memory(self, plan, frames):
         shape = plan.tasks[0].shape
-        needs = [task_memory(plan.job.config, "ingest", shape, n) for n in (frames, frames + 1)]
-        assert worker_base(plan.job.config.cluster) < needs[0] < needs[1]
+        for kind in ("ingest", "finish"):  # crops of all frames are held
+            needs = [task_memory(plan.job.config, kind, shape, n) for n in (frames, frames + 1)]
+            assert worker_base(plan.job.config.cluster) < needs[0] <= needs[1]
 
     @given(plans(), st.integers(2, 64))
     @settings(max_examples=20)
-    def test_fewer_frames_at_once_need_less_memory(self, plan, frames):
+    def test_frames_are_held_one_by_one_unless_a_task_holds_more(self, plan, frames):
         config, shape = plan.job.config, plan.tasks[0].shape
         for kind in ("ingest", "finish"):
-            pieces = [task_memory(config, kind, shape, frames, n) for n in range(1, frames)]
-            assert all(one < more for one, more in itertools.pairwise(pieces))
-            whole = task_memory(config, kind, shape, frames)
-            assert {task_memory(config, kind, shape, frames, n) for n in (frames, frames + 1)} == {whole}
-            assert pieces[0] < whole
+            needs = [task_memory(config, kind, shape, frames, n) for n in range(1, frames)]
+            assert all(one < more for one, more in itertools.pairwise(needs))
+            assert needs[0] == task_memory(config, kind, shape, frames)
+            assert {task.at_once for task in plan.tasks if task.kind == kind} <= {1}
 
-    @pytest.mark.parametrize("queue", [False, True])
-    def test_blocks_are_as_long_as_in_outputs_of_before(self, queue):
-        """Otherwise, a run that goes on there would do them again."""
-        cluster = {"kind": "slurm", "jobs": 1, "memory": "4GiB", "walltime": "04:00:00"} if queue else {}
-        plans = [
-            plan_of(movie(shape=(1024, 1024), frames=48), memory=of * MIB, cluster=cluster)
-            for of in (700, 900, 1100, 1500)
-        ]
-        assert [plan.job.block_frames for plan in plans] == [6, 12, 24 if queue else 16, 24 if queue else 16]
+    @pytest.mark.parametrize("storage", [{"chunks": "block"}, {"chunks": "block", "block_frames": 5}])
+    def test_chunks_of_whole_blocks_are_held_as_a_whole(self, storage):
+        plan = plan_of(movie(frames=10), storage=storage)
+        block = plan.job.block_frames
+        assert {task.at_once for task in plan.tasks} == {block, None}
+        assert plan.memory > plan_of(movie(frames=10), storage={"block_frames": block}).memory
+
+    @pytest.mark.parametrize(
+        ("shape", "fovs", "frames", "workers", "block"),
+        [
+            ((2048, 2048), 1, 180, 1, 15),
+            ((2048, 2048), 4, 16, 2, 8),
+            ((2048, 2048), 1, 16, 2, 2),
+            ((2048, 2048), 1, 4, 8, 2),
+            ((2048, 2048), 100, 180, 8, 15),
+            ((200, 240), 1, 48, 8, 16),
+        ],
+    )
+    def test_local_workers_have_a_few_blocks_each_unless_these_are_very_short(
+        self, shape, fovs, frames, workers, block
+    ):
+        assert plan_of(movie(fovs=fovs, shape=shape, frames=frames), workers=workers).job.block_frames == block
 
     def test_forked_workers_hold_less_than_those_of_a_queue(self):
         queue = {"kind": "slurm", "jobs": 1, "memory": "4GiB", "walltime": "04:00:00"}

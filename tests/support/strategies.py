@@ -44,7 +44,7 @@ def movie(
 
 def plan_of(
     metadata: Metadata, params: Any = None, *, channels: Any = None, memory: int = 2**34, identity="id",
-    problems: Any = None, **more: Any,
+    problems: Any = None, workers: int = 1, **more: Any,
 ) -> Plan:  # fmt: skip
     """Plan of a run: every channel with its features, unless `channels` says otherwise."""
     n = len(metadata.channels)
@@ -59,7 +59,7 @@ def plan_of(
         "params": {"tracking_params": {"min_frames": 5}} | (params or {}),
     }
     config = resolve(parse_config(document | more), metadata)
-    return make_plan(config, metadata, identity, memory, problems=problems)
+    return make_plan(config, metadata, identity, memory, problems=problems, workers=workers)
 
 
 CHANNELS = {
