@@ -139,7 +139,7 @@ class ShardWriter:
         last = done + len(frames)
         if frames.shape[1:] != spec.shape[1:] or frames.dtype != spec.dtype or last > self._chunks.frames:
             raise StoreError(
-                f"{self.file}: {frames.dtype} {frames.shape} are not frames {done} to {last - 1} of a block of "
+                f"{self.file}: {frames.dtype} {frames.shape} do not fit as frames {done} to {last - 1} of a block of "
                 f"{spec.dtype} {(self._chunks.frames, *spec.shape[1:])}"
             )
         with _named(self.file):

@@ -318,7 +318,7 @@ class TestBlocks:
     )
     def test_what_is_not_of_the_block_is_refused(self, images, spec, change):
         writer = ShardWriter(images, spec, 0)
-        with pytest.raises(StoreError, match="are not frames 0 to"):
+        with pytest.raises(StoreError, match="do not fit as frames 0 to"):
             writer.add(change(block(spec)))
         writer.drop()
         assert not data_files(images / spec.path)
@@ -327,7 +327,7 @@ class TestBlocks:
         write_block(images, spec, 8, block(spec, 8))
         writer = ShardWriter(images, spec, 2)
         writer.add(block(spec, 8)[:1])
-        with pytest.raises(StoreError, match="are not frames 1 to 2 of a block"):
+        with pytest.raises(StoreError, match="do not fit as frames 1 to 2 of a block"):
             writer.add(block(spec, 8))
         writer.drop()
 
