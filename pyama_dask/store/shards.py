@@ -116,7 +116,7 @@ class ShardWriter:
         self._chunks, self._done = _Chunks(spec, block), 0
         self._index = np.full((*self._chunks.shape, 2), ABSENT, _INDEX)
         self._held: np.ndarray | None = None
-        """(block, H, W) frames for chunks that hold several; None while there are none."""
+        """(block, H, W) frames for chunks that hold several; None before the first."""
         with _named(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._appended = AppendedFile(self.file, direct=direct)
