@@ -29,8 +29,8 @@ STITCHED = 28.0
 areas without a tile."""
 DRIFTING = 68.0
 """Bytes per pixel of a frame that measuring a shift holds: four frames with their spectra, and products of two."""
-SHARD = 8 * 2**20
-"""Bytes of the buffers of a shard that is written or read."""
+SHARD = 2.0
+"""Bytes per pixel of a frame of the buffers of an array whose shard is written or read."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
 
@@ -229,7 +229,7 @@ def _held_to_copy(config: Config) -> Held:
     once += 0 if all(choice.flat_field == "off" for choice in config.channels.all) else SHADED
     once += 4 * sum(choice.flat_field == "instrument" for choice in config.channels.all)  # levels of the background
     channels = len(config.channels.all)
-    return Held(frame=2 * channels + 2 + KEPT, once=once, fixed=channels * SHARD)
+    return Held(frame=2 * channels + 2 + KEPT, once=once + channels * SHARD)
 
 
 def _held_for_plate(config: Config) -> Held:
@@ -256,14 +256,14 @@ def _held_for_drift(_config: Config) -> Held:
 
 def _held_for_background(config: Config) -> Held:
     planes, channels = 4 if config.storage.background == "full" else 0, len(config.channels.fl)
-    return Held(frame=2 * channels + 2 + planes + KEPT, fixed=(channels + 1) * SHARD)  # and labels
+    return Held(frame=2 * channels + 2 + planes + KEPT, once=(channels + 1) * SHARD)  # and labels
 
 
 def _held_to_finish(config: Config) -> Held:
     labels = 4.5 if finds_cells(config) else 2
     channels, drawn = len(config.channels.all), 12 if fills_gaps(config) else 0
     # drawn: labels with fills, and of frames that these come from
-    return Held(frame=2 * channels + labels + KEPT, once=drawn, fixed=2 * (channels + 1) * SHARD)
+    return Held(frame=2 * channels + labels + KEPT, once=drawn + (channels + 1) * SHARD)
 
 
 def _held_to_cut(config: Config) -> Held:
