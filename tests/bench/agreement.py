@@ -115,16 +115,23 @@ def of_pyama(output: Path) -> Results:
     Its tables have only cells of at least 30 frames, so they are empty for short movies.
     """
     labels = {int(p.parent.name[4:]): np.load(p, "r") for p in sorted(output.glob("fov_*/*_seg_labeled_ch_0.npy"))}
+    if not labels:
+        raise FileNotFoundError(f"{output}: has no labels of PyAMA. Fix: compare the names of its files with of_pyama")
     tables = []
     for fov, stack in labels.items():
-        raw, back = (_npy(output, fov, name) for name in ("fl_ch_1", "fl_background_ch_1"))
+        corrected = _corrected(output / f"fov_{fov:03d}")
         for frame, plane in enumerate(stack):
-            tables.append(_measured(plane, raw[frame] - back[frame]).assign(fov=fov, frame=frame))
+            tables.append(_measured(plane, corrected(frame)).assign(fov=fov, frame=frame))
     return Results(lambda fov, frame: labels[fov][frame], pd.concat(tables, ignore_index=True)[COLUMNS])
 
 
-def _npy(output: Path, fov: int, name: str) -> np.ndarray:
-    return np.load(next(output.glob(f"fov_{fov:03d}/*_{name}.npy")), "r")
+def _corrected(folder: Path) -> Callable[[int], np.ndarray]:
+    """Function that gives a corrected fluorescence frame, which newer versions store as raw and background."""
+    stacks = {name: sorted(folder.glob(f"*_fl_{name}ch_1.npy")) for name in ("corrected_", "background_", "")}
+    found = {name: np.load(paths[0], "r") for name, paths in stacks.items() if paths}
+    if "corrected_" in found:
+        return lambda frame: found["corrected_"][frame]
+    return lambda frame: found[""][frame] - found["background_"][frame]
 
 
 def _measured(labels: np.ndarray, corrected: np.ndarray) -> pd.DataFrame:

@@ -149,6 +149,20 @@ def test_results_of_pyama_are_read_and_its_rows_measured(checkout):
     ]
 
 
+def test_older_versions_store_corrected_frames(checkout):
+    output = run_it(checkout)
+    raw, back = (next(output.glob(f"fov_000/*_fl_{name}.npy")) for name in ("ch_1", "background_ch_1"))
+    expected = of_pyama(output).rows
+    np.save(back.with_name("movie_fov_000_fl_corrected_ch_1.npy"), np.load(raw) - np.load(back))
+    back.unlink()
+    assert of_pyama(output).rows.equals(expected)
+
+
+def test_an_output_without_labels_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no labels of PyAMA"):
+        of_pyama(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
