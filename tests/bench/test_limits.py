@@ -34,7 +34,7 @@ def test_start_up_is_taken_from_the_cost_of_a_frame(costs):
     rows = {figure: (found, target) for figure, found, target in limits.of_runs([costs], [600 * MIB], 64, "32x32")}
     assert rows["64 frames of 32x32, 2 workers: CPU, wall"] == ("14.5 s, 8.0 s", "13 s, 7.5 s")
     assert rows["CPU of a frame, start-up apart, 1 / 2 workers"] == ("140 / 160 ms", "140 / 150 ms")
-    assert rows["minor faults per frame, serial, with start-up"][0] == "700"
+    assert rows["minor faults per frame, with start-up, serial"][0] == "700"
     assert rows["one frame, warm: CPU, wall"][0] == "4.4 s, 3.2 s"
     assert rows["peak memory of a worker"] == ("600 MiB", "600 MiB")
 
