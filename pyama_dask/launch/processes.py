@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from pyama_dask.launch.environment import without_settings_of_dask, worker_environment
@@ -53,7 +54,7 @@ def forked_workers() -> Iterator[None]:
 
 def begin_server() -> None:
     """Start the server, whose imports go on while this process has its own; without one, `forked_workers` starts it."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and (_server_number() is None or _is_server_lost()):
         with suppress(OSError), without_settings_of_dask():
             _start_server()
 
@@ -65,6 +66,51 @@ def end_server() -> None:
         if server._forkserver_pid is not None:
             os.kill(server._forkserver_pid, signal.SIGKILL)  # it may be busy with imports
             server._stop()
+
+
+@contextmanager
+def forked_reading() -> Iterator[None]:
+    """Read the metadata of movies in the block in processes that are forked from the server: they import nothing."""
+    if sys.platform != "linux":
+        yield
+        return
+    from pyama_dask.readers import isolated  # noqa: PLC0415  (the server has started when it is imported)
+
+    def read(path: str, timeout_s: float) -> tuple[int | None, bytes, bytes]:
+        found = _answer_of_fork(isolated.send_answer, path, timeout_s)
+        return isolated.in_new_process(path, timeout_s) if found is None else found
+
+    with isolated.reading_by(read):
+        yield
+
+
+def _answer_of_fork(
+    send: Callable[[Connection, str, float], None], path: str, timeout_s: float
+) -> tuple[int | None, bytes, bytes] | None:
+    """Exit status, None after a timeout, and what a forked process has sent; None if it is to be tried elsewhere."""
+    context = get_context("forkserver")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(sending, path, timeout_s), daemon=True)
+    with receiving:
+        try:
+            begin_server()  # if it was killed
+            with sending:
+                process.start()
+        except (OSError, EOFError):  # the server is lost
+            return None
+        try:
+            answer = receiving.recv_bytes() if receiving.poll(timeout_s) else None
+        except (OSError, EOFError):  # the process has ended before
+            answer = b""
+        except BaseException:
+            process.kill()
+            raise
+        if answer is None:
+            process.kill()
+        process.join()
+    if answer is not None and (process.exitcode or 0) > 0:  # a new process says why
+        return None
+    return None if answer is None else process.exitcode, answer or b"", b""
 
 
 def started_again(start: Callable[[], Started]) -> Started:
@@ -80,11 +126,16 @@ def started_again(start: Callable[[], Started]) -> Started:
 
 def _is_server_lost() -> bool:
     """True if the server was started and has ended."""
-    number = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    number = _server_number()
     try:
         return number is not None and os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:  # its end was noticed elsewhere
         return True
+
+
+def _server_number() -> int | None:
+    """Number of the process of the server; None if it was not started."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None)
 
 
 def _start_server() -> None:

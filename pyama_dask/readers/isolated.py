@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from pyama_dask.readers.registry import is_file_format, open_reader
 READING_S = 300.0
 """Time limit in seconds for reading metadata; the largest movies take a few seconds."""
 _ISOLATED = ContextVar("isolated", default=True)
+Reading = Callable[[str, float], tuple[int | None, bytes, bytes]]
+"""Reads metadata as `in_new_process` does."""
 
 
 @contextmanager
@@ -39,6 +42,16 @@ def isolation(on: bool) -> Iterator[None]:
         yield
     finally:
         _ISOLATED.reset(before)
+
+
+@contextmanager
+def reading_by(read: Reading) -> Iterator[None]:
+    """Read metadata by another function than `in_new_process` in the block, in this context and in copies of it."""
+    before = _READING.set(read)
+    try:
+        yield
+    finally:
+        _READING.reset(before)
 
 
 def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S, *, known: Sequence[str] = ()) -> Metadata:
@@ -65,10 +78,7 @@ def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S, *,
         with open_reader(path, known=known) as reader:
             return reader.metadata
     check_file(Path(path))
-    command = [sys.executable, "-P", "-m", "pyama_dask.readers.isolated", os.fspath(path), str(timeout_s)]
-    # The subprocess imports the same code as this process, wherever that was started.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
-    status, answer, log = _run(command, environment, timeout_s)
+    status, answer, log = _READING.get()(os.fspath(path), timeout_s)
     if status is None or status == -signal.SIGALRM:
         raise _too_slow(path, timeout_s)
     if status < 0:
@@ -80,13 +90,16 @@ def read_metadata(path: str | os.PathLike[str], timeout_s: float = READING_S, *,
     return _answered(json.loads(answer))
 
 
-def _run(command: list[str], environment: dict[str, str], timeout_s: float) -> tuple[int | None, bytes, bytes]:
-    """Run a subprocess that ignores the terminal's Ctrl-C.
+def in_new_process(path: str, timeout_s: float) -> tuple[int | None, bytes, bytes]:
+    """Read the metadata of a movie in a new process, which ignores the terminal's Ctrl-C.
 
     Returns
     -------
     Exit status (None after a timeout), standard output and standard error.
     """
+    command = [sys.executable, "-P", "-m", "pyama_dask.readers.isolated", path, str(timeout_s)]
+    # The subprocess imports the same code as this process, wherever that was started.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the subprocess
     try:
         with subprocess.Popen(
@@ -104,6 +117,9 @@ def _run(command: list[str], environment: dict[str, str], timeout_s: float) -> t
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process.returncode, answer, log
+
+
+_READING: ContextVar[Reading] = ContextVar("reading", default=in_new_process)
 
 
 def _too_slow(path: str | os.PathLike[str], timeout_s: float) -> SourceError:
@@ -130,6 +146,15 @@ def answer_of(path: str) -> dict[str, Any]:
     except PyamaError as error:
         return {"error": type(error).__name__, "message": str(error)}
     return as_plain(metadata)
+
+
+def send_answer(to: Connection, path: str, timeout_s: float) -> None:
+    """Send the answer from a forked process, whose packages print nothing, before the time limit."""
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + 1)  # also if the parent was killed
+    with Path(os.devnull).open("w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+    to.send_bytes(json.dumps(answer_of(path)).encode())
 
 
 def main() -> None:

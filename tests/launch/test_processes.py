@@ -1,13 +1,19 @@
 """The server that workers are forked from: when it starts and ends."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from multiprocessing import forkserver
 
 import distributed.utils
 import pytest
 
 from pyama_dask.cli.loaded import likely_kind
+from pyama_dask.errors import SourceError
+from pyama_dask.launch import processes
+from pyama_dask.readers import isolated, open_reader, read_metadata
 
 BEGUN = """
 import os, sys
@@ -61,3 +67,56 @@ def test_names_that_are_not_documented_are_still_there():
     """Without them, the server is not ended early, and Dask asks in vain for modules to be imported in it."""
     assert distributed.utils._forkserver_preload_set in (True, False)
     assert {"_forkserver_pid", "_stop"} <= set(dir(forkserver._forkserver))
+
+
+class TestForkedReading:
+    """Metadata of movies, read in processes that are forked from the server."""
+
+    @pytest.fixture
+    def elsewhere(self, monkeypatch):
+        """Notes the movies that are read in new processes, and reads none."""
+        asked = []
+        monkeypatch.setattr(isolated, "in_new_process", lambda path, _: asked.append(path) or (1, b"", b"told"))
+        return asked
+
+    @pytest.mark.usefixtures("isolated", "elsewhere")
+    def test_it_is_the_same_as_in_this_process(self, small_nd2, small_czi, tmp_path):
+        (tmp_path / "no.nd2").write_bytes(bytes(2000))
+        with processes.forked_reading():
+            for path in (small_nd2, small_czi):
+                with open_reader(path) as reader:
+                    assert repr(read_metadata(path)) == repr(reader.metadata)
+            with pytest.raises(SourceError, match=r"no\.nd2"):
+                read_metadata(tmp_path / "no.nd2")
+
+    def test_how_it_ends(self):
+        assert processes._answer_of_fork(crash, "", 30) == (-signal.SIGSEGV, b"", b"")
+        assert processes._answer_of_fork(hang, "", 0.2) == (None, b"", b"")
+        assert processes._answer_of_fork(fail, "", 30) is None
+
+    @pytest.mark.usefixtures("isolated")
+    def test_a_new_process_reads_where_the_server_is_lost_or_reading_fails(self, small_nd2, elsewhere, monkeypatch):
+        monkeypatch.setattr(isolated, "send_answer", fail)
+        with processes.forked_reading(), pytest.raises(RuntimeError, match="told"):
+            read_metadata(small_nd2)
+        monkeypatch.setattr(forkserver, "connect_to_new_process", lost)
+        with processes.forked_reading(), pytest.raises(RuntimeError, match="told"):
+            read_metadata(small_nd2)
+        assert elsewhere == [str(small_nd2)] * 2
+
+
+def crash(*_):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hang(*_):
+    time.sleep(60)
+
+
+def fail(*_):
+    sys.stderr.close()
+    raise OSError("unexpected")
+
+
+def lost(_):
+    raise EOFError("unexpected EOF")
