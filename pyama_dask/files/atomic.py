@@ -311,16 +311,33 @@ def size_of(path: Path) -> int:
     return state.st_size
 
 
-def checksum_of(content: bytes) -> tuple[int, int]:
-    """Size in bytes and CRC-32C of the content of a file."""
-    return len(content), google_crc32c.value(content)
+def checksum_of(*pieces: bytes | memoryview) -> tuple[int, int]:
+    """Size in bytes and CRC-32C of the content of a file, from its pieces."""
+    crc = 0
+    for piece in pieces:
+        crc = extended(crc, piece)
+    return sum(map(len, pieces)), crc
+
+
+def extended(crc: int, content: bytes | memoryview) -> int:
+    """CRC-32C with more bytes; in parts that stay in a core's cache, as they are copied if they are not `bytes`."""
+    if isinstance(content, bytes):
+        return int(google_crc32c.extend(crc, content))
+    for start in range(0, len(content), PART):
+        crc = google_crc32c.extend(crc, bytes(content[start : start + PART]))
+    return crc
 
 
 def checksum(path: Path) -> tuple[int, int]:
     """Size in bytes and CRC-32C of a file; for a directory, the sum of sizes and the CRC of its files' CRCs."""
     if not path.is_dir():
         return _crc(path)
-    inside = sorted((os.path.relpath(file, path), *checksum(file)) for file in files_below(path))
+    return checksum_of_files((os.path.relpath(file, path), *checksum(file)) for file in files_below(path))
+
+
+def checksum_of_files(files: Iterable[tuple[str, int, int]]) -> tuple[int, int]:
+    """Checksum of a directory, as from `checksum`, from relative path, size and CRC-32C of all files in it."""
+    inside = sorted(files)
     return sum(size for _, size, _ in inside), google_crc32c.value(repr(inside).encode())
 
 

@@ -16,10 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
-import google_crc32c
 import psutil
 
-from pyama_dask.files.atomic import PART, beside
+from pyama_dask.files.atomic import beside, extended
 from pyama_dask.files.regular import open_descriptor
 
 PAGE = 4096
@@ -175,7 +174,7 @@ class AppendedFile:
         OSError
             If these, or bytes before them, cannot be written.
         """
-        self._crc = _extended(self._crc, content)
+        self._crc = extended(self._crc, content)
         view = memoryview(content)
         while view:
             n = min(BUFFER - self._filled, len(view))
@@ -243,15 +242,6 @@ class AppendedFile:
         os.close(file)
 
 
-def _extended(crc: int, content: bytes | memoryview) -> int:
-    """CRC-32C with more bytes; in parts that stay in a core's cache, as they are copied if they are not `bytes`."""
-    if isinstance(content, bytes):
-        return int(google_crc32c.extend(crc, content))
-    for start in range(0, len(content), PART):
-        crc = google_crc32c.extend(crc, bytes(content[start : start + PART]))
-    return crc
-
-
 # ----------------------------------------------------------------------------------------------- reading
 
 
@@ -302,7 +292,7 @@ class PagedFile:
             self._ahead = *then, _threads().submit(self._fetch, *then)
         self._buffers.append(buffer)
         if at == self._crc_at:
-            self._crc, self._crc_at = _extended(self._crc, found), at + length
+            self._crc, self._crc_at = extended(self._crc, found), at + length
         return found
 
     def _fetch(self, at: int, length: int) -> tuple[mmap.mmap, memoryview]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,25 +30,34 @@ class Copy(BlockPart):
     def frame(self, k: int) -> None:
         """Read the batch's frame k, and measure it."""
         context = self._context
-        for group, plane in zip(context.raw_groups, self._planes(context.frames[k]), strict=True):
-            context.room(group)[k] = plane
         copies = [context.room(group)[k] for group in context.raw_groups]
+        if context.flow.own:
+            self._make(context.frames[k], copies)
+        else:
+            self._read(context.frames[k], copies)
         self._sharpness.append(np.nan if context.pc is None else sharpness(copies[0]))
         self._light.append([level_and_spread(copy) for copy in copies])
         for levels, copy in zip(self._levels.values(), copies, strict=True):
             levels.add(copy)
 
-    def _planes(self, frame: int) -> Iterable[np.ndarray]:
-        """Channels of a frame of the output, after the steps that come before."""
-        context = self._context
-        if context.flow.own:
-            images = context.flow.seen["copy"]
-            return [context.grey_levels(images[str(channel)], frame) for channel in self._channels]
-        number = context.job.frames[frame]
-        planes = read_planes(self._movie.reader, context.task.fov, number, self._channels, context.params.z)
-        context.bytes_read += planes.nbytes
+    def _make(self, frame: int, copies: Sequence[np.ndarray]) -> None:
+        """Make the channels of a frame of the output by the steps that come before."""
+        images = self._context.flow.seen["copy"]
+        for channel, copy in zip(self._channels, copies, strict=True):
+            copy[...] = self._context.grey_levels(images[str(channel)], frame)
+
+    def _read(self, frame: int, copies: Sequence[np.ndarray]) -> None:
+        """Read the channels of a frame of the output, straight into the copies if they are of the movie's type."""
+        context, reader = self._context, self._movie.reader
+        what = context.task.fov, context.job.frames[frame], self._channels, context.params.z
+        if reader.metadata.pixel_type(self._channels) == np.uint16:
+            planes = read_planes(reader, *what, copies)
+        else:
+            planes = read_planes(reader, *what)
+            for copy, plane in zip(copies, planes, strict=True):
+                copy[...] = plane
+        context.bytes_read += sum(plane.nbytes for plane in planes)
         context.frames_read[frame] = digest_of(planes)
-        return planes
 
     def batch(self) -> None:
         """Check that the movie is unchanged, and write the raw channels."""

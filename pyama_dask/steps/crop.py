@@ -67,7 +67,7 @@ class Crops(BlockPart):
             self._context.wrote(intermediate.save(file, drawn=np.concatenate(self._drawn)))
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
-            self._context.wrote(intermediate.save_part(file, windows.flat))
+            self._context.wrote(file, intermediate.save_part(file, windows.flat))
 
 
 def store_crops(context: TaskContext) -> None:
@@ -86,7 +86,7 @@ def store_crops(context: TaskContext) -> None:
             for cell, crop in zip(ids.tolist(), windows, strict=True):
                 context.check()
                 writer.crop(product, cell, (crop, *_shown(context, crop)))
-    context.wrote(path)
+    context.wrote(path, writer.checksum)
     context.note(cells=len(ids))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numcodecs.blosc import Blosc
 
 from pyama_dask.config.models import Config
-from pyama_dask.files.atomic import beside, files_below, flush_below
+from pyama_dask.files.atomic import beside, checksum_of, checksum_of_files, files_below, flush_below
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.array_documents import blosc_settings, chunk_document
 from pyama_dask.store.layout import AXES, DOCUMENT
@@ -53,6 +53,8 @@ class CellsWriter:
         self.path = path
         self._building = beside(path)
         self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
+        self.checksum: tuple[int, int] | None = None
+        """Checksum of the complete store, if that is known without reading it again."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +72,7 @@ class CellsWriter:
         """Move the store into place; file by file if the user has files there."""
         if not self.path.is_dir():
             self._building.rename(self.path)
+            self.checksum = self._store.checksum
             return
         for file in files_below(self._building):
             place = self.path / file.relative_to(self._building)
@@ -142,26 +145,39 @@ class Directory:
     """Files below a directory, which is created with the first file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._folder = ""
+        self._path = path
+        self._made: set[str] = set()
+        self._files: list[tuple[str, int, int]] = []
+
+    @property
+    def checksum(self) -> tuple[int, int]:
+        """Checksum of the directory."""
+        return checksum_of_files(self._files)
 
     def put(self, folder: str, name: str, content: bytes) -> None:
         """Write a file; its folder ends with a slash, or is empty."""
-        where = f"{self._path}/{folder}"
-        if folder != self._folder or not folder:  # files of one folder follow each other
-            Path(where).mkdir(parents=True, exist_ok=True)
-            self._folder = folder
-        file = os.open(where + name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._make(folder.rstrip("/"))
+        self._files.append((folder + name, *checksum_of(content)))
+        file = os.open(f"{self._path}/{folder}{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             while content:
                 content = content[os.write(file, content) :]
         finally:
             os.close(file)
 
+    def _make(self, folder: str) -> None:
+        """Create a folder and those that it is in, unless this was done."""
+        if folder in self._made:
+            return
+        if folder:
+            self._make(folder.rpartition("/")[0])
+        (self._path / folder).mkdir()
+        self._made.add(folder)
+
     def close(self) -> None:
         """Wait until everything is on the disk."""
-        if Path(self._path).exists():  # nothing is, where nothing was put
-            flush_below(Path(self._path))
+        if self._made:
+            flush_below(self._path)
 
 
 class ZipFile:
@@ -170,6 +186,11 @@ class ZipFile:
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
         self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
+
+    @property
+    def checksum(self) -> None:
+        """The checksum is not known: the file is also written to at places before its end."""
+        return None
 
     def put(self, folder: str, name: str, content: bytes) -> None:
         """Write a member; its folder ends with a slash, or is empty."""

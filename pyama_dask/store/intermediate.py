@@ -8,13 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyama_dask.errors import StoreError
-from pyama_dask.files.atomic import open_file, replacing
+from pyama_dask.files.atomic import checksum_of, open_file, replacing
 from pyama_dask.kernels.histogram import Histogram
 
 _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.npz)")
@@ -104,12 +105,14 @@ def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
     return np.split(arrays[name], np.cumsum(arrays["lengths"])[:-1])
 
 
-def save_part(path: Path, part: np.ndarray) -> Path:
-    """Write one flat array; the file is either complete or absent."""
+def save_part(path: Path, part: np.ndarray) -> tuple[int, int]:
+    """Write one flat array, and return size and CRC-32C of the file, which is either complete or absent."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(part))
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(part))
+        file.write(header.getvalue())
         file.write(part.data)  # on a full disk, `np.save` does not say why it fails
-    return path
+    return checksum_of(header.getvalue(), part.data.cast("B"))
 
 
 def load_part(path: Path, first: int, count: int) -> np.ndarray:

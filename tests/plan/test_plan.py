@@ -150,10 +150,11 @@ class TestBlocks:
 
     @pytest.mark.parametrize("storage", [{"chunks": "block"}, {"chunks": "block", "block_frames": 5}])
     def test_chunks_of_whole_blocks_are_held_as_a_whole(self, storage):
-        plan = plan_of(movie(frames=10), storage=storage)
+        big = movie(frames=10, shape=(2000, 2000))
+        plan = plan_of(big, storage=storage)
         block = plan.job.block_frames
         assert {task.at_once for task in plan.tasks} == {block, None}
-        assert plan.memory > plan_of(movie(frames=10), storage={"block_frames": block}).memory
+        assert plan.memory > plan_of(big, storage={"block_frames": block}).memory
 
     @pytest.mark.parametrize(
         ("shape", "fovs", "frames", "workers", "block"),

@@ -8,8 +8,11 @@ from support.movies import config, differences, file_bytes, listing, products
 
 import pyama_dask
 from pyama_dask.errors import OutputError
+from pyama_dask.files.paged import AppendedFile, direct_works
 from pyama_dask.readers.czi.reader import CziReader
+from pyama_dask.runs import driver
 from pyama_dask.runs.planning import plan_run
+from pyama_dask.store import shards
 from pyama_dask.store.layout import layout
 from pyama_dask.store.shards import ShardReader, ShardWriter
 
@@ -129,9 +132,8 @@ def test_every_frame_is_read_once_and_every_shard_written_once(small_czi, tmp_pa
     document = config(small_czi, tmp_path / "out", changes)
     plan, _ = plan_run(pyama_dask.Config.model_validate(document))
     frames, written, read = Counter(), Counter(), Counter()
-    monkeypatch.setattr(
-        CziReader, "read_frame", _counting(CziReader.read_frame, frames, lambda _, fov, t, **k: (fov, t))
-    )
+    frame = lambda _, file, out, fov, t, *more: (fov, t)  # noqa: E731
+    monkeypatch.setattr(CziReader, "_fill", _counting(CziReader._fill, frames, frame))
     name = lambda _, images, spec, block, **__: (images.parent.name, spec.path, plan.job.blocks[block][0])  # noqa: E731
     for shard, opened in ((ShardWriter, written), (ShardReader, read)):
         monkeypatch.setattr(shard, "__init__", _counting(shard.__init__, opened, name))
@@ -155,3 +157,42 @@ def _counting(function, counts, name):
         return function(*args, **kwargs)
 
     return counted
+
+
+# ------------------------------------------------------------------------------------- past the page cache
+
+
+def test_files_are_the_same_past_the_page_cache_and_through_it(small_czi, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        shards, "AppendedFile", lambda path, **how: (opened.append(how["direct"]), AppendedFile(path, **how))[1]
+    )
+    for setting in ("auto", "on", "off"):
+        run(small_czi, tmp_path / setting, {"storage.direct_io": setting, "storage.background": "full"})
+        direct = setting != "off" and direct_works(tmp_path, anywhere=setting == "on")
+        assert set(opened) == ({direct, False} if direct else {False})  # tiles of backgrounds are small
+        opened.clear()
+    assert file_bytes(tmp_path / "auto") == file_bytes(tmp_path / "on") == file_bytes(tmp_path / "off")
+    run(small_czi, tmp_path / "on", {"storage.direct_io": "off"})
+    assert not opened  # another way to write changes no result
+
+
+def test_a_file_system_without_direct_transfer_is_reported_if_it_was_asked_for(small_czi, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "direct_works", lambda *_, **__: False)
+    for setting, said in (("on", True), ("auto", False)):
+        report = run(small_czi, tmp_path / setting, {"storage.direct_io": setting})
+        assert any("has no direct transfer" in warning for warning in report.warnings) == said
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_a_damaged_shard_is_regenerated_before_anything_is_made_from_it(small_czi, tmp_path, setting):
+    change = {"storage.direct_io": setting}
+    run(small_czi, tmp_path, change)
+    before = file_bytes(tmp_path)
+    shard = tmp_path / "fov_000" / "images.zarr" / "fl_ch_1" / "0" / "c.0.0.0"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    report = pyama_dask.run(config(small_czi, tmp_path, change), force=["extract"])
+    assert report.exit_status == 0, report
+    assert file_bytes(tmp_path) == before

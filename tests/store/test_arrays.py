@@ -506,6 +506,19 @@ class TestCells:
         assert np.array_equal(opened(tmp_path / name)["mask/7/0"][:], array)
 
     @SUFFIXES
+    @pytest.mark.parametrize("others", [False, True])
+    def test_its_checksum_is_that_of_the_store(self, tmp_path, name, others):
+        if others and name == "cells.zarr":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "mine.txt").write_text("of a user")
+        with CellsWriter(tmp_path / name) as writer:
+            writer.metadata(np.zeros(1), np.zeros((1, 3, 4)), np.ones((1, 3), bool), {"fov": 3})
+            writer.product("mask", None)
+            writer.crop("mask", 7, [np.ones((3, 5, 6), "uint8"), np.ones((3, 2, 3), "uint8")])
+        known = name == "cells.zarr" and not others
+        assert writer.checksum == (checksum(tmp_path / name) if known else None)
+
+    @SUFFIXES
     def test_the_store_appears_whole(self, tmp_path, name):
         with CellsWriter(tmp_path / name) as writer:
             writer.product("mask", None)
@@ -570,14 +583,16 @@ class TestScratch:
     @pytest.mark.parametrize("size", [0, 1, 1000])
     def test_parts_read_back(self, tmp_path, size):
         part = np.arange(size, dtype="float32")
-        path = intermediate.save_part(tmp_path / "p.npy", part)
+        path = tmp_path / "p.npy"
+        assert intermediate.save_part(path, part) == checksum(path)
         for first, count in ((0, size), (size // 3, size // 2), (size, 0)):
             found = intermediate.load_part(path, first, count)
             assert found.dtype == part.dtype
             assert np.array_equal(found, part[first : first + count])
 
     def test_a_part_that_ends_too_early_is_named(self, tmp_path):
-        path = intermediate.save_part(tmp_path / "p.npy", np.arange(9, dtype="float32"))
+        path = tmp_path / "p.npy"
+        intermediate.save_part(path, np.arange(9, dtype="float32"))
         with pytest.raises(StoreError, match=r"p\.npy: ends too early"):
             intermediate.load_part(path, 5, 5)
         path.write_bytes(b"torn")
