@@ -53,9 +53,10 @@ def pytest_collection_finish(session):
 
 
 def _compile():
+    from pyama_dask.kernels.first_calls import KERNELS
     from pyama_dask.runs.compilation import compile_kernels
 
-    compile_kernels(("uint8", "uint16"), lambda _: None, threading.Event())
+    compile_kernels(("uint8", "uint16"), KERNELS, lambda _: None, threading.Event())
 
 
 def pytest_collection_modifyitems(items):

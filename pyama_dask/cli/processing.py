@@ -317,6 +317,7 @@ def _look(metadata: Metadata) -> FirstLook | None:
     from rich.console import Console
 
     from pyama_dask.config.units import many
+    from pyama_dask.kernels.first_calls import KERNELS
     from pyama_dask.runs.compilation import is_compiled
     from pyama_dask.runs.first_look import first_look
     from pyama_dask.runs.template import fitting_params, guess_channels
@@ -324,9 +325,8 @@ def _look(metadata: Metadata) -> FirstLook | None:
     pc = guess_channels(metadata)["pc"]
     if pc is None:
         return None
-    first = (
-        "" if is_compiled([metadata.channels[pc["channel"]].dtype]) else " The first time, this takes up to a minute."
-    )
+    known = is_compiled([metadata.channels[pc["channel"]].dtype], KERNELS)
+    first = "" if known else " The first time, this takes up to a minute."
     frames = many(min(metadata.n_frames, 3), "frame")
     say(f"Trying the segmentation methods on {frames}; --no-look skips this.{first}", sys.stderr)
     with Console(stderr=True).status("") as status:

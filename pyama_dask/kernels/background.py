@@ -199,9 +199,13 @@ def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fracti
     """
     edges_y, edges_x = (tile_edges(n, tile_size) for n in frame.shape)
     grid = np.full((edges_y.size - 2, edges_x.size - 2), np.nan)
-    first, begins, ends = find_runs(~covered)
+    runs = find_runs(~covered)
     low, bins = _common_levels(frame, covered)
-    _tile_medians(frame, first, begins, ends, edges_y, edges_x, min_fraction, low, bins, grid)
+    quarters = np.empty((2, edges_x.size - 1, bins + 2), np.uint32)
+    counts, all_counts = np.empty(bins + 2, np.uint32), np.empty(np.iinfo(frame.dtype).max + 1, np.uint32)
+    places = np.empty(frame.shape[1], np.int32)
+    edges = edges_y, edges_x
+    _tile_medians(frame, runs, edges, min_fraction, low, places, quarters, counts, all_counts, grid)
     return grid
 
 
@@ -214,18 +218,17 @@ def _common_levels(frame: np.ndarray, covered: Bits) -> tuple[int, int]:
 
 @compiled
 def _tile_medians(
-    frame: Any, first: Any, begins: Any, ends: Any,
-    edges_y: Any, edges_x: Any, min_fraction: float, low: int, bins: int, grid: Any,
+    frame: Any, runs: Any, edges: Any, min_fraction: float, low: int,
+    places: Any, quarters: Any, counts: Any, all_counts: Any, grid: Any,
 ) -> None:  # fmt: skip
     """Find medians by counting: each uncovered pixel is counted once, in its quarter of a tile.
 
     Bin 0 holds grey levels below `low` and the last bin those above the range; a median in either is computed exactly.
     """
-    quarters = np.zeros((2, edges_x.size - 1, bins + 2), np.uint32)
-    counts = np.empty(bins + 2, np.uint32)
+    edges_y, edges_x = edges
     for row in range(edges_y.size - 1):
         rows = edges_y[row], edges_y[row + 1]
-        _count_quarters(frame, first, begins, ends, rows, edges_x, low, quarters[row % 2])
+        _count_quarters(frame, runs, rows, edges_x, low, places, quarters[row % 2])
         for j in range(grid.shape[1] if row else 0):
             y0, y1, x0, x1 = edges_y[row - 1], edges_y[row + 1], edges_x[j], edges_x[j + 2]
             free: Any = np.int64(0)
@@ -236,22 +239,20 @@ def _tile_medians(
                 upper = _ranked(counts, free // 2)
                 lower = upper if free % 2 else _ranked(counts, free // 2 - 1)
                 if lower == 0 or upper == counts.size - 1:
-                    grid[row - 1, j] = _median(frame, first, begins, ends, (y0, y1), (x0, x1), free)
+                    grid[row - 1, j] = _median(frame, runs, (y0, y1), (x0, x1), free, all_counts)
                 else:
                     grid[row - 1, j] = low - 1 + (lower + upper) / 2.0
 
 
 @compiled
-def _count_quarters(
-    frame: Any, first: Any, begins: Any, ends: Any, rows: Any, edges_x: Any, low: int, counts: Any
-) -> None:
+def _count_quarters(frame: Any, runs: Any, rows: Any, edges_x: Any, low: int, places: Any, counts: Any) -> None:
+    first, begins, ends = runs
     counts[:] = 0
     above = counts.shape[1] - 1
-    bins = np.empty(frame.shape[1], np.int32)
     for y in range(rows[0], rows[1]):
         row = frame[y]
         for x in range(row.size):
-            bins[x] = min(max(np.int32(row[x]) - np.int32(low) + 1, 0), above)
+            places[x] = min(max(np.int32(row[x]) - np.int32(low) + 1, 0), above)
         quarter = 0
         for k in range(first[y], first[y + 1]):
             begin = begins[k]
@@ -260,7 +261,7 @@ def _count_quarters(
                     quarter += 1
                 end = min(ends[k], edges_x[quarter + 1])
                 for x in range(begin, end):
-                    counts[quarter, np.uint32(bins[x])] += 1
+                    counts[quarter, np.uint32(places[x])] += 1
                 begin = end
 
 
@@ -275,16 +276,14 @@ def _ranked(counts: Any, rank: int) -> int:
 
 
 @compiled
-def _median(frame: Any, first: Any, begins: Any, ends: Any, rows: Any, columns: Any, free: int) -> float:
-    values = np.empty(free, frame.dtype)
-    n = 0
+def _median(frame: Any, runs: Any, rows: Any, columns: Any, free: int, counts: Any) -> float:
+    first, begins, ends = runs
+    counts[:] = 0
     for y in range(rows[0], rows[1]):
         for k in range(first[y], first[y + 1]):
             for x in range(max(begins[k], columns[0]), min(ends[k], columns[1])):
-                values[n] = frame[y, x]
-                n += 1
-    values.sort()
-    return (np.float64(values[(free - 1) // 2]) + np.float64(values[free // 2])) / 2.0
+                counts[frame[y, x]] += 1
+    return (_ranked(counts, (free - 1) // 2) + _ranked(counts, free // 2)) / 2.0
 
 
 def fill_grid(grid: Grid) -> Grid:
@@ -334,9 +333,9 @@ class Surface:
         if self._constant is not None:
             out.fill(self._constant)
             return
-        down, right = self._down, self._right
+        down, right, row = self._down, self._right, np.empty(self._coefficients.shape[1])
         _evaluate(
-            self._coefficients, start, down.first, down.weights, right.first, right.weights, right.stretches, out
+            self._coefficients, row, start, down.first, down.weights, right.first, right.weights, right.stretches, out
         )  # fmt: skip
 
 
@@ -384,13 +383,16 @@ def _extension(n: int, tile_size: int) -> tuple[npt.NDArray[np.float64], Grid]:
 
 @compiled
 def _evaluate(
-    coefficients: Any, start: int, first_y: Any, weights_y: Any, first_x: Any, weights_x: Any, stretches: Any, out: Any
-) -> None:
-    row = np.empty(coefficients.shape[1])
+    coefficients: Any, row: Any, start: int, first_y: Any, weights_y: Any,
+    first_x: Any, weights_x: Any, stretches: Any, out: Any,
+) -> None:  # fmt: skip
     for y in range(out.shape[0]):
-        row[:] = 0.0
+        for j in range(row.size):
+            row[j] = 0.0
         for k in range(TERMS):
-            row += weights_y[k, start + y] * coefficients[first_y[start + y] + k]
+            weight, from_row = weights_y[k, start + y], first_y[start + y] + k
+            for j in range(row.size):
+                row[j] += weight * coefficients[from_row, j]
         for k in range(stretches.size - 1):
             begin, end = (
                 np.uint64(stretches[k]),

@@ -55,7 +55,8 @@ def empty_words(shape: tuple[int, ...]) -> npt.NDArray[np.uint64]:
 def pack(mask: np.ndarray) -> Bits:
     """Pack an (H, W) array into bits; nonzero pixels are set."""
     words = empty_words(mask.shape)
-    _pack(np.ascontiguousarray(mask), words)
+    flags = np.zeros(64 * words.shape[1], np.uint8)
+    _pack(np.ascontiguousarray(mask), flags, flags.view(np.uint64), words)
     return Bits(words, mask.shape[1])
 
 
@@ -65,19 +66,17 @@ def unpack(bits: Bits) -> npt.NDArray[np.uint8]:
 
 
 @compiled
-def _pack(mask: Any, words: Any) -> None:
-    flags = np.zeros(64 * words.shape[1], np.uint8)
+def _pack(mask: Any, flags: Any, eight: Any, words: Any) -> None:
     for y in range(mask.shape[0]):
         row = mask[y]
         for x in range(row.size):
             flags[x] = row[x] != 0
-        pack_row(flags, words[y])
+        pack_row(eight, words[y])
 
 
 @compiled
-def pack_row(flags: Any, out: Any) -> None:
-    """Pack a row of bytes (0 or 1) into the words of the output, 64 per word."""
-    eight = flags.view(np.uint64)
+def pack_row(eight: Any, out: Any) -> None:
+    """Pack a row of bytes (0 or 1), seen as words of eight, into the words of the output, 64 per word."""
     for j in range(out.size):
         word = np.uint64(0)
         for k in range(8):
@@ -92,7 +91,7 @@ def pack_row(flags: Any, out: Any) -> None:
 def dilate(bits: Bits, reach: Reach) -> Bits:
     """Set every pixel within the footprint's reach of a set pixel."""
     words = scratch.zeros(bits.words.shape, np.uint64)
-    _dilate(bits.words, reach, words)
+    _dilate(bits.words, reach, np.zeros((2, words.shape[1] + 2), np.uint64), words)
     return Bits(_within(words, bits.width), bits.width)
 
 
@@ -109,13 +108,14 @@ def _within(words: npt.NDArray[np.uint64], width: int) -> npt.NDArray[np.uint64]
 
 
 @compiled
-def _dilate(words: Any, reach: Any, out: Any) -> None:
+def _dilate(words: Any, reach: Any, rows: Any, out: Any) -> None:
     height, n = words.shape
-    row, wider = np.zeros(n + 2, np.uint64), np.zeros(n + 2, np.uint64)  # padded by one word on either side
+    row, wider = rows[0], rows[1]  # padded by one word on either side
     for y in range(height):
         if not _any(words[y]):
             continue
-        row[1:-1] = words[y]
+        for j in range(n):
+            row[j + 1] = words[y, j]
         reached = 0
         for dy in range(reach.size - 1, -1, -1):
             while reached < reach[dy]:

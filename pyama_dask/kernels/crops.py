@@ -113,7 +113,8 @@ class Windows:
         back = np.zeros((0, 0), np.float32) if background is None else background
         places = self._starts + k * self._areas
         _cut_intensities(
-            frame, back, weight, scale.offset, scale.scale, boxes, valid, self._sizes, places, self.flat
+            frame, back, weight, scale.offset, scale.scale,
+            np.ascontiguousarray(boxes), np.ascontiguousarray(valid), self._sizes, places, self.flat,
         )  # fmt: skip
 
     def cut_masks(
@@ -136,7 +137,9 @@ class Windows:
             (N, 4) half-open boxes, and (N,) mask of the cells present in the frame.
         """
         places = self._starts + k * self._areas
-        _cut_masks(tracked, ids, boxes, valid, self._sizes, places, self.flat)
+        _cut_masks(
+            tracked, ids, np.ascontiguousarray(boxes), np.ascontiguousarray(valid), self._sizes, places, self.flat
+        )  # fmt: skip
 
 
 # ----------------------------------------------- loops over boxes; unsigned indices skip numba's wraparound
@@ -149,7 +152,7 @@ def _cut_intensities(
 ) -> None:  # fmt: skip
     for n in range(boxes.shape[0]):
         if valid[n]:
-            y0, x0, y1, x1 = boxes[n]
+            y0, x0, y1, x1 = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
             for y in range(np.uint64(y0), np.uint64(y1)):
                 place = np.uint64(places[n] + (np.int64(y) - y0) * sizes[n, 1] - x0)
                 for x in range(np.uint64(x0), np.uint64(x1)):
@@ -164,7 +167,7 @@ def _cut_intensities(
 def _cut_masks(tracked: Any, ids: Any, boxes: Any, valid: Any, sizes: Any, places: Any, out: Any) -> None:
     for n in range(boxes.shape[0]):
         if valid[n]:
-            y0, x0, y1, x1 = boxes[n]
+            y0, x0, y1, x1 = boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3]
             for y in range(np.uint64(y0), np.uint64(y1)):
                 place = np.uint64(places[n] + (np.int64(y) - y0) * sizes[n, 1] - x0)
                 for x in range(np.uint64(x0), np.uint64(x1)):

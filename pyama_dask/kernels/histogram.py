@@ -112,12 +112,14 @@ class FineLevels:
     def __init__(self) -> None:
         # One bin more for NaN. Memory for bins that stay empty is never touched, so the system does not allocate it.
         self._counts = np.zeros((2, _FINE_BINS + 1), np.uint32)
-        self._limits = np.array([np.inf, -np.inf])
+        self._places = np.empty(0, np.int32)
+        self._limits = np.array([[np.inf], [-np.inf]])
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
         """Count an array of values."""
         if values.size:
-            _count_values(values.reshape(-1, values.shape[-1]), self._counts, self._limits)
+            self._fit(values.shape[-1])
+            _count_values(values.reshape(-1, values.shape[-1]), self._places, self._limits, self._counts)
 
     def add_corrected(self, frame: np.ndarray, background: npt.NDArray[np.float32], weight: float) -> None:
         """Count the values of ``frame - weight * background``.
@@ -133,13 +135,22 @@ class FineLevels:
         """
         if background.size:
             rows, columns = -1, background.shape[-1]
+            self._fit(columns)
             _count_corrected(
-                frame.reshape(rows, columns), background.reshape(rows, columns), weight, self._counts, self._limits
-            )
+                frame.reshape(rows, columns), background.reshape(rows, columns), weight,
+                self._places, self._limits, self._counts,
+            )  # fmt: skip
+
+    def _fit(self, width: int) -> None:
+        """Make room for the bins and limits of a row; one limit per column, as one per row would serialize loops."""
+        if self._places.size != width:
+            self._places = np.empty(width, np.int32)
+            low, high = self._limits[0].min(), self._limits[1].max()
+            self._limits = np.array([[low], [high]]).repeat(width, axis=1)
 
     def histogram(self) -> Histogram:
         """Histogram of all counted values."""
-        low, high = self._limits.tolist()
+        low, high = float(self._limits[0].min()), float(self._limits[1].max())
         first, last = (int(np.clip((limit + _SPAN) * FINE, 0, _FINE_BINS - 1)) for limit in (low, high))
         counts = self._counts[:, first : last + 1].sum(0, dtype=np.int64)
         occupied = np.flatnonzero(counts)
@@ -153,33 +164,23 @@ def _count_integers(values: Any, counts: Any) -> None:
 
 
 @compiled
-def _count_values(values: Any, counts: Any, limits: Any) -> None:
-    places, lows, highs = _columns(values.shape[1])
+def _count_values(values: Any, places: Any, limits: Any, counts: Any) -> None:
     for y in range(values.shape[0]):
         for x in range(places.size):
             value = np.float64(values[y, x])
-            lows[x], highs[x] = min(lows[x], value), max(highs[x], value)
+            limits[0, x], limits[1, x] = min(limits[0, x], value), max(limits[1, x], value)
             places[x] = _bin(value)
         _count_row(places, counts)
-    limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
 
 
 @compiled
-def _count_corrected(frame: Any, background: Any, weight: float, counts: Any, limits: Any) -> None:
-    places, lows, highs = _columns(frame.shape[1])
+def _count_corrected(frame: Any, background: Any, weight: float, places: Any, limits: Any, counts: Any) -> None:
     for y in range(frame.shape[0]):
         for x in range(places.size):
             value = np.float64(frame[y, x]) - weight * np.float64(background[y, x])
-            lows[x], highs[x] = min(lows[x], value), max(highs[x], value)
+            limits[0, x], limits[1, x] = min(limits[0, x], value), max(limits[1, x], value)
             places[x] = _bin(value)
         _count_row(places, counts)
-    limits[0], limits[1] = min(limits[0], lows.min()), max(limits[1], highs.max())
-
-
-@compiled
-def _columns(width: int) -> Any:
-    """Buffers for one row: bins, and limits per column, as one limit per row would serialize the loop."""
-    return np.empty(width, np.int32), np.full(width, np.inf), np.full(width, -np.inf)
 
 
 @compiled

@@ -48,7 +48,7 @@ class LocalDeviation:
     def _word(self) -> type[np.unsignedinteger[Any]]:
         """Integer type that holds the scaled variances."""
         if self._size == 3 and min(self._frame.shape) >= 3:
-            largest_range = _largest_range(self._frame)
+            largest_range = _largest_range(self._frame, np.empty((2, self._frame.shape[1]), self._frame.dtype))
         else:
             largest_range = int(self._frame.max()) - int(self._frame.min())
         return np.uint32 if self._size**2 * largest_range < 2**17 else np.uint64
@@ -87,7 +87,9 @@ class LocalDeviation:
         steps = int((np.searchsorted(starts, boundaries[1:]) - 1 - first_bin).max())
         limits = np.append(starts[1:].astype(self._word), self._word(np.iinfo(self._word).max))
         counts = np.zeros((4, bins), np.uint32)
-        _histogram(self._source(), low, first_bin, limits[first_bin], steps, limits, counts)
+        rounded = np.empty(self._frame.shape[1], np.float32)
+        bits = rounded.view(np.int32)  # shared memory
+        _histogram(self._source(), low, first_bin, limits[first_bin], steps, limits, rounded, bits, counts)
         return counts.sum(0, dtype=np.int64), edges
 
     def above(self, cut: float) -> Bits:
@@ -95,7 +97,8 @@ class LocalDeviation:
         just_above = np.nextafter(np.float32(cut), np.float32(np.inf))
         least = self.least_reaching(np.array([just_above], np.float32)).astype(self._word)
         words = empty_words(self._frame.shape)
-        _above(self._source(), least, words)
+        flags = np.zeros(64 * words.shape[1], np.uint8)
+        _above(self._source(), least, flags, flags.view(np.uint64), words)
         return Bits(words, self._frame.shape[1])
 
     def spread_up_to(self, cut: float) -> float:
@@ -120,9 +123,9 @@ class LocalDeviation:
 
 
 @compiled
-def _largest_range(frame: Any) -> Any:
+def _largest_range(frame: Any, rows: Any) -> Any:
     """Largest difference between two pixels of any 3 x 3 window."""
-    high, low = np.empty(frame.shape[1], frame.dtype), np.empty(frame.shape[1], frame.dtype)
+    high, low = rows[0], rows[1]
     largest = 0
     for y in range(1, frame.shape[0] - 1):
         _highest_lowest(frame[y - 1], frame[y], frame[y + 1], high, low)
@@ -205,8 +208,11 @@ def _combine_three(total: Any, squares: Any, out: Any) -> None:
 @compiled
 def _combine(total: Any, squares: Any, size: int, out: Any) -> None:
     for x in range(out.size):
-        s1 = total[x : x + size].sum()
-        out[x] = np.uint64(size * size) * squares[x : x + size].sum() - s1 * s1
+        s1, s2 = np.uint64(0), np.uint64(0)
+        for k in range(x, x + size):
+            s1 += total[k]
+            s2 += squares[k]
+        out[x] = np.uint64(size * size) * s2 - s1 * s1
 
 
 @compiled
@@ -229,9 +235,10 @@ def _extremes(source: Any, extremes: Any) -> None:
 
 
 @compiled
-def _histogram(source: Any, low: int, first_bin: Any, least: Any, steps: int, limits: Any, counts: Any) -> None:
-    rounded = np.empty(source[0].shape[1], np.float32)
-    bits = rounded.view(np.int32)  # shared memory; unsigned indices skip numba's wraparound
+def _histogram(
+    source: Any, low: int, first_bin: Any, least: Any, steps: int, limits: Any, rounded: Any, bits: Any, counts: Any
+) -> None:
+    """Count values; unsigned indices skip numba's wraparound."""
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
@@ -246,10 +253,10 @@ def _histogram(source: Any, low: int, first_bin: Any, least: Any, steps: int, li
 
 
 @compiled
-def _above(source: Any, least: Any, words: Any) -> None:
-    flags, cut = np.zeros(64 * words.shape[1], np.uint8), least[0]
+def _above(source: Any, least: Any, flags: Any, eight: Any, words: Any) -> None:
+    cut = least[0]
     for y in range(source[0].shape[0]):
         scaled = _scaled_row(source, y)
         for x in range(scaled.size):
             flags[x] = scaled[x] >= cut
-        pack_row(flags, words[y])
+        pack_row(eight, words[y])

@@ -51,7 +51,13 @@ def solid(mask: Bits, min_size: int) -> tuple[Bits, int]:
     frame.
     """
     words = empty_words(mask.shape)
-    dropped = _solid(*find_runs(mask), min_size, mask.width, words)
+    first, begins, ends = find_runs(mask)
+    gaps = np.empty((2, begins.size + words.shape[0]), np.int32)  # a row has one more gap than runs, at most
+    dropped = _solid(
+        (first, begins, ends, *_components(begins.size)),
+        (np.empty_like(first), gaps[0], gaps[1], *_components(gaps.shape[1])),
+        min_size, mask.width, words,
+    )  # fmt: skip
     return Bits(words, mask.width), int(dropped)
 
 
@@ -70,7 +76,10 @@ def label(mask: Bits, min_size: int, max_size: int) -> tuple[npt.NDArray[np.uint
     (H, W) uint16 labels, valid only if N fits 16 bits; N; and what was dropped.
     """
     out = scratch.zeros(mask.shape, np.uint16)
-    count, *dropped = map(int, _label(*find_runs(mask), min_size, max_size, out))
+    first, begins, ends = find_runs(mask)
+    number = np.zeros(begins.size, np.int64)
+    found = _label(first, begins, ends, *_components(begins.size), min_size, max_size, number, out)
+    count, *dropped = map(int, found)
     return out, count, Dropped(*dropped)
 
 
@@ -82,6 +91,11 @@ def find_runs(mask: Bits) -> Runs:
     begins, ends = (scratch.empty((h * (w // 2 + 1),), np.int32) for _ in range(2))
     count = _find_runs(mask.words, w, first, begins, ends)
     return first, begins[:count], ends[:count]
+
+
+def _components(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Parents of runs, each of which is a component as yet, and room for areas."""
+    return np.arange(count), np.zeros(count, np.int64)
 
 
 @compiled
@@ -132,9 +146,8 @@ def _root(parent: Any, k: int) -> int:
 
 
 @compiled
-def _join(first: Any, begins: Any, ends: Any) -> Any:
-    """Root of each run's component."""
-    parent = np.arange(first[-1])
+def _join(first: Any, begins: Any, ends: Any, parent: Any) -> None:
+    """Write the root of each run's component."""
     for y in range(1, first.size - 1):
         a, b = first[y - 1], first[y]
         while a < first[y] and b < first[y + 1]:
@@ -145,24 +158,22 @@ def _join(first: Any, begins: Any, ends: Any) -> Any:
                 a += 1
             else:
                 b += 1
-    for k in range(parent.size):
+    for k in range(first[-1]):
         parent[k] = _root(parent, k)
-    return parent
 
 
 @compiled
-def _areas(parent: Any, begins: Any, ends: Any) -> Any:
-    area = np.zeros(parent.size, np.int64)
+def _areas(parent: Any, begins: Any, ends: Any, area: Any) -> None:
     for k in range(parent.size):
         area[parent[k]] += ends[k] - begins[k]
-    return area
 
 
 @compiled
-def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out: Any) -> Any:
-    parent = _join(first, begins, ends)
-    area = _areas(parent, begins, ends)
-    number = np.zeros(parent.size, np.int64)
+def _label(
+    first: Any, begins: Any, ends: Any, parent: Any, area: Any, min_size: int, max_size: int, number: Any, out: Any
+) -> Any:
+    _join(first, begins, ends, parent)
+    _areas(parent, begins, ends, area)
     count = too_small = too_large = large_area = 0
     for k in range(parent.size):
         if parent[k] != k:
@@ -183,13 +194,12 @@ def _label(first: Any, begins: Any, ends: Any, min_size: int, max_size: int, out
 
 
 @compiled
-def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: Any) -> int:
+def _solid(runs: Any, all_gaps: Any, min_size: int, width: int, out: Any) -> int:
     height = out.shape[0]
-    parent = _join(first, begins, ends)
-    area = _areas(parent, begins, ends)
-    gap_first = np.empty(height + 1, np.int32)
-    gap_begins = np.empty(begins.size + height, np.int32)
-    gap_ends = np.empty(begins.size + height, np.int32)
+    first, begins, ends, parent, area = runs
+    gap_first, gap_begins, gap_ends, gap_parent, opened = all_gaps
+    _join(first, begins, ends, parent)
+    _areas(parent, begins, ends, area)
     gaps = 0
     for y in range(height):
         gap_first[y] = gaps
@@ -205,7 +215,7 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: A
             gap_begins[gaps], gap_ends[gaps] = x, width
             gaps += 1
     gap_first[height] = gaps
-    _fill_closed(gap_first, gap_begins, gap_ends, width, out)
+    _fill_closed(gap_first, gap_begins, gap_ends, gap_parent, opened, width, out)
     dropped = 0
     for k in range(parent.size):
         if parent[k] == k and area[k] < min_size:
@@ -214,15 +224,14 @@ def _solid(first: Any, begins: Any, ends: Any, min_size: int, width: int, out: A
 
 
 @compiled
-def _fill_closed(first: Any, begins: Any, ends: Any, width: int, out: Any) -> None:
-    """Fill the background runs whose component does not touch the border."""
+def _fill_closed(first: Any, begins: Any, ends: Any, parent: Any, opened: Any, width: int, out: Any) -> None:
+    """Fill the background runs whose component does not touch the border; `opened` counts its runs that do."""
     height = out.shape[0]
-    parent = _join(first, begins, ends)
-    opened = np.zeros(parent.size, np.bool_)
+    _join(first, begins, ends, parent)
     for y in range(height):
         for k in range(first[y], first[y + 1]):
             if y in (0, height - 1) or begins[k] == 0 or ends[k] == width:
-                opened[parent[k]] = True
+                opened[parent[k]] += 1
     for y in range(height):
         for k in range(first[y], first[y + 1]):
             if not opened[parent[k]]:

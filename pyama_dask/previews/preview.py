@@ -33,7 +33,7 @@ from pyama_dask.previews.selection import checked_part, chosen_frames
 from pyama_dask.previews.sheet import sheet
 from pyama_dask.previews.shown import Shown
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.compilation import compile_kernels
+from pyama_dask.runs.compilation import compile_kernels, kernels_for
 from pyama_dask.runs.movie import seen_movie
 from pyama_dask.runs.one_frame import about_drift, phase_channel, segmented_frames
 from pyama_dask.steps.image_place import frames_of
@@ -182,7 +182,7 @@ def preview(
     part = checked_part(crop, shape)
     true = {} if truth is None else _read_truth(Path(truth), fov, shown, shape)
     cancel = cancel or threading.Event()
-    compile_kernels([seen.channels[channel].dtype], tell, cancel)
+    compile_kernels([seen.channels[channel].dtype], kernels_for(resolved), tell, cancel)
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
     with segmented_frames(metadata, every[0].config) as movie, maps_kept():
         images = {frame: movie.read(fov, frame) for frame in chosen}

@@ -1,4 +1,4 @@
-"""Compilation of the kernels: once, in one process, before workers start, which then load the compiled code."""
+"""Compilation of the kernels: once, in two processes, before workers start, which then load the compiled code."""
 
 from __future__ import annotations
 
@@ -9,27 +9,43 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
+from pyama_dask.config.models import Config
 from pyama_dask.kernels import compiled
+from pyama_dask.kernels.first_calls import BACKWARDS, EVERY_RUN, FILL_GAPS, FORWARDS, KERNELS
+from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.workflow.task import digest
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "pyama_dask.demo.first_run")
-"""Compiles for the types of pixels that follow."""
+COMMAND = (sys.executable, "-P", "-m", "pyama_dask.kernels.first_calls")
+"""Compiles; the order, types of pixels and names of kernels follow."""
 GLANCE = 0.1
-"""Seconds between checks of the subprocess that compiles."""
+"""Seconds between checks of the subprocesses that compile."""
 
 
-def compile_kernels(types: Collection[str], say: Callable[[str], None], cancel: threading.Event) -> None:
-    """Compile the kernels unless they are cached; of several runs that start together, one compiles.
+def kernels_for(config: Config) -> set[str]:
+    """Names in `KERNELS` of what a run with a resolved config calls."""
+    params = config.params
+    chosen = {params.segmentation_method, params.tracking_method} & set(KERNELS)
+    return {EVERY_RUN, *chosen, *([FILL_GAPS] if fills_gaps(config) else [])}
+
+
+def compile_kernels(
+    types: Collection[str], names: Collection[str], say: Callable[[str], None], cancel: threading.Event
+) -> None:
+    """Compile kernels unless they are cached; of several runs that start together, one compiles.
 
     Parameters
     ----------
     types
         Of pixels, such as ``uint16``.
+    names
+        Keys of `KERNELS`.
     say
         Is told what takes a while.
     cancel
@@ -38,37 +54,39 @@ def compile_kernels(types: Collection[str], say: Callable[[str], None], cancel: 
     folder = compiled.cache_folder()
     if folder is None:
         say(
-            "No folder can keep compiled code, so each worker compiles for about a minute. "
+            "No folder can keep compiled code, so each worker compiles for about half a minute. "
             "Fix: set NUMBA_CACHE_DIR to a folder that can be written to"
         )
         return
-    if not _missing(folder, types):
+    if not _missing(folder, types, names):
         return
-    say(f"Compiling for {' and '.join(sorted(types))} pixels, once per installation; this takes about a minute")
+    say(f"Compiling for {' and '.join(sorted(types))} pixels, once per installation; this takes about ten seconds")
     try:
         with _turn(folder, cancel):
-            if not cancel.is_set() and (missing := _missing(folder, types)):
+            if not cancel.is_set() and (missing := _missing(folder, types, names)):
                 _compile(missing, cancel)
-                for dtype in [] if cancel.is_set() else missing:
-                    _stamp(folder, dtype).touch()
+                for wanted in [] if cancel.is_set() else missing:
+                    _stamp(folder, wanted).touch()
     except OSError as error:  # workers compile for themselves then
         log.warning("the kernels could not be compiled beforehand: %s", error)
 
 
-def is_compiled(types: Collection[str]) -> bool:
-    """True if a run on pixels of these types would not have to compile first."""
+def is_compiled(types: Collection[str], names: Collection[str]) -> bool:
+    """True if a run on pixels of these types with these kernels would not have to compile first."""
     folder = compiled.cache_folder()
-    return folder is not None and not _missing(folder, types)
+    return folder is not None and not _missing(folder, types, names)
 
 
-def _missing(folder: Path, types: Collection[str]) -> list[str]:
-    return [dtype for dtype in sorted(types) if not _stamp(folder, dtype).exists()]
+def _missing(folder: Path, types: Collection[str], names: Collection[str]) -> list[str]:
+    """Types of pixels with names of kernels that are not known to be compiled."""
+    wanted = [f"{dtype}/{name}" for dtype in sorted(types) for name in sorted(names)]
+    return [one for one in wanted if not _stamp(folder, one).exists()]
 
 
-def _stamp(folder: Path, dtype: str) -> Path:
+def _stamp(folder: Path, wanted: str) -> Path:
     """File that marks the present kernels as compiled for this machine's processor."""
     sources = [(file.name, *file.stat()[6:9:2]) for file in sorted(Path(compiled.__file__).parent.glob("*.py"))]
-    return folder / f"compiled-{digest(dtype, compiled.target(), sys.version, sources)}"
+    return folder / f"compiled-{digest(wanted, compiled.target(), sys.version, sources)}"
 
 
 @contextmanager
@@ -85,24 +103,37 @@ def _turn(folder: Path, cancel: threading.Event) -> Iterator[None]:
         yield
 
 
-def _compile(types: list[str], cancel: threading.Event) -> None:
-    """Compile in a subprocess.
+def _compile(wanted: list[str], cancel: threading.Event) -> None:
+    """Compile in two subprocesses that meet in the middle.
 
     Raises
     ------
     OSError
-        If it fails; the message says how.
+        If one fails; the message says how.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place or os.curdir for place in sys.path)}
-    with subprocess.Popen(
-        [*COMMAND, *types], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        while True:
-            try:
-                _, errors = process.communicate(timeout=GLANCE)
-                break
-            except subprocess.TimeoutExpired:
-                if cancel.is_set():
-                    process.kill()
-    if process.returncode and not cancel.is_set():
-        raise OSError(errors.decode(errors="replace")[-2000:])
+    with ExitStack() as stack:
+        started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        for order in (FORWARDS, BACKWARDS)[: os.cpu_count()]:
+            errors: IO[bytes] = stack.enter_context(TemporaryFile())
+            process = subprocess.Popen(
+                [*COMMAND, order, *wanted], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+                env=environment,
+            )  # fmt: skip
+            started.append((stack.enter_context(process), errors))
+        for process, said in started:
+            _wait(process, cancel)
+            if process.returncode and not cancel.is_set():
+                said.seek(0)
+                raise OSError(said.read().decode(errors="replace")[-2000:])
+
+
+def _wait(process: subprocess.Popen[bytes], cancel: threading.Event) -> None:
+    while True:
+        try:
+            process.wait(GLANCE)
+        except subprocess.TimeoutExpired:
+            if cancel.is_set():
+                process.kill()
+        else:
+            return

@@ -15,12 +15,13 @@ from uuid import uuid4
 from distributed import Client
 
 from pyama_dask.config.cluster import Cluster
+from pyama_dask.config.models import Config
 from pyama_dask.execute.events import Progress
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import dask_report, show_run, starts_workers, workers_for
 from pyama_dask.plan.plan import Plan
 from pyama_dask.readers import Metadata
-from pyama_dask.runs.compilation import compile_kernels
+from pyama_dask.runs.compilation import compile_kernels, kernels_for
 from pyama_dask.runs.live_page import LivePage
 from pyama_dask.workflow.task import WORK
 
@@ -44,7 +45,7 @@ def workers_of_run(
     """
     job, tasks = todo.job, todo.at_once
     if starts_workers(job.config.cluster, client, tasks=tasks):
-        compile_first(metadata, progress, cancel)
+        compile_first(job.config, metadata, progress, cancel)
     where, gpu_tasks = job.output / WORK, todo.gpu_tasks
     with workers_for(job.config.cluster, client, where, job.run, tasks=tasks, gpu_tasks=gpu_tasks) as workers:
         if workers and (workers.owned or job.config.cluster.kind == "runner"):
@@ -87,7 +88,7 @@ class SharedPool:
             with workers_of_run(todo, metadata, client, progress, cancel, self._work.parent) as workers:
                 yield workers
             return
-        compile_first(metadata, progress, cancel)
+        compile_first(todo.job.config, metadata, progress, cancel)
         with self._lock:
             self._started = self._started or self._start(todo, cancel)
         yield self._started
@@ -106,11 +107,11 @@ class SharedPool:
         return started
 
 
-def compile_first(metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
-    """Compile the kernels for the movie's types of pixels before workers start, and report that as an event."""
+def compile_first(config: Config, metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
+    """Compile the kernels of a config for the movie's types of pixels before workers start, with an event."""
 
     def say(message: str) -> None:
         log.info("%s", message)
         progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
 
-    compile_kernels({channel.dtype for channel in metadata.channels}, say, cancel)
+    compile_kernels({channel.dtype for channel in metadata.channels}, kernels_for(config), say, cancel)

@@ -14,6 +14,7 @@ from support.movies import config, file_bytes, listing, write_config
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.execute.workers import Workers
 from pyama_dask.kernels import histogram
+from pyama_dask.kernels.first_calls import KERNELS
 from pyama_dask.launch import local, network, start, workers_for
 from pyama_dask.launch.preloaded import MODULES
 from pyama_dask.runs import driver
@@ -26,7 +27,7 @@ LOCAL = {"kind": "local", "workers": 1, "dashboard": "127.0.0.1:0"}
 @pytest.fixture(autouse=True, scope="module")
 def compiled():
     """Compile the kernels before, as the first run of an environment says so and logs it."""
-    compile_kernels({"uint16"}, lambda _: None, threading.Event())
+    compile_kernels({"uint16"}, KERNELS, lambda _: None, threading.Event())
 
 
 @pytest.fixture
