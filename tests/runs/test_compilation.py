@@ -17,11 +17,12 @@ from pyama_dask.runs.compilation import compile_kernels
 SIGNATURES = """
 import sys
 import pyama_dask
+from numba.core.dispatcher import Dispatcher
 from pyama_dask.kernels.first_calls import KERNELS, call_all
 
 def compiled():
     modules = [module for name, module in sys.modules.items() if name.startswith("pyama_dask.kernels.")]
-    found = {{value for module in modules for value in vars(module).values() if hasattr(value, "nopython_signatures")}}
+    found = {{value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}}
     return {{(loop.__name__, str(signature)) for loop in found for signature in loop.nopython_signatures}}
 
 call_all([f"uint16/{{name}}" for name in KERNELS])
