@@ -16,7 +16,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from pyama_dask.config.movie_input import HOW
 from pyama_dask.errors import MissingFrameError, PyamaError, SourceError
 from pyama_dask.files.atomic import open_file
 from pyama_dask.readers.base import PROJECTION, Metadata, Planes, check_room
@@ -280,6 +279,8 @@ def check_file(path: Path) -> bytes:
     except PyamaError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
+        from pyama_dask.config.movie_input import HOW  # noqa: PLC0415  (pydantic takes longer to import than the rest)
+
         fix = HOW if "*" in path.name else "Fix: check the path"
         raise SourceError(f"{path}: no such file. {fix}") from error
     except OSError as error:

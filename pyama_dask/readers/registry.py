@@ -10,14 +10,16 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyama_dask.errors import SourceError
 from pyama_dask.readers.base import Metadata, Reader
 from pyama_dask.readers.content import Places
 from pyama_dask.readers.file_reader import FileReader, check_file
-from pyama_dask.readers.folders.planes import Folder, with_projections
-from pyama_dask.readers.folders.reader import FolderReader, Scan
+
+if TYPE_CHECKING:
+    from pyama_dask.readers.folders.planes import Folder
+    from pyama_dask.readers.folders.reader import FolderReader, Scan
 
 # Names instead of classes, so that a vendor's package is imported only for files of its format.
 READERS = {
@@ -84,6 +86,8 @@ def open_reader(
 
 def open_folder(path: Path, known: Sequence[str] = (), *, times: bool = True) -> FolderReader:
     """Return the reader for a folder or a pattern; see `open_reader`."""
+    from pyama_dask.readers.folders.reader import FolderReader  # noqa: PLC0415  (movie files need nothing of folders)
+
     return FolderReader(path, _scan_of(path), times, known)
 
 
@@ -132,6 +136,8 @@ def _scan_of(path: Path) -> Scan:
 
 
 def _scan(movie: Path, module: str, *where: Path | str, times: bool) -> Folder:
+    from pyama_dask.readers.folders.planes import with_projections  # noqa: PLC0415  (movie files need nothing of it)
+
     found: Folder = importlib.import_module(module).scan(*where, times=times)
     return with_projections(replace(found, metadata=replace(found.metadata, path=movie)))
 
