@@ -14,6 +14,7 @@ import tifffile
 import zarr
 from geff_spec import GeffMetadata
 from support.movies import file_bytes, listing
+from support.shards import write_block
 from support.traces import FEATURES, left, record_traces, table, traces_path, write_output, write_plan
 
 import pyama_dask
@@ -21,7 +22,7 @@ from pyama_dask.analysis import tables, trace_tables
 from pyama_dask.analysis.export import FORMATS, ctc
 from pyama_dask.errors import ConfigError, OutputError, TableError
 from pyama_dask.files.manifest import MANIFEST, read_manifest
-from pyama_dask.store.arrays import create_array, write_block
+from pyama_dask.store.arrays import create_array
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.store.trace_csv import BASE_COLUMNS
 

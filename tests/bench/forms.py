@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.shards import write_block
 
 from bench.codecs import products
 from bench.spent import spent
@@ -23,6 +24,7 @@ from pyama_dask.kernels.segmentation import segment
 from pyama_dask.readers import open_reader
 from pyama_dask.store import arrays
 from pyama_dask.store.layout import ArraySpec
+from pyama_dask.store.shards import read_frames
 
 REPEATS, SIDE = 3, 100
 FORMS: dict[str, dict[str, Any]] = {
@@ -57,10 +59,10 @@ def measured(spec: ArraySpec, data: np.ndarray) -> tuple[float, float, float, fl
         images = Path(tempfile.mkdtemp(prefix="pyama-forms-"))
         arrays.create_array(images, spec)
         with spent() as written:
-            file = arrays.write_block(images, spec, 0, data)
+            file = write_block(images, spec, 0, data)
         with spent() as read:
-            assert np.array_equal(arrays.read_block(images, spec, 0, len(data)), data)
-        opened = arrays._opened(images / spec.path, "r", spec)
+            assert np.array_equal(read_frames(images, spec, 0, len(data)), data)
+        opened = arrays._opened(images / spec.path)
         with spent() as traced:
             for _ in range(4):
                 opened[(slice(None), *(slice(at, at + SIDE) for at in middle))].read().result()

@@ -206,5 +206,7 @@ CASES = [
         "plate of 6 wells, serial, drift of the stage registered, and undone in one row", plate_czi,
         {"pipelines": STILL, "params.register": "drift", "storage.block_frames": 2},
     ),
+    Case("small ND2, local 2, through the page cache", small_nd2, {"storage.direct_io": "off", "cluster": LOCAL}),
+    Case("small ND2, serial, past the page cache wherever it works", small_nd2, {"storage.direct_io": "on"}),
     Case("ND2, CZI and a plate in one run, local 2", three_movies, {"cluster": LOCAL}, kills=9),
 ]  # fmt: skip

@@ -259,12 +259,14 @@ def main() -> None:
     """Do the troubles that are asked for, in a folder; print the table as JSON."""
     folder, which = Path(sys.argv[1]), sys.argv[2]
     serial, local = (next(case for case in CASES if case.local is wanted) for wanted in (False, True))
+    direct = next(case for case in CASES if case.changes.get("storage.direct_io") == "on")
     tables = []
     if which == "short":
-        tables.append(Trials(serial, folder / "serial").run(SHORT))
+        tables.append(Trials(direct, folder / "serial").run(SHORT))
     else:
         few = random.Random(0).sample(LONG, 6)
-        tables += [Trials(serial, folder / "serial").run(LONG), Trials(local, folder / "local").run(few)]
+        tables += [Trials(case, folder / "serial" / str(k)).run(LONG) for k, case in enumerate((serial, direct))]
+        tables.append(Trials(local, folder / "local").run(few))
     rows = [row for table in tables for row in table.rows]
     problems = [problem for table in tables for problem in table.problems]
     print(json.dumps({"columns": COLUMNS, "rows": rows, "problems": problems}))

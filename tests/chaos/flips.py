@@ -181,10 +181,10 @@ class Flips:
 
 
 def measure(folder: Path, between: int = 60, during: int = 40) -> Table:
-    """Flip bits in the outputs of two cases: with images of the background and folders of cells, and without."""
+    """Flip bits in the outputs of three cases: with images of the background and folders of cells, and without."""
     table = Table(COLUMNS)
     total: dict[str, Counter[str]] = {}
-    for seed, case in enumerate((CASES[2], CASES[1])):
+    for seed, case in enumerate((CASES[2], CASES[1], CASES[18])):
         flips = Flips(case, folder / f"flips{seed}", seed).run(between, during)
         table.problems += flips.problems
         for kind, counts in flips.found.items():

@@ -20,6 +20,7 @@ CASE = {
     "filled": CASES[13],
     "pipelines": CASES[16],
     "drift": CASES[17],
+    "cached": CASES[18],
 }
 
 
@@ -44,6 +45,10 @@ def test_a_serial_run_killed_while_it_ends_itself(tmp_path):
 def test_chosen_moments_of_a_serial_run(tmp_path):
     moments = [("create", 3), ("torn", 2), ("record", 1), ("ledger", 2), ("cancel", 1), ("cells", 1), ("parts", 2)]
     under("serial", tmp_path, [kills.aimed(*moment) for moment in moments])
+
+
+def test_shards_through_the_page_cache(tmp_path):
+    under("cached", tmp_path, [kills.aimed("shard", 3), kills.aimed("torn", 3, "group"), kills.Kill("worker")])
 
 
 def test_between_taking_back_and_removing(tmp_path):

@@ -14,13 +14,13 @@ import yaml
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT
 from pyama_dask.steps.standard import GRAPH, TRACES
 from pyama_dask.store import intermediate
-from pyama_dask.store.arrays import write_block
 from pyama_dask.store.layout import IMAGES, ArraySpec
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.ngff import documents
 from pyama_dask.store.summary import save_summary
 from pyama_dask.workflow.kinds import on_blocks
 from pyama_dask.workflow.task import WORK, Receipt, fov_name, task_key
+from support.shards import write_block
 from support.summaries import made_summary
 
 FEATURES = (
