@@ -149,16 +149,20 @@ def measure_shapes(labels: np.ndarray, boxes: npt.NDArray[np.integer]) -> Shapes
     """
     sums = np.zeros((len(boxes), 6), np.int64)
     perimeter = np.zeros(len(boxes))
-    _shape_sums(labels, boxes, sums, perimeter)
+    _shape_sums(labels, boxes, np.empty(_largest(boxes, 1), np.uint8), sums, perimeter)
     n, y, x, yy, xx, yx = sums.T.astype(np.float64)
     squared = 4 * n * n  # coordinates were doubled, so that they are integers relative to the box centre
     covariance = np.stack([n * yy - y * y, n * xx - x * x, n * yx - y * x], axis=1) / squared[:, None]
     return Shapes(sums[:, 0], covariance, perimeter)
 
 
+def _largest(boxes: npt.NDArray[np.integer], margin: int) -> int:
+    """Number of pixels of the largest box, with a margin on all sides."""
+    return int((boxes[:, 2:] - boxes[:, :2] + 2 * margin).astype(np.int64).prod(1).max(initial=0))
+
+
 @compiled
-def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
-    buffer = np.zeros(_largest(boxes, 1), np.uint8)
+def _shape_sums(labels: Any, boxes: Any, buffer: Any, sums: Any, perimeter: Any) -> None:
     for k in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         h, w = y1 - y0, x1 - x0
@@ -187,15 +191,6 @@ def _shape_sums(labels: Any, boxes: Any, sums: Any, perimeter: Any) -> None:
                 ):
                     edge[y - y0 + 1, np.int64(x) - x0 + 1] = 1
         perimeter[k] = _edge_length(edge)
-
-
-@compiled
-def _largest(boxes: Any, margin: int) -> int:
-    """Number of pixels of the largest box, with a margin on all sides."""
-    largest = 0
-    for k in range(boxes.shape[0]):
-        largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2 * margin) * (boxes[k, 3] - boxes[k, 1] + 2 * margin))
-    return largest
 
 
 @compiled
@@ -242,13 +237,12 @@ def measure_intensities(
     Intensities of the N cells.
     """
     out = np.zeros((4, len(boxes)))
-    _intensities(frame, background, weight, labels, boxes, out)
+    _intensities(frame, background, weight, labels, boxes, np.empty(_largest(boxes, 0)), out)
     return Intensities(*out)
 
 
 @compiled
-def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, out: Any) -> None:
-    values = np.empty(_largest(boxes, 0))
+def _intensities(frame: Any, background: Any, weight: Any, labels: Any, boxes: Any, values: Any, out: Any) -> None:
     for k in range(boxes.shape[0]):
         y0, x0, y1, x1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         count, total, largest = 0, 0.0, -np.inf

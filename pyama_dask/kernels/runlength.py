@@ -158,7 +158,7 @@ def _join(first: Any, begins: Any, ends: Any, parent: Any) -> None:
                 a += 1
             else:
                 b += 1
-    for k in range(first[-1]):
+    for k in range(np.int64(first[-1])):
         parent[k] = _root(parent, k)
 
 
