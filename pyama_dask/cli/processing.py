@@ -155,26 +155,22 @@ def run(
     changes: Set = None,
 ) -> None:
     """Process a movie, or several on the same workers; or resume an interrupted run."""
-    from pyama_dask.launch.processes import begin_server, end_server, forked_reading
+    from pyama_dask.launch.processes import early_server, forked_reading
 
-    if likely_kind(config, changes, cluster) == "local":
-        begin_server()
-    configs = loaded_configs(
-        config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
-    )
-    is_local = configs[0].cluster.kind == "local"
-    if not is_local:
-        end_server()
-    options: dict[str, Any] = {
-        "steps": steps.split(",") if steps else None, "force": force.split(",") if force else (),
-        "retry_failed": retry_failed, "extend": extend, "into": into,
-    }  # fmt: skip
-    with forked_reading() if is_local else nullcontext():
-        if len(configs) > 1:
-            from pyama_dask.cli.several import run_all
+    with early_server(wanted=likely_kind(config, changes, cluster) == "local"):
+        configs = loaded_configs(
+            config, changes, fovs=fovs, wells=wells, frames=frames, workers=workers, cluster=cluster, extend=extend
+        )
+        options: dict[str, Any] = {
+            "steps": steps.split(",") if steps else None, "force": force.split(",") if force else (),
+            "retry_failed": retry_failed, "extend": extend, "into": into,
+        }  # fmt: skip
+        with forked_reading() if configs[0].cluster.kind == "local" else nullcontext():
+            if len(configs) > 1:
+                from pyama_dask.cli.several import run_all
 
-            raise typer.Exit(run_all(configs, options))
-        raise typer.Exit(_run(configs[0], **options).exit_status)
+                raise typer.Exit(run_all(configs, options))
+            raise typer.Exit(_run(configs[0], **options).exit_status)
 
 
 @app.command()

@@ -31,7 +31,7 @@ Started = TypeVar("Started")
 def forked_workers() -> Iterator[None]:
     """Fork workers that start in the block from a server, on Linux; on other systems, Dask spawns them.
 
-    The first call starts the server, unless `begin_server` has, and it ends with this process. If it cannot be started,
+    The first call starts the server, unless `early_server` has, and it ends with this process. If it cannot be started,
     workers are spawned, too.
     """
     import dask  # noqa: PLC0415  (takes long to import)
@@ -52,15 +52,29 @@ def forked_workers() -> Iterator[None]:
         yield
 
 
-def begin_server() -> None:
-    """Start the server, whose imports go on while this process has its own; without one, `forked_workers` starts it."""
-    if sys.platform == "linux" and (_server_number() is None or _is_server_lost()):
-        with suppress(OSError), without_settings_of_dask():
-            _start_server()
+@contextmanager
+def early_server(*, wanted: bool) -> Iterator[None]:
+    """Start the server, if it is wanted and does not run, to import while this process does; end it at last."""
+    began = wanted and begin_server()
+    try:
+        yield
+    finally:
+        if began:
+            end_server()
+
+
+def begin_server() -> bool:
+    """Start the server unless it runs, and tell whether it was started; if it cannot be, workers are spawned later."""
+    if sys.platform != "linux" or not (_server_number() is None or _is_server_lost()):
+        return False
+    with suppress(OSError), without_settings_of_dask():
+        _start_server()
+        return True
+    return False
 
 
 def end_server() -> None:
-    """End a server that no worker will be forked from."""
+    """End the server at once, which by itself would first end its imports."""
     server: Any = forkserver._forkserver
     with suppress(AttributeError, OSError):  # else it ends with this process
         if server._forkserver_pid is not None:

@@ -20,10 +20,13 @@ import os, sys
 from pyama_dask.launch import processes
 
 began = "distributed" in sys.modules
-processes.begin_server()
-first = processes.forkserver._forkserver._forkserver_pid
-processes.end_server()
-processes.end_server()
+with processes.early_server(wanted=False):
+    print(processes.forkserver._forkserver._forkserver_pid)
+with processes.early_server(wanted=True):
+    first = processes.forkserver._forkserver._forkserver_pid
+    with processes.early_server(wanted=True):
+        pass
+    os.kill(first, 0)
 try:
     os.kill(first, 0)
 except ProcessLookupError:
@@ -34,7 +37,7 @@ except ProcessLookupError:
 def test_it_begins_before_large_packages_are_imported_and_ends_if_it_is_not_needed():
     command = [sys.executable, "-c", BEGUN]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.stdout, ran.stderr) == ("False None\n", "")
+    assert (ran.stdout, ran.stderr) == ("None\nFalse None\n", "")
 
 
 @pytest.mark.parametrize(
