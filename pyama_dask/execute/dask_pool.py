@@ -1,6 +1,6 @@
-"""Pool that runs tasks on the workers of a Dask scheduler.
+"""Pool that runs tasks on the workers of a Dask scheduler, small ones in bundles.
 
-A future is dropped as soon as its receipt is fetched, so no data of a lost worker is ever needed again.
+A future is dropped as soon as its receipts are fetched, so no data of a lost worker is ever needed again.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import pickle
 import queue
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from distributed import Future, KilledWorker, get_worker, wait
+from distributed import Future, KilledWorker, wait
 
-from pyama_dask.errors import WorkerLostError
+from pyama_dask.errors import DiskError, WorkerLostError
+from pyama_dask.execute.bundle import RunTask, key_of, outcomes, run_bundle, split
 from pyama_dask.execute.policy import Outcome
-from pyama_dask.execute.walltime import check_time, note_time
-from pyama_dask.execute.worker_loss import MEMORY
+from pyama_dask.execute.worker_loss import MEMORY, Loss
 from pyama_dask.execute.workers import FETCHING, Workers
-from pyama_dask.methods.current_call import open_note
-from pyama_dask.methods.device import gpu_owned
 from pyama_dask.steps import run_task
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.store.cancel import stop_tasks
 from pyama_dask.workflow.graph import GPU, Graph
+from pyama_dask.workflow.kinds import Kind
 from pyama_dask.workflow.task import Job, Receipt, Task
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,26 @@ _MANY = 10**7
 """More than the priorities of the tasks of one run differ."""
 TOGETHER = 0.005
 """Seconds within which ended tasks are collected: one message fetches their receipts, one write records them."""
+AHEAD = 2
+"""Bundles for each worker, so that it finds another one when it ends one."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A bundle on the scheduler."""
+
+    tasks: tuple[Task, ...]
+    name: str
+    """Its key, without the number of the attempt."""
+    future: Future[bytes]
 
 
 class DaskPool:
     """Runs tasks on the workers of a Dask scheduler; the dashboard shows the keys of the plan.
+
+    Small tasks of a stage travel in bundles. What a bundle leaves undone is sent again: if it took too long, or if its
+    worker was lost. A lost worker counts against the task that it ran, so that after a loss for unknown reasons, the
+    tasks of a bundle are sent alone.
 
     Parameters
     ----------
@@ -51,13 +67,16 @@ class DaskPool:
         Number of the run among several on the same workers: tasks of earlier ones come first.
     """
 
-    def __init__(self, workers: Workers, function: Callable[[Task, Job], Receipt] = run_task, number: int = 0) -> None:
+    def __init__(self, workers: Workers, function: RunTask = run_task, number: int = 0) -> None:
         self._workers, self._function, self._number = workers, function, number
         self._running: set[str] = set()
-        """Keys of its tasks among all that run on the workers."""
-        self._ended: queue.SimpleQueue[tuple[Task, Future[Receipt], float]] = queue.SimpleQueue()
+        """Names of its bundles among all that run on the workers."""
+        self._ended: queue.SimpleQueue[tuple[_Sent, float]] = queue.SimpleQueue()
         self._losses, self._submissions = Counter[str](), Counter[str]()
-        self._run = ""
+        self._seconds: dict[Kind, float] = {}
+        """Time that a task of each kind took most recently."""
+        self._job: tuple[Job, bytes] | None = None
+        """Job of the run, also pickled."""
 
     @property
     def workers(self) -> int:
@@ -66,37 +85,54 @@ class DaskPool:
 
     def submit(self, tasks: Sequence[Task], job: Job) -> None:
         """Submit tasks; those near the end of a FOV, and those of FOVs that started earlier, run first."""
+        if self._job is None or self._job[0] is not job:
+            self._job = job, pickle.dumps(job)
+        kind = tasks[0].kind
+        self._send(split(tasks, self._shares(kind), self._seconds.get(kind, 0.0)))
+
+    def _shares(self, kind: Kind) -> int:
+        """Number of bundles that workers have room for."""
+        workers, on_gpu = self._workers, self._workers.gpus and self._graph.needs_gpu(kind)
+        if on_gpu:
+            return AHEAD * workers.gpus - len(workers.on_gpu)
+        return AHEAD * workers.threads - (len(workers.running) - len(workers.on_gpu))
+
+    @property
+    def _graph(self) -> Graph:
+        assert self._job
+        return graph_of(self._job[0].config)
+
+    def _send(self, bundles: Sequence[tuple[Task, ...]]) -> None:
+        """Send bundles of one kind of task to the scheduler."""
+        assert self._job
         self._workers.check()
-        self._run = job.run
-        keys = [self._dask_key(task) for task in tasks]
-        call = partial(_call, self._function, pickle.dumps(job))
-        graph = graph_of(job.config)
-        needs = graph.resources(tasks[0].kind)
-        resources = self._workers.resources(needs) or None
+        graph, first = self._graph, bundles[0][0]
+        needs, names = graph.resources(first.kind), [self._name(tasks) for tasks in bundles]
         futures = self._workers.client.map(
-            call, tasks, key=keys, pure=False, resources=resources,
-            priority=_priority(tasks[0], graph) - self._number * _MANY,
+            partial(run_bundle, self._function, self._job[1]), [pickle.dumps(tasks) for tasks in bundles],
+            key=[self._dask_key(name) for name in names], pure=False, resources=self._workers.resources(needs) or None,
+            priority=_priority(first, graph) - self._number * _MANY,
         )  # fmt: skip
-        for task, future in zip(tasks, futures, strict=True):
-            self._running.add(self._name(task))
-            self._workers.running[self._name(task)] = future
+        for sent in map(_Sent, bundles, names, futures):
+            self._running.add(sent.name)
+            self._workers.running[sent.name] = sent.future
             if GPU in needs:
-                self._workers.on_gpu.add(self._name(task))
-            future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended, time.monotonic())))
+                self._workers.on_gpu.add(sent.name)
+            sent.future.add_done_callback(lambda _, sent=sent: self._ended.put((sent, time.monotonic())))
         self._workers.wake()
 
-    def _dask_key(self, task: Task) -> str:
-        """Key of a task; a new one for each attempt, as the scheduler may still know a failed one."""
-        self._submissions[task.key] += 1
-        attempt = self._submissions[task.key]
-        return self._name(task) if attempt == 1 else f"{self._name(task)}-try{attempt}"
+    def _dask_key(self, name: str) -> str:
+        """Key of a bundle; a new one for each attempt, as the scheduler may still know a failed one."""
+        self._submissions[name] += 1
+        attempt = self._submissions[name]
+        return name if attempt == 1 else f"{name}-try{attempt}"
 
-    def _name(self, task: Task) -> str:
-        """Key of a task, which differs from those of other runs on the same workers."""
-        return f"{task.key}-run{self._number + 1}" if self._number else task.key
+    def _name(self, tasks: Sequence[Task]) -> str:
+        """Name of a bundle, which differs from those of other runs on the same workers."""
+        return f"{key_of(tasks)}-run{self._number + 1}" if self._number else key_of(tasks)
 
     def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
-        """Wait for a task to end, and collect those that end a moment later."""
+        """Wait for a bundle to end, and collect those that end a moment later."""
         try:
             ended = [self._ended.get(timeout=timeout)]
         except queue.Empty:
@@ -104,55 +140,83 @@ class DaskPool:
             return []
         time.sleep(TOGETHER)
         ended += [self._ended.get() for _ in range(self._ended.qsize())]
-        receipts = self._receipts({task.key: future for task, future, _ in ended})
-        for task, _, _ in ended:
-            self._running.discard(self._name(task))
-            self._workers.running.pop(self._name(task), None)
-            self._workers.on_gpu.discard(self._name(task))
-        return [(task, self._outcome(task, future, receipts.get(task.key), at)) for task, future, at in ended]
+        results = self._results({sent.name: sent.future for sent, _ in ended})
+        for sent, _ in ended:
+            self._forget(sent.name)
+        return [found for sent, at in ended for found in self._outcomes(sent, results.get(sent.name), at)]
 
-    def _receipts(self, futures: dict[str, Future[Receipt]]) -> dict[str, Receipt]:
-        """Receipts of ended tasks, by key; those of failed tasks, and lost receipts, are left out."""
+    def _results(self, futures: dict[str, Future[bytes]]) -> dict[str, bytes]:
+        """Results of ended bundles, by name; those of failed ones, and lost results, are left out."""
 
-        async def fetch() -> dict[str, Receipt]:
+        async def fetch() -> dict[str, bytes]:
             client = self._workers.client
-            receipts: dict[str, Receipt] = await client.gather(futures, errors="skip", asynchronous=True)
-            return receipts
+            results: dict[str, bytes] = await client.gather(futures, errors="skip", asynchronous=True)
+            return results
 
-        receipts: dict[str, Receipt] = {}
+        results: dict[str, bytes] = {}
         try:
-            receipts = self._workers.client.sync(fetch, callback_timeout=FETCHING)
+            results = self._workers.client.sync(fetch, callback_timeout=FETCHING)
         except TimeoutError:
             self._workers.check()
-        return receipts
+        return results
 
-    def _outcome(self, task: Task, future: Future[Receipt], receipt: Receipt | None, ended: float) -> Outcome:
-        """Receipt of a task, or the exception that ended it."""
-        if receipt is None:
-            if future.status != "error":
-                self._workers.check()
-                return WorkerLostError("the receipt was lost with its worker", with_job=True)
-            error: BaseException = future.exception()
-            return self._lost(task, error, ended) if isinstance(error, KilledWorker) else error
-        if receipt.digests != task.digests or receipt.run != self._run:
-            return RuntimeError(f"{task.key}: the scheduler returned the result of another run")
-        return receipt
+    def _forget(self, name: str) -> None:
+        self._running.discard(name)
+        self._workers.running.pop(name, None)
+        self._workers.on_gpu.discard(name)
 
-    def _lost(self, task: Task, error: KilledWorker, ended: float) -> WorkerLostError:
-        """Error with the reason why a worker was lost; the queue is asked from the second loss of a task on."""
-        self._losses[task.key] += 1
-        loss = self._workers.loss_of(error, ended, ask=self._losses[task.key] > 1)
-        address, place = error.last_worker.address, f"{loss.doing}: " if loss.doing else ""
-        if loss.why == MEMORY:
-            return WorkerLostError(
-                f"{place}the worker {address} exceeded its memory limit and was killed. Fix: give workers more memory "
-                "(cluster.memory, or fewer cluster.workers), or lower storage.block_frames",
-                over_memory=True, with_job=loss.with_job,
-            )  # fmt: skip
-        return WorkerLostError(
-            f"{place}the worker {address} was lost during this task ({loss.reason})",
-            with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0),
-        )  # fmt: skip
+    # ------------------------------------------------------------------------------------------ outcomes
+
+    def _outcomes(self, sent: _Sent, result: bytes | None, ended: float) -> list[tuple[Task, Outcome]]:
+        """Outcomes of the tasks of a bundle; those that have none are sent again."""
+        if result is None:
+            return self._without_result(sent, ended)
+        found = [(task, self._checked(task, one)) for task, one in zip(sent.tasks, outcomes(result), strict=False)]
+        if left := sent.tasks[len(found) :]:
+            if isinstance(stop := found[-1][1], DiskError):  # the run ends
+                return found + [(task, stop) for task in left]
+            self._send(split(left, self._shares(left[0].kind), self._seconds.get(left[0].kind, 0.0)))
+        return found
+
+    def _checked(self, task: Task, outcome: Outcome) -> Outcome:
+        """Outcome of a task, whose receipt must be its own."""
+        assert self._job
+        if isinstance(outcome, Receipt):
+            if outcome.digests != task.digests or outcome.run != self._job[0].run:
+                return RuntimeError(f"{task.key}: the scheduler returned the result of another run")
+            self._seconds[task.kind] = outcome.seconds
+        return outcome
+
+    def _without_result(self, sent: _Sent, ended: float) -> list[tuple[Task, Outcome]]:
+        """Outcome of the task that ended its bundle, if it is known; all others are sent again."""
+        if sent.future.status == "error":
+            error: BaseException = sent.future.exception()
+            if isinstance(error, KilledWorker):
+                return self._lost(sent, error, ended)
+        else:
+            self._workers.check()
+            error = WorkerLostError("the receipt was lost with its worker", with_job=True)
+        if len(sent.tasks) == 1:
+            return [(sent.tasks[0], error)]
+        self._again(sent.tasks, str(error))
+        return []
+
+    def _lost(self, sent: _Sent, error: KilledWorker, ended: float) -> list[tuple[Task, Outcome]]:
+        """Outcome of the task that a lost worker ran; the queue is asked from the second loss of a task on."""
+        self._losses.update(task.key for task in sent.tasks)
+        seen_before = any(self._losses[task.key] > 1 for task in sent.tasks)
+        loss = self._workers.loss_of(error, ended, ask=seen_before)
+        ran = [task for task in sent.tasks if task.key in loss.tasks] if loss.tasks else sent.tasks
+        if len(ran) > 1:
+            ran = []
+        self._again([task for task in sent.tasks if task not in ran], f"its worker was lost ({loss.reason})")
+        return [(task, _loss_error(error, loss)) for task in ran]
+
+    def _again(self, tasks: Sequence[Task], reason: str) -> None:
+        """Send tasks of a bundle alone, as another one, or an unknown one of them, has ended it."""
+        if tasks:
+            log.info("%s is sent again, without others: %s", key_of(tasks), reason)
+            self._send([(task,) for task in tasks])
 
     def status(self) -> str:
         """Return the status of the jobs of a queue; '' without a queue."""
@@ -168,7 +232,7 @@ class DaskPool:
 
     def stop(self, job: Job) -> None:
         """Discard tasks that have not started, and wait for the others, unless their workers end with the run."""
-        running = {key: self._workers.running[key] for key in self._running}
+        running = {name: self._workers.running[name] for name in self._running}
         if not running or self._workers.owned:
             return
         stop_tasks(job.output, job.run)
@@ -177,28 +241,23 @@ class DaskPool:
         except TimeoutError:
             log.warning("%d running tasks will stop at their next frame", len(running))
         finally:
-            self._running.clear()
-            for key in running:
-                self._workers.running.pop(key, None)
-                self._workers.on_gpu.discard(key)
+            for name in running:
+                self._forget(name)
 
 
-def _call(function: Callable[[Task, Job], Receipt], job: bytes, task: Task) -> Receipt:
-    """Run a task on a worker whose job lasts long enough."""
-    check_time(task)
-    worker = get_worker()
-    open_note(worker.address)
-    with gpu_owned(GPU in worker.state.total_resources):
-        receipt = function(task, _job(job))
-    note_time(task, receipt)
-    return receipt
-
-
-@lru_cache(maxsize=4)
-def _job(pickled: bytes) -> Job:
-    """Data that all tasks of a run share; a worker unpickles it once."""
-    job: Job = pickle.loads(pickled)
-    return job
+def _loss_error(error: KilledWorker, loss: Loss) -> WorkerLostError:
+    """Error with the reason why a worker was lost."""
+    address, place = error.last_worker.address, f"{loss.doing}: " if loss.doing else ""
+    if loss.why == MEMORY:
+        return WorkerLostError(
+            f"{place}the worker {address} exceeded its memory limit and was killed. Fix: give workers more memory "
+            "(cluster.memory, or fewer cluster.workers), or lower storage.block_frames",
+            over_memory=True, with_job=loss.with_job,
+        )  # fmt: skip
+    return WorkerLostError(
+        f"{place}the worker {address} was lost during this task ({loss.reason})",
+        with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0),
+    )  # fmt: skip
 
 
 def _priority(task: Task, graph: Graph) -> int:

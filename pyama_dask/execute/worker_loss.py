@@ -54,8 +54,8 @@ class ExitStatus(NannyPlugin):
             for_memory = status == -signal.SIGKILL and killed > killed_before
             killed_before = killed
             why = MEMORY if for_memory else exit_text(status)
-            note = take_note(process.worker_address or "")
-            nanny.loop.add_callback(log_exit, nanny, {"worker": process.worker_address, "why": why, "doing": note})
+            event = {"worker": process.worker_address, "why": why} | take_note(process.worker_address or "")._asdict()
+            nanny.loop.add_callback(log_exit, nanny, event)
             on_exit(status)
 
         process.on_exit = report
@@ -97,6 +97,8 @@ class Loss:
     """True if its whole job is gone, for which its task is not to blame."""
     doing: str = ""
     """FOV, frame and method that it worked on; '' if unknown."""
+    tasks: tuple[str, ...] = ()
+    """Keys of the tasks that it ran; empty if unknown."""
     ran: Mapping[str, float] = field(default_factory=dict)
     """Seconds that its tasks had run when the job reached its walltime, by their keys on the scheduler."""
 
@@ -121,12 +123,12 @@ def recorded_loss(client: Client, worker: str, wait_until: float) -> Loss:
     exited = _wait_for_event(client, EXITS, worker, wait_until)
     if exited is None:
         return Loss(MEMORY if _event(client, OVER_LIMIT, worker) else None)
-    killed, doing = exited["why"] in KILLED_BY_NANNY, str(exited.get("doing", ""))
+    killed, doing, tasks = exited["why"] in KILLED_BY_NANNY, exited.get("doing", ""), tuple(exited.get("tasks", ()))
     if killed and _wait_for_event(client, OVER_LIMIT, worker, time.monotonic() + OVERTAKEN_BY):
-        return Loss(MEMORY, doing=doing)
+        return Loss(MEMORY, doing=doing, tasks=tasks)
     if cut_off := _event(client, EXITS, worker, WALLTIME):
-        return Loss(WALLTIME, with_job=True, ran=cut_off["ran"])
-    return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=doing)
+        return Loss(WALLTIME, with_job=True, tasks=tasks, ran=cut_off["ran"])
+    return Loss(str(exited["why"]), with_job=exited["why"] == RETIRED, doing=doing, tasks=tasks)
 
 
 def _wait_for_event(client: Client, topic: str, worker: str, until: float) -> dict[str, Any] | None:

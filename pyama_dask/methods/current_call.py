@@ -1,6 +1,6 @@
-"""Note of a worker process about its current method call, read by its nanny after the process has ended.
+"""Note of a worker process about its current task and method call, read by its nanny after the process has ended.
 
-A method may end its process, by ``os._exit`` or a crash; the note then tells which method was running.
+A method may end its process, by ``os._exit`` or a crash; the note then tells which task and which method were running.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 LONGEST = 1000
 """Largest bytes of a note."""
 
 _file = -1
-_lock, _doing = threading.Lock(), dict[object, str]()
+_lock, _tasks, _doing = threading.Lock(), dict[object, str](), dict[object, str]()
+
+
+class Note(NamedTuple):
+    """What an ended process was doing."""
+
+    tasks: tuple[str, ...] = ()
+    """Keys of the tasks that it ran."""
+    doing: str = ""
+    """Methods that it ran, and on what; '' if it was between two calls."""
 
 
 def open_note(worker: str) -> None:
@@ -35,18 +45,31 @@ def open_note(worker: str) -> None:
             _file = os.open(_path(worker), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-@contextmanager
-def at_work(what: str) -> Iterator[None]:
+def at_task(key: str) -> AbstractContextManager[None]:
+    """Record which task this process runs within the block, if a note is open."""
+    return _noted(_tasks, key)
+
+
+def at_work(what: str) -> AbstractContextManager[None]:
     """Record what this process does within the block, if a note is open."""
+    return _noted(_doing, what)
+
+
+@contextmanager
+def _noted(among: dict[object, str], what: str) -> Iterator[None]:
     if _file < 0:
         yield
         return
     mine = object()
-    _note(mine, what)
+    with _lock:
+        among[mine] = what
+        _write()
     try:
         yield
     finally:
-        _note(mine, None)
+        with _lock:
+            del among[mine]
+            _write()
 
 
 def methods_at_work() -> str:
@@ -55,27 +78,23 @@ def methods_at_work() -> str:
         return _all()
 
 
-def take_note(worker: str) -> str:
-    """Read and remove the note of an ended process; '' if it was between two calls or had no note."""
+def take_note(worker: str) -> Note:
+    """Read and remove the note of an ended process; empty if it had none."""
     try:
         text = _path(worker).read_bytes()[:LONGEST].decode(errors="replace")
         _path(worker).unlink()
     except OSError:
-        return ""
-    return text
+        return Note()
+    tasks, _, doing = text.partition("\n")
+    return Note(tuple(tasks.split()), doing)
 
 
-def _note(key: object, what: str | None) -> None:
-    """Rewrite the note after a thread has started (`what`) or ended (None) a call."""
-    with _lock:
-        if what is None:
-            del _doing[key]
-        else:
-            _doing[key] = what
-        note = _all().encode(errors="replace")[:LONGEST]
-        with suppress(OSError):  # on a full disk
-            os.ftruncate(_file, 0)
-            os.pwrite(_file, note, 0)
+def _write() -> None:
+    """Rewrite the note after a thread has started or ended a task or a call."""
+    note = f"{' '.join(_tasks.values())}\n{_all()}".encode(errors="replace")[:LONGEST]
+    with suppress(OSError):  # on a full disk
+        os.ftruncate(_file, 0)
+        os.pwrite(_file, note, 0)
 
 
 def _all() -> str:

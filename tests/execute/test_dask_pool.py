@@ -1,14 +1,17 @@
-"""Pool on Dask: what the scheduler reports about tasks, with scripted clients."""
+"""Pool on Dask: what the scheduler reports about bundles of tasks, with scripted clients."""
 
 import asyncio
+import pickle
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from distributed import KilledWorker
 from support.strategies import movie, plan_of
 
-from pyama_dask.errors import AlgorithmError, ClusterError, WorkerLostError
+from pyama_dask.errors import AlgorithmError, ClusterError, DiskError, WorkerLostError
+from pyama_dask.execute.bundle import Raised
 from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.worker_loss import Loss
 from pyama_dask.execute.workers import Workers
@@ -37,12 +40,15 @@ class ScriptedClient:
 
     def register_plugin(self, plugin): ...
 
-    def __init__(self, future, receipts=None):
-        self.future, self.receipts = future, receipts or {}
+    def nthreads(self):
+        return {"tcp://127.0.0.1:1": 1}
 
-    def map(self, call, tasks, *, key, **_):
-        assert key == [task.key for task in tasks]
-        return [self.future for _ in tasks]
+    def __init__(self, future, results=None):
+        self.future, self.results, self.sent = future, results or {}, []
+
+    def map(self, call, bundles, *, key, **_):
+        self.sent += key
+        return [self.future for _ in bundles]
 
     def sync(self, function, *, callback_timeout):
         assert callback_timeout > 0
@@ -50,9 +56,9 @@ class ScriptedClient:
 
     async def gather(self, futures, *, errors, asynchronous):
         assert (errors, asynchronous) == ("skip", True)
-        if isinstance(self.receipts, Exception):
-            raise self.receipts
-        return {key: self.receipts.get(key) for key in futures}
+        if isinstance(self.results, Exception):
+            raise self.results
+        return {key: pickle.dumps(self.results[key]) for key in futures if key in self.results}
 
 
 def outcome_of(client, workers=Workers):
@@ -106,13 +112,15 @@ def test_a_worker_that_is_lost_is_told_from_a_task_that_fails(loss, words):
 
 def test_what_a_task_raises_is_what_comes_of_it():
     error = AlgorithmError("FOV 0, frame 1: odd")
-    assert outcome_of(ScriptedClient(Ended("error", error))) is error
+    assert outcome_of(ScriptedClient(Ended("error", error))) is error  # of Dask itself
+    found = outcome_of(ScriptedClient(Ended("finished"), {"ingest-fov000-b000": [Raised.of(error)]}))
+    assert (type(found), str(found)) == (AlgorithmError, str(error))
 
 
-@pytest.mark.parametrize("receipts", [{}, TimeoutError()])
+@pytest.mark.parametrize("results", [{}, TimeoutError()])
 @pytest.mark.parametrize("status", ["finished", "pending", "lost"])
-def test_a_receipt_that_is_lost_with_its_worker_is_not_waited_for(receipts, status):
-    found = outcome_of(ScriptedClient(Ended(status), receipts))
+def test_a_receipt_that_is_lost_with_its_worker_is_not_waited_for(results, status):
+    found = outcome_of(ScriptedClient(Ended(status), results))
     assert isinstance(found, WorkerLostError)
     assert "receipt was lost" in str(found)
 
@@ -120,7 +128,7 @@ def test_a_receipt_that_is_lost_with_its_worker_is_not_waited_for(receipts, stat
 def test_a_receipt_of_another_run_is_not_taken():
     key = "ingest-fov000-b000"
     other = Receipt(key, {"copy": "x"}, {}, 0.1, 0, 0, 0)
-    assert "result of another run" in str(outcome_of(ScriptedClient(Ended("finished"), {key: other})))
+    assert "result of another run" in str(outcome_of(ScriptedClient(Ended("finished"), {key: [other]})))
 
 
 @pytest.mark.parametrize("status", ["closing", "closed"])
@@ -136,3 +144,101 @@ def test_a_scheduler_that_is_gone_is_said(status):
         pool.next(timeout=0.01)
     with pytest.raises(ClusterError, match="scheduler is gone"):
         pool.submit(plan.fovs[0].tasks[:1], plan.job)
+
+
+# ----------------------------------------------------------------------------------------------- bundles
+
+
+class Waiting:
+    """Stands for a future that ends when it is told to."""
+
+    status = "pending"
+
+    def add_done_callback(self, callback):
+        self.end = lambda status="finished", error=None: (vars(self).update(status=status, error=error), callback(self))
+
+    def exception(self):
+        return self.error
+
+
+class Bundles:
+    """A pool on one worker to which a stage of small tasks was given: two bundles, of which the first can end."""
+
+    def __init__(self, loss=None):
+        class Knowing(Workers):
+            threads = 1
+
+            def loss(self, *_, **__):
+                return loss
+
+        class Client(ScriptedClient):
+            def map(self, call, bundles, *, key, **_):
+                self.sent += key
+                self.futures += (new := [Waiting() for _ in bundles])
+                return new
+
+        self.client = Client(None)
+        self.client.futures = []
+        plan = plan_of(movie(fovs=1, frames=24), storage={"block_frames": 4})
+        self.job = replace(plan.job, run="r")
+        self.tasks = plan.fovs[0].stages[0]
+        self.pool = DaskPool(Knowing(self.client))
+        self.pool.submit(self.tasks, self.job)
+        self.name, *_ = self.client.sent
+
+    def end(self, *result, **how):
+        """End the first bundle; gives what comes of it, and what is sent then."""
+        del self.client.sent[:]
+        if result:
+            self.client.results = {self.name: list(result)}
+        self.client.futures[0].end(**how)
+        found = self.pool.next(timeout=1)
+        return {task.key: outcome for task, outcome in found}, self.client.sent
+
+    def receipt(self, k, seconds=0.01):
+        return Receipt(self.tasks[k].key, self.tasks[k].digests, {}, seconds, 0, 0, 0, run="r")
+
+
+KEYS = [f"ingest-fov000-b{block:03d}" for block in range(6)]
+
+
+def test_small_tasks_of_a_stage_travel_together():
+    bundles = Bundles()
+    assert bundles.client.sent == [f"{KEYS[0]}-and-2-more", f"{KEYS[3]}-and-2-more"]
+    error = Raised.of(AlgorithmError("FOV 0, frame 5: odd"))
+    found, sent = bundles.end(bundles.receipt(0), error, bundles.receipt(2))
+    assert [type(outcome) for outcome in found.values()] == [Receipt, AlgorithmError, Receipt]
+    assert (list(found), sent) == (KEYS[:3], [])
+
+
+def test_what_a_bundle_has_no_time_for_is_sent_again():
+    bundles = Bundles()
+    found, sent = bundles.end(bundles.receipt(0, seconds=0.9))
+    assert (list(found), sent) == (KEYS[:1], KEYS[1:3])  # alone, as tasks of this kind are slow
+
+
+def test_a_full_disk_is_the_outcome_of_all_that_is_left():
+    bundles = Bundles()
+    found, sent = bundles.end(bundles.receipt(0), Raised.of(DiskError("out: full")))
+    assert [type(outcome) for outcome in found.values()] == [Receipt, DiskError, DiskError]
+    assert sent == []
+
+
+def test_a_lost_worker_counts_against_the_task_that_it_ran():
+    found, sent = Bundles(Loss("signal 11", tasks=(KEYS[1],))).end(status="error", error=killed())
+    assert list(found) == [KEYS[1]]
+    assert isinstance(found[KEYS[1]], WorkerLostError)
+    assert sent == [KEYS[0], KEYS[2]]
+
+
+@pytest.mark.parametrize("ran", [(), ("link-fov009",)])
+def test_a_bundle_that_is_lost_for_reasons_unknown_counts_against_none(ran):
+    bundles = Bundles(Loss("signal 9", tasks=ran))
+    found, sent = bundles.end(status="error", error=killed())
+    assert (found, sent) == ({}, KEYS[:3])
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("cannot be unpickled")])
+def test_a_bundle_without_result_is_sent_again_one_by_one(error):
+    found, sent = Bundles().end(status="error" if error else "lost", error=error)
+    assert (found, sent) == ({}, KEYS[:3])

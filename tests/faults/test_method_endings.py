@@ -65,14 +65,17 @@ def test_a_note_is_there_while_a_method_is_at_work(monkeypatch, tmp_path):
     try:
         with current_call.at_work("FOV 0, frame 3"):
             (note,) = tmp_path.iterdir()
-            assert note.read_text() == "FOV 0, frame 3"
+            assert note.read_text() == "\nFOV 0, frame 3"
             assert oct(note.stat().st_mode & 0o777) == "0o600"
-        assert note.read_text() == ""
-        with current_call.at_work("FOV 0, frame 4"), current_call.at_work("FOV 1, frame 2"):  # two tasks of a worker
-            assert note.read_text() == "FOV 0, frame 4; or FOV 1, frame 2"
-        with current_call.at_work("x" * 5000):
-            assert take_note("tcp://here:1") == "x" * 1000
-        assert take_note("tcp://here:1") == ""
+        assert note.read_text() == "\n"
+        with (
+            current_call.at_task("ingest-fov000"), current_call.at_work("FOV 0, frame 4"),
+            current_call.at_task("ingest-fov001"), current_call.at_work("FOV 1, frame 2"),  # two tasks of a worker
+        ):  # fmt: skip
+            assert note.read_text() == "ingest-fov000 ingest-fov001\nFOV 0, frame 4; or FOV 1, frame 2"
+        with current_call.at_task("link-fov000"), current_call.at_work("x" * 5000):
+            assert take_note("tcp://here:1") == (("link-fov000",), "x" * (current_call.LONGEST - len("link-fov000\n")))
+        assert take_note("tcp://here:1") == ((), "")
     finally:
         os.close(current_call._file)
 
