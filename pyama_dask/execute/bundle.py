@@ -1,4 +1,4 @@
-"""Bundles: small tasks of a stage that travel to a worker in one message, and their outcomes back in another."""
+"""Bundles: small tasks of a kind that travel to a worker in one message, and their outcomes back in another."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from pyama_dask.workflow.task import Job, Receipt, Task
 
 MOST = 64
 """Tasks of the largest bundle."""
-SMALL = 16 * 2**20
-"""Bytes that a task of a bundle reads and writes at most."""
 LASTS = 1.0
 """Seconds after which a bundle starts no further task, as another worker may be free by then."""
 LONGEST = 10_000
@@ -36,19 +34,17 @@ RunTask = Callable[[Task, Job], Receipt]
 
 
 def split(tasks: Sequence[Task], shares: int, seconds: float) -> list[tuple[Task, ...]]:
-    """Split a stage into bundles of similar size; large tasks go alone.
+    """Split small tasks into bundles of similar size.
 
     Parameters
     ----------
     tasks
-        Tasks of one kind and FOV.
+        Tasks of one kind, at least one.
     shares
         Number of bundles for which workers are waiting.
     seconds
         Time that a task of this kind has taken; 0 if unknown.
     """
-    if any(task.bytes_read + task.bytes_written > SMALL for task in tasks):
-        return [(task,) for task in tasks]
     most = max(1, min(MOST, int(LASTS / seconds))) if seconds else MOST
     count = min(len(tasks), max(shares, -(-len(tasks) // most)))
     ends = [len(tasks) * k // count for k in range(count + 1)]

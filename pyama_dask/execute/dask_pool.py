@@ -5,11 +5,12 @@ A future is dropped as soon as its receipts are fetched, so no data of a lost wo
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import queue
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from distributed import Future, KilledWorker, wait
 from pyama_dask.errors import DiskError, WorkerLostError
 from pyama_dask.execute.bundle import RunTask, key_of, outcomes, run_bundle, split
 from pyama_dask.execute.policy import Outcome
+from pyama_dask.execute.pool import is_small
 from pyama_dask.execute.worker_loss import MEMORY, Loss
 from pyama_dask.execute.workers import FETCHING, Workers
 from pyama_dask.steps import run_task
@@ -53,9 +55,9 @@ class _Sent:
 class DaskPool:
     """Runs tasks on the workers of a Dask scheduler; the dashboard shows the keys of the plan.
 
-    Small tasks of a stage travel in bundles. What a bundle leaves undone is sent again: if it took too long, or if its
-    worker was lost. A lost worker counts against the task that it ran, so that after a loss for unknown reasons, the
-    tasks of a bundle are sent alone.
+    Small tasks wait here while the workers have enough to do; those of a kind then travel in bundles. A bundle that
+    takes too long ends early, and what it leaves is sent again. A lost worker counts against the task that it ran: the
+    others are sent again, each alone, and so are all if it is unknown which one ran.
 
     Parameters
     ----------
@@ -72,6 +74,8 @@ class DaskPool:
         self._running: set[str] = set()
         """Names of its bundles among all that run on the workers."""
         self._ended: queue.SimpleQueue[tuple[_Sent, float]] = queue.SimpleQueue()
+        self._waiting: defaultdict[Kind, list[Task]] = defaultdict(list)
+        """Small tasks that are not sent yet."""
         self._losses, self._submissions = Counter[str](), Counter[str]()
         self._seconds: dict[Kind, float] = {}
         """Time that a task of each kind took most recently."""
@@ -85,17 +89,27 @@ class DaskPool:
 
     def submit(self, tasks: Sequence[Task], job: Job) -> None:
         """Submit tasks; those near the end of a FOV, and those of FOVs that started earlier, run first."""
+        self._workers.check()
         if self._job is None or self._job[0] is not job:
             self._job = job, pickle.dumps(job)
-        kind = tasks[0].kind
-        self._send(split(tasks, self._shares(kind), self._seconds.get(kind, 0.0)))
+        if large := [(task,) for task in tasks if not is_small(task)]:
+            self._send(large)
+        for task in filter(is_small, tasks):
+            self._waiting[task.kind].append(task)
+        self._send_waiting(ahead=1)
 
-    def _shares(self, kind: Kind) -> int:
-        """Number of bundles that workers have room for."""
-        workers, on_gpu = self._workers, self._workers.gpus and self._graph.needs_gpu(kind)
-        if on_gpu:
-            return AHEAD * workers.gpus - len(workers.on_gpu)
-        return AHEAD * workers.threads - (len(workers.running) - len(workers.on_gpu))
+    def _send_waiting(self, ahead: int) -> None:
+        """Send small tasks to workers that have fewer than so many bundles; those that more waits for go first."""
+        for kind in sorted(self._waiting, key=self._graph.priority, reverse=True):
+            if (room := self._room(kind, ahead)) > 0:
+                self._send(split(self._waiting.pop(kind), room, self._seconds.get(kind, 0.0)))
+
+    def _room(self, kind: Kind, ahead: int) -> int:
+        """Number of bundles until each worker that a kind of task can run on has so many."""
+        workers, in_use = self._workers, len(self._workers.on_gpu)
+        if workers.gpus and self._graph.needs_gpu(kind):
+            return ahead * workers.gpus - in_use
+        return ahead * workers.threads - (len(workers.running) - in_use)
 
     @property
     def _graph(self) -> Graph:
@@ -103,22 +117,24 @@ class DaskPool:
         return graph_of(self._job[0].config)
 
     def _send(self, bundles: Sequence[tuple[Task, ...]]) -> None:
-        """Send bundles of one kind of task to the scheduler."""
+        """Send bundles of one kind of task to the scheduler; those of earlier FOVs run first."""
         assert self._job
-        self._workers.check()
-        graph, first = self._graph, bundles[0][0]
-        needs, names = graph.resources(first.kind), [self._name(tasks) for tasks in bundles]
-        futures = self._workers.client.map(
-            partial(run_bundle, self._function, self._job[1]), [pickle.dumps(tasks) for tasks in bundles],
-            key=[self._dask_key(name) for name in names], pure=False, resources=self._workers.resources(needs) or None,
-            priority=_priority(first, graph) - self._number * _MANY,
-        )  # fmt: skip
-        for sent in map(_Sent, bundles, names, futures):
-            self._running.add(sent.name)
-            self._workers.running[sent.name] = sent.future
-            if GPU in needs:
-                self._workers.on_gpu.add(sent.name)
-            sent.future.add_done_callback(lambda _, sent=sent: self._ended.put((sent, time.monotonic())))
+        graph, run = self._graph, partial(run_bundle, self._function, self._job[1])
+        needs = graph.resources(bundles[0][0].kind)
+        for priority, of_fov in itertools.groupby(bundles, lambda tasks: _priority(tasks[0], graph)):
+            alike = list(of_fov)
+            names = [self._name(tasks) for tasks in alike]
+            futures = self._workers.client.map(
+                run, [pickle.dumps(tasks) for tasks in alike], key=[self._dask_key(name) for name in names],
+                pure=False, resources=self._workers.resources(needs) or None,
+                priority=priority - self._number * _MANY,
+            )  # fmt: skip
+            for sent in map(_Sent, alike, names, futures):
+                self._running.add(sent.name)
+                self._workers.running[sent.name] = sent.future
+                if GPU in needs:
+                    self._workers.on_gpu.add(sent.name)
+                sent.future.add_done_callback(lambda _, sent=sent: self._ended.put((sent, time.monotonic())))
         self._workers.wake()
 
     def _dask_key(self, name: str) -> str:
@@ -133,6 +149,7 @@ class DaskPool:
 
     def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
         """Wait for a bundle to end, and collect those that end a moment later."""
+        self._send_waiting(AHEAD)
         try:
             ended = [self._ended.get(timeout=timeout)]
         except queue.Empty:
@@ -169,13 +186,14 @@ class DaskPool:
 
     def _outcomes(self, sent: _Sent, result: bytes | None, ended: float) -> list[tuple[Task, Outcome]]:
         """Outcomes of the tasks of a bundle; those that have none are sent again."""
+        assert self._job
         if result is None:
             return self._without_result(sent, ended)
         found = [(task, self._checked(task, one)) for task, one in zip(sent.tasks, outcomes(result), strict=False)]
         if left := sent.tasks[len(found) :]:
             if isinstance(stop := found[-1][1], DiskError):  # the run ends
                 return found + [(task, stop) for task in left]
-            self._send(split(left, self._shares(left[0].kind), self._seconds.get(left[0].kind, 0.0)))
+            self.submit(left, self._job[0])
         return found
 
     def _checked(self, task: Task, outcome: Outcome) -> Outcome:
@@ -232,6 +250,7 @@ class DaskPool:
 
     def stop(self, job: Job) -> None:
         """Discard tasks that have not started, and wait for the others, unless their workers end with the run."""
+        self._waiting.clear()
         running = {name: self._workers.running[name] for name in self._running}
         if not running or self._workers.owned:
             return

@@ -32,7 +32,7 @@ from pyama_dask.execute.policy import (
     decide,
     trouble_of,
 )
-from pyama_dask.execute.pool import Pool
+from pyama_dask.execute.pool import SMALL, Pool
 from pyama_dask.execute.turns import Turn
 from pyama_dask.execute.walltime import Pace
 from pyama_dask.execute.watch import Watch
@@ -51,6 +51,10 @@ PrepareFov = Callable[[FovPlan], Sequence[str]]
 SettleTasks = Callable[[Sequence[Task]], Sequence[Task]]
 TidyFov = Callable[[int], Sequence[str]]
 RepairFov = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
+FOVS_PER_WORKER = 2
+"""FOVs in the window for each worker; more if they are small, so that their tasks can travel together."""
+MOST_PER_WORKER = 16
+"""The same for the smallest FOVs."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +176,10 @@ class _Loop:
 
     def _run(self) -> None:
         waiting = deque(fov for fov in self.plan.fovs if fov.tasks)
+        share = _fovs_per_worker(waiting)
         size = self.plan.job.config.cluster.batch_size
         while not self.cancel.is_set():
-            window = 2 * self.pool.workers if size == "auto" else size
+            window = share * self.pool.workers if size == "auto" else size
             self._admit(waiting, window)
             waits = bool(waiting) and not self.in_flight and self.turn.must_wait(window)
             if not self.in_flight and not waits:
@@ -375,6 +380,12 @@ class _Loop:
     def _event(self, step: str, fov: int, frame: int, message: str) -> None:
         total = self.plan.job.n_frames
         self.progress({"step": step, "fov": fov, "frame": frame, "total": total, "message": message})
+
+
+def _fovs_per_worker(fovs: Collection[FovPlan]) -> int:
+    """FOVs in the window for each worker, if the config does not say: as many small FOVs as make a large one."""
+    largest = max((sum(task.bytes_read + task.bytes_written for task in fov.tasks) for fov in fovs), default=0)
+    return max(FOVS_PER_WORKER, min(MOST_PER_WORKER, FOVS_PER_WORKER * SMALL // max(1, largest)))
 
 
 def _log_decision(task: Task, error: BaseException, decision: Decision) -> None:

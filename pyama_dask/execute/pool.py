@@ -11,6 +11,14 @@ from pyama_dask.readers import close_shared_readers
 from pyama_dask.steps import run_task
 from pyama_dask.workflow.task import Job, Receipt, Task
 
+SMALL = 16 * 2**20
+"""Bytes that a small task reads and writes at most; small tasks may travel together."""
+
+
+def is_small(task: Task) -> bool:
+    """Check whether a task may travel together with others; those of whole FOVs are, as they read tables."""
+    return task.bytes_read + task.bytes_written <= SMALL
+
 
 class Pool(Protocol):
     """Runs tasks, in any order."""

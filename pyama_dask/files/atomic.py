@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
@@ -28,6 +28,8 @@ TEMPORARY = len(f".{'0' * 12}{PARTIAL}")
 """Bytes that a file name gains while the file is written."""
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{12}" + re.escape(PARTIAL), re.DOTALL)
 """Pattern of the names that `beside` returns."""
+SHORT = 32
+"""Characters of a name that fits with the ending of a temporary file on every file system."""
 SPARE = 64
 """Bytes of a path that are reserved for temporary file names."""
 TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -45,7 +47,10 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name 
 def beside(path: Path) -> Path:
     """Unique temporary path in the same folder."""
     ending = f".{uuid4().hex[:12]}{PARTIAL}"
-    return path.with_name(shortened(path.name, longest_name(path.parent) - len(ending)) + ending)
+    short = len(path.name) < SHORT
+    return path.with_name(
+        (path.name if short else shortened(path.name, longest_name(path.parent) - len(ending))) + ending
+    )
 
 
 def remove_partial(folder: Path, names: str = "*") -> None:
@@ -218,6 +223,25 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file atomically."""
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files, each atomically; all are flushed before the first is replaced, which takes half of the time."""
+    written = dict[Path, Path]()
+    try:
+        for path, content in contents.items():
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            written[path] = beside(path)
+            written[path].write_bytes(content)
+        for temporary in written.values():
+            flush(temporary)
+        for path, temporary in written.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def disk_error(error: BaseException, output: Path) -> DiskError | None:

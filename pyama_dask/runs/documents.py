@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.files.atomic import checksum_of, write_bytes
+from pyama_dask.files.atomic import checksum_of, write_together
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.looks import channel_looks, looks
@@ -48,8 +48,7 @@ def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -
             if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
                 damaged.append(path)
     ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
-    for path, content in differing.items():
-        write_bytes(output / path, content)
+    write_together({output / path: content for path, content in differing.items()})
     if not damaged:
         return []
     more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""

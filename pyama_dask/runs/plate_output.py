@@ -100,8 +100,10 @@ def list_images(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int | None 
     -------
     Warnings, see `write_documents`.
     """
+    if PLATE not in ledger.claimed:
+        return []
     images = images_in_plate(metadata.fovs)
-    if PLATE not in ledger.claimed or (fov is not None and fov not in images):
+    if fov is not None and fov not in images:
         return []
     name = next((info.plate for info in metadata.fovs if info.plate), None) or movie_stem(plan.job.source)
     done = [images[k] for k in _complete(plan, ledger, images)]

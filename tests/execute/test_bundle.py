@@ -3,7 +3,6 @@
 import pickle
 import threading
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,7 @@ from support.strategies import movie, plan_of
 
 from pyama_dask.errors import AlgorithmError, CancelledError, DiskError, WalltimeError
 from pyama_dask.execute import bundle
-from pyama_dask.execute.bundle import MOST, SMALL, Raised, key_of, outcomes, run_bundle, split
+from pyama_dask.execute.bundle import MOST, Raised, key_of, outcomes, run_bundle, split
 from pyama_dask.workflow.task import Receipt
 
 PLAN = plan_of(movie(fovs=1, frames=300), storage={"block_frames": 1})
@@ -34,11 +33,6 @@ def test_a_stage_is_split_so_that_workers_have_a_share_and_none_works_long(tasks
     found = split(TASKS[:tasks], shares, seconds)
     assert [len(one) for one in found] == sizes
     assert [task for one in found for task in one] == list(TASKS[:tasks])
-
-
-def test_large_tasks_go_alone():
-    large = [replace(task, bytes_read=SMALL, bytes_written=1) for task in TASKS[:3]]
-    assert split(large, 1, 0.0) == [(task,) for task in large]
 
 
 def test_a_bundle_is_named_after_its_first_task():

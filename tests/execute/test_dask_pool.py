@@ -13,6 +13,7 @@ from support.strategies import movie, plan_of
 from pyama_dask.errors import AlgorithmError, ClusterError, DiskError, WorkerLostError
 from pyama_dask.execute.bundle import Raised
 from pyama_dask.execute.dask_pool import DaskPool
+from pyama_dask.execute.pool import SMALL
 from pyama_dask.execute.worker_loss import Loss
 from pyama_dask.execute.workers import Workers
 from pyama_dask.workflow.task import Receipt
@@ -162,9 +163,17 @@ class Waiting:
 
 
 class Bundles:
-    """A pool on one worker to which a stage of small tasks was given: two bundles, of which the first can end."""
+    """A pool on one worker that was given small tasks of a stage, of which it has sent the first bundle.
 
-    def __init__(self, loss=None):
+    Parameters
+    ----------
+    loss
+        What is found out of a lost worker.
+    large
+        Whether the tasks are large.
+    """
+
+    def __init__(self, loss=None, *, large=False):
         class Knowing(Workers):
             threads = 1
 
@@ -179,18 +188,19 @@ class Bundles:
 
         self.client = Client(None)
         self.client.futures = []
-        plan = plan_of(movie(fovs=1, frames=24), storage={"block_frames": 4})
+        plan = plan_of(movie(fovs=1, frames=32), storage={"block_frames": 4})
         self.job = replace(plan.job, run="r")
         self.tasks = plan.fovs[0].stages[0]
         self.pool = DaskPool(Knowing(self.client))
-        self.pool.submit(self.tasks, self.job)
-        self.name, *_ = self.client.sent
+        more = {"bytes_read": SMALL + 1} if large else {}
+        self.pool.submit([replace(task, **more) for task in self.tasks[:3]], self.job)
+        self.pool.submit([replace(task, **more) for task in self.tasks[3:]], self.job)
 
     def end(self, *result, **how):
         """End the first bundle; gives what comes of it, and what is sent then."""
         del self.client.sent[:]
         if result:
-            self.client.results = {self.name: list(result)}
+            self.client.results = {NAME: list(result)}
         self.client.futures[0].end(**how)
         found = self.pool.next(timeout=1)
         return {task.key: outcome for task, outcome in found}, self.client.sent
@@ -199,46 +209,59 @@ class Bundles:
         return Receipt(self.tasks[k].key, self.tasks[k].digests, {}, seconds, 0, 0, 0, run="r")
 
 
-KEYS = [f"ingest-fov000-b{block:03d}" for block in range(6)]
+KEYS = [f"ingest-fov000-b{block:03d}" for block in range(8)]
+NAME, NEXT = f"{KEYS[0]}-and-2-more", f"{KEYS[3]}-and-4-more"
 
 
-def test_small_tasks_of_a_stage_travel_together():
+def test_small_tasks_of_a_kind_travel_together_and_wait_while_the_workers_have_enough_to_do():
     bundles = Bundles()
-    assert bundles.client.sent == [f"{KEYS[0]}-and-2-more", f"{KEYS[3]}-and-2-more"]
+    assert bundles.client.sent == [NAME]
+    assert bundles.pool.next(timeout=0) == []
+    assert bundles.client.sent == [NAME, NEXT]
+
+
+def test_large_tasks_travel_alone_and_at_once():
+    assert Bundles(large=True).client.sent == KEYS
+
+
+def test_an_error_of_a_task_does_not_concern_the_others():
+    bundles = Bundles()
     error = Raised.of(AlgorithmError("FOV 0, frame 5: odd"))
     found, sent = bundles.end(bundles.receipt(0), error, bundles.receipt(2))
     assert [type(outcome) for outcome in found.values()] == [Receipt, AlgorithmError, Receipt]
-    assert (list(found), sent) == (KEYS[:3], [])
+    assert (list(found), sent) == (KEYS[:3], [NEXT])
 
 
 def test_what_a_bundle_has_no_time_for_is_sent_again():
     bundles = Bundles()
     found, sent = bundles.end(bundles.receipt(0, seconds=0.9))
-    assert (list(found), sent) == (KEYS[:1], KEYS[1:3])  # alone, as tasks of this kind are slow
+    assert (list(found), sent) == (KEYS[:1], [NEXT])  # there is one bundle on the way
+    assert bundles.pool.next(timeout=0) == []
+    assert sent == [NEXT, *KEYS[1:3]]  # alone, as tasks of this kind are slow
 
 
 def test_a_full_disk_is_the_outcome_of_all_that_is_left():
     bundles = Bundles()
     found, sent = bundles.end(bundles.receipt(0), Raised.of(DiskError("out: full")))
     assert [type(outcome) for outcome in found.values()] == [Receipt, DiskError, DiskError]
-    assert sent == []
+    assert sent == [NEXT]
 
 
 def test_a_lost_worker_counts_against_the_task_that_it_ran():
     found, sent = Bundles(Loss("signal 11", tasks=(KEYS[1],))).end(status="error", error=killed())
     assert list(found) == [KEYS[1]]
     assert isinstance(found[KEYS[1]], WorkerLostError)
-    assert sent == [KEYS[0], KEYS[2]]
+    assert sent == [NEXT, KEYS[0], KEYS[2]]
 
 
 @pytest.mark.parametrize("ran", [(), ("link-fov009",)])
 def test_a_bundle_that_is_lost_for_reasons_unknown_counts_against_none(ran):
     bundles = Bundles(Loss("signal 9", tasks=ran))
     found, sent = bundles.end(status="error", error=killed())
-    assert (found, sent) == ({}, KEYS[:3])
+    assert (found, sent) == ({}, [NEXT, *KEYS[:3]])
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cannot be unpickled")])
 def test_a_bundle_without_result_is_sent_again_one_by_one(error):
     found, sent = Bundles().end(status="error" if error else "lost", error=error)
-    assert (found, sent) == ({}, KEYS[:3])
+    assert (found, sent) == ({}, [NEXT, *KEYS[:3]])
