@@ -36,6 +36,8 @@ STOPPING = 6.0
 """Seconds to wait for running tasks before the output is unlocked; later they see that they are cancelled."""
 _MANY = 10**7
 """More than the priorities of the tasks of one run differ."""
+_LATE = 10**6
+"""More than the priorities of the FOVs of one run differ."""
 TOGETHER = 0.005
 """Seconds within which ended tasks are collected: one message fetches their receipts, one write records them."""
 AHEAD = 2
@@ -73,6 +75,8 @@ class DaskPool:
         self._workers, self._function, self._number = workers, function, number
         self._running: set[str] = set()
         """Names of its bundles among all that run on the workers."""
+        self._bundles: dict[str, Kind] = {}
+        """Kinds of those of small tasks."""
         self._ended: queue.SimpleQueue[tuple[_Sent, float]] = queue.SimpleQueue()
         self._waiting: defaultdict[Kind, list[Task]] = defaultdict(list)
         """Small tasks that are not sent yet."""
@@ -81,15 +85,20 @@ class DaskPool:
         """Time that a task of each kind took most recently."""
         self._job: tuple[Job, bytes] | None = None
         """Job of the run, also pickled."""
+        self._is_last = False
 
     @property
     def workers(self) -> int:
         """Number of tasks that can run at the same time; changes as workers come and go."""
         return self._workers.threads
 
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
-        """Submit tasks; those near the end of a FOV, and those of FOVs that started earlier, run first."""
+    def submit(self, tasks: Sequence[Task], job: Job, *, is_last: bool = False) -> None:
+        """Submit tasks; those near the end of a FOV, and those of FOVs that started earlier, run first.
+
+        If no further FOV will start (`is_last`), the order is another one; see `_priority`.
+        """
         self._workers.check()
+        self._is_last = is_last
         if self._job is None or self._job[0] is not job:
             self._job = job, pickle.dumps(job)
         if large := [(task,) for task in tasks if not is_small(task)]:
@@ -106,10 +115,9 @@ class DaskPool:
 
     def _room(self, kind: Kind, ahead: int) -> int:
         """Number of bundles until each worker that a kind of task can run on has so many."""
-        workers, in_use = self._workers, len(self._workers.on_gpu)
-        if workers.gpus and self._graph.needs_gpu(kind):
-            return ahead * workers.gpus - in_use
-        return ahead * workers.threads - (len(workers.running) - in_use)
+        gpu = self._graph.needs_gpu(kind)
+        workers = self._workers.gpus if gpu and self._workers.gpus else self._workers.threads
+        return ahead * workers - sum(self._graph.needs_gpu(of) == gpu for of in self._bundles.values())
 
     @property
     def _graph(self) -> Graph:
@@ -121,21 +129,39 @@ class DaskPool:
         assert self._job
         graph, run = self._graph, partial(run_bundle, self._function, self._job[1])
         needs = graph.resources(bundles[0][0].kind)
-        for priority, of_fov in itertools.groupby(bundles, lambda tasks: _priority(tasks[0], graph)):
+        for priority, of_fov in itertools.groupby(bundles, lambda tasks: self._priority(tasks[0])):
             alike = list(of_fov)
             names = [self._name(tasks) for tasks in alike]
             futures = self._workers.client.map(
                 run, [pickle.dumps(tasks) for tasks in alike], key=[self._dask_key(name) for name in names],
                 pure=False, resources=self._workers.resources(needs) or None,
-                priority=priority - self._number * _MANY,
+                priority=priority,
             )  # fmt: skip
             for sent in map(_Sent, alike, names, futures):
                 self._running.add(sent.name)
+                if is_small(sent.tasks[0]):
+                    self._bundles[sent.name] = sent.tasks[0].kind
                 self._workers.running[sent.name] = sent.future
                 if GPU in needs:
                     self._workers.on_gpu.add(sent.name)
                 sent.future.add_done_callback(lambda _, sent=sent: self._ended.put((sent, time.monotonic())))
         self._workers.wake()
+
+    def _priority(self, task: Task) -> int:
+        """Rank of a task: those of earlier FOVs come first.
+
+        When no further FOV starts, the first tasks of the last FOVs overtake later ones of others, and what ends a FOV
+        comes last. So little is left that has to wait for each other, and the workers end at about the same time.
+        """
+        assert self._job
+        graph, job = self._graph, self._job[0]
+        usual = graph.priority(task.kind) - 3 * task.fov - self._number * _MANY
+        if not self._is_last:
+            return usual
+        if (depth := graph.depth(task.kind)) is None:
+            return usual - _LATE
+        overtaken_by = -(-self.workers // len(job.blocks))  # FOVs that keep all workers busy
+        return usual - (3 * overtaken_by + 2) * depth
 
     def _dask_key(self, name: str) -> str:
         """Key of a bundle; a new one for each attempt, as the scheduler may still know a failed one."""
@@ -179,6 +205,7 @@ class DaskPool:
 
     def _forget(self, name: str) -> None:
         self._running.discard(name)
+        self._bundles.pop(name, None)
         self._workers.running.pop(name, None)
         self._workers.on_gpu.discard(name)
 
@@ -277,7 +304,3 @@ def _loss_error(error: KilledWorker, loss: Loss) -> WorkerLostError:
         f"{place}the worker {address} was lost during this task ({loss.reason})",
         with_job=loss.with_job, ran=loss.ran.get(str(error.task), 0.0),
     )  # fmt: skip
-
-
-def _priority(task: Task, graph: Graph) -> int:
-    return -3 * task.fov + graph.priority(task.kind)

@@ -149,6 +149,7 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.unfinished = {fov.fov for fov in self.plan.fovs if fov.tasks}
+        self.waiting = deque(fov for fov in self.plan.fovs if fov.tasks)
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.warnings: list[str] = []
@@ -175,13 +176,12 @@ class _Loop:
         return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept, unfinished)
 
     def _run(self) -> None:
-        waiting = deque(fov for fov in self.plan.fovs if fov.tasks)
-        share = _fovs_per_worker(waiting)
+        share = _fovs_per_worker(self.waiting)
         size = self.plan.job.config.cluster.batch_size
         while not self.cancel.is_set():
             window = share * self.pool.workers if size == "auto" else size
-            self._admit(waiting, window)
-            waits = bool(waiting) and not self.in_flight and self.turn.must_wait(window)
+            self._admit(window)
+            waits = bool(self.waiting) and not self.in_flight and self.turn.must_wait(window)
             if not self.in_flight and not waits:
                 return
             ended = self.pool.next(timeout=0.1)
@@ -194,10 +194,10 @@ class _Loop:
 
     # ------------------------------------------------------------------------------------------- FOVs
 
-    def _admit(self, waiting: deque[FovPlan], window: int) -> None:
+    def _admit(self, window: int) -> None:
         """Start FOVs until the window is full; after the last one, other runs may start theirs."""
-        while self.turn.may_take(len(self.active), window) and not self.cancel.is_set() and waiting:
-            fov = waiting.popleft()
+        while self.turn.may_take(len(self.active), window) and not self.cancel.is_set() and self.waiting:
+            fov = self.waiting.popleft()
             try:
                 self._warn(*self.prepare(fov))
             except Exception as error:  # noqa: BLE001  (the other FOVs continue)
@@ -206,7 +206,7 @@ class _Loop:
                 continue
             self.active[fov.fov] = FovRun(fov)
             self._advance(fov.fov)
-        if not waiting:
+        if not self.waiting:
             self.turn.pass_on(len(self.active))
 
     def _advance(self, fov: int) -> None:
@@ -295,7 +295,8 @@ class _Loop:
         if tasks:
             graph, length = self.plan.graph, self.plan.job.block_frames
             limited = (with_inputs(self._with_frames_limit(task), self.ledger, graph, length) for task in tasks)
-            self.pool.submit([replace(task, seconds=self.pace.seconds(task)) for task in limited], self.plan.job)
+            timed = [replace(task, seconds=self.pace.seconds(task)) for task in limited]
+            self.pool.submit(timed, self.plan.job, is_last=not self.waiting)
             self.in_flight += len(tasks)
 
     def _with_frames_limit(self, task: Task) -> Task:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Protocol
 
 from pyama_dask.execute.policy import Outcome
@@ -13,11 +14,14 @@ from pyama_dask.workflow.task import Job, Receipt, Task
 
 SMALL = 16 * 2**20
 """Bytes that a small task reads and writes at most; small tasks may travel together."""
+BYTES_PER_PIXEL = 2
+"""The same per pixel of a FOV for tasks that read tables, whose bytes the plan does not tell."""
 
 
 def is_small(task: Task) -> bool:
-    """Check whether a task may travel together with others; those of whole FOVs are, as they read tables."""
-    return task.bytes_read + task.bytes_written <= SMALL
+    """Check whether a task may travel together with others: its block is small, or the whole FOV if it has none."""
+    of_fov = 0 if task.block is not None else (task.stop - task.start) * prod(task.shape) * BYTES_PER_PIXEL
+    return max(task.bytes_read + task.bytes_written, of_fov) <= SMALL
 
 
 class Pool(Protocol):
@@ -28,8 +32,8 @@ class Pool(Protocol):
         """Number of tasks that can run at the same time."""
         ...
 
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
-        """Submit tasks of one kind and FOV."""
+    def submit(self, tasks: Sequence[Task], job: Job, *, is_last: bool = False) -> None:
+        """Submit tasks of one kind and FOV; `is_last` if no further FOV will start."""
         ...
 
     def next(self, timeout: float) -> list[tuple[Task, Outcome]]:
@@ -62,7 +66,7 @@ class SerialPool:
         self._function = function
         self._tasks: queue.SimpleQueue[tuple[Task, Job]] = queue.SimpleQueue()
 
-    def submit(self, tasks: Sequence[Task], job: Job) -> None:
+    def submit(self, tasks: Sequence[Task], job: Job, *, is_last: bool = False) -> None:  # noqa: ARG002
         """Submit tasks."""
         for task in tasks:
             self._tasks.put((task, job))

@@ -352,6 +352,12 @@ class Graph:
         kinds = list(self.kinds)
         return sorted(kinds, key=lambda one: (not on_blocks(one), kinds.index(one))).index(kind)
 
+    def depth(self, kind: Kind) -> int | None:
+        """Number of kinds of tasks on blocks before it; None if no kind on blocks comes after it, and it is not one."""
+        kinds = list(self.kinds)
+        place = kinds.index(kind)
+        return sum(map(on_blocks, kinds[:place])) if any(map(on_blocks, kinds[place:])) else None
+
     def active(self, config: Config) -> tuple[Part, ...]:
         """Parts that a config asks for."""
         return tuple(part for part in self.parts.values() if part.active(config))

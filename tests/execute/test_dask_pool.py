@@ -261,6 +261,24 @@ def test_a_bundle_that_is_lost_for_reasons_unknown_counts_against_none(ran):
     assert (found, sent) == ({}, [NEXT, *KEYS[:3]])
 
 
+def test_the_first_tasks_of_the_last_fovs_overtake_the_others_and_what_ends_a_fov_comes_last():
+    plan = plan_of(movie(fovs=3), storage={"block_frames": 4})
+    usual, last = DaskPool(Workers(ScriptedClient(None))), DaskPool(Workers(ScriptedClient(None)))
+    for pool in (usual, last):
+        pool.submit([], plan.job, is_last=pool is last)
+    tasks = {task.key: task for fov in plan.fovs for task in fov.tasks if not task.block}
+
+    def order(pool):
+        return [key.replace("-b000", "") for key in sorted(tasks, key=lambda key: -pool._priority(tasks[key]))]
+
+    assert order(usual) == [
+        f"{kind}-fov{fov:03d}" for fov in range(3) for kind in ("gather", "link", "finish", "ingest")
+    ]
+    found = order(last)
+    assert found[-3:] == [f"gather-fov{fov:03d}" for fov in range(3)]
+    assert found.index("ingest-fov001") < found.index("finish-fov000") < found.index("ingest-fov002")
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("cannot be unpickled")])
 def test_a_bundle_without_result_is_sent_again_one_by_one(error):
     found, sent = Bundles().end(status="error" if error else "lost", error=error)

@@ -25,7 +25,7 @@ class Pool:
     def __init__(self, number, gate, taken):
         self.number, self.gate, self.taken, self.tasks = number, gate, taken, deque()
 
-    def submit(self, tasks, job):
+    def submit(self, tasks, job, *, is_last):
         self.tasks += tasks
         self.taken |= {(self.number, task.fov): None for task in tasks}
 
@@ -57,7 +57,9 @@ def test_runs_share_one_window_of_fovs_that_stays_full(tmp_path, fovs, first):
     turns, gate, taken = Turns(), threading.Event(), {}
 
     def one(number):
-        plan = plan_of(movie(fovs=max(1, fovs[number])), storage={"block_frames": 4}, cluster={"kind": "local"})
+        plan = plan_of(
+            movie(fovs=max(1, fovs[number]), shape=(1024, 1024)), storage={"block_frames": 4}, cluster={"kind": "local"}
+        )
         plan = plan if fovs[number] else plan.__class__(**{**vars(plan), "fovs": ()})
         with Ledger(tmp_path / f"ledger{number}.jsonl") as ledger:
             return execute(
