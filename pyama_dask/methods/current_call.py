@@ -22,7 +22,7 @@ _lock, _tasks, _doing = threading.Lock(), dict[object, str](), dict[object, str]
 
 
 class Note(NamedTuple):
-    """What an ended process was doing."""
+    """Task and method call of a process when it ended."""
 
     tasks: tuple[str, ...] = ()
     """Keys of the tasks that it ran."""
