@@ -51,7 +51,6 @@ class _Sent:
     tasks: tuple[Task, ...]
     name: str
     """Its key, without the number of the attempt."""
-    future: Future[bytes]
 
 
 class DaskPool:
@@ -77,7 +76,7 @@ class DaskPool:
         """Names of its bundles among all that run on the workers."""
         self._bundles: dict[str, Kind] = {}
         """Kinds of those of small tasks."""
-        self._ended: queue.SimpleQueue[tuple[_Sent, float]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[_Sent, Future[bytes], float]] = queue.SimpleQueue()
         self._waiting: defaultdict[Kind, list[Task]] = defaultdict(list)
         """Small tasks that are not sent yet."""
         self._losses, self._submissions = Counter[str](), Counter[str]()
@@ -109,7 +108,8 @@ class DaskPool:
 
     def _send_waiting(self, ahead: int) -> None:
         """Send small tasks to workers that have fewer than so many bundles; those that more waits for go first."""
-        for kind in sorted(self._waiting, key=self._graph.priority, reverse=True):
+        kinds = sorted(self._waiting, key=self._graph.priority, reverse=True) if self._waiting else ()
+        for kind in kinds:
             if (room := self._room(kind, ahead)) > 0:
                 self._send(split(self._waiting.pop(kind), room, self._seconds.get(kind, 0.0)))
 
@@ -137,14 +137,14 @@ class DaskPool:
                 pure=False, resources=self._workers.resources(needs) or None,
                 priority=priority,
             )  # fmt: skip
-            for sent in map(_Sent, alike, names, futures):
+            for sent, future in zip(map(_Sent, alike, names), futures, strict=True):
                 self._running.add(sent.name)
                 if is_small(sent.tasks[0]):
                     self._bundles[sent.name] = sent.tasks[0].kind
-                self._workers.running[sent.name] = sent.future
+                self._workers.running[sent.name] = future
                 if GPU in needs:
                     self._workers.on_gpu.add(sent.name)
-                sent.future.add_done_callback(lambda _, sent=sent: self._ended.put((sent, time.monotonic())))
+                future.add_done_callback(lambda ended, sent=sent: self._ended.put((sent, ended, time.monotonic())))
         self._workers.wake()
 
     def _priority(self, task: Task) -> int:
@@ -183,10 +183,12 @@ class DaskPool:
             return []
         time.sleep(TOGETHER)
         ended += [self._ended.get() for _ in range(self._ended.qsize())]
-        results = self._results({sent.name: sent.future for sent, _ in ended})
-        for sent, _ in ended:
+        results = self._results({sent.name: future for sent, future, _ in ended})
+        found = [(sent, results.get(sent.name) or self._error(future), at) for sent, future, at in ended]
+        for sent, _, _ in ended:
             self._forget(sent.name)
-        return [found for sent, at in ended for found in self._outcomes(sent, results.get(sent.name), at)]
+        ended.clear()  # frames of tracebacks of tasks refer to this one, and would keep the futures
+        return [of for sent, result, at in found for of in self._outcomes(sent, result, at)]
 
     def _results(self, futures: dict[str, Future[bytes]]) -> dict[str, bytes]:
         """Results of ended bundles, by name; those of failed ones, and lost results, are left out."""
@@ -203,6 +205,14 @@ class DaskPool:
             self._workers.check()
         return results
 
+    def _error(self, future: Future[bytes]) -> BaseException:
+        """Exception of a future without a result."""
+        if future.status == "error":
+            error: BaseException = future.exception()
+            return error
+        self._workers.check()
+        return WorkerLostError("the receipt was lost with its worker", with_job=True)
+
     def _forget(self, name: str) -> None:
         self._running.discard(name)
         self._bundles.pop(name, None)
@@ -211,11 +221,16 @@ class DaskPool:
 
     # ------------------------------------------------------------------------------------------ outcomes
 
-    def _outcomes(self, sent: _Sent, result: bytes | None, ended: float) -> list[tuple[Task, Outcome]]:
+    def _outcomes(self, sent: _Sent, result: bytes | BaseException, ended: float) -> list[tuple[Task, Outcome]]:
         """Outcomes of the tasks of a bundle; those that have none are sent again."""
         assert self._job
-        if result is None:
-            return self._without_result(sent, ended)
+        if isinstance(result, KilledWorker):
+            return self._lost(sent, result, ended)
+        if isinstance(result, BaseException):
+            if len(sent.tasks) == 1:
+                return [(sent.tasks[0], result)]
+            self._again(sent.tasks, str(result))
+            return []
         found = [(task, self._checked(task, one)) for task, one in zip(sent.tasks, outcomes(result), strict=False)]
         if left := sent.tasks[len(found) :]:
             if isinstance(stop := found[-1][1], DiskError):  # the run ends
@@ -231,20 +246,6 @@ class DaskPool:
                 return RuntimeError(f"{task.key}: the scheduler returned the result of another run")
             self._seconds[task.kind] = outcome.seconds
         return outcome
-
-    def _without_result(self, sent: _Sent, ended: float) -> list[tuple[Task, Outcome]]:
-        """Outcome of the task that ended its bundle, if it is known; all others are sent again."""
-        if sent.future.status == "error":
-            error: BaseException = sent.future.exception()
-            if isinstance(error, KilledWorker):
-                return self._lost(sent, error, ended)
-        else:
-            self._workers.check()
-            error = WorkerLostError("the receipt was lost with its worker", with_job=True)
-        if len(sent.tasks) == 1:
-            return [(sent.tasks[0], error)]
-        self._again(sent.tasks, str(error))
-        return []
 
     def _lost(self, sent: _Sent, error: KilledWorker, ended: float) -> list[tuple[Task, Outcome]]:
         """Outcome of the task that a lost worker ran; the queue is asked from the second loss of a task on."""

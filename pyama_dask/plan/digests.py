@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 from pyama_dask.config.models import Config
@@ -51,6 +50,14 @@ class Unit:
     _recorded: dict[str, str] = field(default_factory=dict)
     known_local: dict[str, str] = field(default_factory=dict)
     """Results of `local_digest`."""
+    config: Config = field(init=False)
+    """Resolved config."""
+    graph: Graph = field(init=False)
+    """Graph of the steps that the config asks for."""
+
+    def __post_init__(self) -> None:
+        self.config = self.job.config
+        self.graph = self.setting(graph_of)
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -64,16 +71,6 @@ class Unit:
     def shared(self) -> tuple[dict[Hashable, Any], dict[Hashable, Any]]:
         """Values that all units of the plan share, and those of the FOV."""
         return self._of_config, self._of_fov
-
-    @cached_property
-    def config(self) -> Config:
-        """Resolved config."""
-        return self.job.config
-
-    @cached_property
-    def graph(self) -> Graph:
-        """Graph of the steps that the config asks for."""
-        return self.setting(graph_of)
 
     def setting(self, function: Callable[[Config], Value]) -> Value:
         """Value of a function of the config, which is called once."""

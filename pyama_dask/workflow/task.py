@@ -96,6 +96,8 @@ class TaskKey(NamedTuple):
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str, separators=(",", ":"))
+LONG = 16
+"""Values of a list that an encoder takes all at once."""
 _KEY = re.compile(r"([a-z][a-z0-9_]*)-fov(\d+)(?:-b(\d+))?")
 
 
@@ -207,9 +209,11 @@ def digest(*parts: object) -> str:
 
 
 def _as_json(value: object) -> str:
-    """Encode a value; most are texts, for which an encoder takes long to start."""
+    """Encode a value; most are texts and short lists of them, for which an encoder takes long to start."""
     if type(value) is str:
         return encode_basestring_ascii(value)
     if type(value) is int:
         return str(value)
-    return f"[{','.join(map(_as_json, value))}]" if type(value) is list else _ENCODER.encode(value)
+    if type(value) is list and len(value) < LONG:
+        return f"[{','.join(map(_as_json, value))}]"
+    return _ENCODER.encode(value)

@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from pyama_dask.execute.pool import SerialPool
 from pyama_dask.launch import start
 from pyama_dask.readers import FovInfo
 from pyama_dask.readers.czi.reader import CziReader
-from pyama_dask.runs import documents, ownership, plate_output
+from pyama_dask.runs import ownership, plate_output
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import plate as steps_of_plates
@@ -463,7 +464,7 @@ def test_whenever_a_run_ends_its_plate_is_valid(movie, tmp_path, monkeypatch):
 
         monkeypatch.setattr(module, name, doing)
 
-    watched(documents, "write_bytes")
+    watched(Path, "replace")
     watched(plate_output, "remove_below")
     watched(ownership, "remove_below")
     run(movie, tmp_path / "out")
