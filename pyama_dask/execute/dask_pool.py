@@ -160,7 +160,7 @@ class DaskPool:
             return usual
         if (depth := graph.depth(task.kind)) is None:
             return usual - _LATE
-        overtaken_by = -(-self.workers // len(job.blocks))  # FOVs that keep all workers busy
+        overtaken_by = 2 * -(-self.workers // len(job.blocks))  # FOVs: twice those that keep all workers busy
         return usual - (3 * overtaken_by + 2) * depth
 
     def _dask_key(self, name: str) -> str:

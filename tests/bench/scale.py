@@ -1,21 +1,22 @@
-"""A run of 500 FOVs x 180 frames whose tasks do nothing: what is left is planning, the loop, the ledger and Dask."""
+"""Runs of many FOVs whose tasks do nothing, or sleep: what is left is planning, the loop, the ledger and Dask."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from distributed import wait
+from distributed import Client, LocalCluster, wait
 from support.strategies import movie, plan_of
 
 from bench.table import Row
@@ -24,6 +25,7 @@ from pyama_dask.execute.dask_pool import DaskPool
 from pyama_dask.execute.loop import execute
 from pyama_dask.execute.workers import Workers
 from pyama_dask.launch import local_cluster
+from pyama_dask.launch.settings import own_settings
 from pyama_dask.plan.plan import Plan
 from pyama_dask.plan.resume import remaining
 from pyama_dask.runs.plan_text import describe_plan
@@ -34,6 +36,12 @@ from pyama_dask.workflow.task import Job, Receipt, Task
 FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)
 SIZE = f"{FOVS} FOVs x {FRAMES} frames"
 WORKERS = Cluster(workers=2, memory="2GiB")
+LARGE = 2000, 500
+"""FOVs and frames of the largest plan."""
+PROCESSES = 4
+"""Processes in which many workers are simulated by threads."""
+SLEEPS = {"ingest": 1.04, "link": 0.06, "finish": 0.58, "gather": 0.43}
+"""Seconds of tasks of 8 frames of 2048 x 2048, as measured."""
 
 
 def measure(directory: Path) -> list[Row]:
@@ -53,6 +61,13 @@ def measure(directory: Path) -> list[Row]:
          f"{found.memory / 2**20:.0f} MiB", "under 300 MiB"),
         (f"first of {FOVS} FOVs complete, after the start", f"{found.first:.1f} s", "within 2 s"),
         (f"a ledger of {found.tasks} receipts read, and found complete", f"{again:.1f} s", ""),
+        (f"CPU of a plan of {LARGE[0]} FOVs x {LARGE[1]} frames",
+         f"{in_new_process(large_plan, directory):.1f} s", "at most 5 s"),
+        *(
+            (f"share of the time that {workers} simulated workers are busy, {fovs} FOVs x 64 frames",
+             f"{in_new_process(share_busy, directory, workers, fovs):.1%}", "at least 95 %")
+            for workers, fovs in ((32, 64), (128, 320))
+        ),
     ]  # fmt: skip
 
 
@@ -81,6 +96,15 @@ def plan_as_json(directory: Path) -> str:
     """Everything that ``pyama-dask plan`` and ``plan --json`` do after the movie's metadata are read."""
     plan = plan_of_fovs(directory)
     return describe_plan(plan, what_is_left(plan)) + json.dumps(plan.document())
+
+
+def large_plan(directory: Path) -> float:
+    """Seconds of CPU for a plan of `LARGE`."""
+    plan_of_fovs(directory, 1)  # imports what planning needs
+    fovs, frames = LARGE
+    metadata, began = movie(fovs=fovs, frames=frames, shape=SHAPE), time.process_time()
+    plan_of(metadata, memory=2 * 2**30, output=directory / "output")
+    return time.process_time() - began
 
 
 def nothing_left(directory: Path) -> None:
@@ -144,6 +168,35 @@ def run_of_nothing(directory: Path) -> Found:
     if execution.failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
         raise ArithmeticError(f"{len(ended)} of {FOVS} FOVs are complete, and {len(ledger.done)} tasks recorded")
     return Found(len(plan.tasks), cpu, grown(), ended[0] - started)
+
+
+def asleep(task: Task, job: Job) -> Receipt:
+    """Stands for a task that takes as long as a real one, give or take a tenth."""
+    seconds = SLEEPS[task.kind] * random.Random(task.key).uniform(0.9, 1.1)
+    time.sleep(seconds)
+    return replace(nothing(task, job), seconds=seconds)
+
+
+def share_busy(directory: Path, workers: int, fovs: int) -> float:
+    """Share of the time from the first task to the last in which workers sleep in tasks; they are threads."""
+    metadata = movie(fovs=fovs, frames=64, shape=SHAPE)
+    plan = plan_of(metadata, memory=2 * 2**30, output=directory / "output", storage={"block_frames": 8})
+    where = {"n_workers": PROCESSES, "threads_per_worker": workers // PROCESSES, "dashboard_address": ":0"}
+    with (
+        own_settings(), LocalCluster(host="127.0.0.1", **where) as cluster, Client(cluster) as client,
+        Ledger(directory / f"asleep{workers}.jsonl") as ledger,
+    ):  # fmt: skip
+        client.run(asleep, plan.fovs[0].tasks[-1], plan.job)  # what a worker imports is measured by itself
+        began = time.perf_counter()
+        execution = execute(
+            plan, DaskPool(Workers(client), asleep), ledger, prepare=lambda _: (), settle=lambda tasks: tasks,
+            tidy=lambda _: (), repair=lambda fov, _: (plan.fovs[fov], ()), progress=lambda _: None,
+            cancel=threading.Event(),
+        )  # fmt: skip
+        wall = time.perf_counter() - began
+    if execution.failed or len(ledger.costs) != len(plan.tasks):
+        raise ArithmeticError(f"{len(ledger.costs)} of {len(plan.tasks)} tasks are recorded")
+    return sum(cost.seconds for cost in ledger.costs) / (workers * wall)
 
 
 @contextmanager

@@ -262,7 +262,7 @@ def test_a_bundle_that_is_lost_for_reasons_unknown_counts_against_none(ran):
 
 
 def test_the_first_tasks_of_the_last_fovs_overtake_the_others_and_what_ends_a_fov_comes_last():
-    plan = plan_of(movie(fovs=3), storage={"block_frames": 4})
+    plan = plan_of(movie(fovs=4), storage={"block_frames": 4})
     usual, last = DaskPool(Workers(ScriptedClient(None))), DaskPool(Workers(ScriptedClient(None)))
     for pool in (usual, last):
         pool.submit([], plan.job, is_last=pool is last)
@@ -272,11 +272,11 @@ def test_the_first_tasks_of_the_last_fovs_overtake_the_others_and_what_ends_a_fo
         return [key.replace("-b000", "") for key in sorted(tasks, key=lambda key: -pool._priority(tasks[key]))]
 
     assert order(usual) == [
-        f"{kind}-fov{fov:03d}" for fov in range(3) for kind in ("gather", "link", "finish", "ingest")
+        f"{kind}-fov{fov:03d}" for fov in range(4) for kind in ("gather", "link", "finish", "ingest")
     ]
     found = order(last)
-    assert found[-3:] == [f"gather-fov{fov:03d}" for fov in range(3)]
-    assert found.index("ingest-fov001") < found.index("finish-fov000") < found.index("ingest-fov002")
+    assert found[-4:] == [f"gather-fov{fov:03d}" for fov in range(4)]
+    assert found.index("ingest-fov002") < found.index("finish-fov000") < found.index("ingest-fov003")
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cannot be unpickled")])
