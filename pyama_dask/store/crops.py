@@ -171,7 +171,7 @@ class Directory:
             return
         if folder:
             self._make(folder.rpartition("/")[0])
-        (self._path / folder).mkdir()
+        os.mkdir(f"{self._path}/{folder}")  # noqa: PTH102  (thousands of times)
         self._made.add(folder)
 
     def close(self) -> None:
