@@ -12,8 +12,9 @@ WORKER_ENVIRONMENT = {
         "1",
     ),
     "BLOSC_NTHREADS": "1",
-    # arrays of blocks are large: with small pages, workers wait for each other in the kernel
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    # arrays are large: with small pages, workers wait for each other in the kernel. One arena: the thread with the tasks
+    # uses memory again that the main thread has freed, and that of others would go back to the system more often
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1",
     # Dask warns that it cannot measure the deep stacks of a compiling Numba in its profile
     # the log of the driver has failures of tasks; the rest are heartbeats to a scheduler that is closing
     "DASK_DISTRIBUTED__LOGGING": (

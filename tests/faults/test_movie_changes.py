@@ -314,7 +314,14 @@ class TestReadingAgain:
         output = tmp_path / "out"
         with monkeypatch.context() as patch:
             read_planes = copy_frames.read_planes
-            patch.setattr(copy_frames, "read_planes", lambda *of: read_planes(*of) ^ (of[1:3] == (1, 3)))
+
+            def read_wrongly(reader, fov, frame, *more):
+                planes = read_planes(reader, fov, frame, *more)
+                for plane in planes:
+                    plane ^= (fov, frame) == (1, 3)
+                return planes
+
+            patch.setattr(copy_frames, "read_planes", read_wrongly)
             copied(movie, output)
         (fault,) = verify_output(output, source=True).movie.faults
         assert (fault.fov, fault.frame, fault.key) == (1, 3, "ingest-fov001-b001")

@@ -16,6 +16,7 @@ from pyama_dask.execute.workers import Workers
 from pyama_dask.kernels import histogram
 from pyama_dask.kernels.first_calls import KERNELS
 from pyama_dask.launch import local, network, start, workers_for
+from pyama_dask.launch.environment import WORKER_ENVIRONMENT
 from pyama_dask.launch.preloaded import MODULES
 from pyama_dask.runs import driver
 from pyama_dask.runs.compilation import compile_kernels
@@ -114,7 +115,7 @@ def test_workers_are_forked_from_a_server_with_their_environment_and_without_ctr
         found = workers.client.submit(_about_a_worker).result(timeout=60)
     assert found["imported"] == [True] * len(MODULES)
     assert found["threads of the server"] <= {"python", "jemalloc_bg_thd"}
-    assert found["variables"] == ["yes", "glibc.malloc.hugetlb=1", None]
+    assert found["variables"] == ["yes", WORKER_ENVIRONMENT["GLIBC_TUNABLES"], None]
     assert found["blocked"] == {signal.SIGINT}
     assert found["loaded"] > 0
 

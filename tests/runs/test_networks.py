@@ -77,7 +77,8 @@ def test_a_worker_with_a_gpu_gives_it_several_frames_at_once(movie, model, finis
     counts, maps_of = [], Network.maps_of
     monkeypatch.setattr(Network, "maps_of", lambda self, flats: counts.append(len(flats)) or maps_of(self, flats))
     with gpu_owned(True):
-        assert not pyama_dask.run(with_network(movie, tmp_path / "out", model)).exit_status
+        with_gpu = with_network(movie, tmp_path / "out", model, {"params.segmentation_gpu": "optional"})
+        assert not pyama_dask.run(with_gpu).exit_status
     assert counts[-4:] == [4, 2, 4, 2]
     assert file_bytes(tmp_path / "out") == file_bytes(finished)  # also the numbers of objects that were dropped
 

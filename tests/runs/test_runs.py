@@ -395,7 +395,8 @@ class TestConfigOfTheRun:
         assert params["background_params"] == {"tile_size": 100, "dilation": 10, "min_fraction": 0.05}
         assert document["storage"] == {
             "codec": "lz4", "level": "auto", "shuffle": "auto", "chunks": "auto", "background": "full",
-            "cells": "directory", "display": "on", "block_frames": 4, "layout": "fovs",
+            "cells": "directory", "display": "on", "block_frames": 4, "direct_io": "auto",
+            "layout": "fovs",
         }  # fmt: skip
         metadata = document["metadata"]
         assert (metadata["file"], metadata["format"], metadata["n_frames"]) == ("movie.czi", "CZI", 10)
@@ -849,7 +850,11 @@ class TestFailures:
 
     def test_too_little_memory_in_a_method_is_tried_again_with_fewer_frames(self, small_czi, tmp_path, plugins):
         changes = {"params.segmentation_method": f"{plugins}:hungry", "params.segmentation_params": {}}
-        report = run(small_czi, tmp_path / "out", changes | {"params.fovs": "0", "storage.block_frames": 10})
+        report = run(
+            small_czi,
+            tmp_path / "out",
+            changes | {"params.fovs": "0", "storage": {"block_frames": 10, "chunks": "block"}},
+        )
         assert re.match(r"FOV 0, frame 0: the segmenter .* failed: MemoryError: too much$", report.fovs[0].reason)
         assert report.fovs[0].cause == "memory"
         entries = (tmp_path / "out" / LEDGER).read_text().splitlines()
