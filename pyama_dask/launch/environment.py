@@ -12,8 +12,8 @@ WORKER_ENVIRONMENT = {
         "1",
     ),
     "BLOSC_NTHREADS": "1",
-    # arrays are large: with small pages, workers wait for each other in the kernel. One arena: the thread with the tasks
-    # uses memory again that the main thread has freed, and that of others would go back to the system more often
+    # arrays are large: with small pages, workers wait for each other in the kernel; and further arenas, which threads
+    # would get, return freed memory to the system sooner
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1",
     # Dask warns that it cannot measure the deep stacks of a compiling Numba in its profile
     # the log of the driver has failures of tasks; the rest are heartbeats to a scheduler that is closing

@@ -318,7 +318,7 @@ class TestReadingAgain:
             def read_wrongly(reader, fov, frame, *more):
                 planes = read_planes(reader, fov, frame, *more)
                 for plane in planes:
-                    plane ^= (fov, frame) == (1, 3)
+                    plane[...] ^= (fov, frame) == (1, 3)
                 return planes
 
             patch.setattr(copy_frames, "read_planes", read_wrongly)
