@@ -8,7 +8,7 @@
 # make latest  the tests with the newest release of every dependency
 # make oldest  the tests with the lower bounds of pyproject.toml
 # make constraints   pin the newest releases in constraints.txt, from which demo, test and check install
-# make bench   what it costs: each kernel, then one table with each figure beside its target (12 min)
+# make bench   what it costs: each kernel, then one table with each figure beside its target (25 min)
 # make bench-peers   a run, a loop with scikit-image and, with PYAMA=/path/of/its/checkout, PyAMA on one movie: CPU, wall, memory, and
 #             how equal their results are (4 min); FULL=1 for 64 frames of 2048 x 2048
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing

@@ -235,7 +235,7 @@ class DaskPool:
         if left := sent.tasks[len(found) :]:
             if isinstance(stop := found[-1][1], DiskError):  # the run ends
                 return found + [(task, stop) for task in left]
-            self.submit(left, self._job[0])
+            self.submit(left, self._job[0], is_last=self._is_last)
         return found
 
     def _checked(self, task: Task, outcome: Outcome) -> Outcome:

@@ -107,9 +107,10 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    """Start threads again in a forked process, which has none."""
+    """Start threads again in a forked process, which has none, and leave it no memory that it would share."""
     global _lock  # noqa: PLW0603
     _lock = Lock()
+    _spare.clear()
     _threads.cache_clear()
 
 
@@ -224,8 +225,8 @@ class AppendedFile:
             _through_cache(self._file)  # a part of a page
             self._write(view[pages : self._filled], self._at + pages)
         os.fsync(self._file)
-        self._close()
         self._beside.replace(self.path)
+        self._close()
         return self.size, self._crc
 
     def drop(self) -> None:

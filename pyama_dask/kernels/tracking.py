@@ -175,7 +175,9 @@ def label_areas(labels: np.ndarray, count: int) -> npt.NDArray[np.int64]:
 def _count_labels(labels: Any, areas: Any) -> None:
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
-            areas[labels[y, x]] += 1
+            label = labels[y, x]
+            if label < areas.size:  # a damaged shard may have other labels, until it is compared
+                areas[label] += 1
 
 
 @compiled
@@ -193,4 +195,5 @@ def relabel(labels: Any, ids: Any, out: Any) -> None:
     """
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
-            out[y, x] = ids[labels[y, x]]
+            label = labels[y, x]
+            out[y, x] = ids[label] if label < ids.size else 0  # as in `_count_labels`

@@ -14,7 +14,7 @@ from pyama_dask.kernels.compiled import load_cached
 MODULES = (
     "distributed.nanny", "distributed.worker", "numba.core.inline_closurecall", "numba.np.linalg",
     "numba.np.polynomial", "numba.typed", "pyama_dask.readers.czi.reader", "pyama_dask.readers.nd2.reader",
-    "pyama_dask.steps.runner", "pyama_dask.steps.standard", "scipy.interpolate", "tensorstore",
+    "pyama_dask.steps.runner", "pyama_dask.steps.standard", "scipy.interpolate",
 )  # fmt: skip
 
 KERNELS = (

@@ -28,7 +28,7 @@ from pyama_dask.workflow.graph import Graph, Part, Step
 from pyama_dask.workflow.task import WORK, fov_name
 
 _SHARD = re.compile(r"c(\.\d+){0,2}\.0\.0((_[0-9a-f]{1,16})?\.__lock)?")
-"""Name of a shard, or of one that tensorstore was writing."""
+"""Name of a shard, or of one that tensorstore was writing in an older version."""
 _FOUND_BEFORE = re.compile(rf"{re.escape(WORK)}|positions\.(csv|png)|flat_field_ch_\d+\.tif")
 """Files in an output before its first run."""
 _CELL = 10**9
@@ -134,8 +134,7 @@ def longest_names(plan: Plan) -> Iterator[str]:
     traces = traces_file(plan.job.fov_dir(last), plan.job.source, last)
     yield f"{traces.parent.name}/{traces.name}"
     array = f"fl_background_ch_{max(int(choice.channel) for choice in plan.job.config.channels.all)}/tiles"
-    shard = f"c.{len(plan.job.blocks)}.0.0_{'0' * 16}.__lock"
-    yield f"{fov_name(last)}/{IMAGES}/{array}/{shard}"
+    yield f"{fov_name(last)}/{IMAGES}/{array}/c.{len(plan.job.blocks)}.0.0"
     yield f"{fov_name(last)}/{CELLS['directory']}/{array}/{_CELL}/0/c.0.0.0"
     yield f"{WORK}/calibration/{WORK}/{fov_name(last)}/crops_{array.replace('/', '_')}_b{len(plan.job.blocks):03d}.npy"
 

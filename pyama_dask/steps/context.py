@@ -250,7 +250,12 @@ class TaskContext:
                 self.wrote(shard.file, shard.checksum)
 
     def drop(self, group: str) -> None:
-        """Free a piece at full resolution that no later step needs."""
+        """Free a piece at full resolution that none of the seven steps needs any more.
+
+        Steps of a user's own may need it, and read it again. That is impossible before its shard has all frames.
+        """
+        if self.flow.own and len(self.frames) < self.task.stop - self.task.start:
+            return
         if (held := self._held.pop(f"{group}/0", None)) is not None and self._reuses:
             self._spare[f"{group}/0"] = held
         self._held.pop(f"{group} for {self.step}", None)

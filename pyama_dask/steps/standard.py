@@ -92,7 +92,7 @@ def shows(config: Config) -> bool:
 
 
 def is_deep(config: Config) -> bool:
-    """Check for chunks with all frames of a block, which are decoded and compressed again to add frames to them."""
+    """Check for chunks with all frames of a block, which are compressed when the last frame is there."""
     return config.storage.chunks == "block"
 
 

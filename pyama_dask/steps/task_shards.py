@@ -15,6 +15,8 @@ from pyama_dask.workflow.task import Job, Task
 
 OPEN_READERS = 8
 """Largest number of shards that are open for reading."""
+READ_WRONGLY = "was read with other bytes than recorded, which it has now"
+"""Fault of a shard on a disk, or in memory, that is not to be trusted."""
 
 
 class TaskShards:
@@ -79,9 +81,9 @@ class TaskShards:
             while len(self._readers) >= OPEN_READERS:
                 self._check(next(iter(self._readers)))
             if file not in self._written and self._inputs is not None:
-                self._unchecked[file] = None
                 if self._name(file) not in self._inputs:
                     raise self._damaged(file, MISSING)
+                self._unchecked[file] = None
             self._readers[file] = ShardReader(images, spec, block, direct=self._direct(spec))
         return self._readers[file]
 
@@ -108,12 +110,13 @@ class TaskShards:
         """Close a shard that was read, and compare it if that was not done."""
         reader = self._readers.pop(file, None)
         try:
-            if file in self._unchecked and self._inputs is not None and (recorded := self._inputs[self._name(file)]):
-                found = None
+            if file in self._unchecked and self._inputs is not None:
+                recorded, found = self._inputs[self._name(file)], None
                 with suppress(StoreError):
                     found = reader.checksum() if reader else None
-                if found != recorded and (problem := fault(file, recorded, deep=True)):
-                    raise self._damaged(file, problem)
+                problem = fault(file, recorded, deep=True) if found != recorded else None
+                if problem or found not in (None, recorded):
+                    raise self._damaged(file, problem or READ_WRONGLY)
             self._unchecked.pop(file, None)
         finally:
             if reader:

@@ -43,7 +43,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _context() -> tensorstore.Context:
     """One thread for each kind of work, as the scheduler has one task per core."""
-    import tensorstore  # noqa: PLC0415  (no run needs it, and it takes long to import)
+    import tensorstore  # noqa: PLC0415  (no worker needs it, and it takes long to import)
 
     one = {"limit": 1}
     return tensorstore.Context({"data_copy_concurrency": one, "file_io_concurrency": one})

@@ -87,6 +87,16 @@ class TestBytes:
         assert path.read_text() == "old"
         assert [*tmp_path.iterdir()] == [path]
 
+    @DIRECT
+    def test_a_file_that_cannot_get_its_place_is_removed(self, tmp_path, direct):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        file = AppendedFile(tmp_path / "a", direct=direct)
+        file.append(noise(10))
+        with pytest.raises(OSError, match="directory"):
+            file.finish()
+        file.drop()
+        assert [*tmp_path.iterdir()] == [tmp_path / "a"]
+
     def test_what_is_no_file_is_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         for name in ("pipe", ".", "gone"):

@@ -199,3 +199,10 @@ def test_objects_outside_all_tracks_and_numbers_that_do_not_occur_are_no_tracks(
     judged = tracking.judge_tracks(per_frame, tracks, (100, 100), min_frames=2, border_margin=5)
     assert (judged.kept.tolist(), judged.short.tolist(), judged.border.tolist()) == ([3], [7], [5])
     assert judged.frames.tolist() == [0, 0, 0, 2, 0, 1, 0, 1]
+
+
+def test_labels_of_a_damaged_frame_lead_nowhere():
+    labels, out = np.array([[0, 1, 65535, 2, 3]], np.uint16), np.empty((1, 5), np.uint16)
+    tracking.relabel(labels, np.array([0, 7, 9], np.uint16), out)
+    assert out.tolist() == [[0, 7, 0, 9, 0]]
+    assert tracking.label_areas(labels, 2).tolist() == [1, 1]

@@ -106,6 +106,20 @@ def test_tables_of_frames_and_fovs(movie, tmp_path):
     )
 
 
+def test_a_step_gets_frames_that_the_seven_need_no_more(movie, tmp_path):
+    """The raw phase contrast of a block is not complete when its labels are there."""
+    (tmp_path / "mine.py").write_text(
+        "import pandas as pd\nfrom pyama_dask import Frame\n\ndef light(images: dict[str, Frame]) -> pd.DataFrame:\n"
+        "    return pd.DataFrame({'light': [int(images['Phase'][images['labels'] > 0].sum())]})\n"
+    )
+    light = {"do": f"{tmp_path / 'mine.py'}:light", "of": ["Phase", "labels"], "to": "light"}
+    run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [light]})
+    raw, labels = (image(tmp_path / "out", f"images.zarr/{name}_ch_0/0") for name in ("pc", "seg_labeled"))
+    assert table(tmp_path / "out", "more_light")["light"].tolist() == [
+        pixels[found > 0].sum() for pixels, found in zip(raw, labels, strict=True)
+    ]
+
+
 def test_images_that_a_later_step_gets_are_not_stored(movie, tmp_path):
     light = {"do": f"{MINE}:light_in_cells", "of": ["GFP", "tracked"], "to": "light"}
     run(movie, tmp_path / "out", SEVEN, {"name": "more", "input": "cells", "steps": [BRIGHTER, light]})
