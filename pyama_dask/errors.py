@@ -107,6 +107,9 @@ class WorkerLostError(PyamaError, RuntimeError):
 class OutOfMemoryError(PyamaError, MemoryError):
     """Method that could not allocate memory; it may succeed with fewer frames, or on a larger worker."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
 
 class TableError(PyamaError, ValueError):
     """Table, or list of tables, that is unreadable or invalid; the message names the line or column."""
@@ -157,6 +160,9 @@ class PlanError(PyamaError, ValueError):
 
 class MissingStepError(PlanError, FileNotFoundError):
     """Step that is to be done alone, while one that it needs is not done."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
 
 class AlgorithmError(PyamaError, RuntimeError):

@@ -1,5 +1,6 @@
 """Bundles: how a stage is split, and what a worker does with one."""
 
+import inspect
 import pickle
 import threading
 import time
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from support.strategies import movie, plan_of
 
+from pyama_dask import errors
 from pyama_dask.errors import AlgorithmError, CancelledError, DiskError, WalltimeError
 from pyama_dask.execute import bundle
 from pyama_dask.execute.bundle import MOST, Raised, key_of, outcomes, run_bundle, split
@@ -79,6 +81,19 @@ def test_an_error_that_concerns_all_ends_the_bundle(run, error):
 def test_a_bundle_that_takes_too_long_is_cut_short(run, monkeypatch):
     monkeypatch.setattr(bundle, "LASTS", 0.02)
     assert len(run(scripted(0, 0.03))) == 2
+
+
+ERRORS = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_each_error_of_the_package_travels_with_its_class_and_what_it_knows(kind):
+    init = inspect.signature(kind.__init__).parameters if "__init__" in vars(kind) else {}
+    needs = [name for name, of in init.items() if of.default is of.empty and name != "self"]
+    error = kind(**dict.fromkeys(needs, "odd")) if needs else kind("odd")
+    error.__cause__ = MemoryError("no room")
+    found = Raised.of(error).error()
+    assert (type(found), str(found), vars(found)) == (kind, str(error), vars(error))
 
 
 class LocalError(Exception):

@@ -234,8 +234,10 @@ def test_an_error_of_a_task_does_not_concern_the_others():
 
 def test_what_a_bundle_has_no_time_for_is_sent_again():
     bundles = Bundles()
+    bundles.pool._is_last = True
     found, sent = bundles.end(bundles.receipt(0, seconds=0.9))
     assert (list(found), sent) == (KEYS[:1], [NEXT])  # there is one bundle on the way
+    assert bundles.pool._is_last  # no further FOV starts because of that
     assert bundles.pool.next(timeout=0) == []
     assert sent == [NEXT, *KEYS[1:3]]  # alone, as tasks of this kind are slow
 
