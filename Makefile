@@ -10,7 +10,7 @@
 # make constraints   pin the newest releases in constraints.txt, from which demo, test and check install
 # make bench   what it costs: each kernel, then one table with each figure beside its target (25 min)
 # make bench-peers   a run, a loop with scikit-image and, with PYAMA=/path/of/its/checkout, PyAMA on one movie: CPU, wall, memory, and
-#             how equal their results are (4 min); FULL=1 for 64 frames of 2048 x 2048
+#             how equal their results are (4 min); FULL=1 for 4 FOVs x 16 frames instead of 2 x 4 (20 min)
 # make chaos   runs that are killed at any moment, and disks that are full: nothing may be lost; bad input, fuzzing
 # make chaos-slurm   a night on a real Slurm, which it starts: jobs, driver and controller are killed (15 min; as root)
 # Each sets up .venv by itself; all it needs is Python 3.11 or newer: make demo PYTHON=python3.12

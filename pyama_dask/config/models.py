@@ -171,7 +171,7 @@ class Storage(Model):
         "auto", description="frames per task; auto adapts to the memory of the workers"
     )
     direct_io: Annotated[Literal["auto", "on", "off"], BeforeValidator(as_switch)] = Field(
-        "auto", description="write images past the page cache: auto: on local disks that can do it; on; off"
+        "auto", description="bypass the page cache for images; auto: on local disks that support it; on; off"
     )
     layout: Literal["fovs", "plate"] = Field(
         "fovs", description="fovs: a folder per FOV; plate: also the images of all wells as one OME-Zarr plate"

@@ -211,7 +211,9 @@ def files(plan: Plan, measured: Calibration | None) -> Finding:
     text = f"{count} are written, {of_cells}"
     if 0 < free < SPARE_FILES * count:
         return Finding("files", f"{text}, but only {free} are free. Fix: set storage.cells to zip or off", good=False)
-    return Finding("files", f"{text}. If you have a quota of files, ask for it ('quota -s', 'lfs quota')")
+    return Finding(
+        "files", f"{text}. If your number of files is limited, check the limit with 'quota -s' or 'lfs quota'"
+    )
 
 
 # --------------------------------------------------------------------------------------------- on a worker
@@ -236,7 +238,7 @@ def one_worker(plan: Plan, wait: float) -> Iterator[Finding]:
             finally:
                 shutil.rmtree(trial, ignore_errors=True)
         seen = found[places[0]]
-        yield Finding("worker", f"came to {seen['host']} and was back within {time.monotonic() - began:.0f} s")
+        yield Finding("worker", f"started on {seen['host']} and answered within {time.monotonic() - began:.0f} s")
         yield from compare(seen, trial.name, plan)
         for place in places[1:]:
             yield device(found[place])
@@ -368,7 +370,7 @@ def compare(seen: dict[str, Any], nonce: str, plan: Plan) -> Iterator[Finding]:
         remedy = "start workers from the same environment ('python' in cluster.options)"
         yield Finding("versions", f"{text}. Fix: {remedy}", good=False)
     else:
-        text = f"the same here and there: pyama_dask {mine.get('pyama-dask')}, Python {mine['python']}"
+        text = f"the same here and on the worker: pyama_dask {mine.get('pyama-dask')}, Python {mine['python']}"
         yield Finding("versions", text)
     free = seen.get("scratch_free", 0)
     text, enough = f"{seen['scratch']} on the worker has {gib(free)} free", free > SCRATCH_BYTES

@@ -53,7 +53,9 @@ def main() -> None:
         "calibration": calibration.measure,
         "pipelines": pipelines.measure,
         "memory": lambda directory: [*memory.against_length(directory), *memory.of_long_movies(directory)],
-    }  # the last two remove outputs, which costs whoever measures time in the minutes that follow
+    }  # the last two remove outputs, which slows down what is measured in the next minutes
+    if unknown := [part for part in sys.argv[1:] if part not in parts]:
+        sys.exit(f"BENCH={' '.join(unknown)}: no such part. Fix: choose from {', '.join(parts)}")
     rows = []
     with tempfile.TemporaryDirectory(prefix="pyama-bench-") as folder:
         for part in sys.argv[1:] or parts:

@@ -1,4 +1,4 @@
-"""``make bench-peers``: a run, a loop with scikit-image, and PyAMA, on the same movie in the same minutes."""
+"""``make bench-peers``: a run, a loop with scikit-image, and PyAMA, taking turns on one movie."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def compare_programs(movie: Path, compared: Sequence[Program], folder: Path, rep
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
-    parser.add_argument("--pyama", type=Path, help="checkout of PyAMA")
+    parser.add_argument("--pyama", type=Path, help="checkout of PyAMA; without it, PyAMA is left out")
     parser.add_argument("--full", action="store_true", help="4 FOVs x 16 frames, not 2 x 4")
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each program [default: %(default)s]")
     given = parser.parse_args(arguments)
     noise = busy()
     os.environ.update(ONE_THREAD)  # before numpy is imported

@@ -44,7 +44,7 @@ def test_a_worker_of_this_machine_is_there_and_back(small_czi, output, call):
     run_yaml = write_config(output.parent / "run.yaml", config(small_czi, output, {"cluster": local}))
     status, told, _ = call("doctor", run_yaml)
     assert status == 0, told
-    for words in ("worker:   came to", "output:   the worker sees it", "versions: the same", "scratch:  "):
+    for words in ("worker:   started on", "output:   the worker sees it", "versions: the same", "scratch:  "):
         assert f"ok    {words}" in told
     assert listing(output.parent) == {"run.yaml"}
 
@@ -58,7 +58,7 @@ def test_a_worker_with_a_gpu_is_tried_if_a_step_needs_one(small_czi, output, cal
     }  # fmt: skip
     status, told, _ = call("doctor", write_config(output.parent / "run.yaml", config(small_czi, output, keys)))
     assert status == 0, told
-    assert "ok    worker:   came to" in told
+    assert "ok    worker:   started on" in told
     assert re.search(r"ok    GPU: +a worker with one came to \S+, and sees device GPU-a\n", told), told
 
 
