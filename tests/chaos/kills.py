@@ -272,7 +272,7 @@ def schedule(case: Case, seed: int) -> Sequence[Kill]:
     elif case.local:
         blows = [aimed("shard", 5), aimed("record", 3, "group"), aimed("shard", 4, "group"), aimed("torn", 3, "group")]
         blows += [aimed("crop", 3, "group"), aimed("cells")] * with_crops
-    elif case.name == "small ND2, serial":
+    elif case.name == "small ND2, serial" or case.changes.get("storage.direct_io") == "on":
         blows = SERIAL_MOMENTS
     return [*blows, *kinds(rng, case, 3 if case.local else 4)]
 
