@@ -16,7 +16,8 @@ from pyama_dask.analysis.trace_files import Source, TraceFile
 from pyama_dask.config.fov_selection import FovPlace
 from pyama_dask.config.units import quoted
 from pyama_dask.errors import PyamaError, TableError
-from pyama_dask.files.atomic import MISSING, fault, read_file
+from pyama_dask.files.atomic import read_file
+from pyama_dask.files.checksums import MISSING, fault
 from pyama_dask.runs.status import LEDGER, read_status, recorded_traces
 from pyama_dask.steps.flow import TRACES as OWN_COLUMNS
 from pyama_dask.steps.standard import GRAPH, TRACES

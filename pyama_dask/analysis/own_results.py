@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyama_dask.errors import OutputError, ResultsWarning
-from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.files.checksums import MISSING, fault
 from pyama_dask.runs.own_tables import OwnTable
 from pyama_dask.steps.own_arrays import TAKEN
 from pyama_dask.store.crops import CELLS

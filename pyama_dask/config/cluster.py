@@ -66,7 +66,9 @@ class Cluster(Model):
     )
     address: str | None = Field(None, description="with kind address, such as tcp://host:8786")
     dashboard: Dashboard = Field("127.0.0.1:8787", description="host and port of the Dask dashboard")
-    batch_size: Count | Literal["auto"] = Field("auto", description="FOVs in progress; auto: twice the workers, more if small")
+    batch_size: Count | Literal["auto"] = Field(
+        "auto", description="FOVs in progress; auto: twice the workers, more if small"
+    )
     retries: Annotated[Whole, Field(le=1000)] = Field(1, description="how often a failed task is retried")
     lost_workers: Annotated[Count, Field(le=1000)] = Field(
         3, description="how many workers may die on a task before its FOV fails"

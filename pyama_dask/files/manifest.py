@@ -19,16 +19,8 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from pyama_dask.errors import OutputError
-from pyama_dask.files.atomic import (
-    PARTIAL,
-    checksum,
-    files_below,
-    flush_below,
-    folder_for,
-    read_file,
-    remove_below,
-    write_bytes,
-)
+from pyama_dask.files.atomic import PARTIAL, files_below, flush_below, folder_for, read_file, remove_below, write_bytes
+from pyama_dask.files.checksums import checksum
 
 MANIFEST = ".pyama_dask_files.json"
 """Name of the manifest of a folder."""

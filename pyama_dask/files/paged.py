@@ -18,7 +18,8 @@ from threading import Lock
 
 import psutil
 
-from pyama_dask.files.atomic import beside, extended
+from pyama_dask.files.atomic import beside
+from pyama_dask.files.checksums import extended
 from pyama_dask.files.regular import open_descriptor
 
 PAGE = 4096

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from pyama_dask.errors import MissingStepError, PlanError
-from pyama_dask.files.atomic import MISSING
+from pyama_dask.files.checksums import MISSING
 from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.steps.flow import Own, flow_of

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.files.atomic import checksum_of, write_together
+from pyama_dask.files.atomic import write_together
+from pyama_dask.files.checksums import checksum_of
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.readers import Metadata
 from pyama_dask.runs.looks import channel_looks, looks

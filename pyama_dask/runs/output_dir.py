@@ -19,7 +19,8 @@ from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection, printable
 from pyama_dask.config.yaml_text import dump_yaml, load_yaml
 from pyama_dask.errors import OutputError, PyamaError, TakenOverError
-from pyama_dask.files.atomic import MISSING, check_names, read_file, remove_partial
+from pyama_dask.files.atomic import check_names, read_file, remove_partial
+from pyama_dask.files.checksums import MISSING
 from pyama_dask.plan.content import compare_content, is_held
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.plan.resume import derived_from

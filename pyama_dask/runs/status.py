@@ -14,7 +14,8 @@ from typing import Any
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.errors import OutputError
-from pyama_dask.files.atomic import checksum_of, read_file, write_bytes
+from pyama_dask.files.atomic import read_file, write_bytes
+from pyama_dask.files.checksums import checksum_of
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.runs.own_tables import describe_tables

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyama_dask.errors import CancelledError
-from pyama_dask.files.atomic import MISSING, fault, writable
+from pyama_dask.files.atomic import writable
+from pyama_dask.files.checksums import MISSING, fault
 from pyama_dask.plan.resume import derived_from
 from pyama_dask.runs.output_dir import graph_of_output
 from pyama_dask.runs.ownership import unrecorded_images

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pyama_dask.errors import DamagedError, PlanError
-from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.files.checksums import MISSING, fault
 from pyama_dask.kernels.background import background_plane
 from pyama_dask.methods.own_files import calls_plugins
 from pyama_dask.readers import SharedMovie, shared_movie

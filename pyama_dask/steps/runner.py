@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 
 from pyama_dask.errors import CancelledError, DiskError
-from pyama_dask.files.atomic import checksum, disk_error
+from pyama_dask.files.atomic import disk_error
+from pyama_dask.files.checksums import checksum
 from pyama_dask.files.streams import unfailing
 from pyama_dask.kernels.compiled import instruction_set
 from pyama_dask.methods.device import has_gpu

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pyama_dask.errors import DamagedError, StoreError
-from pyama_dask.files.atomic import MISSING, fault
+from pyama_dask.files.checksums import MISSING, fault
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.store.shards import ShardReader, ShardWriter
 from pyama_dask.workflow.task import Job, Task

@@ -22,7 +22,8 @@ import numpy as np
 from numcodecs.blosc import Blosc
 
 from pyama_dask.config.models import Config
-from pyama_dask.files.atomic import beside, checksum_of, checksum_of_files, files_below, flush_below
+from pyama_dask.files.atomic import beside, files_below, flush_below
+from pyama_dask.files.checksums import checksum_of, checksum_of_files
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.array_documents import blosc_settings, chunk_document
 from pyama_dask.store.layout import AXES, DOCUMENT

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pyama_dask.errors import StoreError
-from pyama_dask.files.atomic import checksum_of, open_file, replacing
+from pyama_dask.files.atomic import open_file, replacing
+from pyama_dask.files.checksums import checksum_of
 from pyama_dask.kernels.histogram import Histogram
 
 _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.npz)")

@@ -12,7 +12,7 @@ import zarr
 from support.movies import differences, file_bytes, listing, products
 
 from pyama_dask.config.load import read_document
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.files.manifest import MANIFEST
 from pyama_dask.report.page import REPORT_PAGE
 from pyama_dask.runs.planning import plan_run, what_is_left

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pyama_dask.files import paged
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.files.paged import BUFFER, PAGE, AppendedFile, PagedFile, direct_works, file_system
 
 DIRECT = pytest.mark.parametrize("direct", [False, True])

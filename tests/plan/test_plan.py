@@ -18,7 +18,7 @@ from support.strategies import CHANNELS, movie, plan_of, plans
 import pyama_dask
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import PlanError
-from pyama_dask.files.atomic import MISSING
+from pyama_dask.files.checksums import MISSING
 from pyama_dask.plan.plan import make_plan
 from pyama_dask.plan.resolve import resolve
 from pyama_dask.plan.resources import FORKED_BASE, GATHERING, LONGEST_BLOCK, WORKER_BASE, task_memory, worker_base

@@ -9,7 +9,7 @@ from support.movies import config, data_files, times_of_change
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
-from pyama_dask.files.atomic import checksum_of
+from pyama_dask.files.checksums import checksum_of
 from pyama_dask.readers import read_metadata
 from pyama_dask.runs.looks import looks
 from pyama_dask.runs.planning import plan_run

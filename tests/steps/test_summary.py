@@ -11,7 +11,7 @@ from support.movies import INTENSITIES, change_plan, config, products, times_of_
 
 import pyama_dask
 from pyama_dask.analysis.summaries import AREA_EDGES, QUANTILES, read_summary
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.runs.status import LEDGER, read_status
 from pyama_dask.steps.summary import quantiles_by_frame
 from pyama_dask.store import intermediate

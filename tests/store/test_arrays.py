@@ -17,7 +17,7 @@ from zarr.storage import ZipStore
 
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import PlanError, StoreError
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import WholeLevels
 from pyama_dask.store import intermediate

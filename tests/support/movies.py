@@ -16,7 +16,7 @@ from pylibCZIrw import czi
 
 from pyama_dask.demo.movie import DemoMovie
 from pyama_dask.demo.write_czi import write_czi
-from pyama_dask.files.atomic import checksum_of
+from pyama_dask.files.checksums import checksum_of
 from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
 from support.write_nd2 import Nd2Channel, write_nd2

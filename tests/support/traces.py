@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.trace_csv import trace_columns, write_traces

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
-from pyama_dask.files.atomic import PART
+from pyama_dask.files.checksums import PART
 from pyama_dask.readers.content import Extent
 from pyama_dask.readers.czi.directory import entry_digest, entry_size, read_entries
 from pyama_dask.readers.scratch import Scratch, fill

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyama_dask.errors import SourceError
-from pyama_dask.files.atomic import PART
+from pyama_dask.files.checksums import PART
 from pyama_dask.readers.nd2.chunks import FrameBytes
 from pyama_dask.readers.scratch import Scratch
 
