@@ -88,10 +88,13 @@ def _take(size: int) -> mmap.mmap:
     with _lock:
         if fits := [k for k, buffer in enumerate(_spare) if len(buffer) >= size]:
             return _spare.pop(min(fits, key=lambda k: len(_spare[k])))
-    buffer = mmap.mmap(-1, -(-size // STEP) * STEP)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
-            buffer.madvise(mmap.MADV_HUGEPAGE)
+    length = -(-size // STEP) * STEP
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, length)
+    buffer = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):  # a fork would copy pages that the disk is reading or writing
+        with suppress(AttributeError, OSError):  # a system without it
+            buffer.madvise(getattr(mmap, advice))
     return buffer
 
 

@@ -114,7 +114,10 @@ class PagesOnDemand(Application):
 
 def pages_on_demand(scheduler: Scheduler) -> None:
     """Let a scheduler in this process show the pages of Dask, too, from when one is asked for."""
-    scheduler.http_application.add_application(PagesOnDemand(scheduler))
+    try:
+        scheduler.http_application.add_application(PagesOnDemand(scheduler))
+    except AttributeError as error:  # another version of Dask
+        log.info("the pages of Dask cannot be shown: %s", error)
 
 
 def show_run(client: Client, make: Callable[[], Callable[[], str]]) -> None:

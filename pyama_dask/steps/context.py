@@ -337,6 +337,11 @@ class TaskContext:
         """Record a written file for the receipt, with its size and CRC-32C if these are known."""
         self.written[self.step][path] = checksum
 
+    def checksum_of(self, file: Path) -> tuple[int, int] | None:
+        """Size and CRC-32C of a file that this task, or an earlier one, has written; None if they are not known."""
+        mine = next((files[file] for files in self.written.values() if file in files), None)
+        return mine or (self.task.inputs or {}).get(file.relative_to(self.job.output).as_posix())
+
     def spec(self, group: str, level: Level = 0) -> ArraySpec:
         """Spec of an array; see `fitted`."""
         return self.fitted(self.specs[f"{group}/{level}"])

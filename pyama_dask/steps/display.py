@@ -31,8 +31,9 @@ class Display(BlockPart):
         context = self._context
         with self._forgiven():
             for channel, group in self._backgrounds.items():
-                window = context.display_windows[group].tolist()
-                context.room(group, 1)[k] = display.show_intensities(context.background(channel, k)[None], *window)[0]
+                low, high = context.display_windows[group].tolist()
+                plane, shown = context.background(channel, k)[None], context.room(group, 1)[k : k + 1]
+                display.show_intensities(plane, low, high, shown)
 
     def batch(self) -> None:
         """Scale and write all products."""
@@ -56,10 +57,11 @@ class Display(BlockPart):
 
     def _shown(self, group: str) -> np.ndarray:
         context = self._context
+        shown = context.room(group, 1)
         if group.startswith("seg_"):
-            return display.show_labels(
-                context.get(group), int(context.tracks["count" if "tracked" in group else "objects"])
-            )
-        if group.startswith("fl_background"):
-            return context.room(group, 1)
-        return display.show_intensities(context.get(group), *context.display_windows[group].tolist())
+            top = int(context.tracks["count" if "tracked" in group else "objects"])
+            display.show_labels(context.get(group), top, shown)
+        elif not group.startswith("fl_background"):
+            low, high = context.display_windows[group].tolist()
+            display.show_intensities(context.get(group), low, high, shown)
+        return shown

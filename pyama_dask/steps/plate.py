@@ -53,9 +53,12 @@ class _InPlate(BlockPart):
         context = self._context
         for group, full in self._full.items():
             if full.frame_bytes:
-                name = full.shard_file(self._image, context.block)
-                give_second_name(context.spec(group).shard_file(context.images, context.block), name)
-                context.wrote(name)
+                name, file = (
+                    full.shard_file(self._image, context.block),
+                    context.spec(group).shard_file(context.images, context.block),
+                )
+                give_second_name(file, name)
+                context.wrote(name, context.checksum_of(file))
 
 
 class FramesInPlate(_InPlate):

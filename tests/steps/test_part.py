@@ -143,11 +143,11 @@ def test_fewer_channels_and_steps(movie, tmp_path, changes):
 def test_a_display_level_that_fails_on_the_way_leaves_no_part_of_it(movie, changes, tmp_path, monkeypatch):
     show, calls = display.show_labels, []
 
-    def fails_in_the_end(stack, top):
+    def fails_in_the_end(stack, top, out):
         calls.append(len(stack))
         if sum(calls) > BLOCK:
             raise RuntimeError("no colours today")
-        return show(stack, top)
+        return show(stack, top, out)
 
     monkeypatch.setattr(display, "show_labels", fails_in_the_end)
     report = run(movie, tmp_path, changes | {"storage.cells": "off"}, 1)

@@ -7,7 +7,7 @@ import pytest
 from support.shards import write_block
 
 from pyama_dask.errors import DamagedError, StoreError
-from pyama_dask.files.atomic import checksum
+from pyama_dask.files.checksums import checksum
 from pyama_dask.steps.runner import undamaged_inputs
 from pyama_dask.steps.task_shards import TaskShards
 from pyama_dask.store.layout import ArraySpec
