@@ -181,7 +181,7 @@ def test_a_file_system_without_direct_transfer_is_reported_if_it_was_asked_for(s
     monkeypatch.setattr(driver, "direct_works", lambda *_, **__: False)
     for setting, said in (("on", True), ("auto", False)):
         report = run(small_czi, tmp_path / setting, {"storage.direct_io": setting})
-        assert any("has no direct transfer" in warning for warning in report.warnings) == said
+        assert any("does not support direct transfers" in warning for warning in report.warnings) == said
 
 
 @pytest.mark.parametrize("setting", ["on", "off"])
