@@ -115,7 +115,7 @@ class TaskShards:
                 with suppress(StoreError):
                     found = reader.checksum() if reader else None
                 problem = fault(file, recorded, deep=True) if found != recorded else None
-                if problem or found not in (None, recorded):
+                if problem or (reader and found != recorded):
                     raise self._damaged(file, problem or READ_WRONGLY)
             self._unchecked.pop(file, None)
         finally:
