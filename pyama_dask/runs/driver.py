@@ -174,8 +174,8 @@ class _Run:
         rest, todo = replace(plan, forced=frozenset()), for_workers(self.todo)
         if plan.job.config.storage.direct_io == "on" and not todo.job.direct_io:
             self.warnings.append(
-                f"storage.direct_io: is on, but the file system of {plan.job.output} does not support direct transfers; "
-                "images go through the page cache. Fix: set it to auto"
+                f"storage.direct_io: is on, but the file system of {plan.job.output} does not support direct "
+                "transfers; images go through the page cache. Fix: set it to auto"
             )
         return execute(
             todo, pool_on(workers, turn.number if turn else 0), ledger,
