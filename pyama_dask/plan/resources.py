@@ -24,7 +24,7 @@ from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 480 * 2**20
 """Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels, small pieces."""
-FORKED_BASE = 390 * 2**20
+FORKED_BASE = 350 * 2**20
 """The same of a forked worker, in which code of packages counts only as far as it runs."""
 BESIDE_BLOCKS = 335 * 2**20
 """Memory that a block may not take of the share of a worker's memory for blocks, with ``block_frames: auto``."""

@@ -97,7 +97,7 @@ def test_the_doctor_tries_a_job(slurm, tmp_path, small_czi, call):
     status, told, _ = call("doctor", run_yaml)
     assert status == 0, told
     assert "FIX" not in told
-    assert "ok    worker:   came to" in told
+    assert "ok    worker:   started on" in told
     assert "ok    versions: the same here and on the worker" in told
     assert "#SBATCH --mem=1500M" in told
     assert not output.exists()

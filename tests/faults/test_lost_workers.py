@@ -81,10 +81,27 @@ def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path):
     assert differences(products(tmp_path / "out"), products(finished)) == []
 
 
+HUNGRY = """
+import time
+import numpy as np
+from pyama_dask.kernels.segmentation import segment
+
+def hungry(stack):
+    held = np.ones((len(stack), 2**20))  # 8 MiB per frame
+    time.sleep(2 if len(stack) > 12 else 0)  # until the nanny has seen it
+    return np.stack([segment(frame) for frame in stack])
+
+hungry.batch = 48
+"""
+"""Segmenter of up to 48 frames at once."""
+
+
 def test_a_block_too_large_for_a_worker_is_done_with_fewer_frames_at_once(tmp_path, monkeypatch):
     data = pixels(fovs=1, frames=48, shape=(1024, 768), cells=10)
     movie = as_czi(tmp_path / "movie.czi", data)
+    (tmp_path / "hungry.py").write_text(HUNGRY)
     changes = {"storage.block_frames": 48, "storage.cells": "off", "params.tracking_params.min_frames": 2}
+    changes |= {"params.segmentation_method": f"{tmp_path}/hungry.py:hungry", "params.segmentation_params": {}}
     real = planning.task_memory
     monkeypatch.setattr(planning, "task_memory", lambda *given: min(real(*given), 2**20))  # a plan that is too hopeful
     limit = LOCAL | {"cluster.workers": 1, "cluster.memory": "520MiB"}
