@@ -11,11 +11,12 @@ import numpy as np
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import parse_selection
+from pyama_dask.methods.own_files import calls_plugins
 from pyama_dask.steps.batches import frames_together
 from pyama_dask.steps.flow import MOVIE, TRACES, flow_of
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.own_arrays import own_arrays
-from pyama_dask.steps.standard import finds_cells, registers
+from pyama_dask.steps.standard import finds_cells, registers, uses_model
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
 from pyama_dask.workflow.graph import Held
@@ -24,8 +25,10 @@ from pyama_dask.workflow.task import Job
 
 WORKER_BASE = 480 * 2**20
 """Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels, small pieces."""
-FORKED_BASE = 350 * 2**20
+FORKED_BASE = 250 * 2**20
 """The same of a forked worker, in which code of packages counts only as far as it runs."""
+PACKAGES = 100 * 2**20
+"""Memory of further packages that a worker keeps once it has used them: of networks, and of functions."""
 BESIDE_BLOCKS = 335 * 2**20
 """Memory that a block may not take of the share of a worker's memory for blocks, with ``block_frames: auto``."""
 GATHERING = 64 * 2**20
@@ -106,9 +109,15 @@ def task_memory(
     movie_shape
         (H, W) of a frame in the movie, if steps change it.
     """
+    base = worker_base(config.cluster) + (PACKAGES if _needs_packages(config) else 0)
     if not on_blocks(kind):
-        return worker_base(config.cluster) + GATHERING
-    return worker_base(config.cluster) + _block_memory(config, kind, shape, frames, at_once, movie_shape)
+        return base + GATHERING
+    return base + _block_memory(config, kind, shape, frames, at_once, movie_shape)
+
+
+def _needs_packages(config: Config) -> bool:
+    """Check for a network, pipelines, or functions of users, whose packages stay in the memory of a worker."""
+    return bool(config.pipelines) or uses_model(config) or calls_plugins(config)
 
 
 def worker_base(cluster: Cluster) -> int:

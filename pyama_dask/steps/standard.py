@@ -29,7 +29,7 @@ STITCHED = 28.0
 areas without a tile."""
 DRIFTING = 68.0
 """Bytes per pixel of a frame that measuring a shift holds: four frames with their spectra, and products of two."""
-SHARD = 2.0
+SHARD = 4.0
 """Bytes per pixel of a frame of the buffers of an array whose shard is written or read."""
 KEPT = 2.5
 """Freed bytes per pixel of a frame that the allocator does not return."""
