@@ -22,7 +22,7 @@ from pyama_dask.methods.device import gpu_owned
 from pyama_dask.methods.optional import READY
 from pyama_dask.methods.registry import BUILT_IN, find_method, is_plugin, known_methods, method_identity
 from pyama_dask.plan.resolve import plugins
-from pyama_dask.plan.resources import BLOCK_MEMORY, FORKED_BASE, automatic_block, task_memory
+from pyama_dask.plan.resources import BLOCK_MEMORY, FORKED_BASE, PACKAGES, automatic_block, task_memory
 from pyama_dask.runs.method_trial import try_methods
 
 CELLPOSE = {"segmentation_method": "cellpose", "segmentation_params": {}}
@@ -125,7 +125,7 @@ class TestMemory:
         more = [
             task_memory(with_it, kind, shape, 4) - task_memory(without, kind, shape, 4) for kind in ("ingest", "link")
         ]
-        assert more == [READY["segmenter"]["cellpose"].memory + 120 * 2**20, 0]
+        assert more == [READY["segmenter"]["cellpose"].memory + 120 * 2**20 + PACKAGES, PACKAGES]
 
     def test_a_worker_that_is_too_small_is_told_before_the_run(self, versions):
         with pytest.raises(PlanError, match=r"ingest-fov000-b000 would need 3\d\d\d MiB, but a worker has 2048 MiB"):

@@ -469,7 +469,7 @@ def test_real_plate_of_an_operetta():
 
 
 def test_a_large_index_is_not_kept_in_memory(tmp_path):
-    records = (image(f"r{col:02}t{t}.tiff", Col=col, TimepointID=t) for t in range(20) for col in range(1, 100))
+    records = (image(f"r{col:02}t{t}.tiff", Col=col, TimepointID=t) for t in range(100) for col in range(1, 100))
     index = write_index(tmp_path / "Index.xml", records)
     read_index(index)  # imports take memory, too
     tracemalloc.start()
