@@ -22,7 +22,7 @@ PLACES = {
     "cellpose": {"methods"},
     "distributed": {"analysis", "api", "execute", "launch", "runs"},
     "geff_spec": {"analysis"},
-    "imagecodecs": {"readers"},
+    "imagecodecs": {"readers", "store"},
     "jax": {"training"},
     "jinja2": {"previews", "report", "runs"},
     "markupsafe": {"report"},

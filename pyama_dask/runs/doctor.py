@@ -37,7 +37,7 @@ from pyama_dask.workflow.graph import GPU
 from pyama_dask.workflow.task import WORK
 
 PACKAGES = (
-    "pyama-dask", "dask", "distributed", "numpy", "numba", "zarr", "tensorstore", "numcodecs", "nd2", "pylibCZIrw",
+    "pyama-dask", "dask", "distributed", "numpy", "numba", "zarr", "tensorstore", "imagecodecs", "nd2", "pylibCZIrw",
     "scipy", "pandas", "onnxruntime", "btrack", "cellpose", "torch",
 )  # fmt: skip
 """Packages whose versions must be equal on driver and workers, if installed."""

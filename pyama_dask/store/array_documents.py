@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pyama_dask.store.compression import Compression
 from pyama_dask.store.layout import ArraySpec
 
 FILLS: dict[str, bool | int | float] = {"b": False, "u": 0, "i": 0, "f": 0.0}
@@ -57,10 +58,10 @@ def chunk_document(shape: Sequence[int], dtype: str, axes: Sequence[str] | None,
     return json.dumps(document if axes is None else document | {"dimension_names": axes}).encode()
 
 
-def blosc_settings(dtype: str, codec: str, level: int, shuffle: str) -> Document:
+def blosc_settings(dtype: str, of: Compression) -> Document:
     """Settings of Blosc for pixels of a type."""
     size = np.dtype(dtype).itemsize
-    return {"typesize": size, "cname": codec, "clevel": level, "shuffle": shuffle, "blocksize": 0}
+    return {"typesize": size, "cname": of.codec, "clevel": of.level, "shuffle": of.shuffle, "blocksize": 0}
 
 
 def codecs(dtype: str, blosc: Document | None) -> list[Document]:
@@ -72,7 +73,7 @@ def codecs(dtype: str, blosc: Document | None) -> list[Document]:
 
 
 def _blosc(spec: ArraySpec) -> Document | None:
-    return None if spec.compression is None else blosc_settings(spec.dtype, *spec.compression)
+    return None if spec.compression is None else blosc_settings(spec.dtype, spec.compression)
 
 
 def _description(shape: Sequence[int], dtype: str, chunks: Sequence[int]) -> Document:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numcodecs.blosc import Blosc
 
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import beside, files_below, flush_below
 from pyama_dask.files.checksums import checksum_of, checksum_of_files
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.array_documents import blosc_settings, chunk_document
+from pyama_dask.store.compression import OVERHEAD, Compression, compress, room_for
 from pyama_dask.store.layout import AXES, DOCUMENT
 
 CELLS = {"directory": "cells.zarr", "zip": "cells.zarr.zip"}
@@ -56,6 +56,7 @@ class CellsWriter:
         self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
         self.checksum: tuple[int, int] | None = None
         """Checksum of the complete store, if that is known without reading it again."""
+        self._packed = room_for(0)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +140,10 @@ class CellsWriter:
         data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, axes))
         if data.size:
-            self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), _blosc(data.itemsize).encode(data))
+            if self._packed.size < data.nbytes + OVERHEAD:
+                self._packed = room_for(data.nbytes)
+            content = compress(data, _compression(data.itemsize), self._packed)
+            self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), content)
 
 
 class Directory:
@@ -155,7 +159,7 @@ class Directory:
         """Checksum of the directory."""
         return checksum_of_files(self._files)
 
-    def put(self, folder: str, name: str, content: bytes) -> None:
+    def put(self, folder: str, name: str, content: bytes | memoryview) -> None:
         """Write a file; its folder ends with a slash, or is empty."""
         self._make(folder.rstrip("/"))
         self._files.append((folder + name, *checksum_of(content)))
@@ -193,7 +197,7 @@ class ZipFile:
         """The checksum is not known: the file is also written to at places before its end."""
         return None
 
-    def put(self, folder: str, name: str, content: bytes) -> None:
+    def put(self, folder: str, name: str, content: bytes | memoryview) -> None:
         """Write a member; its folder ends with a slash, or is empty."""
         self._zip.writestr(zipfile.ZipInfo(folder + name), content)
 
@@ -229,11 +233,11 @@ def _remove(path: Path) -> None:
 @lru_cache(maxsize=1024)
 def _document(shape: tuple[int, ...], dtype: str, axes: tuple[str, ...] | None) -> bytes:
     """``zarr.json`` of an array of a single chunk, compressed with Blosc-LZ4."""
-    blosc = blosc_settings(dtype, "lz4", 5, "shuffle" if np.dtype(dtype).itemsize > 1 else "noshuffle")
+    blosc = blosc_settings(dtype, _compression(np.dtype(dtype).itemsize))
     blosc["shuffle"] = blosc.pop("shuffle")  # the last one, as in all outputs so far
     return chunk_document(shape, dtype, axes, blosc)
 
 
-@lru_cache
-def _blosc(size: int) -> Blosc:
-    return Blosc("lz4", 5, Blosc.SHUFFLE if size > 1 else Blosc.NOSHUFFLE, typesize=size)
+def _compression(size: int) -> Compression:
+    """Settings for pixels of a number of bytes."""
+    return Compression("lz4", 5, "shuffle" if size > 1 else "noshuffle")

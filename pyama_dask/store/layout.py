@@ -14,6 +14,7 @@ import numpy as np
 from pyama_dask.config.models import Config, Storage
 from pyama_dask.errors import PlanError
 from pyama_dask.kernels.background import grid_shape
+from pyama_dask.store.compression import Compression
 from pyama_dask.workflow.graph import Part, Role
 from pyama_dask.workflow.task import Job
 
@@ -111,8 +112,8 @@ class ArraySpec:
         return (self.block_frames if self.is_deep else 1, h, w)
 
     @property
-    def compression(self) -> tuple[str, int, str] | None:
-        """Codec, level and shuffling of Blosc; None if chunks are not compressed.
+    def compression(self) -> Compression | None:
+        """Settings of Blosc; None if chunks are not compressed.
 
         Raw pixels are shuffled by bits, because their noise is in a few low bits; all else is shuffled by bytes.
         """
@@ -121,7 +122,7 @@ class ArraySpec:
         noisy = not self.is_labels and self.dtype == "uint16"
         fits = "bitshuffle" if noisy else "shuffle" if np.dtype(self.dtype).itemsize > 1 else "noshuffle"
         level = USUAL_LEVEL[self.codec] if self.codec_level is None else self.codec_level
-        return self.codec, level, fits if self.shuffled else "noshuffle"
+        return Compression(self.codec, level, fits if self.shuffled else "noshuffle")
 
     @property
     def is_deep(self) -> bool:

@@ -17,23 +17,19 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from struct import Struct
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc  # type: ignore[attr-defined]
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files.paged import AppendedFile, PagedFile
+from pyama_dask.store.compression import compress, decompress, room_for
 from pyama_dask.store.layout import ArraySpec
 
 ABSENT = 2**64 - 1
 """Offset and length of chunks that a shard does not have, such as those after the last frame of an array."""
 _INDEX = np.dtype("<u8")
 _CRC_BYTES = 4
-_SIZES = Struct("<III")
-"""Bytes of pixels, of a block of Blosc, and of a chunk, which come after four others at the start of a chunk."""
-_SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 
 
 class _Chunks:
@@ -58,6 +54,11 @@ class _Chunks:
         """(depth, h, w) array for one chunk."""
         return np.empty(self.spec.chunks, self.spec.dtype)
 
+    @cached_property
+    def packed(self) -> np.ndarray:
+        """Memory for one compressed chunk."""
+        return room_for(self.room.nbytes)
+
     def places(self) -> Iterator[tuple[int, int, slice, slice]]:
         """Yield the number along y and x of each chunk of a frame, and its rows and columns."""
         for y in range(self.shape[1]):
@@ -68,8 +69,8 @@ class _Chunks:
                 )
                 yield y, x, rows, columns
 
-    def encoded(self, pixels: np.ndarray) -> bytes | memoryview:
-        """Bytes of a chunk that holds (frames, h, w) pixels; what it has beyond these is 0."""
+    def encoded(self, pixels: np.ndarray) -> memoryview:
+        """Bytes of a chunk that holds (frames, h, w) pixels, until the next call; what it has beyond these is 0."""
         chunk = pixels
         if pixels.shape != self.room.shape or not pixels.flags.c_contiguous:
             chunk, (t, h, w) = self.room, pixels.shape
@@ -77,9 +78,7 @@ class _Chunks:
             chunk[t:], chunk[:, h:], chunk[:, :, w:] = 0, 0, 0
         if self._compression is None:
             return chunk.data.cast("B")
-        codec, level, shuffle = self._compression
-        compressed: bytes = blosc.compress(chunk, codec.encode(), level, _SHUFFLES[shuffle])
-        return compressed
+        return compress(chunk, self._compression, self.packed)
 
     def decode(self, content: memoryview, out: np.ndarray) -> np.ndarray:
         """(depth, h, w) pixels of a chunk, in `out` or `room`; raises ValueError or RuntimeError if it is damaged."""
@@ -89,10 +88,7 @@ class _Chunks:
                 raise ValueError(f"a chunk has {len(content)} bytes instead of {chunk.nbytes}")
             chunk[...] = np.frombuffer(content, chunk.dtype).reshape(chunk.shape)
             return chunk
-        pixels, _, compressed = _SIZES.unpack_from(content, 4) if len(content) >= 16 else (0, 0, 0)
-        if (pixels, compressed) != (chunk.nbytes, len(content)):
-            raise ValueError("the size of a chunk is wrong")
-        blosc.decompress(content, chunk)
+        decompress(content, chunk)
         return chunk
 
 
