@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -141,6 +142,17 @@ class Plan:
     def memory(self) -> int:
         """Largest predicted peak of a worker in bytes."""
         return max((self.table_memory, *(task.memory for task in self.tasks)))
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of images that the steps of the tasks read and write, uncompressed and without crops."""
+        alike = Counter[tuple[Any, ...]]()
+        for task in self.tasks:
+            if task.block is not None:
+                alike[task.kind, task.shape, task.movie_shape, tuple(task.digests)] += task.stop - task.start
+        per_frame = {of: traffic(self.job, *of) for of in alike}
+        read, written = (sum(per_frame[of][k] * frames for of, frames in alike.items()) for k in (0, 1))
+        return read, written
 
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON: the tasks of a FOV by kind, as blocks differ in their frames only."""

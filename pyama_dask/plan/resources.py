@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain
 from math import ceil, prod
 
@@ -19,7 +19,7 @@ from pyama_dask.steps.own_arrays import own_arrays
 from pyama_dask.steps.standard import finds_cells, registers, uses_model
 from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
-from pyama_dask.workflow.graph import Held
+from pyama_dask.workflow.graph import Held, Step
 from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import Job
 
@@ -49,8 +49,9 @@ BLOCKS_A_WORKER = 3
 
 
 def traffic(
-    job: Job, kind: Kind, shape: tuple[int, int], movie_shape: tuple[int, int] | None = None
-) -> tuple[int, int]:
+    job: Job, kind: Kind, shape: tuple[int, int], movie_shape: tuple[int, int] | None = None,
+    steps: Collection[Step] | None = None,
+) -> tuple[int, int]:  # fmt: skip
     """Bytes of images that a task on a block reads and writes per frame, uncompressed and without crops.
 
     Parameters
@@ -63,9 +64,12 @@ def traffic(
         (H, W) of a frame in pixels.
     movie_shape
         (H, W) of a frame in the movie, if steps change it.
+    steps
+        Steps of the task that are to be done; None for all.
     """
     config, specs = job.config, layout(job, shape) | half_arrays(job, shape) | own_arrays(job, movie_shape or shape)
-    parts = [part for part in graph_of(config).kinds[kind] if part.active(config)]
+    active = [part for part in graph_of(config).kinds[kind] if part.active(config)]
+    parts = active if steps is None else [part for part in active if part.step in steps]
     written = sum(spec.frame_bytes for part in parts for spec in products(specs, part))
     full = [spec for spec in specs.values() if spec.role != "background" or spec.level == "tiles"]
     read = {

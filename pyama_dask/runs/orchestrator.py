@@ -80,8 +80,10 @@ class CompiledPlan:
             path: {"dtype": spec.dtype, "shape": list(spec.shape), "frames_per_shard": spec.block_frames}
             for path, spec in arrays_of(self.plan).items()
         }
+        read, written = self.left.traffic
         return self.plan.document() | {
-            "pipelines": self.lines, "arrays": arrays, "left": len(self.left.tasks),
+            "pipelines": self.lines, "arrays": arrays, "left": len(self.left.tasks), "bytes_read_left": read,
+            "bytes_written_left": written,
             "predicted": asdict(self.predicted) if self.predicted else None,
         }  # fmt: skip
 

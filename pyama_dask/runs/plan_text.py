@@ -30,10 +30,7 @@ def describe_plan(
     plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "", pipelines: Sequence[str] = ()
 ) -> str:
     """Summary of a plan, its pipelines, its unfinished tasks, the predicted costs, and the job script."""
-    job, kinds = plan.job, Counter(task.kind for task in plan.tasks)
-    blocks = f"{many(len(job.blocks), 'block')} of {job.block_frames}"
-    read, written = (sum(getattr(task, name) for task in plan.tasks) for name in ("bytes_read", "bytes_written"))
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    job, blocks = plan.job, f"{many(len(plan.job.blocks), 'block')} of {plan.job.block_frames}"
     lines = [
         f"input:   {job.source}",
         f"output:  {job.output}",
@@ -43,25 +40,38 @@ def describe_plan(
         f"steps:   {', '.join(plan.steps)}",
         *pipelines,
         *_drift(plan),
-        f"tasks:   {len(plan.tasks)} ({counts})"
-        + (f", {len(left.tasks)} left to do" if left.tasks != plan.tasks else ""),
-        *_arrays(plan),
-        f"reads:   {gib(read)} of pixels",
-        f"writes:  {gib(written)} before compression"
-        + (", plus the crops of the cells" if plan.files_per_cell else ""),
-        *_storage(plan),
-        f"files:   {plan.files_per_fov} per FOV"
-        + (f", plus {plan.files_per_cell} per cell" if plan.files_per_cell else ""),
+        *_amounts(plan, left),
         f"memory:  {plan.memory / 2**20:.0f} MiB per worker, of {plan.worker_memory / 2**20:.0f} MiB available",
         *([f"GPU:     {plan.gpus}"] if plan.gpus else ()),
         *_resources(plan),
-        *(describe_prediction(predicted) if predicted else ()),
+        *(describe_prediction(predicted, whole=left.tasks != plan.tasks) if predicted else ()),
         *(f"replaces: {line}" for line in describe_replaced(left)),
         *(f"warning: {warning}" for warning in cut_lines(plan.warnings)),
         *cut_lines([f"cannot be done: {fov.problem}" for fov in plan.fovs if fov.problem]),
         *(["", "script of a job:", script] if script else ()),
     ]
     return "\n".join(lines)
+
+
+def _amounts(plan: Plan, left: Plan) -> list[str]:
+    """Lines with the tasks that are left, what they read and write, and the files of all; each beside the whole."""
+    (read, written), (all_read, all_written) = left.traffic, plan.traffic
+    kinds = Counter(task.kind for task in left.tasks)
+    counts = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.items())})" if kinds else ""
+    begun, stores = left.tasks != plan.tasks, plan.files_per_cell > 0
+    crops = ", plus the crops of the cells" if stores and any("crop" in task.digests for task in left.tasks) else ""
+    cells = f", plus {plan.files_per_cell} per cell" if stores else ""
+    fovs = f"; {sum(bool(fov.tasks) for fov in left.fovs)} of {many(len(plan.fovs), 'FOV')} left"
+    return [
+        f"tasks:   {len(left.tasks)}{f' left of {len(plan.tasks)}' if begun else ''}{counts}",
+        *_arrays(plan),
+        f"reads:   {gib(read)} of pixels" + (f", of {gib(all_read)} in the whole run" if begun else ""),
+        f"writes:  {gib(written)} before compression"
+        + (f", of {gib(all_written)} in the whole run" if begun else "")
+        + crops,
+        *_storage(plan),
+        f"files:   {plan.files_per_fov} per FOV{cells}{fovs if begun else ''}",
+    ]
 
 
 def arrays_of(plan: Plan) -> dict[str, ArraySpec]:
@@ -116,10 +126,11 @@ def _sources(plan: Plan) -> str:
     return "; ".join(source + (f" (FOVs {as_ranges(of)})" if len(fovs) > 1 else "") for source, of in fovs.items())
 
 
-def describe_prediction(predicted: Prediction) -> list[str]:
-    """Predicted time, memory and disk space of a whole run, as lines."""
+def describe_prediction(predicted: Prediction, *, whole: bool = False) -> list[str]:
+    """Predicted time, memory and disk space of a whole run, as lines; `whole` says so, if part of it is done."""
+    what = "predicted for the whole run on" if whole else "predicted for"
     return [
-        f"predicted for {many(predicted.workers, 'worker')}, from one processed block:",
+        f"{what} {many(predicted.workers, 'worker')}, from one processed block:",
         f"  time:    {duration(predicted.seconds)}, not counting time in the queue",
         f"  work:    {duration(predicted.worker_seconds)} of worker time in total",
         f"  memory:  {predicted.memory / 2**20:.0f} MiB per worker",

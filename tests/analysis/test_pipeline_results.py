@@ -79,7 +79,7 @@ def test_the_recorded_config_is_that_of_the_run(made, call):
     """The resolved pipelines can be read again, also steps with `of`."""
     status, said, error = call("plan", made[0])
     assert (status, error) == (0, "")
-    assert "0 left to do" in said
+    assert "tasks:   0 left of " in said
 
 
 def test_tables_and_steps_in_status_and_report(made, tmp_path, call):

@@ -19,8 +19,8 @@ from pyama_dask import Pipeline, Step
 from pyama_dask.config.load import load_config, parse_config
 from pyama_dask.errors import ConfigError, PlanError, SourceError
 from pyama_dask.readers import read_metadata
-from pyama_dask.runs.orchestrator import WellResult, results_by_well
-from pyama_dask.runs.planning import plan_run
+from pyama_dask.runs.orchestrator import WellResult, compiled, results_by_well
+from pyama_dask.runs.planning import plan_run, what_is_left
 from pyama_dask.runs.status import FovReport, RunReport
 from pyama_dask.runs.timings import CALIBRATION, Calibration, settings_digest, write_calibration
 from pyama_dask.store.arrays import read_frame
@@ -253,6 +253,22 @@ def test_files_and_bytes_are_as_planned(movie, tmp_path, with_seven):
     assert len(files) == plan.plan.files_per_fov
     read = sum(task.bytes_read for task in plan.plan.tasks if task.kind == "ingest")
     assert read == 2 * FRAMES * 110 * 120 * (2 if with_seven else 1) * 2
+    assert plan.plan.traffic == tuple(
+        sum(getattr(task, name) for task in plan.plan.tasks) for name in ("bytes_read", "bytes_written")
+    )
+    document = orchestrator.compile(pipelines).document()
+    assert (document["left"], document["bytes_read_left"], document["bytes_written_left"]) == (0, 0, 0)
+
+
+def test_bytes_that_are_left_are_those_of_the_steps_that_are_left(small_czi, copied):
+    """With another padding, crops are cut from raw frames, and nothing else is written."""
+    made, _ = plan_run(parse_config(config(small_czi, copied, {"params.crop_padding": 7})))
+    read, written = what_is_left(made).traffic
+    assert 0 < read < made.traffic[0]
+    assert written == 0 < made.traffic[1]
+    said = str(compiled(made.job.config, made, read_metadata(small_czi)))
+    assert "tasks:   8 left of 16 (6 finish, 2 gather)" in said
+    assert "in the whole run, plus the crops of the cells" in said
 
 
 # ------------------------------------------------------------------------------------------------ execute

@@ -74,7 +74,10 @@ def test_channels_that_are_not_chosen_any_more_are_gone(small_czi, copied):
 def test_a_plan_says_what_is_left_and_what_it_replaces(small_czi, copied):
     made, _ = plan_run(parse_config(config(small_czi, copied)))
     assert what_is_left(made).tasks == ()
-    assert "0 left" in describe_plan(made, what_is_left(made))
+    said = describe_plan(made, what_is_left(made)).splitlines()
+    assert "tasks:   0 left of 16" in said
+    assert any(line.startswith("reads:   0.0 MiB of pixels, of ") for line in said), said
+    assert any(line.endswith(" per cell; 0 of 2 FOVs left") for line in said), said
     made, _ = plan_run(parse_config(config(small_czi, copied, OTHER)))
     said = describe_plan(made, what_is_left(made))
     replaced = "segment, track, background, crop, extract, cache, summary in FOV 0-1, made with other settings"
