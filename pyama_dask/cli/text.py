@@ -38,11 +38,13 @@ def describe_status(document: Mapping[str, Any]) -> str:
         return f"{document['output']}: {document['refused']}"
     counts = Counter(fov["status"] for fov in fovs)
     lines = [f"{document['output']}: " + ", ".join(f"{many(n, 'FOV')} {status}" for status, n in counts.items())]
+    if 0 < (done := sum(fov["tasks_done"] for fov in fovs)) < (tasks := sum(fov["tasks"] for fov in fovs)):
+        lines[0] += f"; {done} of {tasks} tasks are done"
     lines += status_map(((fov.get("well"), fov["status"]) for fov in fovs), document["plate_shape"])
     alike: dict[str, list[int]] = {}
     for fov in fovs:
         if fov["status"] != "failed":
-            left = f" (unfinished: {', '.join(fov['left'])})" if fov["status"] == "partial" else ""
+            left = f" (next step: {fov['left'][0]})" if fov["status"] == "partial" else ""
             other = ", made with other settings than the last run" if fov["other_settings"] else ""
             other = (
                 f", made from frames {fov['other_frames']}, not those of the last run" if fov["other_frames"] else other
@@ -226,11 +228,11 @@ def _costs(report: RunReport) -> list[str]:
     total = sum(step.seconds for step in report.steps)
     labels = [label_of(step.step) for step in report.steps]
     wide = max(14, *map(len, labels))
-    lines.append(f"{'Step':<{wide}}{'worker time':>14}{'share':>8}{'memory':>12}")
+    lines.append(f"{'Step':<{wide}}{'worker time':>14}{'share':>8}{'peak memory':>14}")
     for step, label in zip(report.steps, labels, strict=True):
         time = f"{step.seconds / 60:.1f} min" if total > 600 else f"{step.seconds:.1f} s"
         share, memory = step.seconds / total, step.memory / 2**20
-        lines.append(f"{label:<{wide}}{time:>14}{share:>8.0%}{memory:>8.0f} MiB")
+        lines.append(f"{label:<{wide}}{time:>14}{share:>8.0%}{memory:>10.0f} MiB")
     return lines
 
 

@@ -58,6 +58,10 @@ class FovReport:
     """Mean fraction of a frame in objects that were dropped as too large; None if unknown."""
     pixels: int | None = None
     """Pixels of a frame."""
+    tasks: int = 0
+    """Tasks of it in the plan."""
+    tasks_done: int = 0
+    """Tasks of which every step is done."""
 
     @property
     def tracks(self) -> FovTracks | None:
@@ -158,7 +162,7 @@ class RunReport:
             f"<div>{text(self.stopped)}</div>" if self.stopped else "",
             f"<div>report: {text(self.page)}</div>" if self.page else "",
             f"<div><b>{text(self.attention)}</b></div>" if self.attention else "",
-            table(costs, ("step", "worker time", "share", "memory")) if costs else "",
+            table(costs, ("step", "worker time", "share", "peak memory")) if costs else "",
             table(cut(failed), ("failed", "cause", "reason"), left=3) if failed else "",
             table(cut([(warning,) for warning in warnings]), ("warnings",)) if warnings else "",
         ]
@@ -185,18 +189,19 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     if failure:
         return FovReport(number, "failed", cause=failure.cause, reason=failure.reason)
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in task_digests(number, kind, stage)}
-    done = [(step, ledger.has(key, step, digest)) for key, digests in steps.items() for step, digest in digests.items()]
-    left = in_order(step for step, is_done in done if not is_done)
+    done = {key: {step: ledger.has(key, step, of) for step, of in digests.items()} for key, digests in steps.items()}
+    left = in_order(step for of in done.values() for step, is_done in of.items() if not is_done)
     notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
     warnings = tuple(warning for key in steps for of in ledger.warnings.get(key, {}).values() for warning in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
-    begun = any(is_done for _, is_done in done)
+    begun = any(any(of.values()) for of in done.values())
+    tasks_done = sum(all(of.values()) for of in done.values())
     status = "done" if not left else "failed" if failure else "partial" if begun else "pending"
     cause, reason = (failure.cause, failure.reason) if failure else (None, None)
     lost = notes.get("lost_permille")
     return FovReport(
         number, status, left, cause, reason, notes.get("cells"), notes.get("rows"), warnings, notes.get("short"),
-        notes.get("border"), None if lost is None else lost / 1000, notes.get("pixels"),
+        notes.get("border"), None if lost is None else lost / 1000, notes.get("pixels"), len(steps), tasks_done,
     )  # fmt: skip
 
 

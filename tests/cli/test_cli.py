@@ -398,13 +398,27 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("steps", "expected"),
         [
-            (["copy"], "unfinished: segment, track, background, crop, extract, cache, summary): FOV 0-1"),
-            (["copy", "segment", "background"], "unfinished: track, crop, extract, cache, summary): FOV 0-1"),
+            (["copy"], "partial (next step: segment): FOV 0-1"),
+            (["copy", "segment", "background"], "partial (next step: track): FOV 0-1"),
         ],
     )
     def test_how_far(self, call, small_czi, tmp_path, steps, expected):
         pyama_dask.run(config(small_czi, tmp_path / "out"), steps=steps)
         assert expected in call("status", tmp_path / "out")[1]
+
+    def test_number_of_tasks_of_a_run_that_was_cancelled(self, call, small_czi, tmp_path):
+        cancel, document = threading.Event(), config(small_czi, tmp_path / "out")
+
+        def stop(event):
+            if event["step"] == "done":
+                cancel.set()
+
+        pyama_dask.run(document, progress=stop, cancel=cancel)
+        document = json.loads(call("status", tmp_path / "out", "--json")[1])
+        done = sum(fov["tasks_done"] for fov in document["fovs"])
+        assert 8 <= done < 16
+        assert [fov["tasks"] for fov in document["fovs"]] == [8, 8]
+        assert f"{done} of 16 tasks are done" in call("status", tmp_path / "out")[1]
 
     def test_of_what_is_no_output(self, call, here):
         status, _, error = call("status", here)
