@@ -18,7 +18,7 @@ LONGEST = 8.0
 
 @contextmanager
 def cancelled_by_signals(
-    stopping: str = "Stopping; finished work is recorded, and the next run resumes from there",
+    stopping: str = "Stopping; Ctrl-C again stops at once",
     ended: str = "Stopped at once; recorded work is kept, and the next run resumes from there",
 ) -> Iterator[threading.Event]:
     """Event set by Ctrl-C, SIGTERM or SIGHUP; a second signal ends the program at once.

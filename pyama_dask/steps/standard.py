@@ -346,7 +346,7 @@ PARTS = (
     ),
     Part(
         "display.levels", "cache", "fov", "pyama_dask.steps.levels:find_display_windows", _levels,
-        needs=("copy.frames", "background.tiles"), active=shows, label="display",
+        needs=("copy.frames", "background.tiles"), active=shows, label="caching",
     ),
     Part(
         "display.images", "cache", "block", "pyama_dask.steps.display:Display", _displayed,
