@@ -22,6 +22,7 @@ from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.logstd import LocalDeviation
 from pyama_dask.kernels.resize import zoom
 from pyama_dask.kernels.sharpness import level_and_spread, sharpness
+from pyama_dask.kernels.tiles import grid_shape
 from pyama_dask.kernels.tracking import label_areas, relabel
 
 Calls = Sequence[Callable[[], object]]
@@ -33,7 +34,7 @@ FORWARDS, BACKWARDS = "forwards", "backwards"
 def _every_run(frame: Frame) -> Calls:
     labels = np.kron(np.array([[1, 0], [0, 2]], np.uint16), np.ones((32, 32), np.uint16))
     boxes, seen = np.array([[0, 0, 32, 32], [32, 32, 64, 64]], np.int32), np.ones(2, np.bool_)
-    plane, grid = frame.astype(np.float32), np.ones(background.grid_shape(SHAPE, TILE))
+    plane, grid = frame.astype(np.float32), np.ones(grid_shape(SHAPE, TILE))
     sizes, ids, scale = crops.window_shapes(boxes[:, None], seen[:, None]), np.arange(1, 3), crops.Scale(0.0, 1.0)
     windows, masks = crops.Windows(sizes, 1, np.float32), crops.Windows(sizes, 1, np.uint8)
     planes = background.CountedPlanes(SHAPE)
@@ -51,7 +52,7 @@ def _every_run(frame: Frame) -> Calls:
         lambda: relabel(labels, np.arange(3, dtype=np.uint16), np.empty_like(labels)),
         lambda: (sharpness(frame), level_and_spread(frame)),
         lambda: histogram.WholeLevels().add(frame),
-        lambda: planes.add(grid, TILE, None, frame, 1.0),
+        lambda: [*planes.strips(grid, TILE, frame, 1.0)],
         lambda: background.tile_grid(frame, labels, tile_size=TILE),
     )
 

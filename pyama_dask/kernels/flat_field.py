@@ -16,10 +16,10 @@ from numpy.polynomial import legendre
 from pydantic import Field, InstanceOf
 
 from pyama_dask.config.units import AnyPath
-from pyama_dask.kernels.background import Grid, tile_edges, tile_medians
 from pyama_dask.kernels.bitmask import pack
 from pyama_dask.kernels.image_types import Frame
 from pyama_dask.kernels.pixel_types import in_type
+from pyama_dask.kernels.tiles import Grid, tile_edges, tile_medians
 
 TILES = 32
 """Number of tiles along the shorter side of a frame; they are small, so that few frames have a cell in the same one."""

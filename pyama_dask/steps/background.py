@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
 
-from pyama_dask.kernels.background import CountedPlanes, tile_grid
+from pyama_dask.kernels.background import CountedPlanes, background_plane, tile_grid
 from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.levels import corrected_name, write_levels
@@ -42,22 +42,30 @@ class Planes:
         self._counted.corrected, self._corrected_in = FineLevels(), step
         return self._counted.corrected
 
-    def add(self, k: int, out: np.ndarray | None = None) -> None:
-        """Make the background of the batch's frame k, unless another part has done so.
+    def add(self, k: int) -> None:
+        """Count the background of the batch's frame k, unless another part has done so."""
+        if self._context.frames[k] != self._last:
+            for _ in self.strips(k):
+                pass
+
+    def strips(self, k: int, height: int | None = None) -> Iterator[np.ndarray]:
+        """Make the background of the batch's frame k.
 
         Parameters
         ----------
         k
             Number of the frame in the batch.
-        out
-            (H, W) array for the background; None if it is only counted.
+        height
+            Rows of a strip; None for as many as are made and counted together.
+
+        Yields
+        ------
+        Strips from top to bottom, (rows, W); the next one takes the same memory.
         """
         context = self._context
-        if context.frames[k] == self._last:
-            return
         self._last, grid = context.frames[k], context.get(background_name(self._channel), "tiles")[k]
         tile_size, weight = context.params.background_params["tile_size"], context.params.background_weight
-        self._counted.add(grid, tile_size, out, self._corrected_frame(k), weight)
+        return self._counted.strips(grid, tile_size, self._corrected_frame(k), weight, height)
 
     def _corrected_frame(self, k: int) -> np.ndarray | None:
         """(H, W) grey levels of the batch's frame k that are corrected; its warnings count for the step that asks."""
@@ -68,6 +76,32 @@ class Planes:
         frame: np.ndarray = context.seen(self._corrected_in, raw_name("fl", self._channel))[k]
         context.begin(now)
         return frame
+
+
+class Rebuilt:
+    """Backgrounds of a channel that are rebuilt from their stored tiles, one at a time, for all parts that ask.
+
+    Parameters
+    ----------
+    context
+        Arrays and files of the task.
+    channel
+        Index of the fluorescence channel.
+    """
+
+    def __init__(self, context: TaskContext, channel: int) -> None:
+        self._context, self._group, self._last = context, background_name(channel), -1
+        self._plane = np.empty(context.task.shape, np.float32)
+
+    def plane(self, k: int) -> np.ndarray:
+        """(H, W) float32 background of the batch's frame k; the next one takes the same memory."""
+        context = self._context
+        if context.frames[k] != self._last:
+            tiles = context.specs[f"{self._group}/tiles"].tiles
+            assert tiles is not None
+            background_plane(context.get(self._group, "tiles")[k], tiles.size, self._plane)
+            self._last = context.frames[k]
+        return self._plane
 
 
 class Background(BlockPart):
@@ -93,14 +127,28 @@ class Background(BlockPart):
         if np.isnan(grid[0, 0]):
             where = f"{context.at(context.frames[k])}, channel {self._channel}"
             context.warn(f"{where}: cells leave no background to measure")
-        self._planes.add(k, context.room(self._group)[k] if self._is_stored else None)
+        if self._is_stored:
+            self._store(k)
+        else:
+            self._planes.add(k)
+
+    def _store(self, k: int) -> None:
+        """Make the background of the batch's frame k, and write it while it is in the processor's cache.
+
+        Of the seven steps, none needs it at full resolution after that.
+        """
+        context, row = self._context, 0
+        plane = context.room(self._group)[k] if context.flow.own else None
+        for strip in self._planes.strips(k, context.spec(self._group).chunks[1]):
+            context.put_rows(self._group, k, row, strip)
+            if plane is not None:
+                plane[row : row + len(strip)] = strip
+            row += len(strip)
 
     def batch(self) -> None:
-        """Write the tiles and planes; no later step needs the planes at full resolution."""
+        """Write the tiles."""
         context = self._context
         context.put(self._group, context.room(self._group, "tiles"), "tiles")
-        if self._is_stored:
-            context.put(self._group, context.room(self._group))
         context.drop(self._group)
         context.drop(self._raw)
 

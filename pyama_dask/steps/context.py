@@ -12,7 +12,6 @@ import numpy as np
 
 from pyama_dask.errors import DamagedError, PlanError
 from pyama_dask.files.checksums import MISSING, fault
-from pyama_dask.kernels.background import background_plane
 from pyama_dask.methods.own_files import calls_plugins
 from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.steps.flow import COPIED, Flow, Image, flow_of
@@ -26,12 +25,12 @@ from pyama_dask.store.layout import (
     IMAGES,
     ArraySpec,
     Level,
-    background_name,
     channel_indices,
     channel_of,
     layout,
     raw_name,
 )
+from pyama_dask.store.shards import ShardWriter
 from pyama_dask.store.trace_csv import read_shifts
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job, Task
@@ -86,7 +85,6 @@ class TaskContext:
         self._single: dict[tuple[str, int], np.ndarray] = {}
         self._verified: set[Path] = set()
         self._shifts: dict[Step, np.ndarray] = {}
-        self._planes: dict[int, tuple[int, np.ndarray]] = {}
         self._shared: dict[tuple[object, int], Any] = {}
 
     @property
@@ -131,7 +129,6 @@ class TaskContext:
         self._held.clear()
         self._spare.clear()
         self._single.clear()
-        self._planes.clear()
         self._shared.clear()
         self.own_images.forget()
 
@@ -244,10 +241,29 @@ class TaskContext:
         """Write the current batch's piece of an array of any store, (frames of the batch, H, W)."""
         self.check()
         if data.size:
-            shard = self.shards.write(folder, spec, self.frames.start, data)
-            self.bytes_written += data.nbytes
-            if shard.checksum is not None:
-                self.wrote(shard.file, shard.checksum)
+            self._stored(self.shards.write(folder, spec, self.frames.start, data), data)
+
+    def put_rows(self, group: str, k: int, row: int, rows: np.ndarray) -> None:
+        """Write a part of the batch's frame k at full resolution; it is not kept.
+
+        Parameters
+        ----------
+        group
+            Group of the array.
+        k
+            Number of the frame in the batch.
+        row
+            Number of the first row; all rows of the array come in order.
+        rows
+            (h, W) in the array's dtype: all rows of some chunks.
+        """
+        if rows.size:
+            self._stored(self.shards.write_rows(self.images, self.spec(group), self.frames[k], row, rows), rows)
+
+    def _stored(self, shard: ShardWriter, data: np.ndarray) -> None:
+        self.bytes_written += data.nbytes
+        if shard.checksum is not None:
+            self.wrote(shard.file, shard.checksum)
 
     def drop(self, group: str) -> None:
         """Free a piece at full resolution that none of the seven steps needs any more.
@@ -266,20 +282,6 @@ class TaskContext:
         self.shards.drop(file)
         file.unlink(missing_ok=True)
         self.written[self.step].pop(file, None)
-
-    def background(self, channel: int, k: int) -> np.ndarray:
-        """(H, W) background of the batch's frame k, rebuilt from its tiles; the next call reuses the array."""
-        if f"{background_name(channel)}/0" in self._held:  # this task has made the planes
-            plane: np.ndarray = self.get(background_name(channel))[k]
-            return plane
-        frame = self.frames[k]
-        at, out = self._planes.get(channel) or (-1, np.empty(self.task.shape, np.float32))
-        if at != frame:
-            group = background_name(channel)
-            tiles = self.specs[f"{group}/tiles"].tiles
-            assert tiles is not None
-            self._planes[channel] = frame, background_plane(self.get(group, "tiles")[k], tiles.size, out)
-        return out
 
     def shared(self, make: Callable[[TaskContext, int], Shared], channel: int) -> Shared:
         """Object of a channel that several parts of the task use; the first one that asks makes it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pyama_dask.kernels import crops, display
+from pyama_dask.steps.background import Rebuilt
 from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
 from pyama_dask.steps.filled import FilledFrames
 from pyama_dask.steps.levels import corrected_name
@@ -43,7 +44,7 @@ class Crops(BlockPart):
             boxes, valid = self._with_fills(k, boxes, valid)
         for group, windows in self._windows.items():
             channel = channel_of(group)
-            back = None if channel == context.pc else context.background(channel, k)
+            back = None if channel == context.pc else context.shared(Rebuilt, channel).plane(k)
             scale, weight = crop_scale(context, group), context.params.background_weight
             windows.cut_intensities(at, context.seen(self.step, group)[k], back, weight, scale, boxes, valid)
         self._masks.cut_masks(at, context.get(tracked_name(context.phase))[k], self._ids, boxes, valid)

@@ -10,6 +10,7 @@ import numpy as np
 from pyama_dask.errors import CancelledError, DamagedError
 from pyama_dask.files.atomic import disk_error
 from pyama_dask.kernels import display
+from pyama_dask.steps.background import Rebuilt
 from pyama_dask.steps.context import DISPLAY_FAULTS, TaskContext
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.store.layout import background_name
@@ -32,7 +33,7 @@ class Display(BlockPart):
         with self._forgiven():
             for channel, group in self._backgrounds.items():
                 low, high = context.display_windows[group].tolist()
-                plane, shown = context.background(channel, k)[None], context.room(group, 1)[k : k + 1]
+                plane, shown = context.shared(Rebuilt, channel).plane(k)[None], context.room(group, 1)[k : k + 1]
                 display.show_intensities(plane, low, high, shown)
 
     def batch(self) -> None:

@@ -13,6 +13,7 @@ from pyama_dask.kernels.mosaic import owners
 from pyama_dask.methods.call import Chosen
 from pyama_dask.methods.objects import looks_at_pixels
 from pyama_dask.readers.views.mosaic import mosaic_at
+from pyama_dask.steps.background import Rebuilt
 from pyama_dask.steps.context import TaskContext
 from pyama_dask.steps.drift import shifts_of
 from pyama_dask.steps.filled import FilledFrames, Objects
@@ -76,7 +77,7 @@ class Extraction(BlockPart):
         context, columns = self._context, dict[str, np.ndarray]()
         for channel, chosen in self._intensities.items():
             raw = context.seen(self.step, raw_name("fl", channel))[k]
-            background, weight = context.background(channel, k), context.params.background_weight
+            background, weight = context.shared(Rebuilt, channel).plane(k), context.params.background_weight
             intensities = features.measure_intensities(raw, background, weight, objects.labels, objects.boxes)
             pixels = features.Pixels(raw, objects.labels, objects.boxes, background, weight)
             intensities = replace(intensities, pixels=pixels)

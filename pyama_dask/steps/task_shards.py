@@ -50,16 +50,39 @@ class TaskShards:
         frames
             (n, H, W) pixels of the array's type.
         """
+        writer = self._writer(images, spec, start)
+        writer.add(frames)
+        return self._written_by(writer)
+
+    def write_rows(self, images: Path, spec: ArraySpec, frame: int, row: int, rows: np.ndarray) -> ShardWriter:
+        """Add rows of a frame to the shard of a block, as `ShardWriter.add_rows` takes them.
+
+        Parameters
+        ----------
+        images, spec
+            The store, and its array.
+        frame, row
+            The frame, and its first one of these rows.
+        rows
+            (h, W) pixels of the array's type.
+        """
+        writer = self._writer(images, spec, frame, is_begun=row > 0)
+        writer.add_rows(row, rows)
+        return self._written_by(writer)
+
+    def _writer(self, images: Path, spec: ArraySpec, start: int, *, is_begun: bool = False) -> ShardWriter:
+        """Writer of the shard with a frame; a new one for the first frame of a block, unless that is begun."""
         block, first = divmod(start, spec.block_frames)
         file = spec.shard_file(images, block)
-        if first == 0:
+        if first == 0 and not is_begun:
             self.drop(file)
             self._writers[file] = ShardWriter(images, spec, block, direct=self._direct(spec))
-        writer = self._writers[file]
-        writer.add(frames)
+        return self._writers[file]
+
+    def _written_by(self, writer: ShardWriter) -> ShardWriter:
         if writer.checksum is not None:
-            self._written.add(file)
-            del self._writers[file]
+            self._written.add(writer.file)
+            del self._writers[writer.file]
         return writer
 
     def read(self, images: Path, spec: ArraySpec, start: int, out: np.ndarray) -> None:

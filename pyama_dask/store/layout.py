@@ -13,7 +13,7 @@ import numpy as np
 
 from pyama_dask.config.models import Config, Storage
 from pyama_dask.errors import PlanError
-from pyama_dask.kernels.background import grid_shape
+from pyama_dask.kernels.tiles import grid_shape
 from pyama_dask.store.compression import Compression
 from pyama_dask.workflow.graph import Part, Role
 from pyama_dask.workflow.task import Job

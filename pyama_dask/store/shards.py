@@ -59,9 +59,9 @@ class _Chunks:
         """Memory for one compressed chunk."""
         return room_for(self.room.nbytes)
 
-    def places(self) -> Iterator[tuple[int, int, slice, slice]]:
-        """Yield the number along y and x of each chunk of a frame, and its rows and columns."""
-        for y in range(self.shape[1]):
+    def places(self, height: int | None = None) -> Iterator[tuple[int, int, slice, slice]]:
+        """Yield the number along y and x of each chunk of a frame, or of its first rows, and its rows and columns."""
+        for y in range(self.shape[1] if height is None else -(-height // self.height)):
             for x in range(self.shape[2]):
                 rows, columns = (
                     slice(y * self.height, (y + 1) * self.height),
@@ -109,7 +109,7 @@ class ShardWriter:
         self.file = spec.shard_file(images, block)
         self.checksum: tuple[int, int] | None = None
         """Size and CRC-32C of the file; None before it is complete."""
-        self._chunks, self._done = _Chunks(spec, block), 0
+        self._chunks, self._done, self._row = _Chunks(spec, block), 0, 0
         self._index = np.full((*self._chunks.shape, 2), ABSENT, _INDEX)
         self._held: np.ndarray | None = None
         """(block, H, W) frames for chunks that hold several; None before the first."""
@@ -133,7 +133,7 @@ class ShardWriter:
         """
         spec, done = self._chunks.spec, self._done
         last = done + len(frames)
-        if frames.shape[1:] != spec.shape[1:] or frames.dtype != spec.dtype or last > self._chunks.frames:
+        if self._row or frames.shape[1:] != spec.shape[1:] or frames.dtype != spec.dtype or last > self._chunks.frames:
             raise StoreError(
                 f"{self.file}: {frames.dtype} {frames.shape} do not fit as frames {done} to {last - 1} of a block of "
                 f"{spec.dtype} {(self._chunks.frames, *spec.shape[1:])}"
@@ -145,21 +145,55 @@ class ShardWriter:
             elif len(frames) == self._chunks.frames:
                 self._add_chunks(0, frames)
             else:
-                self._hold(frames)
+                self._room()[done:last] = frames
             self._done = last
             if last == self._chunks.frames:
                 self._finish()
 
-    def _hold(self, frames: np.ndarray) -> None:
-        if self._held is None:
-            self._held = np.empty((self._chunks.frames, *frames.shape[1:]), frames.dtype)
-        self._held[self._done : self._done + len(frames)] = frames
+    def add_rows(self, row: int, rows: np.ndarray) -> None:
+        """Add a part of the next frame.
 
-    def _add_chunks(self, t: int, frames: np.ndarray) -> None:
-        """Append the chunks with frames, which are number `t` along that axis."""
-        for y, x, rows, columns in self._chunks.places():
+        Parameters
+        ----------
+        row
+            First row, where the part before has ended: a multiple of the height of chunks.
+        rows
+            (h, W) of the array's pixel type; h is another multiple of it, unless they are the frame's last ones.
+
+        Raises
+        ------
+        StoreError
+            If they are not that, or cannot be written.
+        """
+        spec, chunks, stop = self._chunks.spec, self._chunks, row + len(rows)
+        are_next = row == self._row and stop <= spec.shape[1] and self._done < chunks.frames
+        are_whole = stop % chunks.height == 0 or stop == spec.shape[1]
+        if not (are_next and are_whole) or rows.shape[1:] != spec.shape[2:] or rows.dtype != spec.dtype:
+            raise StoreError(
+                f"{self.file}: {rows.dtype} {rows.shape} do not fit as rows {row} to {stop - 1} of frame {self._done} "
+                f"of a block of {spec.dtype} {(chunks.frames, *spec.shape[1:])} with chunks of {chunks.height} rows"
+            )
+        with _named(self.file):
+            if chunks.depth == 1:
+                self._add_chunks(self._done, rows[None], row // chunks.height)
+            else:
+                self._room()[self._done, row:stop] = rows
+            self._row = stop % spec.shape[1]
+            self._done += self._row == 0
+            if self._done == chunks.frames:
+                self._finish()
+
+    def _room(self) -> np.ndarray:
+        if self._held is None:
+            spec = self._chunks.spec
+            self._held = np.empty((self._chunks.frames, *spec.shape[1:]), spec.dtype)
+        return self._held
+
+    def _add_chunks(self, t: int, frames: np.ndarray, first: int = 0) -> None:
+        """Append the chunks with rows of frames, which have number `t` along that axis, and from `first` on along y."""
+        for y, x, rows, columns in self._chunks.places(frames.shape[1]):
             content = self._chunks.encoded(frames[:, rows, columns])
-            self._index[t, y, x] = self._appended.size, len(content)
+            self._index[t, first + y, x] = self._appended.size, len(content)
             self._appended.append(content)
 
     def _finish(self) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support import frames, reference
 
 from pyama_dask.kernels import background as kernel
+from pyama_dask.kernels import surface, tiles
 from pyama_dask.kernels.bitmask import pack
 from pyama_dask.kernels.histogram import FineLevels
 
@@ -54,7 +55,7 @@ def same_background(frame, labels, **parameters):
 
 @given(st.integers(1, 3000), st.integers(1, 400))
 def test_tile_edges_are_the_plain_definition(n, tile_size):
-    edges = kernel.tile_edges(n, tile_size)
+    edges = tiles.tile_edges(n, tile_size)
     np.testing.assert_array_equal(edges, reference.tile_edges(n, tile_size))
     assert (edges[0], edges[-1]) == (0, n)
     width = edges[2:] - edges[:-2]
@@ -63,7 +64,7 @@ def test_tile_edges_are_the_plain_definition(n, tile_size):
 
 
 def same_medians(frame, labels, tile_size, dilation, min_fraction):
-    found = kernel.tile_medians(frame, kernel.cover(labels, dilation), tile_size=tile_size, min_fraction=min_fraction)
+    found = tiles.tile_medians(frame, kernel.cover(labels, dilation), tile_size=tile_size, min_fraction=min_fraction)
     plain, _, _ = reference.tile_medians(
         frame, labels, tile_size=tile_size, dilation=dilation, min_fraction=min_fraction
     )
@@ -107,11 +108,11 @@ def test_tiles_with_too_little_background_are_nan():
 
 def test_medians_of_odd_and_even_numbers_of_pixels():
     frame = np.array([[0, 255, 256, 65535]], np.uint16)
-    even = kernel.tile_medians(frame, pack(np.zeros((1, 4))), tile_size=100, min_fraction=0)
+    even = tiles.tile_medians(frame, pack(np.zeros((1, 4))), tile_size=100, min_fraction=0)
     assert even.tolist() == [[255.5]]
-    odd = kernel.tile_medians(frame, pack(np.array([[0, 0, 0, 1]])), tile_size=100, min_fraction=0)
+    odd = tiles.tile_medians(frame, pack(np.array([[0, 0, 0, 1]])), tile_size=100, min_fraction=0)
     assert odd.tolist() == [[255]]
-    none = kernel.tile_medians(frame, pack(np.ones((1, 4))), tile_size=100, min_fraction=0)
+    none = tiles.tile_medians(frame, pack(np.ones((1, 4))), tile_size=100, min_fraction=0)
     assert np.isnan(none).all()
 
 
@@ -121,7 +122,7 @@ def test_medians_of_odd_and_even_numbers_of_pixels():
 def test_fill_grid_is_the_plain_definition(rows):
     grid = np.array(rows)
     before = grid.copy()
-    found = kernel.fill_grid(grid)
+    found = tiles.fill_grid(grid)
     np.testing.assert_array_equal(found, reference.fill_grid(grid))
     np.testing.assert_array_equal(grid, before)
     known = np.isfinite(grid)
@@ -188,38 +189,37 @@ def test_the_plane_is_rebuilt_from_its_tiles():
         frame, labels = lit(shape)
         grid = kernel.tile_grid(frame, labels, tile_size=tile_size, dilation=2)
         assert grid.dtype == np.float64
-        assert grid.shape == kernel.grid_shape(shape, tile_size)
+        assert grid.shape == tiles.grid_shape(shape, tile_size)
         out = np.empty(shape, np.float32)
         assert kernel.background_plane(grid.copy(), tile_size, out) is out
         whole = kernel.background(frame, labels, tile_size=tile_size, dilation=2)
         np.testing.assert_array_equal(out.view(np.uint32), whole.view(np.uint32))  # every bit
 
 
-def counted(frame, grid, weight, *, out, background=True, corrected=True):
+def counted(frame, grid, weight, *, height=None, background=True, corrected=True):
     """Grey levels that are counted as a plane is made, and what counts them of the whole plane."""
     planes, plain = kernel.CountedPlanes(frame.shape), [FineLevels(), FineLevels()]
     planes.background = FineLevels() if background else None
     planes.corrected = FineLevels() if corrected else None
     for _ in range(2):  # frames add up, and the second finds the room of the first used
-        planes.add(grid, 40, out, frame, weight)
+        strips = [strip.copy() for strip in planes.strips(grid, 40, frame, weight, height)]
         plane = kernel.background_plane(grid, 40, np.empty(frame.shape, np.float32))
         plain[0].add(plane)
         plain[1].add_corrected(frame, plane, weight)
-    if out is not None:
-        np.testing.assert_array_equal(out.view(np.uint32), plane.view(np.uint32))
+        np.testing.assert_array_equal(np.concatenate(strips).view(np.uint32), plane.view(np.uint32))
+        assert not height or {len(strip) for strip in strips[:-1]} <= {height}
     return [planes.background, planes.corrected], plain
 
 
 @pytest.mark.parametrize("strip", [1, 140, 1000, 2**17], ids="{} pixels".format)
 @pytest.mark.parametrize("dtype", frames.DTYPES)
-@pytest.mark.parametrize("stored", [True, False])
-def test_grey_levels_counted_strip_by_strip_are_those_of_the_whole(monkeypatch, strip, dtype, stored):
+@pytest.mark.parametrize("height", [None, 40, 1000], ids="{} rows".format)
+def test_grey_levels_counted_strip_by_strip_are_those_of_the_whole(monkeypatch, strip, dtype, height):
     monkeypatch.setattr(kernel, "STRIP", strip)
     frame, labels = lit((130, 140), dtype)
     grid = kernel.tile_grid(frame, labels, tile_size=40)
-    out = np.empty(frame.shape, np.float32) if stored else None
     for background, corrected in ((True, True), (True, False), (False, True)):
-        found, plain = counted(frame, grid, 0.3, out=out, background=background, corrected=corrected)
+        found, plain = counted(frame, grid, 0.3, height=height, background=background, corrected=corrected)
         for one, whole in zip(found, plain, strict=True):
             for name in vars(whole.histogram()) if one else ():
                 np.testing.assert_array_equal(getattr(one.histogram(), name), getattr(whole.histogram(), name))
@@ -227,21 +227,21 @@ def test_grey_levels_counted_strip_by_strip_are_those_of_the_whole(monkeypatch, 
 
 def test_nothing_is_counted_without_background():
     frame, _ = lit((130, 140))
-    found, _ = counted(frame, np.full((5, 5), np.nan), 1.0, out=np.zeros(frame.shape, np.float32))
+    found, _ = counted(frame, np.full((5, 5), np.nan), 1.0)
     assert [one.histogram().counts.size for one in found] == [0, 0]
 
 
 def test_without_background_the_grid_and_its_plane_are_nan():
     frame, _ = lit((130, 217))
     grid = kernel.tile_grid(frame, np.ones_like(frame), tile_size=30)
-    assert grid.shape == kernel.grid_shape(frame.shape, 30)
+    assert grid.shape == tiles.grid_shape(frame.shape, 30)
     assert np.isnan(grid).all()
     assert np.isnan(kernel.background_plane(grid, 30, np.zeros(frame.shape, np.float32))).all()
 
 
 def plain_surface(grid, tile_size, shape):
     """Sum over the terms of the splines, pixel by pixel."""
-    down, right = (kernel._basis(n, tile_size) for n in shape)
+    down, right = (surface._basis(n, tile_size) for n in shape)
     coefficients = np.pad(down.solve @ grid @ right.solve.T, (0, 3))
     out = np.empty(shape)
     for y, x in np.ndindex(shape):
@@ -254,7 +254,7 @@ def plain_surface(grid, tile_size, shape):
 
 @pytest.mark.parametrize(("shape", "tile_size"), [((9, 31), 4), ((40, 23), 7), ((12, 12), 11), ((5, 60), 4)], ids=str)
 def test_no_bit_depends_on_the_order_of_the_loops(shape, tile_size):
-    grid = np.random.default_rng(3).uniform(0, 65535, kernel.grid_shape(shape, tile_size))
+    grid = np.random.default_rng(3).uniform(0, 65535, tiles.grid_shape(shape, tile_size))
     out = np.empty(shape, np.float32)
     kernel.background_plane(grid, tile_size, out)
     np.testing.assert_array_equal(out, plain_surface(grid, tile_size, shape))

@@ -298,6 +298,45 @@ class TestBlocks:
             writer.add(block(spec, BLOCK)[k : k + 1])
         assert writer.checksum == checksum(writer.file)
 
+    @pytest.mark.parametrize("chunks", ["auto", "block", "tiles of 100"])
+    def test_rows_give_the_bytes_of_frames(self, images, chunks):
+        spec = specs_of(storage={"chunks": chunks})["fl_background_ch_1/0"]
+        whole = write_block(images, spec, 0, block(spec)).read_bytes()
+        for rows in (spec.chunks[1], 2 * spec.chunks[1], SHAPE[0]):
+            writer = ShardWriter(images, spec, 0)
+            for frame in block(spec):
+                assert writer.checksum is None
+                for row in range(0, SHAPE[0], rows):
+                    writer.add_rows(row, frame[row : row + rows])
+            assert writer.file.read_bytes() == whole
+            assert writer.checksum == checksum(writer.file)
+
+    @pytest.mark.parametrize("first", [0, 1])
+    @pytest.mark.parametrize(
+        ("row", "change"),
+        [
+            (0, lambda rows: rows[:-1]),
+            (100, lambda rows: rows),
+            (0, lambda rows: rows[:, :-1]),
+            (0, lambda rows: rows.astype("float64")),
+            (0, lambda rows: np.concatenate([rows] * 9)),
+        ],
+        ids=["part of a chunk", "later ones", "too narrow", "another type", "too many"],
+    )
+    def test_rows_that_are_not_the_next_ones_are_refused(self, images, first, row, change):
+        spec = specs_of(storage={"chunks": "tiles of 100"})["fl_background_ch_1/0"]
+        writer, height = ShardWriter(images, spec, 0), spec.chunks[1]
+        rows = block(spec)[0, :height]
+        if first:
+            writer.add_rows(0, rows)
+        with pytest.raises(StoreError, match="do not fit as rows"):
+            writer.add_rows(row + first * height, change(rows))
+        if first:
+            with pytest.raises(StoreError, match="do not fit as frames"):
+                writer.add(block(spec)[:1])
+        writer.drop()
+        assert not data_files(images / spec.path)
+
     def test_a_shard_that_is_given_up_leaves_nothing(self, images, spec):
         before = write_block(images, spec, 0, block(spec, seed=1)).read_bytes()
         writer = ShardWriter(images, spec, 0)
