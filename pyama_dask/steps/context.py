@@ -21,6 +21,7 @@ from pyama_dask.steps.read_back import StoredBefore
 from pyama_dask.steps.task_shards import TaskShards
 from pyama_dask.store import intermediate
 from pyama_dask.store.cancel import check_wanted
+from pyama_dask.store.crop_parts import PartReader
 from pyama_dask.store.layout import (
     IMAGES,
     ArraySpec,
@@ -387,10 +388,10 @@ class TaskContext:
         files = (intermediate.block_file(self.work, what, block) for block in range(len(self.job.blocks)))
         return [self.verified(file) for file in files]
 
-    def part_files(self, product: str) -> list[Path]:
-        """Verified files of all blocks with their parts of a product's crops."""
+    def parts_of_crops(self, product: str) -> list[PartReader]:
+        """Parts of a product's crops of all blocks."""
         files = (intermediate.part_file(self.work, product, block) for block in range(len(self.job.blocks)))
-        return [self.verified(file) for file in files]
+        return [self.shards.part_of_crops(file) for file in files]
 
     def at(self, frame: int) -> str:
         """Name of a frame for messages, with its number in the movie if that differs."""

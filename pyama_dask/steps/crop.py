@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from pyama_dask.steps.levels import corrected_name
 from pyama_dask.steps.part import BlockPart
 from pyama_dask.steps.standard import fills_gaps
 from pyama_dask.store import intermediate
+from pyama_dask.store.crop_parts import PartReader, save_part
 from pyama_dask.store.crops import CellsWriter, cells_path
 from pyama_dask.store.layout import channel_of, tracked_name
 from pyama_dask.workflow.graph import Step
@@ -68,7 +68,7 @@ class Crops(BlockPart):
             self._context.wrote(intermediate.save(file, drawn=np.concatenate(self._drawn)))
         for product, windows in {**self._windows, "mask": self._masks}.items():
             file = intermediate.part_file(self._context.work, product, self._context.block)
-            self._context.wrote(file, intermediate.save_part(file, windows.flat))
+            self._context.wrote(file, save_part(file, windows.flat, direct=self._context.job.direct_io))
 
 
 def store_crops(context: TaskContext) -> None:
@@ -83,10 +83,11 @@ def store_crops(context: TaskContext) -> None:
         writer.metadata(ids, boxes, valid, attributes, filled)
         for product, scale in products.items():
             writer.product(product, scale)
-            windows = _windows(context.part_files(product), context.job, sizes)
+            windows = _windows(context.parts_of_crops(product), context.job, sizes)
             for cell, crop in zip(ids.tolist(), windows, strict=True):
                 context.check()
                 writer.crop(product, cell, (crop, *_shown(context, crop)))
+        context.shards.check()  # nothing is put in place that was made from damaged parts
     context.wrote(path, writer.checksum)
     context.note(cells=len(ids))
 
@@ -116,7 +117,7 @@ def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
         return []
 
 
-def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
+def _windows(parts: Sequence[PartReader], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the (T, h, w) windows cell by cell from the blocks' parts, read in batches of cells."""
     frames = [stop - start for start, stop in job.blocks]
     areas = sizes.astype(np.int64).prod(1)
@@ -125,9 +126,7 @@ def _windows(parts: Sequence[Path], job: Job, sizes: np.ndarray) -> Iterator[np.
     for batch in np.unique(batches):
         cells = np.flatnonzero(batches == batch)
         start, area = places[cells[0]], areas[cells].sum()
-        held = [
-            intermediate.load_part(part, int(n * start), int(n * area)) for n, part in zip(frames, parts, strict=True)
-        ]
+        held = [part.read(int(n * start), int(n * area)) for n, part in zip(frames, parts, strict=True)]
         for cell in cells:
             ends = (places[cell] - start, places[cell] - start + areas[cell])
             pieces = [values[slice(*(n * end for end in ends))] for n, values in zip(frames, held, strict=True)]

@@ -1,4 +1,4 @@
-"""Shards that a task reads and writes frame by frame; those that it reads are compared with their checksums."""
+"""Shards that a task reads and writes frame by frame; what it reads is compared with its checksums."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from pyama_dask.errors import DamagedError, StoreError
 from pyama_dask.files.checksums import MISSING, fault
+from pyama_dask.store.crop_parts import PartReader
 from pyama_dask.store.layout import ArraySpec
 from pyama_dask.store.shards import ShardReader, ShardWriter
 from pyama_dask.workflow.task import Job, Task
@@ -20,7 +21,7 @@ READ_WRONGLY = "was read with other bytes than recorded, which it has now"
 
 
 class TaskShards:
-    """Shards of a task.
+    """Shards of a task, and parts of crops that it reads.
 
     Their bytes are compared as they are read, so that nothing is read twice: `check` does so at the end of the task,
     before its results are recorded.
@@ -35,6 +36,7 @@ class TaskShards:
         self._inputs, self._job = task.inputs, job
         self._writers: dict[Path, ShardWriter] = {}
         self._readers: dict[Path, ShardReader] = {}
+        self._parts: dict[Path, PartReader] = {}
         self._unchecked: dict[Path, None] = {}
         self._written: set[Path] = set()
 
@@ -103,12 +105,23 @@ class TaskShards:
         if file not in self._readers:
             while len(self._readers) >= OPEN_READERS:
                 self._check(next(iter(self._readers)))
-            if file not in self._written and self._inputs is not None:
-                if self._name(file) not in self._inputs:
-                    raise self._damaged(file, MISSING)
-                self._unchecked[file] = None
+            if file not in self._written:
+                self._will_check(file)
             self._readers[file] = ShardReader(images, spec, block, direct=self._direct(spec))
         return self._readers[file]
+
+    def part_of_crops(self, file: Path) -> PartReader:
+        """Reader of a part of crops, which `check` compares; raises `DamagedError` if it is not recorded."""
+        if file not in self._parts:
+            self._will_check(file)
+            self._parts[file] = PartReader(file, direct=self._job.direct_io)
+        return self._parts[file]
+
+    def _will_check(self, file: Path) -> None:
+        if self._inputs is not None:
+            if self._name(file) not in self._inputs:
+                raise self._damaged(file, MISSING)
+            self._unchecked[file] = None
 
     def _direct(self, spec: ArraySpec) -> bool:
         return self._job.direct_io and spec.shards is not None
@@ -119,7 +132,7 @@ class TaskShards:
             self._writers.pop(file).drop()
 
     def check(self) -> None:
-        """Compare the shards that were read with their recorded checksums.
+        """Compare what was read with its recorded checksums.
 
         Raises
         ------
@@ -130,15 +143,15 @@ class TaskShards:
             self._check(file)
 
     def _check(self, file: Path) -> None:
-        """Close a shard that was read, and compare it if that was not done."""
-        reader = self._readers.pop(file, None)
+        """Close a shard that was read, or a part, and compare it if that was not done."""
+        reader, part = self._readers.pop(file, None), self._parts.pop(file, None)
         try:
             if file in self._unchecked and self._inputs is not None:
                 recorded, found = self._inputs[self._name(file)], None
                 with suppress(StoreError):
-                    found = reader.checksum() if reader else None
+                    found = by.checksum() if (by := reader or part) else None
                 problem = fault(file, recorded, deep=True) if found != recorded else None
-                if problem or (reader and found != recorded):
+                if problem or (by and found != recorded):
                     raise self._damaged(file, problem or READ_WRONGLY)
             self._unchecked.pop(file, None)
         finally:

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import numpy as np
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files.atomic import open_file, replacing
-from pyama_dask.files.checksums import checksum_of
 from pyama_dask.kernels.histogram import Histogram
 
 _PART = re.compile(r"crops_(((pc|fl)_ch_\d+|mask)_b\d{3,}\.npy|filled_b\d{3,}\.npz)")
@@ -77,12 +75,12 @@ def load(path: Path, *names: str) -> dict[str, np.ndarray]:
     StoreError
         If the file is missing or damaged.
     """
-    with _whole(path), open_file(path) as file, np.load(file) as arrays:  # numpy would leave a damaged file open
+    with undamaged(path), open_file(path) as file, np.load(file) as arrays:  # numpy would leave a damaged file open
         return {name: arrays[name] for name in names or arrays.files if name in arrays}
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def undamaged(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged file raises within the block into `StoreError`."""
     try:
         yield
@@ -104,44 +102,6 @@ def ragged(**per_frame: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 def by_frame(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
     """Split one of the lists that `ragged` joined into its frames."""
     return np.split(arrays[name], np.cumsum(arrays["lengths"])[:-1])
-
-
-def save_part(path: Path, part: np.ndarray) -> tuple[int, int]:
-    """Write one flat array, and return size and CRC-32C of the file, which is either complete or absent."""
-    header = BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(part))
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(header.getvalue())
-        file.write(part.data)  # on a full disk, `np.save` does not say why it fails
-    return checksum_of(header.getvalue(), part.data.cast("B"))
-
-
-def load_part(path: Path, first: int, count: int) -> np.ndarray:
-    """Read a piece of the flat array that `save_part` wrote.
-
-    Parameters
-    ----------
-    path
-        The file.
-    first, count
-        Index of the first value, and number of values.
-
-    Returns
-    -------
-    (count,) values.
-
-    Raises
-    ------
-    StoreError
-        If the file is missing, damaged or too short.
-    """
-    with _whole(path), open_file(path) as file:
-        np.lib.format.read_magic(file)
-        _, _, dtype = np.lib.format.read_array_header_1_0(file)
-        part = np.fromfile(file, dtype, count, offset=first * dtype.itemsize)
-    if len(part) != count:
-        raise StoreError(f"{path}: ends too early. Fix: run 'pyama-dask verify --deep', then run again")
-    return part
 
 
 # -------------------------------------------------------------------------------------------- histograms

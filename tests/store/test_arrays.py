@@ -619,29 +619,9 @@ class TestScratch:
             assert len(found) == len(lengths)
             assert all(np.array_equal(a, b) for a, b in zip(found, given_arrays, strict=True))
 
-    @pytest.mark.parametrize("size", [0, 1, 1000])
-    def test_parts_read_back(self, tmp_path, size):
-        part = np.arange(size, dtype="float32")
-        path = tmp_path / "p.npy"
-        assert intermediate.save_part(path, part) == checksum(path)
-        for first, count in ((0, size), (size // 3, size // 2), (size, 0)):
-            found = intermediate.load_part(path, first, count)
-            assert found.dtype == part.dtype
-            assert np.array_equal(found, part[first : first + count])
-
-    def test_a_part_that_ends_too_early_is_named(self, tmp_path):
-        path = tmp_path / "p.npy"
-        intermediate.save_part(path, np.arange(9, dtype="float32"))
-        with pytest.raises(StoreError, match=r"p\.npy: ends too early"):
-            intermediate.load_part(path, 5, 5)
-        path.write_bytes(b"torn")
-        with pytest.raises(StoreError, match=r"p\.npy: is missing or damaged"):
-            intermediate.load_part(path, 0, 1)
-
-    @pytest.mark.parametrize("load", [intermediate.load, lambda path: intermediate.load_part(path, 0, 1)])
-    def test_a_file_that_is_gone_is_named(self, tmp_path, load):
+    def test_a_file_that_is_gone_is_named(self, tmp_path):
         with pytest.raises(StoreError, match=r"gone\.npz: is missing"):
-            load(tmp_path / "gone.npz")
+            intermediate.load(tmp_path / "gone.npz")
 
     def test_histograms_of_several_products_share_a_file(self, tmp_path):
         path, levels = tmp_path / "levels.npz", {"a": WholeLevels(), "b": WholeLevels()}

@@ -7,6 +7,7 @@ import pytest
 
 from pyama_dask.errors import StoreError
 from pyama_dask.store import intermediate
+from pyama_dask.store.crop_parts import PartReader
 
 
 @pytest.fixture
@@ -36,4 +37,4 @@ def test_what_is_no_file_is_damaged(tmp_path, make):
     with pytest.raises(StoreError, match=r"missing or damaged\. Fix: run 'pyama-dask verify --deep'"):
         intermediate.load(path)
     with pytest.raises(StoreError, match="missing or damaged"):
-        intermediate.load_part(path, 0, 1)
+        PartReader(path).read(0, 1)
