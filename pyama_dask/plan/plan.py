@@ -222,7 +222,7 @@ def make_plan(
     problems
         Reasons why FOVs cannot be processed, by name.
     workers
-        Number of local workers.
+        Number of tasks that can run at the same time.
 
     Raises
     ------

@@ -38,10 +38,11 @@ OBJECT = 250
 BLOCK_MEMORY = 512 * 2**20
 """Largest memory of one block with ``block_frames: auto``."""
 LONGEST_BLOCK = 16
+"""Frames of a local task at most."""
 SHORTEST_TASK = 0.5
-"""Seconds that a local task takes at least, so that the cost of sending it does not count."""
+"""Seconds that a task takes at least, so that the cost of sending it does not count."""
 TASK_SECONDS = 60.0
-"""Target duration of a task on a queue: long compared with the cost of sending it, short compared with a walltime."""
+"""Seconds that a task on a queue takes at most: short compared with a walltime."""
 SECONDS_A_MEGAPIXEL = 0.05
 """Assumed duration of a task with all steps, per channel, if nothing was measured."""
 BLOCKS_A_WORKER = 3
@@ -189,7 +190,7 @@ def longest_block(
     """Largest number of frames per block with ``block_frames: auto``.
 
     On a queue, as many as take about a minute. Fewer, if workers would run out of blocks before the end, unless tasks
-    on local workers became very short.
+    became very short.
 
     Parameters
     ----------
@@ -202,16 +203,14 @@ def longest_block(
     pace
         Seconds of tasks by kind for each frame, where they were measured.
     workers
-        Number of local workers.
+        Number of tasks that can run at the same time.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     guess = SECONDS_A_MEGAPIXEL * prod(shape) / 1e6 * len(config.channels.all)
     seconds = max((pace[kind] for kind in kinds if kind in pace) if pace else [guess], default=guess)
-    if not config.cluster.of_queue:
-        a_share = frames / (BLOCKS_A_WORKER * workers) if workers > 1 else LONGEST_BLOCK
-        return max(1, int(min(LONGEST_BLOCK, max(a_share, ceil(SHORTEST_TASK / seconds)))))
-    a_share = frames / (BLOCKS_A_WORKER * config.cluster.most_jobs * config.cluster.worker_processes)
-    return max(1, int(min(TASK_SECONDS / seconds, max(a_share, LONGEST_BLOCK))))
+    longest = TASK_SECONDS / seconds if config.cluster.of_queue else LONGEST_BLOCK
+    a_share = frames / (BLOCKS_A_WORKER * workers) if workers > 1 else longest
+    return max(1, int(min(longest, max(a_share, ceil(SHORTEST_TASK / seconds)))))
 
 
 def automatic_block(

@@ -14,7 +14,7 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
-from pyama_dask.launch import memory_per_task, most_jobs
+from pyama_dask.launch import memory_per_task, most_jobs, workers_in
 from pyama_dask.methods import unet
 from pyama_dask.plan.plan import Plan, make_plan
 from pyama_dask.plan.resolve import resolve
@@ -72,7 +72,7 @@ def plan_run(
     first = first_identity(config, metadata, snapshot, extend=extend)
     measured = read_calibration(resolved)
     pace = measured.seconds if measured else None
-    workers = len(client.scheduler_info(n_workers=-1)["workers"]) if client else most_jobs(config.cluster)
+    workers = sum(client.nthreads().values()) if client else workers_in(config.cluster, most_jobs(config.cluster))
     plan = make_plan(keep_layout(resolved), metadata, snapshot.identity, memory, first, pace, movie.problems, workers)
     plan = replace(plan, job=replace(plan.job, snapshot=snapshot))
     check_names(plan.job.output, longest_names(plan))

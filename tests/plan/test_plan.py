@@ -172,6 +172,22 @@ class TestBlocks:
     ):
         assert plan_of(movie(fovs=fovs, shape=shape, frames=frames), workers=workers).job.block_frames == block
 
+    @pytest.mark.parametrize(
+        ("shape", "fovs", "frames", "workers", "block"),
+        [
+            ((2048, 2048), 100, 180, 16, 90),
+            ((2048, 2048), 20, 180, 16, 60),
+            ((2048, 2048), 4, 64, 16, 5),
+            ((2048, 2048), 4, 64, 64, 2),
+            ((2048, 2048), 4, 64, 1, 64),
+            ((200, 240), 1, 480, 64, 96),
+        ],
+    )
+    def test_workers_of_a_queue_have_a_few_blocks_each_of_up_to_a_minute(self, shape, fovs, frames, workers, block):
+        queue = {"kind": "slurm", "jobs": 4, "cores": workers // 4 or 1, "memory": "64GiB", "walltime": "04:00:00"}
+        plan = plan_of(movie(fovs=fovs, shape=shape, frames=frames), workers=workers, cluster=queue, memory=2**32)
+        assert plan.job.block_frames == block
+
     def test_forked_workers_hold_less_than_those_of_a_queue(self):
         queue = {"kind": "slurm", "jobs": 1, "memory": "4GiB", "walltime": "04:00:00"}
         one = {"block_frames": 1}
