@@ -213,14 +213,16 @@ class Jobs:
     # ------------------------------------------------------------------------------------- the thread
 
     def _keep(self) -> None:
+        pause = self._timing.interval - self._timing.least_interval
+        self._look.wait(pause)  # the first tasks, for which further jobs are needed, follow in a moment
         while not self._stop.is_set():
+            self._look.clear()
             try:
                 self.update()
             except Exception:  # whatever a queue answers, the next update may succeed
                 log.exception("the jobs could not be compared with the queue; retrying")
             self._stop.wait(self._timing.least_interval)
-            self._look.wait(self._timing.interval - self._timing.least_interval)
-            self._look.clear()
+            self._look.wait(pause)
 
     def update(self) -> None:
         """Compare the jobs with the queue, and replace those that are gone."""

@@ -122,6 +122,14 @@ def test_as_many_jobs_are_submitted_as_are_asked_for(run, queue):
     assert started.jobs.status() == "jobs: 1 running, 2 pending"
 
 
+def test_jobs_for_the_first_tasks_are_submitted_at_once(run, queue):
+    started = run(replace(FAST, interval=60.0, least_interval=30.0), jobs=3).jobs
+    started.start()
+    started.wake()
+    wait_until(lambda: started.counts.submitted == 3)
+    assert queue.jobs == [1, 2, 3]
+
+
 def test_no_more_jobs_than_there_are_tasks_for(run, queue):
     started = run(jobs=5, cores=2)
     started.demand = 3
