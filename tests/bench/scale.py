@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,9 +174,10 @@ def run_of_nothing(directory: Path) -> Found:
 
 def asleep(task: Task, job: Job) -> Receipt:
     """Stands for a task that takes as long as a real one, give or take a tenth."""
-    seconds = SLEEPS[task.kind] * random.Random(task.key).uniform(0.9, 1.1)
+    seconds, begun = SLEEPS[task.kind] * random.Random(task.key).uniform(0.9, 1.1), time.time()
     time.sleep(seconds)
-    return replace(nothing(task, job), seconds=seconds)
+    worker = f"{socket.gethostname()}/{os.getpid()}"
+    return replace(nothing(task, job), seconds=seconds, begun=begun, worker=worker)
 
 
 def share_busy(directory: Path, workers: int, fovs: int) -> float:

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, without systemd or cgroups: four virtual nodes of two cores, loopback only.
+"""A real Slurm on this machine, without systemd or cgroups: four virtual nodes, loopback only.
 
 All that it writes is in a directory of its own, so that several can run side by side, and beside a system's own.
 """
@@ -60,7 +60,7 @@ KillWait=10
 MinJobAge=600
 MaxJobCount=5000
 JobRequeue=0
-NodeName=DEFAULT CPUs=2 Sockets=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=DEFAULT CPUs={cores} Sockets=1 CoresPerSocket={cores} ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 {nodes}
 PartitionName=main Nodes=n[1-4] Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 PartitionName=short Nodes=n[1-4] MaxTime=1 DefMemPerCPU=500 State=UP
@@ -85,10 +85,12 @@ class Slurm:
     ----------
     folder
         Empty directory, with a short path, that other users may enter.
+    cores
+        Of each node, as jobs see it; the machine may have fewer.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.munge = folder, folder / "munge"
+    def __init__(self, folder: Path, cores: int = 2) -> None:
+        self.folder, self.munge, self.cores = folder, folder / "munge", cores
         self.conf = folder / "slurm.conf"
         self.environment = {"SLURM_CONF": str(self.conf), "PATH": _path()}
         """What programs need to use it."""
@@ -114,7 +116,8 @@ class Slurm:
             for node, port in zip(NODES, ports[1:], strict=True)
         )
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null,/dev/zero\n")  # made-up devices
-        self.conf.write_text(CONF.format(host=host, munge=self.munge, folder=self.folder, ports=ports, nodes=nodes))
+        words = {"host": host, "munge": self.munge, "folder": self.folder, "nodes": nodes, "cores": self.cores}
+        self.conf.write_text(CONF.format(ports=ports, **words))
         self.start_controller()
         for node in NODES:
             subprocess.run(["slurmd", "-N", node, "-f", self.conf], check=True, env=self.env())
@@ -188,9 +191,9 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Slurm]:
-    """Slurm for the time of the block."""
-    slurm = Slurm(folder)
+def running(folder: Path, cores: int = 2) -> Iterator[Slurm]:
+    """Slurm for the time of the block, with so many cores on each node."""
+    slurm = Slurm(folder, cores)
     try:
         slurm.start()
         yield slurm
