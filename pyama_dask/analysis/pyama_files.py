@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from shlex import quote
 from typing import Any
 
 from pyama_dask.analysis.trace_tables import inspected
@@ -111,7 +112,10 @@ def recorded_config(path: Path, *, extend: bool = False) -> Config:
     """
     folder = path if path.is_dir() else path.parent
     if not (folder / PROCESSING_CONFIG).exists():
-        raise OutputError(f"{path}: is neither a config nor the output of a run. Fix: pass one of them")
+        raise OutputError(
+            f"{path}: is neither a config nor the output of a run. Fix: pass one of them; for a folder with a movie, "
+            f"'pyama-dask init {quote(str(folder))}' writes a config"
+        )
     if not (folder / WORK).is_dir():
         raise OutputError(
             f"{folder}: is not the output that its {PROCESSING_CONFIG} belongs to. Fix: to use a copy as a config, "

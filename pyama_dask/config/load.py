@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pyama_dask.config.messages import named_keys
@@ -18,6 +19,8 @@ from pyama_dask.errors import ConfigError
 
 LARGEST_CONFIG = 2**20
 """Largest bytes of a config file; one with every key has a few thousand."""
+MOVIES = (".nd2", ".czi", ".tif", ".tiff")
+"""Suffixes of files that are movies, and never configs."""
 
 
 _WITH_FILE = re.compile(r"(?P<title>[A-Za-z_]\w* = )?(?P<file>.+\.py:\w+|[^~].*\.(?:onnx|tiff?))")
@@ -58,14 +61,17 @@ def read_document(
     ConfigError
         If the file cannot be read, or holds something else.
     """
-    try:
-        document = parse_yaml(config_text(path), f"{path}: is not a YAML config")
-    except ConfigError as error:
-        if path.suffix.lower() not in (".nd2", ".czi"):
-            raise
-        raise ConfigError(f"{error}. Fix: run 'pyama-dask init' to write a config for a movie") from error
+    if path.suffix.lower() in MOVIES and path.is_file():
+        raise ConfigError(
+            f"{path}: is a movie, not a config. Fix: run 'pyama-dask init {quote(str(path))}', which writes one, "
+            "then pass that"
+        )
+    document = parse_yaml(config_text(path), f"{path}: is not a YAML config")
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init'")
+        raise ConfigError(
+            f"{path}: must hold keys such as 'input:' and 'output:'. Fix: run 'pyama-dask init MOVIE', which writes "
+            "a config"
+        )
     if "metadata" in document:
         raise ConfigError(
             f"{path}: has a key 'metadata', as the config that a run writes to its output. Fix: to repeat it, pass "

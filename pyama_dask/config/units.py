@@ -59,6 +59,15 @@ def _path(value: Any) -> Any:
     return value
 
 
+def without_dots(path: Path) -> Path:
+    """Path without ``..``, if that leads to the same place; symbolic links stay as they are."""
+    if ".." not in path.parts:
+        return path
+    plain = Path(os.path.normpath(path))
+    plain = Path(os.path.normpath(path.absolute())) if ".." in plain.parts else plain
+    return plain if os.path.realpath(plain) == os.path.realpath(path) else path
+
+
 def as_path(value: Any) -> Any:
     """Check that a value may be a path; raises `ValueError` if it cannot be one."""
     if not isinstance(value, str | Path):
@@ -132,8 +141,8 @@ Length = Annotated[Annotated[float, Field(gt=0, le=LONGEST_LENGTH)] | str, IS_LE
 """A length in pixels, or in micrometres such as ``12 um``; see `in_pixels`."""
 FileName = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A name, or the path of a file, also as a `Path`."""
-AnyPath = Annotated[Path, BeforeValidator(_path)]
-"""A valid path."""
+AnyPath = Annotated[Path, BeforeValidator(_path), AfterValidator(without_dots)]
+"""A valid path, without ``..`` where that does not change its meaning."""
 Selection = Annotated[str, BeforeValidator(_selection)]
 """``all``, or numbers and inclusive ranges: ``0-5, 7``."""
 Chunks = Annotated[str, BeforeValidator(_chunks)]

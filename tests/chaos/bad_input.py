@@ -270,7 +270,7 @@ CONFIGS = [
     BadInput("number of 5000 digits", _text(GOOD + f"seed: {'9' * 5000}\n"), (YAML, "a number of 5000 characters")),
     BadInput("value of a megabyte", _text("input: " + "a" * 10**6), (YAML, "a value of 1000000 characters")),
     BadInput("two documents", _text(GOOD + "---\na: 1\n"), (YAML,)),
-    BadInput("config that is a movie", lambda _: ["run", MOVIE], (MOVIE, "run 'pyama-dask init'")),
+    BadInput("config that is a movie", lambda _: ["run", MOVIE], (f"{MOVIE}: is a movie", f"run 'pyama-dask init {MOVIE}'")),
     BadInput("config that is a directory", lambda _: ["run", "."], ("is neither a config nor the output of a run",)),
     BadInput(
         "config that is a fifo",

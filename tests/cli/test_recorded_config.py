@@ -40,3 +40,4 @@ def test_a_copy_elsewhere_is_refused_with_what_to_do(call, finished, tmp_path):
 def test_a_folder_without_a_run_is_refused(call, tmp_path):
     status, _, error = call("run", tmp_path)
     assert (status, "is neither a config nor the output of a run. Fix: " in error) == (2, True)
+    assert "for a folder with a movie, 'pyama-dask init " in error

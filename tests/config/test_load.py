@@ -1,5 +1,7 @@
 """Configs from files, with overrides of the command line."""
 
+from shlex import quote
+
 import pytest
 from support.configs import PLAIN
 from support.movies import config, write_config
@@ -15,7 +17,7 @@ class TestFiles:
     def test_paths_count_from_the_folder_of_the_file(self, tmp_path):
         found = load_config(write_config(tmp_path / "run.yaml", config("data/a.nd2", "../out")))
         assert found.input.path == tmp_path / "data" / "a.nd2"
-        assert found.output == tmp_path / ".." / "out"
+        assert found.output == tmp_path.parent / "out"
 
     def test_absolute_paths_stay(self, tmp_path):
         found = load_config(write_config(tmp_path / "run.yaml", config("/data/a.nd2", "/out")))
@@ -81,7 +83,14 @@ class TestFiles:
             load_config(tmp_path / "run.yaml")
         assert str(tmp_path / "run.yaml") in str(refused.value)
 
-    @pytest.mark.parametrize("name", ["none.yaml", "."])
+    @pytest.mark.parametrize("name", ["a.nd2", "my movie.CZI", "a.ome.tif"])
+    def test_a_movie_as_a_config_names_the_command_that_writes_one(self, tmp_path, name):
+        (tmp_path / name).write_bytes(bytes(2**21))
+        with pytest.raises(ConfigError, match="is a movie, not a config") as refused:
+            load_config(tmp_path / name)
+        assert f"run 'pyama-dask init {quote(str(tmp_path / name))}'" in str(refused.value)
+
+    @pytest.mark.parametrize("name", ["none.yaml", ".", "none.nd2"])
     def test_a_file_that_cannot_be_read_is_named(self, tmp_path, name):
         with pytest.raises(ConfigError, match="cannot be read"):
             load_config(tmp_path / name)

@@ -29,6 +29,23 @@ def test_a_movie_may_be_written_in_several_ways(value, path):
     assert parsed(value).input.path == Path(path)
 
 
+def test_paths_have_no_dots_if_they_lead_to_the_same_place_without(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "elsewhere" / "movies").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "movies")
+    given = {"input": f"{tmp_path}/runs/../a.nd2", "output": f"{tmp_path}/none/../out"}
+    config = parse_config(PLAIN | given)
+    assert (config.input.path, config.output) == (tmp_path / "a.nd2", tmp_path / "out")
+    kept = tmp_path / "link" / ".." / "a.nd2"  # beside the folder that the link leads to
+    assert parsed(kept).input.path == kept
+    assert parsed(tmp_path / "link" / "a.nd2").input.path == tmp_path / "link" / "a.nd2"
+    monkeypatch.chdir(tmp_path / "runs")
+    assert parsed("../a.nd2").input.path == tmp_path / "a.nd2"
+    assert parsed("a.nd2").input.path == Path("a.nd2")
+    (tmp_path / "runs" / "run.yaml").write_text("input: ../a.nd2\noutput: ../out\nchannels: {pc: {channel: 0}}\n")
+    assert load_config(tmp_path / "runs" / "run.yaml").output == tmp_path / "out"
+
+
 def test_a_path_alone_is_written_as_in_older_versions():
     assert parsed({"file": "a.nd2"}).model_dump(mode="json")["input"] == "a.nd2"
 
