@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -313,18 +314,18 @@ def _look(metadata: Metadata) -> FirstLook | None:
     from rich.console import Console
 
     from pyama_dask.config.units import many
-    from pyama_dask.kernels.first_calls import KERNELS
-    from pyama_dask.runs.compilation import is_compiled
+    from pyama_dask.runs.compilation import compile_kernels
     from pyama_dask.runs.first_look import first_look
+    from pyama_dask.runs.method_choice import METHODS
     from pyama_dask.runs.template import fitting_params, guess_channels
 
     pc = guess_channels(metadata)["pc"]
     if pc is None:
         return None
-    known = is_compiled([metadata.channels[pc["channel"]].dtype], KERNELS)
-    first = "" if known else " The first time, this takes up to a minute."
     frames = many(min(metadata.n_frames, 3), "frame")
-    say(f"Trying the segmentation methods on {frames}; --no-look skips this.{first}", sys.stderr)
+    say(f"Trying the segmentation methods on {frames}; --no-look skips this", sys.stderr)
+    types = [metadata.channels[pc["channel"]].dtype]
+    compile_kernels(types, METHODS, partial(say, file=sys.stderr), threading.Event())
     with Console(stderr=True).status("") as status:
         found = first_look(metadata, pc["channel"], fitting_params(metadata).get("z"), status.update)
     if found is None:

@@ -71,12 +71,6 @@ def compile_kernels(
         log.warning("the kernels could not be compiled beforehand: %s", error)
 
 
-def is_compiled(types: Collection[str], names: Collection[str]) -> bool:
-    """True if a run on pixels of these types with these kernels would not have to compile first."""
-    folder = compiled.cache_folder()
-    return folder is not None and not _missing(folder, types, names)
-
-
 def _missing(folder: Path, types: Collection[str], names: Collection[str]) -> list[str]:
     """Types of pixels with names of kernels that are not known to be compiled."""
     wanted = [f"{dtype}/{name}" for dtype in sorted(types) for name in sorted(names)]

@@ -20,6 +20,8 @@ DOUBTFUL = 0.4
 """Plausibility below which no method is called suitable."""
 DIAMETERS = (8, 14, 28, 56)
 """Diameters in pixels that are tried for compact cells; their cells should fit at least ten times into a frame."""
+METHODS = ("logstd", "bright", "unet")
+"""Methods of the candidates."""
 ZOOMS = (1.0, 0.7, 1.4)
 """Factors by which the usual zoom of a network is changed."""
 

@@ -157,11 +157,30 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_init_compiles_the_methods_that_it_tries_and_says_so_where_they_are_not_compiled(
+    here, call, compact_nd2, monkeypatch
+):
+    asked = []
+
+    def compiles(types, names, say, _cancel):
+        asked.append((types, set(names)))
+        say("Compiling for uint16 pixels")
+
+    monkeypatch.setattr("pyama_dask.runs.compilation.compile_kernels", compiles)
+    assert "Compiling for uint16 pixels" in call("init", compact_nd2)[2].splitlines()
+    tried = {candidate.method for candidate in candidates((2048, 2048), {"any": 1.0})}
+    assert asked == [(["uint16"], tried)]
+    assert call("init", compact_nd2, "-o", "other.yaml", "--no-look")[2] == ""
+    assert len(asked) == 1
+
+
 def test_init_writes_the_method_and_the_others_as_comments(here, call, compact_nd2):
     status, said, progress = call("init", compact_nd2)
     assert status == 0
     assert "Chosen: bright" in said
-    assert progress.startswith("Trying the segmentation methods on 3 frames; --no-look skips this.")
+    first, *others = progress.splitlines()
+    assert first == "Trying the segmentation methods on 3 frames; --no-look skips this"
+    assert not [line for line in others if "ompil" in line]  # as they are compiled
     text = (here / "run.yaml").read_text()
     params = yaml.safe_load(text)["params"]
     assert params["segmentation_method"] == "bright"
