@@ -66,7 +66,7 @@ def run_complete_workflow(
     fov_start, fov_end
         First and last FOV (included); None or -1 for the first or last FOV of the movie.
     batch_size
-        FOVs in flight at once; 2 by default, and with `cluster` or `client` twice the workers.
+        FOVs in flight at once; 2 by default. With `cluster` or `client`, twice the workers, and more if FOVs are small.
     n_workers
         Worker processes on this machine, 2 by default; 1 runs everything in this process.
     cancel_event

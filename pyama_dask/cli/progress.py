@@ -158,11 +158,11 @@ def _pace(now: RunProgress) -> str:
 
 
 def with_run_page(dashboard: str, plan: Plan) -> str:
-    """Address of the dashboard with a hint at its page of the whole run, if the run has started the scheduler."""
+    """Address of the dashboard, and that of its page of the whole run if the run has started the scheduler."""
     if plan.job.config.cluster.kind == "address":
         return dashboard
     address, *more = dashboard.split("\n")
-    return "\n".join([f"{address} (page of the run: /{PAGE})", *more])
+    return "\n".join([f"{address}, page of the run at {address.rpartition('/')[0]}/{PAGE}", *more])
 
 
 class FitDisplay:
