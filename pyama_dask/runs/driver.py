@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ from distributed import Client
 from pyama_dask.config.load import as_config
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many
-from pyama_dask.errors import DiskError, PlanError, StoreError
+from pyama_dask.errors import DiskError, OutputError, PlanError, StoreError
 from pyama_dask.execute.events import Events, Progress
 from pyama_dask.execute.loop import Execution, execute
 from pyama_dask.execute.turns import Turn
 from pyama_dask.execute.workers import Workers
-from pyama_dask.files.atomic import writable, write_bytes
+from pyama_dask.files.atomic import disk_error, writable, write_bytes
 from pyama_dask.files.paged import direct_works
 from pyama_dask.launch import (
     check_cluster,
@@ -150,8 +150,9 @@ class _Run:
         """Run of a plan, with what its output lacks; an error if it cannot go there."""
         check_free_names(plan, ledger)
         check_plate_is_ours(plan, ledger)
-        warnings = [*plan.warnings, *check_damage(plan.job.output, ledger, cancel)]
-        todo = what_is_left(only_failed(plan, ledger) if retry_failed else plan, steps, ledger=ledger)
+        damage = check_damage(plan.job.output, ledger, cancel)
+        chosen = only_failed(plan, ledger) if retry_failed else plan
+        todo, warnings = what_is_left(chosen, steps, ledger=ledger), [*chosen.warnings, *damage]
         warnings += check_room(todo, ledger)
         return cls(plan, metadata, ledger, cancel, steps, todo, warnings, len(ledger.costs))
 
@@ -208,15 +209,25 @@ class _Run:
 
 @contextmanager
 def opened(plan: Plan, cancel: threading.Event) -> Iterator[tuple[Lock, Ledger]]:
-    """Lock the output of a plan, and open its ledger and log; if the run is refused, a new output is removed again."""
+    """Lock the output of a plan, and open its ledger and log; if the run is refused, a new output is removed again.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full already: then nothing was begun.
+    """
     output = plan.job.output
-    with (
-        writable(output),
-        locked(output, plan.job.run, cancel) as lock,
-        begun(output),
-        Ledger(output / LEDGER, lock.check) as ledger,
-        logging_to(output),
-    ):
+    with writable(output), ExitStack() as stack:
+        try:
+            lock = stack.enter_context(locked(output, plan.job.run, cancel))
+            stack.enter_context(begun(output))
+            ledger = stack.enter_context(Ledger(output / LEDGER, lock.check))
+            stack.enter_context(logging_to(output))
+        except (OSError, DiskError) as error:
+            if stop := disk_error(error, output):
+                amounts = with_amounts(stop, what_is_left(plan), Ledger(output / LEDGER))
+                raise OutputError(f"{amounts}. Fix: free space, or choose another 'output'") from error
+            raise
         yield lock, ledger
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from distributed import Client
 
 from pyama_dask.config.models import Config
-from pyama_dask.config.units import parse_selection
+from pyama_dask.config.units import many, parse_selection
 from pyama_dask.errors import OutputError, PlanError
 from pyama_dask.execute.walltime import room_of, too_long
 from pyama_dask.files.atomic import check_names
@@ -158,15 +158,21 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
     Raises
     ------
     PlanError
-        If no FOV has failed.
+        If the output has no results yet.
     """
-    failed = failed_fovs(plan, ledger)
+    if not ledger.done and not ledger.failed:
+        raise PlanError(f"{plan.job.output}: holds no results yet. Fix: run without --retry-failed")
+    standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
+    failed = {fov for fov, status in standing.items() if status == "failed"}
+    others = sum(status in ("partial", "pending") for status in standing.values())
+    more = f"; unfinished: {many(others, 'FOV')}. Fix: run without --retry-failed" if others else ""
     return replace(
         plan,
         fovs=tuple(
             fov if fov.fov in failed else fov.only(lambda task: task.digests if failed.intersection(task.group) else {})
             for fov in plan.fovs
         ),
+        warnings=plan.warnings if failed else (*plan.warnings, f"no FOV has failed{more}"),
     )
 
 
@@ -190,20 +196,3 @@ def _made_how(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str |
     then, today = parse_selection(frames), parse_selection(now["params"]["frames"])
     more = f"; now there are {len(today)}" if len(today) > len(then) and today[: len(then)] == then else ""
     return f"from frames {frames}{more}"
-
-
-def failed_fovs(plan: Plan, ledger: Ledger) -> set[int]:
-    """FOVs that failed when they were last tried.
-
-    Raises
-    ------
-    PlanError
-        If no FOV has failed.
-    """
-    standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
-    failed = {fov for fov, status in standing.items() if status == "failed"}
-    if not failed:
-        others = sum(status != "done" for status in standing.values())
-        more = f"; {others} are unfinished. Fix: run without --retry-failed" if others else ""
-        raise PlanError(f"{plan.job.output}: no FOV has failed{more}")
-    return failed

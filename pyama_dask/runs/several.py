@@ -102,18 +102,17 @@ _COMPARED: Mapping[str, Callable[[Metadata], Any]] = {
 
 
 def with_failures(configs: Sequence[Config]) -> list[Config]:
-    """Configs whose outputs have FOVs that failed when they were last tried.
+    """Configs whose outputs have FOVs that failed when they were last tried; without any, those that have outputs.
 
     Raises
     ------
     PlanError
-        If no output has any.
+        If there is no output.
     """
-    found = [config for config in configs if _has_failures(config.output)]
-    if not found:
-        folder = configs[0].output.parent
-        raise PlanError(f"{folder}: no FOV has failed in its outputs. Fix: run without --retry-failed")
-    return found
+    begun = [config for config in configs if _has_plan(config.output)]
+    if not begun:
+        raise PlanError(f"{configs[0].output.parent}: holds no results yet. Fix: run without --retry-failed")
+    return [config for config in begun if _has_failures(config.output)] or begun
 
 
 def _has_failures(output: Path) -> bool:

@@ -83,9 +83,10 @@ def read_only_at(moment: str, number: int = 1) -> Trouble:
     return Trouble(f"read-only at {moment} {number}", Blow(moment, number, "readonly"))
 
 
-SHORT = [full_at("shard", 4)]
+FULL = Trouble("full before the start", free=0)
+SHORT = [FULL, full_at("shard", 4)]
 LONG = [
-    Trouble("full before the start", free=0),
+    FULL,
     *(Trouble(f"{share:.0%} of what is needed", share=share) for share in (0.05, 0.3, 0.5, 0.7, 0.85, 0.95)),
     full_at("config"), full_at("create", 3), full_at("shard"), full_at("shard", 9), full_at("table", 2),
     full_at("ledger", 2), full_at("record", 4), full_at("crop", 3), full_at("cells"), full_at("traces"),

@@ -427,6 +427,39 @@ class TestStatus:
         assert listing(here) == set()
 
 
+def test_a_disk_that_is_full_at_the_start_refuses_the_run(call, run_yaml, here, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyama_dask.store.lock.write_record", full)
+    status, out, error = call("run", run_yaml)
+    assert (status, out) == (2, "")
+    assert re.search(
+        r": No space left on device; about [\d.]+ MiB are still to be written, and \S+ \SiB are free\.", error
+    )
+    assert error.endswith("Fix: free space, or choose another 'output'\n")
+    assert listing(here) == {"run.yaml"}
+
+
+class TestRetry:
+    def test_nothing_has_failed(self, call, small_czi, copied, here):
+        path = write_config(here / "run.yaml", config(small_czi, copied))
+        status, out, error = call("run", path, "--retry-failed")
+        assert (status, error) == (0, "")
+        assert out.startswith("Nothing to do: 2 FOVs done")
+        assert "warning: no FOV has failed\n" in out
+
+    def test_unfinished_fovs_are_left_and_named(self, call, small_czi, tmp_path, here):
+        path = write_config(here / "run.yaml", config(small_czi, tmp_path / "out"))
+        status, _, error = call("run", path, "--retry-failed")
+        assert (status, "out: holds no results yet. Fix: run without --retry-failed" in error) == (2, True)
+        assert not (tmp_path / "out").exists()
+        assert call("run", path, "--steps", "copy")[0] == 0
+        status, out, _ = call("run", path, "--retry-failed")
+        assert (status, out.splitlines()[0]) == (0, "Nothing to do: 2 FOVs partial")
+        assert "no FOV has failed; unfinished: 2 FOVs. Fix: run without --retry-failed" in out
+
+
 class TestRefusals:
     """One message, exit status 2, and nothing written."""
 

@@ -10,7 +10,6 @@ from support.movies import as_czi, config, differences, pixels, products
 from support.processes import worker_processes
 
 import pyama_dask
-from pyama_dask.errors import PlanError
 from pyama_dask.plan import plan as planning
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.store.ledger import Ledger
@@ -61,8 +60,8 @@ def test_a_task_that_crashes_its_workers_is_given_up_and_harms_no_other_fov(
     assert {task.fov for task in begun[0].tasks} == {0}
     assert [fov.status for fov in again.fovs] == ["done", "done"]
     assert differences(products(tmp_path / "out"), products(finished)) == []
-    with pytest.raises(PlanError, match="no FOV has failed"):
-        pyama_dask.run(config(small_czi, tmp_path / "out", changes), retry_failed=True)
+    nothing = pyama_dask.run(config(small_czi, tmp_path / "out", changes), retry_failed=True)
+    assert (nothing.exit_status, nothing.tasks, nothing.warnings) == (0, 0, ("no FOV has failed",))
 
 
 def test_workers_that_are_killed_cost_time_only(small_czi, finished, tmp_path):
