@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 from shlex import quote
 from typing import Any
 
@@ -236,7 +236,10 @@ def make_plan(
     if wanted == "auto":
         longest = longest_block(config, largest, len(chosen) * len(frames), pace, workers)
         in_movie = max((metadata.fovs[k].shape for k in chosen), key=prod)
-        block = automatic_block(config, largest, len(frames), worker_memory, longest, metadata.read_memory, in_movie)
+        block = automatic_block(
+            config, largest, len(frames), worker_memory, longest, metadata.read_memory, in_movie,
+            ceil(workers / len(chosen)),
+        )  # fmt: skip
     else:
         block = min(int(wanted), len(frames))
     config = config.model_copy(update={"storage": config.storage.model_copy(update={"block_frames": block})})

@@ -221,8 +221,11 @@ def automatic_block(
     longest: int = LONGEST_BLOCK,
     reading: int = 0,
     movie_shape: tuple[int, int] | None = None,
+    workers: int = 1,
 ) -> int:
     """Frames per block: as many as fit comfortably in a worker's memory, with blocks of one FOV about equally long.
+
+    Workers that have a FOV for themselves get equal numbers of its blocks, as its linking waits for the last one.
 
     Parameters
     ----------
@@ -240,6 +243,8 @@ def automatic_block(
         Bytes that reading the movie needs; see `Metadata.read_memory`.
     movie_shape
         (H, W) of the largest frames in the movie, if steps change it.
+    workers
+        Number of local workers for each FOV.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     largest = max(prod(shape), prod(movie_shape or shape))
@@ -256,6 +261,8 @@ def automatic_block(
     )
     fits = 1 + int(max(room - one, 0) // max(two - one, 1))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
+    if blocks > workers:
+        blocks = ceil(blocks / workers) * workers
     return ceil(n_frames / blocks)
 
 

@@ -48,6 +48,7 @@ def compress(chunk: np.ndarray, settings: Compression, room: np.ndarray) -> memo
     """
     codec, level, shuffle = settings
     pixels = chunk.view(np.uint8) if chunk.dtype == bool else chunk  # whose size is that of what Blosc shuffles
+    room = room[: chunk.nbytes + OVERHEAD]  # with more, the bytes would be others
     content: np.ndarray = _encode(pixels, level=level, compressor=codec, shuffle=shuffle, numthreads=1, out=room)
     return content.data
 

@@ -12,11 +12,13 @@ import os
 import re
 import shutil
 import zipfile
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -34,11 +36,25 @@ _MEMBER = re.compile(
     r"((metadata|metadata/(cell_ids|bboxes|valid_frames|filled_frames)|((pc|fl)_ch_\d+|mask)(/\d+(/[01])?)?)/)?(zarr\.json|c(\.0)+)"
 )
 """Names of the files in a store."""
+THREADS = 2
+"""Threads that compress crops while others are written: with a single FOV, nothing else is left to do."""
 
 
 def cells_path(config: Config, fov_dir: Path) -> Path:
     """Path of a FOV's store of cells."""
     return fov_dir / CELLS[config.storage.cells]
+
+
+class _Array(NamedTuple):
+    """An array that is ready to be written."""
+
+    document: bytes
+    chunk: str
+    """Name of its only chunk."""
+    content: memoryview | None
+    """Compressed pixels; None if it has none."""
+    room: np.ndarray
+    """Memory of the pixels, for another array after this one."""
 
 
 class CellsWriter:
@@ -56,18 +72,23 @@ class CellsWriter:
         self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
         self.checksum: tuple[int, int] | None = None
         """Checksum of the complete store, if that is known without reading it again."""
-        self._packed = room_for(0)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="crops")
+        self._coming: deque[tuple[str, Future[list[_Array]]]] = deque()
+        self._rooms: list[np.ndarray] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
         try:
+            if error is None:
+                self._write_coming()
             self._store.close()
             if error is None:
                 remove_cells(self.path)
                 self._put()
         finally:
+            self._threads.shutdown()
             _remove(self._building)
 
     def _put(self) -> None:
@@ -110,14 +131,15 @@ class CellsWriter:
         if filled is not None:
             arrays["filled_frames"] = filled
         for name, array in arrays.items():
-            self._array(f"metadata/{name}", array, None)
+            self._write(f"metadata/{name}", self._compressed(array, None))
 
     def product(self, name: str, scale: Scale | None) -> None:
-        """Create the group of a channel or of the mask."""
+        """Create the group of a channel or of the mask, after all crops of the one before are written."""
+        self._write_coming()
         self._group(f"{name}/", {} if scale is None else {"offset": scale.offset, "scale": scale.scale})
 
     def crop(self, product: str, cell: int, levels: Iterable[np.ndarray]) -> None:
-        """Write the crops of one cell.
+        """Write the crops of one cell, while those after it are compressed.
 
         Parameters
         ----------
@@ -128,22 +150,45 @@ class CellsWriter:
         levels
             (T, h, w) crops by level, full resolution first.
         """
-        self._group(f"{product}/{cell}/", {})
-        for level, array in enumerate(levels):
-            self._array(f"{product}/{cell}/{level}", array, AXES)
+        arrays = [*levels]
+        compressing = self._threads.submit(lambda: [self._compressed(array, AXES) for array in arrays])
+        self._coming.append((f"{product}/{cell}/", compressing))
+        if len(self._coming) > THREADS:
+            self._write_next()
+
+    def _write_coming(self) -> None:
+        while self._coming:
+            self._write_next()
+
+    def _write_next(self) -> None:
+        """Write the group of a cell whose crops are compressed."""
+        name, compressing = self._coming.popleft()
+        self._group(name, {})
+        for level, array in enumerate(compressing.result()):
+            self._write(f"{name}{level}", array)
 
     def _group(self, name: str, attributes: Mapping[str, Any]) -> None:
         document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
         self._store.put(name, "zarr.json", json.dumps(document).encode())
 
-    def _array(self, name: str, array: np.ndarray, axes: tuple[str, ...] | None) -> None:
+    def _compressed(self, array: np.ndarray, axes: tuple[str, ...] | None) -> _Array:
+        """Document and compressed pixels of an array, which has a single chunk."""
         data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        self._store.put(f"{name}/", "zarr.json", _document(data.shape, data.dtype.name, axes))
-        if data.size:
-            if self._packed.size < data.nbytes + OVERHEAD:
-                self._packed = room_for(data.nbytes)
-            content = compress(data, _compression(data.itemsize), self._packed)
-            self._store.put(f"{name}/", ".".join(["c", *("0" for _ in data.shape)]), content)
+        try:
+            room = self._rooms.pop()
+        except IndexError:  # the other thread has the last one
+            room = room_for(0)
+        if room.size < data.nbytes + OVERHEAD:
+            room = room_for(data.nbytes)
+        content = compress(data, _compression(data.itemsize), room) if data.size else None
+        chunk = ".".join(["c", *("0" for _ in data.shape)])
+        return _Array(_document(data.shape, data.dtype.name, axes), chunk, content, room)
+
+    def _write(self, name: str, array: _Array) -> None:
+        self._store.put(f"{name}/", "zarr.json", array.document)
+        if array.content is not None:
+            self._store.put(f"{name}/", array.chunk, array.content)
+        self._rooms.append(array.room)
 
 
 class Directory:
