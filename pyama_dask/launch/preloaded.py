@@ -19,7 +19,7 @@ MODULES = (
 
 KERNELS = (
     "background", "bitmask", "crops", "display", "features", "histogram", "logstd", "morphology", "runlength",
-    "sharpness", "tracking",
+    "sharpness", "surface", "tiles", "tracking",
 )  # fmt: skip
 """Modules of the kernels of most runs, whose compiled code is loaded."""
 

@@ -123,3 +123,19 @@ def fail(*_):
 
 def lost(_):
     raise EOFError("unexpected EOF")
+
+
+def test_the_server_loads_the_code_of_all_kernels_that_usual_runs_call():
+    code = """
+from numba.core.dispatcher import Dispatcher
+from pyama_dask.kernels.first_calls import EVERY_RUN, call_all
+call_all([f"uint16/{EVERY_RUN}", "uint16/logstd"])
+import sys
+loops = [loop for name, module in sys.modules.items() if name.startswith("pyama_dask.kernels.")
+         for loop in vars(module).values() if isinstance(loop, Dispatcher) and loop.signatures]
+called = {loop.__module__.rpartition(".")[2] for loop in loops}
+from pyama_dask.launch.preloaded import KERNELS
+assert len(called) > 5 and called <= {*KERNELS}, called - {*KERNELS}
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not found.returncode, found.stderr
