@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.shards import write_block
 
-from bench.codecs import products
+from bench.codecs import products, read_by_frame, write_by_frame
 from bench.spent import spent
 from bench.tracking import COMPOSITE
 from pyama_dask.kernels.background import background
@@ -24,7 +23,6 @@ from pyama_dask.kernels.segmentation import segment
 from pyama_dask.readers import open_reader
 from pyama_dask.store import arrays
 from pyama_dask.store.layout import ArraySpec
-from pyama_dask.store.shards import read_frames
 
 REPEATS, SIDE = 3, 100
 FORMS: dict[str, dict[str, Any]] = {
@@ -55,13 +53,16 @@ def composite() -> Iterator[tuple[ArraySpec, np.ndarray]]:
 def measured(spec: ArraySpec, data: np.ndarray) -> tuple[float, float, float, float]:
     """CPU in ms per frame to write, to read all, and to read traces; and KiB per frame."""
     cpu, size, middle = list[list[float]](), 0, [n // 2 - SIDE // 2 for n in spec.shape[1:]]
+    frames = np.empty((spec.chunks[0], *spec.shape[1:]), spec.dtype)
     for _ in range(REPEATS):
         images = Path(tempfile.mkdtemp(prefix="pyama-forms-"))
         arrays.create_array(images, spec)
         with spent() as written:
-            file = write_block(images, spec, 0, data)
+            file = write_by_frame(images, spec, 0, data)
         with spent() as read:
-            assert np.array_equal(read_frames(images, spec, 0, len(data)), data)
+            for _ in read_by_frame(images, spec, 0, frames):
+                pass
+        assert np.array_equal(frames, data[-len(frames) :])
         opened = arrays._opened(images / spec.path)
         with spent() as traced:
             for _ in range(4):
