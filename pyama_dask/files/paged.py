@@ -177,7 +177,7 @@ class AppendedFile:
         Raises
         ------
         OSError
-            If these, or bytes before them, cannot be written.
+            If these, or bytes before them, cannot be written. The file can then only be dropped.
         """
         self._crc = extended(self._crc, content)
         view = memoryview(content)
@@ -210,8 +210,8 @@ class AppendedFile:
 
     def _wait(self) -> None:
         if self._pending is not None:
-            pending, self._pending = self._pending, None
-            _give_back(pending.result())
+            _give_back(self._pending.result())  # if it has failed, so does all that follows, as bytes are missing
+            self._pending = None
 
     def finish(self) -> tuple[int, int]:
         """Flush the file to the disk, put it in its place, and return its size and CRC-32C.

@@ -7,6 +7,7 @@ gives them.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -24,7 +25,7 @@ import numpy as np
 
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import beside, files_below, flush_below
-from pyama_dask.files.checksums import checksum_of, checksum_of_files
+from pyama_dask.files.checksums import checksum_of, checksum_of_files, extended
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.array_documents import blosc_settings, chunk_document
 from pyama_dask.store.compression import OVERHEAD, Compression, compress, room_for
@@ -234,23 +235,53 @@ class ZipFile:
     """Members of a ZIP file, not compressed again."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
-        self._zip = zipfile.ZipFile(self._file, "w", zipfile.ZIP_STORED)
+        self._file, self._end = path.open("xb"), _End()
+        self._zip = zipfile.ZipFile(self._end, "w", zipfile.ZIP_STORED)
+        self._crc = 0
 
     @property
-    def checksum(self) -> None:
-        """The checksum is not known: the file is also written to at places before its end."""
-        return None
+    def checksum(self) -> tuple[int, int]:
+        """Checksum of the file."""
+        return self._end.start, self._crc
 
     def put(self, folder: str, name: str, content: bytes | memoryview) -> None:
         """Write a member; its folder ends with a slash, or is empty."""
         self._zip.writestr(zipfile.ZipInfo(folder + name), content)
+        self._write()
 
     def close(self) -> None:
         """Write the directory of members, and wait until everything is on the disk."""
         with self._file:
             self._zip.close()
+            self._write()
+            self._file.flush()
             os.fsync(self._file.fileno())
+
+    def _write(self) -> None:
+        """Write the end to the file, as it is final."""
+        with self._end.getbuffer() as content:
+            self._crc = extended(self._crc, content)
+            self._file.write(content)
+        self._end.begin_again()
+
+
+class _End(io.BytesIO):
+    """End of a file in memory, at its place in the file: the header of a member is written again after the member."""
+
+    start = 0
+    """Place of the end in the file."""
+
+    def tell(self) -> int:
+        return self.start + super().tell()
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        return self.start + super().seek(place - self.start if whence == os.SEEK_SET else place, whence)
+
+    def begin_again(self) -> None:
+        """Begin behind what was written so far."""
+        self.start += len(self.getbuffer())
+        super().seek(0)
+        self.truncate()
 
 
 def remove_cells(path: Path) -> None:

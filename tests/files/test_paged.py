@@ -148,6 +148,27 @@ class TestRefusals:
         file.drop()
         assert not [*tmp_path.iterdir()]
 
+    @DIRECT
+    def test_after_a_write_that_failed_it_takes_no_more_and_is_never_complete(self, tmp_path, monkeypatch, direct):
+        write, calls = os.pwrite, []
+
+        def fails_once(file, view, at):
+            calls.append(at)
+            if len(calls) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+            return write(file, view, at)
+
+        monkeypatch.setattr(paged.os, "pwrite", fails_once)
+        file = AppendedFile(tmp_path / "a", direct=direct)
+        file.append(noise(BUFFER))
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error"):
+                file.append(noise(BUFFER))
+        with pytest.raises(OSError, match="Input/output error"):
+            file.finish()
+        file.drop()
+        assert (calls, [*tmp_path.iterdir()]) == ([0], [])
+
     def test_a_write_that_is_cut_short_in_a_page_is_completed(self, tmp_path, monkeypatch):
         write, content = os.pwrite, noise(BUFFER + 3)
         monkeypatch.setattr(
