@@ -20,7 +20,10 @@ PerCell = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Pixels of the N cells of a frame, for features that look at them."""
+    """Pixels of the N cells of a frame, for features that look at them.
+
+    They are for one call: their memory is used again for other frames, so a feature copies what it keeps.
+    """
 
     frame: np.ndarray
     """(H, W) grey levels."""
