@@ -14,7 +14,7 @@ from typing import Any
 from distributed import Client
 from distributed.diagnostics.plugin import NannyPlugin
 
-from pyama_dask.methods.current_call import take_note
+from pyama_dask.methods.current_call import FOLDER, take_note
 
 EXITS = "pyama-dask-worker-exit"
 """Topic of the events of `ExitStatus`, and its name on the nannies."""
@@ -54,7 +54,8 @@ class ExitStatus(NannyPlugin):
             for_memory = status == -signal.SIGKILL and killed > killed_before
             killed_before = killed
             why = MEMORY if for_memory else exit_text(status)
-            event = {"worker": process.worker_address, "why": why} | take_note(process.worker_address or "")._asdict()
+            note = take_note(process.worker_address or "", nanny.env.get(FOLDER))
+            event = {"worker": process.worker_address, "why": why} | note._asdict()
             nanny.loop.add_callback(log_exit, nanny, event)
             on_exit(status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from multiprocessing.util import get_temp_dir
 from typing import Any
 
 from distributed import Nanny, Status
@@ -13,6 +14,7 @@ from pyama_dask.errors import ClusterError
 from pyama_dask.execute.worker_loss import exit_text
 from pyama_dask.launch.devices import WorkerPlace
 from pyama_dask.launch.environment import worker_environment
+from pyama_dask.methods.current_call import FOLDER
 
 STARTS = 4
 """Times that the process of a worker is started before it is given up."""
@@ -34,7 +36,7 @@ class LocalNanny(Nanny):
     """
 
     def __init__(self, *given: Any, name: int, places: Sequence[WorkerPlace], **options: Any) -> None:
-        environment = worker_environment() | dict(places[name].environment)
+        environment = worker_environment() | {FOLDER: _folder_for_notes()} | dict(places[name].environment)
         options |= {"env": environment, "resources": dict(places[name].resources)}
         super().__init__(*given, **options | {"name": name})
         self._exits: list[int] = []
@@ -59,6 +61,14 @@ class LocalNanny(Nanny):
             if status == Status.running or self.status != Status.init:
                 return status
         raise ClusterError(never_started(self._exits))
+
+
+def _folder_for_notes() -> str:
+    """Folder that is removed with this process, also if it is killed; '' if it cannot be made."""
+    try:
+        return get_temp_dir()
+    except OSError:
+        return ""
 
 
 def never_started(exits: list[int]) -> str:

@@ -4,8 +4,10 @@ Nothing in here may start a thread of Python, as threads are lost when a process
 one, which it starts again in each process.
 """
 
+import atexit
 import gc
 import os
+import shutil
 from contextlib import suppress
 from importlib import import_module
 
@@ -23,6 +25,18 @@ KERNELS = (
 )  # fmt: skip
 """Modules of the kernels of most runs, whose compiled code is loaded."""
 
+
+def remove(folder: str, server: int) -> None:
+    """Remove the folder of the server's socket and of the notes of workers, when all processes of a run have ended.
+
+    A driver that ends in order does so itself, and ends the server before.
+    """
+    if os.getpid() == server:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if sockets := os.environ.pop("PYAMA_DASK_SOCKETS", ""):
+    atexit.register(remove, sockets, os.getpid())
 gc.disable()  # collections find nothing during imports, and write to memory that workers share
 for name in MODULES:
     import_module(name)

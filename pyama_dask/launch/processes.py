@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
 from typing import Any, TypeVar
 
 from pyama_dask.launch.environment import without_settings_of_dask, worker_environment
@@ -154,8 +155,11 @@ def _server_number() -> int | None:
 
 def _start_server() -> None:
     """Start the server with the environment of workers, unless it runs already."""
-    safe = {"PYTHONSAFEPATH": "1"}  # a module of the working directory is not the package we mean
-    with ctrl_c_blocked(), _variables({**worker_environment(), **safe}):
+    only = {
+        "PYTHONSAFEPATH": "1",  # a module of the working directory is not the package we mean
+        "PYAMA_DASK_SOCKETS": get_temp_dir(),  # the server removes it if this process is killed
+    }
+    with ctrl_c_blocked(), _variables({**worker_environment(), **only}):
         get_context("forkserver").set_forkserver_preload([PRELOADED])
         forkserver.ensure_running()
 

@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+FOLDER = "PYAMA_DASK_NOTES"
+"""Environment variable of a worker with the folder of its note; without it, notes are in that of temporary files."""
 LONGEST = 1000
 """Largest bytes of a note."""
 
@@ -40,9 +42,10 @@ def open_note(worker: str) -> None:
     """
     global _file  # noqa: PLW0603  (a process has one)
     if _file < 0:
+        path = _path(worker, os.environ.get(FOLDER))
         with suppress(OSError):
-            _path(worker).unlink(missing_ok=True)  # left by an earlier process with the same address
-            _file = os.open(_path(worker), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            path.unlink(missing_ok=True)  # left by an earlier process with the same address
+            _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def at_task(key: str) -> AbstractContextManager[None]:
@@ -78,11 +81,12 @@ def methods_at_work() -> str:
         return _all()
 
 
-def take_note(worker: str) -> Note:
-    """Read and remove the note of an ended process; empty if it had none."""
+def take_note(worker: str, folder: str | None = None) -> Note:
+    """Read and remove the note of an ended process, whose environment has `folder`; empty if it had none."""
+    path = _path(worker, folder)
     try:
-        text = _path(worker).read_bytes()[:LONGEST].decode(errors="replace")
-        _path(worker).unlink()
+        text = path.read_bytes()[:LONGEST].decode(errors="replace")
+        path.unlink()
     except OSError:
         return Note()
     tasks, _, doing = text.partition("\n")
@@ -101,6 +105,6 @@ def _all() -> str:
     return "; or ".join(_doing.values())
 
 
-def _path(worker: str) -> Path:
+def _path(worker: str, folder: str | None) -> Path:
     name = hashlib.blake2b(worker.encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir(), f"pyama-dask-{os.getuid()}-{name}")
+    return Path(folder or tempfile.gettempdir(), f"pyama-dask-{os.getuid()}-{name}")

@@ -164,7 +164,7 @@ def test_a_kill_that_the_kernel_counted_was_for_memory(monkeypatch):
 
     class Nanny:
         def __init__(self):
-            self.process, self.loop, self.logged = Process(), self, []
+            self.process, self.loop, self.logged, self.env = Process(), self, [], {}
 
         def add_callback(self, function, nanny, event):
             assert (function, nanny) == (worker_loss.log_exit, self)

@@ -116,11 +116,15 @@ def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
 
 @pytest.mark.slow
 def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(tmp_path, small_czi, run_yaml):
-    with asleep(run_yaml, tmp_path, "local") as (program, family):
+    """They leave no socket and no note; the next run removes the folders that Dask has left."""
+    (temporary := tmp_path / "temporary").mkdir()
+    with asleep(run_yaml, tmp_path, "local", env=os.environ | {"TMPDIR": str(temporary)}) as (program, family):
+        assert {path.name[:5] for path in temporary.iterdir()} == {"pymp-", "dask-"}
         assert len(family) >= 3  # two workers, and the resource tracker
         program.kill()
         out, error = program.communicate(timeout=10)  # ends when all have closed them
         assert_gone(family)
+    wait_until(lambda: not [*temporary.glob("pymp-*"), *temporary.glob("pyama-*")], 10)
     assert out == ""
     assert [line for line in error.splitlines() if "dashboard" not in line] == []
     go_on(tmp_path, small_czi)

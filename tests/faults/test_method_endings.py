@@ -61,10 +61,12 @@ def test_a_run_goes_on_with_its_other_fovs(tmp_path, small_czi, small_pixels, ct
 def test_a_note_is_there_while_a_method_is_at_work(monkeypatch, tmp_path):
     monkeypatch.setattr(current_call.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(current_call, "_file", -1)
+    (tmp_path / "notes").mkdir()
+    monkeypatch.setenv(current_call.FOLDER, str(tmp_path / "notes"))
     open_note("tcp://here:1")
     try:
         with current_call.at_work("FOV 0, frame 3"):
-            (note,) = tmp_path.iterdir()
+            (note,) = (tmp_path / "notes").iterdir()
             assert note.read_text() == "\nFOV 0, frame 3"
             assert oct(note.stat().st_mode & 0o777) == "0o600"
         assert note.read_text() == "\n"
@@ -74,8 +76,11 @@ def test_a_note_is_there_while_a_method_is_at_work(monkeypatch, tmp_path):
         ):  # fmt: skip
             assert note.read_text() == "ingest-fov000 ingest-fov001\nFOV 0, frame 4; or FOV 1, frame 2"
         with current_call.at_task("link-fov000"), current_call.at_work("x" * 5000):
-            assert take_note("tcp://here:1") == (("link-fov000",), "x" * (current_call.LONGEST - len("link-fov000\n")))
-        assert take_note("tcp://here:1") == ((), "")
+            assert take_note("tcp://here:1", str(tmp_path / "notes")) == (
+                ("link-fov000",),
+                "x" * (current_call.LONGEST - len("link-fov000\n")),
+            )
+        assert take_note("tcp://here:1", str(tmp_path / "notes")) == ((), "")
     finally:
         os.close(current_call._file)
 
