@@ -12,7 +12,8 @@ from pyama_dask.analysis.overrides import GOOD, load_overrides, movies_named
 from pyama_dask.analysis.trace_sources import ALIKE, Sources
 from pyama_dask.config.units import quoted
 from pyama_dask.errors import ConfigError, OutputError
-from pyama_dask.runs.status import other_frames, read_plan
+from pyama_dask.runs.plan_settings import other_frames
+from pyama_dask.runs.status import read_plan
 from pyama_dask.store.trace_csv import PLACE_COLUMNS, TRACK_COLUMNS
 
 MOVIE = "movie"

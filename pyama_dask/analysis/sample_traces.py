@@ -12,7 +12,8 @@ from pyama_dask.analysis.trace_sources import Sources
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file
-from pyama_dask.runs.status import read_plan, without_frames
+from pyama_dask.runs.plan_settings import without_frames
+from pyama_dask.runs.status import read_plan
 from pyama_dask.store.trace_csv import BASE_COLUMNS, PLACE_COLUMNS, TRACK_COLUMNS
 from pyama_dask.workflow.task import digest
 

@@ -35,8 +35,9 @@ from pyama_dask.runs.ownership import (
     sweep_wells,
     void,
 )
+from pyama_dask.runs.plan_settings import settings_of
 from pyama_dask.runs.plate_output import begin_plate, list_images, remove_image_documents
-from pyama_dask.runs.status import LEDGER, PLAN, read_plan, settings_of
+from pyama_dask.runs.status import LEDGER, PLAN, read_plan
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import GRAPH
 from pyama_dask.store.ledger import Ledger

@@ -26,7 +26,8 @@ from pyama_dask.runs.method_trial import try_methods
 from pyama_dask.runs.movie import look_at_movie
 from pyama_dask.runs.output_dir import check_output, fault_of, keep_layout
 from pyama_dask.runs.ownership import longest_names
-from pyama_dask.runs.status import LEDGER, other_frames, read_plan, report_fov, settings_of
+from pyama_dask.runs.plan_settings import other_frames, settings_of
+from pyama_dask.runs.status import LEDGER, read_plan, report_fov
 from pyama_dask.runs.stitching import Registering
 from pyama_dask.runs.timings import Calibration, read_calibration
 from pyama_dask.steps.image_place import frames_of, resizing_step
@@ -177,7 +178,7 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
 
 
 def made_before(plan: Plan, ledger: Ledger) -> dict[int, str]:
-    """Origin of stale results in words, by FOV, where settings are the same; see `runs.status.other_frames`."""
+    """Origin of stale results in words, by FOV, where settings are the same; see `plan_settings.other_frames`."""
     try:
         before = read_plan(plan.job.output, ledger)
     except OutputError:

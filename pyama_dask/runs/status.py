@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pyama_dask.config.models import Config
 from pyama_dask.config.units import as_ranges, duration, many
 from pyama_dask.errors import OutputError
 from pyama_dask.files.atomic import read_file, write_bytes
@@ -19,8 +18,8 @@ from pyama_dask.files.checksums import checksum_of
 from pyama_dask.files.html import cut, never_failing, table, text
 from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.runs.own_tables import describe_tables
+from pyama_dask.runs.plan_settings import other_frames
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, in_order, label_of, record_of
-from pyama_dask.store.layout import changed_form
 from pyama_dask.store.ledger import Checksum, Cost, Ledger
 from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
@@ -309,50 +308,6 @@ def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
     ledger.read_on()
     accepted = ledger.documents.get(path)
     return accepted is None or bool(ledger.damaged) or checksum_of(content) in accepted
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """Settings of a resolved config that its results depend on, as plain values; not which FOVs are processed.
-
-    Nor on which workers cells are found. Stitched wells depend on the table of positions, and not on how it was made;
-    lengths are in pixels by then.
-    """
-    resolved = config.model_dump(mode="json", include={"channels", "params", "storage"})
-    for key in ("fovs", "wells", "exclude_wells", "sites", "stitch", "stitch_params", "pixel_size", "segmentation_gpu"):
-        del resolved["params"][key]
-    if config.params.register == "off":  # as in plans of older versions
-        del resolved["params"]["register"]
-    for key in ("layout", "direct_io"):  # a separate step writes the plate, and the bytes of a file are the same
-        del resolved["storage"][key]
-    changed = changed_form(config.storage)
-    for key in {"level", "shuffle", "chunks"} - changed.keys():  # as in plans of older versions
-        del resolved["storage"][key]
-    _without_shading(resolved, config)
-    if config.pipelines:
-        resolved["pipelines"] = [pipeline.model_dump(mode="json") for pipeline in config.pipelines]
-    return resolved
-
-
-def _without_shading(resolved: dict[str, Any], config: Config) -> None:
-    """Leave out settings of shading that is not removed, as in plans of older versions."""
-    if all(choice.flat_field == "off" for choice in config.channels.all):
-        del resolved["params"]["dark_level"]
-        for choice in (resolved["channels"]["pc"], *resolved["channels"]["fl"]):
-            if choice:
-                del choice["flat_field"]
-
-
-def other_frames(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
-    """Frames of earlier settings if nothing else differs from the present ones, else None."""
-    if not before or not now or before["params"]["frames"] == now["params"]["frames"]:
-        return None
-    return str(before["params"]["frames"]) if without_frames(before) == without_frames(now) else None
-
-
-def without_frames(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings apart from those that the number of frames decides, which are None."""
-    only_frames: dict[str, dict[str, Any]] = {"params": {"frames": None}, "storage": {"block_frames": None}}
-    return {**settings, **{part: settings[part] | new for part, new in only_frames.items()}}
 
 
 def warn_of_mixed_processors(ledger: Ledger) -> list[str]:

@@ -29,7 +29,8 @@ from pyama_dask.steps.own_arrays import group_of
 from pyama_dask.steps.read_back import may_be_read
 from pyama_dask.steps.standard import DRIFTING, GRAPH, PARTS, needs_gpu
 from pyama_dask.store.layout import form_of
-from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, never
+from pyama_dask.workflow.graph import Graph, Held, Part, never
+from pyama_dask.workflow.inputs import Inputs
 from pyama_dask.workflow.task import digest
 
 SEGMENT = "segment.labels"

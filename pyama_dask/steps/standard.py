@@ -13,7 +13,8 @@ from pyama_dask.methods.objects import looks_at_pixels
 from pyama_dask.methods.registry import PHASE, find_method, method_identity, ready_method
 from pyama_dask.methods.tracker_parameters import parameters_of
 from pyama_dask.store.layout import changed_form
-from pyama_dask.workflow.graph import Graph, Held, Inputs, Part, Step
+from pyama_dask.workflow.graph import Graph, Held, Part, Step
+from pyama_dask.workflow.inputs import Inputs
 from pyama_dask.workflow.task import digest, task_key
 
 METHOD_VERSION = 1

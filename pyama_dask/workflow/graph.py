@@ -7,16 +7,16 @@ from the declarations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, get_args
 
 from pyama_dask.config.models import Config
+from pyama_dask.workflow.inputs import Inputs
 from pyama_dask.workflow.kinds import ANCHORS, NAMES, OF_SEVERAL_FOVS, ON_BLOCKS, Kind, Scope, on_blocks
 
-Value = TypeVar("Value")
 Step = str
 """Name of a step, such as ``segment``: what ``--steps``, ``--force`` and reports name."""
 Role = str
@@ -48,66 +48,6 @@ class Held:
     """Number of frames around those in work that are read, too."""
     made_once: float = 0.0
     """As `made`, however many frames are in work."""
-
-
-class Inputs(Protocol):
-    """Values that a digest may depend on, for one part of one block or FOV."""
-
-    @property
-    def config(self) -> Config:
-        """Resolved config."""
-
-    @property
-    def movie(self) -> str:
-        """Identity that the movie had when the output was begun."""
-
-    @property
-    def name(self) -> str:
-        """Name of the movie, without its suffix."""
-
-    @property
-    def fov(self) -> int:
-        """Number of the FOV."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W) of the FOV's frames in pixels."""
-
-    @property
-    def frames(self) -> Sequence[int]:
-        """Numbers in the movie of the frames that the part works on."""
-
-    @property
-    def earlier(self) -> Sequence[int]:
-        """Numbers in the movie of all processed frames before these."""
-
-    def around(self, reach: int) -> Sequence[int]:
-        """Frames, and as many before and after them; fewer at the ends of the movie."""
-
-    @property
-    def block_frames(self) -> int:
-        """Frames of a block."""
-
-    @property
-    def times_min(self) -> Sequence[float]:
-        """Minutes of the FOV's frames."""
-
-    @property
-    def place(self) -> Sequence[object]:
-        """Well and site, as they stand in the traces; empty outside of wells."""
-
-    @property
-    def tiles(self) -> Sequence[Sequence[int]]:
-        """Site, y and x of all tiles of a stitched well; empty for others."""
-
-    def setting(self, function: Callable[[Config], Value]) -> Value:
-        """Value of a function of the config, which is called once for a plan."""
-
-    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Value that is the same for all blocks of the FOV, which is made once; `key` names it."""
-
-    def digest(self, part: str) -> str:
-        """Digest of everything that the result of another part depends on."""
 
 
 def always(_config: Config) -> bool:

@@ -17,9 +17,10 @@ from pyama_dask.analysis.summaries import read_summary
 from pyama_dask.cli.text import describe_report, describe_status
 from pyama_dask.config.load import parse_config
 from pyama_dask.errors import ConfigError, OutputError, ResultsWarning
+from pyama_dask.runs.plan_settings import other_frames
 from pyama_dask.runs.plan_text import describe_plan
 from pyama_dask.runs.planning import plan_run, what_is_left
-from pyama_dask.runs.status import REPORT, other_frames, read_status
+from pyama_dask.runs.status import REPORT, read_status
 from pyama_dask.steps import background, copy_frames
 
 OTHER = {"params.segmentation_params": {"min_object_size": 300}}

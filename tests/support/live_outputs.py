@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pyama_dask.plan.plan import Plan
+from pyama_dask.runs.plan_settings import settings_of
 from pyama_dask.runs.run_record import RECORD
-from pyama_dask.runs.status import LEDGER, PLAN, settings_of
+from pyama_dask.runs.status import LEDGER, PLAN
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock_file import lock_path, own_record, write_record
 from pyama_dask.workflow.failure import Failure
