@@ -26,6 +26,16 @@ LOST_FOR = 360.0
 """Seconds after which no worker of a local cluster will start again; the cluster gives it up after 5 minutes."""
 
 
+class _NoSpans:
+    """Extension of a scheduler instead of its spans, which keep a part of every submission until the scheduler ends."""
+
+    def __bool__(self) -> bool:
+        return False  # as if there was no extension
+
+    def heartbeat(self, worker: object, metrics: object) -> None:
+        """Drop what a worker tells about its spans."""
+
+
 @contextmanager
 def local_cluster(cluster: Cluster, devices: Sequence[Device] = ()) -> Iterator[Client]:
     """Workers with one thread each on this machine; the dashboard is accessible from this machine only.
@@ -80,7 +90,9 @@ def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
             scheduler_kwargs={"dashboard": False},
             **options,
         )
-    pages_on_demand(cast("Scheduler", started.scheduler))
+    scheduler = cast("Scheduler", started.scheduler)
+    scheduler.extensions["spans"] = _NoSpans()
+    pages_on_demand(scheduler)
     return started
 
 

@@ -30,6 +30,8 @@ DASK = {
     # a cluster gives up a lost worker after this time; on a slow disk or a busy machine, its nanny needs more than the
     # default of 15 s to start it again
     "distributed.deploy.lost-worker-timeout": "5 minutes",
+    # logs for developers of Dask hold whole messages, with the tasks in them
+    "distributed.admin.low-level-log-length": 100,
     # by default, the monitoring of Dask takes a twelfth of a machine with two cores
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.system-monitor.interval": "2s",

@@ -101,7 +101,7 @@ LONG = 16
 _KEY = re.compile(r"([a-z][a-z0-9_]*)-fov(\d+)(?:-b(\d+))?")
 
 
-@lru_cache(maxsize=2**16)
+@lru_cache(maxsize=2**12)
 def parse_key(key: str) -> TaskKey:
     """Take the name of a task apart.
 
