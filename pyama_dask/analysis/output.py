@@ -63,10 +63,8 @@ class Output:
     @never_failing
     def _repr_html_(self) -> str:
         ledger = Ledger(self.directory / LEDGER)
-        files = [of.items() for steps in ledger.files.values() for of in steps.values()]
-        return html.output_html(
-            self, gib(sum(size for of in files for name, (size, _) in of if not is_second_name(name)))
-        )
+        files = (file for _, record in ledger.tasks() for of in record.files.values() for file in of.items())
+        return html.output_html(self, gib(sum(size for name, (size, _) in files if not is_second_name(name))))
 
     def __getitem__(self, fov: int | str) -> Fov:
         """Open a FOV by its number or name in the movie, or by a well with one site."""

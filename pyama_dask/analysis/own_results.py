@@ -13,7 +13,7 @@ from pyama_dask.runs.own_tables import OwnTable
 from pyama_dask.steps.own_arrays import TAKEN
 from pyama_dask.store.crops import CELLS
 from pyama_dask.store.layout import IMAGES
-from pyama_dask.store.ledger import Checksum
+from pyama_dask.store.records import Checksum
 from pyama_dask.workflow.graph import Step
 
 if TYPE_CHECKING:

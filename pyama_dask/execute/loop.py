@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pyama_dask.config.units import as_ranges
 from pyama_dask.errors import CancelledError, ClusterError, DiskError, PyamaError, WorkerLostError
 from pyama_dask.execute.events import Progress
-from pyama_dask.execute.fov_run import FovRun
+from pyama_dask.execute.fov_run import FovRun, fovs_per_worker
 from pyama_dask.execute.policy import (
     Decision,
     Done,
@@ -32,7 +32,7 @@ from pyama_dask.execute.policy import (
     decide,
     trouble_of,
 )
-from pyama_dask.execute.pool import SMALL, Pool
+from pyama_dask.execute.pool import Pool
 from pyama_dask.execute.turns import Turn
 from pyama_dask.execute.walltime import Pace
 from pyama_dask.execute.watch import Watch
@@ -51,10 +51,6 @@ PrepareFov = Callable[[FovPlan], Sequence[str]]
 SettleTasks = Callable[[Sequence[Task]], Sequence[Task]]
 TidyFov = Callable[[int], Sequence[str]]
 RepairFov = Callable[[int, Collection[str]], tuple[FovPlan, Sequence[str]]]
-FOVS_PER_WORKER = 2
-"""FOVs in the window for each worker; more if they are small, so that their tasks can travel together."""
-MOST_PER_WORKER = 16
-"""The same for the smallest FOVs."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +149,10 @@ class _Loop:
         self.active: dict[int, FovRun] = {}
         self.failed: dict[int, Failure] = {}
         self.warnings: list[str] = []
-        self.troubles: defaultdict[str, Counter[Trouble]] = defaultdict(Counter)
+        self.troubles: dict[str, Counter[Trouble]] = {}
+        """Of the tasks that did not finish at once, by key."""
         self.repairs = Counter[int]()
         self.frames_limit: dict[Kind, int] = {}
-        self.frames_done = Counter[tuple[int, Step]]()
         self.pace = Pace(self.plan.job.config.cluster)
         self.in_flight = self.kept = 0
 
@@ -176,7 +172,7 @@ class _Loop:
         return Execution(self.failed, stopped, warnings, self.pool.summary(), self.kept, unfinished)
 
     def _run(self) -> None:
-        share = _fovs_per_worker(self.waiting)
+        share = fovs_per_worker(self.waiting)
         size = self.plan.job.config.cluster.batch_size
         while not self.cancel.is_set():
             window = share * self.pool.workers if size == "auto" else size
@@ -204,7 +200,7 @@ class _Loop:
                 self._fail_outside_task(fov.tasks[0], error)
                 self._leave(fov.fov)
                 continue
-            self.active[fov.fov] = FovRun(fov)
+            self.active[fov.fov] = FovRun(fov, self.ledger.of_fov(fov.fov))
             self._advance(fov.fov)
         if not self.waiting:
             self.turn.pass_on(len(self.active))
@@ -213,7 +209,7 @@ class _Loop:
         """Repair a FOV, submit its next stage, or finish it."""
         run = self.active[fov]
         if run.damaged and not run.running:
-            run = self.active[fov] = FovRun(self._remaining_after_repair(run))
+            run = self.active[fov] = FovRun(self._remaining_after_repair(run), run.records)
         while (stage := run.ready(self.plan.graph)) and self._may_start(run, stage):
             run.stages.remove(stage)
             self._start(run, stage)
@@ -261,7 +257,7 @@ class _Loop:
             return
         self.kept += len(stage) - len(left)
         for task in stage:
-            self._count(task, task.digests.keys() - (left[task.key].digests if task.key in left else {}))
+            self._count(run, task, task.digests.keys() - (left[task.key].digests if task.key in left else {}))
         run.running |= set(left)
         self._submit(list(left.values()))
 
@@ -279,8 +275,6 @@ class _Loop:
         self._warn(
             f"{run.plan.title}: {path} was damaged; it is regenerated with everything derived from it", *warnings
         )
-        for key in [key for key in self.frames_done if key[0] == fov]:
-            del self.frames_done[key]
         return remaining
 
     def _fail_outside_task(self, task: Task, error: Exception) -> None:
@@ -312,10 +306,10 @@ class _Loop:
             self.ledger.check()  # another run may have taken over the output
         if isinstance(outcome, WorkerLostError) and outcome.ran:
             self.pace.cut_off(task, outcome.ran)
-        history = History(self.troubles[task.key], self.repairs[task.fov], task.fov in self.failed)
+        history = History(self.troubles.get(task.key, {}), self.repairs[task.fov], task.fov in self.failed)
         decision = decide(task, outcome, history, self.plan.job)
         if isinstance(outcome, BaseException):
-            self.troubles[task.key][trouble_of(outcome)] += 1
+            self.troubles.setdefault(task.key, Counter())[trouble_of(outcome)] += 1
             _log_decision(task, outcome, decision)
         self._carry_out(task, decision)
 
@@ -354,7 +348,7 @@ class _Loop:
     # --------------------------------------------------------------------------------------- messages
 
     def _fail(self, task: Task, failure: Failure) -> None:
-        failure = failure.with_title(task.fov, next(fov.title for fov in self.plan.fovs if fov.fov == task.fov))
+        failure = failure.with_title(task.fov, self.plan.fov(task.fov).title)
         self.ledger.fail(task, failure)
         if task.fov not in self.failed:
             self.failed[task.fov] = failure
@@ -369,24 +363,18 @@ class _Loop:
         log.info("%s done in %.2f s", task.key, receipt.seconds)
         for _, warning in receipt.warnings:
             log.warning("%s", warning)
-        self._count(task, task.digests)
+        self._count(self.active[task.fov], task, task.digests)
 
-    def _count(self, task: Task, steps: Collection[Step]) -> None:
+    def _count(self, run: FovRun, task: Task, steps: Collection[Step]) -> None:
         """Report the progress of steps that are done in a task."""
         for step in steps:
             if self.plan.graph.completes[step] == task.kind:
-                self.frames_done[task.fov, step] += task.stop - task.start
-                self._event(step, task.fov, self.frames_done[task.fov, step], task.key)
+                run.frames_done[step] += task.stop - task.start
+                self._event(step, task.fov, run.frames_done[step], task.key)
 
     def _event(self, step: str, fov: int, frame: int, message: str) -> None:
         total = self.plan.job.n_frames
         self.progress({"step": step, "fov": fov, "frame": frame, "total": total, "message": message})
-
-
-def _fovs_per_worker(fovs: Collection[FovPlan]) -> int:
-    """FOVs in the window for each worker, if the config does not say: as many small FOVs as make a large one."""
-    largest = max((sum(task.bytes_read + task.bytes_written for task in fov.tasks) for fov in fovs), default=0)
-    return max(FOVS_PER_WORKER, min(MOST_PER_WORKER, FOVS_PER_WORKER * SMALL // max(1, largest)))
 
 
 def _log_decision(task: Task, error: BaseException, decision: Decision) -> None:

@@ -31,7 +31,7 @@ DASK = {
     # default of 15 s to start it again
     "distributed.deploy.lost-worker-timeout": "5 minutes",
     # logs for developers of Dask hold whole messages, with the tasks in them
-    "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.low-level-log-length": 500,
     # by default, the monitoring of Dask takes a twelfth of a machine with two cores
     "distributed.admin.tick.interval": "200ms",
     "distributed.admin.system-monitor.interval": "2s",

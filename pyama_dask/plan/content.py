@@ -47,7 +47,7 @@ def compare_content(plan: Plan, tasks: Collection[Task], ledger: Ledger) -> Sett
         same = unchanged[task.key]
         if same:
             kept[task.key] = {step: task.digests[step] for step in same}
-        if outdated := (ledger.done.get(task.key, {}).keys() & task.digests.keys()) - same:
+        if outdated := (ledger.task(task.key).done.keys() & task.digests.keys()) - same:
             stale[task.key] = outdated
         if rest := {step: found for step, found in task.digests.items() if step not in same}:
             wide = {step: of for step in rest if (of := contents.of(task, step)) is not None}
@@ -71,8 +71,7 @@ def _removed(
 
 def _made_from(plan: Plan, task: Task, step: Step) -> list[tuple[Task, Step]]:
     """Planned tasks of the same FOV that are made from a step of a task directly, each with its step."""
-    (planned,) = (fov for fov in plan.fovs if fov.fov == task.fov)
-    graph = plan.graph
+    planned, graph = plan.fov(task.fov), plan.graph
     made = [graph.parts[name] for name in graph.made_from(graph.by_kind[task.kind, step].name)]
     return [
         (other, part.step)
@@ -87,7 +86,7 @@ def is_held(task: Task, step: Step, ledger: Ledger) -> bool:
 
     Its result is kept until these are done: what it reads from them may have stayed the same.
     """
-    return step in task.local and ledger.local.get(task.key, {}).get(step) == task.local[step]
+    return step in task.local and ledger.task(task.key).local.get(step) == task.local[step]
 
 
 class Contents:
@@ -113,15 +112,16 @@ class Contents:
         """
         if not self._ledger.has(task.key, step, task.digests[step]):
             return False
-        before = self._ledger.wide.get(task.key, {}).get(step)
+        before = self._ledger.task(task.key).wide.get(step)
         return before is None or before == self.of(task, step)
 
     def is_same(self, task: Task, step: Step) -> bool:
         """Check whether the recorded result of a step stays as it is; a warning of a FOV may name settings."""
         if not is_held(task, step, self._ledger):
             return False
-        before, now = self._ledger.wide.get(task.key, {}).get(step), self.of(task, step)
-        warned = task.block is None and bool(self._ledger.warnings.get(task.key, {}).get(step))
+        recorded = self._ledger.task(task.key)
+        before, now = recorded.wide.get(step), self.of(task, step)
+        warned = task.block is None and bool(recorded.warnings.get(step))
         return now is not None and before == now and not warned
 
     def of(self, task: Task, step: Step) -> str | None:
@@ -135,8 +135,8 @@ class Contents:
         """Digest of what a part on a block reads from wider parts."""
         found = []
         for reader, wider in self._graph.wide_reads(part.name, self._active):
-            of_fov = self._ledger.provides.get(task_key(self._graph.kind_of[wider.name], fov, None), {})
-            blocks = of_fov.get(wider.step, {}).get(reader.name, ())
+            of_fov = self._ledger.task(task_key(self._graph.kind_of[wider.name], fov, None))
+            blocks = of_fov.provides.get(wider.step, {}).get(reader.name, ())
             if block >= len(blocks):
                 return None
             found.append((reader.name, wider.name, blocks[block]))
@@ -156,9 +156,8 @@ class Contents:
     def _recorded(self, part: Part, fov: int, block: int) -> Iterable[str] | None:
         """Digests that the content of a block's recorded result follows from."""
         key = task_key(self._graph.kind_of[part.name], fov, block)
-        local, wide, done = (
-            of.get(key, {}).get(part.step) for of in (self._ledger.local, self._ledger.wide, self._ledger.done)
-        )
+        recorded = self._ledger.task(key)
+        local, wide, done = (of.get(part.step) for of in (recorded.local, recorded.wide, recorded.done))
         if local is None:
             return None if done is None else (done,)
         return None if wide is None else (local, wide)

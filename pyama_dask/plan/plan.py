@@ -17,6 +17,7 @@ from pyama_dask.errors import PlanError
 from pyama_dask.methods.own_files import own_files
 from pyama_dask.plan.config_warnings import warnings_of
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
+from pyama_dask.plan.packed import JoinedTasks, PackedTasks
 from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import (
     automatic_block,
@@ -53,7 +54,7 @@ class FovPlan:
 
     fov: int
     name: str
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
     times: Times
     problem: str | None = None
     """Reason why the FOV cannot be processed; it then has no tasks."""
@@ -82,11 +83,11 @@ class FovPlan:
 
     def only(self, choose: Callable[[Task], Mapping[Step, str]]) -> FovPlan:
         """Leave out the steps that are not chosen, and the tasks that have none left."""
-        chosen = ((task, choose(task)) for task in self.tasks)
-        return replace(
-            self,
-            tasks=tuple(task if of == task.digests else replace(task, digests=of) for task, of in chosen if of),
-        )
+        chosen = [(task, choose(task)) for task in self.tasks]
+        if all(of == task.digests for task, of in chosen):
+            return self
+        left = (task if of == task.digests else replace(task, digests=of) for task, of in chosen if of)
+        return replace(self, tasks=PackedTasks(left))
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,18 @@ class Plan:
         """Graph of the steps that the config asks for."""
         return graph_of(self.job.config)
 
-    @cached_property
-    def tasks(self) -> tuple[Task, ...]:
+    @property
+    def tasks(self) -> Sequence[Task]:
         """All tasks."""
-        return tuple(task for fov in self.fovs for task in fov.tasks)
+        return JoinedTasks([fov.tasks for fov in self.fovs])
+
+    def fov(self, number: int) -> FovPlan:
+        """Plan of a FOV."""
+        return self.fovs[self._places[number]]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {fov.fov: place for place, fov in enumerate(self.fovs)}
 
     @property
     def at_once(self) -> int:
@@ -141,7 +150,7 @@ class Plan:
     @property
     def memory(self) -> int:
         """Largest predicted peak of a worker in bytes."""
-        return max((self.table_memory, *(task.memory for task in self.tasks)))
+        return max(self.table_memory, max((task.memory for task in self.tasks), default=0))
 
     @property
     def traffic(self) -> tuple[int, int]:
@@ -297,14 +306,14 @@ class _Fovs:
         digests = step_digests(
             job, self._movie, fov, shape, times.minutes.tolist(), tuple(place.values()), info.tiles, self._known
         )
-        tasks = tuple(self._tasks(plan, (shape, info.shape), digests))
+        tasks = list(self._tasks(plan, (shape, info.shape), digests))
         if too_large := next((task for task in tasks if task.memory > self._worker_memory), None):
             raise PlanError(
                 f"{too_large.key} would need {too_large.memory / 2**20:.0f} MiB, but a worker has "
                 f"{self._worker_memory / 2**20:.0f} MiB. Fix: give workers more (cluster.memory, or fewer "
                 f"cluster.workers), or lower storage.block_frames, now {job.block_frames}"
             )
-        return replace(plan, tasks=tasks)
+        return replace(plan, tasks=PackedTasks(tasks))
 
     def _tasks(self, plan: FovPlan, shapes: Shapes, digests: Mapping[Kind, Sequence[Digests]]) -> Iterator[Task]:
         shape, movie = shapes
@@ -362,7 +371,7 @@ def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> F
     for part in needs:
         for of in tasks_of(tasks, part, graph):
             needed.setdefault(of.key, {})[part.step] = of.digests[part.step]
-    return replace(last, tasks=(*last.tasks, task), waits_for={**last.waits_for, kind: needed})
+    return replace(last, tasks=PackedTasks((*last.tasks, task)), waits_for={**last.waits_for, kind: needed})
 
 
 def _problem(job: Job, metadata: Metadata, fov: int) -> str | None:

@@ -12,7 +12,8 @@ from pyama_dask.plan.content import Contents
 from pyama_dask.plan.plan import FovPlan, Plan
 from pyama_dask.steps.flow import Own, flow_of
 from pyama_dask.store.layout import DOCUMENT, IMAGES
-from pyama_dask.store.ledger import Checksum, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Checksum
 from pyama_dask.workflow.graph import Graph, Part, Step
 from pyama_dask.workflow.kinds import scope_of
 from pyama_dask.workflow.task import Task, fov_name, parse_key, task_key
@@ -28,17 +29,18 @@ def with_inputs(task: Task, ledger: Ledger, graph: Graph, block_frames: int) -> 
     needed = {name for part in parts for name in part.needs} if task.group else graph.upstream(p.name for p in parts)
     files = dict[str, Checksum]()
     for key in _related(task.key, ledger, task.group):
-        for step, written in ledger.files.get(key, {}).items():
+        for step, written in ledger.task(key).files.items():
             if needed.issuperset(_parts(graph, key, [step])):
                 files |= written
     if scope_of(task.kind) == "chain" and task.block:
-        before = ledger.files.get(task_key(task.kind, task.fov, task.block - 1), {})
+        before = ledger.task(task_key(task.kind, task.fov, task.block - 1)).files
         files |= {path: recorded for step in task.digests for path, recorded in before.get(step, {}).items()}
     if task.block is None and not any(part.reads for part in parts):
         files = {path: recorded for path, recorded in files.items() if f"/{IMAGES}/" not in path}
     files |= _read_back(task, parts, ledger, graph, block_frames)
     attributes = f"{fov_name(task.fov)}/{IMAGES}/{DOCUMENT}"
-    files |= {path: ledger.documents[path][0] for path in [attributes] if path in ledger.documents}
+    if recorded := ledger.checksums(attributes):
+        files[attributes] = recorded[0]
     return replace(task, inputs=files)
 
 
@@ -52,7 +54,7 @@ def _read_back(
         further = -(-reach // block_frames)
         for block in range(max(0, task.block - further), task.block + further + 1):
             key = task_key(graph.kind_of[name], task.fov, block)
-            files |= ledger.files.get(key, {}).get(graph.parts[name].step, {})
+            files |= ledger.task(key).files.get(graph.parts[name].step, {})
     return files
 
 
@@ -64,13 +66,13 @@ def derived_from(steps: Mapping[str, Iterable[Step]], ledger: Ledger, graph: Gra
         key, step = further.pop()
         if step not in found.setdefault(key, set()):
             found[key].add(step)
-            if (later := _next_in_chain(key)) and step in ledger.done.get(later, {}):
+            if (later := _next_in_chain(key)) and step in ledger.task(later).done:
                 further.append((later, step))
             made_from = {name for part in _parts(graph, key, [step]) for name in graph.made_from(part)}
             further += [
                 (other, made)
                 for other in _related(key, ledger)
-                for made in ledger.done.get(other, {})
+                for made in ledger.task(other).done
                 if not made_from.isdisjoint(_parts(graph, other, [made]))
             ]
     return found
@@ -126,7 +128,7 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
     wanted = known_steps(plan, plan.steps if steps is None else steps)
     faults = {task.key: found for task in plan.tasks if (found := fault_of(task, False))}
     invalid = derived_from(
-        {key: ledger.done[key] for key, found in faults.items() if found != MISSING}, ledger, plan.graph
+        {key: ledger.task(key).done for key, found in faults.items() if found != MISSING}, ledger, plan.graph
     )
     undone = [_undone(plan, fov, ledger, fault_of, faults, invalid) for fov in plan.fovs]
     for fov in undone:

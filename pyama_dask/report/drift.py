@@ -48,7 +48,7 @@ def read_drifts(output: Path, ledger: Ledger, fov: int, problems: list[str]) -> 
 def _tables(output: Path, ledger: Ledger, fov: int) -> Iterator[tuple[str, str]]:
     """Yield step and path of the recorded tables of shifts of a FOV."""
     for key in sorted(ledger.keys_of(fov)):
-        for step, files in ledger.files.get(key, {}).items():
+        for step, files in ledger.task(key).files.items():
             if step == REGISTERED or "." in step:  # that of a pipeline
                 paths = (path for path in files if path.startswith(f"{fov_name(fov)}/") and path.endswith(".csv"))
                 yield from (("" if step == REGISTERED else step, path) for path in paths if _has_shifts(output / path))

@@ -34,7 +34,8 @@ from pyama_dask.runs.status import (
     warn_of_mixed_processors,
 )
 from pyama_dask.store.layout import raw_name, tracked_name
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.task import fov_name
 
 LAST_RUN: Types = {
@@ -186,7 +187,7 @@ def read_facts(output: Path) -> RunFacts:
     return RunFacts(
         output=output, movie=plan["input"], identity=plan["identity"],
         fovs=fovs,
-        warnings=tuple(dict.fromkeys([*warnings, *problems])), costs=tuple(ledger.costs), last=last, channels=names,
+        warnings=tuple(dict.fromkeys([*warnings, *problems])), costs=tuple(ledger.costs()), last=last, channels=names,
         settings=plan["settings"][plan["current"]], metadata=metadata, config=text, tables=describe_tables(ledger),
     )  # fmt: skip
 

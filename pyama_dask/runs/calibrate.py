@@ -76,7 +76,7 @@ def calibrate(
             raise CancelledError("the trial was cancelled")
         if report.exit_status:
             raise PlanError(f"the trial failed: {report.stopped or report.failed[0].reason}")
-        costs = Ledger(trial.output / LEDGER).costs
+        costs = list(Ledger(trial.output / LEDGER).costs())
         size = sum(path.stat().st_size for fov in trial.output.glob("fov_*") for path in files_below(fov))
     finally:
         _remove_trial(trial.output)

@@ -48,7 +48,7 @@ def room(plan: Plan, ledger: Ledger) -> Room:
         size
         for task in plan.tasks
         for step in task.digests
-        for path, (size, _) in ledger.files.get(task.key, {}).get(step, {}).items()
+        for path, (size, _) in ledger.task(task.key).files.get(step, {}).items()
         if not is_second_name(path) and (plan.job.output / path).exists()
     )
     written = _frames_written(plan)

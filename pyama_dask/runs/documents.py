@@ -46,7 +46,7 @@ def write_documents(output: Path, ledger: Ledger, wanted: Mapping[str, bytes]) -
             there = None
         if there != content:
             differing[path] = content
-            if path in ledger.documents and (there is None or checksum_of(there) not in ledger.documents[path]):
+            if (known := ledger.checksums(path)) and (there is None or checksum_of(there) not in known):
                 damaged.append(path)
     ledger.writes({path: checksum_of(content) for path, content in wanted.items()})
     write_together({output / path: content for path, content in differing.items()})
@@ -122,7 +122,7 @@ def attributes_of(plan: Plan, metadata: Metadata, fov: FovPlan) -> dict[str, Any
 def _tracks(ledger: Ledger, fov: FovPlan) -> int | None:
     """Number of tracks of a FOV; None while they are not recorded."""
     key, step = record_of(TRACKS, fov.fov)
-    return ledger.notes.get(key, {}).get(step, {}).get("tracks")
+    return ledger.task(key).notes.get(step, {}).get("tracks")
 
 
 def _fitted(spec: ArraySpec, tracks: int | None) -> ArraySpec | None:

@@ -140,7 +140,9 @@ class _Run:
     """Rest of the plan that this run is to do."""
     warnings: list[str]
     before: int
-    """Costs in the ledger that earlier runs have recorded."""
+    """Receipts that earlier runs have recorded."""
+    begins_at: int
+    """Place in the ledger where the records of this run begin."""
 
     @classmethod
     def checked(
@@ -154,7 +156,7 @@ class _Run:
         chosen = only_failed(plan, ledger) if retry_failed else plan
         todo, warnings = what_is_left(chosen, steps, ledger=ledger), [*chosen.warnings, *damage]
         warnings += check_room(todo, ledger)
-        return cls(plan, metadata, ledger, cancel, steps, todo, warnings, len(ledger.costs))
+        return cls(plan, metadata, ledger, cancel, steps, todo, warnings, ledger.receipts, ledger.end)
 
     def begin(self) -> dict[int, dict[str, Any]]:
         """Record config, files and plan, once nothing can refuse the run any more; documents as of `write_records`."""
@@ -190,7 +192,7 @@ class _Run:
         plan, ledger, stopped = self.plan, self.ledger, ended.stopped
         if not isinstance(stopped, DiskError):  # else nothing can be recorded
             void_unsettled(plan, ledger, ended.unfinished)
-        changes = check_after_run(plan, ledger, ledger.costs[self.before :])
+        changes = check_after_run(plan, ledger, ledger.costs(self.begins_at))
         if isinstance(stopped, DiskError):
             stopped = with_amounts(stopped, unfinished(self.todo, ledger), ledger)
         return RunReport(
@@ -198,11 +200,11 @@ class _Run:
             fovs=tuple(report_fov(ledger, documents[fov.fov], ended.failed.get(fov.fov)) for fov in plan.fovs),
             warnings=(*self.warnings, *ended.warnings, *changes, *warn_of_mixed_processors(ledger)),
             tasks=len(self.todo.tasks) - ended.kept,
-            tasks_done=len(ledger.costs) - self.before,
+            tasks_done=ledger.receipts - self.before,
             seconds=time.monotonic() - started,
             cancelled=self.cancel.is_set(),
             stopped=None if stopped is None else str(stopped),
-            steps=costs_by_step(ledger.costs[self.before :]),
+            steps=costs_by_step(ledger.costs(self.begins_at)),
             jobs=ended.jobs,
         )
 

@@ -56,7 +56,7 @@ def first_identity(config: Config, metadata: Metadata, movie: Snapshot, *, exten
             "were replaced that could not be read"
         )
     ledger = Ledger(config.output / LEDGER)
-    if not ledger.done:  # nothing was made from the movie as it was
+    if not ledger.receipts:  # nothing was made from the movie as it was
         return movie.identity
     check_grown(config.output, ledger, config.input.path, metadata)
     return recorded["first"]
@@ -71,7 +71,7 @@ def recorded_movie(output: Path) -> dict[str, str]:
         If results are recorded, but damage has left no identity of their movie.
     """
     ledger = Ledger(output / LEDGER)
-    if ledger.movie or not ledger.done:
+    if ledger.movie or not ledger.receipts:
         return ledger.movie
     try:
         plan = read_plan(output)
@@ -214,7 +214,7 @@ def _copied_frames(output: Path, ledger: Ledger) -> Iterator[tuple[int, int, dic
         settings = plan["settings"][fov["settings"]]
         for block, key in read_blocks(ledger, fov):
             if not find_faults(output, ledger, [key]):
-                crc = next(iter(ledger.frames_read.get(key, ())), None)
+                crc = next(iter(ledger.task(key).frames_read), None)
                 yield fov["fov"], block * settings["storage"]["block_frames"], settings, crc
 
 

@@ -20,6 +20,7 @@ from pyama_dask.runs.standing import Planned, Standing
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_plan
 from pyama_dask.store.ledger import Ledger
 from pyama_dask.store.lock_file import SILENT, Holder, glance, lock_path
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.graph import GPU
 from pyama_dask.workflow.task import parse_key
 
@@ -46,6 +47,9 @@ class LiveRun:
         self._plan_state: tuple[int, ...] = ()
         self._ledger: Ledger | None = None
         self._ledger_file = 0
+        self._costs: list[Cost] = []
+        """Costs that are recorded up to a place in the ledger."""
+        self._costs_until = 0
         self._touched = self._alive_until = 0.0
         self.snapshot()
 
@@ -67,9 +71,9 @@ class LiveRun:
                 raise
         plan = self._plan or Planned({"input": "", "fovs": [], "settings": {}, "warnings": []})
         name = str(holder.record.get("run", "")) if holder and alive else ""
-        name = name or str(record.get("run", "")) or (ledger.costs[-1].run if ledger.costs else "")
+        name = name or str(record.get("run", "")) or (self._costs[-1].run if self._costs else "")
         record = record if record.get("run") == name else {}
-        costs = [cost for cost in ledger.costs if cost.run == name]
+        costs = [cost for cost in self._costs if cost.run == name]
         standing = Standing(plan, ledger, {parse_key(cost.key).fov for cost in costs} if alive else set())
         state = _state_of(holder, alive, begun=bool(costs or record))
         first = min((cost.begun for cost in costs), default=0.0)
@@ -92,7 +96,7 @@ class LiveRun:
             steps=standing.steps(costs),
             fovs=standing.fovs,
             failures=standing.failures,
-            workers=workers_of(costs, first, now, {key for key, of in ledger.processors.items() if GPU in of.values()}),
+            workers=workers_of(costs, first, now, _on_gpu(ledger)),
             jobs=str(record.get("jobs", "")) if alive else "",
             alarms=tuple(map(str, record.get("alarms", ()))),
             warnings=plan.warnings,
@@ -133,14 +137,18 @@ class LiveRun:
         path = self.output / LEDGER
         number = path.stat().st_ino if path.exists() else 0
         ledger = self._ledger
-        if ledger is None or number != self._ledger_file or ledger.is_shorter():
-            ledger = Ledger(path)
-        else:
+        if ledger is not None and number == self._ledger_file and not ledger.is_shorter():
             damaged = len(ledger.damaged)
             ledger.read_on()
             if len(ledger.damaged) > damaged:  # a full disk took lines back that were read before
-                ledger = Ledger(path)
-        self._ledger, self._ledger_file = ledger, number
+                ledger = None
+        else:
+            ledger = None
+        if ledger is None:
+            ledger = Ledger(path, recent=None)  # each snapshot asks for all FOVs
+            self._costs, self._costs_until = [], 0
+        self._costs += ledger.costs(self._costs_until)
+        self._ledger, self._ledger_file, self._costs_until = ledger, number, ledger.end
         return ledger
 
 
@@ -185,6 +193,11 @@ def _state_of(holder: Holder | None, alive: bool, *, begun: bool) -> RunState:
     if holder.record.get("stopping"):
         return "stopping"
     return "running" if begun else "starting"
+
+
+def _on_gpu(ledger: Ledger) -> set[str]:
+    """Keys of recorded tasks that were done on a GPU."""
+    return {key for key, of in ledger.tasks() if GPU in of.processors.values()} if GPU in ledger.processors else set()
 
 
 def _end_of(output: Path) -> str:

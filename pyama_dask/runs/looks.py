@@ -62,7 +62,7 @@ def _recorded(
 ) -> Mapping[str, np.ndarray]:
     """Arrays of a part's table by name, only some of them if they are named; none if it is not recorded, or damaged."""
     path, (key, step) = place(job.work_dir(fov)), record_of(part, fov)
-    files = ledger.files.get(key, {}).get(step, {}) if GRAPH.parts[part].active(job.config) else ()
+    files = ledger.task(key).files.get(step, {}) if GRAPH.parts[part].active(job.config) else ()
     try:
         return intermediate.load(path, *names) if path.relative_to(job.output).as_posix() in files else {}
     except (StoreError, OSError):

@@ -132,7 +132,7 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
     Directories need only exist.
     """
     missing = None
-    for step, of in ledger.files.get(task.key, {}).items():
+    for step, of in ledger.task(task.key).files.items():
         if step not in task.digests or (graph_of(job.config).is_temporary(task.kind, step) and not with_parts):
             continue
         for path, (size, _) in of.items():
@@ -149,7 +149,7 @@ def fault_of(job: Job, ledger: Ledger, task: Task, with_parts: bool) -> str | No
 def damaged_steps(job: Job, ledger: Ledger, fov: FovPlan) -> dict[str, set[Step]]:
     """Recorded steps of a FOV, by task key, whose files have other sizes than recorded."""
     keys = [task.key for task in fov.tasks if fault_of(job, ledger, task, with_parts=False) not in (None, MISSING)]
-    return {key: set(ledger.done[key]) for key in keys}
+    return {key: set(ledger.task(key).done) for key in keys}
 
 
 class LogFile(logging.FileHandler):
@@ -196,7 +196,7 @@ def begun(output: Path) -> Iterator[None]:
         raise  # the files are another run's now
     except PyamaError:
         ledger = Ledger(output / LEDGER)
-        if is_new and not (ledger.movie or ledger.done or ledger.damaged):
+        if is_new and not (ledger.movie or ledger.receipts or ledger.damaged):
             for file in (LEDGER, LOG):
                 (output / file).unlink(missing_ok=True)
             with suppress(OSError):  # a job has written its log there
@@ -277,7 +277,7 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     Warnings, see `write_documents`.
     """
     job = plan.job
-    fov = next(fov for fov in plan.fovs if fov.fov == todo.fov)
+    fov = plan.fov(todo.fov)
     damaged = derived_from(damaged_steps(job, ledger, fov), ledger, plan.graph)
     held = held_steps(plan, ledger, todo, damaged)
     again = ledger.outdated(fov.fov, fov.tasks)
@@ -296,8 +296,8 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
     ledger.claim(names_of(plan, fov))
     warnings = list_images(plan, metadata, ledger, fov.fov)  # before files of an image go
     discard(plan, ledger, fov)
-    wanted, folder = fov_documents(plan, metadata, ledger, fov), f"{fov_name(fov.fov)}/"
-    ledger.writes({path: None for path in ledger.documents if path.startswith(folder) and path not in wanted})
+    wanted = fov_documents(plan, metadata, ledger, fov)
+    ledger.writes({path: None for path, _ in ledger.documents(fov_name(fov.fov)) if path not in wanted})
     remove_image_documents(plan, ledger, fov, wanted)
     return warnings + write_documents(job.output, ledger, wanted)
 
@@ -346,7 +346,7 @@ def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...
     ledger.keep(settled.kept)
     if settled.stale:
         void(plan.job.output, ledger, settled.stale)
-        discard(plan, ledger, next(fov for fov in plan.fovs if fov.fov == tasks[0].fov))
+        discard(plan, ledger, plan.fov(tasks[0].fov))
     return settled.tasks
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyama_dask.config.units import many
-from pyama_dask.store.ledger import Checksum, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Checksum
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import fov_name, parse_key
 
@@ -30,11 +31,12 @@ class OwnTable:
 
 def own_tables(ledger: Ledger) -> Iterator[OwnTable]:
     """Yield the recorded tables of all steps of pipelines, by task."""
-    for key in sorted(ledger.files):
+    of_pipelines = ((key, record) for key, record in ledger.tasks() if any("." in step for step in record.files))
+    for key, record in sorted(of_pipelines, key=lambda task: task[0]):
         fov = parse_key(key).fov
-        for step, files in ledger.files[key].items():
+        for step, files in record.files.items():
             pipeline, dot, _ = step.partition(".")
-            rows = ledger.notes.get(key, {}).get(step, {}).get("rows", 0)
+            rows = record.notes.get(step, {}).get("rows", 0)
             for path, checksum in files.items() if dot else ():
                 if path.endswith(".csv"):
                     is_of_well = not path.startswith(f"{fov_name(fov)}/")

@@ -56,7 +56,7 @@ def check_output_is_ours(output: Path, config: str, *, into: bool) -> None:
     if not output.is_dir():
         return
     ledger = Ledger(output / LEDGER)
-    if ledger.movie or ledger.done:
+    if ledger.movie or ledger.receipts:
         return
     others = sorted(path.name for path in output.iterdir() if not _FOUND_BEFORE.fullmatch(path.name))
     if any(name == config or re.fullmatch(r"fov_\d{3,}", name) for name in others):
@@ -103,7 +103,7 @@ def check_free_names(plan: Plan, ledger: Ledger) -> None:
         If there is such a file; the message names it.
     """
     for fov in plan.fovs:
-        claimed = ledger.claimed.get(fov_name(fov.fov), set()) | ledger.claimed.get(WELLS, set())
+        claimed = {*ledger.claimed(fov_name(fov.fov)), *ledger.claimed(WELLS)}
         if not fov.tasks:
             continue
         if ledger.has_fov(fov.fov) and f"{fov_name(fov.fov)}/{IMAGES}" not in claimed:
@@ -123,7 +123,7 @@ def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:
         store.as_posix()
         for store in stores
         if (found := re.fullmatch(r"fov_(\d{3,})", store.parts[0]))
-        and store.as_posix() not in ledger.claimed.get(store.parts[0], ())
+        and store.as_posix() not in ledger.claimed(store.parts[0])
         and not ledger.has_fov(int(found[1]))
     ]
 
@@ -155,27 +155,27 @@ def folders(directory: Path, specs: dict[str, ArraySpec]) -> set[Path]:
 
 def void(output: Path, ledger: Ledger, steps: Mapping[str, Collection[Step]]) -> None:
     """Void recorded steps, and remove the tables of wells that they have written; `discard` removes what FOVs have."""
-    files = {path for key, of in steps.items() for step in of for path in ledger.files.get(key, {}).get(step, ())}
+    files = {path for key, of in steps.items() for step in of for path in ledger.task(key).files.get(step, ())}
     ledger.void(steps)
     remove_below(output, [path for path in files if path.startswith(f"{WELLS}/")])
 
 
 def sweep_wells(output: Path, ledger: Ledger) -> None:
     """Remove tables of wells that are not recorded, and incomplete ones; no task may be at work."""
-    claimed = ledger.claimed.get(WELLS, set())
+    claimed = set(ledger.claimed(WELLS))
     if not claimed:
         return
     remove_partial(output / WELLS)
-    recorded = {path for key in ledger.groups for of in ledger.files.get(key, {}).values() for path in of}
+    recorded = {path for key in ledger.groups for path in ledger.task(key).paths}
     remove_below(output, [path for path in claimed - recorded if path.startswith(f"{WELLS}/")])
 
 
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove all results of a FOV that are not recorded, such as stale ones that were voided."""
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
-    claimed = ledger.claimed.get(fov_name(fov.fov), set())
+    claimed = ledger.claimed(fov_name(fov.fov))
     mine = {plan.job.output / name for name in claimed}
-    recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
+    recorded = {path for key in ledger.keys_of(fov.fov) for path in ledger.task(key).paths}
     unrecorded = {path for path in mine if path.relative_to(plan.job.output).as_posix() not in recorded}
     for store in unrecorded & {directory / name for name in CELLS.values()}:
         remove_cells(store)
@@ -211,8 +211,8 @@ def _is_in_store(path: Path, directory: Path) -> bool:
 
 def discard_from_plate(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove all pixels of a FOV from the plate that are not recorded."""
-    recorded = {path for key in ledger.keys_of(fov.fov) for of in ledger.files.get(key, {}).values() for path in of}
-    for array in _arrays_in_plate(plan, fov) if PLATE in ledger.claimed else ():
+    recorded = {path for key in ledger.keys_of(fov.fov) for path in ledger.task(key).paths}
+    for array in _arrays_in_plate(plan, fov) if ledger.claimed(PLATE) else ():
         place = array.relative_to(plan.job.output).as_posix()
         remove_below(array, [file.name for file in _shards(array) if f"{place}/{file.name}" not in recorded])
 
@@ -229,7 +229,7 @@ def recorded_shards(
 ) -> Iterator[tuple[ArraySpec, int]]:
     """Yield array and block of all shards of a plan that are recorded."""
     for task in fov.tasks:
-        for step in ledger.done.get(task.key, ()):
+        for step in ledger.task(task.key).done:
             if task.block is not None:
                 yield from ((spec, task.block) for spec in products(specs, graph.by_kind[task.kind, step]))
 
@@ -257,7 +257,7 @@ def remove_temporary(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     removed, wanted = set(intermediate.part_files(work)), set[Path]()  # also of earlier settings
     graph = plan.graph
     for part in (part for part in graph.parts.values() if part.temporary):
-        recorded = (ledger.files.get(task.key, {}).get(part.step, ()) for task in fov.stage(graph.kind_of[part.name]))
+        recorded = (ledger.task(task.key).files.get(part.step, ()) for task in fov.stage(graph.kind_of[part.name]))
         is_made = all(_is_recorded(graph, graph.parts[made], ledger, fov) for made in graph.made_from(part.name))
         (removed if is_made else wanted).update(plan.job.output / path for paths in recorded for path in paths)
     for file in work.iterdir() if work.is_dir() else ():

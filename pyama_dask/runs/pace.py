@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pyama_dask.runs.snapshot import Rate, WorkerProgress
-from pyama_dask.store.ledger import Cost
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.kinds import Kind
 from pyama_dask.workflow.task import parse_key
 

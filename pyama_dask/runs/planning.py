@@ -161,7 +161,7 @@ def only_failed(plan: Plan, ledger: Ledger) -> Plan:
     PlanError
         If the output has no results yet.
     """
-    if not ledger.done and not ledger.failed:
+    if not ledger.receipts and not ledger.failed:
         raise PlanError(f"{plan.job.output}: holds no results yet. Fix: run without --retry-failed")
     standing = {fov["fov"]: report_fov(ledger, fov).status for fov in plan.document()["fovs"]}
     failed = {fov for fov, status in standing.items() if status == "failed"}

@@ -40,7 +40,7 @@ def check_plate_is_ours(plan: Plan, ledger: Ledger) -> None:
         If there is one.
     """
     path = plan.job.output / PLATE
-    if makes_plate(plan.job.config) and PLATE not in ledger.claimed and (path.exists() or path.is_symlink()):
+    if makes_plate(plan.job.config) and not ledger.claimed(PLATE) and (path.exists() or path.is_symlink()):
         raise OutputError(
             f"{path}: was not written by a run, or {LEDGER} has lost the line that says so. "
             "Fix: move it, or choose another 'output'"
@@ -54,14 +54,14 @@ def begin_plate(plan: Plan, metadata: Metadata, ledger: Ledger) -> list[str]:
     -------
     Warnings, see `write_documents`; and one if frames and labels will be stored twice.
     """
-    if PLATE in ledger.claimed:  # what killed processes have left
+    if ledger.claimed(PLATE):  # what killed processes have left
         above = {above for image in images_in_plate(metadata.fovs).values() for above in _above(image)}
         for folder in above:
             remove_partial(plan.job.output / PLATE / folder)
     if makes_plate(plan.job.config):
         ledger.claim([PLATE])
         return [*_names_warning(plan.job.output)]
-    if PLATE not in ledger.claimed:
+    if not ledger.claimed(PLATE):
         return []
     ledger.void({key: {STEP} for fov in plan.fovs for key in ledger.keys_of(fov.fov)})
     warnings = list_images(plan, metadata, ledger)
@@ -100,7 +100,7 @@ def list_images(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int | None 
     -------
     Warnings, see `write_documents`.
     """
-    if PLATE not in ledger.claimed:
+    if not ledger.claimed(PLATE):
         return []
     images = images_in_plate(metadata.fovs)
     if fov is not None and fov not in images:
@@ -109,7 +109,7 @@ def list_images(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int | None 
     done = [images[k] for k in _complete(plan, ledger, images)]
     listed = plate_documents(done, images.values(), name, metadata.plate_shape)
     wanted = {f"{PLATE}/{path}": content for path, content in listed.items()}
-    gone = [path for path in ledger.documents if _LIST.fullmatch(path) and path not in wanted]
+    gone = [path for path, _ in ledger.documents(PLATE) if _LIST.fullmatch(path) and path not in wanted]
     concerned = None if fov is None else {f"{PLATE}/{above}{DOCUMENT}" for above in _above(images[fov])}
     warnings = write_documents(
         plan.job.output, ledger, {path: wanted[path] for path in wanted if concerned is None or path in concerned}
@@ -127,14 +127,14 @@ def _above(image: str) -> tuple[str, str, str]:
 def _complete(plan: Plan, ledger: Ledger, images: Mapping[int, str]) -> list[int]:
     """FOVs whose images are recorded in all blocks, with all documents; ascending, also those not in the plan."""
     keys = {fov.fov: [task.key for task in fov.tasks if STEP in task.digests] for fov in plan.fovs if fov.tasks}
-    recorded = {fov for fov in images if any(STEP in ledger.done.get(key, ()) for key in ledger.keys_of(fov))}
+    recorded = {fov for fov in images if any(STEP in ledger.task(key).done for key in ledger.keys_of(fov))}
     if recorded - keys.keys():
         keys = _planned_before(plan.job.output, ledger) | keys
     return sorted(
         fov
         for fov in recorded
         if keys.get(fov)
-        and all(STEP in ledger.done.get(key, ()) for key in keys[fov])
+        and all(STEP in ledger.task(key).done for key in keys[fov])
         and _has_documents(ledger, images[fov], keys[fov])
     )
 
@@ -142,7 +142,7 @@ def _complete(plan: Plan, ledger: Ledger, images: Mapping[int, str]) -> list[int
 def _has_documents(ledger: Ledger, image: str, keys: Iterable[str]) -> bool:
     """Check whether the documents of an image are there, of which those of the tracks come last."""
     last = f"{PLATE}/{image}/{LABELS}/{NAMES['tracks']}/{DOCUMENT}"
-    return last in ledger.documents or all(parse_key(key).kind != WITH_TRACKS for key in keys)
+    return bool(ledger.checksums(last)) or all(parse_key(key).kind != WITH_TRACKS for key in keys)
 
 
 def _planned_before(output: Path, ledger: Ledger) -> dict[int, list[str]]:
@@ -162,7 +162,9 @@ def remove_image_documents(plan: Plan, ledger: Ledger, fov: FovPlan, wanted: Map
     """Remove recorded documents of a FOV's image that are not wanted any more."""
     if image := fov.tasks[0].in_plate:
         folder = f"{PLATE}/{image}/"
-        _remove(plan.job.output, ledger, [p for p in ledger.documents if p.startswith(folder) and p not in wanted])
+        _remove(
+            plan.job.output, ledger, [p for p, _ in ledger.documents(PLATE) if p.startswith(folder) and p not in wanted]
+        )
 
 
 def _remove(output: Path, ledger: Ledger, documents: Iterable[str]) -> None:

@@ -86,7 +86,8 @@ class Tally:
     def start(self, plan: Plan, dashboard: str | None) -> None:
         """Take the plan of what is left, as `pyama_dask.run` gives it to `on_start`."""
         fovs = [fov for fov in plan.fovs if fov.tasks]
-        totals = {step: {fov.fov: frames_of(fov.tasks, step, plan.graph) for fov in fovs} for step in plan.steps}
+        of_fovs = {fov.fov: {step: frames_of(fov.tasks, step, plan.graph) for step in plan.steps} for fov in fovs}
+        totals = {step: {fov: of[step] for fov, of in of_fovs.items()} for step in plan.steps}
         with self._lock:
             self._begun, self._fovs, self._dashboard, self._message = self._clock(), len(fovs), dashboard, ""
             self._totals = {step: of for step, of in totals.items() if any(of.values())}

@@ -17,7 +17,8 @@ from pyama_dask.runs.movie import recorded_view
 from pyama_dask.runs.output_dir import recorded_fovs
 from pyama_dask.runs.status import read_blocks, read_plan
 from pyama_dask.steps.standard import GRAPH
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.graph import Graph, Step
 from pyama_dask.workflow.task import parse_key
 
@@ -42,8 +43,9 @@ def check_after_run(plan: Plan, ledger: Ledger, costs: Iterable[Cost]) -> list[s
     """
     graph = plan.graph
     of_movie = {(graph.kind_of[part.name], part.step) for part in graph.parts.values() if part.from_movie}
-    read = {cost.key for cost in costs for step in cost.spent if (parse_key(cost.key).kind, step) in of_movie}
-    fovs = sorted({task.fov for task in plan.tasks if task.key in read})
+    keys = ((parse_key(cost.key), cost) for cost in costs)
+    read = {key.fov for key, cost in keys if any((key.kind, step) in of_movie for step in cost.spent)}
+    fovs = sorted(read.intersection(fov.fov for fov in plan.fovs))
     snapshot = plan.job.snapshot
     if not fovs or snapshot is None:
         return []
@@ -180,7 +182,7 @@ def _blocks(output: Path, ledger: Ledger) -> Iterator[Block]:
             frames = parse_selection(settings["params"]["frames"])
             for number, key in read_blocks(ledger, fov):
                 mine = frames[number * length : (number + 1) * length]
-                read = ledger.frames_read.get(key, [])
+                read = ledger.task(key).frames_read
                 z = settings["params"]["z"]
                 yield Block(key, fov["fov"], mine, channels, z, read if len(read) == len(mine) else [])
     except (LookupError, TypeError) as error:
@@ -206,7 +208,7 @@ def read_again(ledger: Ledger, faults: Iterable[FrameFault], graph: Graph) -> No
     keys = {fault.key for fault in faults}
     if graph is not GRAPH:
         keys = {key for fault in keys for key in ledger.keys_of(parse_key(fault).fov)}
-    again = {key: [step for step in ledger.done.get(key, {}) if _reads_movie(graph, key, step)] for key in keys}
+    again = {key: [step for step in ledger.task(key).done if _reads_movie(graph, key, step)] for key in keys}
     ledger.void(derived_from(again, ledger, graph))
 
 

@@ -10,7 +10,8 @@ from pyama_dask.config.units import parse_selection
 from pyama_dask.runs.snapshot import FovFailure, FovProgress, FovState, StepProgress
 from pyama_dask.runs.status import costs_by_step, report_fov, task_digests
 from pyama_dask.steps.standard import in_order, label_of
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import parse_key
@@ -65,7 +66,7 @@ class Standing:
         for fov in plan.fovs:
             number, left = fov["fov"], Counter[Kind]()
             for key, kind, digests in plan.tasks[number]:
-                left[kind] += self._count(kind, plan.frames[key], digests, ledger.done.get(key, {}))
+                left[kind] += self._count(kind, plan.frames[key], digests, ledger.task(key).done)
             self.tasks[number] = len(plan.tasks[number])
             self.done[number] = self.tasks[number] - left.total()
             state = _fov_state(self.tasks[number], self.done[number], number in at_work)

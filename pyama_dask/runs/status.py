@@ -20,7 +20,8 @@ from pyama_dask.runs.outcome import FovTracks, attention, describe_tracks
 from pyama_dask.runs.own_tables import describe_tables
 from pyama_dask.runs.plan_settings import other_frames
 from pyama_dask.steps.standard import COPY, GRAPH, TRACES, in_order, label_of, record_of
-from pyama_dask.store.ledger import Checksum, Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Checksum, Cost
 from pyama_dask.store.trace_csv import PLACE_COLUMNS
 from pyama_dask.workflow.failure import Cause, Failure
 from pyama_dask.workflow.graph import Step
@@ -190,8 +191,8 @@ def report_fov(ledger: Ledger, fov: Mapping[str, Any], failure: Failure | None =
     steps = {key: digests for kind, stage in fov["kinds"].items() for key, digests in task_digests(number, kind, stage)}
     done = {key: {step: ledger.has(key, step, of) for step, of in digests.items()} for key, digests in steps.items()}
     left = in_order(step for of in done.values() for step, is_done in of.items() if not is_done)
-    notes = {name: n for key in steps for of in ledger.notes.get(key, {}).values() for name, n in of.items()}
-    warnings = tuple(warning for key in steps for of in ledger.warnings.get(key, {}).values() for warning in of)
+    notes = {name: n for key in steps for of in ledger.task(key).notes.values() for name, n in of.items()}
+    warnings = tuple(warning for key in steps for of in ledger.task(key).warnings.values() for warning in of)
     failure = next((ledger.failed[key] for key in steps if key in ledger.failed), None) if left else None
     begun = any(any(of.values()) for of in done.values())
     tasks_done = sum(all(of.values()) for of in done.values())
@@ -210,7 +211,7 @@ def recorded_traces(ledger: Ledger, fov: int) -> tuple[str, Checksum] | None:
     Other tables in the folder are not the run's, whatever their names.
     """
     key, step = record_of(TRACES, fov)
-    return next(iter(ledger.files.get(key, {}).get(step, {}).items()), None)
+    return next(iter(ledger.task(key).files.get(step, {}).items()), None)
 
 
 def task_digests(fov: int, kind: Kind, stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[Step, str]]]:
@@ -250,7 +251,7 @@ def read_blocks(ledger: Ledger, fov: Mapping[str, Any]) -> Iterator[tuple[int, s
         for block in range(stage["tasks"]) if on_blocks(kind) else ():
             key = task_key(kind, fov["fov"], block)
             is_done = any(ledger.has(key, step, digests[block]) for step, digests in stage["steps"].items())
-            if is_done and key in ledger.frames_read:
+            if is_done and ledger.task(key).frames_read:
                 found.setdefault(block, key)
     yield from sorted(found.items())
 
@@ -306,15 +307,15 @@ def is_recorded(ledger: Ledger, path: str, content: bytes) -> bool:
     A document is recorded before it is written, so the lines that another process has added are read first.
     """
     ledger.read_on()
-    accepted = ledger.documents.get(path)
-    return accepted is None or bool(ledger.damaged) or checksum_of(content) in accepted
+    accepted = ledger.checksums(path)
+    return not accepted or bool(ledger.damaged) or checksum_of(content) in accepted
 
 
 def warn_of_mixed_processors(ledger: Ledger) -> list[str]:
     """Warn where labels of one output were made on processors of different kinds; at most one message."""
     fovs: dict[str, set[int]] = {}
-    for key, steps in ledger.processors.items():
-        for kind in steps.values():
+    for key, record in ledger.tasks() if len(ledger.processors) > 1 else ():
+        for kind in record.processors.values():
             fovs.setdefault(kind, set()).add(parse_key(key).fov)
     if len(fovs) < 2:
         return []

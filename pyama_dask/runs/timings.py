@@ -15,7 +15,7 @@ from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import read_file, write_bytes
 from pyama_dask.plan.plan import Plan
 from pyama_dask.store.layout import changed_form
-from pyama_dask.store.ledger import Cost
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.kinds import Kind, on_blocks
 from pyama_dask.workflow.task import WORK, Job, Task, digest, parse_key
 

@@ -61,11 +61,11 @@ def find_faults(
         If it was ended early.
     """
     faults, graph = [], graph_of_output(output)
-    for key in list(ledger.done) if keys is None else keys:
+    for key, record in ledger.tasks() if keys is None else ((key, ledger.task(key)) for key in keys):
         if cancel is not None and cancel.is_set():
             raise CancelledError(f"{output}: the comparison was cancelled. Fix: run again, it starts over")
-        for step in ledger.done.get(key, {}):
-            for path, recorded in ledger.files.get(key, {}).get(step, {}).items():
+        for step in record.done:
+            for path, recorded in record.files.get(step, {}).items():
                 what = fault(output / path, recorded, deep=deep)
                 if what is not None and not (what == MISSING and graph.is_temporary(parse_key(key).kind, step)):
                     faults.append(Fault(path, what, key, step))
@@ -75,7 +75,7 @@ def find_faults(
 def find_document_faults(output: Path, ledger: Ledger) -> list[Fault]:
     """Compare the files that the driver writes with their recorded checksums; they are small, so always by content."""
     faults = []
-    for path, accepted in ledger.documents.items():
+    for path, accepted in ledger.documents():
         found = [fault(output / path, recorded, deep=True) for recorded in accepted]
         if all(found):
             faults.append(Fault(path, str(found[0])))
@@ -165,7 +165,7 @@ def verify(
         Set it to end this early.
     """
     lines = len(ledger.damaged)
-    files = len(ledger.documents) + sum(len(of) for steps in ledger.files.values() for of in steps.values())
+    files = sum(1 for _ in ledger.documents()) + sum(1 for _, record in ledger.tasks() for _ in record.paths)
     deep = deep or lines > 0
     faults = (*find_document_faults(output, ledger), *find_faults(output, ledger, deep=deep, cancel=cancel))
     if take:

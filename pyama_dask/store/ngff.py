@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,13 @@ def group_document(attributes: Mapping[str, Any], members: Mapping[str, Any] | N
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     if members is not None:
         document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(members)}
-    return json.dumps(document, indent=1).encode()
+    return _indented(json.dumps(document))
+
+
+@lru_cache(maxsize=256)
+def _indented(document: str) -> bytes:
+    """JSON with a line for each value; most documents of groups equal those of another FOV, or of a moment ago."""
+    return json.dumps(json.loads(document), indent=1).encode()
 
 
 def listed(full: ArraySpec | None) -> dict[str, Any]:

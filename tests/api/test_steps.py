@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.ledgers import recorded
 from support.movies import as_czi, differences, pixels, products
 
 import pyama_dask
@@ -129,7 +130,7 @@ def executed(script, **names):
 
 
 def steps_in(output):
-    return {step for of in Ledger(output / LEDGER).done.values() for step in of}
+    return {step for of in recorded(Ledger(output / LEDGER)).values() for step in of}
 
 
 class TestBatch:

@@ -9,13 +9,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from support.ledgers import costs_of
+
 import pyama_dask
 from bench.commands import config
 from bench.table import Row
 from pyama_dask.demo.movie import make_movie
 from pyama_dask.runs.final_page import final_pages
 from pyama_dask.runs.status import LEDGER
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 from pyama_dask.workflow.task import parse_key
 
 FOVS, FRAMES, WORKERS = (5, 1, 4, 6), 4, 2
@@ -49,7 +52,7 @@ def measure(directory: Path) -> list[Row]:
     with final_pages(True):
         report = pyama_dask.run(settings, progress=False)
     assert report.exit_status == 0, report
-    costs = [Ledger(directory / "results" / movie.name / LEDGER).costs for movie in movies]
+    costs = [costs_of(Ledger(directory / "results" / movie.name / LEDGER)) for movie in movies]
     tasks = [task for of in costs for task in of]
     wall = max(task.end for task in tasks) - min(task.begun for task in tasks)
     least = max(sum(task.seconds for task in tasks) / WORKERS, *map(_longest, costs))

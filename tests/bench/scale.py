@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 from distributed import Client, LocalCluster, wait
+from support.ledgers import costs_of
 from support.strategies import movie, plan_of
 
 from bench.table import Row
@@ -38,6 +39,8 @@ from pyama_dask.workflow.task import Job, Receipt, Task
 FOVS, FRAMES, SHAPE = 500, 180, (2048, 2048)
 SIZE = f"{FOVS} FOVs x {FRAMES} frames"
 WORKERS = Cluster(workers=2, memory="2GiB")
+GROWTH, SHORT = (2000, 500), 40
+"""FOVs of the two runs whose memory is compared, and their frames."""
 LARGE = 2000, 500
 """FOVs and frames of the largest plan."""
 PROCESSES = 4
@@ -61,6 +64,8 @@ def measure(directory: Path) -> list[Row]:
         ),
         ("resident memory of the process of driver and scheduler, at most beyond that before",
          f"{found.memory / 2**20:.0f} MiB", "under 300 MiB"),
+        (f"growth of the same memory and of the plan, {GROWTH[0]} FOVs x {SHORT} frames against {GROWTH[1]}, per task",
+         f"{growth(directory):.0f} bytes", "under 1,000 bytes"),
         (f"first of {FOVS} FOVs complete, after the start", f"{found.first:.1f} s", "within 2 s"),
         (f"a ledger of {found.tasks} receipts read, and found complete", f"{again:.1f} s", ""),
         (f"CPU of a plan of {LARGE[0]} FOVs x {LARGE[1]} frames",
@@ -88,10 +93,10 @@ def _seconds(call: Callable[[], object]) -> float:
 # ------------------------------------------------------------------------------------------ plan, ledger
 
 
-def plan_of_fovs(directory: Path, fovs: int = FOVS) -> Plan:
+def plan_of_fovs(directory: Path, fovs: int = FOVS, frames: int = FRAMES) -> Plan:
     """Plan of a movie that is made up, with a time stamp for every frame."""
     memory = 2 * 2**30
-    return plan_of(movie(fovs=fovs, frames=FRAMES, shape=SHAPE), memory=memory, output=directory / "output")
+    return plan_of(movie(fovs=fovs, frames=frames, shape=SHAPE), memory=memory, output=directory / "output")
 
 
 def plan_as_json(directory: Path) -> str:
@@ -129,6 +134,8 @@ class Found:
     """Seconds of the process that holds the driver and the scheduler."""
     memory: int
     """Bytes that its resident memory rose by."""
+    with_plan: int
+    """The same, beginning before the plan."""
     first: float
     """Seconds until the first FOV was complete."""
 
@@ -143,16 +150,26 @@ def nothing(task: Task, job: Job) -> Receipt:
     return Receipt(task.key, task.digests, files, 0.0, 2**25, 2**25, 2**29, run=job.run, spent=spent)
 
 
-def run_of_nothing(directory: Path) -> Found:
+def growth(directory: Path) -> float:
+    """Bytes of the driver per task by which a run with more FOVs takes more memory, plan and all."""
+    many, few = (in_new_process(run_of_nothing, directory, fovs, SHORT) for fovs in GROWTH)
+    return float((many.with_plan - few.with_plan) / (many.tasks - few.tasks))
+
+
+def run_of_nothing(directory: Path, fovs: int = FOVS, frames: int = FRAMES) -> Found:
     """Run all tasks on two workers through the loop, the ledger and the scheduler of a real run."""
-    plan = plan_of_fovs(directory)
+    plan_of_fovs(directory, 1)  # imports what planning needs
+    before = psutil.Process().memory_info().rss
+    plan = plan_of_fovs(directory, fovs, frames)
+    of_plan = psutil.Process().memory_info().rss - before
+    ledger_file = directory / ("ledger.jsonl" if fovs == FOVS and frames == FRAMES else f"ledger{fovs}.jsonl")
     ended: list[float] = []
 
     def progress(event: dict[str, Any]) -> None:
         if event["step"] == "done":
             ended.append(time.perf_counter())
 
-    with local_cluster(WORKERS) as client, Ledger(directory / "ledger.jsonl") as ledger, largest_memory() as grown:
+    with local_cluster(WORKERS) as client, Ledger(ledger_file) as ledger, largest_memory() as grown:
         client.run(nothing, plan.tasks[0], plan.job)  # what a worker imports is measured by itself
         started, cpu = time.perf_counter(), time.process_time()
         execution = execute(
@@ -167,9 +184,9 @@ def run_of_nothing(directory: Path) -> Found:
             cancel=threading.Event(),
         )
         cpu = time.process_time() - cpu
-    if execution.failed or len(ended) < FOVS or len(ledger.done) < len(plan.tasks):
-        raise ArithmeticError(f"{len(ended)} of {FOVS} FOVs are complete, and {len(ledger.done)} tasks recorded")
-    return Found(len(plan.tasks), cpu, grown(), ended[0] - started)
+    if execution.failed or len(ended) < fovs or ledger.receipts < len(plan.tasks):
+        raise ArithmeticError(f"{len(ended)} of {fovs} FOVs are complete, and {ledger.receipts} tasks recorded")
+    return Found(len(plan.tasks), cpu, grown(), of_plan + grown(), ended[0] - started)
 
 
 def asleep(task: Task, job: Job) -> Receipt:
@@ -197,9 +214,9 @@ def share_busy(directory: Path, workers: int, fovs: int) -> float:
             cancel=threading.Event(),
         )  # fmt: skip
         wall = time.perf_counter() - began
-    if execution.failed or len(ledger.costs) != len(plan.tasks):
-        raise ArithmeticError(f"{len(ledger.costs)} of {len(plan.tasks)} tasks are recorded")
-    return sum(cost.seconds for cost in ledger.costs) / (workers * wall)
+    if execution.failed or ledger.receipts != len(plan.tasks):
+        raise ArithmeticError(f"{ledger.receipts} of {len(plan.tasks)} tasks are recorded")
+    return sum(cost.seconds for cost in costs_of(ledger)) / (workers * wall)
 
 
 @contextmanager

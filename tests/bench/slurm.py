@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from support import slurm
+from support.ledgers import costs_of
 from support.strategies import movie, plan_of
 
 import pyama_dask
@@ -33,7 +34,8 @@ from pyama_dask.execute.loop import execute
 from pyama_dask.launch.queued import queued
 from pyama_dask.launch.settings import own_settings
 from pyama_dask.runs.status import LEDGER
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 
 NODES = len(slurm.NODES)
 CORES = 4
@@ -198,9 +200,9 @@ def run_asleep(directory: Path, fovs: int, frames: int, cores: int) -> tuple[lis
             plan, DaskPool(workers, asleep), ledger, prepare=lambda _: (), settle=lambda tasks: tasks,
             tidy=lambda _: (), repair=lambda fov, _: (plan.fovs[fov], ()), progress=watch, cancel=threading.Event(),
         )  # fmt: skip
-    if execution.failed or execution.stopped or len(ledger.costs) != len(plan.tasks):
-        raise ArithmeticError(f"{len(ledger.costs)} of {len(plan.tasks)} tasks are recorded")
-    return ledger.costs, watch.seconds
+    if execution.failed or execution.stopped or ledger.receipts != len(plan.tasks):
+        raise ArithmeticError(f"{ledger.receipts} of {len(plan.tasks)} tasks are recorded")
+    return costs_of(ledger), watch.seconds
 
 
 def run_real(directory: Path, path: Path) -> tuple[list[Cost], float]:
@@ -214,4 +216,4 @@ def run_real(directory: Path, path: Path) -> tuple[list[Cost], float]:
     report = pyama_dask.run(config(path, output, cluster=JOBS | {"memory": "1500MiB"}), progress=watch)
     if report.exit_status:
         raise ArithmeticError(f"the run ended with {report.exit_status}: {report.stopped}")
-    return Ledger(output / LEDGER).costs, watch.seconds
+    return costs_of(Ledger(output / LEDGER)), watch.seconds

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 import zarr
+from support.ledgers import recorded
 from support.movies import differences, file_bytes, listing, products
 
 from pyama_dask.config.load import read_document
@@ -85,15 +86,15 @@ def wrong_records(output: Path) -> list[str]:
     Parts of crops may be gone once the crops of their FOV are done.
     """
     ledger, found = Ledger(output / LEDGER), []
-    for key, steps in ledger.files.items():
-        crops_done = "crop" in ledger.done.get(f"gather-{key.split('-')[1]}", {})
-        for name, recorded in (entry for files in steps.values() for entry in files.items()):
+    for key, steps in recorded(ledger, "files").items():
+        crops_done = "crop" in recorded(ledger).get(f"gather-{key.split('-')[1]}", {})
+        for name, written in (entry for files in steps.values() for entry in files.items()):
             file = output / name
             if not file.exists():
                 if not (crops_done and file.name.startswith("crops_")):
                     found.append(f"recorded, and gone: {name} of {key}")
-            elif checksum(file) != tuple(recorded):
-                found.append(f"recorded, and another: {name} of {key}: {checksum(file)}, not {tuple(recorded)}")
+            elif checksum(file) != tuple(written):
+                found.append(f"recorded, and another: {name} of {key}: {checksum(file)}, not {tuple(written)}")
     return found
 
 

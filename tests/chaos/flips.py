@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.ledgers import recorded
 from support.movies import config, file_bytes
 
 import pyama_dask
@@ -105,7 +106,9 @@ class Flips:
             kept = self.folder / stage
             shutil.copytree(self.output, kept)
             with Ledger(kept / LEDGER) as ledger:
-                ledger.void({key: [*of] for key, of in ledger.done.items() if key.startswith(left)} if left else {})
+                ledger.void(
+                    {key: [*of] for key, of in recorded(ledger).items() if key.startswith(left)} if left else {}
+                )
 
     def _begin(self, stage: str) -> None:
         shutil.rmtree(self.output, ignore_errors=True)

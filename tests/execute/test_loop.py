@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 import pytest
+from support.ledgers import recorded
 from support.strategies import movie, plan_of
 
 from pyama_dask.errors import (
@@ -80,7 +81,7 @@ class Run:
     def repair(self, fov, damaged):
         """Take back all that a FOV has recorded."""
         self.repaired.append((fov, set(damaged)))
-        self.ledger.void({key: [*self.ledger.done[key]] for key in self.ledger.keys_of(fov)})
+        self.ledger.void({key: [*recorded(self.ledger)[key]] for key in self.ledger.keys_of(fov)})
         return self.plan.fovs[fov], [f"FOV {fov} repaired"]
 
     def task(self, task, job):
@@ -154,7 +155,7 @@ def test_what_would_fail_again_is_not_tried_again(tmp_path, error):
 
 def test_blocks_beside_a_failed_one_are_recorded_still(tmp_path):
     run = Run(tmp_path, Script(ingest_fov000_b000=[AlgorithmError("odd")]))
-    assert "ingest-fov000-b002" in run.ledger.done
+    assert "ingest-fov000-b002" in recorded(run.ledger)
 
 
 def test_a_fov_with_damaged_files_is_repaired_when_all_of_its_tasks_have_ended(tmp_path):
@@ -192,7 +193,7 @@ def test_a_fov_that_cannot_be_prepared_fails_alone(tmp_path):
 def test_cancelling_hands_out_nothing_more_and_keeps_what_is_recorded(tmp_path, after):
     run = Run(tmp_path, Script(), cancel_after=after)
     assert len(run.calls) == after + 1
-    assert set(run.ledger.done) >= set(run.calls[:after])
+    assert set(recorded(run.ledger)) >= set(run.calls[:after])
     assert run.failed == {}
 
 
@@ -363,4 +364,4 @@ def test_an_output_that_is_taken_over_ends_the_run_and_records_nothing_more(tmp_
 
     with pytest.raises(OutputError, match="taken over"):
         Run(tmp_path, script, check=check)
-    assert len(Ledger(tmp_path / "ledger.jsonl").done) == 3
+    assert len(recorded(Ledger(tmp_path / "ledger.jsonl"))) == 3

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
+from support.ledgers import recorded
 from support.movies import as_czi, as_nd2, config, differences, products
 
 import pyama_dask
@@ -167,7 +168,7 @@ def test_a_movie_that_changes_fails_as_input_and_is_never_mixed(tmp_path, data, 
 def recorded_frames(output, data=None):
     """Phase-contrast frames of all blocks that are recorded as copied; of the movie, if that is given."""
     found = {}
-    for key in Ledger(output / LEDGER).frames_read:
+    for key in (key for key, read in recorded(Ledger(output / LEDGER), "frames_read").items() if read):
         fov, block = int(key[10:13]), int(key[-3:])
         source = zarr.open(output / f"fov_{fov:03d}/images.zarr/pc_ch_0/0")[:] if data is None else data[fov, :, 0]
         found[key] = source[2 * block : 2 * block + 2].tobytes()
@@ -334,7 +335,7 @@ class TestReadingAgain:
         output, other = tmp_path / "out", tmp_path / f"other{movie.suffix}"
         copied(movie, output)
         (as_czi if movie.suffix == ".czi" else as_nd2)(other, data + 1)
-        before = Ledger(output / LEDGER).done
+        before = recorded(Ledger(output / LEDGER))
         found = verify_output(output, source=True, movie=other)
         assert (len(found.movie.faults), found.movie.is_recorded) == (12, False)
 
@@ -344,7 +345,7 @@ class TestReadingAgain:
         monkeypatch.setattr("pyama_dask.runs.source_check.read_chosen", unreadable)
         found = verify_output(output, source=True)
         assert (len(found.movie.faults), found.movie.is_recorded, found.is_good) == (12, True, False)
-        assert Ledger(output / LEDGER).done == before
+        assert recorded(Ledger(output / LEDGER)) == before
 
     def test_outputs_of_older_versions_have_no_digests(self, tmp_path, movie, call, monkeypatch):
         monkeypatch.setattr(Copy, "frame", without_digest(Copy.frame))

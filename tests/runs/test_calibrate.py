@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 
 import pytest
+from support.ledgers import costs_of
 from support.movies import as_czi, config, pixels, write_config
 
 import pyama_dask
@@ -25,7 +26,8 @@ from pyama_dask.runs.timings import (
     summed_up,
     write_calibration,
 )
-from pyama_dask.store.ledger import Cost, Ledger
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import Cost
 
 NEAR = 0.3
 """How far a prediction may be from the run that follows."""
@@ -145,7 +147,7 @@ def test_size_files_and_memory_are_as_predicted(tmp_path):
     assert predicted.size == pytest.approx(sum(path.stat().st_size for path in files), rel=NEAR)
     assert predicted.files == pytest.approx(len(files), rel=NEAR)
     with Ledger(tmp_path / "out" / LEDGER) as ledger:
-        held = [cost.memory for cost in ledger.costs]
+        held = [cost.memory for cost in costs_of(ledger)]
     assert measured.memory == pytest.approx(max(held), rel=NEAR)
     assert max(held) <= predicted.memory <= 1.5 * max(held)
 

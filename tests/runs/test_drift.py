@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import zarr
 from support.drifting import Scene
+from support.ledgers import costs_of
 from support.movies import as_czi, config, file_bytes, put_in_wells, times_of_change
 
 import pyama_dask
@@ -250,9 +251,9 @@ def test_extended_a_step_moves_again_only_frames_whose_shift_has_changed(data, r
     done = []
     for frames in (8, 11, FRAMES):
         as_czi(movie, data[:, :frames])
-        before = len(Ledger(output / LEDGER).costs) if done else 0
+        before = Ledger(output / LEDGER).receipts if done else 0
         run(movie, output, "off", **settings)
-        keys = [parse_key(cost.key) for cost in Ledger(output / LEDGER).costs[before:]]
+        keys = [parse_key(cost.key) for cost in costs_of(Ledger(output / LEDGER), before)]
         done.append([[key.block for key in keys if key.kind == kind] for kind in ("block0", "ingest")])
     assert done == [[[0, 1], [0, 1]], [[2], [0, 1, 2]], [[2], [2]]]
     run(movie, tmp_path / "whole", "off", **settings)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import zarr
 from support.dense import made_masks
+from support.ledgers import costs_of
 from support.movies import as_czi, config, file_bytes
 
 import pyama_dask
@@ -98,7 +99,7 @@ def tracked(output):
 
 def steps_done(output, entries_before=0):
     """Steps by kind and block that were recorded after some lines of the ledger."""
-    costs = Ledger(output / LEDGER).costs[entries_before:]
+    costs = costs_of(Ledger(output / LEDGER), entries_before)
     return {(parse_key(cost.key).kind, parse_key(cost.key).block): set(cost.spent) for cost in costs}
 
 
@@ -187,7 +188,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(movie, changes, output
 
 def test_a_changed_tracker_redoes_its_steps_and_no_other(movie, changes, output, tmp_path):
     shutil.copytree(output, tmp_path / "out")
-    before = len(Ledger(output / LEDGER).costs)
+    before = Ledger(output / LEDGER).receipts
     less = changes["params.tracking_params"] | {"gap": 1}
     run(movie, tmp_path / "out", changes | {"params.tracking_params": less})
     steps = steps_done(tmp_path / "out", before)
@@ -202,7 +203,7 @@ def test_a_block_is_redone_where_a_fill_reaches_into_it(movie, changes, output, 
     without = changes | {"storage.cells": "off"}
     run(movie, tmp_path / "out", without | {"params.frames": "0-7"})
     assert not pyama_dask.open_output(tmp_path / "out")[0].traces().query("cell == 3 and frame == 7").size
-    before = len(Ledger(tmp_path / "out" / LEDGER).costs)
+    before = Ledger(tmp_path / "out" / LEDGER).receipts
     run(movie, tmp_path / "out", without)
     steps = steps_done(tmp_path / "out", before)
     assert "track" not in steps.get(("finish", 0), set())

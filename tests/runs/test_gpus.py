@@ -4,6 +4,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
+from support.ledgers import recorded
 from support.movies import as_czi, config, file_bytes, pixels, write_config
 
 import pyama_dask
@@ -16,8 +17,9 @@ from pyama_dask.runs.live import LiveRun
 from pyama_dask.runs.planning import plan_run
 from pyama_dask.runs.status import LEDGER, read_status, warn_of_mixed_processors
 from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.records import FovRecords
 from pyama_dask.workflow.graph import Graph, Part
-from pyama_dask.workflow.task import Task, parse_key
+from pyama_dask.workflow.task import Receipt, Task, parse_key
 
 METHODS = """
 import os, signal, time
@@ -84,8 +86,8 @@ def test_each_gpu_part_is_on_a_worker_with_one_device_and_no_other_part_is(given
     assert counts == [1, 2]  # one was started again
     assert seen["segment", "GPU-a", "True"].isdisjoint(seen["segment", "GPU-b", "True"])
     assert len(seen["measure", "none", "False"]) <= 4
-    records = Ledger(tmp_path / "out" / LEDGER)
-    assert {parse_key(key).kind for key, of in records.processors.items() if of == {"segment": "GPU"}} == {"block1_gpu"}
+    processors = recorded(Ledger(tmp_path / "out" / LEDGER), "processors")
+    assert {parse_key(key).kind for key, of in processors.items() if of == {"segment": "GPU"}} == {"block1_gpu"}
 
     told = {of.worker.rpartition("/")[2] for of in LiveRun(tmp_path / "out").snapshot().workers if of.has_gpu}
     assert told
@@ -231,7 +233,7 @@ def test_parts_that_need_nothing_of_a_device_do_not_wait_for_it():
     kinds = [*graph.kinds]
     assert [kind for kind in kinds if graph.needs_gpu(kind)] == ["block1_gpu"]
     tasks = [Task(kind, 0, (8, 8), 0, 2, None, {"any": "digest"}) for kind in kinds]
-    run = FovRun(SimpleNamespace(stages=[(task,) for task in tasks]))
+    run = FovRun(SimpleNamespace(stages=[(task,) for task in tasks]), FovRecords())
     started = []
 
     def start():
@@ -258,9 +260,9 @@ def test_parts_that_need_nothing_of_a_device_do_not_wait_for_it():
 
 def test_outputs_of_several_kinds_of_processors_are_told(tmp_path):
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
-        ledger.processors |= {
-            "block1_gpu-fov000-b000": {"segment": "GPU"},
-            "block1_gpu-fov001-b000": {"segment": "x86"},
-        }
+        for fov, processor in enumerate(("GPU", "x86")):
+            digests, processors = {"segment": "s"}, {"segment": processor}
+            key = f"block1_gpu-fov{fov:03d}-b000"
+            ledger.record(Receipt(key, digests, {}, 0.1, 1, 1, 1, processors=processors))
         (told,) = warn_of_mixed_processors(ledger)
     assert "different kinds of processors (FOVs 0 on GPU; FOVs 1 on x86)" in told

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from support.ledgers import costs_of
 from support.movies import as_czi, config, differences, file_bytes, pixels, products, times_of_change
 
 import pyama_dask
@@ -36,12 +37,13 @@ def steps_done(output, entries_before):
     """Steps by kind and block that were recorded after some lines of the ledger."""
     ledger = Ledger(output / LEDGER)
     return {
-        (parse_key(cost.key).kind, parse_key(cost.key).block): set(cost.spent) for cost in ledger.costs[entries_before:]
+        (parse_key(cost.key).kind, parse_key(cost.key).block): set(cost.spent)
+        for cost in costs_of(ledger, entries_before)
     }
 
 
 def entries(output):
-    return len(Ledger(output / LEDGER).costs)
+    return Ledger(output / LEDGER).receipts
 
 
 def changed_since(before, output):

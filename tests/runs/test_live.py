@@ -13,7 +13,7 @@ from pyama_dask.errors import OutputError
 from pyama_dask.runs.live import LiveRun
 from pyama_dask.runs.snapshot import FovFailure, Rate
 from pyama_dask.runs.status import LEDGER, PLAN, REPORT, read_status
-from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.ledger_file import LedgerFile
 from pyama_dask.store.lock_file import lock_path
 
 
@@ -95,8 +95,8 @@ def test_only_what_was_appended_is_read(made, monkeypatch):
     made.done(*made.tasks(0))
     made.lock()
     live, lines = LiveRun(made.output, lambda: NOW), []
-    take = Ledger._entry
-    monkeypatch.setattr(Ledger, "_entry", lambda self, line: lines.append(line) or take(self, line))
+    take = LedgerFile.parse
+    monkeypatch.setattr(LedgerFile, "parse", lambda self, line: lines.append(line) or take(self, line))
     made.failed(made.tasks(1)[0])
     assert live.snapshot().failures == (FovFailure(1, "algorithm", "frame 3 is dark. Fix: leave it out", 1),)
     lines.clear()

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from support.bright_cells import bright_movie
+from support.ledgers import costs_of
 from support.movies import as_nd2, config, differences, file_bytes, products, write_config
 from support.onnx_models import CARD, write_model
 
@@ -60,7 +61,7 @@ def output(finished, tmp_path):
 
 
 def steps_since(output, count):
-    return {step for cost in Ledger(output / LEDGER).costs[count:] for step in cost.spent}
+    return {step for cost in costs_of(Ledger(output / LEDGER), count) for step in cost.spent}
 
 
 def test_cells_are_found_and_followed(finished):
@@ -89,7 +90,7 @@ def test_a_moved_model_changes_nothing(movie, model, output, tmp_path):
 
 
 def test_another_model_regenerates_what_depends_on_it(movie, model, output, tmp_path):
-    done = len(Ledger(output / LEDGER).costs)
+    done = Ledger(output / LEDGER).receipts
     other = write_model(tmp_path / "other.onnx", cut=0.8)
     assert pyama_dask.run(with_network(movie, output, other)).exit_status == 0
     assert {"segment", "track", "extract"} <= steps_since(output, done)
@@ -172,4 +173,4 @@ def test_logstd_does_not_depend_on_processors(movie, tmp_path, monkeypatch):
         report = pyama_dask.run(config(movie, tmp_path / "out", fovs))
         assert report.exit_status == 0
         assert not [text for text in report.warnings if "processors" in text]
-    assert not any(Ledger(tmp_path / "out" / LEDGER).processors.values())
+    assert not Ledger(tmp_path / "out" / LEDGER).processors

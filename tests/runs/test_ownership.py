@@ -124,7 +124,7 @@ def test_what_a_killed_run_has_begun_is_ours(small_czi, tmp_path):
     process.start()
     assert end_of(process, 60) == -signal.SIGKILL
     assert (output / "fov_000" / "images.zarr" / "fl_ch_1").is_dir()
-    assert "fov_000/movie_fov_000_traces.csv" in Ledger(output / LEDGER).claimed["fov_000"]
+    assert "fov_000/movie_fov_000_traces.csv" in Ledger(output / LEDGER).claimed("fov_000")
     assert pyama_dask.run(config(small_czi, output, {"channels.fl": []})).exit_status == 0
     assert not (output / "fov_000" / "images.zarr" / "fl_ch_1").exists()
 
@@ -144,7 +144,7 @@ def test_an_output_of_before_names_were_claimed_goes_on(small_czi, copied):
     shutil.rmtree(copied / "fov_001" / "cells.zarr")
     report = pyama_dask.run(config(small_czi, copied, {"params.crop_padding": 1}))
     assert report.exit_status == 0
-    assert "fov_000/cells.zarr" in Ledger(ledger).claimed["fov_000"]
+    assert "fov_000/cells.zarr" in Ledger(ledger).claimed("fov_000")
 
 
 def test_long_names_of_movies(small_czi, tmp_path):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from distributed import Client
 from support.graphs import graph_of
+from support.ledgers import costs_of
 from support.movies import as_czi, config, file_bytes, pixels, put_in_wells
 
 import pyama_dask
@@ -139,7 +140,7 @@ def output(whole, tmp_path):
 
 
 def keys_done(output, entries_before):
-    return [cost.key for cost in Ledger(output / LEDGER).costs[entries_before:]]
+    return [cost.key for cost in costs_of(Ledger(output / LEDGER), entries_before)]
 
 
 def test_a_chain_goes_from_block_to_block(output, data):
@@ -153,7 +154,7 @@ def test_a_chain_goes_from_block_to_block(output, data):
 def test_added_frames_leave_whole_blocks_of_a_chain(movie, output, tmp_path):
     shorter = tmp_path / "shorter"
     pyama_dask.run(config(movie, shorter, {"params.frames": "0-7"}))
-    before = len(Ledger(shorter / LEDGER).costs)
+    before = Ledger(shorter / LEDGER).receipts
     pyama_dask.run(config(movie, shorter))
     assert [parse_key(key).block for key in keys_done(shorter, before) if key.startswith("chain1")] == [2] * 4
     assert file_bytes(shorter) == file_bytes(output)
@@ -163,7 +164,7 @@ def test_damage_in_a_chain_reaches_the_blocks_after_it(movie, output, tmp_path):
     undisturbed = file_bytes(output)
     damaged = output / ".pyama_dask" / "fov_001" / "running_b001.npz"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    before = len(Ledger(output / LEDGER).costs)
+    before = Ledger(output / LEDGER).receipts
     assert pyama_dask.run(config(movie, output)).exit_status == 0
     assert keys_done(output, before) == [
         "chain1-fov001-b001",
@@ -198,7 +199,7 @@ def test_temporary_files_are_removed_and_made_again_when_what_is_made_from_them_
 
 def test_nothing_is_left_and_a_forced_step_does_what_is_made_from_it(movie, output):
     assert pyama_dask.run(config(movie, output)).tasks == 0
-    before = len(Ledger(output / LEDGER).costs)
+    before = Ledger(output / LEDGER).receipts
     pyama_dask.run(config(movie, output), force=["wells"])
     kinds = [parse_key(key).kind for key in keys_done(output, before)]
     assert sorted(kinds) == sorted([GRAPH.kind_of["wells.cells"]] * 2 + [GRAPH.kind_of["plates.fovs"]])
@@ -207,7 +208,7 @@ def test_nothing_is_left_and_a_forced_step_does_what_is_made_from_it(movie, outp
 def test_a_change_in_one_fov_redoes_its_well_alone(movie, output):
     table = traces_file(output / "fov_001", movie, 1)
     table.write_bytes(table.read_bytes()[:-1])
-    before = len(Ledger(output / LEDGER).costs)
+    before = Ledger(output / LEDGER).receipts
     assert pyama_dask.run(config(movie, output)).exit_status == 0
     done = {parse_key(key)[:2] for key in keys_done(output, before)}
     wide = {(GRAPH.kind_of[part], 3) for part in ("wells.cells", "plates.fovs")}

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.ledgers import recorded
 from support.movies import as_czi, config, differences, file_bytes, products, times_of_change
 
 import pyama_dask
@@ -49,8 +50,8 @@ def test_a_good_output_has_no_faults_and_is_left_alone(copied):
         found = verify_output(copied, deep=deep)
         assert (found.faults, found.unreadable_lines, found.deep) == ((), 0, deep)
         ledger = Ledger(copied / LEDGER)
-        written = sum(len(of) for steps in ledger.files.values() for of in steps.values())
-        assert found.files == written + len(ledger.documents)
+        written = sum(len(of) for steps in recorded(ledger, "files").values() for of in steps.values())
+        assert found.files == written + len(list(ledger.documents()))
     assert times_of_change(copied) == before
 
 
@@ -73,7 +74,7 @@ def test_what_was_made_from_a_cut_file_does_not_count_after_a_run_of_one_step(sm
     cut(copied / RAW)
     report = pyama_dask.run(config(small_czi, copied), steps=["copy"])
     assert [fov.status for fov in report.fovs] == ["done", "partial"]
-    done = Ledger(copied / LEDGER).done
+    done = recorded(Ledger(copied / LEDGER))
     assert done["ingest-fov001-b001"].keys() == {"copy"}
     assert not any(step in done["gather-fov001"] for step in ("crop", "extract"))
     again(small_czi, copied)
@@ -183,7 +184,7 @@ class TestDamagedInput:
     def test_so_does_a_run_that_is_killed_after_linking(self, small_czi, finished, copied, name):
         with Ledger(copied / LEDGER) as ledger:
             keys = [key for key in ledger.keys_of(0) if key.startswith(("finish", "gather"))]
-            ledger.void({key: [*ledger.done[key]] for key in keys})
+            ledger.void({key: [*recorded(ledger)[key]] for key in keys})
         alter(copied / ".pyama_dask/fov_000" / name)
         report = again(small_czi, copied)
         assert [name in warning for warning in report.warnings] == [True]

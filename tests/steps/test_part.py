@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.graphs import USUAL
+from support.ledgers import recorded
 from support.movies import INTENSITIES, as_czi, config, file_bytes, pixels
 
 import pyama_dask
@@ -153,7 +154,7 @@ def test_a_display_level_that_fails_on_the_way_leaves_no_part_of_it(movie, chang
     report = run(movie, tmp_path, changes | {"storage.cells": "off"}, 1)
     assert any("no colours today" in warning for warning in report.fovs[0].warnings)
     assert not list(tmp_path.glob("fov_000/images.zarr/*/1/c.*"))
-    files = Ledger(tmp_path / LEDGER).files["finish-fov000-b000"]
+    files = recorded(Ledger(tmp_path / LEDGER), "files")["finish-fov000-b000"]
     assert {step: [*of] for step, of in files.items()} == {
         "track": ["fov_000/images.zarr/seg_tracked_ch_0/0/c.0.0.0"],
         "extract": [".pyama_dask/fov_000/rows_b000.npz"],

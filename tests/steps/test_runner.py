@@ -9,6 +9,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from support.ledgers import costs_of
 
 from pyama_dask.runs.status import LEDGER
 from pyama_dask.steps.runner import return_freed
@@ -16,7 +17,7 @@ from pyama_dask.store.ledger import Ledger
 
 
 def test_tasks_of_one_process_follow_each_other(finished):
-    costs = Ledger(finished / LEDGER).costs
+    costs = costs_of(Ledger(finished / LEDGER))
     assert {cost.worker for cost in costs} == {f"{socket.gethostname()}/{os.getpid()}"}
     begun = [cost.begun for cost in costs]
     assert time.time() - 86400 < begun[0]

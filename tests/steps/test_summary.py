@@ -16,7 +16,8 @@ from pyama_dask.runs.status import LEDGER, read_status
 from pyama_dask.steps.summary import quantiles_by_frame
 from pyama_dask.store import intermediate
 from pyama_dask.store.drop_maps import TOO_LARGE, load_map
-from pyama_dask.store.ledger import Ledger, _line
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.ledger_file import sealed
 from pyama_dask.workflow.task import WORK
 
 
@@ -58,7 +59,7 @@ def test_tracks_are_those_of_the_tracked_labels(read):
     assert summary.lengths.tolist() == np.bincount(seen, minlength=11).tolist()
     assert summary.kept_lengths.sum() == summary.cells
     assert summary.cells + summary.short + summary.border == summary.tracks
-    notes = Ledger(output / LEDGER).notes["link-fov001"]["track"]
+    notes = Ledger(output / LEDGER).task("link-fov001").notes["track"]
     assert [notes[name] for name in ("cells", "short", "border")] == [summary.cells, summary.short, summary.border]
 
 
@@ -154,7 +155,7 @@ def as_older_version(output):
             if isinstance(of, dict):
                 of.pop("summary", None)
     lines = [{name: of for name, of in entry.items() if name != "crc"} for entry in entries]
-    (output / LEDGER).write_bytes(b"".join(map(_line, lines)))
+    (output / LEDGER).write_bytes(b"".join(map(sealed, lines)))
     change_plan(output, lambda plan: [fov["kinds"]["gather"]["steps"].pop("summary") for fov in plan["fovs"]])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.graphs import graph_of
+from support.ledgers import recorded
 from support.movies import config, write_config
 
 import pyama_dask
@@ -151,7 +152,7 @@ def test_a_step_more_is_an_entry_and_its_code(counting, small_czi, tmp_path, cal
 
     assert pyama_dask.run(config(small_czi, tmp_path / "out")).tasks == 0
     again = pyama_dask.run(config(small_czi, tmp_path / "out"), force=["count"])
-    done = Ledger(tmp_path / "out" / LEDGER).done
+    done = recorded(Ledger(tmp_path / "out" / LEDGER))
     kinds = {GRAPH.kind_of[name] for name in ("count.objects", "count.table")}
     assert again.tasks == sum(key.partition("-")[0] in kinds for key in done)
     other = config(small_czi, tmp_path / "out", {"params.segmentation_params": {"min_object_size": 300}})
