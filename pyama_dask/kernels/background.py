@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pyama_dask.config.units import Count, Fraction, Whole
+from pyama_dask.kernels import scratch
 from pyama_dask.kernels.bitmask import Bits, dilate, pack
 from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.kernels.morphology import disk
@@ -120,7 +121,6 @@ class CountedPlanes:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._shape, self._together = shape, max(STRIP // max(shape[1], 1), 1)
-        self._strip = np.empty((0, shape[1]), np.float32)
         self.background: FineLevels | None = None
         """Grey levels of the backgrounds; None to not count them."""
         self.corrected: FineLevels | None = None
@@ -147,10 +147,9 @@ class CountedPlanes:
         Strips from top to bottom, (rows, W); the next one takes the same memory.
         """
         surface, height = Surface(grid, tile_size, self._shape), min(height or self._together, self._shape[0])
-        if len(self._strip) != height:
-            self._strip = np.empty((height, self._shape[1]), np.float32)
+        room = scratch.empty((height, self._shape[1]), np.float32)
         for first in range(0, self._shape[0], height):
-            strip = self._strip[: self._shape[0] - first]
+            strip = room[: self._shape[0] - first]
             for start in range(0, len(strip), self._together):
                 rows = strip[start : start + self._together]
                 surface.rows(first + start, rows)

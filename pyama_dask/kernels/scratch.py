@@ -13,7 +13,7 @@ import weakref
 import numpy as np
 import numpy.typing as npt
 
-MOST = 16
+MOST = 32
 """Largest number of pieces of memory that a thread keeps for arrays to come."""
 
 

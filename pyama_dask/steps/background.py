@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from pyama_dask.kernels import scratch
 from pyama_dask.kernels.background import CountedPlanes, background_plane, tile_grid
 from pyama_dask.kernels.histogram import FineLevels
 from pyama_dask.steps.context import TaskContext
@@ -91,15 +92,17 @@ class Rebuilt:
 
     def __init__(self, context: TaskContext, channel: int) -> None:
         self._context, self._group, self._last = context, background_name(channel), -1
-        self._plane = np.empty(context.task.shape, np.float32)
+        self._plane: np.ndarray | None = None
 
     def plane(self, k: int) -> np.ndarray:
-        """(H, W) float32 background of the batch's frame k; the next one takes the same memory."""
+        """(H, W) float32 background of the batch's frame k."""
         context = self._context
-        if context.frames[k] != self._last:
+        if self._plane is None or context.frames[k] != self._last:
             tiles = context.specs[f"{self._group}/tiles"].tiles
             assert tiles is not None
-            background_plane(context.get(self._group, "tiles")[k], tiles.size, self._plane)
+            self._plane = None  # its memory is free, unless a function of a user has kept it
+            room = scratch.empty(context.task.shape, np.float32)
+            self._plane = background_plane(context.get(self._group, "tiles")[k], tiles.size, room)
             self._last = context.frames[k]
         return self._plane
 

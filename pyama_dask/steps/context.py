@@ -12,7 +12,7 @@ import numpy as np
 
 from pyama_dask.errors import DamagedError, PlanError
 from pyama_dask.files.checksums import MISSING, fault
-from pyama_dask.methods.own_files import calls_plugins
+from pyama_dask.kernels import scratch
 from pyama_dask.readers import SharedMovie, shared_movie
 from pyama_dask.steps.flow import COPIED, Flow, Image, flow_of
 from pyama_dask.steps.own_arrays import own_table_file
@@ -80,7 +80,6 @@ class TaskContext:
         """CRC-32C of every frame of the block that was read from the movie, by its number in the output."""
         self.frames = range(task.start, task.stop)
         self._held: dict[str, np.ndarray] = {}
-        self._spare: dict[str, np.ndarray] = {}
         self.drawn: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         """Tracks and boxes of the fills that were drawn, by frame."""
         self._single: dict[tuple[str, int], np.ndarray] = {}
@@ -109,26 +108,18 @@ class TaskContext:
         self.step, self._since = step, now
 
     def batches(self) -> Iterator[range]:
-        """Yield the batches of frames one by one; arrays of the previous one are used again."""
+        """Yield the batches of frames one by one; memory of the previous one is used again."""
         length = self.task.frames_at_once
         for start in range(self.task.start, self.task.stop, length):
-            if self._reuses:
-                self._spare |= self._held
             self._held.clear()
             self.own_images.forget()
             self.frames = range(start, min(start + length, self.task.stop))
             yield self.frames
 
-    @cached_property
-    def _reuses(self) -> bool:
-        """True if arrays may be used again: functions of users could keep those that they get."""
-        return not (self.flow.own or calls_plugins(self.job.config))
-
     def close(self) -> None:
         """Close all files, and free all arrays; else they would stay until Python looks for cycles of objects."""
         self.shards.close()
         self._held.clear()
-        self._spare.clear()
         self._single.clear()
         self._shared.clear()
         self.own_images.forget()
@@ -165,10 +156,8 @@ class TaskContext:
         return self._held[spec.path]
 
     def _empty(self, spec: ArraySpec) -> np.ndarray:
-        """Array for the current batch's piece of an array: one that an earlier batch needed, if it fits."""
-        shape, spare = (len(self.frames), *spec.shape[1:]), self._spare.pop(spec.path, None)
-        fits = spare is not None and spare.shape == shape and spare.dtype == spec.dtype and spare.flags.owndata
-        return spare if spare is not None and fits else np.empty(shape, spec.dtype)
+        """Array for the current batch's piece of an array."""
+        return scratch.empty((len(self.frames), *spec.shape[1:]), spec.dtype)
 
     def seen(self, step: Step, group: str) -> np.ndarray:
         """(frames of the batch, H, W) grey levels of a raw channel as one of the seven steps gets them.
@@ -209,7 +198,7 @@ class TaskContext:
         if (spec.path, frame) not in self._single:
             if len(self._single) >= SINGLE_FRAMES:
                 self._single.pop(next(iter(self._single)))
-            pixels = np.empty((1, *spec.shape[1:]), spec.dtype)
+            pixels = scratch.empty((1, *spec.shape[1:]), spec.dtype)
             self.shards.read(self.images, spec, frame, pixels)
             self._single[spec.path, frame] = pixels[0]
             self.bytes_read += spec.frame_bytes
@@ -273,8 +262,7 @@ class TaskContext:
         """
         if self.flow.own and len(self.frames) < self.task.stop - self.task.start:
             return
-        if (held := self._held.pop(f"{group}/0", None)) is not None and self._reuses:
-            self._spare[f"{group}/0"] = held
+        self._held.pop(f"{group}/0", None)
         self._held.pop(f"{group} for {self.step}", None)
 
     def remove(self, group: str, level: Level) -> None:

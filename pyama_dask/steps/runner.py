@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -30,9 +29,6 @@ from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.part import run_parts
 from pyama_dask.workflow.graph import GPU, Step
 from pyama_dask.workflow.task import Job, Receipt, Task
-
-FREED_TO_KEEP = 128 * 2**20
-"""Bytes of freed memory that stay with a worker for its next task."""
 
 
 def run_task(task: Task, job: Job) -> Receipt:
@@ -127,30 +123,10 @@ def processors(task: Task, job: Job) -> dict[Step, str]:
     return {part.step: kind for part in parts if part.by_processor(job.config) or GPU in part.resources}
 
 
-class _Heap(ctypes.Structure):
-    """Figures of glibc on its heap, as ``mallinfo2`` returns them."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    )  # fmt: skip
-
-
 def return_freed() -> None:
-    """Return freed memory to the system, if it is much: by itself, the allocator keeps hundreds of MiB.
-
-    What the next task will use at once stays, as the first use of memory costs page faults.
-    """
-    with suppress(OSError, AttributeError, TypeError):  # only glibc has these functions
-        library = ctypes.CDLL(None)
-        look: Any = getattr(library, "mallinfo2", None)  # since version 2.33
-        if look is not None:
-            look.restype = _Heap
-            if look().fordblks <= FREED_TO_KEEP:
-                return
-        library.malloc_trim(0)
+    """Return freed memory to the system: by itself, the allocator keeps hundreds of MiB after large images."""
+    with suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak() -> None:

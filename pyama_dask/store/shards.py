@@ -23,6 +23,7 @@ import numpy as np
 
 from pyama_dask.errors import StoreError
 from pyama_dask.files.paged import AppendedFile, PagedFile
+from pyama_dask.kernels import scratch
 from pyama_dask.store.compression import compress, decompress, room_for
 from pyama_dask.store.layout import ArraySpec
 
@@ -52,7 +53,7 @@ class _Chunks:
     @cached_property
     def room(self) -> np.ndarray:
         """(depth, h, w) array for one chunk."""
-        return np.empty(self.spec.chunks, self.spec.dtype)
+        return scratch.empty(self.spec.chunks, self.spec.dtype)
 
     @cached_property
     def packed(self) -> np.ndarray:
@@ -186,7 +187,7 @@ class ShardWriter:
     def _room(self) -> np.ndarray:
         if self._held is None:
             spec = self._chunks.spec
-            self._held = np.empty((self._chunks.frames, *spec.shape[1:]), spec.dtype)
+            self._held = scratch.empty((self._chunks.frames, *spec.shape[1:]), spec.dtype)
         return self._held
 
     def _add_chunks(self, t: int, frames: np.ndarray, first: int = 0) -> None:
