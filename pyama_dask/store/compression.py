@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import imagecodecs
 import numpy as np
 
-from pyama_dask.kernels import scratch
-
 OVERHEAD = 16
 """Largest number of bytes that a compressed chunk is longer than its pixels."""
 _SIZES = Struct("<III")
@@ -29,7 +27,7 @@ class Compression(NamedTuple):
 
 def room_for(pixels: int) -> np.ndarray:
     """Return memory for a compressed chunk of a number of bytes."""
-    return scratch.empty((pixels + OVERHEAD,), np.uint8)
+    return np.empty(pixels + OVERHEAD, np.uint8)
 
 
 def compress(chunk: np.ndarray, settings: Compression, room: np.ndarray) -> memoryview:

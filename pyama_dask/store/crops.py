@@ -39,6 +39,8 @@ _MEMBER = re.compile(
 """Names of the files in a store."""
 THREADS = 2
 """Threads that compress crops while others are written: with a single FOV, nothing else is left to do."""
+AT_ONCE = 8 * 2**20
+"""Bytes of crops that are compressed at once; a larger one is compressed alone."""
 
 
 def cells_path(config: Config, fov_dir: Path) -> Path:
@@ -74,7 +76,7 @@ class CellsWriter:
         self.checksum: tuple[int, int] | None = None
         """Checksum of the complete store, if that is known without reading it again."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="crops")
-        self._coming: deque[tuple[str, Future[list[_Array]]]] = deque()
+        self._coming: deque[tuple[str, int, Future[list[_Array]]]] = deque()
         self._rooms: list[np.ndarray] = []
 
     def __enter__(self) -> Self:
@@ -152,10 +154,14 @@ class CellsWriter:
             (T, h, w) crops by level, full resolution first.
         """
         arrays = [*levels]
-        compressing = self._threads.submit(lambda: [self._compressed(array, AXES) for array in arrays])
-        self._coming.append((f"{product}/{cell}/", compressing))
-        if len(self._coming) > THREADS:
+        size = sum(array.nbytes for array in arrays)
+        while self._coming and (len(self._coming) > THREADS or self._size_of_coming() + size > AT_ONCE):
             self._write_next()
+        compressing = self._threads.submit(lambda: [self._compressed(array, AXES) for array in arrays])
+        self._coming.append((f"{product}/{cell}/", size, compressing))
+
+    def _size_of_coming(self) -> int:
+        return sum(size for _, size, _ in self._coming)
 
     def _write_coming(self) -> None:
         while self._coming:
@@ -163,7 +169,7 @@ class CellsWriter:
 
     def _write_next(self) -> None:
         """Write the group of a cell whose crops are compressed."""
-        name, compressing = self._coming.popleft()
+        name, _, compressing = self._coming.popleft()
         self._group(name, {})
         for level, array in enumerate(compressing.result()):
             self._write(f"{name}{level}", array)
@@ -189,7 +195,8 @@ class CellsWriter:
         self._store.put(f"{name}/", "zarr.json", array.document)
         if array.content is not None:
             self._store.put(f"{name}/", array.chunk, array.content)
-        self._rooms.append(array.room)
+        if array.room.size <= AT_ONCE // 2:
+            self._rooms.append(array.room)
 
 
 class Directory:

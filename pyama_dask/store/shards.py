@@ -24,7 +24,7 @@ import numpy as np
 from pyama_dask.errors import StoreError
 from pyama_dask.files.paged import AppendedFile, PagedFile
 from pyama_dask.kernels import scratch
-from pyama_dask.store.compression import compress, decompress, room_for
+from pyama_dask.store.compression import OVERHEAD, compress, decompress
 from pyama_dask.store.layout import ArraySpec
 
 ABSENT = 2**64 - 1
@@ -58,7 +58,7 @@ class _Chunks:
     @cached_property
     def packed(self) -> np.ndarray:
         """Memory for one compressed chunk."""
-        return room_for(self.room.nbytes)
+        return scratch.empty((self.room.nbytes + OVERHEAD,), np.uint8)
 
     def places(self, height: int | None = None) -> Iterator[tuple[int, int, slice, slice]]:
         """Yield the number along y and x of each chunk of a frame, or of its first rows, and its rows and columns."""
