@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
-from shlex import quote
 from typing import Any
 
 from pyama_dask.config.fov_selection import FovPlace
@@ -17,6 +16,7 @@ from pyama_dask.errors import PlanError
 from pyama_dask.methods.own_files import own_files
 from pyama_dask.plan.config_warnings import warnings_of
 from pyama_dask.plan.digests import Digests, group_digests, step_digests, tasks_of
+from pyama_dask.plan.lacking import lacking_frames
 from pyama_dask.plan.packed import JoinedTasks, PackedTasks
 from pyama_dask.plan.resolve import Times, frame_times
 from pyama_dask.plan.resources import (
@@ -29,8 +29,7 @@ from pyama_dask.plan.resources import (
     task_memory,
     traffic,
 )
-from pyama_dask.readers import Metadata, is_file_format
-from pyama_dask.readers.base import planes_of
+from pyama_dask.readers import Metadata
 from pyama_dask.steps.batches import frames_together
 from pyama_dask.steps.flow import shape_after
 from pyama_dask.steps.graphs import graph_of
@@ -44,8 +43,6 @@ from pyama_dask.workflow.task import Job, Task, digest
 Shapes = tuple[tuple[int, int], tuple[int, int]]
 """(H, W) of a FOV's frames as the seven steps get them, and in the movie."""
 Costs = tuple[int, int, Mapping[int, int]]
-_LONGEST = 60
-"""Characters of the longest list of frames that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +298,7 @@ class _Fovs:
         shape = shape_after(job.config, info.shape)
         times, place = frame_times(job.config, metadata, fov, job.frames), place_of(info.well, info.site)
         plan = FovPlan(fov, info.name, (), times, place=place)
-        if problem := problem or _problem(job, metadata, fov):
+        if problem := problem or lacking_frames(job, metadata, fov):
             return replace(plan, problem=f"{plan.title}: {problem}")
         digests = step_digests(
             job, self._movie, fov, shape, times.minutes.tolist(), tuple(place.values()), info.tiles, self._known
@@ -372,31 +369,3 @@ def _with_group(job: Job, movie: str, kind: Kind, group: Sequence[FovPlan]) -> F
         for of in tasks_of(tasks, part, graph):
             needed.setdefault(of.key, {})[part.step] = of.digests[part.step]
     return replace(last, tasks=PackedTasks((*last.tasks, task)), waits_for={**last.waits_for, kind: needed})
-
-
-def _problem(job: Job, metadata: Metadata, fov: int) -> str | None:
-    config, info = job.config, metadata.fovs[fov]
-    channels = [int(choice.channel) for choice in config.channels.all]
-    planes = planes_of(config.params.z, metadata.z_planes)
-    lacking = info.lacking(channels, planes)
-    missing = sorted(lacking.intersection(job.frames))
-    if not missing:
-        return None
-    where = f"{len(missing)} of its frames are missing in {metadata.path.name}, the first is {missing[0]}"
-    return f"{where}; {_rest(job, metadata, fov, missing)}"
-
-
-def _rest(job: Job, metadata: Metadata, fov: int, missing: Sequence[int]) -> str:
-    """Frames that a FOV has, and how to process them."""
-    info, whole = metadata.fovs[fov], sorted(set(job.frames).difference(missing))
-    listed = as_ranges(whole)
-    if len(listed) > _LONGEST:  # too many gaps to list: those before the first one
-        whole = [frame for frame in whole if frame < missing[0]]
-        listed = as_ranges(whole)
-    remedies = [] if is_file_format(metadata.path) else ["copy the missing images and use --extend"]
-    if whole:
-        take, only = f"--frames {listed.replace(' ', '')}", quote(info.name) if info.well else fov
-        remedies += [f"take {take} for all FOVs", f"--fovs {only} {take} for this one"]
-    remedies += [] if whole else ["leave it out with --fovs"]
-    more = "; 'pyama-dask inspect' lists the frames that lack only some channels or planes" if info.partial else ""
-    return f"{f'it has {listed}' if whole else 'it has none'}. Fix: {', or '.join(remedies)}{more}"
