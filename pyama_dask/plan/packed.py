@@ -17,6 +17,8 @@ RECENT = 32
 class _Tasks(Sequence[Task]):
     """Tasks that equal others in the same order."""
 
+    __slots__ = ()
+
     @overload
     def __getitem__(self, index: int) -> Task: ...
     @overload
@@ -55,6 +57,8 @@ class PackedTasks(_Tasks):
 
 class JoinedTasks(_Tasks):
     """Tasks of several FOVs, one FOV after the other."""
+
+    __slots__ = ("_of_fovs",)
 
     def __init__(self, of_fovs: Sequence[Sequence[Task]]) -> None:
         self._of_fovs = of_fovs

@@ -244,7 +244,7 @@ def automatic_block(
     movie_shape
         (H, W) of the largest frames in the movie, if steps change it.
     workers
-        Number of local workers for each FOV.
+        Number of workers for each FOV; 0 if there are none yet.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     largest = max(prod(shape), prod(movie_shape or shape))
@@ -261,7 +261,7 @@ def automatic_block(
     )
     fits = 1 + int(max(room - one, 0) // max(two - one, 1))
     blocks = ceil(n_frames / min(max(fits, 1), longest))
-    if blocks > workers:
+    if 0 < workers < blocks:
         blocks = ceil(blocks / workers) * workers
     return ceil(n_frames / blocks)
 

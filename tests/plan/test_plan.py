@@ -119,6 +119,10 @@ class TestBlocks:
         assert max(sizes) <= LONGEST_BLOCK
         assert max(sizes) - min(sizes) < max(len(sizes), 2)
 
+    def test_a_cluster_without_workers_yet_has_blocks(self):
+        none, one = (plan_of(movie(frames=40, shape=(100, 100)), workers=of) for of in (0, 1))
+        assert none.job.blocks == one.job.blocks
+
     def test_the_memory_of_reading_counts_where_the_movie_is_read(self):
         plain, together = (
             plan_of(movie(read_memory=of * MIB), memory=900 * MIB, storage={"block_frames": 5}) for of in (0, 200)
