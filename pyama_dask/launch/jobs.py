@@ -221,8 +221,8 @@ class Jobs:
                 self.update()
             except Exception:  # whatever a queue answers, the next update may succeed
                 log.exception("the jobs could not be compared with the queue; retrying")
-            self._stop.wait(self._timing.least_interval)
-            self._look.wait(pause)
+            if not self._stop.wait(self._timing.least_interval):
+                self._look.wait(pause)
 
     def update(self) -> None:
         """Compare the jobs with the queue, and replace those that are gone."""

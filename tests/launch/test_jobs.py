@@ -701,6 +701,21 @@ def test_the_process_that_cancels_may_be_killed(run, queue):
     assert queue.jobs == []
 
 
+def test_an_end_just_before_a_look_is_noticed_after_it(run, queue, monkeypatch):
+    kept = run(replace(FAST, interval=60.0), jobs=1).jobs
+
+    def clear():
+        kept._stop.set()
+        kept._look.set()
+        type(kept._look).clear(kept._look)
+
+    monkeypatch.setattr(kept._look, "clear", clear)
+    kept._look.set()
+    kept.start()
+    kept._thread.join(10)
+    assert not kept._thread.is_alive()
+
+
 def test_a_job_that_the_queue_takes_after_the_end_is_cancelled(run, queue):
     started = run(jobs=1).submit()
     started.jobs.close()
