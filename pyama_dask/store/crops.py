@@ -86,12 +86,12 @@ class CellsWriter:
         try:
             if error is None:
                 self._write_coming()
-            self._store.close()
-            if error is None:
+                self._store.close()
                 remove_cells(self.path)
                 self._put()
         finally:
-            self._threads.shutdown()
+            self._threads.shutdown(cancel_futures=True)
+            self._store.drop()
             _remove(self._building)
 
     def _put(self) -> None:
@@ -237,6 +237,9 @@ class Directory:
         if self._made:
             flush_below(self._path)
 
+    def drop(self) -> None:
+        """Give up what is not complete; nothing is open."""
+
 
 class ZipFile:
     """Members of a ZIP file, not compressed again."""
@@ -263,6 +266,11 @@ class ZipFile:
             self._write()
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def drop(self) -> None:
+        """Close the file, complete or not."""
+        with suppress(OSError):  # on a full disk, the error that counts was raised before
+            self._file.close()
 
     def _write(self) -> None:
         """Write the end to the file, as it is final."""

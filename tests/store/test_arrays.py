@@ -1,6 +1,8 @@
 """Arrays on disk: as the design says they lie there, whole blocks only, and readable by other programs."""
 
+import errno
 import json
+import os
 import re
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -20,7 +22,7 @@ from pyama_dask.errors import PlanError, StoreError
 from pyama_dask.files.checksums import checksum
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.kernels.histogram import WholeLevels
-from pyama_dask.store import intermediate
+from pyama_dask.store import crops, intermediate
 from pyama_dask.store.array_documents import array_document
 from pyama_dask.store.arrays import create_array, read_frame
 from pyama_dask.store.crops import CellsWriter
@@ -578,6 +580,25 @@ class TestCells:
         with pytest.raises(RuntimeError, match="half way"):
             fail()
         assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {name, f"{name}/old"}
+
+    @SUFFIXES
+    def test_the_first_failure_counts_and_the_file_is_closed(self, tmp_path, monkeypatch, name):
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fail():
+            with CellsWriter(tmp_path / name) as writer:
+                stores.append(writer._store)
+                writer.product("mask", None)
+                monkeypatch.setattr(os, "fsync", refuse)
+                monkeypatch.setattr(crops, "flush_below", refuse)
+                raise RuntimeError("half way")
+
+        stores = []
+        with pytest.raises(RuntimeError, match="half way"):
+            fail()
+        assert list(tmp_path.iterdir()) == []
+        assert all(store._file.closed for store in stores if isinstance(store, crops.ZipFile))
 
     @SUFFIXES
     def test_a_store_that_is_there_is_replaced(self, tmp_path, name):
