@@ -147,7 +147,7 @@ class LiveRun:
         if ledger is None:
             ledger = Ledger(path, recent=None)  # each snapshot asks for all FOVs
             self._costs, self._costs_until = [], 0
-        self._costs += ledger.costs(self._costs_until)
+        self._costs += [*ledger.costs(self._costs_until)]  # all or none, if the file cannot be read
         self._ledger, self._ledger_file, self._costs_until = ledger, number, ledger.end
         return ledger
 

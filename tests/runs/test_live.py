@@ -56,6 +56,24 @@ def test_the_whole_run_is_counted_by_task_step_and_fov(made):
     assert sum(step.seconds for step in seen.steps) == pytest.approx(10 + 10 + 10 + 10 + 10 + 10 + 2)
 
 
+def test_costs_that_cannot_be_read_to_the_end_are_not_counted_twice(made, monkeypatch):
+    made.done(*made.tasks(0))
+    made.lock()
+    run = LiveRun(made.output, lambda: NOW)
+    whole = LedgerFile.lines
+
+    def one_line(self, start=0):
+        yield next(whole(self, start))
+        raise OutputError("was changed")
+
+    made.done(*made.tasks(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerFile, "lines", one_line)
+        with pytest.raises(OutputError, match="was changed"):
+            run.snapshot()
+    assert sum(worker.tasks for worker in run.snapshot().workers) == 16
+
+
 def test_speed_and_time_left_follow_from_the_receipts(made):
     made.done(*made.tasks(0), begun=NOW - 100)  # ingest, link, finish, gather: 10 s each
     made.done(*made.tasks(1, "ingest"), begun=NOW - 50, worker="node2/9")
