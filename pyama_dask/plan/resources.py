@@ -244,7 +244,7 @@ def automatic_block(
     movie_shape
         (H, W) of the largest frames in the movie, if steps change it.
     workers
-        Number of workers for each FOV; 0 if there are none yet.
+        Number of workers for each FOV; 0 before any has come.
     """
     kinds = [kind for kind in graph_of(config).kinds if on_blocks(kind)]
     largest = max(prod(shape), prod(movie_shape or shape))
