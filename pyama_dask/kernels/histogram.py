@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -56,14 +57,21 @@ class Histogram:
         return cls(values, counts, width, float(low), float(high))
 
     @classmethod
-    def sum(cls, parts: Sequence[Histogram]) -> Histogram:
-        """Sum of histograms, which must all have the same bin width."""
-        values, place = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+    def sum(cls, parts: Iterable[Histogram]) -> Histogram:
+        """Sum of histograms, at least one, which must all have the same bin width.
+
+        They are added one by one, so that those of a generator are never in memory together.
+        """
+        return reduce(cls._plus, parts)
+
+    def _plus(self, other: Histogram) -> Histogram:
+        """Sum of two histograms."""
+        values = np.union1d(self.values, other.values)
         counts = np.zeros(values.size, np.int64)
-        np.add.at(counts, place, np.concatenate([part.counts for part in parts]))
-        low = np.nanmin([part.minimum for part in parts]) if values.size else np.nan
-        high = np.nanmax([part.maximum for part in parts]) if values.size else np.nan
-        return cls(values, counts, parts[0].bin_width, float(low), float(high))
+        for part in (self, other):
+            counts[np.searchsorted(values, part.values)] += part.counts
+        limits = np.fmin(self.minimum, other.minimum), np.fmax(self.maximum, other.maximum)  # nan if both are empty
+        return Histogram.of_counts(values, counts, self.bin_width, limits)
 
     def percentile(self, percent: float) -> float:
         """Percentile with linear interpolation between ranks, as `numpy.percentile`; NaN if the histogram is empty."""

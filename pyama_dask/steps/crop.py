@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,8 +21,8 @@ from pyama_dask.store.layout import channel_of, tracked_name
 from pyama_dask.workflow.graph import Step
 from pyama_dask.workflow.task import Job
 
-BATCH_VALUES = 2**23
-"""Number of pixels of crops that are read together."""
+BATCH_VALUES = 2**22
+"""Number of pixels of crops that are read together; a cell with more is read alone."""
 
 
 class Crops(BlockPart):
@@ -119,18 +120,30 @@ def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
 
 def _windows(parts: Sequence[PartReader], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the (T, h, w) windows cell by cell from the blocks' parts, read in batches of cells."""
-    frames = [stop - start for start, stop in job.blocks]
     areas = sizes.astype(np.int64).prod(1)
-    places = areas.cumsum() - areas
-    batches = places * job.n_frames // BATCH_VALUES
+    batches = (areas.cumsum() - areas) * job.n_frames // BATCH_VALUES
+    first = 0  # place of the batch in a frame of all windows
     for batch in np.unique(batches):
-        cells = np.flatnonzero(batches == batch)
-        start, area = places[cells[0]], areas[cells].sum()
-        held = [part.read(int(n * start), int(n * area)) for n, part in zip(frames, parts, strict=True)]
-        for cell in cells:
-            ends = (places[cell] - start, places[cell] - start + areas[cell])
-            pieces = [values[slice(*(n * end for end in ends))] for n, values in zip(frames, held, strict=True)]
-            yield np.concatenate(pieces).reshape(job.n_frames, *sizes[cell])
+        cells = batches == batch
+        windows = _read_windows(parts, job, first, sizes[cells])
+        while windows:
+            yield windows.popleft()
+        first += int(areas[cells].sum())
+
+
+def _read_windows(parts: Sequence[PartReader], job: Job, first: int, sizes: np.ndarray) -> deque[np.ndarray]:
+    """(T, h, w) windows of successive cells, the first of which begins at a place in a frame of all windows."""
+    areas = sizes.astype(np.int64).prod(1)
+    ends = areas.cumsum()
+    windows: deque[np.ndarray] = deque()
+    for part, (start, stop) in zip(parts, job.blocks, strict=True):
+        n = stop - start
+        values = part.read(n * first, n * int(areas.sum()))
+        if not windows:
+            windows.extend(np.empty((job.n_frames, *size), values.dtype) for size in sizes)
+        for window, piece in zip(windows, np.split(values, n * ends[:-1]), strict=True):
+            window[start:stop] = piece.reshape(n, *window.shape[1:])
+    return windows
 
 
 def cells_to_cut(context: TaskContext) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

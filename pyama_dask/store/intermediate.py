@@ -117,9 +117,13 @@ def save_levels(path: Path, levels: Mapping[str, Histogram]) -> Path:
 
 
 def load_levels(paths: Sequence[Path], name: str) -> Histogram:
-    """Sum of the histograms of a name over all blocks."""
-    parts = []
-    for path in paths:
-        held = load(path)
-        parts.append(Histogram(held[f"{name}.values"], held[f"{name}.counts"], *held[f"{name}.limits"].tolist()))
-    return Histogram.sum(parts)
+    """Sum of the histograms of a name over all blocks, which are read one by one."""
+    return Histogram.sum(_levels(path, name) for path in paths)
+
+
+def _levels(path: Path, name: str) -> Histogram:
+    """Histogram of a name in a block."""
+    names = [f"{name}.{what}" for what in ("values", "counts", "limits")]
+    held = load(path, *names)
+    values, counts, limits = (held[name] for name in names)
+    return Histogram(values, counts, *limits.tolist())

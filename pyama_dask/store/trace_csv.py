@@ -32,6 +32,8 @@ PLACE_COLUMNS = ("well", "site", "tile")
 none does."""
 TRACES, SHIFTS = "_traces.csv", "_shifts.csv"
 """Endings of the names of tables of traces, and of shifts of frames."""
+ROWS_AT_ONCE = 2**12
+"""Rows that are texts in memory together, which take several times as much of it as their numbers."""
 SHIFTS_HEAD = "frame,time,shift_y,shift_x,measured"
 """First line of tables of shifts of frames."""
 
@@ -141,7 +143,9 @@ def write_traces(path: Path, table: Mapping[str, np.ndarray] | pd.DataFrame) -> 
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(table)
-            writer.writerows(zip(*map(_words, table.values()), strict=True))
+            for start in range(0, len(next(iter(table.values()), ())), ROWS_AT_ONCE):
+                columns = (_words(column[start : start + ROWS_AT_ONCE]) for column in table.values())
+                writer.writerows(zip(*columns, strict=True))
 
 
 def _words(column: np.ndarray) -> list[Any]:

@@ -1,6 +1,7 @@
 """Grey levels of a whole FOV from its blocks, and what is made with them: display levels and crops."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -133,6 +134,23 @@ def test_sums_of_parts_of_floats_equal_the_whole(case, seed):
     middle = seed % len(found)
     nested = [Histogram.sum(group) for group in (found[:middle], found[middle:]) if group]
     assert_same(Histogram.sum(nested), whole)
+
+
+def test_summing_many_histograms_takes_the_memory_of_a_few():
+    def of_blocks(blocks, bins=20_000):
+        for block in range(blocks):
+            yield Histogram((block + np.arange(bins)) / FINE, np.ones(bins, np.int64), 1 / FINE, block, block + bins)
+
+    one = sum(array.nbytes for array in (next(of_blocks(1)).values, next(of_blocks(1)).counts))
+    for blocks in (3, 300):
+        tracemalloc.start()
+        try:
+            found = Histogram.sum(of_blocks(blocks))
+            assert tracemalloc.get_traced_memory()[1] < 8 * one
+        finally:
+            tracemalloc.stop()
+        assert found.counts.sum() == blocks * 20_000
+        assert (found.minimum, found.maximum) == (0, blocks + 19_999)
 
 
 @given(floats, frames.seeds)
