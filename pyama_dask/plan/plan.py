@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,6 +27,7 @@ from pyama_dask.plan.resources import (
     reads_movie,
     task_memory,
     traffic,
+    traffic_of,
 )
 from pyama_dask.readers import Metadata
 from pyama_dask.steps.batches import frames_together
@@ -152,13 +152,7 @@ class Plan:
     @property
     def traffic(self) -> tuple[int, int]:
         """Bytes of images that the steps of the tasks read and write, uncompressed and without crops."""
-        alike = Counter[tuple[Any, ...]]()
-        for task in self.tasks:
-            if task.block is not None:
-                alike[task.kind, task.shape, task.movie_shape, tuple(task.digests)] += task.stop - task.start
-        per_frame = {of: traffic(self.job, *of) for of in alike}
-        read, written = (sum(per_frame[of][k] * frames for of, frames in alike.items()) for k in (0, 1))
-        return read, written
+        return traffic_of(self.job, self.tasks)
 
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON: the tasks of a FOV by kind, as blocks differ in their frames only."""

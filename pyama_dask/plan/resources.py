@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 from math import ceil, prod
 
@@ -21,7 +22,7 @@ from pyama_dask.store.layout import ArraySpec, layout, products
 from pyama_dask.store.plate import half_arrays
 from pyama_dask.workflow.graph import Held, Step
 from pyama_dask.workflow.kinds import Kind, on_blocks
-from pyama_dask.workflow.task import Job
+from pyama_dask.workflow.task import Job, Task
 
 WORKER_BASE = 480 * 2**20
 """Memory of a worker without blocks: Python, packages, compiled loops, tables of grey levels, small pieces."""
@@ -91,6 +92,16 @@ def _frames_of_movie(config: Config, shape: tuple[int, int]) -> dict[str, int]:
     return {
         f"movie/{name}": prod(shape) * np.dtype(of.dtype).itemsize * max(1, of.planes) for name, of in images.items()
     }
+
+
+def traffic_of(job: Job, tasks: Iterable[Task]) -> tuple[int, int]:
+    """Bytes of images that the steps of some tasks read and write, uncompressed and without crops."""
+    frames = Counter[tuple[Kind, tuple[int, int], tuple[int, int], tuple[Step, ...]]]()
+    for task in tasks:
+        if task.block is not None:
+            frames[task.kind, task.shape, task.movie_shape, tuple(task.digests)] += task.stop - task.start
+    found = [(n, *traffic(job, *alike)) for alike, n in frames.items()]
+    return sum(n * read for n, read, _ in found), sum(n * written for n, _, written in found)
 
 
 def task_memory(
