@@ -22,7 +22,7 @@ PerCell = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 class Pixels:
     """Pixels of the N cells of a frame, for features that look at them.
 
-    They are for one call: their memory is used again for other frames, so a feature copies what it keeps.
+    Other steps read these arrays, too, so a feature does not write to them.
     """
 
     frame: np.ndarray

@@ -13,8 +13,8 @@ import weakref
 import numpy as np
 import numpy.typing as npt
 
-MOST = 32
-"""Largest number of pieces of memory that a thread keeps for arrays to come."""
+MOST, MOST_FREE = 32, 256 * 2**20
+"""Largest number of pieces of memory that a thread knows, and bytes of those that it keeps for arrays to come."""
 
 
 class _Pieces(threading.local):
@@ -35,6 +35,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
     memory = _free(size) or np.empty(size, np.uint8).data
     holder = np.frombuffer(memory, dtype)  # every view keeps this array, and not the memory alone, as that is no array
     _pieces.known = [*_pieces.known[1 - MOST :], (memory, weakref.ref(holder))]
+    _free_oldest()
     return holder.reshape(shape)
 
 
@@ -43,6 +44,17 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
     found = empty(shape, dtype)
     found.fill(0)
     return found
+
+
+def _free_oldest() -> None:
+    """Free the oldest pieces that nothing holds, as far as they are too large together."""
+    free = [place for place, (_, holder) in enumerate(_pieces.known) if holder() is None]
+    total = sum(_pieces.known[place][0].nbytes for place in free)
+    for freed, place in enumerate(free):
+        if total <= MOST_FREE:
+            return
+        total -= _pieces.known[place - freed][0].nbytes
+        del _pieces.known[place - freed]
 
 
 def _free(size: int) -> memoryview | None:

@@ -54,6 +54,18 @@ def test_memory_that_anything_holds_is_not_touched(kept):
     assert len({address(other) for other in others}) == len(others)
 
 
+def test_a_thread_keeps_few_bytes(monkeypatch):
+    monkeypatch.setattr(scratch, "MOST_FREE", 1000)
+    held = [scratch.empty((size,), np.uint8) for size in (400, 700, 600)]
+    for _ in range(len(held)):
+        del held[0]
+        scratch.empty((10,), np.uint8)
+    assert [memory.nbytes for memory, _ in scratch._pieces.known] == [600, 10]
+    held = [scratch.empty((size,), np.uint8) for size in (900, 800)]
+    scratch.empty((5,), np.uint8)
+    assert {memory.nbytes for memory, _ in scratch._pieces.known} >= {900, 800}  # they are held
+
+
 def test_a_thread_keeps_few_pieces():
     for size in range(1, 5 * scratch.MOST):
         scratch.empty((size,), np.uint8)
