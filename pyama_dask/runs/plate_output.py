@@ -127,15 +127,14 @@ def _above(image: str) -> tuple[str, str, str]:
 def _complete(plan: Plan, ledger: Ledger, images: Mapping[int, str]) -> list[int]:
     """FOVs whose images are recorded in all blocks, with all documents; ascending, also those not in the plan."""
     keys = {fov.fov: [task.key for task in fov.tasks if STEP in task.digests] for fov in plan.fovs if fov.tasks}
-    recorded = {fov for fov in images if any(STEP in ledger.task(key).done for key in ledger.keys_of(fov))}
+    made = ledger.having(STEP)
+    recorded = images.keys() & {parse_key(key).fov for key in made}
     if recorded - keys.keys():
         keys = _planned_before(plan.job.output, ledger) | keys
     return sorted(
         fov
         for fov in recorded
-        if keys.get(fov)
-        and all(STEP in ledger.task(key).done for key in keys[fov])
-        and _has_documents(ledger, images[fov], keys[fov])
+        if keys.get(fov) and all(key in made for key in keys[fov]) and _has_documents(ledger, images[fov], keys[fov])
     )
 
 

@@ -88,9 +88,7 @@ class Ledger:
         """Kinds of processors that any receipt names."""
         self.damaged: list[int] = []
         """Numbers of the lines that cannot be read."""
-        self._file = LedgerFile(self.path)
-        self._lines = 0
-        self._damaged_at: set[int] = set()
+        self._file, self._lines, self._damaged_at = LedgerFile(self.path), 0, set[int]()
         self._places: dict[int, array[int]] = {}
         """Start and end of each line about a FOV."""
         self._done: set[int] = set()
@@ -98,11 +96,11 @@ class Ledger:
         self._of_groups: dict[int, set[str]] = {}
         """Keys of recorded tasks of wells and plates, by each of their FOVs."""
         self._failed_steps: dict[str, set[Step]] = {}
+        self._having: dict[Step, set[str]] = {}
         self._names: dict[str, set[str]] = {}
-        """Claimed names outside of the folders of FOVs, by their first part."""
+        """Claimed names outside of the folders of FOVs, by their first part; below, documents there."""
         self._documents: Documents = {}
-        """Documents outside of the folders of FOVs."""
-        self._known: WeakValueDictionary[int, FovRecords] = WeakValueDictionary()
+        self._known = WeakValueDictionary[int, FovRecords]()
         self._recent: dict[int, FovRecords] = {}
 
     # --------------------------------------------------------------------------------------- file
@@ -215,6 +213,12 @@ class Ledger:
         """Check whether a step of a task is recorded as done with this digest."""
         return self.task(key).done.get(step) == digest
 
+    def having(self, step: Step) -> Collection[str]:
+        """Keys of all tasks of which a step is recorded as done; held and kept up to date from the first call on."""
+        if step not in self._having:
+            self._having[step] = {key for key, record in self.tasks() if step in record.done}
+        return self._having[step]
+
     def keys_of(self, fov: int) -> Collection[str]:
         """Keys of all tasks of a FOV that were ever recorded, and of its well and plate."""
         return self.of_fov(fov).tasks.keys() | self._of_groups.get(fov, set())
@@ -227,9 +231,8 @@ class Ledger:
         """Steps of a FOV, by task key, that are recorded with other settings than its tasks now have."""
         wanted = {task.key: task.digests for task in tasks}
         mine = {key for key in self.keys_of(fov) if parse_key(key).fov == fov}
-        for group, kind in [
-            ({*task.group}, task.kind) for task in tasks if task.group
-        ]:  # of which FOVs may have changed
+        groups = [({*task.group}, task.kind) for task in tasks if task.group]  # whose FOVs may have changed
+        for group, kind in groups:
             mine |= {key for key, of in self.groups.items() if parse_key(key).kind == kind and group.intersection(of)}
         other = {key: {s for s, d in self.task(key).done.items() if wanted.get(key, {}).get(s) != d} for key in mine}
         return {key: steps for key, steps in other.items() if steps}
@@ -318,7 +321,7 @@ class Ledger:
         elif "done" in entry:
             self._take_receipt(entry, start, stop)
         elif "void" in entry:
-            self._take_change({str(key): [*of] for key, of in entry["void"].items()}, entry, start, stop)
+            self._take_void({str(key): {*of} for key, of in entry["void"].items()}, entry, start, stop)
         elif "kept" in entry:
             self._take_change({str(key): dict(of) for key, of in entry["kept"].items()}, entry, start, stop)
         elif "failed" in entry:
@@ -343,6 +346,11 @@ class Ledger:
         self.failed[key], self._failed_steps[key] = failure, steps
         self.attempts[key] = self.attempts.get(key, 0) + 1
 
+    def _take_void(self, void: Mapping[str, set[Step]], entry: Entry, start: int, stop: int) -> None:
+        self._take_change(void, entry, start, stop)
+        for step, keys in self._having.items():
+            keys.difference_update(key for key, of in void.items() if step in of)
+
     def _take_change(self, steps: Mapping[str, object], entry: Entry, start: int, stop: int) -> None:
         """Take in that recorded steps are void or kept, by task key; nothing changes where nothing is recorded."""
         self._note({parse_key(key).fov for key in steps} & self._done, entry, start, stop)
@@ -356,6 +364,8 @@ class Ledger:
         self._note({fov} | self._take_names(record.names), entry, start, stop, record)
         self.receipts += 1
         self.processors |= kinds
+        for step in self._having.keys() & record.done.keys():
+            self._having[step].add(cost.key)
         if group:
             self.groups[cost.key] = group
         for member in group:
