@@ -146,8 +146,8 @@ def _specs(plan: Plan, fov: FovPlan) -> dict[str, ArraySpec]:
 
 def folders(directory: Path, specs: dict[str, ArraySpec]) -> set[Path]:
     """Folders of the stores of a FOV's images, and of their groups and arrays."""
-    inside = {directory / spec.store / name for spec in specs.values() for name in ("", spec.group, spec.path)}
-    return {directory / IMAGES, *inside}
+    inside = {f"{spec.store}/{name}" for spec in specs.values() for name in ("", spec.group, spec.path)}
+    return {directory / name for name in (IMAGES, *inside)}
 
 
 # --------------------------------------------------------------------------------------------- removal
@@ -173,6 +173,8 @@ def sweep_wells(output: Path, ledger: Ledger) -> None:
 def discard(plan: Plan, ledger: Ledger, fov: FovPlan) -> None:
     """Remove all results of a FOV that are not recorded, such as stale ones that were voided."""
     directory, specs = plan.job.fov_dir(fov.fov), _specs(plan, fov)
+    if not (directory.exists() or plan.job.work_dir(fov.fov).exists() or ledger.claimed(PLATE)):
+        return  # as in a new output
     claimed = ledger.claimed(fov_name(fov.fov))
     mine = {plan.job.output / name for name in claimed}
     recorded = {path for key in ledger.keys_of(fov.fov) for path in ledger.task(key).paths}

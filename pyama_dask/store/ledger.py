@@ -102,6 +102,7 @@ class Ledger:
         self._documents: Documents = {}
         self._known = WeakValueDictionary[int, FovRecords]()
         self._recent: dict[int, FovRecords] = {}
+        self._latest = -1, FovRecords()
 
     # --------------------------------------------------------------------------------------- file
 
@@ -178,6 +179,8 @@ class Ledger:
 
     def of_fov(self, fov: int) -> FovRecords:
         """Records of a FOV; they follow what is recorded later, for as long as they are held."""
+        if self._latest[0] == fov:
+            return self._latest[1]
         if (records := self._known.get(fov)) is None:
             records, places = FovRecords(), self._places.get(fov, ())
             for start, stop in zip(places[::2], places[1::2], strict=True):
@@ -187,6 +190,7 @@ class Ledger:
         self._recent[fov] = records
         if self._most is not None and len(self._recent) > self._most:
             del self._recent[next(iter(self._recent))]
+        self._latest = fov, records
         return records
 
     def task(self, key: str) -> Record:

@@ -79,13 +79,20 @@ def group_document(attributes: Mapping[str, Any], members: Mapping[str, Any] | N
     document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     if members is not None:
         document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": dict(members)}
-    return _indented(json.dumps(document))
+    return _indented(document).encode()
+
+
+def _indented(value: object, levels: int = 2) -> str:
+    """``json.dumps(value, indent=1)``; what is some levels of dictionaries below is encoded once, as FOVs share it."""
+    if not levels or not isinstance(value, dict) or not value:
+        return _indented_once(json.dumps(value))
+    items = ",\n".join(f"{json.dumps(key)}: {_indented(of, levels - 1)}" for key, of in value.items())
+    return "{\n " + items.replace("\n", "\n ") + "\n}"
 
 
 @lru_cache(maxsize=256)
-def _indented(document: str) -> bytes:
-    """JSON with a line for each value; most documents of groups equal those of another FOV, or of a moment ago."""
-    return json.dumps(json.loads(document), indent=1).encode()
+def _indented_once(value: str) -> str:
+    return json.dumps(json.loads(value), indent=1)
 
 
 def listed(full: ArraySpec | None) -> dict[str, Any]:
