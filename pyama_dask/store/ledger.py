@@ -66,8 +66,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None, recent: int | None = RECENT) -> None:
-        self.path, self.check = path, check
-        self._most, self._is_open = recent, False
+        self.path, self.check, self._most = path, check, recent
         self._begin()
         self.read_on()
 
@@ -88,7 +87,8 @@ class Ledger:
         """Kinds of processors that any receipt names."""
         self.damaged: list[int] = []
         """Numbers of the lines that cannot be read."""
-        self._file, self._lines, self._damaged_at = LedgerFile(self.path), 0, set[int]()
+        self._file, self._is_open = LedgerFile(self.path), False
+        self._lines, self._damaged_at = 0, set[int]()
         self._places: dict[int, array[int]] = {}
         """Start and end of each line about a FOV."""
         self._done: set[int] = set()
@@ -154,7 +154,6 @@ class Ledger:
         write_bytes(self.path, content)
         self._file.close()
         self._begin()
-        self._is_open = False
         self.read_on()
         self._file.open_to_write()
         self._is_open = True
@@ -243,11 +242,7 @@ class Ledger:
 
     def authors(self, paths: Collection[str]) -> dict[str, set[Step]]:
         """Steps by task key that are recorded to have written any of these files."""
-        found: dict[str, set[Step]] = {}
-        for key, record in self.tasks():
-            if mine := {step for step, files in record.files.items() if not files.keys().isdisjoint(paths)}:
-                found[key] = mine
-        return found
+        return {key: steps for key, record in self.tasks() if (steps := record.authors(paths))}
 
     def claimed(self, folder: str) -> Collection[str]:
         """Names in a folder of the output that runs have created, or were about to; see `claim`.

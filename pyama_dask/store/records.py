@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
@@ -96,6 +96,10 @@ class Record:
     def paths(self) -> Iterator[str]:
         """Files that its steps wrote, by path in the output."""
         return (path for of in self.files.values() for path in of)
+
+    def authors(self, paths: Collection[str]) -> set[Step]:
+        """Steps that wrote any of these files."""
+        return {step for step, files in self.files.items() if not files.keys().isdisjoint(paths)}
 
     def update(self, later: Record) -> None:
         """Take in a later receipt of the task."""
