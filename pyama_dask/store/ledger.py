@@ -17,6 +17,7 @@ from __future__ import annotations
 import shutil
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from weakref import WeakValueDictionary
@@ -210,7 +211,8 @@ class Ledger:
         """Yield the costs of the tasks that are recorded after a place in the file, in the order of their receipts."""
         for start, line in self._file.lines(after):
             if b'"done"' in line[:10] and start not in self._damaged_at:
-                yield Cost.of(self._file.again(line)["done"])
+                with suppress(ValueError):  # damaged since: the next run notices, and does the task again
+                    yield Cost.of(self._file.again(line)["done"])
 
     def has(self, key: str, step: Step, digest: str) -> bool:
         """Check whether a step of a task is recorded as done with this digest."""

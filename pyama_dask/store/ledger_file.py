@@ -164,7 +164,9 @@ class LedgerFile:
             raise self._unreadable(error) from error
 
     def _changed(self) -> OutputError:
-        return OutputError(f"{self.path}: was changed while it was read. Fix: try again")
+        return OutputError(
+            f"{self.path}: was damaged or replaced while it was in use. Fix: try again; a run compares all files then"
+        )
 
     def _unreadable(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path}: cannot be read: {error.strerror}. Fix: check its permissions and the disk")

@@ -388,3 +388,18 @@ def test_a_full_disk_leaves_whole_lines_only(path, monkeypatch):
         assert not ledger.has("ingest-fov000-b001", "copy", "c1")
         ledger.record(receipt("ingest-fov000-b002"))
     assert set(recorded(Ledger(path))) == {KEY, "ingest-fov000-b002"}
+
+
+@pytest.mark.parametrize("changed", [b"\x01", b"{", b"7"], ids=repr)
+def test_a_line_that_is_damaged_while_the_ledger_is_open_is_an_error_that_says_so(path, changed):
+    with Ledger(path, recent=1) as ledger:
+        ledger.record(receipt(), receipt("ingest-fov001-b000"), receipt("ingest-fov002-b000"))
+        ledger.of_fov(2)
+        content = path.read_bytes()
+        at = content.index(b"fov001") - 20
+        path.write_bytes(content[:at] + changed + content[at + 1 :])
+        assert ledger.task("ingest-fov000-b000").done
+        with pytest.raises(OutputError, match=r"was damaged or replaced while it was in use\. Fix: try again; a run"):
+            ledger.of_fov(1)
+        assert [cost.key[:13] for cost in ledger.costs()] == ["ingest-fov000", "ingest-fov002"]
+    assert Ledger(path).damaged == [3]
