@@ -81,6 +81,8 @@ def end_workers(processes: LocalCluster) -> None:
 
 def scheduler_here(cluster: Cluster, **options: Any) -> LocalCluster:
     """Start a scheduler in this process; `options` are those of `LocalCluster`."""
+    # it tells of connections that end later than the cluster, with tracebacks
+    logging.getLogger("distributed.batched").setLevel(logging.WARNING)
     with warnings.catch_warnings(), with_run_page():
         # the port was taken after the check; the printed link has the right one
         warnings.filterwarnings("ignore", r"(?s)Port \d+ is already in use", UserWarning)

@@ -124,7 +124,7 @@ def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(tmp_path, small
         program.kill()
         out, error = program.communicate(timeout=10)  # ends when all have closed them
         assert_gone(family)
-    wait_until(lambda: not [*temporary.glob("pymp-*"), *temporary.glob("pyama-*")], 10)
+    wait_until(lambda: not [*temporary.glob("pymp-*"), *temporary.glob("pyama-*")])
     assert out == ""
     assert [line for line in error.splitlines() if "dashboard" not in line] == []
     go_on(tmp_path, small_czi)

@@ -1,5 +1,7 @@
 """What a scheduler of our own keeps of the tasks of a run."""
 
+import logging
+
 import pytest
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
@@ -21,3 +23,10 @@ def test_nothing_of_a_submission_stays_in_the_spans_of_the_scheduler(monkeypatch
         assert client.gather(client.map(abs, [-1, -2, -3])) == [1, 2, 3]
         assert not client.cluster.scheduler.extensions["spans"]
         assert not hasattr(client.cluster.scheduler.extensions["spans"], "spans")
+
+
+def test_connections_that_end_late_are_not_told_of():
+    """Dask tells of them at the level INFO, with a traceback, when the cluster does not silence it any more."""
+    with local_cluster(LOCAL):
+        pass
+    assert not logging.getLogger("distributed.batched").isEnabledFor(logging.INFO)
