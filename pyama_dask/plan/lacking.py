@@ -1,4 +1,4 @@
-"""Frames that FOVs lack, and what to do about them, in words."""
+"""Messages about frames that FOVs lack, and how to process the others."""
 
 from __future__ import annotations
 

@@ -87,8 +87,9 @@ def wrong_records(output: Path) -> list[str]:
     Parts of crops may be gone once the crops of their FOV are done.
     """
     ledger, found = Ledger(output / LEDGER), []
+    done = recorded(ledger)
     for key, steps in recorded(ledger, "files").items():
-        crops_done = "crop" in recorded(ledger).get(f"gather-{key.split('-')[1]}", {})
+        crops_done = "crop" in done.get(f"gather-{key.split('-')[1]}", {})
         for name, written in (entry for files in steps.values() for entry in files.items()):
             file = output / name
             if not file.exists():
