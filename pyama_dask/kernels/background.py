@@ -146,7 +146,7 @@ class CountedPlanes:
         ------
         Strips from top to bottom, (rows, W); the next one takes the same memory.
         """
-        surface, height = Surface(grid, tile_size, self._shape), min(height or self._together, self._shape[0])
+        surface, height = Surface(grid, tile_size, self._shape), min(height or self._together, max(self._shape[0], 1))
         room = scratch.empty((height, self._shape[1]), np.float32)
         for first in range(0, self._shape[0], height):
             strip = room[: self._shape[0] - first]

@@ -225,6 +225,10 @@ def test_grey_levels_counted_strip_by_strip_are_those_of_the_whole(monkeypatch, 
                 np.testing.assert_array_equal(getattr(one.histogram(), name), getattr(whole.histogram(), name))
 
 
+def test_a_frame_without_rows_has_no_strips():
+    assert not [*kernel.CountedPlanes((0, 9)).strips(np.full((1, 1), 5.0), 40, None, 1.0)]
+
+
 def test_nothing_is_counted_without_background():
     frame, _ = lit((130, 140))
     found, _ = counted(frame, np.full((5, 5), np.nan), 1.0)
