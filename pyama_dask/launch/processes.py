@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 PRELOADED = "pyama_dask.launch.preloaded"
 METHOD = "distributed.worker.multiprocessing-method"
+LONGEST_SOCKET = 107
+"""Bytes of the path of a socket on Linux."""
+LONGEST_NAME = len("/pymp-12345678/listener-12345678")
+"""Characters that multiprocessing adds to the temporary folder for it."""
 STARTS = 3
 """Times that workers are started again if their server is killed meanwhile."""
 Started = TypeVar("Started")
@@ -43,7 +48,7 @@ def forked_workers() -> Iterator[None]:
         return
     try:
         _start_server()
-    except OSError as error:  # the path of its socket, in the folder for temporary files, may be too long
+    except OSError as error:  # such as a temporary folder that is full
         log.info("workers are spawned, as no server could be started that forks them: %s", error)
         yield
         return
@@ -157,11 +162,22 @@ def _start_server() -> None:
     """Start the server with the environment of workers, unless it runs already."""
     only = {
         "PYTHONSAFEPATH": "1",  # a module of the working directory is not the package we mean
-        "PYAMA_DASK_SOCKETS": get_temp_dir(),  # the server removes it if this process is killed
+        "PYAMA_DASK_SOCKETS": _folder_of_sockets(),  # the server removes it if this process is killed
     }
     with ctrl_c_blocked(), _variables({**worker_environment(), **only}):
         get_context("forkserver").set_forkserver_preload([PRELOADED])
         forkserver.ensure_running()
+
+
+def _folder_of_sockets() -> str:
+    """Folder that multiprocessing puts sockets into: in /tmp if its path would be too long in the temporary folder."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) + LONGEST_NAME > LONGEST_SOCKET:
+        tempfile.tempdir = "/tmp"
+    try:
+        return get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -7,10 +7,12 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -115,19 +117,23 @@ def test_a_second_signal_ends_at_once(tmp_path, run_yaml, kind):
 
 
 @pytest.mark.slow
-def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(tmp_path, small_czi, run_yaml):
+@pytest.mark.parametrize("name", ["t", "a_long_name_of_a_temporary_folder_" * 4])
+def test_workers_of_a_driver_that_was_killed_end_and_say_nothing(name, tmp_path, small_czi, run_yaml):
     """They leave no socket and no note; the next run removes the folders that Dask has left."""
-    (temporary := tmp_path / "temporary").mkdir()
-    with asleep(run_yaml, tmp_path, "local", env=os.environ | {"TMPDIR": str(temporary)}) as (program, family):
-        assert {path.name[:5] for path in temporary.iterdir()} == {"pymp-", "dask-"}
-        assert len(family) >= 3  # two workers, and the resource tracker
-        program.kill()
-        out, error = program.communicate(timeout=10)  # ends when all have closed them
-        assert_gone(family)
-    wait_until(lambda: not [*temporary.glob("pymp-*"), *temporary.glob("pyama-*")])
-    assert out == ""
-    assert [line for line in error.splitlines() if "dashboard" not in line] == []
-    go_on(tmp_path, small_czi)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="pyama_dask_test_") as folder:
+        (temporary := Path(folder, name)).mkdir()
+        with asleep(run_yaml, tmp_path, "local", env=os.environ | {"TMPDIR": str(temporary)}) as (program, family):
+            (server,) = (process for process in family if process.ppid() == program.pid and process.children())
+            sockets = Path(next(c.laddr for c in server.net_connections("unix") if "/pymp-" in c.laddr)).parent
+            assert sockets.parent == (temporary if name == "t" else Path("/tmp"))
+            assert len(family) >= 3  # two workers, and the resource tracker
+            program.kill()
+            out, error = program.communicate(timeout=10)  # ends when all have closed them
+            assert_gone(family)
+        wait_until(lambda: not sockets.exists() and not [*temporary.glob("pymp-*"), *temporary.glob("pyama-*")])
+        assert out == ""
+        assert [line for line in error.splitlines() if "dashboard" not in line] == []
+        go_on(tmp_path, small_czi)
 
 
 @pytest.mark.slow
