@@ -41,7 +41,7 @@ from pyama_dask.runs.final_page import load_writers, write_final_page
 from pyama_dask.runs.output_dir import begun, logging_to, prepare, settle, tidy, void_unsettled, write_records
 from pyama_dask.runs.ownership import check_free_names, void
 from pyama_dask.runs.planning import only_failed, plan_run, what_is_left
-from pyama_dask.runs.plate_output import check_plate_is_ours
+from pyama_dask.runs.plate_output import PlateOutput, check_plate_is_ours
 from pyama_dask.runs.run_record import RunRecord
 from pyama_dask.runs.run_workers import DASK_REPORT, SharedPool, workers_of_run
 from pyama_dask.runs.source_check import check_after_run
@@ -134,6 +134,7 @@ class _Run:
     plan: Plan
     metadata: Metadata
     ledger: Ledger
+    plate: PlateOutput
     cancel: threading.Event
     steps: Sequence[Step] | None
     todo: Plan
@@ -156,7 +157,8 @@ class _Run:
         chosen = only_failed(plan, ledger) if retry_failed else plan
         todo, warnings = what_is_left(chosen, steps, ledger=ledger), [*chosen.warnings, *damage]
         warnings += check_room(todo, ledger)
-        return cls(plan, metadata, ledger, cancel, steps, todo, warnings, ledger.receipts, ledger.end)
+        plate = PlateOutput(plan, metadata, ledger)
+        return cls(plan, metadata, ledger, plate, cancel, steps, todo, warnings, ledger.receipts, ledger.end)
 
     def begin(self) -> dict[int, dict[str, Any]]:
         """Record config, files and plan, once nothing can refuse the run any more; documents as of `write_records`."""
@@ -165,7 +167,7 @@ class _Run:
             write_bytes(self.plan.job.output / name, content)
         for plugin in plugins(self.plan.job.config):
             log.info("%s", plugin)
-        documents, restored = write_records(self.plan, self.metadata, self.ledger)
+        documents, restored = write_records(self.plan, self.metadata, self.ledger, self.plate)
         self.warnings.extend(restored)
         for warning in self.warnings:
             log.warning("%s", warning)
@@ -173,7 +175,7 @@ class _Run:
 
     def execute(self, workers: Workers | None, tell: Progress, turn: Turn | None) -> Execution:
         """Do what is left; without workers, in this process."""
-        plan, metadata, ledger = self.plan, self.metadata, self.ledger
+        plan, metadata, ledger, plate = self.plan, self.metadata, self.ledger, self.plate
         rest, todo = replace(plan, forced=frozenset()), for_workers(self.todo)
         if plan.job.config.storage.direct_io == "on" and not todo.job.direct_io:
             self.warnings.append(
@@ -182,16 +184,17 @@ class _Run:
             )
         return execute(
             todo, pool_on(workers, turn.number if turn else 0), ledger,
-            prepare=partial(prepare, plan, metadata, ledger),
-            settle=partial(settle, plan, ledger), tidy=partial(tidy, plan, metadata, ledger),
-            repair=partial(repair, rest, metadata, ledger, self.steps), progress=tell, cancel=self.cancel, turn=turn,
+            prepare=partial(prepare, plan, metadata, ledger, plate),
+            settle=partial(settle, plan, ledger, plate), tidy=partial(tidy, plan, metadata, ledger, plate),
+            repair=partial(repair, rest, metadata, ledger, plate, self.steps),
+            progress=tell, cancel=self.cancel, turn=turn,
         )  # fmt: skip
 
     def report(self, ended: Execution, documents: Mapping[int, dict[str, Any]], started: float) -> RunReport:
         """Report of the run, after a last look at the movie; what was begun but not settled is void."""
         plan, ledger, stopped = self.plan, self.ledger, ended.stopped
         if not isinstance(stopped, DiskError):  # else nothing can be recorded
-            void_unsettled(plan, ledger, ended.unfinished)
+            void_unsettled(plan, ledger, self.plate, ended.unfinished)
         changes = check_after_run(plan, ledger, ledger.costs(self.begins_at))
         if isinstance(stopped, DiskError):
             stopped = with_amounts(stopped, unfinished(self.todo, ledger), ledger)
@@ -270,7 +273,13 @@ def unfinished(plan: Plan, ledger: Ledger) -> Plan:
 
 
 def repair(
-    plan: Plan, metadata: Metadata, ledger: Ledger, steps: Sequence[Step] | None, fov: int, damaged: Collection[str]
+    plan: Plan,
+    metadata: Metadata,
+    ledger: Ledger,
+    plate: PlateOutput,
+    steps: Sequence[Step] | None,
+    fov: int,
+    damaged: Collection[str],
 ) -> tuple[FovPlan, list[str]]:
     """Void damaged files of a FOV and everything derived from them, and prepare the FOV for the remaining tasks.
 
@@ -293,7 +302,7 @@ def repair(
         (todo,) = what_is_left(plan, steps, {fov}, ledger).fovs
     except PlanError as error:
         raise StoreError(f"{min(damaged)} is damaged, so that {error}") from error
-    return todo, prepare(plan, metadata, ledger, todo)
+    return todo, prepare(plan, metadata, ledger, plate, todo)
 
 
 def tell_registered(progress: Progress | None, done: int, wells: int) -> None:

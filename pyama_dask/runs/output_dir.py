@@ -36,7 +36,7 @@ from pyama_dask.runs.ownership import (
     void,
 )
 from pyama_dask.runs.plan_settings import settings_of
-from pyama_dask.runs.plate_output import begin_plate, list_images, remove_image_documents
+from pyama_dask.runs.plate_output import PlateOutput
 from pyama_dask.runs.status import LEDGER, PLAN, read_plan
 from pyama_dask.steps.graphs import graph_of
 from pyama_dask.steps.standard import GRAPH
@@ -204,7 +204,9 @@ def begun(output: Path) -> Iterator[None]:
         raise
 
 
-def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[int, dict[str, Any]], list[str]]:
+def write_records(
+    plan: Plan, metadata: Metadata, ledger: Ledger, plate: PlateOutput
+) -> tuple[dict[int, dict[str, Any]], list[str]]:
     """Write the resolved config with the movie's metadata, and the plan that a complete output fulfils.
 
     FOVs of earlier runs that this one leaves alone keep their part of the plan, and the settings it was made with.
@@ -233,12 +235,12 @@ def write_records(plan: Plan, metadata: Metadata, ledger: Ledger) -> tuple[dict[
     document |= {"fovs": [fovs[k] for k in sorted(fovs)], "settings": settings, "current": current}
     document |= _shape_of_plate(metadata)
     warnings = write_documents(output, ledger, {CONFIG: text.encode(), PLAN: json.dumps(document).encode()})
-    warnings += begin_plate(plan, metadata, ledger)
+    warnings += plate.begin()
     for planned in plan.fovs:
         outdated = ledger.outdated(planned.fov, planned.tasks)  # `prepare` makes them so, when these are taken back
         if planned.tasks and plan.job.fov_dir(planned.fov).exists() and not outdated:
             warnings += tidy_fov(plan, metadata, ledger, planned.fov)
-    return mine, warnings + list_images(plan, metadata, ledger)
+    return mine, warnings + plate.list_images()
 
 
 def describe(metadata: Metadata, plan: Plan) -> dict[str, Any]:
@@ -269,7 +271,7 @@ def _plain_fov(info: FovInfo) -> dict[str, Any]:
     return plain if info.tiles else {key: value for key, value in plain.items() if key != "tiles"}
 
 
-def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> list[str]:
+def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, plate: PlateOutput, todo: FovPlan) -> list[str]:
     """Prepare a FOV for its tasks: void and remove stale results, and create the arrays.
 
     Returns
@@ -294,11 +296,11 @@ def prepare(plan: Plan, metadata: Metadata, ledger: Ledger, todo: FovPlan) -> li
         again.setdefault(task.key, set()).update(stale)
     void(job.output, ledger, {key: steps - held.get(key, set()) for key, steps in again.items()})
     ledger.claim(names_of(plan, fov))
-    warnings = list_images(plan, metadata, ledger, fov.fov)  # before files of an image go
+    warnings = plate.list_image(fov.fov)  # before files of an image go
     discard(plan, ledger, fov)
     wanted = fov_documents(plan, metadata, ledger, fov)
     ledger.writes({path: None for path, _ in ledger.documents(fov_name(fov.fov)) if path not in wanted})
-    remove_image_documents(plan, ledger, fov, wanted)
+    plate.remove_documents(fov, wanted)
     return warnings + write_documents(job.output, ledger, wanted)
 
 
@@ -326,7 +328,7 @@ def held_steps(
     }
 
 
-def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...]:
+def settle(plan: Plan, ledger: Ledger, plate: PlateOutput, tasks: Sequence[Task]) -> tuple[Task, ...]:
     """Keep results whose input from other parts is unchanged, and void and remove the others.
 
     Parameters
@@ -335,6 +337,8 @@ def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...
         Of the whole run.
     ledger
         Open for writing.
+    plate
+        Stops listing an image that is void.
     tasks
         Tasks of one FOV that are about to be handed out; all that they need is recorded.
 
@@ -345,22 +349,30 @@ def settle(plan: Plan, ledger: Ledger, tasks: Sequence[Task]) -> tuple[Task, ...
     settled = compare_content(plan, tasks, ledger)
     ledger.keep(settled.kept)
     if settled.stale:
-        void(plan.job.output, ledger, settled.stale)
-        discard(plan, ledger, plan.fov(tasks[0].fov))
+        _take_back(plan, ledger, plate, plan.fov(tasks[0].fov), settled.stale)
     return settled.tasks
 
 
-def void_unsettled(plan: Plan, ledger: Ledger, fovs: Collection[int]) -> None:
+def void_unsettled(plan: Plan, ledger: Ledger, plate: PlateOutput, fovs: Collection[int]) -> None:
     """Void and remove stale results of FOVs that ended before it was known whether they may stay; see `settle`."""
     for fov in plan.fovs:
         if fov.fov in fovs and (outdated := ledger.outdated(fov.fov, fov.tasks)):
-            void(plan.job.output, ledger, outdated)
-            discard(plan, ledger, fov)
+            _take_back(plan, ledger, plate, fov, outdated)
 
 
-def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:
+def _take_back(
+    plan: Plan, ledger: Ledger, plate: PlateOutput, fov: FovPlan, stale: Mapping[str, Collection[Step]]
+) -> None:
+    """Void stale results of a FOV and remove them, after the plate has stopped listing its image."""
+    void(plan.job.output, ledger, stale)
+    for warning in plate.list_image(fov.fov):
+        log.warning("%s", warning)
+    discard(plan, ledger, fov)
+
+
+def tidy(plan: Plan, metadata: Metadata, ledger: Ledger, plate: PlateOutput, fov: int) -> list[str]:
     """Tidy up a FOV, and list its image in the plate if that is complete; see `tidy_fov`."""
-    return tidy_fov(plan, metadata, ledger, fov) + list_images(plan, metadata, ledger, fov)
+    return tidy_fov(plan, metadata, ledger, fov) + plate.list_image(fov)
 
 
 def tidy_fov(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +23,16 @@ from pyama_dask.runs.status import LEDGER, read_plan
 from pyama_dask.steps.standard import GRAPH, makes_plate
 from pyama_dask.store.layout import DOCUMENT
 from pyama_dask.store.ledger import Ledger
-from pyama_dask.store.plate import LABELS, NAMES, PLATE, images_in_plate, plate_documents
+from pyama_dask.store.plate import (
+    IMAGE_DOCUMENTS,
+    LABELS,
+    NAMES,
+    PLATE,
+    images_in_plate,
+    plate_documents,
+    plate_size,
+    well_and_number,
+)
 from pyama_dask.workflow.task import WORK, parse_key, task_key
 
 STEP = GRAPH.parts["plate.frames"].step
@@ -47,28 +57,143 @@ def check_plate_is_ours(plan: Plan, ledger: Ledger) -> None:
         )
 
 
-def begin_plate(plan: Plan, metadata: Metadata, ledger: Ledger) -> list[str]:
-    """Claim the plate for a run, or take the FOVs of a run that wants none out of it.
+class PlateOutput:
+    """The plate in the output of a run: its images, and which of them its documents list.
 
-    Returns
-    -------
-    Warnings, see `write_documents`; and one if frames and labels will be stored twice.
+    The list is held while the run goes on, so that a change of one FOV takes as long on a plate of thousands as on a
+    small one.
+
+    Parameters
+    ----------
+    plan, metadata, ledger
+        Run, movie and records.
     """
-    if ledger.claimed(PLATE):  # what killed processes have left
-        above = {above for image in images_in_plate(metadata.fovs).values() for above in _above(image)}
-        for folder in above:
-            remove_partial(plan.job.output / PLATE / folder)
-    if makes_plate(plan.job.config):
-        ledger.claim([PLATE])
-        return [*_names_warning(plan.job.output)]
-    if not ledger.claimed(PLATE):
-        return []
-    ledger.void({key: {STEP} for fov in plan.fovs for key in ledger.keys_of(fov.fov)})
-    warnings = list_images(plan, metadata, ledger)
-    for fov in (fov for fov in plan.fovs if fov.tasks):
-        discard_from_plate(plan, ledger, fov)
-        remove_image_documents(plan, ledger, fov, {})
-    return warnings
+
+    def __init__(self, plan: Plan, metadata: Metadata, ledger: Ledger) -> None:
+        self._plan, self._metadata, self._ledger = plan, metadata, ledger
+        self._output = plan.job.output
+        self._images = images_in_plate(metadata.fovs)
+        self._tasks = {fov.fov: fov.tasks for fov in plan.fovs}
+        self._listed: dict[str, set[int]] | None = None
+        """Numbers of the listed images by well; None before the first list."""
+
+    def begin(self) -> list[str]:
+        """Claim the plate for the run, or take the FOVs of a run that wants none out of it.
+
+        Returns
+        -------
+        Warnings, see `write_documents`; and one if frames and labels will be stored twice.
+        """
+        ledger = self._ledger
+        if ledger.claimed(PLATE):  # what killed processes have left
+            for folder in {above for image in self._images.values() for above in _above(image)}:
+                remove_partial(self._output / PLATE / folder)
+        if makes_plate(self._plan.job.config):
+            ledger.claim([PLATE])
+            return [*_names_warning(self._output)]
+        if not ledger.claimed(PLATE):
+            return []
+        ledger.void({key: {STEP} for fov in self._plan.fovs for key in ledger.keys_of(fov.fov)})
+        warnings = self.list_images()
+        for fov in (fov for fov in self._plan.fovs if fov.tasks):
+            discard_from_plate(self._plan, ledger, fov)
+            self.remove_documents(fov, {})
+        return warnings
+
+    def list_images(self) -> list[str]:
+        """Write the documents of rows, wells and the plate, which list the complete images.
+
+        Returns
+        -------
+        Warnings, see `write_documents`.
+        """
+        if not self._ledger.claimed(PLATE):
+            return []
+        listed = dict[str, set[int]]()
+        for fov in filter(self._is_complete, self._images):
+            well, number = well_and_number(self._images[fov])
+            listed.setdefault(well, set()).add(number)
+        recorded = [path for path, _ in self._ledger.documents(PLATE) if _LIST.fullmatch(path)]
+        return self._write(listed, recorded)
+
+    def list_image(self, fov: int) -> list[str]:
+        """List the image of a FOV if it is complete now, or no longer if it is not; warnings as of `list_images`."""
+        if not self._ledger.claimed(PLATE) or fov not in self._images:
+            return []
+        if self._listed is None:
+            return self.list_images()
+        well, number = well_and_number(self._images[fov])
+        numbers = self._listed.get(well, set())
+        if self._is_complete(fov) == (number in numbers):
+            return []
+        listed = {**self._listed, well: numbers ^ {number}}
+        if not listed[well]:
+            del listed[well]
+        return self._write(listed, [f"{PLATE}/{above}{DOCUMENT}" for above in _above(self._images[fov])], only=well)
+
+    def remove_documents(self, fov: FovPlan, wanted: Mapping[str, bytes]) -> None:
+        """Remove recorded documents of a FOV's image that are not wanted any more."""
+        if image := fov.tasks[0].in_plate:
+            paths = (f"{PLATE}/{image}/{name}" for name in IMAGE_DOCUMENTS)
+            self._remove(path for path in paths if path not in wanted)
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return plate_size(self._images.values(), self._metadata.plate_shape)
+
+    @cached_property
+    def _name(self) -> str:
+        named = (info.plate for info in self._metadata.fovs if info.plate)
+        return next(named, None) or movie_stem(self._plan.job.source)
+
+    @cached_property
+    def _keys_before(self) -> Mapping[int, list[str]]:
+        """Keys of the tasks that make the image of each FOV in the output, by the recorded plan."""
+        return {
+            fov["fov"]: [
+                task_key(kind, fov["fov"], block)
+                for kind, stage in fov["kinds"].items()
+                if STEP in stage["steps"]
+                for block in range(stage["tasks"])
+            ]
+            for fov in read_plan(self._output, self._ledger)["fovs"]
+        }
+
+    def _is_complete(self, fov: int) -> bool:
+        """Check whether the image of a FOV is recorded in all blocks, with all documents; of any FOV of the output."""
+        if not self._ledger.has_fov(fov):
+            return False
+        if tasks := self._tasks.get(fov):
+            keys = [task.key for task in tasks if STEP in task.digests]
+        else:
+            keys = self._keys_before.get(fov, [])
+        return (
+            bool(keys)
+            and all(STEP in self._ledger.task(key).done for key in keys)
+            and self._has_documents(self._images[fov], keys)
+        )
+
+    def _has_documents(self, image: str, keys: Iterable[str]) -> bool:
+        """Check whether the documents of an image are there, of which those of the tracks come last."""
+        last = f"{PLATE}/{image}/{LABELS}/{NAMES['tracks']}/{DOCUMENT}"
+        return bool(self._ledger.checksums(last)) or all(parse_key(key).kind != WITH_TRACKS for key in keys)
+
+    def _write(self, listed: dict[str, set[int]], concerned: Iterable[str], only: str | None = None) -> list[str]:
+        """Write the lists of all wells, or of one, and remove those concerned that the plate has no more."""
+        contents = plate_documents(listed, self._size, self._name, only=only)
+        wanted = {f"{PLATE}/{path}": content for path, content in contents.items()}
+        warnings = write_documents(self._output, self._ledger, wanted)
+        self._remove(path for path in concerned if path not in wanted)
+        self._listed = listed
+        return warnings
+
+    def _remove(self, documents: Iterable[str]) -> None:
+        """Remove the recorded ones of some documents, those of the plate before those of wells, and their records."""
+        gone = sorted((path for path in documents if self._ledger.checksums(path)), key=len)
+        for path in gone:
+            remove_below(self._output, [path])
+        self._ledger.writes(dict.fromkeys(gone))
 
 
 def _names_warning(output: Path) -> Iterator[str]:
@@ -86,89 +211,7 @@ def _names_warning(output: Path) -> Iterator[str]:
         second.unlink(missing_ok=True)
 
 
-def list_images(plan: Plan, metadata: Metadata, ledger: Ledger, fov: int | None = None) -> list[str]:
-    """Write the documents of rows, wells and the plate, which list the complete images.
-
-    Parameters
-    ----------
-    plan, metadata, ledger
-        Run, movie and records.
-    fov
-        FOV whose image may have become complete, or incomplete; None for any.
-
-    Returns
-    -------
-    Warnings, see `write_documents`.
-    """
-    if not ledger.claimed(PLATE):
-        return []
-    images = images_in_plate(metadata.fovs)
-    if fov is not None and fov not in images:
-        return []
-    name = next((info.plate for info in metadata.fovs if info.plate), None) or movie_stem(plan.job.source)
-    done = [images[k] for k in _complete(plan, ledger, images)]
-    listed = plate_documents(done, images.values(), name, metadata.plate_shape)
-    wanted = {f"{PLATE}/{path}": content for path, content in listed.items()}
-    gone = [path for path, _ in ledger.documents(PLATE) if _LIST.fullmatch(path) and path not in wanted]
-    concerned = None if fov is None else {f"{PLATE}/{above}{DOCUMENT}" for above in _above(images[fov])}
-    warnings = write_documents(
-        plan.job.output, ledger, {path: wanted[path] for path in wanted if concerned is None or path in concerned}
-    )
-    _remove(plan.job.output, ledger, gone)
-    return warnings
-
-
 def _above(image: str) -> tuple[str, str, str]:
     """Paths of the row and well of an image, and of the plate."""
     row, column, _ = image.split("/")
     return f"{row}/", f"{row}/{column}/", ""
-
-
-def _complete(plan: Plan, ledger: Ledger, images: Mapping[int, str]) -> list[int]:
-    """FOVs whose images are recorded in all blocks, with all documents; ascending, also those not in the plan."""
-    keys = {fov.fov: [task.key for task in fov.tasks if STEP in task.digests] for fov in plan.fovs if fov.tasks}
-    made = ledger.having(STEP)
-    recorded = images.keys() & {parse_key(key).fov for key in made}
-    if recorded - keys.keys():
-        keys = _planned_before(plan.job.output, ledger) | keys
-    return sorted(
-        fov
-        for fov in recorded
-        if keys.get(fov) and all(key in made for key in keys[fov]) and _has_documents(ledger, images[fov], keys[fov])
-    )
-
-
-def _has_documents(ledger: Ledger, image: str, keys: Iterable[str]) -> bool:
-    """Check whether the documents of an image are there, of which those of the tracks come last."""
-    last = f"{PLATE}/{image}/{LABELS}/{NAMES['tracks']}/{DOCUMENT}"
-    return bool(ledger.checksums(last)) or all(parse_key(key).kind != WITH_TRACKS for key in keys)
-
-
-def _planned_before(output: Path, ledger: Ledger) -> dict[int, list[str]]:
-    """Keys of the tasks that make the image of each FOV in the output, by the recorded plan."""
-    return {
-        fov["fov"]: [
-            task_key(kind, fov["fov"], block)
-            for kind, stage in fov["kinds"].items()
-            if STEP in stage["steps"]
-            for block in range(stage["tasks"])
-        ]
-        for fov in read_plan(output, ledger)["fovs"]
-    }
-
-
-def remove_image_documents(plan: Plan, ledger: Ledger, fov: FovPlan, wanted: Mapping[str, bytes]) -> None:
-    """Remove recorded documents of a FOV's image that are not wanted any more."""
-    if image := fov.tasks[0].in_plate:
-        folder = f"{PLATE}/{image}/"
-        _remove(
-            plan.job.output, ledger, [p for p, _ in ledger.documents(PLATE) if p.startswith(folder) and p not in wanted]
-        )
-
-
-def _remove(output: Path, ledger: Ledger, documents: Iterable[str]) -> None:
-    """Remove documents, those of the plate before those of wells, and their records."""
-    gone = sorted(documents, key=len)
-    for path in gone:
-        remove_below(output, [path])
-    ledger.writes(dict.fromkeys(gone))

@@ -97,7 +97,6 @@ class Ledger:
         self._of_groups: dict[int, set[str]] = {}
         """Keys of recorded tasks of wells and plates, by each of their FOVs."""
         self._failed_steps: dict[str, set[Step]] = {}
-        self._having: dict[Step, set[str]] = {}
         self._names: dict[str, set[str]] = {}
         """Claimed names outside of the folders of FOVs, by their first part; below, documents there."""
         self._documents: Documents = {}
@@ -218,12 +217,6 @@ class Ledger:
         """Check whether a step of a task is recorded as done with this digest."""
         return self.task(key).done.get(step) == digest
 
-    def having(self, step: Step) -> Collection[str]:
-        """Keys of all tasks of which a step is recorded as done; held and kept up to date from the first call on."""
-        if step not in self._having:
-            self._having[step] = {key for key, record in self.tasks() if step in record.done}
-        return self._having[step]
-
     def keys_of(self, fov: int) -> Collection[str]:
         """Keys of all tasks of a FOV that were ever recorded, and of its well and plate."""
         return self.of_fov(fov).tasks.keys() | self._of_groups.get(fov, set())
@@ -322,7 +315,7 @@ class Ledger:
         elif "done" in entry:
             self._take_receipt(entry, start, stop)
         elif "void" in entry:
-            self._take_void({str(key): {*of} for key, of in entry["void"].items()}, entry, start, stop)
+            self._take_change({str(key): {*of} for key, of in entry["void"].items()}, entry, start, stop)
         elif "kept" in entry:
             self._take_change({str(key): dict(of) for key, of in entry["kept"].items()}, entry, start, stop)
         elif "failed" in entry:
@@ -347,11 +340,6 @@ class Ledger:
         self.failed[key], self._failed_steps[key] = failure, steps
         self.attempts[key] = self.attempts.get(key, 0) + 1
 
-    def _take_void(self, void: Mapping[str, set[Step]], entry: Entry, start: int, stop: int) -> None:
-        self._take_change(void, entry, start, stop)
-        for step, keys in self._having.items():
-            keys.difference_update(key for key, of in void.items() if step in of)
-
     def _take_change(self, steps: Mapping[str, object], entry: Entry, start: int, stop: int) -> None:
         """Take in that recorded steps are void or kept, by task key; nothing changes where nothing is recorded."""
         self._note({parse_key(key).fov for key in steps} & self._done, entry, start, stop)
@@ -365,8 +353,6 @@ class Ledger:
         self._note({fov} | self._take_names(record.names), entry, start, stop, record)
         self.receipts += 1
         self.processors |= kinds
-        for step in self._having.keys() & record.done.keys():
-            self._having[step].add(cost.key)
         if group:
             self.groups[cost.key] = group
         for member in group:

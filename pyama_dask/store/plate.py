@@ -8,7 +8,7 @@ length 1 adds nothing. So both are names of one file, and pixels are stored once
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,15 @@ LABELS = "labels"
 """Group of an image in which viewers look for labels."""
 NAMES: Mapping[Role, str] = {"labels": "segmentation", "tracks": "tracks"}
 """Names of labels in that group."""
+IMAGE_DOCUMENTS = (
+    f"{LABELS}/{DOCUMENT}",
+    *(
+        f"{group}{level}{DOCUMENT}"
+        for group in ("", *(f"{LABELS}/{name}/" for name in NAMES.values()))
+        for level in ("", "0/", "1/")
+    ),
+)
+"""Paths of the documents that an image may have, in its folder."""
 HALVES: Mapping[Role, Role] = {"raw": "half_raw", "labels": "half_labels", "tracks": "half_tracks"}
 """Roles at half size, by those at full size."""
 
@@ -161,41 +170,57 @@ def _corner(shape: tuple[int, ...], pixel: float, centre: tuple[float, float]) -
 
 
 def plate_documents(
-    listed: Collection[str], images: Collection[str], name: str, stated: tuple[int, int] | None = None
+    listed: Mapping[str, Collection[int]], size: tuple[int, int], name: str, *, only: str | None = None
 ) -> dict[str, bytes]:
     """Contents of the ``zarr.json`` files of rows, wells and the plate, which comes last, by path in the plate.
 
     Parameters
     ----------
     listed
-        Paths of the images that are listed, such as ``B/02/0``; there are no documents without one, as viewers
-        refuse a plate without wells.
-    images
-        Paths of all images that the plate may get, for its size.
+        Numbers of the images that are listed, by path of their well, such as ``B/02``; there are no documents without
+        one, as viewers refuse a plate without wells.
+    size
+        Rows and columns, see `plate_size`.
     name
         Name of the plate.
-    stated
-        Rows and columns of the plate as the movie states them; see `plate_format`.
+    only
+        Well without which there are no documents of wells but its own, and of rows but its own; None for all.
     """
-    of_well: dict[str, list[str]] = {}
-    for image in sorted(listed, key=_order):
-        well, _, number = image.rpartition("/")
-        of_well.setdefault(well, []).append(number)
-    rows = {well.partition("/")[0] for well in of_well}
-    found = {f"{row}/{DOCUMENT}": group_document({}) for row in sorted(rows)}
-    for well, numbers in of_well.items():
-        of = {"images": [{"path": number, "acquisition": 0} for number in numbers]}
+    wells = sorted(listed, key=_order)
+    rows = dict.fromkeys(_row(well) for well in wells if only is None or _row(well) == _row(only))
+    found = {f"{row}/{DOCUMENT}": group_document({}) for row in rows}
+    for well in wells if only is None else listed.keys() & {only}:
+        of = {"images": [{"path": str(number), "acquisition": 0} for number in sorted(listed[well])]}
         found[f"{well}/{DOCUMENT}"] = group_document({"ome": {"version": VERSION, "well": of}})
-    if of_well:
-        size = plate_format((well_name(*_order(image)[:2]) for image in images), stated)
-        ome = {"version": VERSION, "plate": _plate(of_well, size, name)}
-        found[DOCUMENT] = group_document({"ome": ome})
+    if wells:
+        plate = _plate({well: len(listed[well]) for well in wells}, size, name)
+        found[DOCUMENT] = group_document({"ome": {"version": VERSION, "plate": plate}})
     return found
 
 
-def _plate(of_well: Mapping[str, Sequence[str]], size: tuple[int, int], name: str) -> dict[str, Any]:
-    most = max(map(len, of_well.values()))
-    places = {well: _order(well) for well in of_well}
+def plate_size(images: Iterable[str], stated: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Rows and columns of a plate.
+
+    Parameters
+    ----------
+    images
+        Paths of all images that the plate may get.
+    stated
+        Rows and columns as the movie states them; see `plate_format`.
+    """
+    return plate_format({well_name(*_order(well_and_number(image)[0])) for image in images}, stated)
+
+
+def well_and_number(image: str) -> tuple[str, int]:
+    """Path of the well of an image, and its number there."""
+    well, _, number = image.rpartition("/")
+    return well, int(number)
+
+
+def _plate(images: Mapping[str, int], size: tuple[int, int], name: str) -> dict[str, Any]:
+    """Description of a plate with a number of images in each well."""
+    most = max(images.values())
+    places = {well: _order(well) for well in images}
     return {
         "version": VERSION,
         "name": name,
@@ -207,7 +232,10 @@ def _plate(of_well: Mapping[str, Sequence[str]], size: tuple[int, int], name: st
     }
 
 
-def _order(path: str) -> tuple[int, ...]:
-    """Row and column from 0, and number of the image if the path has it."""
-    row, column, *number = path.split("/")
-    return (*parse_well(row + column), *map(int, number))
+def _row(well: str) -> str:
+    return well.partition("/")[0]
+
+
+def _order(well: str) -> tuple[int, int]:
+    """Row and column from 0."""
+    return parse_well(well.replace("/", ""))

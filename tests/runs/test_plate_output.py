@@ -17,6 +17,8 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 from support.movies import as_czi, config, file_bytes, listing, pixels, put_in_wells
 from support.processes import end_of
+from support.strategies import movie as metadata_of
+from support.strategies import plan_of
 
 import pyama_dask
 from pyama_dask.config.load import parse_config
@@ -27,11 +29,17 @@ from pyama_dask.launch import start
 from pyama_dask.readers import FovInfo
 from pyama_dask.readers.czi.reader import CziReader
 from pyama_dask.runs import ownership, plate_output
+from pyama_dask.runs.documents import fov_documents, write_documents
+from pyama_dask.runs.output_dir import write_records
 from pyama_dask.runs.planning import plan_run
+from pyama_dask.runs.plate_output import PlateOutput
+from pyama_dask.runs.status import LEDGER
 from pyama_dask.runs.verify import verify_output
 from pyama_dask.steps import plate as steps_of_plates
 from pyama_dask.steps import run_task
-from pyama_dask.store.plate import images_in_plate, plate_documents
+from pyama_dask.store.ledger import Ledger
+from pyama_dask.store.plate import images_in_plate, plate_documents, plate_size
+from pyama_dask.workflow.task import WORK, Receipt
 
 WELLS = ("B02", "B02", "C10", "C10")
 IMAGES = ("B/02/0", "B/02/1", "C/10/0", "C/10/1")
@@ -317,7 +325,7 @@ def _change(file, change):
 
 
 def test_the_plate_has_the_rows_and_columns_that_the_movie_states():
-    document = json.loads(plate_documents(["B/02/0"], ["B/02/0"], "plate", (16, 24))["zarr.json"])
+    document = json.loads(plate_documents({"B/02": {0}}, plate_size(["B/02/0"], (16, 24)), "plate")["zarr.json"])
     plate = document["attributes"]["ome"]["plate"]
     assert (len(plate["rows"]), len(plate["columns"])) == (16, 24)
 
@@ -328,7 +336,7 @@ def test_indices_fit_rows_and_columns_in_every_format(size):
     names = ["B02", f"{last}{size[1]}", "b3", None, "well 7"]
     images = images_in_plate([FovInfo("", (8, 8), well=name) for name in names])
     assert images == {0: "B/02/0", 1: f"{last}/{size[1]:02}/0", 2: "B/03/0"} or size == (2, 3)
-    documents = plate_documents(images.values(), images.values(), "plate")
+    documents = plate_documents({image[:-2]: {0} for image in images.values()}, plate_size(images.values()), "plate")
     assert list(documents)[-1] == "zarr.json"
     plate = json.loads(documents["zarr.json"])["attributes"]["ome"]["plate"]
     assert (len(plate["rows"]), len(plate["columns"])) == size
@@ -448,6 +456,61 @@ class TestRuns:
         report = run(movie, tmp_path / "out")
         assert any("stored twice" in warning for warning in report.warnings)
         assert file_bytes(tmp_path / "out") == file_bytes(output)
+
+
+class TestListing:
+    """Images are listed one by one; a list of all gives the same documents."""
+
+    @pytest.fixture
+    def plan_and_movie(self, tmp_path):
+        (tmp_path / "out" / WORK).mkdir(parents=True)
+        screen = metadata_of(fovs=6, frames=6)
+        wells = ("B02", "A01", "B02", "C10", "A01", "B03")
+        screen = replace(screen, fovs=tuple(replace(f, well=w) for f, w in zip(screen.fovs, wells, strict=True)))
+        storage = {"layout": "plate", "block_frames": 4}
+        return plan_of(screen, output=str(tmp_path / "out"), storage=storage), screen
+
+    @pytest.mark.parametrize("order", [(0, 5, 0, 5), (0, 2, 4, 1, 3, 5, 5, 3, 1, 4, 2, 0), (3, 1, 4, 3, 1, 3)])
+    def test_images_come_and_go_in_any_order(self, plan_and_movie, order):
+        plan, screen = plan_and_movie
+        output = plan.job.output
+        with Ledger(output / LEDGER) as ledger:
+            plate = PlateOutput(plan, screen, ledger)
+            write_records(plan, screen, ledger, plate)
+            there = set()
+            for fov in order:
+                there ^= {fov}
+                if fov in there:
+                    record_image(plan, screen, ledger, fov)
+                else:
+                    ledger.void({task.key: {plate_output.STEP} for task in plan.fov(fov).tasks})
+                assert plate.list_image(fov) == []
+                assert plate.list_image(fov) == []  # nothing has changed
+                images = images_in_plate(screen.fovs)
+                assert sorted(listed(output)) == sorted(images[k] for k in there)
+                before = file_bytes(output / "plate.zarr", set())
+                assert PlateOutput(plan, screen, ledger).list_images() == []
+                assert file_bytes(output / "plate.zarr", set()) == before
+
+    def test_the_records_of_other_fovs_are_not_read(self, plan_and_movie, monkeypatch):
+        plan, screen = plan_and_movie
+        with Ledger(plan.job.output / LEDGER) as ledger:
+            plate = PlateOutput(plan, screen, ledger)
+            write_records(plan, screen, ledger, plate)
+            of_fov, read = ledger.of_fov, set()
+            monkeypatch.setattr(ledger, "of_fov", lambda fov: read.add(fov) or of_fov(fov))
+            for fov in (0, 1, 2):
+                record_image(plan, screen, ledger, fov)
+                read.clear()
+                plate.list_image(fov)
+                assert read == {fov}
+
+
+def record_image(plan, screen, ledger, fov):
+    """Record all tasks of a FOV, and write its documents."""
+    tasks, notes = plan.fov(fov).tasks, {"track": {"tracks": 3}}
+    ledger.record(*(Receipt(task.key, task.digests, {}, 0.0, 0, 0, 0, notes=notes) for task in tasks))
+    write_documents(plan.job.output, ledger, fov_documents(plan, screen, ledger, plan.fov(fov)))
 
 
 def test_whenever_a_run_ends_its_plate_is_valid(movie, tmp_path, monkeypatch):

@@ -57,21 +57,6 @@ class TestRecording:
             assert not ledger.has(KEY, "copy", "c2")
             assert not ledger.has("ingest-fov000-b001", "copy", "c1")
 
-    def test_tasks_that_have_a_step_are_known_without_reading_lines_again(self, path, monkeypatch):
-        keys = [f"ingest-fov{fov:03}-b000" for fov in range(3)]
-        with Ledger(path, recent=1) as ledger:
-            ledger.record(receipt(keys[0], {"copy": "c"}), receipt(keys[1], {"segment": "s"}))
-            assert ledger.having("copy") == {keys[0]}
-            with monkeypatch.context() as patch:
-                patch.setattr(ledger, "of_fov", None)
-                ledger.record(receipt(keys[1], {"copy": "c"}), receipt(keys[2], {"copy": "c"}))
-                assert ledger.having("copy") == {*keys}
-            ledger.void({keys[0]: {"copy"}, keys[1]: {"segment"}})
-            ledger.keep({keys[2]: {"copy": "d"}})
-            assert ledger.having("copy") == {*keys[1:]}
-            assert ledger.having("segment") == set()
-        assert Ledger(path).having("copy") == {*keys[1:]}
-
     def test_a_later_receipt_adds_steps_and_replaces_digests(self, path):
         with Ledger(path) as ledger:
             ledger.record(receipt(digests={"copy": "c1"}))
