@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import psutil
 from pyama_dask.files.atomic import beside
 from pyama_dask.files.checksums import extended
 from pyama_dask.files.regular import open_descriptor
+from pyama_dask.files.threads import Threads
 
 PAGE = 4096
 """Bytes of a page; memory, places and lengths of direct transfers are multiples of it."""
@@ -105,9 +106,9 @@ def _give_back(buffer: mmap.mmap) -> None:
 
 
 @lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
+def _threads() -> Threads:
     """Threads that wait for the disk while this one computes: one writes, the other reads."""
-    return ThreadPoolExecutor(2, thread_name_prefix="disk")
+    return Threads(2, "disk")
 
 
 def _after_fork() -> None:

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from pyama_dask.config.cluster import Cluster
 from pyama_dask.errors import ConfigError, QueueError
+from pyama_dask.files.threads import Threads
 from pyama_dask.launch.job_scripts import job_class_of, job_script
 from pyama_dask.launch.queue_kinds import ANSWERS, KINDS, NEVER, Queue, State
 from pyama_dask.launch.script_checks import check_folder
@@ -50,7 +50,7 @@ def submit(job: Any) -> str:
     # its `_call` does not end a command that hangs, which may then submit an unknown job
     job._call = _submitted
     try:
-        with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop, as in a notebook
+        with Threads(1, "queue") as thread:  # this thread may have an event loop, as in a notebook
             thread.submit(asyncio.run, job.start()).result()
     except ValueError as error:  # dask-jobqueue finds no number in the answer
         raise QueueError(f"{job.submit_command.strip()}: {' '.join(str(error).split())}", passing=False) from error

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
+
+from pyama_dask.files.threads import Threads
 
 FORM = "2-"
 """Prefix of every identity; those of older versions have none, see `files.identity`."""
@@ -102,7 +103,7 @@ def sampled(file: BinaryIO, size: int, cell: int) -> str:
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
     try:
-        with ThreadPoolExecutor(AT_ONCE) as readers:
+        with Threads(AT_ONCE, "content") as readers:
             for data in readers.map(lambda part: _read(file, part), _batches(size, cell)):
                 digest.update(data)
     finally:

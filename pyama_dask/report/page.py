@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyama_dask
 from pyama_dask.errors import ConfigError
 from pyama_dask.files.atomic import check_names, writable
 from pyama_dask.files.manifest import check_free, writing_into
+from pyama_dask.files.threads import Threads
 from pyama_dask.report import words
 from pyama_dask.report.facts import RunFacts, read_facts
 from pyama_dask.report.flags import flagged_cells
@@ -123,7 +123,7 @@ def _fovs(run: RunFacts, folder: Path) -> dict[str, Any]:
     shown = fovs[:MOST_SHOWN]
     pixels, density = next((size, how) for most, size, how in SIZES if len(shown) <= most)
     heads, rows = fov_table(run, folder)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with Threads(THREADS, "page") as pool:
         pictures = list(pool.map(lambda fov: thumbnail(run, fov, folder, pixels, QUALITY[density]), shown))
     return {
         "fovs": pictures, "thumb": 220 if density == "few" else pixels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pyama_dask.errors import ClusterError, DiskError, PyamaError
 from pyama_dask.execute.events import Progress
 from pyama_dask.execute.turns import Turns
 from pyama_dask.files.html import InTables
+from pyama_dask.files.threads import Threads
 from pyama_dask.launch import existing_client
 from pyama_dask.runs import driver
 from pyama_dask.runs.bars import OnStart, check_progress, shown_in_notebook
@@ -275,7 +276,7 @@ def run_several(
     cluster, work = configs[0].cluster, configs[0].output.absolute().parent / WORK
     with (
         existing_client(cluster, work, client) as existing, SharedPool(cluster, work) as pool,
-        ThreadPoolExecutor(len(configs), "pyama-movie") as threads,
+        Threads(len(configs), "pyama-movie") as threads,
     ):  # fmt: skip
         shared = {"client": existing, "pool": pool, "cancel": cancel, **options}
         together = _Together(configs, display, threads, shared)
@@ -290,7 +291,7 @@ class _Together:
     """Runs in threads, which begin in their order."""
 
     def __init__(
-        self, configs: Sequence[Config], display: Display, threads: ThreadPoolExecutor, options: Mapping[str, Any]
+        self, configs: Sequence[Config], display: Display, threads: Threads, options: Mapping[str, Any]
     ) -> None:
         self._configs, self._display, self._threads, self._options = configs, display, threads, options
         self._turns, self._begun = Turns(), list[Future[MovieRun]]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from pyama_dask.config.models import Config
 from pyama_dask.config.units import many, parse_selection
 from pyama_dask.errors import ConfigError, MissingFrameError, SourceError
+from pyama_dask.files.threads import Threads
 from pyama_dask.kernels.mosaic import lay_out
 from pyama_dask.kernels.placement import Placement, place
 from pyama_dask.kernels.registration import Offset
@@ -293,7 +293,7 @@ def registered(
     check_method(config.params.stitch_params)
     names, every = list(wells), list[tuple[list[Position], list[str]]]()
     tell(0, len(names))
-    with reopen(metadata) as reader, ThreadPoolExecutor(AT_ONCE) as threads:
+    with reopen(metadata) as reader, Threads(AT_ONCE, "stitching") as threads:
         for of in threads.map(Registration(config, metadata, reader).of_well, names):
             every.append(of)
             tell(len(every), len(names))

@@ -15,7 +15,7 @@ import shutil
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy as np
 from pyama_dask.config.models import Config
 from pyama_dask.files.atomic import beside, files_below, flush_below
 from pyama_dask.files.checksums import checksum_of, checksum_of_files, extended
+from pyama_dask.files.threads import Threads
 from pyama_dask.kernels.crops import Scale
 from pyama_dask.store.array_documents import blosc_settings, chunk_document
 from pyama_dask.store.compression import OVERHEAD, Compression, compress, room_for
@@ -75,7 +76,7 @@ class CellsWriter:
         self._store = (ZipFile if path.suffix == ".zip" else Directory)(self._building)
         self.checksum: tuple[int, int] | None = None
         """Checksum of the complete store, if that is known without reading it again."""
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="crops")
+        self._threads = Threads(THREADS, "crops")
         self._coming: deque[tuple[str, int, Future[list[_Array]]]] = deque()
         self._rooms: list[np.ndarray] = []
 

@@ -17,7 +17,7 @@ import pyama_dask
 
 if __name__ == "__main__":
     run = pyama_dask.start(json.loads(sys.argv[1]))
-    while run.progress.share < 0.2:
+    while run.progress.share < float(sys.argv[2]):
         time.sleep(0.001)
     print(run.done)
 """
@@ -107,15 +107,18 @@ def test_errors_of_the_run_are_raised_where_its_result_is_asked_for(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_cancelled_when_its_program_ends(tmp_path, small_czi, finished):
+@pytest.mark.parametrize("share", ["0.2", "0.7"])
+def test_a_run_is_cancelled_when_its_program_ends(tmp_path, small_czi, finished, share):
     wanted = config(small_czi, tmp_path / "results")
     (tmp_path / "program.py").write_text(ENDS)
     ended = subprocess.run(
-        [sys.executable, tmp_path / "program.py", json.dumps(wanted)],
+        [sys.executable, tmp_path / "program.py", json.dumps(wanted), share],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert (ended.stdout, ended.stderr) == ("False\n", "")
-    assert json.loads((tmp_path / "results" / ".pyama_dask" / "report.json").read_text())["cancelled"]
+    recorded = json.loads((tmp_path / "results" / ".pyama_dask" / "report.json").read_text())
+    assert recorded["cancelled"]
+    assert "failed" not in {fov["status"] for fov in recorded["fovs"]}
     assert not (tmp_path / "results" / ".pyama_dask" / "lock").exists()
     report = pyama_dask.run(wanted)
     assert report.exit_status == 0

@@ -13,7 +13,6 @@ import re
 import struct
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from pyama_dask.files.threads import Threads
 from pyama_dask.readers.czi.directory import entry_size, read_entries
 
 Array = npt.NDArray[np.float64]
@@ -100,7 +100,7 @@ def read_plane_times(path: Path, blocks: npt.NDArray[np.int64], longest_s: float
         read(np.unique(np.linspace(0, len(wanted) - 1, PROBES).astype(int)) if len(wanted) else wanted)
         if np.isnan(seconds).all():
             return None
-        with ThreadPoolExecutor(THREADS) as threads:
+        with Threads(THREADS, "stamps") as threads:
             list(threads.map(read, (np.arange(k, len(wanted), THREADS) for k in range(THREADS))))
     return seconds.reshape(blocks.shape)
 

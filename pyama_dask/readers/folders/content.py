@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 from pyama_dask.errors import SourceError
 from pyama_dask.files.atomic import replacing
 from pyama_dask.files.regular import open_descriptor
+from pyama_dask.files.threads import Threads
 from pyama_dask.readers.array_file import arrays_of
 from pyama_dask.readers.content import AT_ONCE, FORM, GOLDEN, MOST_FRAMES
 from pyama_dask.readers.folders.planes import Folder, Planes
@@ -72,7 +72,7 @@ def _samples(planes: Planes) -> Iterator[tuple[int, bytes | OSError]]:
     """Number of each file that is sampled, and its sample, or why it cannot be read."""
     count = len(planes.files)
     chosen = range(count) if count <= MOST_FRAMES else np.linspace(0, count - 1, MOST_FRAMES).astype(int).tolist()
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with Threads(AT_ONCE, "content") as threads:
         yield from zip(chosen, threads.map(lambda file: _sample(planes, file), chosen), strict=True)
 
 

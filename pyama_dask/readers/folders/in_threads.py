@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
+
+from pyama_dask.files.threads import Threads
 
 AT_ONCE = 16
 """Number of threads."""
@@ -31,5 +32,5 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     """
     size = min(max(len(items) // (4 * AT_ONCE), 1), _LARGEST)
     batches = [items[start : start + size] for start in range(0, len(items), size)]
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with Threads(AT_ONCE, "files") as threads:
         return list(chain.from_iterable(threads.map(lambda batch: [function(item) for item in batch], batches)))
