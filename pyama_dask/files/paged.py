@@ -163,8 +163,8 @@ class AppendedFile:
 
     def __init__(self, path: Path, *, direct: bool) -> None:
         self.path, self._beside = path, beside(path)
+        self._buffer, self._filled, self._at, self._crc = _take(BUFFER), 0, 0, 0  # before there is a file to remove
         self._file = _opened(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, direct=direct)
-        self._buffer, self._filled, self._at, self._crc = _take(BUFFER), 0, 0, 0
         self._pending: Future[mmap.mmap] | None = None
 
     @property

@@ -202,3 +202,13 @@ class TestTrial:
         refusing(monkeypatch, name, errno.EINVAL)
         assert direct_works(tmp_path, anywhere=True) is False
         assert not [*tmp_path.iterdir()]
+
+
+def test_without_memory_for_its_buffer_no_file_is_left(tmp_path, monkeypatch):
+    def full(size):
+        raise MemoryError(size)
+
+    monkeypatch.setattr(paged, "_take", full)
+    with pytest.raises(MemoryError):
+        AppendedFile(tmp_path / "file", direct=False)
+    assert not list(tmp_path.iterdir())
