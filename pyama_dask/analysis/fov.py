@@ -191,8 +191,8 @@ class Fov:
 
     @property
     def _tables(self) -> list[OwnTable]:
-        found = own_tables(Ledger(self.directory.parent / LEDGER))
-        return [of for of in found if of.fov == self.index and not of.is_of_well]
+        found = own_tables(Ledger(self.directory.parent / LEDGER), self.index)
+        return [of for of in found if not of.is_of_well]
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a table that a step of a pipeline has written.

@@ -29,9 +29,10 @@ class OwnTable:
     rows: int
 
 
-def own_tables(ledger: Ledger) -> Iterator[OwnTable]:
-    """Yield the recorded tables of all steps of pipelines, by task."""
-    of_pipelines = ((key, record) for key, record in ledger.tasks() if any("." in step for step in record.files))
+def own_tables(ledger: Ledger, only: int | None = None) -> Iterator[OwnTable]:
+    """Yield the recorded tables of all steps of pipelines, by task; `only` those in the records of a FOV."""
+    tasks = ledger.tasks() if only is None else ledger.of_fov(only).tasks.items()
+    of_pipelines = ((key, record) for key, record in tasks if any("." in step for step in record.files))
     for key, record in sorted(of_pipelines, key=lambda task: task[0]):
         fov = parse_key(key).fov
         for step, files in record.files.items():

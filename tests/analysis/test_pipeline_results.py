@@ -11,6 +11,7 @@ import pyama_dask
 from pyama_dask.errors import OutputError, ResultsWarning
 from pyama_dask.napari.layers import fov_layers
 from pyama_dask.napari.start import layers_to_view
+from pyama_dask.store.ledger import Ledger
 
 MINE = Path(steps.__file__).as_posix()
 PIPELINES = [
@@ -61,6 +62,13 @@ def test_images_have_axes_scale_and_values(made):
         assert "cannot be shown" not in shown._repr_html_()
     assert "prepare/brighter_1" in fov._repr_html_()
     assert "more_light" in fov._repr_html_()
+
+
+def test_tables_of_a_fov_are_known_without_the_records_of_others(made, monkeypatch):
+    asked, of_fov = [], Ledger.of_fov
+    monkeypatch.setattr(Ledger, "of_fov", lambda self, fov: asked.append(fov) or of_fov(self, fov))
+    assert pyama_dask.open_output(made[0])[1].tables == ("more_light",)
+    assert asked == [1]
 
 
 def test_tables_of_a_fov_and_of_all(made):
