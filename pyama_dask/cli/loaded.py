@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,6 @@ def loaded_configs(
     """Read a config, or that of an output, and apply the overrides of the command line: one config per movie."""
     from pyama_dask.analysis.pyama_files import is_of_output, recorded_config
     from pyama_dask.config.load import read_document, with_overrides
-    from pyama_dask.config.messages import did_you_mean
     from pyama_dask.errors import ConfigError
     from pyama_dask.plan.resolve import shared_parameters
     from pyama_dask.runs.several import configs_of
@@ -73,6 +73,16 @@ def loaded_configs(
             return [with_overrides(recorded, overrides | given, shared_parameters(), source=str(path))]
         return configs_of(read_document(path, overrides | given, shared_parameters()), str(path))
     except ConfigError as error:
-        known = known_keys()
-        hints = [did_you_mean(key, known) for key in overrides if key not in known]
-        raise ConfigError(f"{error}{''.join(hint for hint in hints if hint not in str(error))}") from error
+        raise ConfigError(_with_hints(str(error), overrides, known_keys())) from error
+
+
+def _with_hints(error: str, overrides: Iterable[str], known: Collection[str]) -> str:
+    """Text of an error with better suggestions for unknown keys: a model knows only its own."""
+    from pyama_dask.config.messages import did_you_mean
+
+    for key in overrides:
+        before, unknown, after = error.partition(f"{key}: is not a key here")
+        if unknown:
+            _, end, rest = after.partition("\n")
+            error = before + unknown + did_you_mean(key, known) + end + rest
+    return error

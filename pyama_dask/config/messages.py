@@ -105,12 +105,13 @@ def _says(error: Any, model: type[BaseModel]) -> str:
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """Suggest known dotted keys whose last part resembles an unknown key; '' if none does."""
+    """Suggest known dotted keys whose last part resembles an unknown key, equal ones first; '' if none does."""
     if len(key) > LONGEST_NAME:
         return ""
     last = {dotted: dotted.rpartition(".")[2] for dotted in known}
-    close = difflib.get_close_matches(key.rpartition(".")[2], last.values(), cutoff=0.75)
-    like = [dotted for dotted, name in last.items() if name in close]
+    wanted = key.rpartition(".")[2]
+    close = difflib.get_close_matches(wanted, last.values(), cutoff=0.75)
+    like = sorted((dotted for dotted, name in last.items() if name in close), key=lambda dotted: last[dotted] != wanted)
     return f"; did you mean {' or '.join(like)}?" if like else ""
 
 

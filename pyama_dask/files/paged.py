@@ -29,8 +29,8 @@ BUFFER = 4 * 2**20
 """Bytes that are written at once."""
 STEP = 2**20
 """Memory for reading grows in steps of this many bytes."""
-SPARE_BUFFERS = 24
-"""Number of buffers that are kept for later files."""
+SPARE = 24 * BUFFER
+"""Bytes of buffers that are kept for later files."""
 LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "jfs"}
 """File systems of local disks that can transfer pages directly."""
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
@@ -101,8 +101,9 @@ def _take(size: int) -> mmap.mmap:
 
 def _give_back(buffer: mmap.mmap) -> None:
     with _lock:
-        if len(_spare) < SPARE_BUFFERS:
-            _spare.append(buffer)
+        _spare.append(buffer)
+        while sum(map(len, _spare)) > SPARE:
+            del _spare[0]
 
 
 @lru_cache(maxsize=1)

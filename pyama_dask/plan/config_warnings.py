@@ -44,8 +44,8 @@ def warnings_of(config: Config, metadata: Metadata) -> Iterator[str]:
     block, gap = int(config.storage.block_frames), config.params.tracking_params.get("gap", 0)
     if fills_gaps(config) and block < min(gap, frames):
         yield (
-            f"storage.block_frames: is {block}, so that only gaps of up to {block} frames are filled, while cells may "
-            f"be missing in {gap} (params.tracking_params.gap). Fix: raise it, or lower the gap"
+            f"storage.block_frames: is {block}, so that only gaps of up to {many(block, 'frame')} are filled, while "
+            f"cells may be missing in {gap} (params.tracking_params.gap). Fix: raise it, or lower the gap"
         )
     channels, fovs = [int(choice.channel) for choice in config.channels.all], parse_selection(config.params.fovs)
     held, chosen = held_until(metadata, fovs, channels, config.params.z), parse_selection(config.params.frames)

@@ -34,6 +34,10 @@ BESIDE_BLOCKS = 335 * 2**20
 """Memory that a block may not take of the share of a worker's memory for blocks, with ``block_frames: auto``."""
 GATHERING = 64 * 2**20
 """Memory of the task that joins a FOV's tables and crops, some at a time."""
+WINDOWS = 4
+"""Copies of a cell's crops that it holds: those that are read, compressed, and written."""
+WITHIN_GATHERING = 16 * 2**20
+"""Bytes of them that `GATHERING` has room for."""
 OBJECT = 250
 """Bytes per object of all frames of a FOV, where it is linked, and where its row of the traces is written."""
 BLOCK_MEMORY = 512 * 2**20
@@ -170,8 +174,8 @@ def _around_blocks(config: Config, kind: Kind) -> int:
     return int(sum(held.made_around * min(held.around, most) for held in parts))
 
 
-def table_memory(cluster: Cluster, objects: int) -> int:
-    """Peak memory of a worker that links the objects of a FOV, or writes their traces, in bytes.
+def table_memory(cluster: Cluster, objects: int, frames: int, window: int) -> int:
+    """Peak memory of a worker that links the objects of a FOV, or writes their traces and crops, in bytes.
 
     Parameters
     ----------
@@ -179,8 +183,13 @@ def table_memory(cluster: Cluster, objects: int) -> int:
         Settings of the workers.
     objects
         Of all frames of the FOV together.
+    frames
+        Frames of the FOV.
+    window
+        Pixels of the largest crop of a frame: the crops of a cell in all frames are compressed together.
     """
-    return worker_base(cluster) + GATHERING + OBJECT * objects
+    crops = max(0, WINDOWS * frames * window * np.dtype(np.float32).itemsize - WITHIN_GATHERING)
+    return worker_base(cluster) + GATHERING + max(OBJECT * objects, crops)
 
 
 def fixed_memory(config: Config, shape: tuple[int, int], kind: Kind, movie_shape: tuple[int, int] | None = None) -> int:

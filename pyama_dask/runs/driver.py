@@ -182,6 +182,7 @@ class _Run:
                 f"storage.direct_io: is on, but the file system of {plan.job.output} does not support direct "
                 "transfers; images go through the page cache. Fix: set it to auto"
             )
+        log.info("images go %s the page cache", "past" if todo.job.direct_io else "through")
         return execute(
             todo, pool_on(workers, turn.number if turn else 0), ledger,
             prepare=partial(prepare, plan, metadata, ledger, plate),

@@ -30,7 +30,7 @@ def describe_plan(
     plan: Plan, left: Plan, predicted: Prediction | None = None, script: str = "", pipelines: Sequence[str] = ()
 ) -> str:
     """Summary of a plan, its pipelines, its unfinished tasks, the predicted costs, and the job script."""
-    job, blocks = plan.job, f"{many(len(plan.job.blocks), 'block')} of {plan.job.block_frames}"
+    job, blocks = plan.job, f"{many(len(plan.job.blocks), 'block')} of {_block_length(plan)}"
     lines = [
         f"input:   {job.source}",
         f"output:  {job.output}",
@@ -74,6 +74,12 @@ def _amounts(plan: Plan, left: Plan) -> list[str]:
     ]
 
 
+def _block_length(plan: Plan) -> str:
+    """Frames of a block in words."""
+    length = plan.job.block_frames
+    return f"up to {length}" if plan.job.n_frames % length else str(length)
+
+
 def arrays_of(plan: Plan) -> dict[str, ArraySpec]:
     """Arrays that a run creates for its largest FOV, by path in the FOV's folder; empty if no FOV can be processed."""
     job, task = plan.job, max(plan.tasks, key=lambda task: prod(task.shape), default=None)
@@ -92,7 +98,8 @@ def _arrays(plan: Plan) -> Iterator[str]:
             shape = " x ".join([str(spec.shape[0]), *planes, *map(str, spec.shape[1:])])
             alike.setdefault(f"{spec.store} {spec.dtype} {shape}", []).append(spec.group)
     if alike:
-        yield "arrays:  " + "; ".join(f"{kind}: {', '.join(groups)}" for kind, groups in alike.items())
+        most = "up to " if len({task.shape for task in plan.tasks}) > 1 else ""
+        yield "arrays:  " + most + "; ".join(f"{kind}: {', '.join(groups)}" for kind, groups in alike.items())
 
 
 def _drift(plan: Plan) -> Iterator[str]:

@@ -191,7 +191,7 @@ def made_before(plan: Plan, ledger: Ledger) -> dict[int, str]:
 def _made_how(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
     """Origin of results, if nothing but the frames differs from the settings, or nothing at all."""
     if before == now:  # as after an extension that was interrupted, or when a plugin was edited
-        return "before methods, times or frames changed"
+        return "before methods, times, frames or the name of the movie changed"
     if (frames := other_frames(before, now)) is None:
         return None
     then, today = parse_selection(frames), parse_selection(now["params"]["frames"])

@@ -166,7 +166,7 @@ def _open(path: Path, known: Sequence[str], is_recorded: bool) -> Reader:
         reader = open_reader(path, known=known)
         _ = reader.metadata
     except SourceError as error:
-        hint = ". Fix: name the movie with --movie if it was moved" if is_recorded and not path.exists() else ""
+        hint = ", or name the movie with --movie if it was moved" if is_recorded and not path.exists() else ""
         raise SourceError(f"{error}{hint}") from error
     return reader
 

@@ -121,14 +121,22 @@ def _shown(context: TaskContext, crop: np.ndarray) -> list[np.ndarray]:
 def _windows(parts: Sequence[PartReader], job: Job, sizes: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the (T, h, w) windows cell by cell from the blocks' parts, read in batches of cells."""
     areas = sizes.astype(np.int64).prod(1)
-    batches = (areas.cumsum() - areas) * job.n_frames // BATCH_VALUES
-    first = 0  # place of the batch in a frame of all windows
-    for batch in np.unique(batches):
-        cells = batches == batch
-        windows = _read_windows(parts, job, first, sizes[cells])
+    for batch in batches(areas * job.n_frames, BATCH_VALUES):
+        windows = _read_windows(parts, job, int(areas[: batch.start].sum()), sizes[batch])
         while windows:
             yield windows.popleft()
-        first += int(areas[cells].sum())
+
+
+def batches(sizes: np.ndarray, most: int) -> Iterator[slice]:
+    """Yield successive items whose sizes add up to at most a number; a larger item is alone."""
+    first = total = 0
+    for place, size in enumerate(sizes.tolist()):
+        if place > first and total + size > most:
+            yield slice(first, place)
+            first, total = place, 0
+        total += size
+    if len(sizes):
+        yield slice(first, len(sizes))
 
 
 def _read_windows(parts: Sequence[PartReader], job: Job, first: int, sizes: np.ndarray) -> deque[np.ndarray]:

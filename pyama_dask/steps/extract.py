@@ -176,8 +176,9 @@ def _why_empty(context: TaskContext) -> str:
         look = f"Fix: look with 'pyama-dask preview --fov {fov}', and change segmentation_params"
         return f"{context.task.place}: no cells were found. {look}"
     given = context.params.tracking_params
-    fewest = many(given["min_frames"], "frame")
+    fewest, margin = many(given["min_frames"], "frame"), given["border_margin"]
+    near = f" or came within {margin} px of the border (border_margin)" if margin else ""
     return (
         f"{context.task.place}: none of {many(tracks, 'track')} was kept: each was seen in fewer than {fewest} "
-        f"(min_frames) or came within {given['border_margin']} px of the border (border_margin)"
+        f"(min_frames){near}"
     )

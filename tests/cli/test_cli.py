@@ -284,7 +284,7 @@ class TestPlan:
         assert (status, error) == (0, "")
         for part in (
             "tasks:   16 (6 ingest, 2 link, 6 finish, 2 gather)",
-            "in 3 blocks of 4",
+            "in 3 blocks of up to 4",
             "MiB per worker",
             "per FOV, plus",
         ):

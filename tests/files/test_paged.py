@@ -212,3 +212,12 @@ def test_without_memory_for_its_buffer_no_file_is_left(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         AppendedFile(tmp_path / "file", direct=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_waits_for_files_has_a_bound_in_bytes(monkeypatch):
+    monkeypatch.setattr(paged, "_spare", [])
+    for buffer in [paged._take(3 * paged.SPARE // 8) for _ in range(5)]:
+        paged._give_back(buffer)
+    assert sum(map(len, paged._spare)) == 3 * paged.SPARE // 8 * 2
+    paged._give_back(paged._take(2 * paged.SPARE))  # more than all others together
+    assert paged._spare == []

@@ -125,7 +125,7 @@ def test_after_an_interrupted_extension_it_does_not_say_that_settings_differ(beg
     pyama_dask.run(config(movie, output), extend=True, cancel=cancel)
     plan, _ = plan_run(parse_config(config(movie, output)))
     said = describe_plan(plan, what_is_left(plan))
-    assert "in FOV 0-1, made before methods, times or frames changed" in said
+    assert "in FOV 0-1, made before methods, times, frames or the name of the movie changed" in said
     assert "other settings" not in said
 
 

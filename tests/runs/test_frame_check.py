@@ -70,13 +70,28 @@ def test_memory_for_tables_is_predicted_from_the_objects_of_the_frame(tmp_path, 
     changes = {"params.segmentation_method": "bright", "params.segmentation_params": {}}
     plan, metadata = plan_run(parse_config(config(crowded_nd2, tmp_path / "out", changes)))
     looked = looked_at(plan, metadata)
-    objects = check_frame(plan.job.config, metadata)[1] * 3
-    assert looked.table_memory == table_memory(plan.job.config.cluster, objects)
-    assert objects > 900
+    _, objects, window = check_frame(plan.job.config, metadata)
+    assert objects > 300
+    cluster = plan.job.config.cluster
+    assert (
+        looked.table_memory == table_memory(cluster, objects * 3, 3, window) == table_memory(cluster, objects * 3, 3, 0)
+    )
     long = replace(plan, job=replace(plan.job, frames=tuple(range(3)) * 10**5))
     looked = looked_at(long, metadata)
     assert looked.memory == looked.table_memory > plan.worker_memory
     assert "objects in each of 300000 frames; to link them" in looked.warnings[-1]
+
+
+def test_memory_for_crops_grows_with_the_frames_and_the_largest_cell(tmp_path):
+    frame = np.full((64, 80), 500, np.uint16)
+    frame[20:30, 40:55] = frame[50:53, 10:14] = 900
+    movie = as_nd2(tmp_path / "movie.nd2", np.tile(frame, (1, 3, 2, 1, 1)))
+    changes = {"params.crop_padding": 4, "params.segmentation_method": "bright", "params.segmentation_params": {}}
+    plan, metadata = plan_run(parse_config(config(movie, tmp_path / "out", changes)))
+    window = check_frame(plan.job.config, metadata).window
+    assert 18 * 23 <= window <= 22 * 27  # of the larger object, of 10 x 15 pixels, with its padding
+    few, many = (table_memory(plan.job.config.cluster, 2 * frames, frames, window) for frames in (20_000, 30_000))
+    assert many - few == 4 * 4 * window * 10_000
 
 
 def test_plan_shows_the_warning(tmp_path, call, crowded_nd2):

@@ -80,7 +80,7 @@ def test_what_a_plan_looks_at(deep):
     document, stored = deep
     metadata = read_metadata(Path(document["input"]))
     resolved = resolve(parse_config(document), metadata)
-    said, objects = check_frame(resolved, metadata)
+    said, objects, _ = check_frame(resolved, metadata)
     assert (said, objects) == ([], stored["seg_labeled_ch_0"][2].max())
     segmenter = {"params.segmentation_method": f"{MINE}:of_shape", "params.segmentation_params": {"shape": [130, 150]}}
     mine = config(metadata.path, Path("out"), {"pipelines": [PREPARE, CELLS]} | segmenter)
@@ -93,4 +93,4 @@ def test_pipelines_that_find_no_cells(deep):
     with pytest.raises(ConfigError, match="none has the seven steps"):
         previews.preview(without)
     metadata = read_metadata(Path(document["input"]))
-    assert check_frame(resolve(parse_config(without), metadata), metadata) == ([], 0)
+    assert check_frame(resolve(parse_config(without), metadata), metadata) == ([], 0, 0)
