@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -99,8 +100,15 @@ def amounts_told(left: Plan, ledger: Ledger) -> Iterator[None]:
 
 
 def with_amounts(error: DiskError, left: Plan, ledger: Ledger) -> DiskError:
-    """Error with the needed and free bytes added; a disk that became read-only may have any amount free."""
-    return DiskError(f"{error}; {room(left, ledger)}")
+    """Error with the needed and free bytes added; a disk that became read-only may have any amount free.
+
+    Inodes that were used up may be free again, as files that were not complete are removed.
+    """
+    there = room(left, ledger)
+    is_full = os.strerror(errno.ENOSPC) in str(error)
+    puzzling = is_full and there.takes_files and there.free > there.about
+    more = ". If that is enough for the crops, too, its inodes or a quota were used up: see 'df -i'" if puzzling else ""
+    return DiskError(f"{error}; {there}{more}")
 
 
 def _frames_written(plan: Plan) -> Counter[ArraySpec]:
