@@ -314,6 +314,7 @@ def _look(metadata: Metadata) -> FirstLook | None:
     from rich.console import Console
 
     from pyama_dask.config.units import many
+    from pyama_dask.kernels.first_calls import SCORES
     from pyama_dask.runs.compilation import compile_kernels
     from pyama_dask.runs.first_look import first_look
     from pyama_dask.runs.method_choice import METHODS
@@ -325,7 +326,7 @@ def _look(metadata: Metadata) -> FirstLook | None:
     frames = many(min(metadata.n_frames, 3), "frame")
     say(f"Trying the segmentation methods on {frames}; --no-look skips this", sys.stderr)
     types = [metadata.channels[pc["channel"]].dtype]
-    compile_kernels(types, METHODS, partial(say, file=sys.stderr), threading.Event())
+    compile_kernels(types, {*METHODS, SCORES}, partial(say, file=sys.stderr), threading.Event())
     with Console(stderr=True).status("") as status:
         found = first_look(metadata, pc["channel"], fitting_params(metadata).get("z"), status.update)
     if found is None:

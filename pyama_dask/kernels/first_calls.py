@@ -13,14 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyama_dask.kernels import background, crops, display, features, histogram, lap, morphology, runlength
+from pyama_dask.kernels import (
+    background,
+    crops,
+    display,
+    drift,
+    features,
+    filters,
+    histogram,
+    lap,
+    morphology,
+    runlength,
+)
 from pyama_dask.kernels.bitmask import pack
 from pyama_dask.kernels.bright import segment_bright
 from pyama_dask.kernels.cell_maps import decode, decode_mask, without_gaps
 from pyama_dask.kernels.filling import draw
 from pyama_dask.kernels.flatten import flatten
 from pyama_dask.kernels.logstd import LocalDeviation
-from pyama_dask.kernels.resize import zoom
+from pyama_dask.kernels.resize import reduce_area, zoom
+from pyama_dask.kernels.scores import match
 from pyama_dask.kernels.sharpness import level_and_spread, sharpness
 from pyama_dask.kernels.tiles import grid_shape
 from pyama_dask.kernels.tracking import label_areas, relabel
@@ -58,14 +70,20 @@ def _every_run(frame: Frame) -> Calls:
 
 
 def _logstd(frame: Frame) -> Calls:
-    deviation, mask = LocalDeviation(frame), pack((frame > np.median(frame)).astype(np.uint16))
+    """Segment frames of little contrast and of the strongest, whose sums need words of 32 and of 64 bits."""
+    mask = pack((frame > np.median(frame)).astype(np.uint16))
+    strong = np.where(frame % 2, np.iinfo(frame.dtype).max, frame).astype(frame.dtype)
     return (
         lambda: runlength.label(mask, 0, frame.size),
         lambda: runlength.solid(mask, 9),
         lambda: morphology.closing(mask, morphology.disk(2)),
-        lambda: deviation.above(1.0),
-        lambda: deviation.histogram(20),
+        *_deviation(LocalDeviation(frame)),
+        *_deviation(LocalDeviation(strong, window_size=37)),  # so wide that sums of 8-bit pixels need 64 bits
     )
+
+
+def _deviation(of: LocalDeviation) -> Calls:
+    return lambda: of.above(1.0), lambda: of.histogram(20), lambda: of.spread_up_to(99.0)
 
 
 def _bright(frame: Frame) -> Calls:
@@ -85,7 +103,7 @@ def _unet(frame: Frame) -> Calls:
 def _lap(_frame: Frame) -> Calls:
     """Link cells over a jump of the stage."""
     corners = np.indices((3, 3)).reshape(2, -1).T * 45
-    boxes = np.hstack([corners, corners + 20]).astype(np.int32)
+    boxes = np.ascontiguousarray(np.hstack([corners, corners + 20]), np.int32)
     return (lambda: lap.link([boxes, boxes + 60], divide=True),)
 
 
@@ -97,11 +115,29 @@ def _fill_gaps(_frame: Frame) -> Calls:
     )
 
 
-EVERY_RUN, FILL_GAPS = "every_run", "fill_gaps"
+def _scores(_frame: Frame) -> Calls:
+    labels = np.eye(4, dtype=np.uint16)
+    return (lambda: match(labels, labels),)
+
+
+def _resample(frame: Frame) -> Calls:
+    plane = frame.astype(np.float32)
+    return lambda: reduce_area(plane, 2), lambda: zoom(plane, 0.7), lambda: zoom(plane, 1.5)
+
+
+EVERY_RUN, FILL_GAPS, DRIFT, PLATE, SCORES = "every_run", "fill_gaps", "drift", "plate", "scores"
 KERNELS: Mapping[str, Callable[[Frame], Calls]] = {
     EVERY_RUN: _every_run, "logstd": _logstd, "bright": _bright, "unet": _unet, "lap": _lap, FILL_GAPS: _fill_gaps,
+    SCORES: _scores,
+    DRIFT: lambda frame: (lambda: drift.seen(frame),),
+    PLATE: lambda frame: (lambda: display.halve(frame, np.empty_like(frame[::2, ::2])),),
+    "resample": _resample,
+    "gaussian": lambda frame: (lambda: filters.gaussian(frame),),
+    "median": lambda frame: (lambda: filters.median(frame),),
+    "top_hat": lambda frame: (lambda: filters.top_hat(frame, radius=2),),
+    "rolling_ball": lambda frame: (lambda: filters.rolling_ball(frame, radius=2),),
 }  # fmt: skip
-"""Calls of the kernels of every run, and of those that a method or a setting needs."""
+"""Calls of the kernels of every run, and of those that a setting, a method or a step needs; the latter two by name."""
 
 
 def call_all(wanted: Iterable[str], order: str = FORWARDS) -> None:

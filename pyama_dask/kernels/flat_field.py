@@ -16,7 +16,7 @@ from numpy.polynomial import legendre
 from pydantic import Field, InstanceOf
 
 from pyama_dask.config.units import AnyPath
-from pyama_dask.kernels.bitmask import pack
+from pyama_dask.kernels.bitmask import Bits, empty_words
 from pyama_dask.kernels.image_types import Frame
 from pyama_dask.kernels.pixel_types import in_type
 from pyama_dask.kernels.tiles import Grid, tile_edges, tile_medians
@@ -151,7 +151,7 @@ def flat_field(
 
 def _relative_levels(frame: np.ndarray, dark: float) -> Grid:
     """Medians of all tiles, relative to the level of the frame; NaN without light."""
-    all_pixels = pack(np.zeros(frame.shape, np.uint8))
+    all_pixels = Bits(empty_words(frame.shape), frame.shape[1])
     light = tile_medians(frame, all_pixels, tile_size=_tile_size(frame.shape), min_fraction=0) - dark
     level = float(np.median(light))
     return light / (level if level > 0 else np.nan)

@@ -56,7 +56,7 @@ def tile_medians(frame: np.ndarray, covered: Bits, *, tile_size: int, min_fracti
     counts, all_counts = np.empty(bins + 2, np.uint32), np.empty(np.iinfo(frame.dtype).max + 1, np.uint32)
     places = np.empty(frame.shape[1], np.int32)
     edges = edges_y, edges_x
-    _tile_medians(frame, runs, edges, min_fraction, low, places, quarters, counts, all_counts, grid)
+    _tile_medians(frame, runs, edges, float(min_fraction), low, places, quarters, counts, all_counts, grid)
     return grid
 
 

@@ -20,6 +20,7 @@ from pyama_dask.errors import ConfigError, OutputError
 from pyama_dask.files.atomic import check_names, writable, write_bytes
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.files.palette import Picture
+from pyama_dask.kernels.first_calls import SCORES
 from pyama_dask.methods.unet import maps_kept
 from pyama_dask.plan.find_fovs import find_fov, find_fovs, places_in
 from pyama_dask.plan.resolve import resolve
@@ -182,7 +183,8 @@ def preview(
     part = checked_part(crop, shape)
     true = {} if truth is None else _read_truth(Path(truth), fov, shown, shape)
     cancel = cancel or threading.Event()
-    compile_kernels([seen.channels[channel].dtype], kernels_for(resolved), tell, cancel)
+    names = set().union([] if truth is None else [SCORES], *(kernels_for(one.config) for one in every))
+    compile_kernels([seen.channels[channel].dtype], names, tell, cancel)
     size = SIZES.get(columns([len(values) for values in grid.values()], len(shown)), SMALLEST_SIZE)
     with segmented_frames(metadata, every[0].config) as movie, maps_kept():
         images = {frame: movie.read(fov, frame) for frame in chosen}

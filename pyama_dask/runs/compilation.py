@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,14 +16,16 @@ from typing import IO
 
 from pyama_dask.config.models import Config
 from pyama_dask.kernels import compiled
-from pyama_dask.kernels.first_calls import BACKWARDS, EVERY_RUN, FILL_GAPS, FORWARDS, KERNELS
-from pyama_dask.steps.standard import fills_gaps
+from pyama_dask.kernels.first_calls import BACKWARDS, DRIFT, EVERY_RUN, FILL_GAPS, FORWARDS, KERNELS, PLATE, SCORES
+from pyama_dask.steps.standard import fills_gaps, makes_plate, registers
 from pyama_dask.workflow.task import digest
 
 log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-P", "-m", "pyama_dask.kernels.first_calls")
 """Compiles; the order, types of pixels and names of kernels follow."""
+TITLES = {PLATE: "halving", SCORES: "scores", FILL_GAPS: "filling of gaps", EVERY_RUN: "what every run needs"}
+"""Names for users of kernels that are not called after a method or step."""
 GLANCE = 0.1
 """Seconds between checks of the subprocesses that compile."""
 
@@ -31,8 +33,10 @@ GLANCE = 0.1
 def kernels_for(config: Config) -> set[str]:
     """Names in `KERNELS` of what a run with a resolved config calls."""
     params = config.params
-    chosen = {params.segmentation_method, params.tracking_method} & set(KERNELS)
-    return {EVERY_RUN, *chosen, *([FILL_GAPS] if fills_gaps(config) else [])}
+    steps = {step.do for pipeline in config.pipelines for step in pipeline.steps}
+    chosen = {params.segmentation_method, params.tracking_method, *steps} & set(KERNELS)
+    settings = {FILL_GAPS: fills_gaps(config), DRIFT: registers(config), PLATE: makes_plate(config)}
+    return {EVERY_RUN, *chosen, *(name for name, wanted in settings.items() if wanted)}
 
 
 def compile_kernels(
@@ -58,9 +62,10 @@ def compile_kernels(
             "Fix: set NUMBA_CACHE_DIR to a folder that can be written to"
         )
         return
-    if not _missing(folder, types, names):
+    missing = _missing(folder, types, names)
+    if not missing:
         return
-    say(f"Compiling for {' and '.join(sorted(types))} pixels, once per installation; this takes about ten seconds")
+    say(_what_is_compiled(missing))
     try:
         with _turn(folder, cancel):
             if not cancel.is_set() and (missing := _missing(folder, types, names)):
@@ -69,6 +74,19 @@ def compile_kernels(
                     _stamp(folder, wanted).touch()
     except OSError as error:  # workers compile for themselves then
         log.warning("the kernels could not be compiled beforehand: %s", error)
+
+
+def _what_is_compiled(missing: Sequence[str]) -> str:
+    """Say what is compiled, by the names that configs have for it, and that it takes a while."""
+    types, names = ({one.split("/")[part] for one in missing} for part in (0, 1))
+    methods = sorted(names - TITLES.keys())
+    what = [*methods, *(title for name, title in TITLES.items() if name in names)]
+    which = f"{_listed(what)} for {_listed(sorted(types))} pixels"
+    return f"Compiling {which}; later runs load the result. This takes 10 to 30 s"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _missing(folder: Path, types: Collection[str], names: Collection[str]) -> list[str]:

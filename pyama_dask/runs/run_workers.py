@@ -30,6 +30,8 @@ log = logging.getLogger("pyama_dask")
 DASK_REPORT = "dask-report.html"
 """Name of Dask's report on the work, among the documents of a run, or in the folder above several outputs."""
 
+STORED = "uint16"
+"""Type of the pixels of stored frames, whatever the movie has."""
 _MANY = 2**20
 """Number of tasks for which no worker is left out: how many the later runs have is not known yet."""
 
@@ -108,10 +110,14 @@ class SharedPool:
 
 
 def compile_first(config: Config, metadata: Metadata, progress: Progress, cancel: threading.Event) -> None:
-    """Compile the kernels of a config for the movie's types of pixels before workers start, with an event."""
+    """Compile the kernels of a config before workers start, with an event.
+
+    Frames are stored as 16-bit, and the seven steps get those; steps before them get the movie's types of pixels.
+    """
 
     def say(message: str) -> None:
         log.info("%s", message)
         progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
 
-    compile_kernels({channel.dtype for channel in metadata.channels}, kernels_for(config), say, cancel)
+    given = {channel.dtype for channel in metadata.channels} if config.pipelines else set()
+    compile_kernels({STORED, *given}, kernels_for(config), say, cancel)
