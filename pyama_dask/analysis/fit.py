@@ -43,6 +43,7 @@ from pyama_dask.files.atomic import check_names, content_digest, writable
 from pyama_dask.files.html import InTables
 from pyama_dask.files.manifest import check_free, writing_into
 from pyama_dask.fitting import Fits, Model, fit_cells, model_identity
+from pyama_dask.fitting.compilation import compile_fit, what_to_compile
 from pyama_dask.launch import existing_client, map_on, workers_for
 from pyama_dask.workflow.task import WORK
 
@@ -123,7 +124,7 @@ def fit_traces(
         Dask client to fit on, instead of the config's ``cluster``.
     progress
         Called with a dict ``step, fov, frame, total, message`` after each batch: the step is ``fit``, and the frame
-        the number of fitted cells.
+        the number of fitted cells. If the model must be compiled, a dict with step ``compile`` says so before.
     cancel
         Set it to stop early; tables fitted until then are written.
     feature
@@ -165,6 +166,7 @@ def fit_traces(
         for name in traces.labels
         if name in fitted_columns(model.names)
     ]
+    _compile_first(config, progress)
     written = dict[Path, FittedFile]()
     with _map_for(config.cluster, client, tables, next(iter(sources.values())).parent) as batch_map:
         for path, fits in _fit_tables(batch_map, tables, config, progress, cancel or threading.Event()):
@@ -196,6 +198,15 @@ def _read(path: Path, config: FitConfig, filled: bool) -> Traces:
 
 
 # ------------------------------------------------------------------------------------------ where, how
+
+
+def _compile_first(config: FitConfig, progress: Progress | None) -> None:
+    """Compile what the fits call unless it is cached, before workers start, and tell."""
+    needed = config.chosen(), config.loss, config.loss_scale
+    if message := what_to_compile(*needed):
+        if progress:
+            progress({"step": "compile", "fov": -1, "frame": 0, "total": 0, "message": message})
+        compile_fit(*needed)
 
 
 @contextmanager

@@ -171,7 +171,7 @@ class FitDisplay:
     Parameters
     ----------
     console
-        Output; shows nothing unless it is a terminal.
+        Output; unless it is a terminal, it is only told that the model is compiled.
     """
 
     def __init__(self, console: Console) -> None:
@@ -190,4 +190,7 @@ class FitDisplay:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Take one progress event."""
+        if event["step"] == "compile":
+            self._bar.console.print(event["message"], markup=False, soft_wrap=True)
+            return
         self._bar.update(self._task, completed=event["frame"], total=event["total"])

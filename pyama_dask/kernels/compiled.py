@@ -31,13 +31,25 @@ def compiled(loop: Loop) -> Loop:
 
 def load_cached(module: ModuleType) -> None:
     """Load the machine code of a module's functions from the cache, for all types of arguments; compile nothing."""
-    loops: list[Any] = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
-    for loop in loops:
+    for loop in _loops(module):
         for types in loop._cache.signatures() if isinstance(loop._cache, OptionalCache) else ():
             code = None if types in loop.overloads else loop._cache.load_overload(types, loop.targetctx)
             if code is not None:
                 loop.targetctx.insert_user_function(code.entry_point, code.fndesc, [code.library])
                 loop.add_overload(code)
+
+
+def lacks_code(module: ModuleType) -> list[str]:
+    """Names of a module's functions without machine code for this processor, in the process or in the cache."""
+    return [loop.__name__ for loop in _loops(module) if not loop.overloads and not _holds_code(loop._cache)]
+
+
+def _holds_code(cache: Any) -> bool:
+    return isinstance(cache, OptionalCache) and cache.holds_code()
+
+
+def _loops(module: ModuleType) -> list[Any]:
+    return [value for value in vars(module).values() if isinstance(value, Dispatcher)]
 
 
 def cache_folder() -> Path | None:
@@ -72,8 +84,16 @@ class OptionalCache:
 
     def signatures(self) -> list[Any]:
         """Types of arguments with machine code, perhaps for another processor; [] if they are not known."""
+        return [key[0] for key in self._keys()]
+
+    def holds_code(self) -> bool:
+        """Check whether there is machine code for this processor, for any types of arguments."""
+        return any(key[1] == cpu_target.target_context.codegen().magic_tuple() for key in self._keys())
+
+    def _keys(self) -> list[Any]:
+        """Types of arguments, processor and digest of each machine code; [] if they are not known."""
         try:
-            return [key[0] for key in self._cache._cache_file._load_index()]
+            return list(self._cache._cache_file._load_index())
         except Exception:  # noqa: BLE001  (numba does not document these names)
             return []
 

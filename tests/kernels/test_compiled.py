@@ -1,6 +1,7 @@
 """Kinds of processors, as the ledger notes them."""
 
 import platform
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -37,3 +38,27 @@ def test_a_cache_of_unknown_form_holds_nothing(monkeypatch):
     assert cache.signatures() == []
     monkeypatch.setattr(cache, "_cache", None)
     assert cache.signatures() == []
+
+
+def test_code_for_another_processor_is_not_there(monkeypatch):
+    """What the process has loaded, or the cache holds for its processor, is not lacking."""
+    module = ModuleType("loops")
+    module.used, module.unused = compiled.compiled(_one), compiled.compiled(_two)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled.OptionalCache, "_keys", lambda _: [])
+        assert compiled.lacks_code(module) == ["_one", "_two"]
+        module.used()
+        assert compiled.lacks_code(module) == ["_two"]
+        here = compiled.cpu_target.target_context.codegen().magic_tuple()
+        patch.setattr(compiled.OptionalCache, "_keys", lambda _: [("types", ("triple", "name", ""), "digest")])
+        assert compiled.lacks_code(module) == ["_two"]
+        patch.setattr(compiled.OptionalCache, "_keys", lambda _: [("types", here, "digest")])
+        assert compiled.lacks_code(module) == []
+
+
+def _one():
+    return 1
+
+
+def _two():
+    return 2
