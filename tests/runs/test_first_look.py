@@ -169,7 +169,7 @@ def test_init_compiles_the_methods_that_it_tries_and_says_so_where_they_are_not_
     monkeypatch.setattr("pyama_dask.runs.compilation.compile_kernels", compiles)
     assert "Compiling for uint16 pixels" in call("init", compact_nd2)[2].splitlines()
     tried = {candidate.method for candidate in candidates((2048, 2048), {"any": 1.0})}
-    assert asked == [(["uint16"], tried)]
+    assert asked == [(["uint16"], {*tried, "scores"})]
     assert call("init", compact_nd2, "-o", "other.yaml", "--no-look")[2] == ""
     assert len(asked) == 1
 
