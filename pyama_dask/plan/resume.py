@@ -126,11 +126,13 @@ def remaining(plan: Plan, ledger: Ledger, steps: Iterable[Step] | None, fault_of
         If a chosen step needs one that is neither done nor chosen.
     """
     wanted = known_steps(plan, plan.steps if steps is None else steps)
-    faults = {task.key: found for task in plan.tasks if (found := fault_of(task, False))}
-    invalid = derived_from(
-        {key: ledger.task(key).done for key, found in faults.items() if found != MISSING}, ledger, plan.graph
-    )
-    undone = [_undone(plan, fov, ledger, fault_of, faults, invalid) for fov in plan.fovs]
+    faults, undone = dict[str, str](), list[FovPlan]()
+    for fov in plan.fovs:  # once, as the records of each FOV are read for it
+        faults |= {task.key: found for task in fov.tasks if (found := fault_of(task, False))}
+        undone.append(_undone(plan, fov, ledger, fault_of, faults, {}))
+    damaged = {key: ledger.task(key).done for key, found in faults.items() if found != MISSING}
+    if invalid := derived_from(damaged, ledger, plan.graph):
+        undone = [_undone(plan, fov, ledger, fault_of, faults, invalid) for fov in plan.fovs]
     for fov in undone:
         _check_needs(plan.graph, fov, wanted)
     fovs = (fov.only(lambda task: {s: d for s, d in task.digests.items() if s in wanted}) for fov in undone)

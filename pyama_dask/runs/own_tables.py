@@ -31,6 +31,8 @@ class OwnTable:
 
 def own_tables(ledger: Ledger, only: int | None = None) -> Iterator[OwnTable]:
     """Yield the recorded tables of all steps of pipelines, by task; `only` those in the records of a FOV."""
+    if not any("." in step for step in ledger.steps):
+        return  # without reading the records of each FOV
     tasks = ledger.tasks() if only is None else ledger.of_fov(only).tasks.items()
     of_pipelines = ((key, record) for key, record in tasks if any("." in step for step in record.files))
     for key, record in sorted(of_pipelines, key=lambda task: task[0]):

@@ -103,17 +103,28 @@ def check_free_names(plan: Plan, ledger: Ledger) -> None:
         If there is such a file; the message names it.
     """
     for fov in plan.fovs:
-        claimed = {*ledger.claimed(fov_name(fov.fov)), *ledger.claimed(WELLS)}
-        if not fov.tasks:
-            continue
-        if ledger.has_fov(fov.fov) and f"{fov_name(fov.fov)}/{IMAGES}" not in claimed:
-            continue  # recorded before names were claimed
-        for name, path in names_of(plan, fov).items():
-            if name not in claimed and (path.exists() or path.is_symlink()):
-                raise OutputError(
-                    f"{path}: was not written by a run, or {LEDGER} has lost the line that says so. "
-                    "Fix: move it, or choose another 'output'"
-                )
+        if fov.tasks and (path := _unclaimed(plan, ledger, fov)):
+            raise OutputError(
+                f"{path}: was not written by a run, or {LEDGER} has lost the line that says so. "
+                "Fix: move it, or choose another 'output'"
+            )
+
+
+def _unclaimed(plan: Plan, ledger: Ledger, fov: FovPlan) -> Path | None:
+    """First file with the name of a FOV's result that no run has claimed."""
+    of_wells = ledger.claimed(WELLS)
+    claimed = {*ledger.claims(fov.fov), *of_wells}
+    others = {
+        name: path
+        for name, path in names_of(plan, fov).items()
+        if name not in claimed and (path.exists() or path.is_symlink())
+    }
+    if not others:
+        return None
+    claimed = {*ledger.claimed(fov_name(fov.fov)), *of_wells}
+    if ledger.has_fov(fov.fov) and f"{fov_name(fov.fov)}/{IMAGES}" not in claimed:
+        return None  # recorded before names were claimed
+    return next((path for name, path in others.items() if name not in claimed), None)
 
 
 def unrecorded_images(output: Path, ledger: Ledger) -> list[str]:

@@ -36,6 +36,7 @@ from pyama_dask.store.records import (
     fov_of_path,
     inside,
     is_kept,
+    owners,
     take_documents,
 )
 from pyama_dask.workflow.failure import Failure
@@ -85,7 +86,8 @@ class Ledger:
         self.doubts: dict[int, str] = {}
         """FOVs of which frames were read while the movie changed, and what happened, until a run finds it unchanged."""
         self.processors: set[str] = set()
-        """Kinds of processors that any receipt names."""
+        """Kinds of processors that any receipt names; below, steps."""
+        self.steps: set[Step] = set()
         self.damaged: list[int] = []
         """Numbers of the lines that cannot be read."""
         self._file, self._is_open = LedgerFile(self.path), False
@@ -93,7 +95,7 @@ class Ledger:
         self._places: dict[int, array[int]] = {}
         """Start and end of each line about a FOV."""
         self._done: set[int] = set()
-        """FOVs of which anything was ever recorded as done, but for wells and plates."""
+        """FOVs with a recorded task; of a well or plate, the last one, which has its record."""
         self._of_groups: dict[int, set[str]] = {}
         """Keys of recorded tasks of wells and plates, by each of their FOVs."""
         self._failed_steps: dict[str, set[Step]] = {}
@@ -181,9 +183,9 @@ class Ledger:
         if self._latest[0] == fov:
             return self._latest[1]
         if (records := self._known.get(fov)) is None:
-            records, places = FovRecords(), self._places.get(fov, ())
-            for start, stop in zip(places[::2], places[1::2], strict=True):
-                records.take(fov, self._file.entry_at(start, stop))
+            records = FovRecords()
+            for entry in self._file.entries_at(self._places.get(fov, ())):
+                records.take(fov, entry)
             self._known[fov] = records
         self._recent.pop(fov, None)
         self._recent[fov] = records
@@ -246,6 +248,11 @@ class Ledger:
         """
         fov = fov_of_path(folder)
         return self._names.get(folder, set()) if fov is None else self.of_fov(fov).names
+
+    def claims(self, fov: int) -> set[str]:
+        """Those of the claimed names in the folder of a FOV for which no receipt needs to be read: often all."""
+        entries = self._file.entries_at(self._places.get(fov, ()), "claim")
+        return {name for entry in entries for name in entry["claim"] if fov_of_path(name) == fov}
 
     def checksums(self, document: str) -> tuple[Checksum, ...]:
         """Checksums that a document of the driver may have, see `Documents`; empty if it is not recorded."""
@@ -350,9 +357,10 @@ class Ledger:
         fov, group = parse_key(cost.key).fov, tuple(int(member) for member in receipt.get("group", ()))
         kinds = set(record.processors.values())
         self._done.add(fov)
-        self._note({fov} | self._take_names(record.names), entry, start, stop, record)
+        self._note({fov} | self._take_names(owners(record.paths)), entry, start, stop, record)
         self.receipts += 1
         self.processors |= kinds
+        self.steps.update(record.done, record.files)
         if group:
             self.groups[cost.key] = group
         for member in group:

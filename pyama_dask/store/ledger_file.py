@@ -6,7 +6,7 @@ import json
 import os
 import re
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,22 @@ class LedgerFile:
                 yield place, line
                 place += len(line) + 1
 
-    def entry_at(self, start: int, stop: int) -> Entry:
-        """Read an entry again.
+    def entries_at(self, places: Sequence[int], kind: str = "") -> Iterator[Entry]:
+        """Read entries again, by the starts and ends of their lines; of one kind if it is given, such as ``claim``.
 
         Raises
         ------
         OutputError
-            If it is not there any more.
+            If one is not there any more.
         """
-        try:
-            return self.again(self._read(start, stop)[:-1])
-        except ValueError as error:
-            raise self._changed() from error
+        begins = f'{{"{kind}"'.encode() if kind else b""
+        for start, stop in zip(places[::2], places[1::2], strict=True):
+            line = self._read(start, stop)[:-1]
+            if line.startswith(begins):
+                try:
+                    yield self.again(line)
+                except ValueError as error:
+                    raise self._changed() from error
 
     def parse(self, line: bytes) -> Entry:
         """Parse a line after checking its seal.

@@ -72,8 +72,6 @@ class Record:
     """Kinds of processors that made recorded steps whose results depend on it."""
     frames_read: list[int] = field(default_factory=list)
     """CRC-32C of every frame that the task read from the movie; older versions have none."""
-    names: frozenset[str] = frozenset()
-    """Names that the files of its last receipt claim."""
 
     @classmethod
     def of(cls, receipt: Mapping[str, Any]) -> Self:
@@ -89,8 +87,7 @@ class Record:
             dict(receipt.get(name, {})) for name in ("local", "wide", "provides", "processors")
         )
         frames_read = [int(crc) for crc in receipt.get("frames_read", ())]
-        names = frozenset(owner(path) for of in files.values() for path in of)
-        return cls(digests, notes, warnings, files, local, wide, provides, processors, frames_read, names)
+        return cls(digests, notes, warnings, files, local, wide, provides, processors, frames_read)
 
     @property
     def paths(self) -> Iterator[str]:
@@ -128,20 +125,30 @@ class FovRecords:
     def __init__(self) -> None:
         self.tasks: dict[str, Record] = {}
         """Records by task key; those of a well or plate are in those of its last FOV."""
-        self.names: set[str] = set()
-        """Names in its folder that runs have created, or were about to, by path in the output."""
         self.documents: Documents = {}
+        self._names: set[str] = set()
+        self._written: list[Iterable[str]] = []
+        """Files of receipts whose names are not among the names yet: these are seldom asked for, and take long."""
+        self._folder = ""
+
+    @property
+    def names(self) -> set[str]:
+        """Names in its folder that runs have created, or were about to, by path in the output."""
+        self._names |= {name for files in self._written for name in owners(files) if first(name) == self._folder}
+        self._written.clear()
+        return self._names
 
     def take(self, fov: int, entry: Mapping[str, Any], record: Record | None = None) -> None:
         """Take in what an entry of the ledger says of a FOV; the entry may be about others, too.
 
         `record` is that of its receipt, if it is known.
         """
+        self._folder = fov_name(fov)
         if "done" in entry:
             key, record = str(entry["done"]["key"]), record or Record.of(entry["done"])
+            self._written += record.files.values()
             if parse_key(key).fov == fov and self.tasks.setdefault(key, record) is not record:
                 self.tasks[key].update(record)
-            self.names |= {name for name in record.names if fov_of_path(name) == fov}
         for key, steps in entry.get("void", {}).items():
             if key in self.tasks:
                 self.tasks[key].take_back(steps)
@@ -149,9 +156,9 @@ class FovRecords:
             if key in self.tasks:
                 done = self.tasks[key].done
                 done.update({step: str(digest) for step, digest in digests.items() if step in done})
-        self.names |= {name for name in entry.get("claim", ()) if fov_of_path(name) == fov}
+        self._names |= {name for name in entry.get("claim", ()) if fov_of_path(name) == fov}
         mine = {path: of for path, of in entry.get("documents", {}).items() if fov_of_path(path) == fov}
-        self.names |= folders_of(mine)
+        self._names |= folders_of(mine)
         take_documents(self.documents, mine)
 
 
@@ -164,10 +171,13 @@ def take_documents(known: Documents, written: Mapping[str, Sequence[int] | None]
             known[path] = ((int(of[0]), int(of[1])), *known.get(path, ())[:1])
 
 
-def owner(path: str) -> str:
-    """Name that a recorded file claims: the array of a shard, else its own."""
-    folder, _, name = path.rpartition("/")
-    return folder if name.startswith("c.") else path
+def owners(paths: Iterable[str]) -> set[str]:
+    """Names that recorded files claim: the arrays of shards, else their own."""
+    names = set[str]()
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        names.add(folder if name.startswith("c.") else path)
+    return names
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:
@@ -198,6 +208,6 @@ def is_kept(name: str) -> bool:
 
 def inside(path: str) -> str:
     """Refuse a path that leads out of the output directory."""
-    if path.startswith("/") or ".." in path.split("/"):
+    if path.startswith("/") or (".." in path and ".." in path.split("/")):
         raise ValueError(f"{path}: leads out of the output directory")
     return path
