@@ -1,4 +1,4 @@
-"""Compilation of a fit before its cells come: it takes a while, so it is said, and workers load the result."""
+"""Compile what a fit calls before it begins, so that users are told why they wait, and workers load the result."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _amounts(plan: Plan, left: Plan) -> list[str]:
 
 
 def _block_length(plan: Plan) -> str:
-    """Frames of a block in words."""
+    """Number of frames of a block; "up to" it if the last block is shorter."""
     length = plan.job.block_frames
     return f"up to {length}" if plan.job.n_frames % length else str(length)
 

@@ -90,14 +90,14 @@ def test_frames_of_two_shapes_are_refused():
         drift_between(np.zeros((40, 40)), np.zeros((40, 41)))
 
 
-def test_large_frames_are_reduced_measured_as_well_and_take_half_of_the_time_of_one_transform():
-    """A method on whole frames needs three transforms; one of `after`, in 64 bits, is the measure of the machine."""
+def test_large_frames_are_reduced_measured_as_well_and_take_less_than_half_of_a_transform():
+    """A method on whole frames needs three transforms of a frame, in 64 bits as here."""
     scene = gaussian_filter(frames.noise((2100, 2120)), 6)
     before, after = scene[20:2080, 10:2092], scene[7:2067, 28:2110]
     assert error(drift_between(before, after, max_shift=40), (13, -18)) < 0.1
     first = seen(before)
     taken = least_time(lambda: drift_of(first, seen(after), max_shift=40))
-    assert taken < least_time(lambda: fft.rfft2(after)) / 2
+    assert taken < 0.4 * least_time(lambda: fft.rfft2(after))
 
 
 def least_time(call):
